@@ -1,0 +1,317 @@
+"""Every setting, typed, with its unit. YAML under conf/ holds values only; this file holds their meaning. No torch here.
+
+`load()` turns what Hydra composed into a checked `Config`; `config_id()` names a run by what changes its result.
+"""
+
+import hashlib
+import json
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from glidexp.errors import ConfigError
+
+RESULTS_VERSION = 1
+"""Bumped by a bug fix that changes results, so that old runs are not taken for new ones."""
+
+
+class DatasetKind(StrEnum):
+    synthetic = "synthetic"
+    scenes = "scenes"
+    folder = "folder"
+    glid = "glid"
+
+
+class StretchMethod(StrEnum):
+    percentile = "percentile"
+    minmax = "minmax"
+    fixed = "fixed"
+
+
+class SplitBy(StrEnum):
+    scene = "scene"
+    block = "block"
+
+
+class Resume(StrEnum):
+    auto = "auto"
+    never = "never"
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Compile(StrEnum):
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+class InitKind(StrEnum):
+    scratch = "scratch"
+    imagenet = "imagenet"
+    checkpoint = "checkpoint"
+
+
+class InitScope(StrEnum):
+    all = "all"
+    encoder = "encoder"
+
+
+class OptimizerName(StrEnum):
+    adamw = "adamw"
+    sgd = "sgd"
+
+
+class Weighting(StrEnum):
+    natural = "natural"
+    balanced = "balanced"
+
+
+@dataclass(kw_only=True, slots=True)
+class StretchConfig:
+    """Linear stretch of scene values to 0-255, one scene at a time, recorded in the store's manifest."""
+
+    method: StretchMethod = StretchMethod.percentile
+    low: float = 2.0
+    """percentile in 0-100 (method=percentile) or scene value (method=fixed) that becomes 0; unused by minmax"""
+    high: float = 98.0
+    """percentile in 0-100 (method=percentile) or scene value (method=fixed) that becomes 255; unused by minmax"""
+
+
+@dataclass(kw_only=True, slots=True)
+class SplitConfig:
+    """Which ground trains, which chooses (val), which reports (test)."""
+
+    by: SplitBy = SplitBy.scene
+    val: float = 0.15
+    """share of the scenes (or blocks), 0-1"""
+    test: float = 0.2
+    """share of the scenes (or blocks), 0-1"""
+    block_m: float = 10000.0
+    """side of a square spatial block, metres (by=block)"""
+    buffer_m: float = 0.0
+    """ground this near to a block of another side is left out, metres (by=block)"""
+    seed: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class SyntheticConfig:
+    """The embedded scene generator."""
+
+    seed: int = 0
+    sensors: list[str] = field(default_factory=lambda: ["worldview2", "gaofen2", "sentinel2", "landsat8"])
+    regions: list[str] = field(default_factory=lambda: ["himalaya", "andes", "greenland", "alaska"])
+    scenes_per_sensor: int = 6
+    scene_px: int = 1024
+    """side of the square scenes at 2, 4 and 30 m, pixels; those at 10 m are 1.5 times that so that the 10 km buffer fits"""
+
+
+@dataclass(kw_only=True, slots=True)
+class DatasetConfig:
+    """Where tiles come from and how they are made."""
+
+    name: str = "synthetic"
+    """shown in tracking; a label, not a path"""
+    kind: DatasetKind = DatasetKind.synthetic
+    root: str | None = None
+    """folder of scenes or catalogue CSV (kind=scenes), or of images/ and labels/ (kind=folder, glid)"""
+    lakes: str | None = None
+    """lake polygons, any vector format of GDAL (kind=scenes)"""
+    glaciers: str | None = None
+    """glacier outlines, any vector format of GDAL; needed unless buffer_m is 0 (kind=scenes)"""
+    sensor: str = "unknown"
+    """sensor of every scene or tile that does not name its own (kind=scenes, folder)"""
+    manifest: str | None = None
+    """CSV of tile, scene, sensor, gsd_m, row, col for tiles without georeference (kind=folder, glid)"""
+    buffer_m: float = 10000.0
+    """lakes farther than this from a glacier are dropped as non-glacial, metres; 0 keeps all"""
+    min_lake_px: float = 0.0
+    """lakes smaller than this many pixels are not labelled"""
+    empty_share: float = 0.0
+    """tiles without lake kept as real negatives, as a share of the tiles with lake"""
+    stretch: StretchConfig = field(default_factory=StretchConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass(kw_only=True, slots=True)
+class SensorMixConfig:
+    """Which sensors a run trains on, and how often each is drawn."""
+
+    sensors: list[str] = field(default_factory=lambda: ["all"])
+    """names of the registry, or ["all"] for every sensor present"""
+    weighting: Weighting = Weighting.natural
+    """natural: by number of tiles; balanced: every sensor as often as the others"""
+    weights: dict[str, float] = field(default_factory=dict)
+    """relative sampling weight of a sensor, multiplied with the weighting; 1 when not named"""
+
+
+@dataclass(kw_only=True, slots=True)
+class TileSizeConfig:
+    px: int = 256
+    """side of a square tile, pixels"""
+
+
+@dataclass(kw_only=True, slots=True)
+class BackboneConfig:
+    name: str = "resnet18"
+    """a listed backbone or any timm model that gives feature maps"""
+
+
+@dataclass(kw_only=True, slots=True)
+class DecoderConfig:
+    name: str = "unet"
+
+
+@dataclass(kw_only=True, slots=True)
+class AugmentationConfig:
+    """What is done to a training tile on the device. Probabilities are per tile; every range is symmetric unless two values are given."""
+
+    flip: bool = False
+    """mirror left-right and up-down, each with probability 0.5"""
+    rot90: bool = False
+    """rotate by 0, 90, 180 or 270 degrees, uniformly"""
+    affine_p: float = 0.0
+    rotate_deg: float = 0.0
+    translate: float = 0.0
+    """share of the tile's side"""
+    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    shear_deg: float = 0.0
+    color_p: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    """share of the colour circle, 0-0.5"""
+    gain_p: float = 0.0
+    gain: float = 0.0
+    """per-band gain drawn from 1 +- gain"""
+    haze_p: float = 0.0
+    haze: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """share of the signal replaced by path radiance"""
+    gsd_p: float = 0.0
+    gsd_factor: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    """simulated ground sample distance as a multiple of the tile's own: point spread, then sampling, then back to the grid"""
+    blur_p: float = 0.0
+    blur_sigma_px: list[float] = field(default_factory=lambda: [0.1, 0.1])
+    noise_p: float = 0.0
+    noise_std: float = 0.0
+    """standard deviation on the 0-255 scale"""
+
+
+@dataclass(kw_only=True, slots=True)
+class LossConfig:
+    """Weighted sum of terms on valid pixels. Weights are relative and need not add to 1."""
+
+    bce: float = 0.5
+    dice: float = 0.5
+    focal: float = 0.0
+    focal_gamma: float = 2.0
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    name: OptimizerName = OptimizerName.adamw
+    lr: float = 1e-3
+    """peak learning rate, reached after warm-up, then cosine to lr * final_lr_ratio"""
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    """sgd only"""
+    warmup: float = 0.05
+    """share of all steps"""
+    final_lr_ratio: float = 0.01
+
+
+@dataclass(kw_only=True, slots=True)
+class InitConfig:
+    kind: InitKind = InitKind.scratch
+    scope: InitScope = InitScope.all
+    """what is taken from a checkpoint"""
+    checkpoint: str | None = None
+    """path of a .safetensors file (kind=checkpoint)"""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    epochs: int = 12
+    batch_size: int = 8
+    """tiles a forward pass"""
+    accumulate: int = 1
+    """forward passes an optimizer step"""
+    precision: Precision = Precision.auto
+    compile: Compile = Compile.auto
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    threads: int | None = None
+    """CPU threads of torch; all cores when not given"""
+    clip_norm: float = 1.0
+    """gradient norm above which it is scaled down; 0 leaves it alone"""
+    patience: int | None = None
+    """epochs without a better val score before stopping early; never when not given"""
+    select: str = "val/lake_iou_pooled"
+    """score that chooses the best checkpoint, higher is better"""
+    checkpoint_every: int = 1
+    """epochs between checkpoints"""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackingConfig:
+    uri: str | None = None
+    """MLflow tracking address; the sqlite store under paths.mlruns when not given"""
+    experiment: str = "glidexp"
+    run_name: str | None = None
+    system_metrics: bool = True
+    probe_tiles: int = 8
+    """fixed val tiles drawn with truth, prediction and error"""
+    images_every: int = 5
+    """epochs between pictures of the probe tiles"""
+    log_masks: bool = True
+    """predicted test masks as artifacts"""
+    log_model: bool = True
+
+
+@dataclass(kw_only=True, slots=True)
+class PathsConfig:
+    data: str = "data"
+    """prepared tile stores and generated scenes"""
+    mlruns: str = "mlruns"
+    """tracking database, artifacts and checkpoints"""
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    seed: int = 0
+    resume: Resume = Resume.auto
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    sensor_mix: SensorMixConfig = field(default_factory=SensorMixConfig)
+    tile_size: TileSizeConfig = field(default_factory=TileSizeConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def register() -> None:
+    """Makes the schema known to Hydra under the name `schema`."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def load(composed: DictConfig) -> Config:
+    """Turns a composed config into the typed one and checks every value that can be checked without data or torch."""
+    config = OmegaConf.to_object(composed)
+    if not isinstance(config, Config):
+        raise ConfigError(f"the composed config is a {type(config).__name__}, not a Config: compose conf/train.yaml.")
+    return config

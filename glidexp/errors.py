@@ -1,0 +1,34 @@
+"""Errors a person can act on. Each message is one line: what is wrong with which value, what is allowed, what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class GlidexpError(Exception):
+    """A mistake in a setting, a file or a command. The doors print it as one line and exit with code 2."""
+
+
+class ConfigError(GlidexpError):
+    """A setting or a combination of settings is not possible."""
+
+
+class DataError(GlidexpError):
+    """A scene, an inventory or a tile store cannot be used as it is."""
+
+
+class TrackingError(GlidexpError):
+    """The tracking store cannot be reached or is of another version."""
+
+
+def unknown_name(setting: str, value: str, allowed: Iterable[str]) -> ConfigError:
+    """Builds the error for a name outside a closed list, with the nearest spelling first.
+
+    Args:
+        setting: dotted config key, as typed on the command line
+        value: what was given
+        allowed: every name that would have been accepted
+    """
+    names = sorted(allowed)
+    near = get_close_matches(value, names, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return ConfigError(f"{setting}='{value}' is not known.{hint} Allowed: {', '.join(names)}.")
