@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -73,6 +73,11 @@ class OptimizerName(StrEnum):
 class Weighting(StrEnum):
     natural = "natural"
     balanced = "balanced"
+
+
+def _at_least(setting: str, value: float, low: float) -> None:
+    if not value >= low:
+        raise ConfigError(f"{setting}={value} is too small: it must be at least {low}.")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -216,6 +221,12 @@ class LossConfig:
     focal: float = 0.0
     focal_gamma: float = 2.0
 
+    def __post_init__(self) -> None:
+        for name in ("bce", "dice", "focal", "focal_gamma"):
+            _at_least(f"loss.{name}", getattr(self, name), 0)
+        if self.bce + self.dice + self.focal <= 0:
+            raise ConfigError("loss.bce, loss.dice and loss.focal are all 0: give at least one of them a weight above 0.")
+
 
 @dataclass(kw_only=True, slots=True)
 class OptimizerConfig:
@@ -228,6 +239,15 @@ class OptimizerConfig:
     warmup: float = 0.05
     """share of all steps"""
     final_lr_ratio: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < 100:
+            raise ConfigError(f"optimizer.lr={self.lr} is outside (0, 100): give a learning rate such as 0.001.")
+        for name in ("weight_decay", "momentum", "warmup", "final_lr_ratio"):
+            _at_least(f"optimizer.{name}", getattr(self, name), 0)
+        for name in ("momentum", "warmup", "final_lr_ratio"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"optimizer.{name}={getattr(self, name)} is above 1: it is a share between 0 and 1.")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -260,6 +280,14 @@ class TrainConfig:
     """score that chooses the best checkpoint, higher is better"""
     checkpoint_every: int = 1
     """epochs between checkpoints"""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "checkpoint_every"):
+            _at_least(f"train.{name}", getattr(self, name), 1)
+        for name in ("threads", "patience"):
+            if getattr(self, name) is not None:
+                _at_least(f"train.{name}", getattr(self, name), 1)
+        _at_least("train.clip_norm", self.clip_norm, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -310,8 +338,64 @@ def register() -> None:
 
 
 def load(composed: DictConfig) -> Config:
-    """Turns a composed config into the typed one and checks every value that can be checked without data or torch."""
+    """Turns a composed config into the typed one. Every class checks its own values as it is made.
+
+    Raises:
+        ConfigError: a value is missing or outside its range
+    """
+    missing = OmegaConf.missing_keys(composed)
+    if missing:
+        raise ConfigError(f"{sorted(missing)[0]} has no value: give it on the command line, {sorted(missing)[0]}=...")
     config = OmegaConf.to_object(composed)
     if not isinstance(config, Config):
         raise ConfigError(f"the composed config is a {type(config).__name__}, not a Config: compose conf/train.yaml.")
     return config
+
+
+def to_dict(section: Any) -> dict[str, Any]:
+    """The section as plain nested dicts, lists and values that JSON and YAML can hold."""
+    plain = OmegaConf.to_container(OmegaConf.structured(section), enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def flat(section: Any) -> dict[str, Any]:
+    """The section as dotted keys: `{"train.epochs": 12, ...}`. Lists stay lists; an empty dict shows as {}."""
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            found[prefix] = value
+
+    walk("", to_dict(section))
+    return found
+
+
+OUTSIDE_THE_ID = ("paths.", "tracking.", "dataset.", "resume", "train.device", "train.threads", "train.checkpoint_every")
+"""What changes where or how a run is made and shown, but not its result. The data set enters by its recipe instead."""
+
+INTRODUCED_AT: dict[str, Any] = {}
+"""Settings added after the first release, with the default at which old runs were made. At that value they stay out of
+the id, so that a new setting does not turn finished runs into unknown ones."""
+
+
+def config_id(config: Config, *, recipe: str, resolved: dict[str, str] | None = None) -> str:
+    """Names a run by what changes its result.
+
+    Args:
+        config: the whole config
+        recipe: id of the data recipe, split included (`data.prepare.recipe_id`)
+        resolved: what `auto` values became, by dotted key, and hashes that stand for paths
+
+    Returns:
+        16 hex digits
+    """
+    values = {key: value for key, value in flat(config).items() if not key.startswith(OUTSIDE_THE_ID)}
+    values.update(resolved or {})
+    values = {key: value for key, value in values.items() if key not in INTRODUCED_AT or INTRODUCED_AT[key] != value}
+    values["recipe"] = recipe
+    values["results_version"] = RESULTS_VERSION
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
