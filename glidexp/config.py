@@ -1,10 +1,8 @@
-"""Every setting, typed, with its unit. YAML under conf/ holds values only; this file holds their meaning. No torch here.
+"""Every setting, typed, with its unit. YAML under conf/ holds values only, this file their meaning. No torch here.
 
-`load()` turns what Hydra composed into a checked `Config`; `config_id()` names a run by what changes its result.
+`load()` turns what Hydra composed into a checked `Config`, `flat()` gives dotted keys. A run's name is in identity.py.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -13,9 +11,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from glidexp.errors import ConfigError
-
-RESULTS_VERSION = 1
-"""Bumped by a bug fix that changes results, so that old runs are not taken for new ones."""
 
 
 class DatasetKind(StrEnum):
@@ -225,7 +220,9 @@ class LossConfig:
         for name in ("bce", "dice", "focal", "focal_gamma"):
             _at_least(f"loss.{name}", getattr(self, name), 0)
         if self.bce + self.dice + self.focal <= 0:
-            raise ConfigError("loss.bce, loss.dice and loss.focal are all 0: give at least one of them a weight above 0.")
+            raise ConfigError(
+                "loss.bce, loss.dice and loss.focal are all 0: give at least one of them a weight above 0."
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -372,30 +369,3 @@ def flat(section: Any) -> dict[str, Any]:
 
     walk("", to_dict(section))
     return found
-
-
-OUTSIDE_THE_ID = ("paths.", "tracking.", "dataset.", "resume", "train.device", "train.threads", "train.checkpoint_every")
-"""What changes where or how a run is made and shown, but not its result. The data set enters by its recipe instead."""
-
-INTRODUCED_AT: dict[str, Any] = {}
-"""Settings added after the first release, with the default at which old runs were made. At that value they stay out of
-the id, so that a new setting does not turn finished runs into unknown ones."""
-
-
-def config_id(config: Config, *, recipe: str, resolved: dict[str, str] | None = None) -> str:
-    """Names a run by what changes its result.
-
-    Args:
-        config: the whole config
-        recipe: id of the data recipe, split included (`data.prepare.recipe_id`)
-        resolved: what `auto` values became, by dotted key, and hashes that stand for paths
-
-    Returns:
-        16 hex digits
-    """
-    values = {key: value for key, value in flat(config).items() if not key.startswith(OUTSIDE_THE_ID)}
-    values.update(resolved or {})
-    values = {key: value for key, value in values.items() if key not in INTRODUCED_AT or INTRODUCED_AT[key] != value}
-    values["recipe"] = recipe
-    values["results_version"] = RESULTS_VERSION
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

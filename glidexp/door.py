@@ -1,0 +1,124 @@
+"""What the doors share: where conf/ lies, the help page, and one-line errors out of Hydra's. No torch, no mlflow."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from glidexp.errors import ConfigError, GlidexpError, unknown_name
+
+GROUPS = {
+    "dataset": "where tiles come from and how they are made",
+    "sensor_mix": "which sensors are trained on, and how often each is drawn",
+    "tile_size": "side of a square tile, pixels",
+    "backbone": "encoder; any timm feature backbone with backbone.name=NAME",
+    "decoder": "what turns features into a lake mask",
+    "augmentation": "what is done to training tiles on the device",
+    "loss": "what is minimised, on valid pixels",
+    "optimizer": "optimizer and learning rate schedule",
+    "init": "initial weights",
+    "tracking": "where MLflow keeps runs, and what it is given",
+    "experiment": "a ready-made set of choices",
+}
+
+
+def conf_dir() -> Path:
+    """Folder of the YAML files: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def options(group: str) -> dict[str, str]:
+    """Names of a group's options with the sentence that heads each file."""
+    found = {}
+    for path in sorted((conf_dir() / group).glob("*.yaml"), key=lambda file: (len(file.stem), file.stem)):
+        lines = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
+        sentences = [line for line in lines if not line.startswith("@package")]
+        found[path.stem] = sentences[0] if sentences else ""
+    return found
+
+
+def help_text(command: str) -> str:
+    """The page behind --help: every group, what it is for, its options."""
+    out = [
+        f"Usage: {command} [GROUP=OPTION ...] [KEY=VALUE ...]",
+        "",
+        "Trains one network and scores it; without arguments, the demo on generated scenes.",
+        f"  {command} backbone=resnet34 tile_size=512 seed=1     change a group or a value",
+        f"  {command} -m backbone=resnet18,mobilenetv3 seed=0,1  one run for every combination",
+        f"  {command} --cfg job                                  show the composed config and stop",
+        "",
+    ]
+    for group, meaning in GROUPS.items():
+        out.append(f"{group}: {meaning}")
+        width = max((len(name) for name in options(group)), default=0)
+        out += [f"  {name:<{width}}  {sentence}".rstrip() for name, sentence in options(group).items()]
+        out.append("")
+    out += [
+        "Common keys: seed, resume (auto | never), paths.data, paths.mlruns, tracking.uri, train.epochs, train.batch_size,",
+        "  train.precision (auto | fp32 | bf16 | fp16), train.compile (auto | on | off), train.device. All: --cfg job",
+        "Your own YAML: --config-dir FOLDER, laid out as conf/. Hydra's own options: --hydra-help",
+    ]
+    return "\n".join(out)
+
+
+def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: str = "train") -> None:
+    """Composes `config_name` from `argv` and calls `task`, letting every error through as an exception.
+
+    Raises:
+        ConfigError: the settings cannot be composed; the message is one line
+    """
+    import hydra
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing a trace and exiting with 1
+    decorated = hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(task)
+    program = sys.argv
+    sys.argv = [program[0], *argv]
+    try:
+        decorated()
+    except GlidexpError:
+        raise
+    except (hydra.errors.HydraException, OmegaConfBaseException) as error:
+        raise explain(error, argv) from error
+    finally:
+        sys.argv = program
+
+
+def explain(error: Exception, argv: list[str]) -> GlidexpError:
+    """Hydra's and OmegaConf's errors in one line that lists what is allowed."""
+    from hydra.errors import MissingConfigException
+
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if (conf_dir() / group).is_dir() and group:
+            return unknown_name(group, name.removesuffix(".yaml"), options(group))
+    for override in argv:
+        key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
+        value = override.split("=", 1)[-1]
+        if f"override '{key}'" in text or f"full_key: {key}" in text or f"'{key}'" in text or override in text:
+            return _wrong_override(key, value, " ".join(str(cause).split()))
+    return ConfigError(re.sub(r"\s+", " ", text))
+
+
+def _wrong_override(key: str, value: str, reason: str) -> GlidexpError:
+    from glidexp.config import Config, flat
+
+    known = flat(Config())
+    groups = list(GROUPS)
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    if key not in known and key not in groups and not any(name.startswith(key + ".") for name in known):
+        return unknown_name("setting", key, siblings + ([] if parent else groups) or [*known, *groups])
+    allowed = re.search(r"(?:one of|possible values[^:]*:?|expected one of|should be one of) ?\[?([^\]]+)\]?", reason)
+    if allowed:
+        names = ", ".join(part.strip().split(".")[-1] for part in allowed[1].split(","))
+        return ConfigError(f"{key}={value} is not possible. Allowed: {names}.")
+    reason = re.split(r" full_key:| object_type=", reason)[0]
+    return ConfigError(f"{key}={value} is not possible: {reason}. Its type and unit are in `--cfg job` and the docs.")

@@ -1,0 +1,44 @@
+"""Names a run by what changes its result: the key of checkpoints, of resuming and of "skip what is finished"."""
+
+import hashlib
+import json
+from typing import Any
+
+from glidexp.config import Config, flat
+
+RESULTS_VERSION = 1
+"""Bumped by a bug fix that changes results, so that old runs are not taken for new ones."""
+
+OUTSIDE_THE_ID = (
+    "paths.",
+    "tracking.",
+    "dataset.",
+    "resume",
+    "train.device",
+    "train.threads",
+    "train.checkpoint_every",
+)
+"""What changes where or how a run is made and shown, but not its result. The data set enters by its recipe instead."""
+
+INTRODUCED_AT: dict[str, Any] = {}
+"""Settings added after the first release, with the default at which old runs were made. At that value they stay out of
+the id, so that a new setting does not turn finished runs into unknown ones."""
+
+
+def config_id(config: Config, *, recipe: str, resolved: dict[str, str] | None = None) -> str:
+    """Names a run by what changes its result.
+
+    Args:
+        config: the whole config
+        recipe: id of the data recipe, split included (`data.prepare.recipe_id`)
+        resolved: what `auto` values became, by dotted key, and hashes that stand for paths
+
+    Returns:
+        16 hex digits
+    """
+    values = {key: value for key, value in flat(config).items() if not key.startswith(OUTSIDE_THE_ID)}
+    values.update(resolved or {})
+    values = {key: value for key, value in values.items() if key not in INTRODUCED_AT or INTRODUCED_AT[key] != value}
+    values["recipe"] = recipe
+    values["results_version"] = RESULTS_VERSION
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
