@@ -1,0 +1,285 @@
+"""Batches from a tile store: a thread copies the rows of the next batches into a ring of reused buffers.
+
+The copy is one `index_select(out=)` from the memory map, so a batch costs little more than moving its bytes; worker
+processes would only add transport. The order of an epoch is a function of (seed, epoch) alone, so a run resumes
+anywhere with `skip`.
+"""
+
+import mmap
+import os
+import queue
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from glidexp.errors import ConfigError
+
+HELD = 2
+"""batches a consumer may look at: the current and the one before"""
+AHEAD = 2
+"""batches made before they are asked for"""
+
+Rows = npt.NDArray[np.int64]
+
+
+class Tiles(Protocol):
+    """What the loader needs of a store; any object with these two arrays will do.
+
+    images: (N, H, W, C) uint8, labels: (N, H, W) uint8 of 0, 1, 255
+    """
+
+    @property
+    def images(self) -> npt.NDArray[np.uint8]: ...
+    @property
+    def labels(self) -> npt.NDArray[np.uint8]: ...
+
+
+@dataclass(slots=True)
+class Batch:
+    """Views of reused buffers: valid until the batch after the next one is asked for."""
+
+    image: torch.Tensor
+    """(B, C, H, W) uint8, channels_last, on the loader's device"""
+    label: torch.Tensor
+    """(B, H, W) uint8 of 0, 1, 255, on the loader's device"""
+    rows: torch.Tensor
+    """(B,) int64 rows of the store, on the CPU"""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One place of the ring: a host buffer and, on a GPU, its twin there with the events that guard both."""
+
+    host_image: torch.Tensor
+    host_label: torch.Tensor
+    image: torch.Tensor
+    label: torch.Tensor
+    filled: torch.cuda.Event | None
+    released: torch.cuda.Event | None
+
+
+def order(n: int, *, seed: int, epoch: int, weights: npt.NDArray[np.float64] | None) -> Rows:
+    """Positions 0..n-1 in the order of one epoch, n of them, a function of the arguments alone.
+
+    Without weights: a permutation. With weights: position i comes floor or ceil of n * w_i / sum(w) times (systematic
+    sampling), the leftover fractions fall to other rows in every epoch, and all rows of equal weight together get their
+    share to within one draw. So a heavier row repeats only when its share asks for it, and a weight of 0 never comes.
+
+    Philox keyed by (seed, epoch) and a stable sort of its raw words: raw words do not change with NumPy's version.
+    """
+    words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
+    shuffled = np.argsort(words.random_raw(n), kind="stable").astype(np.int64)
+    if weights is None:
+        return shuffled
+    by_weight = shuffled[np.argsort(weights[shuffled], kind="stable")]
+    share = weights[by_weight] / weights.sum() * n
+    offset = float(words.random_raw()) / 2.0**64
+    # rounding may leave the last sum a hair beside n
+    upto = np.minimum(np.floor(np.cumsum(share) + offset), n)
+    upto[-1] = n
+    counts = np.diff(np.concatenate([[0.0], upto])).astype(np.int64)
+    drawn = np.repeat(by_weight, counts)
+    return drawn[np.argsort(words.random_raw(n), kind="stable")]
+
+
+class Loader:
+    """Batches of chosen rows, epoch by epoch."""
+
+    def __init__(
+        self,
+        store: Tiles,
+        rows: Rows,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        weights: npt.NDArray[np.float64] | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ) -> None:
+        """Prepares the order; buffers are made by `epoch`.
+
+        Args:
+            store: a TileStore or anything with `images` (N, H, W, C) and `labels` (N, H, W), uint8
+            rows: (n,) rows of the store that an epoch is drawn from
+            batch_size: tiles a batch
+            seed: with the epoch's number the only source of the order
+            device: where image and label of a batch lie
+            weights: (n,) relative frequency of each row, see `order`; needs shuffle
+            shuffle: False gives the rows as they are
+            drop_last: leave a last batch of fewer tiles out
+
+        Raises:
+            ConfigError: no rows, a batch below 1 or larger than what is left, weights that do not fit
+        """
+        if batch_size < 1:
+            raise ConfigError(f"train.batch_size={batch_size} must be 1 or more.")
+        if len(rows) == 0:
+            raise ConfigError("there are no tiles to load: look at the split and at sensor_mix.")
+        if drop_last and len(rows) < batch_size:
+            raise ConfigError(f"train.batch_size={batch_size} is more than the {len(rows)} tiles there are: lower it.")
+        if weights is not None:
+            weights = np.asarray(weights, dtype=np.float64)
+            if not shuffle or len(weights) != len(rows) or not np.isfinite(weights).all() or weights.min() < 0:
+                raise ConfigError("sampling weights need shuffle, one finite value a row and none below 0.")
+            if weights.sum() == 0:
+                raise ConfigError("sensor_mix.weights are all 0: give at least one sensor a weight above 0.")
+        self.rows = np.ascontiguousarray(rows, dtype=np.int64)
+        self.batch_size, self.seed, self.weights = batch_size, seed, weights
+        self.shuffle, self.drop_last = shuffle, drop_last
+        self.device = _with_index(torch.device(device))
+        self._store = store
+        n, height, width, channels = store.images.shape
+        self._tile = (height, width, channels)
+        self._images = _as_words(store.images, n)
+        self._labels = _as_words(store.labels, n)
+        # a first pass is bound by page faults and by the disk, later ones only where memory is too small to keep all
+        self._cold = True
+        self._keeps = 2 * (store.images.nbytes + store.labels.nbytes) < _memory_bytes()
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.rows), self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+    def epoch_rows(self, epoch: int) -> Rows:
+        """Rows in the order in which epoch `epoch` gives them, the last incomplete batch included."""
+        if not self.shuffle:
+            return self.rows
+        return self.rows[order(len(self.rows), seed=self.seed, epoch=epoch, weights=self.weights)]
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Batches of one epoch, the first `skip` of them left out.
+
+        Buffers are reused: a batch is valid until the batch after the next one is asked for. Closing the generator (or
+        leaving its for loop) stops the thread; an error in the thread is raised here.
+        """
+        drawn = self.epoch_rows(epoch)
+        batches = [drawn[i * self.batch_size : (i + 1) * self.batch_size] for i in range(skip, len(self))]
+        free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        ready: queue.SimpleQueue[tuple[_Slot, Batch] | BaseException | None] = queue.SimpleQueue()
+        for _ in range(min(HELD + AHEAD, len(batches))):
+            free.put(self._slot())
+        stream = self._copy_stream()
+        thread = threading.Thread(target=self._fill, args=(batches, free, ready, stream), name="loader", daemon=True)
+        thread.start()
+        held: list[_Slot] = []
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                slot, batch = item
+                if slot.filled is not None:
+                    torch.cuda.current_stream(self.device).wait_event(slot.filled)
+                held.append(slot)
+                yield batch
+                if len(held) == HELD:
+                    free.put(_release(held.pop(0), self.device))
+        finally:
+            free.put(None)
+            thread.join()
+            if stream is not None:  # what reuses the memory of the ring must come after the copies into it
+                torch.cuda.current_stream(self.device).wait_stream(stream)
+
+    def _fill(
+        self,
+        batches: list[Rows],
+        free: "queue.SimpleQueue[_Slot | None]",
+        ready: "queue.SimpleQueue[tuple[_Slot, Batch] | BaseException | None]",
+        stream: torch.cuda.Stream | None,
+    ) -> None:
+        """The thread: fills slots in the order of the batches until they end or None arrives in `free`."""
+        try:
+            advise, self._cold = self._cold or not self._keeps, False
+            if advise and batches:
+                self._will_need(batches[0])
+            for position, rows in enumerate(batches):
+                if advise and position + 1 < len(batches):
+                    self._will_need(batches[position + 1])
+                slot = free.get()
+                if slot is None:
+                    return
+                ready.put((slot, self._copy(slot, torch.from_numpy(rows), stream)))
+            ready.put(None)
+        except BaseException as error:  # noqa: BLE001  handed to the consumer, who raises it
+            ready.put(error)
+
+    def _copy(self, slot: _Slot, rows: torch.Tensor, stream: torch.cuda.Stream | None) -> Batch:
+        """Fills a slot with rows and gives the batch that looks at it."""
+        n = len(rows)
+        if slot.filled is not None:
+            slot.filled.synchronize()  # the pinned buffer may still be on its way to the device
+        torch.index_select(self._images, 0, rows, out=slot.host_image[:n])
+        torch.index_select(self._labels, 0, rows, out=slot.host_label[:n])
+        if stream is not None and slot.filled is not None and slot.released is not None:
+            with torch.cuda.stream(stream):
+                stream.wait_event(slot.released)
+                slot.image[:n].copy_(slot.host_image[:n], non_blocking=True)
+                slot.label[:n].copy_(slot.host_label[:n], non_blocking=True)
+                slot.filled.record(stream)
+        height, width, channels = self._tile
+        image = slot.image[:n].view(torch.uint8).view(n, height, width, channels).permute(0, 3, 1, 2)
+        return Batch(image=image, label=slot.label[:n].view(torch.uint8).view(n, height, width), rows=rows)
+
+    def _copy_stream(self) -> torch.cuda.Stream | None:
+        """A stream of its own for the copies to a GPU, so that they run beside the step."""
+        if self.device.type != "cuda":
+            return None
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        return stream
+
+    def _slot(self) -> _Slot:
+        cuda = self.device.type == "cuda"
+        image = torch.empty((self.batch_size, *self._images.shape[1:]), dtype=self._images.dtype, pin_memory=cuda)
+        label = torch.empty((self.batch_size, *self._labels.shape[1:]), dtype=self._labels.dtype, pin_memory=cuda)
+        if not cuda:
+            return _Slot(image, label, image, label, None, None)
+        there = [torch.empty_like(t, device=self.device, pin_memory=False) for t in (image, label)]
+        return _Slot(image, label, there[0], there[1], torch.cuda.Event(), torch.cuda.Event())
+
+    def _will_need(self, rows: Rows) -> None:
+        """Tells the kernel which parts of the maps come next, so that disk and copy overlap."""
+        for array in (self._store.images, self._store.labels):
+            mapped = getattr(array, "_mmap", None)
+            if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED"):
+                continue
+            size = array.nbytes // len(array)
+            for row in rows.tolist():
+                start = row * size // mmap.PAGESIZE * mmap.PAGESIZE
+                with suppress(OSError):  # advice only: a kernel that refuses it reads later
+                    mapped.madvise(mmap.MADV_WILLNEED, start, (row + 1) * size - start)
+
+
+def _with_index(device: torch.device) -> torch.device:
+    """`cuda` with the number of the current GPU, since the thread has a current GPU of its own."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def _release(slot: _Slot, device: torch.device) -> _Slot:
+    """Marks that all work on the slot's device buffers has been queued, so that they may be overwritten after it."""
+    if slot.released is not None:
+        slot.released.record(torch.cuda.current_stream(device))
+    return slot
+
+
+def _as_words(array: npt.NDArray[np.uint8], n: int) -> torch.Tensor:
+    """(n, k) tensor over the same memory, in 8-byte words where a tile's size allows it: fewer elements copy faster."""
+    flat = array.reshape(n, -1)
+    with warnings.catch_warnings():
+        # torch has no read-only tensors and says so; nothing here writes
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        tensor = torch.from_numpy(flat)
+    return tensor.view(torch.int64) if flat.shape[1] % 8 == 0 and flat.ctypes.data % 8 == 0 else tensor
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
