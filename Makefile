@@ -1,0 +1,57 @@
+# make        lists the targets
+# make train  environment, generated scenes, one training run, a table of scores
+# make test   environment if missing, lint, types, all tests
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+PORT ?= 5000
+UV := uv==0.13.9
+BENCHES := loader augment train_step
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: help setup train test lint ui bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup   make the environment in $(VENV) (about 6 GB: torch brings CUDA)"
+	@echo "make train   one training run on generated scenes, a few minutes without a GPU; the same as: python train.py"
+	@echo "make test    lint, types and all tests"
+	@echo "make lint    format and lint checks, types"
+	@echo "make ui      look at the runs in a browser, http://127.0.0.1:$(PORT)"
+	@echo "make bench   the measurements behind every speed claim, one JSON line each"
+	@echo "make clean   remove caches and generated data; the runs in mlruns/ and the environment stay"
+
+setup: $(VENV)/.ready
+
+# The lock holds for Linux on x86-64; elsewhere the bounds in pyproject.toml choose.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "glidexp needs Python 3.11 or newer: install it, or name it: make setup PYTHON=/path/to/python3" >&2; exit 2; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check $(UV)
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
+	  $(VENV)/bin/uv pip install --python $(RUN) -r requirements.lock && $(VENV)/bin/uv pip install --python $(RUN) --no-deps -e . ; \
+	else $(VENV)/bin/uv pip install --python $(RUN) -e '.[dev]' ; fi
+	@touch $@
+
+train: setup
+	$(RUN) train.py
+
+test: setup lint
+	$(RUN) -m pytest -n 2 --dist worksteal --durations 15
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+ui: setup
+	$(VENV)/bin/glidexp ui --port $(PORT)
+
+bench: setup
+	@$(VENV)/bin/uv pip install --quiet --python $(RUN) -c requirements.lock '.[bench]'
+	@for name in $(BENCHES); do $(RUN) bench/$$name.py || exit 1; done
+
+clean:
+	rm -rf data outputs multirun .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
