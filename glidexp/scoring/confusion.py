@@ -1,0 +1,146 @@
+"""Confusion counts to scores, and scores to named metrics. Used for networks and for the naive rows alike.
+
+A score that has no value (0/0) is NaN here and has no entry among the named metrics.
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+"""(..., 4): true positive, false positive, false negative, true negative pixels; lake is the positive class"""
+
+PER_PLACE = ("precision", "recall", "f1", "lake_iou")
+"""scores that are also averaged over images and over scenes"""
+STRATA = ("sensor", "region")
+
+
+def precision(counts: Counts) -> NDArray[np.float64]:
+    """(..., 4) -> (...), 0-1: tp / (tp + fp); NaN where no lake is predicted."""
+    tp, fp, _, _ = _columns(counts)
+    return _ratio(tp, tp + fp)
+
+
+def recall(counts: Counts) -> NDArray[np.float64]:
+    """(..., 4) -> (...), 0-1: tp / (tp + fn); NaN where there is no lake."""
+    tp, _, fn, _ = _columns(counts)
+    return _ratio(tp, tp + fn)
+
+
+def f1(counts: Counts) -> NDArray[np.float64]:
+    """(..., 4) -> (...), 0-1: 2 tp / (2 tp + fp + fn); NaN where there is no lake and none is predicted."""
+    tp, fp, fn, _ = _columns(counts)
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def lake_iou(counts: Counts) -> NDArray[np.float64]:
+    """(..., 4) -> (...), 0-1: tp / (tp + fp + fn); NaN where there is no lake and none is predicted."""
+    tp, fp, fn, _ = _columns(counts)
+    return _ratio(tp, tp + fp + fn)
+
+
+def miou_two_class(counts: Counts) -> NDArray[np.float64]:
+    """(..., 4) -> (...), 0-1: mean of the lake's and the background's IoU; NaN where either has none."""
+    tp, fp, fn, tn = _columns(counts)
+    return (_ratio(tp, tp + fp + fn) + _ratio(tn, tn + fp + fn)) / 2
+
+
+SCORES: dict[str, Callable[[Counts], NDArray[np.float64]]] = {
+    "precision": precision,
+    "recall": recall,
+    "f1": f1,
+    "lake_iou": lake_iou,
+    "miou_two_class": miou_two_class,
+}
+
+
+def pooled_scores(counts: Counts) -> dict[str, float]:
+    """Every score of the summed pixels, by name, undefined ones as NaN.
+
+    Args:
+        counts: (..., 4); everything but the last axis is summed
+    """
+    total = np.asarray(counts, dtype=np.int64).reshape(-1, 4).sum(axis=0)
+    return {name: float(score(total)) for name, score in SCORES.items()}
+
+
+def aggregate(index: pd.DataFrame, counts: Counts, prefix: str) -> dict[str, float]:
+    """Scores pooled, by image and by scene, pooled for every sensor and region, and the numbers behind them.
+
+    The mean over images is over the tiles where the score has a value: a tile without lake in which none is predicted
+    counts neither as 1 nor as 0, because otherwise the share of empty tiles would set the score. One with a false alarm
+    has f1 and lake_iou 0 and counts. The mean over scenes follows the same rule with the pixels of a scene pooled;
+    tiles whose scene is not known ("") take no part in it.
+
+    Args:
+        index: a row a tile, with scene, sensor and region
+        counts: (N, 4), in the order of the index
+        prefix: what stands before the names, such as "val"
+
+    Returns:
+        `<prefix>/<score>_<aggregation>`, the strata between, and the counts `<prefix>/tiles`, `<prefix>/scenes`,
+        `<prefix>/tiles_empty` (no lake in truth and prediction, so left out of the mean over images)
+    """
+    if len(index) != len(counts):
+        raise ValueError(f"{len(index)} tiles in the index, {len(counts)} rows of counts: they must be the same tiles.")
+    of_scenes = by_scene(index["scene"], counts)
+    found = {f"{name}_pooled": value for name, value in pooled_scores(counts).items()}
+    for name in PER_PLACE:
+        found[f"{name}_per_image"] = mean_of_defined(SCORES[name](counts))
+        found[f"{name}_per_scene"] = mean_of_defined(SCORES[name](of_scenes))
+    found |= {"tiles": len(index), "scenes": len(of_scenes)}
+    found["tiles_empty"] = int((counts[:, :3].sum(axis=1) == 0).sum())
+    for kind in STRATA:
+        for stratum, rows in strata(index[kind]).items():
+            values = pooled_scores(counts[rows])
+            found |= {f"{kind}/{stratum}/{name}_pooled": value for name, value in values.items() if name in PER_PLACE}
+            found[f"{kind}/{stratum}/tiles"] = len(rows)
+            found[f"{kind}/{stratum}/scenes"] = len(by_scene(index["scene"].iloc[rows], counts[rows]))
+    return defined({f"{prefix}/{name}": float(value) for name, value in found.items()})
+
+
+def by_scene(scene: pd.Series, counts: Counts) -> Counts:
+    """Sums the tiles of each known scene: (N, 4) -> (scenes, 4), scenes in sorted order."""
+    codes, names = pd.factorize(_text(scene), sort=True)
+    summed = np.zeros((len(names), counts.shape[1]), dtype=np.int64)
+    np.add.at(summed, codes, counts)
+    return summed[np.asarray(names) != ""]
+
+
+def strata(keys: pd.Series) -> dict[str, NDArray[np.int64]]:
+    """Row positions of each key, by a name that tracking accepts, "" as unknown. Different keys get different names."""
+    codes, names = pd.factorize(_text(keys), sort=True)
+    found: dict[str, NDArray[np.int64]] = {}
+    for code, name in enumerate(names):
+        safe = re.sub(r"[^\w .-]", "_", str(name), flags=re.ASCII) or "unknown"
+        while safe in found:
+            safe += "_"
+        found[safe] = np.flatnonzero(codes == code)
+    return found
+
+
+def mean_of_defined(values: NDArray[np.float64]) -> float:
+    """The mean of what is not NaN; NaN when nothing is."""
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def defined(metrics: dict[str, float]) -> dict[str, float]:
+    """Without the entries that are NaN: a tracking store has no picture of 0/0."""
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}
+
+
+def _text(keys: pd.Series) -> pd.Series:
+    return keys.astype(object).where(keys.notna(), "").astype(str)
+
+
+def _columns(counts: Counts) -> tuple[Counts, ...]:
+    counts = np.asarray(counts, dtype=np.int64)
+    return tuple(counts[..., i] for i in range(4))
+
+
+def _ratio(part: Counts, whole: Counts) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) != 0)
