@@ -1,0 +1,116 @@
+"""What a run was made with: commit and uncommitted changes, installed packages, machine, and its own process."""
+
+import getpass
+import importlib.metadata
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+GIT_TIMEOUT_S = 10
+DIFF_LIMIT_BYTES = 1_000_000
+"""a longer diff is cut: it is there to see what was changed, not to carry data files"""
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """The repository around a folder at the moment of asking."""
+
+    commit: str
+    branch: str
+    dirty: bool
+    diff: str
+    """uncommitted changes of tracked files, cut at DIFF_LIMIT_BYTES; empty when there are none"""
+
+
+def git_state(folder: Path | None = None) -> GitState | None:
+    """Commit and uncommitted changes of the repository that holds `folder` (the working directory when not given).
+
+    Returns:
+        None without git, outside a repository, before its first commit, or when git does not answer in time
+    """
+    folder = folder or Path.cwd()
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    status = _git(folder, "status", "--porcelain", "--untracked-files=no") or ""
+    branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD") or ""
+    diff = _git(folder, "diff", "--no-ext-diff", "--no-color", "HEAD") or "" if status.strip() else ""
+    if len(diff.encode()) > DIFF_LIMIT_BYTES:
+        kept = diff.encode()[:DIFF_LIMIT_BYTES].decode(errors="ignore")
+        diff = f"{kept}\n... cut: the whole diff has {len(diff.encode())} bytes\n"
+    return GitState(commit.strip(), branch.strip(), bool(status.strip()), diff)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            # Optional locks would let a `git status` in the background disturb the user's own git commands.
+            ["git", "--no-optional-locks", *arguments],
+            cwd=folder,
+            capture_output=True,
+            timeout=GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace")
+
+
+def requirements() -> str:
+    """Installed packages as `name==version` lines, sorted; what `pip freeze` tells, without starting it."""
+    lines = set()
+    for package in importlib.metadata.distributions():
+        name = package.metadata["Name"]
+        if name:
+            lines.add(f"{name}=={package.version}")
+    return "\n".join(sorted(lines, key=str.lower)) + "\n"
+
+
+def machine() -> dict[str, str]:
+    """Host, system, processor and memory, as tags. The accelerator is told by who knows torch."""
+    return {
+        "glidexp.host": platform.node(),
+        "glidexp.system": platform.platform(),
+        "glidexp.python": platform.python_version(),
+        "glidexp.cpu": f"{_processor()}, {psutil.cpu_count(logical=True) or 0} threads",
+        "glidexp.memory_gb": f"{psutil.virtual_memory().total / 1e9:.0f}",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def user() -> str:
+    """Name of the account, or `unknown` where the system has none for this number (containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def process_mark() -> str:
+    """Names this process by host, number and start time, for the tag `glidexp.process`."""
+    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def is_alive(mark: str) -> bool:
+    """Whether the process of a `process_mark` still runs on this machine; False for one of another machine."""
+    host, _, rest = mark.partition(":")
+    number, _, started = rest.partition(":")
+    if host != platform.node() or not number.isdigit():
+        return False
+    try:
+        process = psutil.Process(int(number))
+        return process.status() != psutil.STATUS_ZOMBIE and f"{process.create_time():.0f}" == started
+    except psutil.Error:
+        return False

@@ -1,0 +1,108 @@
+"""The network as an MLflow model without pickle: a bundle (safetensors and card) and a script that reads it."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+    from glidexp.tracking.store import Store
+
+MODEL_NAME = "model"
+BUNDLE_KEY = "bundle"
+"""name under which the script finds the bundle's folder"""
+EXAMPLE_PX = 64
+"""side of the example; MLflow writes it as JSON, where 256 px would take 39 MB"""
+SCRIPT = Path(__file__).with_name("pyfunc_model.py")
+
+
+def signature(in_channels: int) -> "ModelSignature":
+    """Any batch and any tile size: float32 (-1, C, -1, -1) in 0-255 in, lake probability (-1, 1, -1, -1) out."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    float32 = np.dtype("float32")
+    return ModelSignature(
+        inputs=Schema([TensorSpec(float32, (-1, in_channels, -1, -1))]),
+        outputs=Schema([TensorSpec(float32, (-1, 1, -1, -1))]),
+    )
+
+
+def input_example(in_channels: int) -> Any:
+    """Seeded noise, float32 (2, C, 64, 64) of whole numbers in 0-255."""
+    import numpy as np
+
+    values = np.random.default_rng(0).integers(0, 256, size=(2, in_channels, EXAMPLE_PX, EXAMPLE_PX))
+    return values.astype(np.float32)
+
+
+def write_model(
+    folder: Path, bundle: Path, *, in_channels: int, pip_requirements: list[str], entity: Any = None
+) -> None:
+    """Writes an MLflow model into a folder that does not exist yet.
+
+    Args:
+        folder: where
+        bundle: folder of weights.safetensors and card.json; copied to artifacts/bundle
+        in_channels: bands of the input
+        pip_requirements: what loading needs, as `name==version`
+        entity: `mlflow.models.Model` to fill in, with the run and model id it belongs to
+    """
+    import mlflow.pyfunc
+
+    mlflow.pyfunc.save_model(
+        folder,
+        python_model=str(SCRIPT),
+        artifacts={BUNDLE_KEY: str(bundle)},
+        signature=signature(in_channels),
+        input_example=input_example(in_channels),
+        pip_requirements=pip_requirements,
+        mlflow_model=entity,
+    )
+    for cache in folder.rglob("__pycache__"):
+        shutil.rmtree(cache)
+
+
+def log_model(
+    store: "Store",
+    run_id: str,
+    experiment_id: str,
+    *,
+    bundle: Path,
+    in_channels: int,
+    pip_requirements: list[str],
+    tags: dict[str, str],
+) -> str:
+    """Logs a bundle as the run's model. Through the client alone: MLflow's own `log_model` sets a global address and
+    asks for the history of every metric.
+
+    Returns:
+        id of the logged model, as in `models:/<id>`
+    """
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    client = store.client
+    made = client.create_logged_model(
+        experiment_id, name=MODEL_NAME, source_run_id=run_id, tags=tags, model_type="segmentation"
+    )
+    done = False
+    try:
+        with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
+            entity = Model(
+                artifact_path=made.artifact_location, model_uuid=made.model_id, run_id=run_id, model_id=made.model_id
+            )
+            write_model(
+                Path(aside, "model"), bundle, in_channels=in_channels, pip_requirements=pip_requirements, entity=entity
+            )
+            client.log_model_artifacts(made.model_id, os.path.join(aside, "model"))
+        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+        done = True
+    finally:
+        client.finalize_logged_model(made.model_id, "READY" if done else "FAILED")
+    shutil.rmtree(bundle.parent, ignore_errors=True)
+    return str(made.model_id)

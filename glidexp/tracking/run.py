@@ -1,0 +1,356 @@
+"""The life of one run: params, metrics by epoch, pictures, files, inputs, the model, and a status that is true.
+
+    with Run.start(store, experiment="glidexp", run_name="unet-resnet18", config_flat=flat(config)) as run:
+        run.metrics({"val/lake_iou_pooled": 0.71}, step=3)
+
+Everything but the start goes through a writer thread: a tracking store that is slow or gone never stops training.
+"""
+
+import logging
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from glidexp.errors import TrackingError
+from glidexp.tracking import environment
+from glidexp.tracking.sink import Sink, batches, finite
+from glidexp.tracking.store import ID_TAG, PROCESS_TAG, Store, first_line
+from glidexp.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+log = logging.getLogger("glidexp.tracking")
+
+GROUPS = (
+    "dataset",
+    "sensor_mix",
+    "tile_size",
+    "backbone",
+    "decoder",
+    "augmentation",
+    "loss",
+    "optimizer",
+    "init",
+)
+"""Config groups whose choice is a param beside the flat keys."""
+ERROR_TAG = "glidexp.error"
+PARAM_LIMIT = 6000
+TAG_LIMIT = 8000
+KEY_LIMIT = 250
+DIGEST_LIMIT = 36
+PARAMS_A_CALL = 100
+
+
+class Run:
+    """One run in the store. Made by `Run.start`, best used as a context manager, which ends it with its true status."""
+
+    def __init__(self, store: Store, run_id: str, experiment_id: str) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.experiment_id = experiment_id
+        self._last_step: dict[str, int] = {}
+        self._drawn: set[tuple[str, int]] = set()
+        self._monitor: Any = None
+        self._ended = False
+        self._writer = Writer(Sink(store, run_id, experiment_id))
+
+    @classmethod
+    def start(
+        cls,
+        store: Store,
+        *,
+        experiment: str,
+        run_name: str,
+        config_flat: Mapping[str, Any],
+        choices: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        config_id: str | None = None,
+        parent_run_id: str | None = None,
+        resume_run_id: str | None = None,
+        system_metrics: bool = False,
+    ) -> Self:
+        """Begins a run, or goes on with one.
+
+        Args:
+            store: from `open_store`
+            experiment: name; made where it is missing
+            run_name: shown in the table
+            config_flat: the whole config by dotted key (`config.flat`)
+            choices: name of the chosen option by group; groups other than GROUPS are left out
+            tags: further tags, e.g. `glidexp.split_hash`
+            config_id: becomes the tag `glidexp.config_id`, by which `Store.find_run` finds the run again
+            parent_run_id: the sweep's parent run, which may live in another process
+            resume_run_id: an interrupted run to go on with; its name stays, its params stay, and metrics and pictures
+                of steps that it already holds are left out
+            system_metrics: load of processor, memory, disk, network and GPU, every 10 s
+
+        Raises:
+            TrackingError: the store does not take the run
+        """
+        params = {group: str(choices[group]) for group in GROUPS if choices and choices.get(group) is not None}
+        params |= {key: str(value) for key, value in config_flat.items()}
+        all_tags = _process_tags() | dict(tags or {})
+        if config_id:
+            all_tags[ID_TAG] = config_id
+        if parent_run_id:
+            all_tags["mlflow.parentRunId"] = parent_run_id
+        try:
+            if resume_run_id is None:
+                run = cls._create(store, experiment, run_name, _cut(all_tags, TAG_LIMIT))
+                run._params(_cut(params, PARAM_LIMIT))
+            else:
+                run = cls._resume(store, resume_run_id, _cut(params, PARAM_LIMIT), _cut(all_tags, TAG_LIMIT))
+        except TrackingError:
+            raise
+        except Exception as error:
+            raise TrackingError(f"The tracking store does not take the run: {first_line(error)}") from error
+        if system_metrics:
+            run._start_monitor(resumed=resume_run_id is not None)
+        return run
+
+    @classmethod
+    def _create(cls, store: Store, experiment: str, run_name: str, tags: dict[str, str]) -> Self:
+        experiment_id = store.experiment_id(experiment)
+        made = store.client.create_run(experiment_id, tags=tags, run_name=run_name)
+        return cls(store, made.info.run_id, experiment_id)
+
+    @classmethod
+    def _resume(cls, store: Store, run_id: str, params: dict[str, str], tags: dict[str, str]) -> Self:
+        before = store.client.get_run(run_id)
+        changed = [
+            f"{key}: {before.data.params[key]} -> {value}"
+            for key, value in params.items()
+            if key in before.data.params and before.data.params[key] != value
+        ]
+        if changed:  # params cannot be changed once logged, so the change is told by a tag
+            tags["glidexp.resumed_with"] = "; ".join(changed)[:TAG_LIMIT]
+        tags["glidexp.resumes"] = str(int(before.data.tags.get("glidexp.resumes", "0")) + 1)
+        run = cls(store, run_id, before.info.experiment_id)
+        # The latest step of each metric stands beside its value; only this list shows it without a call a key.
+        run._last_step = {metric.key: metric.step for metric in before.data._metric_objs}
+        run._drawn = _drawn_pictures(store, run_id)
+        store.client.update_run(run_id, status="RUNNING")
+        if ERROR_TAG in before.data.tags:
+            store.client.delete_tag(run_id, ERROR_TAG)
+        run._params({key: value for key, value in params.items() if key not in before.data.params})
+        run.tags(tags)
+        return run
+
+    def _params(self, params: dict[str, str]) -> None:
+        for part in batches(params, PARAMS_A_CALL):
+            self._writer.put("params", params=part)
+
+    def _start_monitor(self, *, resumed: bool) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        try:
+            self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=resumed, tracking_uri=self.store.uri)
+            self._monitor.start()
+        except Exception as error:  # noqa: BLE001 - drivers of any make may fail here; the run does without
+            log.warning("Tracking: no system metrics (%s).", first_line(error))
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Logs scores in one call. Left out: values that are not finite, steps that a resumed run already holds.
+
+        Args:
+            values: by name, e.g. `val/lake_iou_pooled`
+            step: epoch, from 0
+        """
+        new = {key: value for key, value in finite(values).items() if step > self._last_step.get(key, -1)}
+        if new:
+            self._writer.put("metrics", values=new, step=step)
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags of the run."""
+        self._writer.put("tags", tags=_cut(tags, TAG_LIMIT))
+
+    def image(self, name: str, image_HWC: np.ndarray, step: int) -> None:
+        """Logs a picture that can be followed over the steps in the run's image grid.
+
+        Args:
+            name: groups the steps of one picture, e.g. `probe/0003_sentinel2`
+            image_HWC: uint8, 1, 3 or 4 channels
+            step: epoch, from 0
+
+        Raises:
+            ValueError: not uint8 (MLflow would rescale each picture by its own range)
+        """
+        if image_HWC.dtype != np.uint8:
+            raise ValueError(f"picture '{name}' is {image_HWC.dtype}: give uint8 in 0-255.")
+        name = re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)
+        if (name, step) not in self._drawn:
+            self._writer.put("image", image=image_HWC.copy(), name=name, step=step)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Logs a file or a whole folder. It is copied at once: the caller may change or delete it right after.
+
+        Args:
+            path: what to log; keeps its name
+            folder: where in the run, e.g. `plots`
+        """
+        staged = self._stage(path.name)
+        if path.is_dir():
+            shutil.copytree(path, staged)
+        else:
+            shutil.copyfile(path, staged)
+        self._put_staged(staged, folder)
+
+    def text(self, text: str, name: str) -> None:
+        """Logs text as the file `name`, e.g. `environment/requirements.txt`."""
+        staged = self._stage(Path(name).name)
+        staged.write_text(text)
+        self._put_staged(staged, str(Path(name).parent))
+
+    def figure(self, figure: "Figure", name: str, *, dpi: int = 120) -> None:
+        """Logs a drawing of matplotlib as the file `name`, e.g. `plots/pr_curve.png`. The figure stays open."""
+        staged = self._stage(Path(name).name)
+        figure.savefig(staged, dpi=dpi, bbox_inches="tight")
+        self._put_staged(staged, str(Path(name).parent))
+
+    def table(self, table: "pd.DataFrame", name: str) -> None:
+        """Logs a table as the file `name`, ending in .parquet or .csv.
+
+        Raises:
+            ValueError: another ending
+        """
+        staged = self._stage(Path(name).name)
+        if staged.suffix == ".parquet":
+            table.to_parquet(staged, index=False)
+        elif staged.suffix == ".csv":
+            table.to_csv(staged, index=False)
+        else:
+            raise ValueError(f"table '{name}': the name must end in .parquet or .csv.")
+        self._put_staged(staged, str(Path(name).parent))
+
+    def _stage(self, name: str) -> Path:
+        folder = self._writer.staging / uuid.uuid4().hex
+        folder.mkdir()
+        return folder / name
+
+    def _put_staged(self, staged: Path, folder: str) -> None:
+        self._writer.put("artifact", path=staged, folder="" if folder == "." else folder)
+
+    def dataset_input(
+        self, name: str, *, digest: str, context: str, source: str, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Names the data that the run used.
+
+        Args:
+            name: of the data set
+            digest: hash of the tiles; cut at 36 characters
+            context: `train`, `val` or `test`
+            source: folder of the tile store, or another address
+            facts: plain values to be shown beside it: recipe, split, tiles by sensor
+        """
+        digest = digest[:DIGEST_LIMIT]
+        self._writer.put("dataset", name=name, digest=digest, context=context, source=source, facts=dict(facts or {}))
+
+    def environment(self, tags: Mapping[str, str] | None = None) -> None:
+        """Logs commit, uncommitted changes, installed packages and machine.
+
+        Args:
+            tags: what only the caller knows, e.g. accelerator and version of torch
+        """
+        found = environment.machine() | dict(tags or {})
+        git = environment.git_state()
+        if git is not None:
+            found |= {"mlflow.source.git.commit": git.commit, "glidexp.git_branch": git.branch}
+            found["glidexp.git_dirty"] = str(git.dirty).lower()
+            if git.diff:
+                self.text(git.diff, "environment/diff.patch")
+        self.text(environment.requirements(), "environment/requirements.txt")
+        self.tags(found)
+
+    def model(
+        self, bundle: Path, *, in_channels: int, pip_requirements: list[str], tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Logs the network as the run's model `model`: a bundle (safetensors and card), no pickle.
+
+        Args:
+            bundle: folder made by `models.export.save_bundle`; copied at once
+            in_channels: bands of the input
+            pip_requirements: what is needed to load it, as `name==version`
+            tags: of the logged model
+        """
+        staged = self._stage("bundle")
+        shutil.copytree(bundle, staged)
+        self._writer.put(
+            "model", bundle=staged, in_channels=in_channels, pip_requirements=pip_requirements, tags=dict(tags or {})
+        )
+
+    def flush(self, timeout_s: float = 60.0) -> bool:
+        """Waits until everything is in the store. False when the store does not take it."""
+        return self._writer.flush(timeout_s)
+
+    def finish(self, status: str = "FINISHED", error: str = "") -> None:
+        """Writes what waits and ends the run. A second call does nothing.
+
+        Args:
+            status: FINISHED, FAILED or KILLED
+            error: one line for the tag `glidexp.error`
+        """
+        if self._ended:
+            return
+        self._ended = True
+        if error:
+            self.tags({ERROR_TAG: error})
+        if self._monitor is not None:
+            self._monitor.finish()
+        self._writer.put("end", status=status)
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish(*true_status(error))
+
+
+def true_status(error: BaseException | None) -> tuple[str, str]:
+    """Status of a run that ended by `error`, and the line that tells why.
+
+    A signal ends a run as KILLED: whatever is no `Exception` (KeyboardInterrupt and its like), and SystemExit with 128
+    and more. A SystemExit with any other code, 0 too, is FAILED: the run was left before its end.
+    """
+    if error is None:
+        return "FINISHED", ""
+    if isinstance(error, SystemExit):
+        killed = isinstance(error.code, int) and error.code > 128
+        return ("KILLED" if killed else "FAILED"), f"SystemExit: {error.code}"
+    line = f"{type(error).__name__}: {first_line(error)}"
+    return ("FAILED" if isinstance(error, Exception) else "KILLED"), line
+
+
+def _process_tags() -> dict[str, str]:
+    return {
+        PROCESS_TAG: environment.process_mark(),
+        "mlflow.user": environment.user(),
+        "mlflow.source.name": Path(sys.argv[0]).name or "python",
+        "mlflow.source.type": "LOCAL",
+    }
+
+
+def _cut(values: Mapping[str, Any], limit: int) -> dict[str, str]:
+    cut = {str(key)[:KEY_LIMIT]: str(value) for key, value in values.items()}
+    return {key: value if len(value) <= limit else f"{value[: limit - 3]}..." for key, value in cut.items()}
+
+
+def _drawn_pictures(store: Store, run_id: str) -> set[tuple[str, int]]:
+    """Name and step of the pictures that a run holds, from MLflow's file names `name+step+3+timestamp+...`."""
+    found = set()
+    for file in store.client.list_artifacts(run_id, "images"):
+        parts = Path(file.path).name.split("+")
+        if len(parts) > 2 and parts[1] == "step" and parts[2].isdigit():
+            found.add((parts[0].replace("~", "/"), int(parts[2])))
+    return found
