@@ -1,0 +1,277 @@
+"""The embedded data set: georeferenced 16-bit scenes of four sensors and four regions with lake and glacier inventories."""
+
+import csv
+import os
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import shapely
+import shapely.affinity
+from scipy import ndimage
+
+from glidexp.config import SyntheticConfig
+from glidexp.data.synthetic.lakes import FILTER_M, Lake, place_lakes
+from glidexp.data.synthetic.regions import GSD_M, RADIOMETRY, REGIONS
+from glidexp.data.synthetic.surface import CLASSES, Sky, build_ground, expose, light
+from glidexp.data.synthetic.terrain import MARGIN, SIDE, build_terrain
+from glidexp.errors import ConfigError, unknown_name
+
+SPACING_M = 70_000.0
+"""distance between the corners of neighbouring scenes of a region"""
+COLUMNS = 6
+FAR_CORNER_EXTENT_M = 14_000.0
+"""scenes at least this wide have a corner that is more than 10 km from ice"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One scene to be made: who, where, how large."""
+
+    name: str
+    sensor: str
+    region: str
+    gsd_m: float
+    side_px: int
+    west_m: float
+    north_m: float
+    seed: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Made:
+    """What a worker hands back: the day of the picture and the inventories in map coordinates."""
+
+    plan: Plan
+    taken: date
+    lakes: list[Lake]
+    lake_shapes: list[shapely.Polygon]
+    glacier_shapes: list[shapely.Polygon]
+
+
+def check(cfg: SyntheticConfig) -> None:
+    """Raises ConfigError for what cannot be made."""
+    for key, values, known in (("sensors", cfg.sensors, RADIOMETRY), ("regions", cfg.regions, REGIONS)):
+        for value in values:
+            if value not in known:
+                raise unknown_name(f"dataset.synthetic.{key}", value, known)
+        if not values or len(set(values)) != len(values):
+            raise ConfigError(
+                f"dataset.synthetic.{key}={values} must name at least one and none twice: {', '.join(known)}."
+            )
+    if cfg.scenes_per_sensor < 1:
+        raise ConfigError(f"dataset.synthetic.scenes_per_sensor={cfg.scenes_per_sensor} must be at least 1.")
+    if not 128 <= cfg.scene_px <= 8192 or cfg.scene_px % 2:
+        raise ConfigError(f"dataset.synthetic.scene_px={cfg.scene_px} must be even and within 128-8192 pixels.")
+    if cfg.seed < 0:
+        raise ConfigError(f"dataset.synthetic.seed={cfg.seed} must not be negative.")
+
+
+def plan_scenes(cfg: SyntheticConfig) -> list[Plan]:
+    """Names and footprints of all scenes; footprints of a region are SPACING_M apart, so no glacier is near a strange scene."""
+    check(cfg)
+    slots = dict.fromkeys(cfg.regions, 0)
+    plans = []
+    for s, sensor in enumerate(cfg.sensors):
+        for k in range(cfg.scenes_per_sensor):
+            name = cfg.regions[(s + k) % len(cfg.regions)]
+            slot, region = slots[name], REGIONS[name]
+            slots[name] += 1
+            side = int(cfg.scene_px * RADIOMETRY[sensor].scene_scale)
+            gsd = GSD_M[sensor]
+            pitch = max(SPACING_M, side * gsd + 40_000)
+            west = 250_000 + slot % COLUMNS * pitch
+            north = region.northing_m + slot // COLUMNS * pitch + side * gsd
+            key = (cfg.seed, sorted(RADIOMETRY).index(sensor), sorted(REGIONS).index(name), k)
+            plans.append(Plan(f"{sensor}_{name}_{k:02d}", sensor, name, gsd, side, west, north, key))
+    return plans
+
+
+def make_scene(plan: Plan, out: Path) -> Made:
+    """Makes one scene and writes its image and class map under `out`."""
+    rng = np.random.default_rng(plan.seed)
+    region = REGIONS[plan.region]
+    extent_m = plan.side_px * plan.gsd_m
+    base, allowed = _lay_of_the_land(rng, extent_m)
+    terrain = build_terrain(
+        rng,
+        plan.side_px,
+        base=base,
+        ice_allowed=allowed,
+        ice_share=float(rng.uniform(*region.ice_share)),
+        ice_thickness=region.ice_thickness,
+        ruggedness=region.relief,
+    )
+    ice = _clean(terrain.ice > 0, plan.side_px)
+    ice_dist = ndimage.distance_transform_edt(~ice).astype(np.float32)
+    ice_depth = ndimage.distance_transform_edt(ice).astype(np.float32)
+    lakes = place_lakes(rng, terrain, ice, ice_dist, ice_depth, plan.gsd_m, region)
+    ground = build_ground(rng, terrain, ice, ice_dist, ice_depth, lakes, region)
+    sky = _sky(rng, plan)
+    relief_px = 0.30 * region.relief * plan.side_px * (extent_m / 4000.0) ** -0.25
+    image = expose(rng, light(rng, ground, sky, relief_px), RADIOMETRY[plan.sensor])
+    _write(plan, image, out / "scenes" / f"{plan.name}.tif", ["red", "green", "blue"], 0)
+    _write(plan, ground.codes[None], out / "classes" / f"{plan.name}.tif", ["class"], None)
+    return Made(plan, sky.taken, lakes, [_to_map(plan, lake.polygon) for lake in lakes], _glaciers(plan, ice))
+
+
+def _lay_of_the_land(rng: np.random.Generator, extent_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Large-scale height, falling to one corner, and where ice may be: in wide scenes far from that corner."""
+    axis = (np.arange(SIDE) - MARGIN + 0.5) / (SIDE - 2 * MARGIN)
+    corner = rng.integers(0, 2, 2)
+    away = np.hypot(axis[:, None] - corner[0], axis[None, :] - corner[1])
+    base = np.clip(away / 1.2, 0, 1)
+    if extent_m < FAR_CORNER_EXTENT_M:
+        return base, np.ones((SIDE, SIDE), bool)
+    return base, away * extent_m > FILTER_M + max(0.16 * extent_m, 2500.0)
+
+
+def _clean(ice: np.ndarray, side: int) -> np.ndarray:
+    """Ice without specks and pin holes."""
+    parts, count = ndimage.label(ice)
+    sizes = ndimage.sum_labels(ice, parts, np.arange(count + 1))
+    ice = (sizes > (side / 60) ** 2)[parts] & ice
+    holes, count = ndimage.label(~ice)
+    sizes = ndimage.sum_labels(~ice, holes, np.arange(count + 1))
+    return ice | ((sizes < (side / 90) ** 2)[holes] & ~ice)
+
+
+def _sky(rng: np.random.Generator, plan: Plan) -> Sky:
+    region = REGIONS[plan.region]
+    taken = date(int(rng.integers(2014, 2023)), int(rng.choice(region.months)), int(rng.integers(1, 29)))
+    return Sky(
+        sun_elevation_deg=float(rng.uniform(*region.sun_elevation_deg)),
+        sun_azimuth_deg=float(rng.uniform(*region.sun_azimuth_deg)),
+        haze=float(rng.uniform(*region.haze)),
+        cloud_share=float(rng.choice([0.0, 0.02, 0.05])),
+        taken=taken,
+    )
+
+
+def _to_map(plan: Plan, shape: shapely.Geometry) -> shapely.Geometry:
+    return shapely.affinity.affine_transform(shape, [plan.gsd_m, 0, 0, -plan.gsd_m, plan.west_m, plan.north_m])
+
+
+def _glaciers(plan: Plan, ice: np.ndarray) -> list[shapely.Polygon]:
+    from rasterio.features import shapes
+
+    outlines = (shapely.geometry.shape(s) for s, v in shapes(ice.astype(np.uint8), mask=ice) if v)
+    return [_to_map(plan, outline.simplify(1.0)) for outline in outlines]
+
+
+def _write(plan: Plan, bands: np.ndarray, path: Path, names: list[str], nodata: int | None) -> None:
+    import rasterio
+    from rasterio.transform import from_origin
+
+    profile = dict(
+        driver="GTiff", width=plan.side_px, height=plan.side_px, count=len(bands), dtype=bands.dtype.name, tiled=True,
+        blockxsize=256, blockysize=256, crs=f"EPSG:{REGIONS[plan.region].epsg}", nodata=nodata,
+        transform=from_origin(plan.west_m, plan.north_m, plan.gsd_m, plan.gsd_m),
+    )  # fmt: skip
+    if len(bands) == 1:
+        profile["compress"] = "deflate"
+    else:
+        profile.update(photometric="RGB", interleave="pixel")
+    with rasterio.open(path, "w", **profile) as sink:
+        sink.write(bands)
+        for i, name in enumerate(names, 1):
+            sink.set_band_description(i, name)
+
+
+def generate(cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers: int | None = None) -> Path:
+    """Makes the whole data set under `out`; the same settings give the same bytes, whatever the number of workers.
+
+    Args:
+        cfg: seed, sensors, regions, number and size of scenes
+        out: folder to make; what it held before is replaced once the new one is complete
+        progress: a line a scene on stderr
+        workers: processes; all cores when not given
+
+    Returns:
+        `out`, holding scenes/, classes/, scenes.csv, lakes.gpkg, glaciers.gpkg.
+
+    Raises:
+        ConfigError: unknown sensor or region, or sizes that cannot be made
+    """
+    plans = plan_scenes(cfg)
+    out = Path(out)
+    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    for folder in ("scenes", "classes"):
+        (aside / folder).mkdir(parents=True)
+    try:
+        made = _make_all(plans, aside, workers or os.cpu_count() or 1, progress)
+        _write_tables(made, aside)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return out
+
+
+def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool) -> list[Made]:
+    workers = min(workers, len(plans))
+    pixels = sum(plan.side_px**2 for plan in plans)
+    made = []
+    if workers == 1 or pixels < 2_000_000:  # starting processes would cost more than it saves
+        for plan in plans:
+            made.append(make_scene(plan, out))
+            _say(progress, made[-1], len(made), len(plans))
+        return made
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for result in pool.map(make_scene, plans, [out] * len(plans)):
+            made.append(result)
+            _say(progress, result, len(made), len(plans))
+    return made
+
+
+def _say(progress: bool, made: Made, done: int, total: int) -> None:
+    if progress:
+        print(f"synthetic scene {done}/{total}: {made.plan.name}, {len(made.lakes)} lakes", file=sys.stderr, flush=True)
+
+
+def _write_tables(made: list[Made], out: Path) -> None:
+    with (out / "scenes.csv").open("w", newline="") as sink:
+        writer = csv.writer(sink)
+        writer.writerow(["path", "scene", "sensor", "region", "gsd_m", "date"])
+        for m in made:
+            p = m.plan
+            writer.writerow([f"scenes/{p.name}.tif", p.name, p.sensor, p.region, p.gsd_m, m.taken.isoformat()])
+    lakes, glaciers = [], []
+    for m in made:
+        epsg = REGIONS[m.plan.region].epsg
+        for i, (lake, shape) in enumerate(zip(m.lakes, m.lake_shapes, strict=True)):
+            row = dict(lake_id=f"{m.plan.name}_{i:03d}", region=m.plan.region, kind=lake.kind, frozen=lake.frozen)
+            lakes.append((epsg, shape, row | dict(turbidity=round(lake.turbidity, 4), area_m2=round(shape.area, 2))))
+        for i, shape in enumerate(m.glacier_shapes):
+            row = dict(glacier_id=f"{m.plan.name}_{i:03d}", region=m.plan.region, area_m2=round(shape.area, 2))
+            glaciers.append((epsg, shape, row))
+    _write_layer(lakes, out / "lakes.gpkg")
+    _write_layer(glaciers, out / "glaciers.gpkg")
+
+
+def _write_layer(rows: list[tuple[int, shapely.Geometry, dict]], path: Path) -> None:
+    import geopandas
+    import pandas
+    import pyogrio
+
+    parts = []
+    for epsg in sorted({row[0] for row in rows}):
+        chosen = [row for row in rows if row[0] == epsg]
+        frame = geopandas.GeoDataFrame([r[2] for r in chosen], geometry=[r[1] for r in chosen], crs=f"EPSG:{epsg}")
+        parts.append(frame.to_crs("EPSG:4326"))
+    table = pandas.concat(parts, ignore_index=True)
+    # a GeoPackage carries the time it was written, which would make equal data differ in bytes
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2020-01-01T00:00:00.000Z"})
+    try:
+        table.to_file(path, driver="GPKG", engine="pyogrio", layer=path.stem)
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+
+
+__all__ = ["CLASSES", "generate", "plan_scenes"]
