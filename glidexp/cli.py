@@ -11,7 +11,7 @@ from glidexp.errors import GlidexpError
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Entry of the console script. Exit codes: 0 done, 1 something failed, 2 a mistake of the user, 128 + n signal n."""
+    """Entry of the console script. Exit codes: 0 done, 1 failed, 2 a mistake of the user, 128 + n for signal n."""
     arguments = sys.argv[1:] if argv is None else argv
     verbs: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "train": (train, "train one network and score it (-m: one run for every combination)"),
@@ -102,7 +102,9 @@ def ui(argv: list[str]) -> int:
 
 
 def _prepare_process() -> None:
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for tensors: 6-8 % less CPU time; read as torch starts
+    os.environ.setdefault(
+        "THP_MEM_ALLOC_ENABLE", "1"
+    )  # huge pages for tensors: 6-8 % less CPU time; read as torch starts
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     log = logging.getLogger("glidexp")
     if not log.handlers:

@@ -16,7 +16,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """Turns SIGTERM and SIGINT into `Interrupted`; inside `deferred()` they only set `pending`, a second one is final."""
+    """Turns SIGTERM and SIGINT into `Interrupted`; inside `deferred()` they only set `pending`."""
 
     def __init__(self) -> None:
         self.pending: int | None = None
@@ -30,7 +30,7 @@ class Signals:
 
     @contextmanager
     def installed(self) -> Iterator["Signals"]:
-        """Handles the signals inside the block. Does nothing outside the main thread, where Python allows no handlers."""
+        """Handles the signals inside the block; not outside the main thread, where Python allows no handlers."""
         try:
             before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
         except ValueError:

@@ -1,4 +1,8 @@
-"""Checkpoints that survive being cut off: written aside, flushed to disk, renamed, with a hash beside them."""
+"""Checkpoints that survive being cut off: written aside, flushed to disk, renamed, each with a hash beside it.
+
+`last.pt` names a series: files are `last.000007.pt` and `last.000007.pt.sha256`, and the two newest are kept, so that a
+damaged one has one before it.
+"""
 
 import hashlib
 import logging
@@ -10,39 +14,43 @@ import torch
 
 log = logging.getLogger("glidexp")
 
+KEPT = 2
+
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors and plain values so that `path` is always a whole checkpoint, the old one or the new.
+    """Adds a checkpoint to the series. However it is cut off, the newest whole one before stays.
 
     Args:
-        path: the file; `<name>.sha256` is written beside it
+        path: name of the series, `folder/last.pt`
         state: only what `torch.load(weights_only=True)` takes back: tensors, numbers, strings, lists, dicts
+
+    Raises:
+        OSError, RuntimeError: the disk is full or not writable
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    digest = _sha256(aside)
-    previous = path.with_name(path.name + ".previous")
-    if path.exists():
-        os.replace(path, previous)
-        if _hash_file(path).exists():
-            os.replace(_hash_file(path), _hash_file(previous))
-    hash_aside = aside.with_name(aside.name + ".sha256")
-    hash_aside.write_text(digest + "\n")
-    os.replace(hash_aside, _hash_file(path))
-    os.replace(aside, path)
+    old = _series(path)
+    number = _number(old[-1]) + 1 if old else 1
+    target = path.with_name(f"{path.stem}.{number:06d}{path.suffix}")
+    aside = path.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _hash_file(target).write_text(_sha256(aside) + "\n")  # a hash without its file is never looked at
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+    for file_ in old[: len(old) + 1 - KEPT]:
+        file_.unlink(missing_ok=True)
+        _hash_file(file_).unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint at `path`, or the one before it, or None. A damaged one is named and skipped."""
-    for candidate in (path, path.with_name(path.name + ".previous")):
-        if not candidate.is_file():
-            continue
-        hash_file = _hash_file(candidate)
-        if not hash_file.is_file() or hash_file.read_text().strip() != _sha256(candidate):
+    """The newest whole checkpoint of the series, or None. A damaged one is named and skipped for the one before."""
+    for candidate in reversed(_series(path)):
+        beside = _hash_file(candidate)
+        if not beside.is_file() or beside.read_text().strip() != _sha256(candidate):
             log.warning("checkpoint %s is damaged (its hash differs): skipped", candidate)
             continue
         state: dict[str, Any] = torch.load(candidate, map_location="cpu", weights_only=True)
@@ -51,9 +59,20 @@ def load(path: Path) -> dict[str, Any] | None:
 
 
 def clear(path: Path) -> None:
-    """Removes a checkpoint, the one before it, and what an interrupted save left."""
-    for file in [*path.parent.glob(f"{path.name}*"), *path.parent.glob(f".{path.name}.*")]:
-        file.unlink(missing_ok=True)
+    """Removes the series and what interrupted saves left."""
+    for pattern in (f"{path.stem}.*{path.suffix}*", f".{path.stem}.*{path.suffix}.*"):
+        for file in path.parent.glob(pattern):
+            file.unlink(missing_ok=True)
+
+
+def _series(path: Path) -> list[Path]:
+    """Oldest first."""
+    found = [file for file in path.parent.glob(f"{path.stem}.*{path.suffix}") if file.stem.split(".")[-1].isdigit()]
+    return sorted(found, key=_number)
+
+
+def _number(file: Path) -> int:
+    return int(file.stem.split(".")[-1])
 
 
 def _hash_file(path: Path) -> Path:

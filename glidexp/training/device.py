@@ -63,7 +63,7 @@ def resolve(cfg: TrainConfig) -> Runtime:
 
 
 def best_precision(device: torch.device) -> Precision:
-    """bf16 where the hardware multiplies in it, fp16 on older GPUs, fp32 elsewhere: emulated bf16 is slower than fp32."""
+    """bf16 where the hardware multiplies in it, fp16 on older GPUs, fp32 elsewhere: emulated bf16 is slower."""
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
         return Precision.bf16 if native else Precision.fp16

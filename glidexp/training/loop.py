@@ -122,10 +122,9 @@ def fit(
             position.best, position.best_epoch = metrics[cfg.select], epoch
         on_epoch(epoch, metrics, better)
         position.epoch, position.batch, position.loss_sum = epoch + 1, 0, 0.0
-        last = position.epoch == cfg.epochs
-        if last or position.epoch % cfg.checkpoint_every == 0 or stop.pending is not None:
-            save()
-        if stop.pending is not None:
-            return
         if cfg.patience is not None and epoch - position.best_epoch >= cfg.patience:
-            break
+            position.epoch = cfg.epochs
+        if position.epoch == cfg.epochs or position.epoch % cfg.checkpoint_every == 0 or stop.pending is not None:
+            save()
+        if position.epoch == cfg.epochs or stop.pending is not None:
+            return

@@ -30,7 +30,7 @@ def build_optimizer(
 
 
 def lr_schedule(cfg: OptimizerConfig, total_steps: int) -> Callable[[int], float]:
-    """`lr_at(step)` for step 0 ... total_steps - 1: linear warm-up to cfg.lr, then a cosine to cfg.lr * final_lr_ratio."""
+    """`lr_at(step)` for step 0 ... total_steps - 1: warm-up to cfg.lr, then a cosine to cfg.lr * final_lr_ratio."""
     warmup = min(math.ceil(cfg.warmup * total_steps), max(total_steps - 1, 0))
     floor = cfg.lr * cfg.final_lr_ratio
 

@@ -1,0 +1,35 @@
+"""Learning rate by hand, and which parameters decay."""
+
+import pytest
+import torch
+
+from glidexp.config import OptimizerConfig, OptimizerName
+from glidexp.errors import ConfigError
+from glidexp.training.optim import build_optimizer, lr_schedule
+
+
+def test_warm_up_peak_and_floor() -> None:
+    lr_at = lr_schedule(OptimizerConfig(lr=1.0, warmup=0.2, final_lr_ratio=0.1), total_steps=11)
+    assert [lr_at(step) for step in range(3)] == pytest.approx([0.25, 0.5, 0.75])
+    assert lr_at(3) == pytest.approx(1.0)
+    assert lr_at(10) == pytest.approx(0.1)
+    assert all(lr_at(step) >= lr_at(step + 1) for step in range(3, 10))
+
+
+def test_one_step_in_all() -> None:
+    assert lr_schedule(OptimizerConfig(lr=0.5), total_steps=1)(0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", list(OptimizerName))
+def test_norms_and_biases_do_not_decay(name: OptimizerName) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = build_optimizer(OptimizerConfig(name=name, weight_decay=0.1), model, device=torch.device("cpu"))
+    by_decay = {group["weight_decay"]: [p.ndim for p in group["params"]] for group in optimizer.param_groups}
+    assert by_decay == {0.1: [4], 0.0: [1, 1, 1]}
+
+
+def test_ranges() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.lr=-1"):
+        OptimizerConfig(lr=-1)
+    with pytest.raises(ConfigError, match=r"optimizer\.warmup=1\.5"):
+        OptimizerConfig(warmup=1.5)
