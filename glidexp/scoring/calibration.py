@@ -58,7 +58,8 @@ def pr_curve(hist: NDArray[np.integer]) -> PrCurve | None:
 def average_precision(hist: NDArray[np.integer]) -> float:
     """Area under the precision-recall steps, sum of (R_k - R_k+1) P_k, 0-1; NaN when there is no lake pixel.
 
-    The same as scikit-learn's `average_precision_score` of scores rounded down to the bins.
+    The same as scikit-learn's `average_precision_score` of scores rounded down to the bins. Pixels of one bin count as
+    equals, which takes some thousandths off what the unrounded scores would give.
     """
     curve = pr_curve(hist)
     if curve is None:

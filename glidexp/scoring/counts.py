@@ -55,9 +55,9 @@ def tile_histograms(logits: "torch.Tensor", label: "torch.Tensor") -> "torch.Ten
         )
     tiles = logits.shape[0]
     # Floor before the offset is added: 128 - 1e-9 would round up to 128 and call probability < 0.5 a lake.
-    scaled = logits.detach().reshape(tiles, -1).to(torch.float32, copy=True).mul_(PER_LOGIT).floor_()
+    scaled = logits.detach().flatten(1).to(torch.float32, copy=True).mul_(PER_LOGIT).floor_()
     bins = scaled.clamp_(-HALF_BIN, HALF_BIN - 1).nan_to_num_(nan=-HALF_BIN).add_(HALF_BIN)
-    slot = bins.to(torch.int16).add_(label.reshape(tiles, -1).clamp(max=2).to(torch.int16), alpha=BINS)
+    slot = bins.to(torch.int16).add_(label.flatten(1).clamp(max=2).to(torch.int16), alpha=BINS)
     counted = _by_bincount(slot) if slot.device.type == "cpu" else _by_scatter(slot)
     return counted.view(tiles, 3, BINS)[:, :2].to(torch.int32)
 
