@@ -163,12 +163,13 @@ class TileSizeConfig:
 @dataclass(kw_only=True, slots=True)
 class BackboneConfig:
     name: str = "resnet18"
-    """a listed backbone or any timm model that gives feature maps"""
+    """a listed backbone, or any timm model that gives feature maps at 1/4 to 1/32"""
 
 
 @dataclass(kw_only=True, slots=True)
 class DecoderConfig:
     name: str = "unet"
+    """one of the listed decoders; which backbones it takes is checked at once"""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -253,7 +254,7 @@ class InitConfig:
     scope: InitScope = InitScope.all
     """what is taken from a checkpoint"""
     checkpoint: str | None = None
-    """path of a .safetensors file (kind=checkpoint)"""
+    """path of a .safetensors file or of a bundle folder (kind=checkpoint)"""
 
 
 @dataclass(kw_only=True, slots=True)

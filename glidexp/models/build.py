@@ -3,10 +3,14 @@
 import logging
 from typing import Any
 
+import torch
 from torch import nn
 
 from glidexp.config import BackboneConfig, DecoderConfig, InitConfig, InitKind
 from glidexp.models import catalog
+from glidexp.models.fcn import Fcn
+from glidexp.models.init import imagenet_arguments, load_checkpoint
+from glidexp.models.prune import prune_unused
 
 _log = logging.getLogger("glidexp")
 
@@ -34,23 +38,36 @@ def build_model(backbone: BackboneConfig, decoder: DecoderConfig, init: InitConf
         in_channels: bands of the input
 
     Returns:
-        module from normalised images (B, in_channels, H, W), H and W multiples of `catalog.stride`, to logits (B, 1, H, W)
+        module from normalised images (B, in_channels, H, W), H and W multiples of `catalog.stride`, to logits
+        (B, 1, H, W)
 
     Raises:
         ConfigError: unknown name, impossible pair, weights that are absent or do not fit
     """
-    stride = catalog.stride(backbone.name, decoder.name)
-    catalog.check(backbone.name, decoder.name, stride)
-    model = assemble(backbone.name, decoder.name, in_channels=in_channels)
-    if init.kind is InitKind.scratch and in_channels != 3:
-        _log.info(
-            "3 -> %d input channels: the first convolution takes %d bands, weights drawn anew", in_channels, in_channels
-        )
+    catalog.check_pair(backbone.name, decoder.name)
+    pretrained = None
+    if init.kind is InitKind.imagenet:
+        pretrained = imagenet_arguments(backbone.name, catalog.find(backbone.name))
+    model = assemble(backbone.name, decoder.name, in_channels=in_channels, pretrained=pretrained)
+    if init.kind is InitKind.checkpoint:
+        load_checkpoint(model, init.checkpoint, init.scope)
+    if in_channels != 3:
+        _log.info("3 -> %d input channels: %s", in_channels, _adaptation(init.kind, in_channels))
     return model
 
 
+def _adaptation(kind: InitKind, in_channels: int) -> str:
+    if kind is InitKind.scratch:
+        return f"the first convolution is drawn anew for {in_channels} bands"
+    if kind is InitKind.checkpoint:
+        return f"the checkpoint's first convolution takes {in_channels} bands already"
+    if in_channels == 1:
+        return "the first convolution's RGB weights are summed"
+    return f"the first convolution's RGB weights are repeated in turn and scaled by 3/{in_channels}"
+
+
 def assemble(backbone: str, decoder: str, *, in_channels: int, pretrained: dict[str, Any] | None = None) -> nn.Module:
-    """The network with random weights, or with the encoder's pre-trained ones.
+    """The network with random weights, or with the encoder's pre-trained ones; layers without use are taken out.
 
     Args:
         backbone: name of the encoder
@@ -61,16 +78,25 @@ def assemble(backbone: str, decoder: str, *, in_channels: int, pretrained: dict[
     import segmentation_models_pytorch as smp
 
     entry = catalog.find(backbone)
-    options: dict[str, Any] = {**dict(entry.options), **(pretrained or {"encoder_weights": None})}
+    options = {"in_channels": in_channels, **dict(entry.options), **(pretrained or {"encoder_weights": None})}
     if decoder == "fcn":
-        from glidexp.models.fcn import Fcn
-
         weights = options.pop("encoder_weights")
-        return Fcn(
-            smp.encoders.get_encoder(entry.encoder, in_channels=in_channels, depth=5, weights=weights, **options)
-        )
-    model: nn.Module = getattr(smp, _SMP_CLASSES[decoder])(entry.encoder, in_channels=in_channels, classes=1, **options)
+        return Fcn(smp.encoders.get_encoder(entry.encoder, weights=weights, **options))
+    if decoder == "dpt" and not _has_prefix_tokens(entry.encoder):
+        options["decoder_readout"] = "ignore"
+    model: nn.Module = getattr(smp, _SMP_CLASSES[decoder])(entry.encoder, classes=1, **options)
+    if catalog.DECODERS[decoder].partial:
+        side_px = catalog.smallest_px(backbone, decoder)
+        prune_unused(model, in_channels=in_channels, side_px=side_px)
     return model
+
+
+def _has_prefix_tokens(encoder: str) -> bool:
+    """Whether a timm ViT carries a class token beside its patches."""
+    import timm
+
+    with torch.device("meta"):
+        return bool(timm.create_model(encoder.removeprefix("tu-")).num_prefix_tokens)
 
 
 def parameters(model: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Which backbones and decoders there are and which go together. No torch here: `check` answers before anything heavy loads.
+"""Which backbones and decoders there are and which go together. No torch here: `check` answers before it loads.
 
 A backbone is an encoder that gives feature maps; a decoder turns them into one logit a pixel. Names are those typed as
 `backbone=...` and `decoder=...`. Every pair that `check` allows is built and trained a step by the tests.
@@ -14,11 +14,13 @@ class Family(StrEnum):
     """What kind of feature maps an encoder gives."""
 
     conv = "conv"
-    """maps at 1/2, 1/4, 1/8, 1/16, 1/32 from convolutions whose strides can be turned into dilations"""
+    """maps at 1/2, 1/4, 1/8, 1/16 and 1/32"""
     four_stage = "four_stage"
-    """maps at 1/4, 1/8, 1/16, 1/32: ConvNeXt and hierarchical transformers; nothing at 1/2"""
+    """maps at 1/4, 1/8, 1/16 and 1/32, nothing at 1/2: ConvNeXt, Swin and their like"""
+    mit = "mit"
+    """the same four maps from smp's own Mix Transformer, which smp refuses where a decoder wants a map at 1/2"""
     plain_vit = "plain_vit"
-    """maps of one size from every layer, at 1 / patch"""
+    """maps of one size from every layer"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,65 +30,69 @@ class Backbone:
     encoder: str
     """name in segmentation_models_pytorch; `tu-` marks a timm model"""
     family: Family
-    stride: int
-    """input pixels, a side, to one cell of the deepest feature map"""
-    options: tuple[tuple[str, bool], ...] = ()
-    """arguments for timm"""
     dilates: bool = False
-    """its last stage can be dilated to 1/16, which DeepLabV3+ needs"""
+    """its last stage can be dilated to stay at 1/16, which DeepLabV3+ needs"""
+    options: tuple[tuple[str, bool], ...] = ()
+    """arguments that free a timm model from its one image size"""
+    smallest_px: int = 32
+    """shortest side that it takes, pixels"""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """One decoder and the encoders it can stand on."""
+    """One decoder, the encoders it can stand on, and the step in which an image may grow."""
 
     families: tuple[Family, ...]
-    stride: int | None = None
-    """input pixels, a side, to one cell of the deepest map that it uses; the backbone's own when None"""
-    needs_half: bool = False
-    """needs a map at 1/2, which `four_stage` encoders lack"""
+    stride: int = 32
+    """side of the input is a multiple of this, pixels: one cell of the deepest map that is used"""
+    dilated: bool = False
+    """needs an encoder that dilates"""
+    partial: bool = False
+    """leaves some of the encoder's layers unused"""
 
 
-_CONV, _FOUR, _VIT = Family.conv, Family.four_stage, Family.plain_vit
+_CONV, _FOUR, _MIT, _VIT = Family.conv, Family.four_stage, Family.mit, Family.plain_vit
+_ANY_SIZE = (("strict_img_size", False),)
+_ANY_SIZE_VIT = (("dynamic_img_size", True),)
 
 BACKBONES: dict[str, Backbone] = {
-    "resnet18": Backbone("resnet18", _CONV, 32, dilates=True),
-    "resnet34": Backbone("resnet34", _CONV, 32, dilates=True),
-    "resnet50": Backbone("resnet50", _CONV, 32, dilates=True),
-    "resnet101": Backbone("resnet101", _CONV, 32, dilates=True),
-    "resnext50": Backbone("resnext50_32x4d", _CONV, 32, dilates=True),
-    "efficientnet_b0": Backbone("tu-efficientnet_b0", _CONV, 32, dilates=True),
-    "efficientnet_b3": Backbone("tu-efficientnet_b3", _CONV, 32, dilates=True),
-    "mobilenetv3": Backbone("tu-mobilenetv3_large_100", _CONV, 32, dilates=True),
-    "convnext_tiny": Backbone("tu-convnext_tiny", _FOUR, 32),
-    "convnext_small": Backbone("tu-convnext_small", _FOUR, 32),
-    "swin_tiny": Backbone("tu-swin_tiny_patch4_window7_224", _FOUR, 32, options=(("strict_img_size", False),)),
-    "mit_b0": Backbone("mit_b0", _FOUR, 32),
-    "mit_b2": Backbone("mit_b2", _FOUR, 32),
-    "mit_b5": Backbone("mit_b5", _FOUR, 32),
-    "vit_small": Backbone("tu-vit_small_patch16_224", _VIT, 16, options=(("dynamic_img_size", True),)),
+    "resnet18": Backbone("resnet18", _CONV, dilates=True),
+    "resnet34": Backbone("resnet34", _CONV, dilates=True),
+    "resnet50": Backbone("resnet50", _CONV, dilates=True),
+    "resnet101": Backbone("resnet101", _CONV, dilates=True),
+    "resnext50": Backbone("resnext50_32x4d", _CONV, dilates=True),
+    "efficientnet_b0": Backbone("tu-efficientnet_b0", _CONV, dilates=True),
+    "efficientnet_b3": Backbone("tu-efficientnet_b3", _CONV, dilates=True),
+    "mobilenetv3": Backbone("tu-mobilenetv3_large_100", _CONV, dilates=True),
+    "convnext_tiny": Backbone("tu-convnext_tiny", _FOUR, dilates=True),
+    "convnext_small": Backbone("tu-convnext_small", _FOUR, dilates=True),
+    "swin_tiny": Backbone("tu-swin_tiny_patch4_window7_224", _FOUR, options=_ANY_SIZE),
+    "mit_b0": Backbone("mit_b0", _MIT),
+    "mit_b2": Backbone("mit_b2", _MIT),
+    "mit_b5": Backbone("mit_b5", _MIT),
+    "vit_small": Backbone("tu-vit_small_patch16_224", _VIT, options=_ANY_SIZE_VIT),
 }
 
 DECODERS: dict[str, Decoder] = {
-    "unet": Decoder((_CONV, _FOUR)),
+    "unet": Decoder((_CONV, _FOUR, _MIT)),
     "unetplusplus": Decoder((_CONV, _FOUR)),
-    "fcn": Decoder((_CONV, _FOUR)),
-    "deeplabv3plus": Decoder((_CONV, _FOUR), stride=16),
-    "fpn": Decoder((_CONV, _FOUR)),
-    "upernet": Decoder((_CONV, _FOUR)),
-    "segformer": Decoder((_CONV, _FOUR)),
-    "linknet": Decoder((_CONV,), needs_half=True),
-    "manet": Decoder((_CONV, _FOUR)),
-    "pspnet": Decoder((_CONV, _FOUR), stride=8),
-    "dpt": Decoder((_VIT,)),
+    "fcn": Decoder((_CONV, _FOUR, _MIT)),
+    "deeplabv3plus": Decoder((_CONV, _FOUR), stride=16, dilated=True),
+    "fpn": Decoder((_CONV, _FOUR, _MIT)),
+    "upernet": Decoder((_CONV, _FOUR, _MIT)),
+    "segformer": Decoder((_CONV, _FOUR, _MIT)),
+    "linknet": Decoder((_CONV, _FOUR)),
+    "manet": Decoder((_CONV, _FOUR, _MIT)),
+    "pspnet": Decoder((_CONV, _FOUR, _MIT), stride=8, partial=True),
+    "dpt": Decoder((_VIT,), partial=True),
 }
 
 
 def find(backbone: str) -> Backbone:
-    """The listed backbone of this name, or the timm model of this name (which loads timm, 4 s).
+    """The listed backbone of this name, or the timm model of this name (which loads timm, seconds).
 
     Raises:
-        ConfigError: neither knows it
+        ConfigError: neither knows it, or the timm model gives no feature maps that a decoder can use
     """
     if backbone in BACKBONES:
         return BACKBONES[backbone]
@@ -97,44 +103,74 @@ def find(backbone: str) -> Backbone:
 
 def allowed_decoders(backbone: Backbone) -> list[str]:
     """Names of the decoders that can stand on this encoder."""
-    return [name for name, decoder in DECODERS.items() if _fits(backbone, name, decoder)]
+    return [name for name, decoder in DECODERS.items() if _fits(backbone, decoder)]
 
 
-def _fits(backbone: Backbone, name: str, decoder: Decoder) -> bool:
-    return backbone.family in decoder.families and (name != "deeplabv3plus" or backbone.dilates)
+def allowed_pairs() -> list[tuple[str, str]]:
+    """Every (backbone, decoder) of the lists that go together."""
+    return [(name, decoder) for name, found in BACKBONES.items() for decoder in allowed_decoders(found)]
 
 
-def stride(backbone: str, decoder: str) -> int:
-    """Pixels that the side of an input must be a multiple of."""
-    return DECODERS[decoder].stride or find(backbone).stride
+def _fits(backbone: Backbone, decoder: Decoder) -> bool:
+    return backbone.family in decoder.families and (backbone.dilates or not decoder.dilated)
+
+
+def stride(decoder: str) -> int:
+    """Pixels that the side of an input must be a multiple of.
+
+    Raises:
+        ConfigError: no such decoder
+    """
+    if decoder not in DECODERS:
+        raise unknown_name("decoder.name", decoder, DECODERS)
+    return DECODERS[decoder].stride
+
+
+def smallest_px(backbone: str, decoder: str) -> int:
+    """Shortest side of an input, pixels."""
+    step = stride(decoder)
+    return -(-find(backbone).smallest_px // step) * step
 
 
 def check(backbone: str, decoder: str, tile_px: int) -> None:
     """Refuses a network that cannot be built, or a tile that it cannot take.
 
     Args:
-        backbone: `backbone.name`
+        backbone: `backbone.name`; one outside the list is built on paper, which loads timm
         decoder: `decoder.name`
         tile_px: side of a square tile, pixels
 
     Raises:
-        ConfigError: unknown name, impossible pair, or a tile that is no multiple of the stride
+        ConfigError: unknown name, impossible pair, or a tile that is too small or no multiple of the stride
     """
-    if decoder not in DECODERS:
-        raise unknown_name("decoder.name", decoder, DECODERS)
+    step = stride(decoder)
+    check_pair(backbone, decoder)
+    smallest = smallest_px(backbone, decoder)
+    if tile_px < smallest or tile_px % step:
+        near = sorted({max(tile_px // step * step, smallest), max((tile_px // step + 1) * step, smallest)})
+        raise ConfigError(
+            f"tile_size.px={tile_px} does not suit backbone.name={backbone} with decoder.name={decoder}: it must be a "
+            f"multiple of {step} and at least {smallest}. Choose {' or '.join(map(str, near))}."
+        )
+    if backbone not in BACKBONES:
+        from glidexp.models.timm_lookup import try_pair
+
+        try_pair(backbone, decoder, tile_px)
+
+
+def check_pair(backbone: str, decoder: str) -> None:
+    """Refuses a backbone and a decoder that do not go together.
+
+    Raises:
+        ConfigError: with the partners that each of them could have
+    """
+    stride(decoder)
     found = find(backbone)
     allowed = allowed_decoders(found)
-    if decoder not in allowed:
-        partners = [name for name, other in BACKBONES.items() if _fits(other, decoder, DECODERS[decoder])]
-        raise ConfigError(
-            f"decoder.name={decoder} cannot stand on backbone.name={backbone}. "
-            f"Decoders for {backbone}: {', '.join(allowed)}. Backbones for {decoder}: {', '.join(partners)}."
-        )
-    step = DECODERS[decoder].stride or found.stride
-    if tile_px < step or tile_px % step:
-        lower, upper = tile_px // step * step, (tile_px // step + 1) * step
-        near = f"{lower} or {upper}" if lower else str(upper)
-        raise ConfigError(
-            f"tile_size.px={tile_px} is not a multiple of {step}, the stride of backbone.name={backbone} "
-            f"with decoder.name={decoder}: choose {near}."
-        )
+    if decoder in allowed:
+        return
+    partners = [name for name, other in BACKBONES.items() if _fits(other, DECODERS[decoder])]
+    raise ConfigError(
+        f"decoder.name={decoder} cannot stand on backbone.name={backbone}. "
+        f"Decoders for {backbone}: {', '.join(allowed)}. Backbones for {decoder}: {', '.join(partners)}."
+    )

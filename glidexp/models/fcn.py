@@ -4,6 +4,7 @@ Layout (B, C, H, W).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +14,8 @@ from torch.nn import functional
 class FcnDecoder(nn.Module):
     """Scores the maps at 1/8, 1/16 and 1/32 and adds them on the grid of 1/8.
 
-    Source: Long, Shelhamer and Darrell 2015, FCN-8s. Ours differs: the head on the deepest map is that of torchvision's FCN
-    (3 x 3 convolution to a quarter of the channels, batch norm, dropout), and enlarging is bilinear, not learnt.
+    Source: Long, Shelhamer and Darrell 2015, FCN-8s. Ours differs: the head on the deepest map is that of torchvision's
+    FCN (3 x 3 convolution to a quarter of the channels, batch norm, dropout), and enlarging is bilinear, not learnt.
 
     Args:
         channels: channels of the maps at 1/8, 1/16 and 1/32
@@ -49,10 +50,10 @@ class Fcn(nn.Module):
         encoder: gives a list of maps, its last three at 1/8, 1/16 and 1/32; has `out_channels`
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: Any) -> None:
         super().__init__()
         self.encoder = encoder
-        self.decoder = FcnDecoder(list(encoder.out_channels)[-3:])
+        self.decoder = FcnDecoder(encoder.out_channels[-3:])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> logits (B, 1, H, W)."""

@@ -1,0 +1,161 @@
+"""First weights: drawn, pre-trained on ImageNet, or taken from a file of ours."""
+
+import hashlib
+import logging
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from glidexp.config import InitConfig, InitScope
+from glidexp.errors import ConfigError
+from glidexp.models.catalog import Backbone
+
+_log = logging.getLogger("glidexp")
+
+_PROBE_S = 5.0
+"""seconds after which the hub counts as out of reach; its own client would try for 23 s before it says so"""
+
+
+def imagenet_arguments(backbone: str, entry: Backbone) -> dict[str, Any]:
+    """Arguments that make smp build this encoder with its ImageNet weights, after these were made sure to be on disk.
+
+    Raises:
+        ConfigError: there are no such weights, or they are neither cached nor to be had
+    """
+    if not entry.encoder.startswith("tu-"):
+        import segmentation_models_pytorch as smp
+
+        source = smp.encoders.encoders[entry.encoder]["pretrained_settings"]["imagenet"]
+        for file in ("config.json", "model.safetensors"):
+            _fetch(backbone, source["repo_id"], file, source["revision"])
+        return {"encoder_weights": "imagenet"}
+    import timm
+
+    source = timm.models.get_pretrained_cfg(entry.encoder.removeprefix("tu-"))
+    if source is None or not source.hf_hub_id:
+        raise ConfigError(
+            f"init=imagenet: timm has no pre-trained weights for backbone.name={backbone}; use init=scratch."
+        )
+    path = _fetch(backbone, source.hf_hub_id, "model.safetensors", None)
+    # handed over as a file: timm would otherwise ask the hub again, and fall back to formats that need pickle
+    return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(path), "custom_load": False}}
+
+
+def _fetch(backbone: str, repo: str, file: str, revision: str | None) -> Path:
+    """Path of a hub file in the local cache, downloaded if need be."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repo, file, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise ConnectionError("HF_HUB_OFFLINE is set")
+        _probe(constants.ENDPOINT)
+        return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=_PROBE_S))
+    except (OSError, RuntimeError) as error:  # the hub's own errors are children of OSError
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ConfigError(
+            f"init=imagenet: {file} of {repo} for backbone.name={backbone} could not be downloaded ({reason}) and is "
+            f"not in the cache {constants.HF_HUB_CACHE}. Use init=scratch, or copy that folder from a machine that has "
+            "the weights; HF_HOME moves it."
+        ) from error
+
+
+def _probe(endpoint: str) -> None:
+    """Raises OSError at once when the hub cannot be reached. Any HTTP answer is good enough."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=_PROBE_S).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()
+
+
+def load_checkpoint(model: nn.Module, path: str | None, scope: InitScope) -> None:
+    """Fills the network, or its encoder alone, from a .safetensors file or from a bundle folder.
+
+    Args:
+        model: network with an `encoder`; changed in place
+        path: `init.checkpoint`
+        scope: all: every weight of file and network must agree. encoder: every weight of the encoder must be in the
+            file; what else the file holds is left alone
+
+    Raises:
+        ConfigError: no such file, not a safetensors file, or weights that do not fit
+    """
+    file = _weights_file(path)
+    weights = _read(file)
+    target: nn.Module = model
+    if scope is InitScope.encoder:
+        target = model.get_submodule("encoder")
+        inner = {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
+        weights = inner or weights  # a file of an encoder alone has no such prefix
+    _compare(target, weights, file, scope)
+    own = target.state_dict()
+    with torch.no_grad():  # not load_state_dict: smp's encoders override it, each with another signature
+        for name, value in own.items():
+            value.copy_(weights[name])
+    _log.info("first weights: %d tensors (%s) from %s", len(own), scope, file)
+
+
+def checkpoint_digest(init: InitConfig) -> dict[str, str]:
+    """What stands for the checkpoint's path in a config id: its content, so that a moved file is the same start.
+
+    Returns:
+        {"init.checkpoint": "sha256:..."}
+
+    Raises:
+        ConfigError: there is no such file
+    """
+    with _weights_file(init.checkpoint).open("rb") as file:
+        return {"init.checkpoint": f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"}
+
+
+def _weights_file(path: str | None) -> Path:
+    if path is None:
+        raise ConfigError("init.kind=checkpoint needs init.checkpoint=PATH, a .safetensors file or a bundle folder.")
+    file = Path(path).expanduser()
+    file = file / "weights.safetensors" if file.is_dir() else file
+    if not file.is_file():
+        raise ConfigError(f"init.checkpoint={file} does not exist: give a .safetensors file or a bundle folder.")
+    return file
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights: dict[str, torch.Tensor] = load_file(os.fspath(file))
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"init.checkpoint={file} is not a readable safetensors file ({str(error).splitlines()[0]}): "
+            "give a .safetensors file or a bundle folder."
+        ) from error
+    return weights
+
+
+def _compare(target: nn.Module, weights: Mapping[str, torch.Tensor], file: Path, scope: InitScope) -> None:
+    own = target.state_dict()
+    missing = sorted(own.keys() - weights.keys())
+    extra = sorted(weights.keys() - own.keys()) if scope is InitScope.all else []
+    shapes = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    parts = [
+        f"{len(names)} {what} (first: {', '.join(names[:3])})"
+        for what, names in (("of another shape", shapes), ("missing", missing), ("not of this network", extra))
+        if names
+    ]
+    if parts:
+        raise ConfigError(
+            f"init.checkpoint={file} does not fit the network: {'; '.join(parts)}. Choose the backbone, decoder and "
+            "bands it was trained with, or init.scope=encoder to take the encoder alone."
+        )

@@ -1,0 +1,93 @@
+"""A network together with its preprocessing: pixel values in, lake probability out, for any size of image.
+
+Layout (B, C, H, W).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Predictor(nn.Module):
+    """Pads, normalises, runs the network and gives the probability of lake.
+
+    Args:
+        net: network from normalised images to logits (B, 1, H, W)
+        mean: a value a band, 0-255
+        std: a value a band, 0-255
+        stride: sides of the network's input are multiples of this, pixels
+        smallest_px: shortest side of the network's input, pixels
+        card: what is known about the network; kept as it is
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        stride: int = 32,
+        smallest_px: int = 32,
+        card: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.stride = stride
+        self.smallest_px = smallest_px
+        self.card: dict[str, object] = dict(card or {})
+
+    @property
+    def in_channels(self) -> int:
+        """Bands of an input."""
+        return self.mean.shape[1]
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a pixel counts as lake, 0-1; 0.5 when the card does not say."""
+        return float(str(self.card.get("threshold", 0.5)))
+
+    def normalise(self, image: torch.Tensor) -> torch.Tensor:
+        """uint8 or float (B, C, H, W) in 0-255 -> float32 of about zero mean and unit deviation, memory format kept."""
+        return (image.float() - self.mean) / self.std
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Lake probability.
+
+        Args:
+            image: uint8 or floating point, 0-255, H and W at least 1
+
+        Returns:
+            float32 (B, 1, H, W) in 0-1
+
+        Raises:
+            ValueError: not four dimensions, another number of bands, or another type of number
+        """
+        if image.ndim != 4 or image.shape[1] != self.in_channels or 0 in image.shape[1:]:
+            raise ValueError(f"an image batch is (B, {self.in_channels}, H, W), not {tuple(image.shape)}")
+        if image.dtype != torch.uint8 and not image.is_floating_point():
+            raise ValueError(f"an image batch holds uint8 or floats in 0-255, not {image.dtype}")
+        height, width = image.shape[-2:]
+        if image.shape[0] == 0:
+            return torch.empty(0, 1, height, width, device=image.device)
+        padded = self._pad(self.normalise(image.to(self.mean.device)))
+        logits: torch.Tensor = self.net(padded.to(next(self.net.parameters()).dtype))
+        return torch.sigmoid(logits[..., :height, :width].float())
+
+    def _pad(self, image: torch.Tensor) -> torch.Tensor:
+        """Grows the image to the right and downwards to a size that the network takes."""
+        height, width = image.shape[-2:]
+        more_y = max(-(-height // self.stride) * self.stride, self.smallest_px) - height
+        more_x = max(-(-width // self.stride) * self.stride, self.smallest_px) - width
+        if not more_y and not more_x:
+            return image
+        mode = (
+            "reflect" if more_y < height and more_x < width else "replicate"
+        )  # a reflection cannot be longer than the image
+        return functional.pad(image, (0, more_x, 0, more_y), mode=mode)
