@@ -130,7 +130,9 @@ class DatasetConfig:
     sensor: str = "unknown"
     """sensor of every scene or tile that does not name its own (kind=scenes, folder)"""
     manifest: str | None = None
-    """CSV of tile, scene, sensor, gsd_m, row, col for tiles without georeference (kind=folder, glid)"""
+    """CSV of tile, scene, sensor, region, gsd_m, row, col for tiles without georeference (kind=folder, glid)"""
+    sensors_file: str | None = None
+    """YAML of sensors of your own, added to the registry: `name: {gsd_m: 3.0, bands: [blue, green, red]}`"""
     buffer_m: float = 10000.0
     """lakes farther than this from a glacier are dropped as non-glacial, metres; 0 keeps all"""
     min_lake_px: float = 0.0
@@ -256,6 +258,14 @@ class InitConfig:
     checkpoint: str | None = None
     """path of a .safetensors file or of a bundle folder (kind=checkpoint)"""
 
+    def __post_init__(self) -> None:
+        if self.kind is InitKind.checkpoint and not self.checkpoint:
+            raise ConfigError("init=checkpoint needs init.checkpoint=PATH: a .safetensors file or a bundle folder.")
+        if self.kind is not InitKind.checkpoint and self.checkpoint:
+            raise ConfigError(
+                f"init.checkpoint={self.checkpoint} would not be used with init.kind={self.kind}: add init=checkpoint."
+            )
+
 
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
@@ -344,7 +354,15 @@ def load(composed: DictConfig) -> Config:
     missing = OmegaConf.missing_keys(composed)
     if missing:
         raise ConfigError(f"{sorted(missing)[0]} has no value: give it on the command line, {sorted(missing)[0]}=...")
-    config = OmegaConf.to_object(composed)
+    unknown = [key for key in composed if str(key) not in Config.__dataclass_fields__]
+    if unknown:
+        raise ConfigError(
+            f"there is no setting '{unknown[0]}'. Allowed to begin with: {', '.join(OmegaConf.structured(Config))}."
+        )
+    try:
+        config = OmegaConf.to_object(composed)
+    except AttributeError as error:  # +section.name=value adds what no class has
+        raise ConfigError(f"a setting that does not exist was added: {error}.") from None
     if not isinstance(config, Config):
         raise ConfigError(f"the composed config is a {type(config).__name__}, not a Config: compose conf/train.yaml.")
     return config

@@ -67,7 +67,9 @@ def _read(path: Path) -> dict[str, Sensor]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read as a list of sensors: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no sensors: write 'name: {{gsd_m: 3.0, bands: [blue, green, red]}}', one a line.")
+        raise DataError(
+            f"{path} holds no sensors: write 'name: {{gsd_m: 3.0, bands: [blue, green, red]}}', one a line."
+        )
     return {str(name): _sensor(path, str(name), value) for name, value in content.items()}
 
 

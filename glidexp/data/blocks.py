@@ -1,0 +1,130 @@
+"""Ground by square block: an absolute metric grid, and which side a footprint lies on."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import shapely
+
+from glidexp.config import SplitConfig
+from glidexp.data.scenes import Scene, to_lonlat, unwrap, zone
+from glidexp.data.splits import Place, Unit, choose
+
+Points = npt.NDArray[np.float64]
+
+
+class BlockPlaces:
+    """by=block: squares of `block_m` on the metre grid of UTM, each within the zone of its longitude.
+
+    The grid is absolute: it knows nothing of scenes, so two scenes over one place agree. Footprints are compared by
+    their box in the grid's CRS, which may leave a tile out that only nearly crosses, and never lets one in.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], lakes_lonlat: Points, config: SplitConfig) -> None:
+        self._block_m, self._buffer_m = config.block_m, config.buffer_m
+        with_lake = {self._key(zone_, i, j) for zone_, i, j in self._cells(lakes_lonlat)}
+        sensors: dict[str, set[str]] = {}
+        regions: dict[str, set[str]] = {}
+        for scene in scenes:
+            for key in self._touched(scene):
+                sensors.setdefault(key, set()).add(scene.file.sensor)
+                regions.setdefault(key, set()).add(scene.file.region)
+        # blocks with lakes are shared out apart from bare ones, so that every side gets some of them
+        units = [
+            Unit(
+                key,
+                f"{'lake' if key in with_lake else 'bare'} {'+'.join(sorted(names))}",
+                "+".join(sorted(regions[key])),
+            )
+            for key, names in sorted(sensors.items())
+        ]
+        self.sides = choose(units, config)
+
+    def of(self, scene: Scene, windows: npt.NDArray[np.int64], sides: dict[str, str]) -> list[Place]:
+        """Block under the middle of each window, and the side that all ground within the buffer of it has.
+
+        Args:
+            scene: where the windows lie
+            windows: (n, 4) row, col, height, width in pixels, within the scene
+            sides: the frozen side of each block
+        """
+        top, left, height, width = (windows[:, i].astype(np.float64) for i in range(4))
+        t = np.linspace(0.0, 1.0, 6)[:-1]
+        across, down = (
+            np.concatenate([t, np.ones(5), 1 - t, np.zeros(5)]),
+            np.concatenate([np.zeros(5), t, np.ones(5), 1 - t]),
+        )
+        col = np.column_stack([left[:, None] + width[:, None] * across, left + width / 2])
+        row = np.column_stack([top[:, None] + height[:, None] * down, top + height / 2])
+        x, y = scene.xy(col.ravel(), row.ravel())
+        lon, lat = to_lonlat(scene.crs, x, y)
+        lon = unwrap(lon)
+        shape = col.shape
+        return [
+            self._place(lon_, lat_, sides) for lon_, lat_ in zip(lon.reshape(shape), lat.reshape(shape), strict=True)
+        ]
+
+    def _place(self, lon: Points, lat: Points, sides: dict[str, str]) -> Place:
+        """Place of one footprint: its edge points, the last one its middle."""
+        ((zone_, i, j),) = self._cells(np.array([[lon[-1], lat[-1]]]))
+        here = self._key(zone_, i, j)
+        met = {sides[key] for key in self._blocks_near(lon[:-1], lat[:-1], self._buffer_m) if key in sides}
+        met.add(sides.get(here, "none"))
+        return here, met.pop() if len(met) == 1 else None
+
+    def _blocks_near(self, lon: Points, lat: Points, margin_m: float) -> list[str]:
+        """Blocks that the box of points, grown by a margin, meets in each zone it reaches."""
+        reach = margin_m / (111_000.0 * max(math.cos(math.radians(float(np.abs(lat).max()))), 0.01))
+        first = math.floor((lon.min() - reach + 180.0) / 6.0)
+        last = math.floor((lon.max() + reach + 180.0) / 6.0)
+        keys = []
+        for zone_ in (n % 60 + 1 for n in range(first, last + 1)):
+            x, y = _to_zone(zone_).transform(lon, lat)
+            low = [math.floor((v.min() - margin_m) / self._block_m) for v in (x, y)]
+            # a footprint that ends on a line does not touch what lies beyond it
+            high = [math.ceil((v.max() + margin_m) / self._block_m) - 1 for v in (x, y)]
+            keys += [self._key(zone_, i, j) for i in range(low[0], high[0] + 1) for j in range(low[1], high[1] + 1)]
+        return keys
+
+    def _touched(self, scene: Scene) -> list[str]:
+        """Blocks of the grid that the scene's footprint meets."""
+        west, _, east, _ = scene.outline_lonlat.bounds
+        keys = []
+        for n in range(math.floor((west + 180.0) / 6.0), math.floor((east + 180.0) / 6.0) + 1):
+            strip = shapely.intersection(scene.outline_lonlat, shapely.box(n * 6 - 180, -90, n * 6 - 174, 90))
+            if strip.is_empty:
+                continue
+            zone_ = n % 60 + 1
+            transformer = _to_zone(zone_)
+            part = shapely.transform(strip, lambda p, t=transformer: np.column_stack(t.transform(p[:, 0], p[:, 1])))
+            low_x, low_y, high_x, high_y = (math.floor(v / self._block_m) for v in part.bounds)
+            cells = [(i, j) for i in range(low_x, high_x + 1) for j in range(low_y, high_y + 1)]
+            m = self._block_m
+            boxes = [shapely.box(i * m, j * m, (i + 1) * m, (j + 1) * m) for i, j in cells]
+            met = shapely.intersects(part, boxes)
+            keys += [self._key(zone_, i, j) for (i, j), yes in zip(cells, met.tolist(), strict=True) if yes]
+        return keys
+
+    def _cells(self, lonlat: Points) -> list[tuple[int, int, int]]:
+        """Zone, column and row of the block under each (lon, lat)."""
+        out = []
+        for lon, lat in lonlat.tolist():
+            zone_ = zone(lon)
+            x, y = _to_zone(zone_).transform(lon, lat)
+            out.append((zone_, math.floor(x / self._block_m), math.floor(y / self._block_m)))
+        return out
+
+    def _key(self, zone_: int, i: int, j: int) -> str:
+        return f"utm{zone_:02d}/{self._block_m:g}m/{i}/{j}"
+
+
+_TRANSFORMERS: dict[int, pyproj.Transformer] = {}
+
+
+def _to_zone(zone_: int) -> pyproj.Transformer:
+    """From degrees to the zone's northern CRS, whose northing goes on below 0 in the south."""
+    if zone_ not in _TRANSFORMERS:
+        _TRANSFORMERS[zone_] = pyproj.Transformer.from_crs(4326, 32600 + zone_, always_xy=True)
+    return _TRANSFORMERS[zone_]

@@ -1,0 +1,281 @@
+"""From a data set's settings to an opened tile store: named by its recipe, built once, then only opened.
+
+Nothing heavy is imported here, so that settings are checked and a recipe is named without torch, GDAL or pandas.
+"""
+
+import csv
+import fcntl
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glidexp.config import DatasetConfig, DatasetKind, SplitBy, to_dict
+from glidexp.data import sensors
+from glidexp.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from glidexp.data.store import TileStore
+
+log = logging.getLogger("glidexp")
+BUILD_VERSION = 1
+"""bumped when the same input gives other tiles than before"""
+GENERATOR_VERSION = 1
+"""bumped when the generator makes other scenes from the same settings than before"""
+GLID_PLACES = ("GLID/images", "GLID/labels", "val/images", "val/labels")
+Step = Callable[[str], None]
+
+
+def recipe_id(dataset: DatasetConfig, tile_px: int) -> str:
+    """Names the store that `prepare` would give, without building it.
+
+    All that changes tiles or split is in it; files enter by name, size and time of last change, not by their content.
+
+    Raises:
+        ConfigError, DataError: an input is not given or not there
+    """
+    return _digest(_recipe(dataset, tile_px))
+
+
+def prepare(dataset: DatasetConfig, tile_px: int, data_dir: Path, *, progress: bool = True) -> "TileStore":
+    """Opens the store of a data set, after building it where it is not there yet.
+
+    Stores lie at data_dir/stores/<recipe id>, generated scenes at data_dir/scenes, frozen splits at data_dir/splits.
+    A lock lets one process build while others wait for it.
+
+    Args:
+        dataset: settings
+        tile_px: side of a tile
+        data_dir: `paths.data`
+        progress: show scenes as they are done
+
+    Raises:
+        ConfigError, DataError: one sentence about the setting or the file
+    """
+    from glidexp.data.store import TileStore
+
+    if dataset.sensors_file:
+        sensors.register_file(dataset.sensors_file)
+    recipe = _recipe(dataset, tile_px)
+    path = Path(data_dir) / "stores" / _digest(recipe)
+    if not path.exists():
+        with locked(path):
+            if not path.exists():
+                _build(dataset, tile_px, Path(data_dir), path, recipe, progress)
+    return TileStore.open(path)
+
+
+def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
+    """Sensors a data set says it has, as far as settings tell before a build; None when they do not."""
+    if dataset.kind == DatasetKind.synthetic:
+        return sorted(dataset.synthetic.sensors)
+    if dataset.kind == DatasetKind.scenes:
+        table = Path(dataset.root) if dataset.root and dataset.root.lower().endswith(".csv") else None
+    else:
+        table = Path(dataset.manifest) if dataset.manifest else None
+    if table is None:
+        return None if dataset.kind == DatasetKind.glid else [dataset.sensor]
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            return sorted({(row.get("sensor") or "").strip() or dataset.sensor for row in csv.DictReader(stream)})
+    except OSError as error:
+        raise DataError(f"{table} cannot be read: {error.strerror}.") from None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file beside `path`, so that of several processes one builds and the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
+    """Everything that decides a store's bytes, as plain values."""
+    _check_inputs(dataset)
+    settings = to_dict(dataset)
+    recipe: dict[str, Any] = {
+        "build": BUILD_VERSION,
+        "kind": settings["kind"],
+        "tile_px": tile_px,
+        "split": settings["split"],
+        "empty_share": settings["empty_share"],
+    }
+    if dataset.split.by == SplitBy.scene:
+        recipe["split"] = {k: v for k, v in settings["split"].items() if k not in ("block_m", "buffer_m")}
+    if dataset.kind in (DatasetKind.synthetic, DatasetKind.scenes):
+        recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px", "stretch")}
+    if dataset.kind == DatasetKind.synthetic:
+        return recipe | {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
+    return recipe | {"sensor": dataset.sensor, "inputs": {k: _fingerprint(v) for k, v in _inputs(dataset).items()}}
+
+
+def _check_inputs(dataset: DatasetConfig) -> None:
+    """Refuses settings that lack an input, before anything is read."""
+    sensors.get(dataset.sensor)
+    if dataset.kind == DatasetKind.synthetic:
+        return
+    if dataset.kind == DatasetKind.glid:
+        _check_glid(dataset)
+        return
+    if not dataset.root:
+        what = "a folder of TIFFs or a CSV of path,scene,sensor,region,date"
+        if dataset.kind == DatasetKind.folder:
+            what = "a folder that holds images/N.png and labels/N.png"
+        raise ConfigError(f"dataset.root is not given: it must be {what}.")
+    if dataset.kind == DatasetKind.folder:
+        return
+    if not dataset.lakes:
+        raise ConfigError("dataset.lakes is not given: it must be a vector file of lake outlines.")
+    if dataset.buffer_m > 0 and not dataset.glaciers:
+        raise ConfigError(
+            f"dataset.glaciers is not given, but dataset.buffer_m={dataset.buffer_m:g} needs glacier outlines: "
+            "give a vector file, or dataset.buffer_m=0 to keep all lakes."
+        )
+
+
+def _check_glid(dataset: DatasetConfig) -> None:
+    root = Path(dataset.root) if dataset.root else None
+    missing = [place for place in GLID_PLACES if root is None or not (root / place).is_dir()]
+    if missing:
+        where = f"under dataset.root={root}" if root else "as dataset.root is not given"
+        raise DataError(
+            f"the published GLID is not there ({', '.join(missing)} missing, {where}): download GLID.rar (6.6 GiB) and "
+            "val.zip (1.0 GiB) from Zenodo record 14838695 (https://zenodo.org/records/14838695), unpack both into one "
+            "folder, so that GLID/images, GLID/labels, val/images and val/labels lie in it, and set dataset.root to it."
+        )
+
+
+def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
+    """Files of each input setting."""
+    root = Path(dataset.root or "")
+    files: dict[str, list[Path]] = {}
+    if dataset.kind == DatasetKind.scenes:
+        from glidexp.data.scenes import find
+
+        rasters = [file.path for file in find(root, dataset.sensor)]
+        files["root"] = [*([root] if root.is_file() and root not in rasters else []), *rasters]
+        for setting in ("lakes", "glaciers"):
+            value = getattr(dataset, setting)
+            # a shapefile is several files of one stem
+            files[setting] = sorted(Path(value).parent.glob(f"{Path(value).stem}.*")) if value else []
+    else:
+        places = GLID_PLACES if dataset.kind == DatasetKind.glid else ("images", "labels")
+        files |= {place: sorted(p for p in (root / place).glob("*") if p.is_file()) for place in places}
+    files["manifest"] = [Path(dataset.manifest)] if dataset.manifest else []
+    return files
+
+
+def _fingerprint(files: Iterable[Path]) -> dict[str, Any]:
+    """Names, sizes and times of files, folded into one hash."""
+    rows, total = [], 0
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}.") from None
+        total += stat.st_size
+        rows.append([file.name, stat.st_size, stat.st_mtime_ns])
+    return {"files": len(rows), "bytes": total, "sha256": _digest(rows, 64)}
+
+
+def _digest(value: Any, digits: int = 16) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def _split_id(recipe: dict[str, Any]) -> str:
+    """Names the split file: the ground and the rule, not what is done with the ground."""
+    keys = ("kind", "split", "generator", "synthetic", "sensor", "inputs")
+    return _digest({key: recipe[key] for key in keys if key in recipe})
+
+
+def _build(
+    dataset: DatasetConfig, tile_px: int, data_dir: Path, path: Path, recipe: dict[str, Any], progress: bool
+) -> None:
+    from glidexp.data.build import Job, build_scenes
+    from glidexp.data.scenes import find
+
+    started = time.monotonic()
+    job = Job(
+        path=path,
+        split_path=data_dir / "splits" / f"{_split_id(recipe)}.json",
+        tile_px=tile_px,
+        dataset=dataset,
+        recipe=recipe,
+        recipe_id=path.name,
+    )
+    if dataset.kind in (DatasetKind.folder, DatasetKind.glid):
+        from glidexp.data.archive import build_pairs
+
+        build_pairs(job, lambda total: _steps(total, "tiles", progress))
+    else:
+        root, lakes, glaciers = Path(dataset.root or ""), Path(dataset.lakes or ""), Path(dataset.glaciers or "")
+        if dataset.kind == DatasetKind.synthetic:
+            folder = _generated(dataset, data_dir, progress)
+            root, lakes, glaciers = folder / "scenes.csv", folder / "lakes.gpkg", folder / "glaciers.gpkg"
+        files = find(root, dataset.sensor)
+        with _steps(len(files), "scenes", progress) as step:
+            build_scenes(job, files, lakes, glaciers, step)
+    _summarise(path, time.monotonic() - started)
+
+
+def _generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
+    """Folder of the generated scenes, made where it is not there yet."""
+    folder = data_dir / "scenes" / _digest([GENERATOR_VERSION, to_dict(dataset.synthetic)])
+    if not folder.exists():
+        with locked(folder):
+            if not folder.exists():
+                from glidexp.data.synthetic import generate
+
+                generate(dataset.synthetic, folder, progress=progress)
+    return folder
+
+
+@contextmanager
+def _steps(total: int, unit: str, progress: bool) -> Iterator[Step]:
+    """Gives a function to call after each step: a bar with ETA on a terminal, ten lines at most in a log."""
+    if progress and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("tiles from {task.fields[name]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=total, name=unit)
+            yield lambda name: bar.update(task, advance=1, name=name)
+        return
+    done = 0
+
+    def step(name: str) -> None:
+        nonlocal done
+        done += 1
+        if progress and done * 10 // total > (done - 1) * 10 // total:
+            log.info("tiles: %d of %d %s done (%s)", done, total, unit, name)
+
+    yield step
+
+
+def _summarise(path: Path, seconds: float) -> None:
+    """What was built, in a few lines of the log."""
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    counts, lakes = manifest["counts"], manifest["lakes"]
+    log.info(
+        "built %d tiles of %d px in %.1f s: train %d, val %d, test %d; %s",
+        *(counts["tiles"], manifest["tile_px"], seconds, counts["train"], counts["val"], counts["test"]),
+        ", ".join(f"{name} {entry['tiles']}" for name, entry in manifest["sensors"].items()),
+    )
+    if lakes:
+        log.info("lakes: %s", ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lakes.items()))
+    if manifest["dropped"]:
+        log.info("left out: %s", ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["dropped"].items()))

@@ -1,0 +1,82 @@
+"""Which rows a run trains on, and how often each is drawn."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.config import SensorMixConfig, Weighting
+from glidexp.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from glidexp.data.store import TileStore
+
+ALL = "all"
+
+
+def chosen_sensors(mix: SensorMixConfig, present: Iterable[str]) -> list[str]:
+    """The sensors of a mix, checked against those that the data has.
+
+    Args:
+        mix: names, or ["all"]
+        present: sensors of the data
+
+    Raises:
+        ConfigError: a sensor that the data does not have, a weight for a sensor outside the mix
+    """
+    here = sorted(set(present))
+    if not mix.sensors:
+        raise ConfigError(f"sensor_mix.sensors is empty: name some of {', '.join(here)}, or all.")
+    chosen = here if ALL in mix.sensors else sorted(set(mix.sensors))
+    absent = [name for name in chosen if name not in here]
+    if absent:
+        raise ConfigError(
+            f"sensor_mix.sensors: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} not in the data. "
+            f"Present: {', '.join(here)}."
+        )
+    for name, weight in mix.weights.items():
+        if name not in chosen:
+            raise unknown_name("sensor_mix.weights", name, chosen)
+        if not 0 <= weight < float("inf"):
+            raise ConfigError(f"sensor_mix.weights.{name}={weight} must be 0 or a finite number above it.")
+    if all(mix.weights.get(name, 1.0) == 0 for name in chosen):
+        raise ConfigError("sensor_mix.weights are all 0: give at least one sensor a weight above 0.")
+    return chosen
+
+
+def rows_and_weights(
+    store: "TileStore", split: str, mix: SensorMixConfig
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
+    """Rows of a split that the mix takes, and the relative frequency of each.
+
+    With weighting=balanced the rows of each sensor share a weight of 1, with weighting=natural each row has 1; both are
+    multiplied with the sensor's entry in `weights`. Sensors of weight 0 are left out.
+
+    Args:
+        store: opened store
+        split: train, val or test
+        mix: settings
+
+    Returns:
+        rows (n,), ascending, and weights (n,), or None where all are equal
+
+    Raises:
+        ConfigError: see `chosen_sensors`; or no tile of the mix in this split
+    """
+    chosen = chosen_sensors(mix, store.index["sensor"].unique().tolist())
+    chosen = [name for name in chosen if mix.weights.get(name, 1.0) > 0]
+    rows = store.rows(split)
+    sensors = store.index["sensor"].to_numpy(dtype=object)[rows]
+    taken = np.isin(sensors.astype(str), chosen)
+    rows, sensors = rows[taken], sensors[taken]
+    if len(rows) == 0:
+        raise ConfigError(
+            f"sensor_mix.sensors: no {split} tile of {', '.join(chosen)}: choose others or another dataset.split."
+        )
+    weights = np.empty(len(rows), dtype=np.float64)
+    for name in chosen:
+        own = sensors == name
+        share = 1.0 / max(int(own.sum()), 1) if mix.weighting == Weighting.balanced else 1.0
+        weights[own] = share * mix.weights.get(name, 1.0)
+    return rows, None if np.ptp(weights) == 0 else weights

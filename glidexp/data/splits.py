@@ -1,0 +1,200 @@
+"""Which ground trains, which chooses (val), which reports (test): decided for ground, before and apart from tiles.
+
+Ground is a scene (by=scene), a square block of an absolute metric grid (by=block) or a group of numbered tiles (no
+scene known). `choose` gives every unit of ground a side; a tile takes the side of the ground its whole footprint lies
+on and has none where that ground is divided. So one split serves every tile size, and its hash says so.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from glidexp.config import SplitBy, SplitConfig
+from glidexp.data.scenes import Scene
+from glidexp.data.store import canonical
+from glidexp.errors import DataError
+
+FORMAT = "glidexp-split"
+Place = tuple[str, str | None]
+"""unit of ground a tile belongs to, and its side (None: divided ground, the tile is left out)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Ground that must not be divided."""
+
+    key: str
+    stratum: str
+    """units are shared out within each stratum: the sensors of the ground"""
+    region: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The frozen list of ground and its side."""
+
+    rule: dict[str, Any]
+    sides: dict[str, str]
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the sorted list of (ground, side): the same for every tile size."""
+        return hashlib.sha256(canonical(sorted(self.sides.items()))).hexdigest()
+
+
+def choose(units: Sequence[Unit], config: SplitConfig) -> dict[str, str]:
+    """Gives each unit a side.
+
+    Within each stratum, round(share * n) units go to test and to val, at least one each and at least one left to train.
+    Strata too small for that share one pool; a pool still too small trains. Regions with the fewest units held out so
+    far come first, then the order of a hash of (seed, side, unit).
+
+    Raises:
+        DataError: too few units for the sides asked for
+    """
+    sides = [(side, share) for side, share in (("test", config.test), ("val", config.val)) if share > 0]
+    strata: dict[str, list[Unit]] = {}
+    for unit in units:
+        strata.setdefault(unit.stratum, []).append(unit)
+    pool = [unit for members in strata.values() if len(members) <= len(sides) for unit in members]
+    groups = [members for _, members in sorted(strata.items()) if len(members) > len(sides)]
+    if len(pool) > len(sides):
+        groups.append(pool)
+    if not groups:
+        wanted = ", ".join(["train", *(side for side, _ in reversed(sides))])
+        way = "set dataset.split.by=block" if config.by == SplitBy.scene else "set a smaller dataset.split.block_m"
+        raise DataError(
+            f"{len(units)} {config.by.value}{'s' * (len(units) != 1)} of ground cannot be shared out to {wanted}: "
+            f"{way}, or a share of 0 for what is not needed."
+        )
+    chosen: dict[str, str] = {}
+    regions = Counter(unit.region for unit in units)
+    for members in groups:
+        free = len(members) - 1
+        for position, (side, share) in enumerate(sides):
+            left_for_others = len(sides) - 1 - position
+            count = min(max(1, math.floor(share * len(members) + 0.5)), free - left_for_others)
+            free -= count
+            for _ in range(count):
+                unit = _next(members, chosen, units, regions, side, config.seed)
+                chosen[unit.key] = side
+    return {unit.key: chosen.get(unit.key, "train") for unit in units}
+
+
+def _next(
+    members: Sequence[Unit],
+    chosen: dict[str, str],
+    units: Sequence[Unit],
+    regions: Counter[str],
+    side: str,
+    seed: int,
+) -> Unit:
+    """The next unit of a stratum to leave train for `side`."""
+    same = Counter(unit.region for unit in units if chosen.get(unit.key) == side)
+    out = Counter(unit.region for unit in units if unit.key in chosen)
+
+    def rank(unit: Unit) -> tuple[float, float, str]:
+        total = regions[unit.region]
+        word = hashlib.sha256(f"{seed}/{side}/{unit.key}".encode()).hexdigest()
+        return same[unit.region] / total, out[unit.region] / total, word
+
+    return min((unit for unit in members if unit.key not in chosen), key=rank)
+
+
+def scene_groups(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
+    """Scenes that share ground, together: the units of by=scene. The key joins their names.
+
+    Footprints that only touch, or overlap by less than a thousandth of the smaller one, are apart.
+    """
+    outlines = [scene.outline_lonlat for scene in scenes]
+    pairs = shapely.STRtree(outlines).query(outlines, predicate="intersects").T
+    links = []
+    for a, b in pairs.tolist():
+        if a < b:
+            shared = shapely.intersection(outlines[a], outlines[b]).area
+            if shared > 1e-3 * min(outlines[a].area, outlines[b].area):
+                links.append((a, b))
+    groups = connected(len(scenes), links)
+    return {"+".join(scenes[i].name for i in group): [scenes[i] for i in group] for group in groups}
+
+
+def connected(n: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Connected sets of 0..n-1, each ascending, in the order of their first member."""
+    parent = list(range(n))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for a, b in links:
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    groups: dict[int, list[int]] = {}
+    for i in range(n):
+        groups.setdefault(root(i), []).append(i)
+    return list(groups.values())
+
+
+class ScenePlaces:
+    """by=scene: a tile takes the side of its scene."""
+
+    def __init__(self, scenes: Sequence[Scene], config: SplitConfig) -> None:
+        groups = scene_groups(scenes)
+        units = []
+        for key, members in groups.items():
+            sensors, regions = ({getattr(s.file, what) for s in members} for what in ("sensor", "region"))
+            units.append(Unit(key, "+".join(sorted(sensors)), "+".join(sorted(regions))))
+        sides = choose(units, config)
+        self._group = {scene.name: key for key, members in groups.items() for scene in members}
+        self._ground = {scene.name: scene.ground for scene in scenes}
+        self.sides = {scene.ground: sides[key] for key, members in groups.items() for scene in members}
+
+    def of(self, scene: Scene, windows: npt.NDArray[np.int64], sides: dict[str, str]) -> list[Place]:
+        """Place of each window; see BlockPlaces.of."""
+        return [(self._group[scene.name], sides[self._ground[scene.name]])] * len(windows)
+
+
+def freeze(path: Path, split: Split) -> Split:
+    """Writes a split where none is, else checks that the one there is the same ground and takes it.
+
+    Raises:
+        DataError: the file is damaged or speaks of other ground
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, "rule": split.rule, "ground": sorted(split.sides.items()), "hash": split.hash}
+        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+        return split
+    frozen = load(path)
+    if frozen.sides.keys() != split.sides.keys():
+        raise DataError(f"{path} is of other ground than these scenes: delete it to share out the ground anew.")
+    return frozen
+
+
+def load(path: Path) -> Split:
+    """Reads a frozen split and checks its hash."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        split = Split(rule=content["rule"], sides=dict(content["ground"]))
+        stated = content["hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read as a split: {error!r}; restore it or delete it.") from None
+    if split.hash != stated:
+        raise DataError(
+            f"{path} was changed since it was frozen: restore it, or delete it to share out the ground anew."
+        )
+    return split
