@@ -52,7 +52,7 @@ def train(argv: list[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         print(door.help_text("python train.py" if sys.argv[0].endswith("train.py") else "glidexp train"))
         return 0
-    _prepare_process()
+    prepare_process()
     if any(word in ("-m", "--multirun") for word in argv):
         from glidexp.training.multirun import run_multirun
 
@@ -101,7 +101,8 @@ def ui(argv: list[str]) -> int:
     return serve(uri=options.uri, mlruns=options.mlruns, port=options.port)
 
 
-def _prepare_process() -> None:
+def prepare_process() -> None:
+    """Environment and logging of a process that trains. Called before torch is imported."""
     os.environ.setdefault(
         "THP_MEM_ALLOC_ENABLE", "1"
     )  # huge pages for tensors: 6-8 % less CPU time; read as torch starts

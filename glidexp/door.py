@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -61,8 +62,8 @@ def help_text(command: str) -> str:
         out.append("")
     out += [
         "Common keys: seed, resume (auto | never), paths.data, paths.mlruns, tracking.uri, train.epochs, ",
-        "  train.batch_size, train.precision (auto | fp32 | bf16 | fp16), train.compile (auto | on | off), train.device.",
-        "  All of them: --cfg job",
+        "  train.batch_size, train.precision (auto | fp32 | bf16 | fp16), train.compile (auto | on | off),",
+        "  train.device. All of them: --cfg job",
         "Your own YAML: --config-dir FOLDER, laid out as conf/. Hydra's own options: --hydra-help",
     ]
     return "\n".join(out)
@@ -76,18 +77,46 @@ def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: 
     """
     import hydra
 
+    from glidexp.config import register
+
+    register()
+    argv = quoted(argv)
+    told: list[BaseException] = []  # by the task itself; kept from Hydra, which would print a line of its own
+    alone = "-m" not in argv and "--multirun" not in argv
+
+    def observed(composed: DictConfig) -> None:
+        try:
+            task(composed)
+        except BaseException as error:
+            told.append(error)
+            if not alone:
+                raise  # the launcher must know
+
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing a trace and exiting with 1
-    decorated = hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(task)
+    decorated = hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(observed)
     program = sys.argv
     sys.argv = [program[0], *argv]
     try:
         decorated()
-    except GlidexpError:
-        raise
-    except (hydra.errors.HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
+        if isinstance(error, GlidexpError) or error in told:
+            raise
         raise explain(error, argv) from error
     finally:
         sys.argv = program
+    if told:
+        raise told[0]
+
+
+def quoted(argv: list[str]) -> list[str]:
+    """Quotes options that look like numbers: Hydra takes `tile_size=512` for a number, not for an option's name."""
+    out = []
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if key in GROUPS and equals and re.fullmatch(r"[0-9]+(,[0-9]+)*", value):
+            value = ",".join(f"'{part}'" for part in value.split(","))
+        out.append(key + equals + value)
+    return out
 
 
 def explain(error: Exception, argv: list[str]) -> GlidexpError:
@@ -101,6 +130,8 @@ def explain(error: Exception, argv: list[str]) -> GlidexpError:
         if (conf_dir() / group).is_dir() and group:
             return unknown_name(group, name.removesuffix(".yaml"), options(group))
     for override in argv:
+        if "=" not in override and not override.startswith(("-", "~")):
+            return ConfigError(f"'{override}' is neither GROUP=OPTION nor KEY=VALUE: for example backbone=resnet34.")
         key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         value = override.split("=", 1)[-1]
         if f"override '{key}'" in text or f"full_key: {key}" in text or f"'{key}'" in text or override in text:
@@ -112,14 +143,18 @@ def _wrong_override(key: str, value: str, reason: str) -> GlidexpError:
     from glidexp.config import Config, flat
 
     known = flat(Config())
-    groups = list(GROUPS)
+    sections = sorted({name.split(".")[0] for name in known} | set(GROUPS))
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
-    if key not in known and key not in groups and not any(name.startswith(key + ".") for name in known):
-        return unknown_name("setting", key, siblings + ([] if parent else groups) or [*known, *groups])
+    if key not in sections and not any(name == key or name.startswith(key + ".") for name in known):
+        near = get_close_matches(key, [*known, *sections], n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        below = f"Allowed below {parent}: " if siblings and parent else "Allowed to begin with: "
+        listed = siblings if siblings and parent else sections
+        return ConfigError(f"there is no setting '{key}'.{hint} {below}{', '.join(listed)}.")
     allowed = re.search(r"(?:one of|possible values[^:]*:?|expected one of|should be one of) ?\[?([^\]]+)\]?", reason)
     if allowed:
         names = ", ".join(part.strip().split(".")[-1] for part in allowed[1].split(","))
         return ConfigError(f"{key}={value} is not possible. Allowed: {names}.")
     reason = re.split(r" full_key:| object_type=", reason)[0]
-    return ConfigError(f"{key}={value} is not possible: {reason}. Its type and unit are in `--cfg job` and the docs.")
+    return ConfigError(f"{key}={value} is not possible: {reason}.")

@@ -1,0 +1,59 @@
+"""Writes masks as files that other programs read: GeoTIFF where the place is known, PNG where it is not."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+
+def write_mask(
+    folder: Path, name: str, mask: npt.NDArray[np.bool_], *, transform: Sequence[float] | None, crs: str
+) -> Path:
+    """Writes one mask as 0 and 255, the values of the published labels.
+
+    Args:
+        folder: must exist
+        name: file name without ending; characters that a file system may refuse become `_`
+        mask: (H, W), True for lake
+        transform: six numbers of the affine transform, pixel to map; None where unknown
+        crs: coordinate reference system as text, empty where unknown
+
+    Returns:
+        the written file
+    """
+    pixels = mask.astype(np.uint8) * 255
+    stem = "".join(character if character.isalnum() or character in "-_." else "_" for character in name)
+    if transform is None or not crs:
+        from PIL import Image
+
+        path = folder / f"{stem}.png"
+        aside = path.with_name(f".{path.name}")
+        Image.fromarray(pixels).save(aside, format="PNG", optimize=False)
+    else:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
+        from rasterio.transform import Affine
+
+        path = folder / f"{stem}.tif"
+        aside = path.with_name(f".{path.name}")
+        height, width = pixels.shape
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an identity transform is a place, too
+            with rasterio.open(
+                aside,
+                "w",
+                driver="GTiff",
+                width=width,
+                height=height,
+                count=1,
+                dtype="uint8",
+                crs=crs,
+                transform=Affine(*transform[:6]),
+                compress="deflate",
+            ) as file:
+                file.write(pixels, 1)
+    os.replace(aside, path)
+    return path

@@ -1,0 +1,115 @@
+"""`train -m`: plain Hydra multirun under one parent run. A failing job leaves the others alone."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from glidexp import door
+from glidexp.config import Config, load, register
+
+log = logging.getLogger("glidexp")
+
+_finished: list[str] = []
+_failed: list[str] = []
+
+
+def run_multirun(argv: list[str]) -> int:
+    """Runs every combination and prints a link that opens their comparison.
+
+    Returns:
+        0, or 1 when a job failed; the others are carried out all the same
+
+    Raises:
+        ConfigError: a combination is impossible to compose; nothing was started
+    """
+    overrides = [word for word in door.quoted(argv) if "=" in word and not word.startswith("-")]
+    config = compose_first(overrides)
+    from glidexp.tracking import multirun as parents
+    from glidexp.tracking.run import true_status
+    from glidexp.tracking.store import open_store, tracking_uri
+
+    uri = tracking_uri(config.tracking, config.paths)
+    store = open_store(uri, Path(config.paths.mlruns))
+    experiment = config.tracking.experiment
+    swept = parents.swept_keys(overrides)
+    name = "sweep " + " ".join(word for word in overrides if word.split("=")[0] in swept)
+    parent = parents.open_parent(store, experiment=experiment, name=name.strip(), overrides=overrides)
+    os.environ["GLIDEXP_SWEPT"] = ",".join(swept)
+    _finished.clear()
+    _failed.clear()
+    stopped: BaseException | None = None
+    try:
+        door.run_hydra(job, argv)
+    except Exception as error:  # noqa: BLE001 - told below, after the others' results
+        stopped = error
+    except BaseException as error:
+        stopped = error
+        raise
+    finally:
+        found = parents.children(store, experiment, parent)
+        status, reason = true_status(stopped)
+        if status == "FINISHED" and "FAILED" in found.values():
+            status, reason = "FAILED", "a job failed"
+        parents.close_parent(store, parent, status, reason)
+    if stopped is not None and not found and not _finished and not _failed:
+        raise stopped  # nothing was started: the settings are wrong, not a job
+    ids = list(dict.fromkeys([*found, *_finished]))
+    if len(ids) > 1:
+        link = parents.comparison_link(uri, store.experiment_id(experiment), ids)
+        print(f"Compare the {len(ids)} runs: {link}")
+        if parents.ui_hint(uri):
+            print(f"To open it: {parents.ui_hint(uri)}")
+    for line in _failed:
+        print(f"glidexp: failed: {line}", file=sys.stderr)
+    if stopped is not None and not _failed:
+        print(f"glidexp: failed: {type(stopped).__name__}: {' '.join(str(stopped).split())}", file=sys.stderr)
+    return 1 if stopped is not None or _failed else 0
+
+
+def job(composed: Any) -> None:
+    """One combination, in this process or in a launcher's."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from glidexp.cli import prepare_process
+    from glidexp.training.check import check
+
+    prepare_process()
+    overrides = list(HydraConfig.get().overrides.task)
+    swept = os.environ.get("GLIDEXP_SWEPT", "").split(",")
+    name = " ".join(word for word in overrides if word.split("=")[0] in swept)
+    log.info("\n--- %s", name)
+    try:
+        config = load(composed)
+        check(config)
+        from glidexp.training.run import run
+
+        outcome = run(config, choices=dict(HydraConfig.get().runtime.choices), name=name)
+        _finished.append(outcome.run_id)
+    except Exception as error:
+        _failed.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
+        log.error("glidexp: %s", _failed[-1])
+        raise
+
+
+def compose_first(overrides: list[str]) -> Config:
+    """The config without what varies: it tells where the runs are kept.
+
+    Raises:
+        ConfigError: it cannot be composed
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register()
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        fixed = [item.input_line for item in parsed if not item.is_sweep_override() and item.input_line]
+        with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
+            composed = compose("train", overrides=fixed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise door.explain(error, overrides) from error
+    return load(composed)
