@@ -52,6 +52,14 @@ class Split:
         return hashlib.sha256(canonical(sorted(self.sides.items()))).hexdigest()
 
 
+def rule_of(config: SplitConfig) -> dict[str, Any]:
+    """The settings that decided a split, as the manifest keeps them."""
+    rule: dict[str, Any] = {"by": config.by.value, "val": config.val, "test": config.test, "seed": config.seed}
+    if config.by == SplitBy.block:
+        rule |= {"block_m": config.block_m, "buffer_m": config.buffer_m}
+    return rule
+
+
 def choose(units: Sequence[Unit], config: SplitConfig) -> dict[str, str]:
     """Gives each unit a side.
 

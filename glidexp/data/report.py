@@ -1,0 +1,73 @@
+"""What a build is told, what it notes on the way, and the report that goes into the manifest."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glidexp.config import DatasetConfig, SplitBy
+from glidexp.data.splits import Split
+from glidexp.data.store import SPLITS
+from glidexp.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a build needs to know."""
+
+    path: Path
+    """final folder of the store"""
+    split_path: Path
+    """where the split of this ground is frozen"""
+    tile_px: int
+    dataset: DatasetConfig
+    recipe: dict[str, Any]
+    recipe_id: str
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was met, kept and dropped: the report in the manifest."""
+
+    lakes: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    stretch: dict[str, Any] = field(default_factory=dict)
+
+
+def check_sides(records: Sequence[dict[str, Any]], job: Job) -> None:
+    """Refuses a store that lacks tiles of a side that has a share.
+
+    Raises:
+        DataError: with the tiles of each side and what to change
+    """
+    split, found = job.dataset.split, Counter(record["split"] for record in records)
+    shares = {"train": 1.0, "val": split.val, "test": split.test}
+    lacking = [side for side in SPLITS if shares[side] > 0 and not found[side]]
+    if lacking:
+        way = "dataset.split.seed"
+        if split.by == SplitBy.block:
+            way = f"a larger dataset.split.block_m (now {split.block_m:g} m), a smaller tile_size, or another {way}"
+        raise DataError(
+            f"no tile for {' and '.join(lacking)} ({', '.join(f'{side} {found[side]}' for side in SPLITS)}): try {way}."
+        )
+
+
+def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledger: Ledger) -> dict[str, Any]:
+    """What the builder knows of a store."""
+    by_sensor: dict[str, dict[str, Any]] = {}
+    for record in records:
+        entry = by_sensor.setdefault(record["sensor"], {"tiles": 0, "train": 0, "val": 0, "test": 0})
+        entry["tiles"] += 1
+        entry[record["split"]] += 1
+    return {
+        "recipe": job.recipe,
+        "recipe_id": job.recipe_id,
+        "split_hash": split.hash,
+        "split_rule": split.rule,
+        "stretch": ledger.stretch,
+        "sensors": dict(sorted(by_sensor.items())),
+        "counts": {"tiles": len(records), **{side: sum(r["split"] == side for r in records) for side in SPLITS}},
+        "lakes": dict(sorted(ledger.lakes.items())),
+        "dropped": {reason: n for reason, n in sorted(ledger.dropped.items()) if n},
+    }

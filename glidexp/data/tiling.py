@@ -1,0 +1,97 @@
+"""Which squares of a grid become tiles, and how a tile is filled. A cell (row, col) of a grid is a tile."""
+
+import hashlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.data.splits import Place
+from glidexp.data.store import INVALID, SPLITS
+
+Counts = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Cell = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Survey:
+    """First look at a scene: everything that must be known before a tile is cut.
+
+    The grids have a cell a tile.
+    """
+
+    histogram: Counts
+    """(3, 65536) values of valid pixels"""
+    valid_px: Counts
+    """(rows, cols)"""
+    lake_px: Counts
+    """(rows, cols) of valid lake pixels"""
+
+
+def count_by_tile(pixels: Mask, tile_px: int) -> Counts:
+    """True pixels in each square of tile_px of an (H, W) array; the last squares may be incomplete."""
+    rows = np.add.reduceat(pixels, np.arange(0, pixels.shape[0], tile_px), axis=0, dtype=np.int64)
+    return np.add.reduceat(rows, np.arange(0, pixels.shape[1], tile_px), axis=1)
+
+
+def choose_tiles(
+    name: str,
+    survey: Survey,
+    where: dict[Cell, Place],
+    empty_share: float,
+    dropped: Counter[str],
+) -> set[Cell]:
+    """Tiles of a scene that go into the store, as (row, col) of the grid.
+
+    Args:
+        name: of the scene, part of the hash that orders tiles without lake
+        survey: its counts
+        where: unit and side of each tile
+        empty_share: tiles without lake kept, as a share of those with lake, on each side
+        dropped: what is left out is added here, by reason
+    """
+    chosen: set[Cell] = set()
+    empty: dict[str, list[Cell]] = {side: [] for side in SPLITS}
+    with_lake: Counter[str] = Counter()
+    for cell, (_, side) in where.items():
+        if survey.valid_px[cell] == 0:
+            dropped["tiles_without_valid_pixel"] += 1
+        elif side is None:
+            dropped["tiles_on_divided_ground" + ("" if survey.lake_px[cell] else "_without_lake")] += 1
+        elif survey.lake_px[cell]:
+            chosen.add(cell)
+            with_lake[side] += 1
+        else:
+            empty[side].append(cell)
+    for side, cells in empty.items():
+        cells.sort(key=lambda cell: hashlib.sha256(f"{name}/{cell[0]}/{cell[1]}".encode()).digest())
+        kept = cells[: math.floor(empty_share * with_lake[side] + 0.5)]
+        chosen.update(kept)
+        dropped["tiles_without_lake"] += len(cells) - len(kept)
+    return chosen
+
+
+def padded(
+    image: npt.NDArray[np.uint8], lake: Mask, valid: Mask, tile_px: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """A full tile of what lies in it: the rest is invalid, and invalid pixels are black.
+
+    Args:
+        image: (h, w, C) uint8, h and w at most tile_px
+        lake: (h, w)
+        valid: (h, w)
+        tile_px: side of the tile
+
+    Returns:
+        image (tile_px, tile_px, C) and label (tile_px, tile_px) of 0, 1, 255
+    """
+    height, width, channels = image.shape
+    out = np.zeros((tile_px, tile_px, channels), dtype=np.uint8)
+    label = np.full((tile_px, tile_px), INVALID, dtype=np.uint8)
+    out[:height, :width] = image
+    out[:height, :width][~valid] = 0
+    label[:height, :width] = np.where(valid, lake, INVALID)
+    return out, label
