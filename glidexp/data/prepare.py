@@ -59,8 +59,6 @@ def prepare(dataset: DatasetConfig, tile_px: int, data_dir: Path, *, progress: b
     """
     from glidexp.data.store import TileStore
 
-    if dataset.sensors_file:
-        sensors.register_file(dataset.sensors_file)
     recipe = _recipe(dataset, tile_px)
     path = Path(data_dir) / "stores" / _digest(recipe)
     if not path.exists():
@@ -118,6 +116,8 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
 
 def _check_inputs(dataset: DatasetConfig) -> None:
     """Refuses settings that lack an input, before anything is read."""
+    if dataset.sensors_file:
+        sensors.register_file(dataset.sensors_file)
     sensors.get(dataset.sensor)
     if dataset.kind == DatasetKind.synthetic:
         return
@@ -168,7 +168,9 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
     else:
         places = GLID_PLACES if dataset.kind == DatasetKind.glid else ("images", "labels")
         files |= {place: sorted(p for p in (root / place).glob("*") if p.is_file()) for place in places}
-    files["manifest"] = [Path(dataset.manifest)] if dataset.manifest else []
+    for setting in ("manifest", "sensors_file"):
+        value = getattr(dataset, setting)
+        files[setting] = [Path(value)] if value else []
     return files
 
 
