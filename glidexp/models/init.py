@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from glidexp.config import InitConfig, InitScope
+from glidexp.config import BackboneConfig, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError
-from glidexp.models.catalog import Backbone
+from glidexp.models.catalog import Backbone, find
 
 _log = logging.getLogger("glidexp")
 
@@ -45,6 +45,18 @@ def imagenet_arguments(backbone: str, entry: Backbone) -> dict[str, Any]:
     path = _fetch(backbone, source.hf_hub_id, "model.safetensors", None)
     # handed over as a file: timm would otherwise ask the hub again, and fall back to formats that need pickle
     return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(path), "custom_load": False}}
+
+
+def require_weights(backbone: BackboneConfig, init: InitConfig) -> None:
+    """Makes sure that the first weights can be had, before hours go into data. Reads no weights.
+
+    Raises:
+        ConfigError: a checkpoint that does not exist, or ImageNet weights that are neither cached nor to be had
+    """
+    if init.kind is InitKind.imagenet:
+        imagenet_arguments(backbone.name, find(backbone.name))
+    elif init.kind is InitKind.checkpoint:
+        _weights_file(init.checkpoint)
 
 
 def _fetch(backbone: str, repo: str, file: str, revision: str | None) -> Path:

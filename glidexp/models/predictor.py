@@ -78,7 +78,7 @@ class Predictor(nn.Module):
             return torch.empty(0, 1, height, width, device=image.device)
         padded = self._pad(self.normalise(image.to(self.mean.device)))
         logits: torch.Tensor = self.net(padded.to(next(self.net.parameters()).dtype))
-        return torch.sigmoid(logits[..., :height, :width].float())
+        return torch.sigmoid(logits.float())[..., :height, :width]
 
     def _pad(self, image: torch.Tensor) -> torch.Tensor:
         """Grows the image to the right and downwards to a size that the network takes."""

@@ -1,6 +1,7 @@
 """A timm model by its own name as a backbone: does it exist, does it give feature maps, does it take any image size.
 
-Everything is tried on torch's `meta` device: shapes only, no memory, no weights.
+Everything is tried on torch's `meta` device: shapes only, no memory, no weights. Torch and timm load late: a name that
+timm does not have is refused without them.
 """
 
 import re
@@ -9,8 +10,6 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from glidexp.errors import ConfigError
 from glidexp.models.catalog import BACKBONES, Backbone, Family
@@ -71,8 +70,7 @@ def resolve_timm(name: str) -> Backbone:
     reason = "it has no feature maps"
     for options in _FREE_SIZE:
         try:
-            with torch.device("meta"):
-                model = _features(name, **dict(options))
+            model = _features(name, **dict(options))
             family = _family(model)
             if family is None:
                 reason = f"its feature maps are at 1/{', 1/'.join(map(str, model.feature_info.reduction()))}"
@@ -94,6 +92,8 @@ def try_pair(backbone: str, decoder: str, tile_px: int) -> None:
     Raises:
         ConfigError: it cannot be built or does not give one logit a pixel
     """
+    import torch
+
     from glidexp.models.build import assemble
 
     try:
@@ -114,8 +114,10 @@ def try_pair(backbone: str, decoder: str, tile_px: int) -> None:
 
 def _features(name: str, **options: Any) -> Any:
     import timm
+    import torch
 
-    return timm.create_model(name, features_only=True, **options).eval()
+    with torch.device("meta"):
+        return timm.create_model(name, features_only=True, **options).eval()
 
 
 def _family(model: Any) -> Family | None:
@@ -126,6 +128,8 @@ def _family(model: Any) -> Family | None:
 
 
 def _smallest_px(model: Any) -> int:
+    import torch
+
     for side in _SIDES_PX:
         try:
             model(torch.zeros(1, 3, side, side, device="meta"))
@@ -139,8 +143,7 @@ def _smallest_px(model: Any) -> int:
 
 def _dilates(name: str) -> bool:
     try:
-        with torch.device("meta"):
-            model = _features(name, output_stride=16)
+        model = _features(name, output_stride=16)
     except _REFUSALS:
         return False
     return max(model.feature_info.reduction()) == 16

@@ -1,4 +1,4 @@
-"""The script that MLflow stores with a model and runs to load it (models-from-code): no pickle, only a bundle beside it.
+"""The script that MLflow stores with a model and runs to load it (models-from-code): no pickle, a bundle beside it.
 
 Imported by nothing; `tracking.model` hands its path to MLflow. Needs the package `glidexp` where the model is loaded.
 """
@@ -11,7 +11,7 @@ from mlflow.pyfunc import PythonModel
 from mlflow.pyfunc.model import PythonModelContext
 
 
-class LakeModel(PythonModel):  # type: ignore[misc]
+class LakeModel(PythonModel):
     """Image batches in, lake probability out."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -24,6 +24,9 @@ class LakeModel(PythonModel):  # type: ignore[misc]
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> np.ndarray:
         """Lake probability.
+
+        MLflow's signature holds one type of number, float32: give `mlflow.pyfunc.load_model(...).predict` images after
+        `.astype(np.float32)`. Called past the signature (`unwrap_python_model()`), uint8 is taken as it is.
 
         Args:
             context: unused

@@ -1,0 +1,207 @@
+"""First weights: ImageNet from the cache, a clear sentence without it, and files of ours."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glidexp.config import BackboneConfig, DecoderConfig, InitConfig, InitKind, InitScope
+from glidexp.errors import ConfigError
+from glidexp.models import init as module
+from glidexp.models.build import build_model
+from glidexp.models.init import checkpoint_digest, require_weights
+
+IMAGENET = InitConfig(kind=InitKind.imagenet)
+
+
+def build(backbone: str, decoder: str, init: InitConfig | None = None, in_channels: int = 3) -> torch.nn.Module:
+    return build_model(
+        BackboneConfig(name=backbone), DecoderConfig(name=decoder), init or InitConfig(), in_channels=in_channels
+    )
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, and no way to the hub itself."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # discard: refuses at once
+    return tmp_path
+
+
+def cache(hub: Path, repo: str, revision: str, files: dict[str, dict[str, torch.Tensor] | str]) -> None:
+    """Lays files down as the hub's client does."""
+    folder = hub / f"models--{repo.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(revision)
+    snapshot = folder / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    for name, content in files.items():
+        if isinstance(content, str):
+            (snapshot / name).write_text(content)
+        else:
+            save_file(content, snapshot / name)
+
+
+def resnet18_cached(hub: Path) -> dict[str, torch.Tensor]:
+    import segmentation_models_pytorch as smp
+
+    source = smp.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
+    torch.manual_seed(42)
+    weights = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
+    cache(hub, source["repo_id"], source["revision"], {"config.json": "{}", "model.safetensors": weights})
+    return weights
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3", "regnety_002"])
+def test_without_cache_and_hub_one_sentence_says_what_to_do(backbone: str, hub: Path) -> None:
+    with pytest.raises(ConfigError, match="could not be downloaded") as refused:
+        require_weights(BackboneConfig(name=backbone), IMAGENET)
+    message = str(refused.value)
+    assert backbone in message and str(hub) in message and "init=scratch" in message and "HF_HOME" in message
+    assert "\n" not in message
+
+
+def test_the_hub_switched_off_is_not_asked(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(module, "_probe", lambda endpoint: pytest.fail("asked the hub"))
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set"):
+        build("resnet18", "unet", IMAGENET)
+
+
+def test_cached_weights_of_smp_are_taken(hub: Path) -> None:
+    weights = resnet18_cached(hub)
+    torch.manual_seed(0)
+    model = build("resnet18", "fcn", IMAGENET)
+    assert all(torch.equal(model.encoder.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_rgb_kernels_are_repeated_in_turn_for_more_bands(hub: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kernel = resnet18_cached(hub)["conv1.weight"]
+    with caplog.at_level(logging.INFO, "glidexp"):
+        model = build("resnet18", "unet", IMAGENET, in_channels=4)
+    assert torch.allclose(model.encoder.conv1.weight, kernel[:, [0, 1, 2, 0]] * 3 / 4)
+    assert (
+        "3 -> 4 input channels: the first convolution's RGB weights are repeated in turn and scaled by 3/4"
+        in caplog.text
+    )
+
+
+def test_cached_weights_of_timm_are_taken_and_adapted(hub: Path) -> None:
+    import timm
+
+    torch.manual_seed(42)
+    whole = timm.create_model("mobilenetv3_large_100", pretrained=False).state_dict()
+    repo = timm.models.get_pretrained_cfg("mobilenetv3_large_100").hf_hub_id
+    cache(hub, repo, "0" * 40, {"model.safetensors": whole})
+    model = build("mobilenetv3", "unet", IMAGENET)
+    assert torch.equal(model.encoder.model.conv_stem.weight, whole["conv_stem.weight"])
+    assert torch.equal(model.encoder.model.blocks[5][0].conv_pw.weight, whole["blocks.5.0.conv_pw.weight"])
+    wide = build("mobilenetv3", "unet", IMAGENET, in_channels=4)
+    assert torch.allclose(wide.encoder.model.conv_stem.weight, whole["conv_stem.weight"][:, [0, 1, 2, 0]] * 3 / 4)
+
+
+def test_cached_weights_of_a_plain_vit_are_taken(hub: Path) -> None:
+    import timm
+
+    torch.manual_seed(42)
+    whole = timm.create_model("vit_small_patch16_224", pretrained=False).state_dict()
+    repo = timm.models.get_pretrained_cfg("vit_small_patch16_224").hf_hub_id
+    cache(hub, repo, "0" * 40, {"model.safetensors": whole})
+    model = build("vit_small", "dpt", IMAGENET)
+    assert torch.equal(model.encoder.model.blocks[11].mlp.fc2.weight, whole["blocks.11.mlp.fc2.weight"])
+
+
+def test_the_hub_is_asked_once_for_what_the_cache_lacks(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    weights = resnet18_cached(tmp_path / "elsewhere")
+    asked: list[str] = []
+
+    def download(repo: str, file: str, revision: str, etag_timeout: float) -> str:
+        asked.append(file)
+        if not (hub / f"models--{repo.replace('/', '--')}").exists():
+            cache(hub, repo, revision, {"config.json": "{}", "model.safetensors": weights})
+        return str(hub)
+
+    monkeypatch.setattr(module, "_probe", lambda endpoint: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    model = build("resnet18", "unet", IMAGENET)
+    assert asked == ["config.json"]  # the weights lay beside it by then
+    assert torch.equal(model.encoder.conv1.weight, weights["conv1.weight"])
+
+
+def from_file(path: Path | str, scope: InitScope = InitScope.all) -> InitConfig:
+    return InitConfig(kind=InitKind.checkpoint, scope=scope, checkpoint=str(path))
+
+
+def test_a_checkpoint_fills_the_whole_network(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    source = build("mobilenetv3", "unet").state_dict()
+    save_file(source, tmp_path / "weights.safetensors")
+    torch.manual_seed(2)
+    for path in (tmp_path, tmp_path / "weights.safetensors"):  # a bundle folder, or the file
+        model = build("mobilenetv3", "unet", from_file(path)).state_dict()
+        assert all(torch.equal(model[name], source[name]) for name in source)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_the_encoder_alone_goes_under_another_decoder(bare: bool, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    source = build("resnet18", "unet")
+    save_file((source.encoder if bare else source).state_dict(), tmp_path / "w.safetensors")
+    torch.manual_seed(2)
+    model = build("resnet18", "fcn", from_file(tmp_path / "w.safetensors", InitScope.encoder))
+    torch.manual_seed(2)
+    fresh = build("resnet18", "fcn")
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(value, source.encoder.state_dict()[name])
+    assert torch.equal(model.decoder.head[0].weight, fresh.decoder.head[0].weight)
+    pruned = build("resnet18", "pspnet", from_file(tmp_path / "w.safetensors", InitScope.encoder))
+    assert torch.equal(pruned.encoder.conv1.weight, source.encoder.conv1.weight)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    save_file(build("resnet18", "unet").state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError) as refused:
+        build("resnet18", "fcn", from_file(tmp_path / "w.safetensors"))
+    assert "missing (first: decoder.head.0.weight" in str(refused.value)
+    assert "not of this network (first: decoder.blocks.0.conv1.0.weight" in str(refused.value)
+    with pytest.raises(
+        ConfigError, match=r"1 of another shape \(first: encoder\.conv1\.weight \(64, 3, 7, 7\) instead of"
+    ):
+        build("resnet18", "unet", from_file(tmp_path / "w.safetensors"), in_channels=4)
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        build("resnet18", "unet", from_file(tmp_path / "absent.safetensors"))
+    with pytest.raises(ConfigError, match="does not exist"):
+        require_weights(BackboneConfig(), from_file(tmp_path))
+    torch.save({"a": torch.ones(1)}, tmp_path / "pickle.safetensors")
+    with pytest.raises(ConfigError, match="not a readable safetensors file"):
+        build("resnet18", "unet", from_file(tmp_path / "pickle.safetensors"))
+
+
+def test_settings_that_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"needs init\.checkpoint=PATH"):
+        InitConfig(kind=InitKind.checkpoint)
+    with pytest.raises(ConfigError, match=r"would not be used with init\.kind=scratch"):
+        InitConfig(checkpoint="w.safetensors")
+
+
+def test_the_digest_follows_the_content_not_the_path(tmp_path: Path) -> None:
+    for name in ("a.safetensors", "b.safetensors"):
+        save_file({"x": torch.zeros(2)}, tmp_path / name)
+    save_file({"x": torch.ones(2)}, tmp_path / "c.safetensors")
+    a, b, c = (checkpoint_digest(from_file(tmp_path / f"{name}.safetensors")) for name in "abc")
+    assert a == b != c
+    assert a["init.checkpoint"].startswith("sha256:")
