@@ -85,6 +85,14 @@ class StretchConfig:
     high: float = 98.0
     """percentile in 0-100 (method=percentile) or scene value (method=fixed) that becomes 255; unused by minmax"""
 
+    def __post_init__(self) -> None:
+        if self.method == StretchMethod.minmax:
+            return
+        if not self.low < self.high:
+            raise ConfigError(f"dataset.stretch.low={self.low} must be less than dataset.stretch.high={self.high}.")
+        if self.method == StretchMethod.percentile and not (self.low >= 0 and self.high <= 100):
+            raise ConfigError(f"dataset.stretch: percentiles {self.low} and {self.high} must be from 0 to 100.")
+
 
 @dataclass(kw_only=True, slots=True)
 class SplitConfig:
@@ -100,6 +108,16 @@ class SplitConfig:
     buffer_m: float = 0.0
     """ground this near to a block of another side is left out, metres (by=block)"""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
+            raise ConfigError(
+                f"dataset.split.val={self.val} and dataset.split.test={self.test} must be 0 or more and leave a share "
+                "to train: their sum must be below 1."
+            )
+        if not self.block_m > 0:
+            raise ConfigError(f"dataset.split.block_m={self.block_m} must be above 0 metres.")
+        _at_least("dataset.split.buffer_m", self.buffer_m, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -143,6 +161,10 @@ class DatasetConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("buffer_m", "min_lake_px", "empty_share"):
+            _at_least(f"dataset.{name}", getattr(self, name), 0)
+
 
 @dataclass(kw_only=True, slots=True)
 class SensorMixConfig:
@@ -160,6 +182,9 @@ class SensorMixConfig:
 class TileSizeConfig:
     px: int = 256
     """side of a square tile, pixels"""
+
+    def __post_init__(self) -> None:
+        _at_least("tile_size.px", self.px, 32)
 
 
 @dataclass(kw_only=True, slots=True)
