@@ -19,7 +19,7 @@ from glidexp.data.masks import write_mask
 from glidexp.data.store import TileStore
 from glidexp.models.build import parameters
 from glidexp.models.export import save_bundle
-from glidexp.scoring import figures
+from glidexp.scoring import figures, plots
 from glidexp.scoring.naive import naive_scores
 from glidexp.scoring.scores import best_threshold, score_split, scores_table, write_scores
 from glidexp.scoring.tables import summary_table
@@ -134,8 +134,8 @@ class Recorder:
         write_scores(pd.concat(parts, ignore_index=True), aside / "scores.parquet")
         self.tracked.artifact(aside / "scores.parquet")
         for split, (_, hist) in (("val", val), ("test", test)):
-            self.tracked.figure(figures.pr_figure(hist, threshold, split), f"plots/pr_{split}.png")
-            self.tracked.figure(figures.reliability_figure(hist, split), f"plots/reliability_{split}.png")
+            self.tracked.figure(plots.pr_figure(hist, threshold, title=split), f"plots/pr_{split}.png")
+            self.tracked.figure(plots.reliability_figure(hist, title=split), f"plots/reliability_{split}.png")
         counts = parts[1][["tp", "fp", "fn", "tn"]].sum().astype(int).to_dict()
         self.tracked.text(json.dumps({"split": "test", "threshold": threshold} | counts, indent=1), "confusion.json")
 
@@ -176,9 +176,11 @@ class Recorder:
     def _card(self, threshold: float, metrics: dict[str, float]) -> dict[str, Any]:
         manifest = self.tiles.manifest
         return {
-            "backbone": self.config.backbone.name,
-            "decoder": self.config.decoder.name,
-            "in_channels": self.tiles.channels,
+            "architecture": {
+                "backbone": self.config.backbone.name,
+                "decoder": self.config.decoder.name,
+                "in_channels": self.tiles.channels,
+            },
             "mean": list(manifest["channel_mean"]),
             "std": list(manifest["channel_std"]),
             "threshold": threshold,

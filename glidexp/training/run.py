@@ -15,7 +15,7 @@ from glidexp.data.store import TileStore
 from glidexp.errors import GlidexpError
 from glidexp.identity import config_id
 from glidexp.models.build import build_model
-from glidexp.models.init import checkpoint_digest
+from glidexp.models.init import checkpoint_digest, require_weights
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
@@ -88,6 +88,7 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
     with signals.installed():
         runtime = resolve(config.train)
         extra = checkpoint_digest(config.init) if config.init.kind is InitKind.checkpoint else {}
+        require_weights(config.backbone, config.init)  # told before data is made
         recipe = recipe_id(config.dataset, config.tile_size.px)
         identity = config_id(config, recipe=recipe, resolved=runtime.resolved() | extra)
         uri = tracking_uri(config.tracking, config.paths)
