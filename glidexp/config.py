@@ -75,6 +75,16 @@ def _at_least(setting: str, value: float, low: float) -> None:
         raise ConfigError(f"{setting}={value} is too small: it must be at least {low}.")
 
 
+def _within(setting: str, value: float, low: float, high: float, what: str) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{setting}={value} is outside {low} to {high}: give {what}.")
+
+
+def _low_high(setting: str, values: list[float], low: float, high: float, what: str) -> None:
+    if len(values) != 2 or not low <= values[0] <= values[1] <= high:
+        raise ConfigError(f"{setting}={values} is not possible: give [low, high] within {low} to {high}; {what}.")
+
+
 @dataclass(kw_only=True, slots=True)
 class StretchConfig:
     """Linear stretch of scene values to 0-255, one scene at a time, recorded in the store's manifest."""
@@ -201,7 +211,7 @@ class DecoderConfig:
 
 @dataclass(kw_only=True, slots=True)
 class AugmentationConfig:
-    """What is done to a training tile on the device. Probabilities are per tile; every range is symmetric unless two values are given."""
+    """What is done to a training tile on the device. Probabilities are per tile; a range of one value is symmetric."""
 
     flip: bool = False
     """mirror left-right and up-down, each with probability 0.5"""
@@ -227,12 +237,27 @@ class AugmentationConfig:
     """share of the signal replaced by path radiance"""
     gsd_p: float = 0.0
     gsd_factor: list[float] = field(default_factory=lambda: [1.0, 1.0])
-    """simulated ground sample distance as a multiple of the tile's own: point spread, then sampling, then back to the grid"""
+    """simulated ground sample distance as a multiple of the tile's own: point spread, then sampling, then back"""
     blur_p: float = 0.0
     blur_sigma_px: list[float] = field(default_factory=lambda: [0.1, 0.1])
     noise_p: float = 0.0
     noise_std: float = 0.0
     """standard deviation on the 0-255 scale"""
+
+    def __post_init__(self) -> None:
+        for name in ("affine_p", "color_p", "gain_p", "haze_p", "gsd_p", "blur_p", "noise_p"):
+            _within(f"augmentation.{name}", getattr(self, name), 0, 1, "a probability")
+        for name in ("brightness", "contrast", "saturation", "translate"):
+            _within(f"augmentation.{name}", getattr(self, name), 0, 1, "a share")
+        _within("augmentation.gain", self.gain, 0, 0.99, "a share; a band is never switched off")
+        _within("augmentation.hue", self.hue, 0, 0.5, "a share of the colour circle, half of it either way")
+        _within("augmentation.rotate_deg", self.rotate_deg, 0, 360, "degrees either way")
+        _within("augmentation.shear_deg", self.shear_deg, 0, 80, "degrees either way")
+        _within("augmentation.noise_std", self.noise_std, 0, 255, "on the 0-255 scale")
+        _low_high("augmentation.scale", self.scale, 0.1, 10, "1 leaves the size alone")
+        _low_high("augmentation.haze", self.haze, 0, 1, "a share of the signal")
+        _low_high("augmentation.gsd_factor", self.gsd_factor, 1, 16, "1 leaves the sampling alone")
+        _low_high("augmentation.blur_sigma_px", self.blur_sigma_px, 0.05, 20, "pixels")
 
 
 @dataclass(kw_only=True, slots=True)

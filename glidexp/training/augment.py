@@ -1,16 +1,32 @@
-"""What is done to a batch of tiles between the loader and the network, on the device: (B, C, H, W) throughout.
+"""What is done to a batch of tiles between the loader and the network, on their device: (B, C, H, W) throughout.
 
 `build_augment` turns the `augmentation` settings into a callable. With every probability at 0 it is the plain
-normalisation, which is what validation and test use.
+normalisation, which is what validation and test use. The operators and their distributions are Kornia's; they are
+composed, because Kornia computes each on the whole batch and then blends:
+
+1. flips and quarter turns by indexing, on uint8;
+2. normalisation of the whole batch, one multiply-add;
+3. for the tiles that drew more, and only these: one warp (the affine map of `RandomAffine`, one grid for image and
+   label), one matrix for colour, gain, haze and normalisation, then sampling distance, blur and noise.
+
+What a warp brings in from outside the tile is the tile's reflection, so that the network sees no invented edge, and is
+not valid. Labels are warped to the nearest pixel; sampling distance and blur leave them as they are.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from glidexp.config import AugmentationConfig
+from glidexp.training.augment_draws import Drawer, gsd_factors
+
+IGNORE = 255
+"""label of a pixel that does not count"""
 
 
 @dataclass(slots=True)
@@ -25,42 +41,242 @@ class Prepared:
     """(B, 1, H, W) float32, 1 where the label counts"""
 
 
+def _take(batch: torch.Tensor, index: NDArray[np.intp]) -> torch.Tensor:
+    """Some samples of a batch: a view where they lie side by side, else a copy."""
+    if bool((np.diff(index) == 1).all()):
+        return batch.narrow(0, int(index[0]), len(index))
+    return batch.index_select(0, send(index, batch.device))
+
+
+def _put(batch: torch.Tensor, index: NDArray[np.intp], values: torch.Tensor) -> None:
+    """Writes samples back, the reverse of `_take`. One by one on the CPU, where `index_copy_` is four times slower."""
+    if batch.device.type == "cpu" or len(index) == 1:
+        for i, value in zip(index.tolist(), values.unbind(), strict=True):
+            batch[i].copy_(value)
+    else:
+        batch.index_copy_(0, send(index, batch.device), values.to(batch.dtype))
+
+
+def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """The array on the device, without waiting for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def turn(batch: torch.Tensor, codes: NDArray[np.int8]) -> torch.Tensor:
+    """Mirrors and turns each sample, tiles of one kind together.
+
+    Args:
+        batch: (B, H, W, ...)
+        codes: (B,) 4 * transpose + 2 * mirror up-down + mirror left-right, in that order
+
+    Returns:
+        a new tensor, or the batch itself when there is nothing to do
+    """
+    if not codes.any():
+        return batch
+    out = torch.empty_like(batch)
+    for code in np.unique(codes).tolist():
+        index = np.flatnonzero(codes == code)
+        tiles = _take(batch, index)
+        tiles = tiles.transpose(1, 2) if code & 4 else tiles
+        axes = [axis for axis, bit in ((1, 2), (2, 1)) if code & bit]
+        _put(out, index, tiles.flip(axes) if axes else tiles)
+    return out
+
+
 class Augment:
-    """Normalises and augments a batch; made by `build_augment`."""
+    """Normalises and augments batches; made by `build_augment`."""
 
     def __init__(
         self, cfg: AugmentationConfig, mean: Sequence[float], std: Sequence[float], seed: int, dtype: torch.dtype
-    ):
+    ) -> None:
         self.cfg, self.seed, self.dtype = cfg, seed, dtype
-        scale = 1.0 / np.asarray(std, np.float64)
-        self._affine = np.stack([scale, -np.asarray(mean, np.float64) * scale]).astype(np.float32)
-        self._rows: dict[tuple[torch.device, int], torch.Tensor] = {}
-
-    def _row_constants(self, device: torch.device, width: int) -> torch.Tensor:
-        """Scale and shift repeated along a row of the image: (2, W*C)."""
-        key = (device, width)
-        if key not in self._rows:
-            self._rows[key] = torch.from_numpy(np.tile(self._affine, (1, width))).to(device)
-        return self._rows[key]
+        self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+        scale, shift = 1 / self.std, -self.mean / self.std
+        self._normalise = np.stack([scale, shift]).astype(np.float32)
+        self._limits = np.stack([shift, 255 * scale + shift], 1).astype(np.float32).tolist()
+        self._draw = Drawer(cfg, seed, scale.tolist(), shift.tolist())
+        self._constants: dict[tuple[str, torch.device, int], torch.Tensor] = {}
+        self._active = cfg.flip or cfg.rot90 or any((cfg.affine_p, cfg.color_p, cfg.gain_p, cfg.haze_p))
+        self._active |= any((cfg.gsd_p, cfg.blur_p, cfg.noise_p))
 
     def __call__(self, image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, epoch: int) -> Prepared:
-        batch, channels, height, width = image.shape
-        hwc = image.permute(0, 2, 3, 1)
-        scale, shift = self._row_constants(image.device, width)
-        flat = torch.empty(batch, height, width * channels, device=image.device)
-        turned = torch.empty_like(label)
-        for i, row in enumerate(rows.tolist()):
-            generator = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, 0, epoch, row]))
-            draws = generator.random(3)
-            dims = [d for d, on in zip((0, 1), draws[:2] < 0.5, strict=True) if on and self.cfg.flip]
-            turns = int(draws[2] * 4) if self.cfg.rot90 else 0
-            turns = turns if height == width else 2 * (turns % 2)
-            flat[i].copy_(torch.rot90(hwc[i].flip(dims), turns).reshape(height, width * channels))
-            turned[i] = torch.rot90(label[i].flip(dims), turns)
+        """Prepares a batch. The inputs are left as they are.
+
+        Args:
+            image: uint8 (B, C, H, W), channels_last
+            label: uint8 (B, H, W), 0 background, 1 lake, 255 not valid
+            rows: int64 (B,) rows of the tile store, on the CPU; with seed and epoch they fix what is drawn
+            epoch: from 0
+        """
+        given = label
+        _, channels, height, width = image.shape
+        if channels != len(self.mean):
+            raise ValueError(f"the image has {channels} channels, mean and std have {len(self.mean)}")
+        pixels = image.permute(0, 2, 3, 1)
+        if not self._active:
+            return Prepared(self._plain(pixels), *_targets(label))
+        drawn = self._draw(rows.numpy(), epoch, height, width)
+        pixels, label = turn(pixels, drawn["d4"]), turn(label, drawn["d4"])
+        warp = drawn["warp"]
+        more = warp | drawn["color"] | (drawn["gsd"] >= 0) | (drawn["sigma"] > 0) | (drawn["noise"] >= 0)
+        if not more.any():
+            return Prepared(self._plain(pixels), *_targets(label))
+        out = torch.empty(pixels.shape, dtype=self.dtype, device=pixels.device)
+        plain = np.flatnonzero(~more)
+        if len(plain):
+            _put(out, plain, self._plain(_take(pixels, plain)).permute(0, 2, 3, 1))
+        if warp.any() and label is given:
+            label = label.clone()
+        # The warped ones first: they are then a slice of what is worked on.
+        order = np.concatenate([np.flatnonzero(warp), np.flatnonzero(more & ~warp)])
+        step = CPU_CHUNK if image.device.type == "cpu" else len(order)
+        for at in range(0, len(order), step):
+            index = order[at : at + step]
+            _put(out, index, self._work(pixels, label, index, drawn[index]).permute(0, 2, 3, 1))
+        return Prepared(out.permute(0, 3, 1, 2), *_targets(label))
+
+    def _constant(self, name: str, device: torch.device, size: int) -> torch.Tensor:
+        """Small tensors that stay on the device: `row` (2, W*C) scale and shift along an image row of W = size pixels,
+        `x` (W,) their centres in [-1, 1], `scale` (C, 1, 1)."""
+        key = (name, device, size)
+        if key not in self._constants:
+            if name == "row":
+                value = np.tile(self._normalise, (1, size))
+            elif name == "scale":
+                value = self._normalise[0][:, None, None]
+            else:
+                value = ((2 * np.arange(size) + 1) / size - 1).astype(np.float32)
+            self._constants[key] = send(value, device)
+        return self._constants[key]
+
+    def _plain(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalises (B, H, W, C) uint8 to (B, C, H, W). Rows of W*C are what one multiply-add is fastest on."""
+        batch, height, width, channels = pixels.shape
+        scale, shift = self._constant("row", pixels.device, width)
+        flat = pixels.reshape(batch, height, width * channels).float()
         torch.addcmul(shift, flat, scale, out=flat)
-        out = flat.view(batch, height, width, channels).permute(0, 3, 1, 2).to(self.dtype)
-        lake = turned.unsqueeze(1)
-        return Prepared(out, (lake == 1).float(), (lake != 255).float())
+        return flat.to(self.dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    def _work(
+        self,
+        pixels: torch.Tensor,
+        label: torch.Tensor,
+        index: NDArray[np.intp],
+        drawn: NDArray[np.void],
+    ) -> torch.Tensor:
+        """What a tile may draw beyond flips and turns, for the tiles `index`; the label is changed in place.
+
+        Args:
+            pixels: uint8 (B, H, W, C)
+            label: uint8 (B, H, W)
+            index: (n,) positions in the batch, warped ones first
+            drawn: (n,) their records
+
+        Returns:
+            (n, C, H, W) normalised
+        """
+        tiles = _take(pixels, index).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        warped = int(drawn["warp"].sum())
+        if warped:
+            grid = self._grid(drawn["theta"][:warped], tiles)
+            moved = F.grid_sample(tiles[:warped], grid, "bilinear", "reflection", align_corners=False)
+            tiles = moved if warped == len(index) else torch.cat([moved, tiles[warped:]])
+            _warp_label(label, index[:warped], grid)
+        tiles = self._recolor(tiles, drawn)
+        self._resample(tiles, drawn["gsd"])
+        at = np.flatnonzero(drawn["sigma"] > 0)
+        if len(at):
+            _put(tiles, at, _blur(_take(tiles, at), drawn["sigma"][at], self.cfg.blur_sigma_px[1]))
+        for i in np.flatnonzero(drawn["noise"] >= 0).tolist():
+            # A generator a tile: its noise does not depend on who else is in the batch. CUDA's bits are not the CPU's.
+            generator = torch.Generator(tiles.device).manual_seed(int(drawn["noise"][i]))
+            noise = torch.randn(tiles.shape[1:], generator=generator, device=tiles.device)
+            tiles[i].addcmul_(noise, self._constant("scale", tiles.device, 0), value=self.cfg.noise_std)
+        return tiles
+
+    def _grid(self, theta: NDArray[np.float32], tiles: torch.Tensor) -> torch.Tensor:
+        """Where each output pixel looks, (n, H, W, 2): what `F.affine_grid` gives at a tenth of the time, as the outer
+        sum of a row and a column of complex numbers, whose two parts are x and y."""
+        height, width = tiles.shape[-2:]
+        matrix = send(theta, tiles.device)
+        x, y = (self._constant("x", tiles.device, size) for size in (width, height))
+        along = torch.view_as_complex(x[None, :, None] * matrix[:, None, :, 0])
+        down = torch.view_as_complex(torch.addcmul(matrix[:, None, :, 2], y[None, :, None], matrix[:, None, :, 1]))
+        return torch.view_as_real(along[:, None, :] + down[:, :, None])
+
+    def _recolor(self, tiles: torch.Tensor, drawn: NDArray[np.void]) -> torch.Tensor:
+        """Colour, gain, haze and normalisation of (n, C, H, W) from 0-255, then the clamp to what 0-255 becomes."""
+        matrix, from_mean, shift = (send(drawn[name], tiles.device) for name in ("matrix", "from_mean", "shift"))
+        flat = tiles.flatten(2)
+        bias = torch.baddbmm(shift[:, :, None], from_mean, flat.mean(2, keepdim=True))
+        out = torch.baddbmm(bias, matrix, flat).view_as(tiles)
+        for channel, (low, high) in enumerate(self._limits):
+            out[:, channel].clamp_(low, high)
+        return out
+
+    def _resample(self, tiles: torch.Tensor, levels: NDArray[np.int8]) -> None:
+        """Shows tiles as a sensor of coarser sampling distance would, in place.
+
+        The point spread, detector included, is taken as a Gaussian of half a sample: it passes exp(-pi**2 / 8) = 0.29
+        at the Nyquist frequency, the upper end of what imagers in orbit do. The tile has its own already, so what
+        is added for a factor f is 0.5 * sqrt(f**2 - 1) of the tile's pixels.
+        """
+        size = tiles.shape[-2:]
+        for level in np.unique(levels[levels >= 0]).tolist():
+            at = np.flatnonzero(levels == level)
+            factor = float(gsd_factors(self.cfg)[level])
+            sigma = max(0.5 * math.sqrt(factor**2 - 1), MIN_SIGMA_PX)
+            soft = _blur(_take(tiles, at), np.full(len(at), sigma, np.float32), sigma)
+            coarse = [max(1, round(side / factor)) for side in size]
+            sampled = F.interpolate(soft, size=coarse, mode="bilinear", align_corners=False)
+            _put(tiles, at, F.interpolate(sampled, size=size, mode="bilinear", align_corners=False))
+
+
+MIN_SIGMA_PX = 1e-3
+"""Kornia's blur takes no width of 0"""
+CPU_CHUNK = 4
+"""tiles worked on together on the CPU: more do not fit its caches, fewer cost calls"""
+
+
+def _targets(label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask and valid (B, 1, H, W) of a label (B, H, W). Comparing into float32 saves a pass over a bool tensor."""
+    mask, valid = (torch.empty(label.shape, device=label.device) for _ in range(2))
+    torch.eq(label, 1, out=mask)
+    torch.ne(label, IGNORE, out=valid)
+    return mask[:, None], valid[:, None]
+
+
+def _warp_label(label: torch.Tensor, index: NDArray[np.intp], grid: torch.Tensor) -> None:
+    """Warps uint8 labels of some tiles in place, to the nearest pixel.
+
+    One more than the label, in uint8, makes not valid (255) the 0 that comes in from outside; one less is the way back.
+    """
+    code = (_take(label, index)[:, None] + 1).float()
+    moved = F.grid_sample(code, grid, "nearest", "zeros", align_corners=False)
+    _put(label, index, moved[:, 0].to(torch.uint8) - 1)
+
+
+def _blur(tiles: torch.Tensor, sigma: NDArray[np.float32], largest: float) -> torch.Tensor:
+    """Gaussian blur of (n, C, H, W), each tile with its own width in pixels, reaching three of the largest widths.
+
+    Equal to `kornia.filters.gaussian_blur2d` with reflected borders. On the CPU it sums shifted tiles, as Kornia does
+    for large images only: that is several times faster than convolution. Both axes share one kernel.
+    """
+    from kornia.filters import filter2d_separable, get_gaussian_kernel1d
+
+    radius = min(math.ceil(3 * largest), min(tiles.shape[-2:]) - 1)
+    kernel = get_gaussian_kernel1d(2 * radius + 1, send(sigma[:, None], tiles.device))
+    if tiles.device.type != "cpu":
+        return filter2d_separable(tiles, kernel, kernel)
+    for axis, padding in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
+        padded = F.pad(tiles, padding, mode="reflect")
+        size = tiles.shape[axis]
+        tiles = padded.narrow(axis, 0, size) * kernel[:, :1, None, None]
+        for tap in range(1, 2 * radius + 1):
+            tiles.addcmul_(padded.narrow(axis, tap, size), kernel[:, tap, None, None, None])
+    return tiles
 
 
 def build_augment(
@@ -76,8 +292,11 @@ def build_augment(
     Args:
         cfg: what to do; all probabilities 0 gives the plain normalisation
         mean: of each channel, 0-255
-        std: of each channel, 0-255
+        std: of each channel, 0-255, above 0
         seed: of the run
         dtype: of the image that comes out
+
+    Returns:
+        a callable (image, label, rows, epoch) -> `Prepared`
     """
     return Augment(cfg, mean, std, seed, dtype)

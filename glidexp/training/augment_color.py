@@ -1,0 +1,131 @@
+"""Colour, gain and haze of a tile as one affine map of its pixels: y = matrix x + from_mean m + shift.
+
+x is a pixel (C,) of 0-255 and m the mean pixel of the tile, which contrast needs. Brightness, contrast and
+saturation are the formulas of `kornia.augmentation.ColorJitter` (brightness multiplies, contrast blends with the mean
+luma, saturation with the pixel's luma), in an order drawn for each tile. They are linear, so their composition is
+exact, but for one thing: Kornia clamps to the range after every step, here it is done once at the end; where no step
+leaves the range the results are the same.
+
+Hue is the rotation of the chroma plane of Kornia's YUV by the angle that Kornia adds to the hue of HSV: it keeps luma
+and is linear, Kornia's keeps the largest channel and is not. Turning by a third of the circle takes red near green in
+both; for the few degrees used here they differ by less than one of 255 for most pixels. Kornia's costs four times as
+much as all the rest of the jitter.
+
+The colour matrix acts on the first three channels, taken as R, G, B; gain and haze act on every channel. With one or
+two channels there is no saturation or hue, and luma is the mean of the channels.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+HAZE_WEIGHT = (0.53, 0.73, 1.0)
+"""Share of the haze in R, G, B: (480 nm / wavelength)**2 at 660, 560 and 480 nm, the model of a clear atmosphere.
+Source: Chavez 1988, An improved dark-object subtraction technique, Remote Sensing of Environment 24."""
+HAZE_WEIGHT_BEYOND = 0.33
+"""the same for every channel after the third: 840 nm, near infrared"""
+AIRLIGHT = 0.85 * 255
+"""what a tile wholly hidden by haze looks like, 0-255"""
+
+Floats = NDArray[np.float64]
+
+
+def yuv_matrices() -> tuple[Floats, Floats]:
+    """Kornia's RGB to YUV and back, (3, 3) each, read off by sending the unit vectors through its operators."""
+    from kornia.color import rgb_to_yuv, yuv_to_rgb
+
+    unit = torch.eye(3, dtype=torch.float64).reshape(3, 3, 1, 1)  # a batch of three pixels
+    forth, back = (op(unit)[:, :, 0, 0].T.numpy() for op in (rgb_to_yuv, yuv_to_rgb))
+    return forth, back
+
+
+def hue_matrix(turns: Floats) -> Floats:
+    """Rotation of the chroma plane.
+
+    Args:
+        turns: (n,) share of the circle, positive from red to green
+
+    Returns:
+        (n, 3, 3) for RGB
+    """
+    forth, back = yuv_matrices()
+    angle = 2 * math.pi * turns
+    rotation = np.zeros((len(turns), 3, 3))
+    rotation[:, 0, 0] = 1
+    rotation[:, 1, 1] = rotation[:, 2, 2] = np.cos(angle)
+    rotation[:, 2, 1] = np.sin(angle)
+    rotation[:, 1, 2] = -rotation[:, 2, 1]
+    return back @ rotation @ forth
+
+
+def luma(channels: int) -> Floats:
+    """(C,) weights of the grey value: Kornia's for RGB, the mean for fewer channels."""
+    return yuv_matrices()[0][0] if channels == 3 else np.full(channels, 1 / channels)
+
+
+def jitter(factors: dict[str, Floats], order: NDArray[np.int64], channels: int) -> tuple[Floats, Floats]:
+    """Brightness, contrast, saturation and hue composed.
+
+    Args:
+        factors: (n,) each of brightness_factor, contrast_factor, saturation_factor (1 changes nothing) and hue_factor
+            (turns, 0 changes nothing), named as Kornia's generator names them
+        order: (n, 4) in which order the four act, 0 brightness to 3 hue
+        channels: 1 to 3
+
+    Returns:
+        (n, channels, channels) on the pixel and on the mean pixel of the tile
+    """
+    count, eye = len(order), np.eye(channels)
+    grey = np.ones((channels, 1)) * luma(channels)
+    brightness, contrast, saturation = (
+        factors[name][:, None, None] for name in ("brightness_factor", "contrast_factor", "saturation_factor")
+    )
+    neutral = np.broadcast_to(eye, (count, channels, channels))
+    steps = np.stack(
+        [
+            brightness * eye,
+            contrast * eye,
+            saturation * eye + (1 - saturation) * grey if channels == 3 else neutral,
+            hue_matrix(factors["hue_factor"]) if channels == 3 else neutral,
+        ]
+    )
+    pixel, mean = neutral.copy(), np.zeros_like(neutral)
+    for which in order.T:
+        step = steps[which, np.arange(count)]
+        # The mean of the tile as it is now is (pixel + mean) m; contrast alone looks at it.
+        blend = np.where((which == 1)[:, None, None], (1 - contrast) * grey, 0.0)
+        pixel, mean = step @ pixel, step @ mean + blend @ (pixel + mean)
+    return pixel, mean
+
+
+def haze_weights(channels: int) -> Floats:
+    """(C,) share of the haze in each channel."""
+    return np.array([*HAZE_WEIGHT, *[HAZE_WEIGHT_BEYOND] * channels][:channels])
+
+
+def compose(
+    pixel: Floats, mean: Floats, gain: Floats, haze: Floats, normalise: tuple[Floats, Floats]
+) -> tuple[Floats, Floats, Floats]:
+    """Colour, then gain, then haze, then the normalisation, as one map.
+
+    Args:
+        pixel: (n, c, c) of `jitter`, c = min(3, C)
+        mean: (n, c, c) of `jitter`
+        gain: (n, C) factor of each channel
+        haze: (n,) share of the signal replaced by path radiance in the bluest channel
+        normalise: scale and shift (C,) each, from 0-255 to what the network takes
+
+    Returns:
+        matrix (n, C, C), from_mean (n, C, C), shift (n, C)
+    """
+    count, channels = gain.shape
+    first = pixel.shape[1]
+    scale, shift = normalise
+    veil = haze[:, None] * haze_weights(channels)
+    rows = (scale * (1 - veil) * gain)[:, :, None]
+    matrix = np.broadcast_to(np.eye(channels), (count, channels, channels)).copy()
+    from_mean = np.zeros_like(matrix)
+    matrix[:, :first, :first], from_mean[:, :first, :first] = pixel, mean
+    return rows * matrix, rows * from_mean, scale * veil * AIRLIGHT + shift
