@@ -136,3 +136,13 @@ def test_what_is_no_probability_is_refused(value: float) -> None:
         bin_of_threshold(value)
     with pytest.raises(ValueError, match="outside 0-256"):
         threshold_of_bin(257)
+
+
+@pytest.mark.parametrize("threshold_bin", [1, 2, 40, 100, 124, 127, 128, 129, 150, 200, 231, 232])
+def test_a_mask_of_float32_probabilities_is_the_histograms_prediction(threshold_bin: int) -> None:
+    logits = torch.arange(-16, 16, 1 / 128).bfloat16().float().view(1, 1, 1, -1)
+    mask = torch.sigmoid(logits)[0, 0] >= threshold_of_bin(threshold_bin)
+    for label in (mask, ~mask):
+        hist = tile_histograms(logits, label.to(torch.uint8).view(1, 1, -1))[0]
+        wrong = hist[0, threshold_bin:].sum() + hist[1, :threshold_bin].sum()
+        assert wrong == (0 if label is mask else logits.numel())

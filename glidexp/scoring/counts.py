@@ -27,6 +27,7 @@ HALF_BIN = BINS // 2
 EDGES = (np.arange(BINS + 1) - HALF_BIN) / PER_LOGIT
 """257 edges in the logit, -16 to 16; the first and the last stand for minus and plus infinity"""
 
+_FLOAT32_LOGIT = 13.0  # beyond, a step of float32 near 1 is a good part of a bin
 _SLOTS = 3 * BINS  # non-lake, lake, not valid
 _LANES = 32  # partial histograms a tile on an accelerator
 
@@ -103,14 +104,20 @@ def nan_pixels(logits: "torch.Tensor") -> "torch.Tensor":
 def threshold_of_bin(threshold_bin: int) -> float:
     """The probability at the lower edge of a bin, 0-256; 0 for bin 0 and 1 for bin 256, which are open.
 
+    A float32 probability at or above it is lake exactly where the logit's bin is: many bfloat16 logits lie on an
+    edge, and rounding of the sigmoid must not take them out. The value is therefore the float32 next below the edge's
+    probability (0.5 itself is exact), but for logits above 13, where float32 no longer tells bins apart.
+
     Raises:
         ValueError: the bin is outside 0-256
     """
     if not 0 <= threshold_bin <= BINS:
         raise ValueError(f"threshold bin {threshold_bin} is outside 0-{BINS}.")
-    if threshold_bin in (0, BINS):
-        return float(threshold_bin == BINS)
-    return 1.0 / (1.0 + math.exp(-float(EDGES[threshold_bin])))
+    if threshold_bin in (0, HALF_BIN, BINS):
+        return threshold_bin / BINS
+    logit = float(EDGES[threshold_bin])
+    probability = 1.0 / (1.0 + math.exp(-logit))
+    return float(np.nextafter(np.float32(probability), np.float32(0))) if logit <= _FLOAT32_LOGIT else probability
 
 
 def bin_of_threshold(threshold: float) -> int:

@@ -1,0 +1,120 @@
+"""What is drawn where, in which colour."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glidexp.scoring import figures, plots
+from glidexp.scoring.counts import BINS
+
+
+def tile(px: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((px, px), dtype=np.uint8)
+    truth[10:30, 10:40] = 1
+    truth[-8:] = 255
+    probability = np.zeros((px, px), dtype=np.float32)
+    probability[15:35, 10:40] = 0.9
+    return rng.integers(0, 256, (px, px, 3), dtype=np.uint8), truth, probability
+
+
+def histogram() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.stack([rng.multinomial(9000, np.ones(BINS) / BINS), rng.multinomial(900, np.arange(BINS) / 32640)])
+
+
+def test_overlay_gives_each_kind_of_pixel_its_colour() -> None:
+    image = np.zeros((16, 4, 3), dtype=np.uint8)
+    truth, predicted = np.zeros((16, 4), dtype=np.uint8), np.zeros((16, 4), dtype=bool)
+    truth[:4, 1:3], predicted[:4, 2:] = 1, True
+    valid = np.ones((16, 4), dtype=bool)
+    valid[8:] = False
+    drawn = figures.error_overlay(image, truth, predicted, valid)
+    assert drawn.dtype == np.uint8 and drawn.shape == image.shape
+    assert tuple(drawn[0, 0]) == (90, 90, 90)  # the image itself, in grey
+    assert tuple(drawn[0, 1]) == figures.MISS and tuple(drawn[0, 3]) == figures.FALSE_ALARM
+    np.testing.assert_allclose(drawn[0, 2], 0.8 * np.array(figures.HIT) + 0.2 * 90, atol=1)
+    assert {tuple(pixel) for pixel in drawn[8:].reshape(-1, 3)} == {figures.INVALID, (110, 110, 110)}
+
+
+def test_colours_differ_in_lightness_too() -> None:
+    light = [np.dot(colour, (0.2126, 0.7152, 0.0722)) for colour in (figures.HIT, figures.FALSE_ALARM, figures.MISS)]
+    assert max(light[:2]) < light[2] - 80
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("px", [32, 64, 300])
+def test_grid_takes_any_size_and_number_of_bands(px: int, bands: int) -> None:
+    image, truth, probability = tile(px)
+    image = np.repeat(image[..., :1], bands, axis=2)
+    grid = figures.probe_grid([image], [truth], [probability], 0.5, ["t"], panel_px=64)
+    assert grid.dtype == np.uint8 and grid.ndim == 3 and grid.shape[2] == 3
+
+
+def test_grid_shows_image_truth_prediction_and_error_in_its_panels() -> None:
+    image, truth, probability = tile()
+    grid = figures.probe_grid([image, image], [truth, truth], [probability, probability], 0.5, ["a", "b"], panel_px=64)
+    top, left = figures._HEAD + figures._LINE, figures._MARGIN
+    panels = [
+        grid[top : top + 64, left + i * (64 + figures._GAP) : left + i * (64 + figures._GAP) + 64] for i in range(4)
+    ]
+    np.testing.assert_array_equal(panels[0], image)
+    np.testing.assert_array_equal(panels[1], figures.truth_picture(truth))
+    np.testing.assert_array_equal(panels[2], figures.probability_picture(probability, 0.5))
+    np.testing.assert_array_equal(panels[3], figures.error_overlay(image, truth, probability >= 0.5, truth <= 1))
+    second = top + 64 + figures._LINE + figures._GAP
+    np.testing.assert_array_equal(grid[second : second + 64, left : left + 64], image)
+
+
+def test_rim_follows_the_threshold_and_nan_is_drawn_as_land() -> None:
+    _, _, probability = tile()
+    for threshold, expected in ((0.5, 2 * 20 + 2 * 30 - 4), (0.95, 0)):
+        drawn = figures.probability_picture(probability, threshold)
+        assert (drawn == figures.OUTLINE).all(axis=2).sum() == expected
+    probability[:] = np.nan
+    assert (figures.probability_picture(probability, 0.5) == figures.LAND).all()
+
+
+def test_inputs_are_left_alone() -> None:
+    image, truth, probability = tile()
+    kept = [part.copy() for part in (image, truth, probability)]
+    figures.probe_grid([image], [truth], [probability], 0.5, ["t"])
+    for part, before in zip((image, truth, probability), kept, strict=True):
+        np.testing.assert_array_equal(part, before)
+
+
+def test_png_of_an_array_is_exact_without_a_limit_and_under_the_limit_with_one(tmp_path: Path) -> None:
+    image, _, _ = tile(300)
+    exact = np.asarray(Image.open(io.BytesIO(figures.png_bytes(image))))
+    np.testing.assert_array_equal(exact, image)
+    path = figures.save_png(image, tmp_path / "new" / "noise.png", max_bytes=40_000)
+    assert path.stat().st_size <= 40_000 and [entry.name for entry in path.parent.iterdir()] == ["noise.png"]
+
+
+def test_fewer_colours_keep_those_of_the_errors() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    picture[0, 0], picture[0, 1], picture[0, 2] = figures.MISS, figures.FALSE_ALARM, figures.HIT
+    small = np.asarray(Image.open(io.BytesIO(figures.png_bytes(picture, max_bytes=45_000))).convert("RGB"))
+    assert small.shape == picture.shape
+    assert [tuple(pixel) for pixel in small[0, :3]] == [figures.MISS, figures.FALSE_ALARM, figures.HIT]
+
+
+@pytest.mark.parametrize("hist", [histogram(), np.zeros((2, BINS), dtype=np.int64), histogram() * [[1], [0]]])
+@pytest.mark.parametrize("threshold", [0.4, 0.0, 1.0, 0.9999999])
+def test_plots_draw_with_and_without_lakes(hist: np.ndarray, threshold: float) -> None:
+    naive = {"index_threshold": (0.5, 0.3), "background": (0.0, float("nan"))}
+    for figure in (plots.pr_figure(hist, threshold, naive=naive), plots.reliability_figure(hist, title="val")):
+        picture = Image.open(io.BytesIO(figures.png_bytes(figure)))
+        assert picture.format == "PNG" and min(picture.size) > 300
+
+
+def test_pr_plot_marks_the_point_of_the_threshold() -> None:
+    axes = plots.pr_figure(histogram(), 0.5).axes[0]
+    at_half = next(line for line in axes.lines if line.get_label() == "threshold 0.5")
+    hist = histogram()
+    true, false = hist[1, 128:].sum(), hist[0, 128:].sum()
+    assert at_half.get_xdata()[0] == pytest.approx(true / hist[1].sum())
+    assert at_half.get_ydata()[0] == pytest.approx(true / (true + false))

@@ -1,0 +1,63 @@
+"""The table at the end of a run."""
+
+import io
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from glidexp.scoring.counts import BINS
+from glidexp.scoring.scores import score_split
+from glidexp.scoring.tables import summary_table
+
+
+def printed(metrics: dict[str, float], **options: object) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80).print(summary_table(metrics, **options))
+    return out.getvalue()
+
+
+def some_metrics() -> dict[str, float]:
+    hist = np.zeros((4, 2, BINS), dtype=np.int32)
+    hist[:3, 1, 200], hist[:3, 0, 190], hist[:3, 1, 20], hist[:, 0, 5] = 60, 20, 20, 900
+    index = pd.DataFrame(
+        {
+            "scene": list("aabb"),
+            "sensor": ["sentinel2", "sentinel2", "landsat8", "landsat8"],
+            "region": ["andes", "alaska", "andes", "alaska"],
+        }
+    )
+    found = score_split(index, hist, 0.5, "test") | {"test/threshold": 0.378}
+    naive = {"lake_iou_pooled": 0.41, "f1_pooled": 0.55}
+    return found | {f"test/naive/index_threshold/{name}": value for name, value in naive.items()}
+
+
+def row(text: str, label: str) -> list[str]:
+    return next(line for line in text.splitlines() if line.strip().startswith(label)).split()[-6:]
+
+
+def test_rows_hold_the_scores_and_the_numbers_behind_them() -> None:
+    text = printed(some_metrics())
+    assert row(text, "pooled, threshold 0.378") == ["4", "2", "0.7500", "0.7500", "0.7500", "0.6000"]
+    assert row(text, "mean over tiles")[0] == "3" and "in no mean over tiles: 1" in text.replace("\n", " ")
+    assert row(text, "sentinel2") == ["2", "1", "0.7500", "0.7500", "0.7500", "0.6000"]
+    assert row(text, "andes")[:2] == ["2", "2"]
+    assert row(text, "naive: index threshold") == ["4", "2", "-", "-", "0.5500", "0.4100"]
+    assert "naive: background" not in text and "average precision" in text and "two-class mIoU" in text
+
+
+def test_it_fits_80_characters_and_a_log_gets_no_escape_codes() -> None:
+    text = printed(some_metrics())
+    assert "\x1b" not in text and max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_names_with_brackets_are_text_and_missing_values_a_dash() -> None:
+    metrics = {"test/sensor/x [bold]/lake_iou_pooled": 0.5}
+    text = printed(metrics)
+    assert "x [bold]" in text and row(text, "mean over scenes") == ["-"] * 6
+
+
+def test_another_split() -> None:
+    metrics = {name.replace("test/", "val/"): value for name, value in some_metrics().items()}
+    assert "Scores on val" in printed(metrics, split="val")
+    assert row(printed(metrics, split="val"), "landsat8")[-1] == "0.6000"
