@@ -1,4 +1,4 @@
-"""The embedded data set: georeferenced 16-bit scenes of four sensors and four regions with lake and glacier inventories."""
+"""The embedded data set: georeferenced 16-bit scenes of four sensors and regions, with lake and glacier inventories."""
 
 import csv
 import os
@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
 import shapely.affinity
-from scipy import ndimage
 
 from glidexp.config import SyntheticConfig
+from glidexp.data import sensors
+from glidexp.data.synthetic.covers import CLASSES, build_ground
 from glidexp.data.synthetic.lakes import FILTER_M, Lake, place_lakes
-from glidexp.data.synthetic.regions import GSD_M, RADIOMETRY, REGIONS
-from glidexp.data.synthetic.surface import CLASSES, Sky, build_ground, expose, light
-from glidexp.data.synthetic.terrain import MARGIN, SIDE, build_terrain
+from glidexp.data.synthetic.light import Sky, expose, light
+from glidexp.data.synthetic.regions import RADIOMETRY, REGIONS
+from glidexp.data.synthetic.terrain import MARGIN, SIDE, Ice, build_terrain
 from glidexp.errors import ConfigError, unknown_name
 
 SPACING_M = 70_000.0
@@ -73,7 +75,7 @@ def check(cfg: SyntheticConfig) -> None:
 
 
 def plan_scenes(cfg: SyntheticConfig) -> list[Plan]:
-    """Names and footprints of all scenes; footprints of a region are SPACING_M apart, so no glacier is near a strange scene."""
+    """Names and footprints of all scenes, far enough apart that no glacier is near the lakes of another scene."""
     check(cfg)
     slots = dict.fromkeys(cfg.regions, 0)
     plans = []
@@ -83,7 +85,7 @@ def plan_scenes(cfg: SyntheticConfig) -> list[Plan]:
             slot, region = slots[name], REGIONS[name]
             slots[name] += 1
             side = int(cfg.scene_px * RADIOMETRY[sensor].scene_scale)
-            gsd = GSD_M[sensor]
+            gsd = sensors.get(sensor).gsd_m
             pitch = max(SPACING_M, side * gsd + 40_000)
             west = 250_000 + slot % COLUMNS * pitch
             north = region.northing_m + slot // COLUMNS * pitch + side * gsd
@@ -107,17 +109,19 @@ def make_scene(plan: Plan, out: Path) -> Made:
         ice_thickness=region.ice_thickness,
         ruggedness=region.relief,
     )
-    ice = _clean(terrain.ice > 0, plan.side_px)
-    ice_dist = ndimage.distance_transform_edt(~ice).astype(np.float32)
-    ice_depth = ndimage.distance_transform_edt(ice).astype(np.float32)
-    lakes = place_lakes(rng, terrain, ice, ice_dist, ice_depth, plan.gsd_m, region)
-    ground = build_ground(rng, terrain, ice, ice_dist, ice_depth, lakes, region)
+    ice = Ice.of(terrain)
+    lakes = place_lakes(rng, terrain, ice, plan.gsd_m, region)
+    ground = build_ground(rng, terrain, ice, lakes, region)
     sky = _sky(rng, plan)
-    relief_px = 0.30 * region.relief * plan.side_px * (extent_m / 4000.0) ** -0.25
+    relief_px = 0.23 * region.relief * plan.side_px * (extent_m / 4000.0) ** -0.12
     image = expose(rng, light(rng, ground, sky, relief_px), RADIOMETRY[plan.sensor])
+    if RADIOMETRY[plan.sensor].wedge and plan.seed[-1] % 3 == 2:
+        beyond = _beyond_swath(rng, plan.side_px)
+        image[:, beyond] = 0
+        ground.codes[beyond] = CLASSES["nodata"]
     _write(plan, image, out / "scenes" / f"{plan.name}.tif", ["red", "green", "blue"], 0)
     _write(plan, ground.codes[None], out / "classes" / f"{plan.name}.tif", ["class"], None)
-    return Made(plan, sky.taken, lakes, [_to_map(plan, lake.polygon) for lake in lakes], _glaciers(plan, ice))
+    return Made(plan, sky.taken, lakes, [_to_map(plan, lake.polygon) for lake in lakes], _glaciers(plan, ice.mask))
 
 
 def _lay_of_the_land(rng: np.random.Generator, extent_m: float) -> tuple[np.ndarray, np.ndarray]:
@@ -131,14 +135,12 @@ def _lay_of_the_land(rng: np.random.Generator, extent_m: float) -> tuple[np.ndar
     return base, away * extent_m > FILTER_M + max(0.16 * extent_m, 2500.0)
 
 
-def _clean(ice: np.ndarray, side: int) -> np.ndarray:
-    """Ice without specks and pin holes."""
-    parts, count = ndimage.label(ice)
-    sizes = ndimage.sum_labels(ice, parts, np.arange(count + 1))
-    ice = (sizes > (side / 60) ** 2)[parts] & ice
-    holes, count = ndimage.label(~ice)
-    sizes = ndimage.sum_labels(~ice, holes, np.arange(count + 1))
-    return ice | ((sizes < (side / 90) ** 2)[holes] & ~ice)
+def _beyond_swath(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A slim wedge along the western or eastern edge."""
+    wide, narrow = float(rng.uniform(0.09, 0.14)), float(rng.uniform(0.0, 0.03))
+    edge = np.linspace(wide, narrow, side)[:, None] * side
+    columns = np.arange(side)[None, :]
+    return columns < edge if rng.random() < 0.5 else columns > side - edge
 
 
 def _sky(rng: np.random.Generator, plan: Plan) -> Sky:
@@ -166,13 +168,14 @@ def _glaciers(plan: Plan, ice: np.ndarray) -> list[shapely.Polygon]:
 
 def _write(plan: Plan, bands: np.ndarray, path: Path, names: list[str], nodata: int | None) -> None:
     import rasterio
-    from rasterio.transform import from_origin
+    from affine import Affine
 
-    profile = dict(
-        driver="GTiff", width=plan.side_px, height=plan.side_px, count=len(bands), dtype=bands.dtype.name, tiled=True,
-        blockxsize=256, blockysize=256, crs=f"EPSG:{REGIONS[plan.region].epsg}", nodata=nodata,
-        transform=from_origin(plan.west_m, plan.north_m, plan.gsd_m, plan.gsd_m),
-    )  # fmt: skip
+    profile: dict[str, Any] = {
+        "driver": "GTiff", "width": plan.side_px, "height": plan.side_px, "count": len(bands),
+        "dtype": bands.dtype.name, "tiled": True, "blockxsize": 256, "blockysize": 256, "nodata": nodata,
+        "crs": f"EPSG:{REGIONS[plan.region].epsg}",
+        "transform": Affine(plan.gsd_m, 0, plan.west_m, 0, -plan.gsd_m, plan.north_m),
+    }  # fmt: skip
     if len(bands) == 1:
         profile["compress"] = "deflate"
     else:
@@ -246,10 +249,16 @@ def _write_tables(made: list[Made], out: Path) -> None:
     for m in made:
         epsg = REGIONS[m.plan.region].epsg
         for i, (lake, shape) in enumerate(zip(m.lakes, m.lake_shapes, strict=True)):
-            row = dict(lake_id=f"{m.plan.name}_{i:03d}", region=m.plan.region, kind=lake.kind, frozen=lake.frozen)
-            lakes.append((epsg, shape, row | dict(turbidity=round(lake.turbidity, 4), area_m2=round(shape.area, 2))))
+            row = {
+                "lake_id": f"{m.plan.name}_{i:03d}",
+                "region": m.plan.region,
+                "kind": lake.kind,
+                "frozen": lake.frozen,
+            }
+            row |= {"turbidity": round(lake.turbidity, 4), "area_m2": round(shape.area, 2)}
+            lakes.append((epsg, shape, row))
         for i, shape in enumerate(m.glacier_shapes):
-            row = dict(glacier_id=f"{m.plan.name}_{i:03d}", region=m.plan.region, area_m2=round(shape.area, 2))
+            row = {"glacier_id": f"{m.plan.name}_{i:03d}", "region": m.plan.region, "area_m2": round(shape.area, 2)}
             glaciers.append((epsg, shape, row))
     _write_layer(lakes, out / "lakes.gpkg")
     _write_layer(glaciers, out / "glaciers.gpkg")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import contourpy
 import numpy as np
@@ -12,7 +13,7 @@ from shapely.geometry import Polygon
 
 from glidexp.data.synthetic.noise import Field, fractal
 from glidexp.data.synthetic.regions import Region
-from glidexp.data.synthetic.terrain import Mask, Terrain
+from glidexp.data.synthetic.terrain import Ice, Mask, Terrain
 
 SIZE_EXPONENT = 0.9
 """b of N(>A) ~ A^-b; inventories of glacial lakes give about 0.8 to 1.1 above their smallest sizes"""
@@ -41,30 +42,30 @@ class Lake:
 def draw_areas(rng: np.random.Generator, scene_px: int) -> list[float]:
     """Areas in pixels from a truncated Pareto law until the wanted share of the scene is covered, largest first."""
     low, high, b = SMALLEST_PX, max(LARGEST_SHARE * scene_px**2, 4 * SMALLEST_PX), SIZE_EXPONENT
-    wanted, areas = LAKE_SHARE * scene_px**2, []
+    wanted, areas = LAKE_SHARE * scene_px**2, list[float]()
     while sum(areas) < wanted:
         u = float(rng.random())
         areas.append((low**-b - u * (low**-b - high**-b)) ** (-1 / b))
     return sorted(areas, reverse=True)
 
 
-def _weights(terrain: Terrain, ice_dist: Field, ice_depth: Field, gsd_m: float, slope: Field) -> dict[str, Field]:
+def _weights(terrain: Terrain, ice: Ice, gsd_m: float, slope: Field) -> dict[str, Field]:
     """Where each kind of lake may start: relative probability a pixel."""
     side = terrain.height.shape[0]
     unit = side / 128
-    height, ice = terrain.height, ice_dist <= 0
+    height, on_ice, ice_dist = terrain.height, ice.mask, ice.outside_px
     low_ground = np.exp(-terrain.above_channel / 0.02)
     flat = np.exp(-slope / 0.9)
-    near = np.exp(-ice_dist / (3.0 * unit)) * ~ice
+    near = np.exp(-ice_dist / (3.0 * unit)) * ~on_ice
     below = height < terrain.ela + 0.02
     far_m = ice_dist * gsd_m
-    glacial = ~ice & (far_m < FILTER_M - GUARD_M)
+    glacial = ~on_ice & (far_m < FILTER_M - GUARD_M)
     weights = {
-        "supraglacial": ice & below & (ice_depth > 0.8 * unit) & (slope < 4.0),
+        "supraglacial": on_ice & below & (ice.inside_px > 0.8 * unit) & (slope < 4.0),
         "proglacial": near * low_ground * below * (terrain.wetness > 1.1),
         "ice_marginal": near * below * np.exp(-ice_dist / (1.0 * unit)),
         "unconnected": glacial * (ice_dist > 4 * unit) * low_ground * flat,
-        "nonglacial": ~ice & (far_m > FILTER_M + GUARD_M),
+        "nonglacial": ~on_ice & (far_m > FILTER_M + GUARD_M),
     }
     return {kind: np.asarray(w, np.float32) for kind, w in weights.items()}
 
@@ -94,7 +95,7 @@ class Grower:
         with ice (or everything but ice, for supraglacial ponds) and older lakes as walls.
         """
         radius = math.sqrt(area_px / math.pi)
-        reach = int(math.ceil(3.0 * radius)) + 3
+        reach = math.ceil(3.4 * radius) + 4
         row, col = seed
         if not (reach < 2 * row and reach < 2 * col and row + reach / 2 < self.side and col + reach / 2 < self.side):
             return None
@@ -114,6 +115,7 @@ class Grower:
         ragged = 0.25 + 0.55 * self.region.lake_irregularity
         cost = (along**2 + across**2) / radius**2 * 0.7 + pull * np.clip(rise, -1.5, 6.0)
         cost = cost + ragged * self._noise(y, x, radius)
+        cost = cost + 8.0 * np.clip(np.hypot(x, y) / reach - 0.62, 0, None)  # an outline must close inside its window
         cost = np.where(wall, _BLOCKED, np.minimum(cost, _BLOCKED)).astype(np.float32)
         cost[0], cost[-1], cost[:, 0], cost[:, -1] = (_BLOCKED,) * 4
         return self._outline(ndimage.gaussian_filter(cost, 0.8), (row - r0, col - c0), area_px, (r0, c0))
@@ -130,7 +132,7 @@ class Grower:
         lines = contourpy.contour_generator(z=cost, fill_type="OuterOffset").filled(-1e9, high)
         here = shapely.Point(at[1], at[0])
         for points, offsets in zip(*lines, strict=True):
-            rings = [points[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+            rings = [points[a:b] for a, b in pairwise(offsets)]
             polygon = Polygon(rings[0] + 0.5, [ring + 0.5 for ring in rings[1:]])
             if polygon.covers(shapely.Point(here.x + 0.5, here.y + 0.5)):
                 return self._accept(polygon, area_px, origin)
@@ -161,30 +163,20 @@ def rasterise(polygons: list[Polygon], values: list[int], shape: tuple[int, int]
     return rasterize(zip(polygons, values, strict=True), out_shape=shape, dtype="int32")
 
 
-def place_lakes(
-    rng: np.random.Generator,
-    terrain: Terrain,
-    ice: Mask,
-    ice_dist: Field,
-    ice_depth: Field,
-    gsd_m: float,
-    region: Region,
-) -> list[Lake]:
+def place_lakes(rng: np.random.Generator, terrain: Terrain, ice: Ice, gsd_m: float, region: Region) -> list[Lake]:
     """Every lake of a scene, largest first, so that the size law holds as drawn.
 
     Args:
         rng: generator of this scene
         terrain: the ground
-        ice: (side, side) glacier mask
-        ice_dist: distance to the nearest ice in pixels, 0 on ice; inf without ice
-        ice_depth: distance to the nearest ice-free pixel, pixels
+        ice: its glaciers
         gsd_m: metres a pixel
         region: shapes and colours
     """
     side = terrain.height.shape[0]
     gy, gx = np.gradient(ndimage.gaussian_filter(terrain.height, side / 250))
     slope = (np.hypot(gy, gx) * side).astype(np.float32)
-    weights = _weights(terrain, ice_dist, ice_depth, gsd_m, slope)
+    weights = _weights(terrain, ice, gsd_m, slope)
     stride = max(side // 256, 1)
     cumulative = {}
     for kind, weight in weights.items():
@@ -192,7 +184,7 @@ def place_lakes(
         total = np.cumsum(w, dtype=np.float64)
         if total[-1] > 0:
             cumulative[kind] = (total / total[-1], w.shape[1])
-    grower, lakes = Grower(rng, terrain, ice, region), []
+    grower, lakes = Grower(rng, terrain, ice.mask, region), list[Lake]()
     areas = draw_areas(rng, side)
     scene_area = side * side
     for area in areas:

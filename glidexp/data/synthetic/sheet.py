@@ -33,15 +33,18 @@ def contact_sheet(out_dir: Path, png_path: Path, *, thumb_px: int = 300, outline
         with rasterio.open(out_dir / row.path) as source:
             bands = source.read(out_shape=(3, thumb_px, thumb_px), resampling=rasterio.enums.Resampling.average)
             transform, crs, width = source.transform, source.crs, source.width
-        low, high = (np.percentile(bands, q, axis=(1, 2), keepdims=True) for q in (2, 98))
+        seen = bands[:, bands.min(axis=0) > 0]
+        low, high = (np.percentile(seen, q, axis=1)[:, None, None] for q in (2, 98))
         eight = np.clip((bands - low) / np.maximum(high - low, 1) * 255, 0, 255).astype(np.uint8)
         tile = Image.fromarray(np.moveaxis(eight, 0, -1))
         if outlines:
             draw = ImageDraw.Draw(tile)
             mine = lakes[lakes.lake_id.str.startswith(row.scene + "_")].to_crs(crs)
             for shape, kind in zip(mine.geometry, mine.kind, strict=True):
-                points = [tuple(c * thumb_px / width for c in ~transform * p) for p in shape.exterior.coords]
-                draw.line(points, fill=(255, 60, 60) if kind == "nonglacial" else (255, 220, 0))
+                x_m, y_m = np.asarray(shape.exterior.coords.xy)
+                x_px, y_px = (x_m - transform.c) / transform.a, (y_m - transform.f) / transform.e
+                points = np.stack([x_px, y_px], axis=1) * (thumb_px / width)
+                draw.line(points.ravel().tolist(), fill=(255, 60, 60) if kind == "nonglacial" else (255, 220, 0))
         sheet.paste(tile, (x, y + 14))
         pen.text((x + 2, y + 1), f"{sensor} {row.gsd_m:g} m, {region}", fill="black")
     sheet.quantize(128, dither=Image.Dither.NONE).save(png_path, optimize=True)

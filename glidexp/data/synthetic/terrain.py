@@ -1,4 +1,4 @@
-"""Terrain by stream-power erosion on a coarse grid, with drainage and valley glaciers, then refined to the scene's pixels.
+"""Terrain by stream-power erosion on a coarse grid, with drainage and valley glaciers, refined to the scene's pixels.
 
 Heights are relative (0 lowest, 1 highest of the scene); the scene's relief in metres enters only where light does.
 """
@@ -23,7 +23,7 @@ SIDE = COARSE + 2 * MARGIN
 
 @dataclass(frozen=True, slots=True)
 class Drainage:
-    """Drainage tree of the coarse grid: every cell's receiver, cells ordered outlet first, and upstream area in cells."""
+    """Drainage tree of the coarse grid: every cell's receiver, cells outlet first, upstream area in cells."""
 
     receiver: list[int]
     order: list[int]
@@ -45,6 +45,29 @@ class Terrain:
     wetness: Field
     ela: float
     paths: list[NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ice:
+    """Glaciers of a scene: the mask, and distances to its rim in pixels on either side (inf where there is no ice)."""
+
+    mask: Mask
+    outside_px: Field
+    inside_px: Field
+
+    @classmethod
+    def of(cls, terrain: Terrain) -> "Ice":
+        """Ice where the level field is positive, without specks and pin holes."""
+        mask = terrain.ice > 0
+        side = mask.shape[0]
+        for value, least in ((True, (side / 60) ** 2), (False, (side / 90) ** 2)):
+            parts, count = ndimage.label(mask == value)
+            sizes = np.bincount(parts.ravel(), minlength=count + 1)
+            mask = np.where((sizes < least)[parts] & (mask == value), not value, mask)
+        if not mask.any():
+            return cls(mask, np.full(mask.shape, np.inf, np.float32), np.zeros(mask.shape, np.float32))
+        outside = ndimage.distance_transform_edt(~mask).astype(np.float32)
+        return cls(mask, outside, ndimage.distance_transform_edt(mask).astype(np.float32))
 
 
 def _edges() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -99,15 +122,15 @@ def erode(rng: np.random.Generator, base: NDArray[np.float64], steps: int = 22) 
     rim[1:-1, 1:-1] = False
     for _ in range(steps):
         tree = drain(height)
-        lifted = (height + np.where(rim, 0.0, 0.55 * uplift)).ravel().tolist() + [-np.inf]
-        speed = (0.22 * tree.area**0.48).tolist()
+        lifted = [*(height + np.where(rim, 0.0, 0.55 * uplift)).ravel().tolist(), -np.inf]
+        speed = (0.16 * tree.area**0.55).tolist()
         outlet = SIDE * SIDE
         for cell in tree.order:
             to = tree.receiver[cell]
             if to != outlet and lifted[to] < lifted[cell]:
                 lifted[cell] = (lifted[cell] + speed[cell] * lifted[to]) / (1.0 + speed[cell])
         height = np.asarray(lifted[:outlet]).reshape(SIDE, SIDE)
-        height = 0.85 * height + 0.15 * ndimage.uniform_filter(height, 3)
+        height = 0.55 * height + 0.45 * ndimage.uniform_filter(height, 3)
     inner = height[MARGIN:-MARGIN, MARGIN:-MARGIN]
     return (height - inner.min()) / (inner.max() - inner.min())
 
@@ -115,7 +138,7 @@ def erode(rng: np.random.Generator, base: NDArray[np.float64], steps: int = 22) 
 def _ice_flux(height: NDArray[np.float64], tree: Drainage, ela: float, allowed: Mask) -> NDArray[np.float64]:
     """Ice flux down the drainage tree: gained above the equilibrium line, melted below it."""
     gain = np.clip((height - ela) * 9.0, -3.0, 0.8)
-    left = np.where(allowed, gain, -50.0).ravel().tolist() + [0.0]
+    left = [*np.where(allowed, gain, -50.0).ravel().tolist(), 0.0]
     for cell in reversed(tree.order):
         if left[cell] > 0:
             left[tree.receiver[cell]] += left[cell]
@@ -195,7 +218,7 @@ class Warp:
 
 
 def rivers(tree: Drainage, warp: Warp, least: float, wiggle: Field) -> list[NDArray[np.float64]]:
-    """Courses of streams with more than `least` upstream cells, smoothed, in scene pixels: arrays (n, 3) of x, y, area."""
+    """Smoothed courses of streams with more than `least` upstream cells: arrays (n, 3) of x, y in pixels, area."""
     is_stream = tree.area > least
     visited: set[int] = set()
     courses: list[NDArray[np.float64]] = []
@@ -215,13 +238,11 @@ def rivers(tree: Drainage, warp: Warp, least: float, wiggle: Field) -> list[NDAr
         area = tree.area[np.asarray(chain)]
         fine = np.linspace(0, len(chain) - 1, len(chain) * 6)
         knots = np.arange(len(chain))
-        ends = (x[-1], y[-1])
         x, y = (ndimage.gaussian_filter1d(np.interp(fine, knots, v), 5.0, mode="nearest") for v in (x, y))
         i = np.clip(np.rint(y), 0, wiggle.shape[0] - 1).astype(int)
         j = np.clip(np.rint(x), 0, wiggle.shape[0] - 1).astype(int)
         sway = wiggle[i, j] * warp.scale * 0.35
         x, y = x + sway, y + wiggle[j, i] * warp.scale * 0.35
-        x[-1], y[-1] = ends
         courses.append(np.stack([x, y, np.interp(fine, knots, area)], axis=1))
     return courses
 
