@@ -263,7 +263,7 @@ class Run:
         found = environment.machine() | dict(tags or {})
         git = environment.git_state()
         if git is not None:
-            found |= {"mlflow.source.git.commit": git.commit, "glidexp.git_branch": git.branch}
+            found |= {"mlflow.source.git.commit": git.commit, "mlflow.source.git.branch": git.branch}
             found["glidexp.git_dirty"] = str(git.dirty).lower()
             if git.diff:
                 self.text(git.diff, "environment/diff.patch")

@@ -54,7 +54,7 @@ class Sink:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(
-            name=name,
+            name=f"{name}/{context}",  # one input is kept for a name and digest, so the splits need their own names
             digest=digest,
             source_type="local",
             source=json.dumps({"uri": source}),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 KIND_TAG = "mlflow.experimentKind"
 KIND = "custom_model_development"
-"""Without this tag MLflow 3 guesses, and opens an experiment in its view for language-model applications."""
+"""Says to MLflow 3 that networks are trained here. Its pages follow a link's `workflowType` first: see `multirun`."""
 ID_TAG = "glidexp.config_id"
 PROCESS_TAG = "glidexp.process"
 """`host:pid:start` of the process that writes a run, to tell a run at work from one that died as RUNNING."""

@@ -1,0 +1,137 @@
+"""Many runs of one command: the parent run that holds them, names by what differs, and links to look at them.
+
+The parent's id travels in the environment, so that jobs in other processes, or on other machines, find it.
+"""
+
+import json
+import os
+import sys
+import urllib.parse
+from collections.abc import Sequence
+
+from glidexp.tracking import environment
+from glidexp.tracking.run import ERROR_TAG, TAG_LIMIT
+from glidexp.tracking.store import PROCESS_TAG, Store, without_secrets
+
+PARENT_VARIABLE = "GLIDEXP_PARENT_RUN"
+UI_BASE = "http://127.0.0.1:5000"
+NAME_LIMIT = 250
+
+
+def open_parent(store: Store, *, experiment: str, name: str, overrides: Sequence[str]) -> str:
+    """Begins the parent run of a multirun and puts its id into GLIDEXP_PARENT_RUN for the jobs.
+
+    Args:
+        store: from `open_store`
+        experiment: name; made where it is missing
+        name: shown in the table
+        overrides: as typed, e.g. `backbone=resnet18,mobilenetv3`
+
+    Returns:
+        id of the parent run
+    """
+    tags = {
+        PROCESS_TAG: environment.process_mark(),
+        "mlflow.user": environment.user(),
+        "mlflow.source.name": os.path.basename(sys.argv[0]) or "python",
+        "mlflow.source.type": "LOCAL",
+        "glidexp.overrides": " ".join(overrides)[:TAG_LIMIT],
+    }
+    run = store.client.create_run(store.experiment_id(experiment), tags=tags, run_name=name)
+    os.environ[PARENT_VARIABLE] = run.info.run_id
+    return str(run.info.run_id)
+
+
+def close_parent(store: Store, run_id: str, status: str, error: str = "") -> None:
+    """Ends the parent run and takes its id out of the environment.
+
+    Args:
+        store: from `open_store`
+        run_id: from `open_parent`
+        status: FINISHED, FAILED or KILLED
+        error: one line for the tag `glidexp.error`
+    """
+    if os.environ.get(PARENT_VARIABLE) == run_id:
+        del os.environ[PARENT_VARIABLE]
+    if error:
+        store.client.set_tag(run_id, ERROR_TAG, error[:TAG_LIMIT])
+    store.client.set_terminated(run_id, status=status)
+
+
+def parent_run_id() -> str | None:
+    """The parent run that this process works for, if any."""
+    return os.environ.get(PARENT_VARIABLE) or None
+
+
+def children(store: Store, experiment: str, parent: str) -> dict[str, str]:
+    """Status by run id of the runs under a parent, in the order in which they were begun."""
+    runs = store.client.search_runs(
+        [store.experiment_id(experiment)],
+        filter_string=f"tags.`mlflow.parentRunId` = '{parent}'",
+        order_by=["attributes.start_time ASC"],
+        max_results=1000,
+    )
+    return {run.info.run_id: run.info.status for run in runs}
+
+
+def child_name(overrides: Sequence[str], swept: Sequence[str] | None = None) -> str:
+    """Name of a job by what differs from the others: `backbone=resnet18 seed=1`.
+
+    Args:
+        overrides: of this job, one value each
+        swept: keys that differ between the jobs; every override is shown when not given
+    """
+    shown = [item for item in overrides if swept is None or _key(item) in swept]
+    name = " ".join(sorted(item.lstrip("+") for item in shown))
+    return name[:NAME_LIMIT] or "default"
+
+
+def swept_keys(overrides: Sequence[str]) -> list[str]:
+    """Keys of the overrides, as typed for a multirun, that stand for more than one value.
+
+    `seed=0,1`, `seed=range(3)` and `seed=choice(1,2)` do; a list in brackets or a quoted text is one value.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [item.key_or_group for item in parsed if item.is_sweep_override()]
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+~").split("@")[0]
+
+
+def ui_base(uri: str) -> str:
+    """Where the pages of a store are seen: at the server itself, or where `glidexp ui` shows a local store."""
+    return without_secrets(uri).rstrip("/") if uri.startswith(("http://", "https://")) else UI_BASE
+
+
+def ui_hint(uri: str) -> str:
+    """What to start before a link works; empty for a server."""
+    return "" if uri.startswith(("http://", "https://")) else "start `glidexp ui` first"
+
+
+def run_link(uri: str, experiment_id: str, run_id: str) -> str:
+    """Address of the page of one run."""
+    return f"{ui_base(uri)}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
+def experiment_link(uri: str, experiment_id: str) -> str:
+    """Address of the table of runs, in the model-training view."""
+    return f"{ui_base(uri)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def comparison_link(uri: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """Address of the page that lays runs side by side.
+
+    Args:
+        uri: of the store; a local one is shown by `glidexp ui` at its default port
+        experiment_id: the runs' experiment
+        run_ids: two or more
+    """
+
+    def listed(values: Sequence[str]) -> str:
+        return urllib.parse.quote(json.dumps(list(values), separators=(",", ":")))
+
+    query = f"runs={listed(run_ids)}&experiments={listed([experiment_id])}&workflowType=machine_learning"
+    return f"{ui_base(uri)}/#/compare-runs?{query}"
