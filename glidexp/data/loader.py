@@ -23,8 +23,8 @@ from glidexp.errors import ConfigError
 
 HELD = 2
 """batches a consumer may look at: the current and the one before"""
-AHEAD = 2
-"""batches made before they are asked for"""
+AHEAD = {"cpu": 1, "cuda": 2}
+"""batches made before they are asked for; on a CPU every buffer more is one more that the caches must hold"""
 
 Rows = npt.NDArray[np.int64]
 
@@ -63,6 +63,15 @@ class _Slot:
     label: torch.Tensor
     filled: torch.cuda.Event | None
     released: torch.cuda.Event | None
+
+
+@dataclass(slots=True)
+class _Ring:
+    """The buffers between two epochs: kept, since fresh memory costs a page fault every 4 KiB."""
+
+    slots: list[_Slot]
+    held: list[_Slot]
+    """still looked at by who consumed the last epoch, oldest first"""
 
 
 def order(n: int, *, seed: int, epoch: int, weights: npt.NDArray[np.float64] | None) -> Rows:
@@ -142,6 +151,7 @@ class Loader:
         self._labels = _as_words(store.labels, n)
         # a first pass is bound by page faults and by the disk, later ones only where memory is too small to keep all
         self._cold = True
+        self._ring: _Ring | None = None
         self._keeps = 2 * (store.images.nbytes + store.labels.nbytes) < _memory_bytes()
 
     def __len__(self) -> int:
@@ -164,28 +174,33 @@ class Loader:
         batches = [drawn[i * self.batch_size : (i + 1) * self.batch_size] for i in range(skip, len(self))]
         free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         ready: queue.SimpleQueue[tuple[_Slot, Batch] | BaseException | None] = queue.SimpleQueue()
-        for _ in range(min(HELD + AHEAD, len(batches))):
-            free.put(self._slot())
+        ring, self._ring = self._ring or self._new_ring(), None
+        for slot in ring.slots:
+            if not any(slot is other for other in ring.held):
+                free.put(slot)
         stream = self._copy_stream()
         thread = threading.Thread(target=self._fill, args=(batches, free, ready, stream), name="loader", daemon=True)
         thread.start()
-        held: list[_Slot] = []
         try:
-            while (item := ready.get()) is not None:
+            while True:
+                if len(ring.held) == HELD:
+                    free.put(_release(ring.held.pop(0), self.device))
+                item = ready.get()
+                if item is None:
+                    return
                 if isinstance(item, BaseException):
                     raise item
                 slot, batch = item
                 if slot.filled is not None:
                     torch.cuda.current_stream(self.device).wait_event(slot.filled)
-                held.append(slot)
+                ring.held.append(slot)
                 yield batch
-                if len(held) == HELD:
-                    free.put(_release(held.pop(0), self.device))
         finally:
             free.put(None)
             thread.join()
-            if stream is not None:  # what reuses the memory of the ring must come after the copies into it
+            if stream is not None:  # what uses the ring next must come after the copies into it
                 torch.cuda.current_stream(self.device).wait_stream(stream)
+            self._ring = ring
 
     def _fill(
         self,
@@ -235,13 +250,17 @@ class Loader:
         stream.wait_stream(torch.cuda.current_stream(self.device))
         return stream
 
+    def _new_ring(self) -> _Ring:
+        ahead = AHEAD["cuda" if self.device.type == "cuda" else "cpu"]
+        return _Ring(slots=[self._slot() for _ in range(HELD + ahead)], held=[])
+
     def _slot(self) -> _Slot:
         cuda = self.device.type == "cuda"
         image = torch.empty((self.batch_size, *self._images.shape[1:]), dtype=self._images.dtype, pin_memory=cuda)
         label = torch.empty((self.batch_size, *self._labels.shape[1:]), dtype=self._labels.dtype, pin_memory=cuda)
         if not cuda:
             return _Slot(image, label, image, label, None, None)
-        there = [torch.empty_like(t, device=self.device, pin_memory=False) for t in (image, label)]
+        there = [torch.empty(t.shape, dtype=t.dtype, device=self.device) for t in (image, label)]
         return _Slot(image, label, there[0], there[1], torch.cuda.Event(), torch.cuda.Event())
 
     def _will_need(self, rows: Rows) -> None:
