@@ -236,8 +236,8 @@ class Augment:
 
 MIN_SIGMA_PX = 1e-3
 """Kornia's blur takes no width of 0"""
-CPU_CHUNK = 4
-"""tiles worked on together on the CPU: more do not fit its caches, fewer cost calls"""
+CPU_CHUNK = 8
+"""tiles worked on together on the CPU, a bound on memory; fewer fit its caches better but cost more calls"""
 
 
 def _targets(label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
