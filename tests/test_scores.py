@@ -267,3 +267,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space"):
         scores.write_scores(scores.scores_table(index, hist, 0.9), path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_example_of_the_docs_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, hist, _, _ = random_tiles()
+    monkeypatch.chdir(tmp_path)
+    scores.write_scores(scores.scores_table(index, hist, 0.5), Path("scores.parquet"))
+    page = (Path(__file__).parent.parent / "docs" / "scores.md").read_text(encoding="utf-8")
+    exec(page.split("```python")[1].split("```")[0], {})
+    assert (
+        f"'lake_iou': {scores.pooled(hist[1::2], scores.bin_of_threshold(0.7))['lake_iou']}" in capsys.readouterr().out
+    )
