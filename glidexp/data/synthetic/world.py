@@ -27,6 +27,8 @@ from glidexp.errors import ConfigError, unknown_name
 SPACING_M = 70_000.0
 """distance between the corners of neighbouring scenes of a region"""
 COLUMNS = 6
+SPAWN_PIXELS = 2_000_000
+"""below this, starting processes costs more time than it saves"""
 FAR_CORNER_EXTENT_M = 14_000.0
 """scenes at least this wide have a corner that is more than 10 km from ice"""
 
@@ -221,7 +223,7 @@ def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool) -> lis
     workers = min(workers, len(plans))
     pixels = sum(plan.side_px**2 for plan in plans)
     made = []
-    if workers == 1 or pixels < 2_000_000:  # starting processes would cost more than it saves
+    if workers == 1 or pixels < SPAWN_PIXELS:
         for plan in plans:
             made.append(make_scene(plan, out))
             _say(progress, made[-1], len(made), len(plans))
