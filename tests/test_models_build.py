@@ -61,6 +61,26 @@ def test_other_numbers_of_bands(backbone: str, in_channels: int, caplog: pytest.
     step(model, 32, 64, in_channels=in_channels)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "decoder"),
+    [
+        ("resnet18", "unet"),
+        ("resnet18", "deeplabv3plus"),
+        ("mit_b0", "segformer"),
+        ("swin_tiny", "upernet"),
+        ("vit_small", "dpt"),
+    ],
+)
+def test_bf16_and_channels_last_change_little(backbone: str, decoder: str) -> None:
+    model = build(backbone, decoder).eval()
+    image = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        exact = model(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model.to(memory_format=torch.channels_last)(image.contiguous(memory_format=torch.channels_last))
+    assert (rough.float() - exact).abs().max() < 0.1 * exact.abs().max() + 0.02
+
+
 def test_four_bands_in_a_plain_vit_and_in_a_pruned_encoder() -> None:
     step(build("vit_small", "dpt", in_channels=4), 32, 64, in_channels=4)
     step(build("efficientnet_b0", "pspnet", in_channels=4), 32, 40, in_channels=4)
@@ -84,6 +104,20 @@ def test_taking_idle_layers_out_changes_nothing_but_the_weight() -> None:
     image = torch.rand(1, 3, 64, 64)
     assert torch.equal(ours(image), whole(image))
     assert parameters(ours) < parameters(whole) / 10
+
+
+@pytest.mark.parametrize("decoder", catalog.allowed_decoders(catalog.BACKBONES["mobilenetv3"]))
+@pytest.mark.parametrize("tile_px", [32, 64])
+def test_a_batch_of_one_is_refused_where_it_cannot_train(decoder: str, tile_px: int) -> None:
+    catalog.check_batch(decoder, tile_px, 2)
+    try:
+        build("mobilenetv3", decoder)(torch.rand(1, 3, tile_px, tile_px))
+    except ValueError:  # torch: expected more than 1 value per channel when training
+        with pytest.raises(ConfigError, match=r"train\.batch_size=1 is too small"):
+            catalog.check_batch(decoder, tile_px, 1)
+    else:
+        if tile_px == 64:  # at 32 px the refusal is for every decoder, though PSPNet would get by
+            catalog.check_batch(decoder, tile_px, 1)
 
 
 def test_logits_are_not_squashed() -> None:

@@ -124,6 +124,7 @@ def test_a_timm_model_is_understood(name: str, family: catalog.Family, dilates: 
     ("name", "reason"),
     [
         ("hiera_tiny_224", "cannot be used here"),
+        ("maxvit_tiny_tf_224", r"height \(\d+\) must be divisible by window \(7\)"),
         ("resnet50.no_such_tag", "Invalid pretrained tag"),
         ("hf-hub:somebody/model", "neither listed nor a timm model"),
         ("local-dir:/tmp", "neither listed nor a timm model"),

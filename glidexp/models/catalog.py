@@ -49,9 +49,13 @@ class Decoder:
     """needs an encoder that dilates"""
     partial: bool = False
     """leaves some of the encoder's layers unused"""
+    pools: bool = False
+    """normalises over the batch what it pooled to one value an image"""
 
 
 _CONV, _FOUR, _MIT, _VIT = Family.conv, Family.four_stage, Family.mit, Family.plain_vit
+_DEEPEST_PX = 32
+"""side of one cell of an encoder's deepest map, pixels"""
 _ANY_SIZE = (("strict_img_size", False),)
 _ANY_SIZE_VIT = (("dynamic_img_size", True),)
 
@@ -77,9 +81,9 @@ DECODERS: dict[str, Decoder] = {
     "unet": Decoder((_CONV, _FOUR, _MIT)),
     "unetplusplus": Decoder((_CONV, _FOUR)),
     "fcn": Decoder((_CONV, _FOUR, _MIT)),
-    "deeplabv3plus": Decoder((_CONV, _FOUR), stride=16, dilated=True),
+    "deeplabv3plus": Decoder((_CONV, _FOUR), stride=16, dilated=True, pools=True),
     "fpn": Decoder((_CONV, _FOUR, _MIT)),
-    "upernet": Decoder((_CONV, _FOUR, _MIT)),
+    "upernet": Decoder((_CONV, _FOUR, _MIT), pools=True),
     "segformer": Decoder((_CONV, _FOUR, _MIT)),
     "linknet": Decoder((_CONV, _FOUR)),
     "manet": Decoder((_CONV, _FOUR, _MIT)),
@@ -156,6 +160,26 @@ def check(backbone: str, decoder: str, tile_px: int) -> None:
         from glidexp.models.timm_lookup import try_pair
 
         try_pair(backbone, decoder, tile_px)
+
+
+def check_batch(decoder: str, tile_px: int, batch_size: int) -> None:
+    """Refuses training on one tile at a time where batch normalisation would be left with one value.
+
+    Args:
+        decoder: `decoder.name`
+        tile_px: side of a square tile, pixels
+        batch_size: tiles a forward pass, on one device
+
+    Raises:
+        ConfigError: batch_size is 1 and the deepest map is a single cell, or the decoder pools to one
+    """
+    if batch_size == 1 and (DECODERS[decoder].pools or tile_px <= _DEEPEST_PX):
+        free = [name for name, other in DECODERS.items() if not other.pools]
+        raise ConfigError(
+            f"train.batch_size=1 is too small for decoder.name={decoder} at tile_size.px={tile_px}: it normalises over "
+            f"the batch and is left with one value. Use train.batch_size=2 or more, or tiles above {_DEEPEST_PX} px and "
+            f"decoder={'|'.join(free)}."
+        )
 
 
 def check_pair(backbone: str, decoder: str) -> None:

@@ -72,7 +72,7 @@ def _fetch(backbone: str, repo: str, file: str, revision: str | None) -> Path:
         _probe(constants.ENDPOINT)
         return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=_PROBE_S))
     except (OSError, RuntimeError) as error:  # the hub's own errors are children of OSError
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = (str(getattr(error, "reason", error)).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
             f"init=imagenet: {file} of {repo} for backbone.name={backbone} could not be downloaded ({reason}) and is "
             f"not in the cache {constants.HF_HUB_CACHE}. Use init=scratch, or copy that folder from a machine that has "

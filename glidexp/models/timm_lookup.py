@@ -67,7 +67,7 @@ def resolve_timm(name: str) -> Backbone:
             f"backbone.name={name} is neither listed nor a timm model.{hint} Listed: {', '.join(BACKBONES)}. "
             "Or any name that timm.list_models() gives."
         )
-    reason = "it has no feature maps"
+    reason = ""
     for options in _FREE_SIZE:
         try:
             model = _features(name, **dict(options))
@@ -77,7 +77,7 @@ def resolve_timm(name: str) -> Backbone:
                 break
             smallest = _smallest_px(model)
         except _REFUSALS as error:
-            reason = _first_line(error)
+            reason = reason or _first_line(error)  # the first: later tries fail at their own arguments
             continue
         return Backbone(f"tu-{name}", family, dilates=_dilates(name), options=options, smallest_px=smallest)
     raise ConfigError(
