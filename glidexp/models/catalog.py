@@ -177,8 +177,8 @@ def check_batch(decoder: str, tile_px: int, batch_size: int) -> None:
         free = [name for name, other in DECODERS.items() if not other.pools]
         raise ConfigError(
             f"train.batch_size=1 is too small for decoder.name={decoder} at tile_size.px={tile_px}: it normalises over "
-            f"the batch and is left with one value. Use train.batch_size=2 or more, or tiles above {_DEEPEST_PX} px and "
-            f"decoder={'|'.join(free)}."
+            f"the batch and is left with one value. Use train.batch_size=2 or more, or tiles above {_DEEPEST_PX} px "
+            f"and decoder={'|'.join(free)}."
         )
 
 
