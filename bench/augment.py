@@ -3,12 +3,11 @@
     python bench/augment.py [--size 512] [--batch 8] [--repeats 15] [--device cpu|cuda] [--preset standard ...]
 
 One thread. Both sides take a uint8 batch with its label and give a normalised float32 image and a mask, on the device;
-ours gives the map of valid pixels too. The peer has the preset's ranges and probabilities, one operator each, with the
-random state of a training run. Each repeat runs the three one after the other on tiles of its own, so that a busy
-machine slows all of them and every repeat draws anew; medians are printed and, as spread, half the interquartile range
-over the median, one JSON line a measurement. Lines ending in `_cpu` are CPU time of this process, which others disturb less.
-Kornia's hue goes through HSV and is most of its colour jitter, ours is part of the matrix: `_no_hue` leaves it out
-on both sides.
+ours gives the map of valid pixels too. The peer has the preset's ranges and probabilities, one operator each. Each
+repeat runs the three one after the other and draws anew, so that a busy machine slows all of them; medians are printed
+and, as spread, half the interquartile range over the median, one JSON line a measurement. Lines ending in `_cpu` are
+CPU time of this process, which others disturb less. Kornia's hue goes through HSV and is most of its colour jitter,
+ours is part of the matrix: `_no_hue` leaves it out on both sides.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
 x is a pixel (C,) of 0-255 and m the mean pixel of the tile, which contrast needs. Brightness, contrast and
 saturation are the formulas of `kornia.augmentation.ColorJitter` (brightness multiplies, contrast blends with the mean
-luma, saturation with the pixel's luma), in an order drawn for each tile. They are linear, so their composition is
-exact, but for one thing: Kornia clamps to the range after every step, here it is done once at the end; where no step
-leaves the range the results are the same.
+luma, saturation with the pixel's luma). They are linear and here they commute, so the order that Kornia draws does not
+matter, and their composition is exact but for one thing: Kornia clamps to the range after every step, here it is done
+once at the end. Where no step leaves the range the results are the same.
 
 Hue is the rotation of the chroma plane of Kornia's YUV by the angle that Kornia adds to the hue of HSV: it keeps luma
 and is linear, Kornia's keeps the largest channel and is not. Turning by a third of the circle takes red near green in
@@ -65,39 +65,27 @@ def luma(channels: int) -> Floats:
     return yuv_matrices()[0][0] if channels == 3 else np.full(channels, 1 / channels)
 
 
-def jitter(factors: dict[str, Floats], order: NDArray[np.int64], channels: int) -> tuple[Floats, Floats]:
+def jitter(factors: dict[str, Floats], channels: int) -> tuple[Floats, Floats]:
     """Brightness, contrast, saturation and hue composed.
 
     Args:
         factors: (n,) each of brightness_factor, contrast_factor, saturation_factor (1 changes nothing) and hue_factor
             (turns, 0 changes nothing), named as Kornia's generator names them
-        order: (n, 4) in which order the four act, 0 brightness to 3 hue
         channels: 1 to 3
 
     Returns:
         (n, channels, channels) on the pixel and on the mean pixel of the tile
     """
-    count, eye = len(order), np.eye(channels)
-    grey = np.ones((channels, 1)) * luma(channels)
     brightness, contrast, saturation = (
         factors[name][:, None, None] for name in ("brightness_factor", "contrast_factor", "saturation_factor")
     )
-    neutral = np.broadcast_to(eye, (count, channels, channels))
-    steps = np.stack(
-        [
-            brightness * eye,
-            contrast * eye,
-            saturation * eye + (1 - saturation) * grey if channels == 3 else neutral,
-            hue_matrix(factors["hue_factor"]) if channels == 3 else neutral,
-        ]
-    )
-    pixel, mean = neutral.copy(), np.zeros_like(neutral)
-    for which in order.T:
-        step = steps[which, np.arange(count)]
-        # The mean of the tile as it is now is (pixel + mean) m; contrast alone looks at it.
-        blend = np.where((which == 1)[:, None, None], (1 - contrast) * grey, 0.0)
-        pixel, mean = step @ pixel, step @ mean + blend @ (pixel + mean)
-    return pixel, mean
+    eye = np.eye(channels)
+    grey = np.ones((channels, 1)) * luma(channels)
+    chroma = np.broadcast_to(eye, (len(brightness), channels, channels))
+    if channels == 3:
+        chroma = hue_matrix(factors["hue_factor"]) @ (saturation * eye + (1 - saturation) * grey)
+    # Saturation and hue leave the grey that contrast adds as it is, so it is added in the end.
+    return brightness * contrast * chroma, brightness * (1 - contrast) * grey
 
 
 def haze_weights(channels: int) -> Floats:

@@ -10,7 +10,6 @@ per step.
 import math
 from collections.abc import Sequence
 from enum import IntEnum, auto
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,6 @@ BLOCK = 1024
 """rows drawn together; only speed depends on it"""
 GSD_LEVELS = 8
 """sampling distances that are told apart, so that tiles of one level are resampled together"""
-ORDERS = np.array(list(permutations(range(4))))
-"""of brightness, contrast, saturation, hue; Kornia draws one for the batch, here every tile draws its own"""
 
 
 class Slot(IntEnum):
@@ -45,7 +42,6 @@ class Slot(IntEnum):
     CONTRAST = auto()
     SATURATION = auto()
     HUE = auto()
-    ORDER = auto()
     GAIN = auto()
     HAZE = auto()
     HAZE_SHARE = auto()
@@ -270,8 +266,7 @@ class Drawer:
         if cfg.affine_p:
             out["theta"] = affine_theta(cfg, numbers, height, width).numpy()
 
-        order = ORDERS[(u[:, Slot.ORDER] * len(ORDERS)).astype(np.int64)]
-        pixel, mean = jitter(color_factors(cfg, numbers), order, min(3, channels))
+        pixel, mean = jitter(color_factors(cfg, numbers), min(3, channels))
         with_gain, with_haze = u[:, Slot.GAIN] < cfg.gain_p, u[:, Slot.HAZE] < cfg.haze_p
         gain = _between([1 - cfg.gain, 1 + cfg.gain], u[:, Slot.BAND_GAIN :])
         gain = np.where(with_gain[:, None], gain, 1.0)

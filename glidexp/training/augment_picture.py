@@ -17,7 +17,7 @@ OUTLINE = (255, 64, 32)
 def augmented_grid(
     augment: Augment, image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, epoch: int
 ) -> NDArray[np.uint8]:
-    """Sixteen augmented tiles, four by four, as the network sees them, with lakes outlined and what is not valid darkened.
+    """Sixteen augmented tiles, four by four, as the network sees them; lakes outlined, what is not valid darkened.
 
     With fewer than sixteen tiles each is shown again as later epochs would draw it.
 
