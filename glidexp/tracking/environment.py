@@ -5,11 +5,14 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+PROCESS_TAG = "glidexp.process"
+"""`host:pid:start` of the process that writes a run, to tell a run at work from one that died as RUNNING"""
 GIT_TIMEOUT_S = 10
 DIFF_LIMIT_BYTES = 1_000_000
 """a longer diff is cut: it is there to see what was changed, not to carry data files"""
@@ -96,6 +99,16 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+def process_tags() -> dict[str, str]:
+    """Who runs which program, under the names that MLflow's pages know, and the mark of this process."""
+    return {
+        PROCESS_TAG: process_mark(),
+        "mlflow.user": user(),
+        "mlflow.source.name": Path(sys.argv[0]).name or "python",
+        "mlflow.source.type": "LOCAL",
+    }
 
 
 def process_mark() -> str:

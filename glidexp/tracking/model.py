@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glidexp.tracking.store import Store, import_pyfunc
+
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
-
-    from glidexp.tracking.store import Store
 
 MODEL_NAME = "model"
 BUNDLE_KEY = "bundle"
@@ -52,9 +52,7 @@ def write_model(
         pip_requirements: what loading needs, as `name==version`
         entity: `mlflow.models.Model` to fill in, with the run and model id it belongs to
     """
-    import mlflow.pyfunc
-
-    mlflow.pyfunc.save_model(
+    import_pyfunc().save_model(
         folder,
         python_model=str(SCRIPT),
         artifacts={BUNDLE_KEY: str(bundle)},
@@ -68,7 +66,7 @@ def write_model(
 
 
 def log_model(
-    store: "Store",
+    store: Store,
     run_id: str,
     experiment_id: str,
     *,

@@ -5,13 +5,13 @@ The parent's id travels in the environment, so that jobs in other processes, or 
 
 import json
 import os
-import sys
 import urllib.parse
 from collections.abc import Sequence
 
 from glidexp.tracking import environment
-from glidexp.tracking.run import ERROR_TAG, TAG_LIMIT
-from glidexp.tracking.store import PROCESS_TAG, Store, without_secrets
+from glidexp.tracking.run import ERROR_TAG
+from glidexp.tracking.sink import TAG_LIMIT
+from glidexp.tracking.store import Store, without_secrets
 
 PARENT_VARIABLE = "GLIDEXP_PARENT_RUN"
 UI_BASE = "http://127.0.0.1:5000"
@@ -30,13 +30,7 @@ def open_parent(store: Store, *, experiment: str, name: str, overrides: Sequence
     Returns:
         id of the parent run
     """
-    tags = {
-        PROCESS_TAG: environment.process_mark(),
-        "mlflow.user": environment.user(),
-        "mlflow.source.name": os.path.basename(sys.argv[0]) or "python",
-        "mlflow.source.type": "LOCAL",
-        "glidexp.overrides": " ".join(overrides)[:TAG_LIMIT],
-    }
+    tags = environment.process_tags() | {"glidexp.overrides": " ".join(overrides)[:TAG_LIMIT]}
     run = store.client.create_run(store.experiment_id(experiment), tags=tags, run_name=name)
     os.environ[PARENT_VARIABLE] = run.info.run_id
     return str(run.info.run_id)

@@ -9,7 +9,6 @@ Everything but the start goes through a writer thread: a tracking store that is 
 import logging
 import re
 import shutil
-import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +19,8 @@ import numpy as np
 
 from glidexp.errors import TrackingError
 from glidexp.tracking import environment
-from glidexp.tracking.sink import Sink, batches, finite
-from glidexp.tracking.store import ID_TAG, PROCESS_TAG, Store, first_line
+from glidexp.tracking.sink import PARAM_LIMIT, PARAMS_A_CALL, TAG_LIMIT, Sink, batches, cut, finite
+from glidexp.tracking.store import ID_TAG, Store, first_line, import_pyfunc
 from glidexp.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -43,11 +42,8 @@ GROUPS = (
 )
 """Config groups whose choice is a param beside the flat keys."""
 ERROR_TAG = "glidexp.error"
-PARAM_LIMIT = 6000
-TAG_LIMIT = 8000
-KEY_LIMIT = 250
 DIGEST_LIMIT = 36
-PARAMS_A_CALL = 100
+"""characters that MLflow keeps of a data set's digest"""
 
 
 class Run:
@@ -98,17 +94,17 @@ class Run:
         """
         params = {group: str(choices[group]) for group in GROUPS if choices and choices.get(group) is not None}
         params |= {key: str(value) for key, value in config_flat.items()}
-        all_tags = _process_tags() | dict(tags or {})
+        all_tags = environment.process_tags() | dict(tags or {})
         if config_id:
             all_tags[ID_TAG] = config_id
         if parent_run_id:
             all_tags["mlflow.parentRunId"] = parent_run_id
         try:
             if resume_run_id is None:
-                run = cls._create(store, experiment, run_name, _cut(all_tags, TAG_LIMIT))
-                run._params(_cut(params, PARAM_LIMIT))
+                run = cls._create(store, experiment, run_name, cut(all_tags, TAG_LIMIT))
+                run._params(cut(params, PARAM_LIMIT))
             else:
-                run = cls._resume(store, resume_run_id, _cut(params, PARAM_LIMIT), _cut(all_tags, TAG_LIMIT))
+                run = cls._resume(store, resume_run_id, cut(params, PARAM_LIMIT), cut(all_tags, TAG_LIMIT))
         except TrackingError:
             raise
         except Exception as error:
@@ -171,7 +167,7 @@ class Run:
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags of the run."""
-        self._writer.put("tags", tags=_cut(tags, TAG_LIMIT))
+        self._writer.put("tags", tags=cut(tags, TAG_LIMIT))
 
     def image(self, name: str, image_HWC: np.ndarray, step: int) -> None:
         """Logs a picture that can be followed over the steps in the run's image grid.
@@ -281,6 +277,7 @@ class Run:
             pip_requirements: what is needed to load it, as `name==version`
             tags: of the logged model
         """
+        import_pyfunc()  # here rather than in the writer's thread: it turns warnings off for a moment, for all threads
         staged = self._stage("bundle")
         shutil.copytree(bundle, staged)
         self._writer.put(
@@ -330,20 +327,6 @@ def true_status(error: BaseException | None) -> tuple[str, str]:
         return ("KILLED" if killed else "FAILED"), f"SystemExit: {error.code}"
     line = f"{type(error).__name__}: {first_line(error)}"
     return ("FAILED" if isinstance(error, Exception) else "KILLED"), line
-
-
-def _process_tags() -> dict[str, str]:
-    return {
-        PROCESS_TAG: environment.process_mark(),
-        "mlflow.user": environment.user(),
-        "mlflow.source.name": Path(sys.argv[0]).name or "python",
-        "mlflow.source.type": "LOCAL",
-    }
-
-
-def _cut(values: Mapping[str, Any], limit: int) -> dict[str, str]:
-    cut = {str(key)[:KEY_LIMIT]: str(value) for key, value in values.items()}
-    return {key: value if len(value) <= limit else f"{value[: limit - 3]}..." for key, value in cut.items()}
 
 
 def _drawn_pictures(store: Store, run_id: str) -> set[tuple[str, int]]:

@@ -10,6 +10,11 @@ from glidexp.tracking.store import Store
 from glidexp.tracking.writer import Entry
 
 METRICS_A_CALL = 1000
+PARAMS_A_CALL = 100
+PARAM_LIMIT = 6000
+TAG_LIMIT = 8000
+KEY_LIMIT = 250
+"""what MLflow takes: entries in one call, characters of a param, a tag, a key"""
 
 
 class Sink:
@@ -82,3 +87,9 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
     """The values that are numbers and finite, as floats: a chart has no place for NaN."""
     plain = {key: float(value) for key, value in values.items()}
     return {key: value for key, value in plain.items() if math.isfinite(value)}
+
+
+def cut(values: Mapping[str, Any], limit: int) -> dict[str, str]:
+    """Keys and values as text; a value longer than `limit` ends in three dots."""
+    texts = {str(key)[:KEY_LIMIT]: str(value) for key, value in values.items()}
+    return {key: value if len(value) <= limit else f"{value[: limit - 3]}..." for key, value in texts.items()}

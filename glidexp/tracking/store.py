@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import TrackingError
-from glidexp.tracking.environment import is_alive
+from glidexp.tracking.environment import PROCESS_TAG, is_alive
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,8 +30,6 @@ KIND_TAG = "mlflow.experimentKind"
 KIND = "custom_model_development"
 """Says to MLflow 3 that networks are trained here. Its pages follow a link's `workflowType` first: see `multirun`."""
 ID_TAG = "glidexp.config_id"
-PROCESS_TAG = "glidexp.process"
-"""`host:pid:start` of the process that writes a run, to tell a run at work from one that died as RUNNING."""
 ANSWER_S = 5
 """seconds a server may take to say that it is there"""
 CLIENT_ENVIRONMENT = {
@@ -54,6 +52,15 @@ def import_mlflow() -> ModuleType:
         import mlflow
         import mlflow.store.tracking.sqlalchemy_store
     return mlflow
+
+
+def import_pyfunc() -> ModuleType:
+    """`mlflow.pyfunc`, without the warning about MLflow's own type hints that its import gives."""
+    import_mlflow()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*Any type hint is inferred as AnyType", category=UserWarning)
+        import mlflow.pyfunc
+    return mlflow.pyfunc
 
 
 def tracking_uri(tracking: TrackingConfig, paths: PathsConfig) -> str:

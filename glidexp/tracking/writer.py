@@ -121,10 +121,11 @@ class Writer:
                 return True
             if not self._failures:
                 log.warning(
-                    "Tracking: the store does not answer (%s). Training goes on; what is to be written waits.",
+                    "Tracking: %s cannot be written now (%s). Training goes on; it waits and is tried again.",
+                    entry.kind,
                     first_line(error),
                 )
             return False
         if self._failures:
-            log.warning("Tracking: the store answers again; what waited is being written.")
+            log.warning("Tracking: the store takes entries again; what waited is being written.")
         return True
