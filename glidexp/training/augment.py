@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from glidexp.config import AugmentationConfig
 from glidexp.training.augment_draws import Drawer, gsd_factors
+from glidexp.training.augment_indexing import put, send, take, turn
 
 IGNORE = 255
 """label of a pixel that does not count"""
@@ -39,50 +40,6 @@ class Prepared:
     """(B, 1, H, W) float32, 1 lake and 0 else; 0 where not valid"""
     valid: torch.Tensor
     """(B, 1, H, W) float32, 1 where the label counts"""
-
-
-def _take(batch: torch.Tensor, index: NDArray[np.intp]) -> torch.Tensor:
-    """Some samples of a batch: a view where they lie side by side, else a copy."""
-    if bool((np.diff(index) == 1).all()):
-        return batch.narrow(0, int(index[0]), len(index))
-    return batch.index_select(0, send(index, batch.device))
-
-
-def _put(batch: torch.Tensor, index: NDArray[np.intp], values: torch.Tensor) -> None:
-    """Writes samples back, the reverse of `_take`. One by one on the CPU, where `index_copy_` is four times slower."""
-    if batch.device.type == "cpu" or len(index) == 1:
-        for i, value in zip(index.tolist(), values.unbind(), strict=True):
-            batch[i].copy_(value)
-    else:
-        batch.index_copy_(0, send(index, batch.device), values.to(batch.dtype))
-
-
-def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """The array on the device, without waiting for it."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-
-def turn(batch: torch.Tensor, codes: NDArray[np.int8]) -> torch.Tensor:
-    """Mirrors and turns each sample, tiles of one kind together.
-
-    Args:
-        batch: (B, H, W, ...)
-        codes: (B,) 4 * transpose + 2 * mirror up-down + mirror left-right, in that order
-
-    Returns:
-        a new tensor, or the batch itself when there is nothing to do
-    """
-    if not codes.any():
-        return batch
-    out = torch.empty_like(batch)
-    for code in np.unique(codes).tolist():
-        index = np.flatnonzero(codes == code)
-        tiles = _take(batch, index)
-        tiles = tiles.transpose(1, 2) if code & 4 else tiles
-        axes = [axis for axis, bit in ((1, 2), (2, 1)) if code & bit]
-        _put(out, index, tiles.flip(axes) if axes else tiles)
-    return out
 
 
 class Augment:
@@ -126,7 +83,7 @@ class Augment:
         out = torch.empty(pixels.shape, dtype=self.dtype, device=pixels.device)
         plain = np.flatnonzero(~more)
         if len(plain):
-            _put(out, plain, self._plain(_take(pixels, plain)).permute(0, 2, 3, 1))
+            put(out, plain, self._plain(take(pixels, plain)).permute(0, 2, 3, 1))
         if warp.any() and label is given:
             label = label.clone()
         # The warped ones first: they are then a slice of what is worked on.
@@ -134,7 +91,7 @@ class Augment:
         step = CPU_CHUNK if image.device.type == "cpu" else len(order)
         for at in range(0, len(order), step):
             index = order[at : at + step]
-            _put(out, index, self._work(pixels, label, index, drawn[index]).permute(0, 2, 3, 1))
+            put(out, index, self._work(pixels, label, index, drawn[index]).permute(0, 2, 3, 1))
         return Prepared(out.permute(0, 3, 1, 2), *_targets(label))
 
     def _constant(self, name: str, device: torch.device, size: int) -> torch.Tensor:
@@ -177,7 +134,7 @@ class Augment:
         Returns:
             (n, C, H, W) normalised
         """
-        tiles = _take(pixels, index).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        tiles = take(pixels, index).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         warped = int(drawn["warp"].sum())
         if warped:
             grid = self._grid(drawn["theta"][:warped], tiles)
@@ -188,7 +145,7 @@ class Augment:
         self._resample(tiles, drawn["gsd"])
         at = np.flatnonzero(drawn["sigma"] > 0)
         if len(at):
-            _put(tiles, at, _blur(_take(tiles, at), drawn["sigma"][at], self.cfg.blur_sigma_px[1]))
+            put(tiles, at, _blur(take(tiles, at), drawn["sigma"][at], self.cfg.blur_sigma_px[1]))
         for i in np.flatnonzero(drawn["noise"] >= 0).tolist():
             # A generator a tile: its noise does not depend on who else is in the batch. CUDA's bits are not the CPU's.
             generator = torch.Generator(tiles.device).manual_seed(int(drawn["noise"][i]))
@@ -228,10 +185,10 @@ class Augment:
             at = np.flatnonzero(levels == level)
             factor = float(gsd_factors(self.cfg)[level])
             sigma = max(0.5 * math.sqrt(factor**2 - 1), MIN_SIGMA_PX)
-            soft = _blur(_take(tiles, at), np.full(len(at), sigma, np.float32), sigma)
+            soft = _blur(take(tiles, at), np.full(len(at), sigma, np.float32), sigma)
             coarse = [max(1, round(side / factor)) for side in size]
             sampled = F.interpolate(soft, size=coarse, mode="bilinear", align_corners=False)
-            _put(tiles, at, F.interpolate(sampled, size=size, mode="bilinear", align_corners=False))
+            put(tiles, at, F.interpolate(sampled, size=size, mode="bilinear", align_corners=False))
 
 
 MIN_SIGMA_PX = 1e-3
@@ -253,9 +210,9 @@ def _warp_label(label: torch.Tensor, index: NDArray[np.intp], grid: torch.Tensor
 
     One more than the label, in uint8, makes not valid (255) the 0 that comes in from outside; one less is the way back.
     """
-    code = (_take(label, index)[:, None] + 1).float()
+    code = (take(label, index)[:, None] + 1).float()
     moved = F.grid_sample(code, grid, "nearest", "zeros", align_corners=False)
-    _put(label, index, moved[:, 0].to(torch.uint8) - 1)
+    put(label, index, moved[:, 0].to(torch.uint8) - 1)
 
 
 def _blur(tiles: torch.Tensor, sigma: NDArray[np.float32], largest: float) -> torch.Tensor:
