@@ -12,6 +12,8 @@ from glidexp.config import SplitConfig
 from glidexp.data.scenes import Scene, to_lonlat, unwrap, zone
 from glidexp.data.splits import Place, Unit, choose
 
+SLACK_M = 0.01
+"""what two transformations of one point may differ by, metres"""
 Points = npt.NDArray[np.float64]
 
 
@@ -82,9 +84,9 @@ class BlockPlaces:
         keys = []
         for zone_ in (n % 60 + 1 for n in range(first, last + 1)):
             x, y = _to_zone(zone_).transform(lon, lat)
-            low = [math.floor((v.min() - margin_m) / self._block_m) for v in (x, y)]
-            # a footprint that ends on a line does not touch what lies beyond it
-            high = [math.ceil((v.max() + margin_m) / self._block_m) - 1 for v in (x, y)]
+            # a footprint that ends on a line does not touch what lies beyond it, also after rounding
+            low = [math.floor((v.min() - margin_m + SLACK_M) / self._block_m) for v in (x, y)]
+            high = [math.ceil((v.max() + margin_m - SLACK_M) / self._block_m) - 1 for v in (x, y)]
             keys += [self._key(zone_, i, j) for i in range(low[0], high[0] + 1) for j in range(low[1], high[1] + 1)]
         return keys
 

@@ -1,0 +1,273 @@
+"""Scenes to tiles: masks, bands, nodata, padding, what is kept, and refusals in one sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
+
+from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod
+from glidexp.data.prepare import prepare
+from glidexp.data.scenes import SceneFile, read_header
+from glidexp.data.store import TileStore
+from glidexp.errors import ConfigError, DataError
+
+
+def alone(folder: Path, polygons: list, *, px: int = 32, to: str | None = None, **settings) -> TileStore:
+    """One scene at folder/s.tif and its lakes, all of it training ground, no stretch, no filter."""
+    if not (folder / "s.tif").exists():
+        write_scene(folder / "s.tif")
+    write_polygons(folder / "lakes.gpkg", polygons, to=to)
+    defaults = {
+        "kind": DatasetKind.scenes,
+        "root": str(folder / "s.tif"),
+        "lakes": str(folder / "lakes.gpkg"),
+        "sensor": "sentinel2",
+        "buffer_m": 0.0,
+        "stretch": StretchConfig(method=StretchMethod.fixed, low=0, high=255),
+        "split": SplitConfig(val=0.0, test=0.0),
+    }
+    return prepare(DatasetConfig(**(defaults | settings)), px, folder / "data", progress=False)
+
+
+def mosaic(store: TileStore, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tiles put back where they came from; 77 where there is none."""
+    px = store.tile_px
+    image = np.zeros((height + px, width + px, store.channels), np.uint8)
+    label = np.full((height + px, width + px), 77, np.uint8)
+    for i, (row, col) in enumerate(zip(store.index["row"], store.index["col"], strict=True)):
+        image[row : row + px, col : col + px] = store.images[i]
+        label[row : row + px, col : col + px] = store.labels[i]
+    return image[:height, :width], label[:height, :width]
+
+
+@pytest.mark.parametrize("px", [32, 48, 64])
+@pytest.mark.parametrize("to", [None, "EPSG:4326"])
+def test_mask_area_is_the_vectors_area(tmp_path: Path, px: int, to: str | None) -> None:
+    """A pixel counts where its centre lies, so the area is out by at most half a pixel along the shore."""
+    polygons = [
+        lake(200, 200, 137.0),
+        lake(640, 380, 91.0),
+        shapely.box(WEST + 500, NORTH - 160, WEST + 731, NORTH - 93),
+    ]
+    store = alone(tmp_path, polygons, px=px, to=to)
+    lake_px = int((np.asarray(store.labels) == 1).sum())
+    area = sum(p.area for p in polygons) / 100.0
+    shore = sum(p.length for p in polygons) / 10.0
+    assert abs(lake_px - area) <= 0.5 * shore
+    assert abs(lake_px - area) < 0.02 * area
+    assert store.index["gsd_m"].tolist() == [10.0] * len(store)
+
+
+def test_pixels_whose_centre_lies_within(tmp_path: Path) -> None:
+    # 13 to 47 m east of the corner: centres at 15, 25, 35, 45; 6 to 34 m south: 15, 25
+    store = alone(tmp_path, [shapely.box(WEST + 13, NORTH - 34, WEST + 47, NORTH - 6)])
+    rows, cols = np.nonzero(store.labels[0] == 1)
+    assert set(cols.tolist()) == {1, 2, 3, 4} and set(rows.tolist()) == {1, 2}
+
+
+def test_images_are_the_scenes_pixels_and_edges_are_padded(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 40, 70)).astype(np.uint8)
+    write_scene(tmp_path / "s.tif", pixels=pixels)
+    store = alone(tmp_path, [shapely.box(WEST - 50, NORTH - 900, WEST + 900, NORTH + 50)])
+    assert len(store) == 6
+    image, label = mosaic(store, 40, 70)
+    assert np.array_equal(image, pixels.transpose(1, 2, 0)) and (label == 1).all()
+    last = store.index.index[(store.index["row"] == 32) & (store.index["col"] == 64)][0]
+    assert (store.labels[last][:8, :6] == 1).all()
+    assert (store.labels[last][8:] == 255).all() and (store.labels[last][:, 6:] == 255).all()
+    assert not store.images[last][8:].any() and store.index["valid_fraction"][last] == 8 * 6 / 1024
+    assert store.index["lake_fraction"][last] == 1.0
+    assert store.index["transform"][last] == [10.0, 0.0, WEST + 640, 0.0, -10.0, NORTH - 320]
+    assert store.index["crs"][last] == "EPSG:32645"
+
+
+def test_nodata_is_invalid_black_and_outside_the_stretch(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(1000, 3000, (3, 64, 96)).astype(np.uint16)
+    pixels[:, :, :40] = 0
+    pixels[0, 5, 50] = 0  # one dark band alone is no nodata
+    write_scene(tmp_path / "s.tif", pixels=pixels, nodata=0)
+    store = alone(tmp_path, [lake(500, 300, 200)], stretch=StretchConfig(method=StretchMethod.minmax), empty_share=9.0)
+    image, label = mosaic(store, 64, 96)
+    assert (label[:, 32:40] == 255).all() and not image[:, 32:40].any() and (label[:, 40:] != 255).all()
+    assert (label[:, :32] == 77).all()  # tiles without a valid pixel are left out
+    assert store.manifest["dropped"]["tiles_without_valid_pixel"] == 2
+    assert store.manifest["stretch"]["s"]["low"][1:] == [pixels[b, :, 40:].min() for b in (1, 2)]
+
+
+def test_alpha_masks(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(1, 255, (4, 64, 96)).astype(np.uint8)
+    pixels[3] = 255
+    pixels[3, 10:20, 10:20] = 0
+    write_scene(tmp_path / "s.tif", pixels=pixels, photometric="RGB", alpha="YES")
+    store = alone(tmp_path, [lake(150, 150, 140)], empty_share=9.0)
+    _, label = mosaic(store, 64, 96)
+    assert (label[10:20, 10:20] == 255).all() and (label == 255).sum() == 100
+
+
+@pytest.mark.parametrize(
+    ("sensor", "bands", "descriptions", "expected"),
+    [
+        ("unknown", 4, ["nir", "Blue", "Green", "Red"], (4, 3, 2)),
+        ("unknown", 3, ["b", "g", "r"], (3, 2, 1)),
+        ("gaofen2", 4, None, (3, 2, 1)),
+        ("landsat8", 11, None, (4, 3, 2)),
+        ("unknown", 3, None, (1, 2, 3)),
+    ],
+)
+def test_bands_by_name_then_by_sensor_then_by_place(
+    tmp_path: Path, sensor: str, bands: int, descriptions: list[str] | None, expected: tuple[int, ...]
+) -> None:
+    path = write_scene(tmp_path / "s.tif", bands=bands, descriptions=descriptions, gsd_m=30.0, photometric="MINISBLACK")
+    scene = read_header(SceneFile(path, "s", sensor))
+    assert scene.bands == expected
+    assert bool([n for n in scene.warnings if "names no bands" in n]) == (descriptions is None)
+
+
+def test_four_bands_that_nobody_names_are_refused(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "s.tif", bands=5, photometric="MINISBLACK")
+    with pytest.raises(DataError, match="5 bands and none is named red, green, blue"):
+        read_header(SceneFile(path, "s", "unknown"))
+
+
+def test_filter_and_smallest_size(tmp_path: Path) -> None:
+    write_polygons(tmp_path / "ice.gpkg", [lake(0, 300, 50)])
+    polygons = [lake(150, 300, 40), lake(850, 300, 40), lake(150, 500, 6)]
+    common = {"glaciers": str(tmp_path / "ice.gpkg")}
+    near = alone(tmp_path, polygons, buffer_m=300.0, **common)
+    assert near.manifest["lakes"] == {"in_scenes": 3, "labelled": 2, "read": 3, "repaired": 0, "unusable": 0}
+    assert near.manifest["dropped"]["lakes_far_from_ice"] == 1
+    far = alone(tmp_path, polygons, buffer_m=900.0, min_lake_px=10.0, **common)
+    assert far.manifest["lakes"]["labelled"] == 2 and far.manifest["dropped"]["lakes_too_small"] == 1
+    _, label = mosaic(near, 64, 96)
+    assert not (label[:, 60:] == 1).any()
+
+
+@pytest.mark.parametrize(("share", "empty"), [(0.0, 0), (0.5, 1), (2.0, 4), (99.0, 4)])
+def test_share_of_tiles_without_lake(tmp_path: Path, share: float, empty: int) -> None:
+    store = alone(tmp_path, [lake(160, 160, 60), lake(480, 160, 60)], empty_share=share)
+    assert (store.index["lake_fraction"] > 0).sum() == 2
+    assert (store.index["lake_fraction"] == 0).sum() == empty
+    assert store.manifest["dropped"].get("tiles_without_lake", 0) == 4 - empty
+
+
+def test_same_scenes_same_bytes(tmp_path: Path) -> None:
+    dataset = world(tmp_path)
+    for name in ("a", "b"):
+        prepare(dataset, 32, tmp_path / name, progress=False)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert len([f for f in files if f.suffix != ".lock"]) == 5  # four of the store and the split
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("by", [SplitBy.scene, SplitBy.block])
+def test_one_split_for_every_tile_size(tmp_path: Path, by: SplitBy) -> None:
+    """Same hash at every size, and no place is on one side at one size and on another at the next."""
+    dataset = world(tmp_path, scenes=6)
+    if by == SplitBy.block:  # one scene of 6.4 km with a lake every 400 m
+        dataset.root = str(write_scene(tmp_path / "wide.tif", width=640, height=640))
+        lakes = [lake(x, y, 60) for x in range(200, 6400, 400) for y in range(200, 6400, 400)]
+        dataset.lakes, dataset.buffer_m = str(write_polygons(tmp_path / "many.gpkg", lakes)), 0.0
+        dataset.split = SplitConfig(by=by, block_m=1500.0, val=0.25, test=0.25)
+    sides: dict[tuple[str, int, int], set[str]] = {}
+    hashes = set()
+    for px in (8, 16, 32):
+        store = prepare(dataset, px, tmp_path / "data", progress=False)
+        hashes.add(store.split_hash)
+        for row, col, scene, side in store.index[["row", "col", "scene", "split"]].itertuples(index=False):
+            for r in range(row, row + px, 8):
+                for c in range(col, col + px, 8):
+                    sides.setdefault((scene, r, c), set()).add(side)
+    assert len(hashes) == 1
+    assert all(len(found) == 1 for found in sides.values())
+    assert {"train", "val", "test"} == set.union(*sides.values())
+    assert len(list((tmp_path / "data" / "splits").glob("*.json"))) == 1
+
+
+def test_no_crs_float_pixels_and_damage_are_one_sentence(tmp_path: Path) -> None:
+    cases = {
+        "no CRS": write_scene(tmp_path / "nocrs.tif", crs=None),
+        "float32": write_scene(tmp_path / "float.tif", dtype="float32"),
+    }
+    whole = write_scene(tmp_path / "cut.tif", width=400, height=400, compress="deflate")
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (tmp_path / "text.tif").write_text("hello")
+    cases["cannot be read"] = tmp_path / "text.tif"
+    for says, path in cases.items():
+        with pytest.raises(DataError, match=says) as caught:
+            read_header(SceneFile(path, "s", "unknown"))
+        assert "\n" not in str(caught.value) and path.name in str(caught.value)
+    (tmp_path / "s.tif").write_bytes(whole.read_bytes())
+    with pytest.raises(DataError, match=r"s\.tif cannot be read") as caught:
+        alone(tmp_path, [lake(300, 300, 50)])
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "data" / "stores").glob("*.partial")) == []
+
+
+def test_lakes_that_miss_the_scene_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no lake of .* lies in a scene: lakes at .* check the CRS of both"):
+        alone(tmp_path, [lake(90_000, 0, 50)])
+    # degrees that were declared as metres
+    with pytest.raises(DataError, match="lies in a scene"):
+        alone(tmp_path, [shapely.box(86.9, 27.9, 86.91, 27.91)])
+
+
+def test_all_lakes_dropped_is_an_error(tmp_path: Path) -> None:
+    write_polygons(tmp_path / "ice.gpkg", [lake(5000, 300, 50)])
+    with pytest.raises(DataError, match=r"all 1 lakes in the scenes were dropped .*raise dataset\.buffer_m=100"):
+        alone(tmp_path, [lake(300, 300, 50)], buffer_m=100.0, glaciers=str(tmp_path / "ice.gpkg"))
+
+
+def test_a_scene_without_a_valid_pixel_is_an_error(tmp_path: Path) -> None:
+    write_scene(tmp_path / "s.tif", pixels=np.zeros((3, 64, 96), np.uint16), nodata=0)
+    with pytest.raises(DataError, match="no valid pixel"):
+        alone(tmp_path, [lake(300, 300, 50)])
+
+
+def test_missing_inputs_name_the_setting(tmp_path: Path) -> None:
+    for settings, says in (
+        ({"root": None}, r"dataset\.root is not given"),
+        ({"lakes": None}, r"dataset\.lakes is not given"),
+        ({"buffer_m": 100.0}, r"dataset\.glaciers is not given"),
+        ({"sensor": "sentinel"}, r"dataset\.sensor='sentinel' is not known"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            alone(tmp_path, [lake(300, 300, 50)], **settings)
+    with pytest.raises(DataError, match="does not exist"):
+        alone(tmp_path, [lake(300, 300, 50)], root=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("px", [128, 256])
+def test_real_scene_mask_equals_the_vector(real_data: Path, tmp_path: Path, px: int) -> None:
+    folder = real_data / "everest_landsat7"
+    if not folder.is_dir():
+        pytest.skip(f"no Everest scene at {folder}")
+    catalogue = tmp_path / "scenes.csv"
+    scene = (folder / "LE71400412000304SGS00_RGB.tif").resolve()
+    catalogue.write_text(f"path,scene,sensor,region\n{scene},everest,landsat7,himalaya\n")
+    dataset = DatasetConfig(
+        kind=DatasetKind.scenes,
+        root=str(catalogue),
+        lakes=str(folder / "lakes_derived_2000.gpkg"),
+        glaciers=str(folder / "15_rgi60_glacier_outlines.gpkg"),
+        split=SplitConfig(val=0.0, test=0.0),
+    )
+    store = prepare(dataset, px, tmp_path / "data", progress=False)
+    with rasterio.open(folder / "lakes_derived_2000.tif") as source:
+        truth = source.read(1) > 0
+    _, label = mosaic(store, *truth.shape)
+    assert ((label == 1) == truth).mean() > 0.9999
+    import geopandas
+
+    lakes = geopandas.read_file(folder / "lakes_derived_2000.gpkg")
+    lake_px = int((np.asarray(store.labels) == 1).sum())
+    assert abs(lake_px - lakes.area.sum() / 900) <= 0.5 * lakes.length.sum() / 30
+    # they lie 0.14 to 2.3 km from ice: all stay at 10 km, some go at 1 km
+    assert store.manifest["lakes"]["labelled"] == 10
+    dataset.buffer_m = 1000.0
+    fewer = prepare(dataset, px, tmp_path / "data", progress=False)
+    assert 0 < fewer.manifest["lakes"]["labelled"] < 10
+    assert fewer.split_hash == store.split_hash

@@ -1,0 +1,70 @@
+"""Inventories: repair, CRS, distance to ice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
+
+from glidexp.data import inventory
+from glidexp.data.scenes import SceneFile, read_header
+from glidexp.errors import DataError
+
+
+@pytest.fixture
+def scene(tmp_path: Path):
+    return read_header(SceneFile(write_scene(tmp_path / "s.tif"), "s", "sentinel2"))
+
+
+def test_bow_tie_is_repaired_and_counted_and_z_dropped(tmp_path: Path) -> None:
+    bow_tie = shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
+    with_z = shapely.Polygon([(10, 0, 5), (12, 0, 5), (12, 2, 5)])
+    # a ring that runs out along a spike and back: the repair leaves a polygon and a line, of which the polygon stays
+    spike = shapely.Polygon([(20, 0), (22, 0), (22, 2), (22, 9), (22, 2), (20, 2)])
+    found = inventory.read(write_polygons(tmp_path / "l.gpkg", [bow_tie, with_z, spike, None]), "dataset.lakes")
+    assert (found.read, found.repaired, found.unusable) == (4, 2, 1)
+    assert not shapely.has_z(found.geometries).any() and shapely.is_valid(found.geometries).all()
+    assert shapely.area(found.geometries).tolist() == [2.0, 2.0, 4.0]
+
+
+def test_distance_to_the_nearest_glacier_decides(tmp_path: Path, scene) -> None:
+    # squares of 20 m at 0, 100, 101 and 500 m east of the ice's edge; the ice lies outside the scene
+    ice = shapely.box(WEST - 1000, NORTH - 600, WEST, NORTH)
+    lakes = [shapely.box(WEST + d, NORTH - 120, WEST + d + 20, NORTH - 100) for d in (0, 100, 101, 500)]
+    water = inventory.read(write_polygons(tmp_path / "l.gpkg", lakes), "dataset.lakes")
+    glaciers = inventory.read(write_polygons(tmp_path / "g.gpkg", [ice]), "dataset.glaciers")
+    judged = inventory.lakes_of(scene, water, glaciers, buffer_m=100.0, min_lake_px=0)
+    assert judged.distance_m == pytest.approx([0, 100, 101, 500], abs=1e-6)
+    assert judged.far.tolist() == [False, False, True, True]
+    assert judged.area_px == pytest.approx([4, 4, 4, 4])
+    everything = inventory.lakes_of(scene, water, None, buffer_m=0.0, min_lake_px=0)
+    assert len(everything.kept) == 4 and np.isnan(everything.distance_m).all()
+    assert inventory.lakes_of(scene, water, None, buffer_m=0.0, min_lake_px=4.01).small.all()
+
+
+def test_distance_from_degrees_is_in_metres(tmp_path: Path, scene) -> None:
+    ice = shapely.box(WEST - 1000, NORTH - 600, WEST, NORTH)
+    lakes = [lake(300, 300, 50)]
+    exact = 250.0
+    water = inventory.read(write_polygons(tmp_path / "l.gpkg", lakes, to="EPSG:4326"), "dataset.lakes")
+    glaciers = inventory.read(write_polygons(tmp_path / "g.gpkg", [ice], to="EPSG:4326"), "dataset.glaciers")
+    judged = inventory.lakes_of(scene, water, glaciers, buffer_m=1000.0, min_lake_px=0)
+    assert judged.distance_m == pytest.approx([exact], abs=0.1)
+
+
+def test_without_ice_anywhere_near_all_lakes_are_far(tmp_path: Path, scene) -> None:
+    water = inventory.read(write_polygons(tmp_path / "l.gpkg", [lake(300, 300, 50)]), "dataset.lakes")
+    glaciers = inventory.read(write_polygons(tmp_path / "g.gpkg", [lake(90_000, 0, 50)]), "dataset.glaciers")
+    judged = inventory.lakes_of(scene, water, glaciers, buffer_m=10_000.0, min_lake_px=0)
+    assert judged.far.all() and np.isinf(judged.distance_m).all()
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset\.lakes=.* does not exist"):
+        inventory.read(tmp_path / "none.gpkg", "dataset.lakes")
+    (tmp_path / "text.gpkg").write_text("not a database")
+    with pytest.raises(DataError, match="cannot be read as polygons"):
+        inventory.read(tmp_path / "text.gpkg", "dataset.lakes")
+    with pytest.raises(DataError, match="no polygon"):
+        inventory.read(write_polygons(tmp_path / "p.gpkg", [shapely.Point(0, 0)]), "dataset.lakes")

@@ -1,0 +1,69 @@
+"""Which rows a mix takes, and their weights."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glidexp.config import SensorMixConfig, Weighting
+from glidexp.data.loader import order
+from glidexp.data.sensor_mix import chosen_sensors, rows_and_weights
+from glidexp.errors import ConfigError
+
+SENSORS = ["landsat8"] * 6 + ["sentinel2"] * 3 + ["worldview2"] * 1 + ["sentinel2"] * 2
+
+
+class Store:
+    index = pd.DataFrame({"sensor": SENSORS, "split": ["train"] * 10 + ["val"] * 2})
+
+    def rows(self, split: str) -> np.ndarray:
+        return np.flatnonzero(self.index["split"] == split)
+
+
+def test_all_takes_everything_without_weights() -> None:
+    rows, weights = rows_and_weights(Store(), "train", SensorMixConfig())
+    assert rows.tolist() == list(range(10)) and weights is None
+
+
+def test_balanced_draws_every_sensor_as_often() -> None:
+    rows, weights = rows_and_weights(Store(), "train", SensorMixConfig(weighting=Weighting.balanced))
+    assert weights is not None
+    sums = {name: weights[[SENSORS[r] == name for r in rows]].sum() for name in set(SENSORS)}
+    assert sums == pytest.approx(dict.fromkeys(sums, 1.0))
+    drawn = [SENSORS[rows[i]] for e in range(30) for i in order(len(rows), seed=0, epoch=e, weights=weights)]
+    for name in sums:
+        assert abs(drawn.count(name) / len(drawn) - 1 / 3) < 0.03
+
+
+def test_weights_multiply_and_zero_leaves_out() -> None:
+    mix = SensorMixConfig(weights={"worldview2": 2.0, "landsat8": 0.0})
+    rows, weights = rows_and_weights(Store(), "train", mix)
+    assert rows.tolist() == [6, 7, 8, 9]
+    assert weights is not None and weights.tolist() == [1, 1, 1, 2]
+
+
+def test_one_sensor() -> None:
+    rows, weights = rows_and_weights(Store(), "val", SensorMixConfig(sensors=["sentinel2"]))
+    assert rows.tolist() == [10, 11] and weights is None
+
+
+@pytest.mark.parametrize(
+    ("mix", "says"),
+    [
+        (
+            SensorMixConfig(sensors=["gaofen2"]),
+            r"gaofen2 is not in the data\. Present: landsat8, sentinel2, w",
+        ),
+        (SensorMixConfig(sensors=[]), "is empty"),
+        (SensorMixConfig(weights={"sentinel": 1.0}), "Did you mean 'sentinel2'"),
+        (SensorMixConfig(weights={"sentinel2": -1.0}), "must be 0 or a finite number"),
+        (SensorMixConfig(sensors=["sentinel2"], weights={"sentinel2": 0.0}), "all 0"),
+    ],
+)
+def test_impossible_mixes_are_refused(mix: SensorMixConfig, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        chosen_sensors(mix, SENSORS)
+
+
+def test_no_tile_of_the_mix_in_a_split() -> None:
+    with pytest.raises(ConfigError, match="no val tile of landsat8"):
+        rows_and_weights(Store(), "val", SensorMixConfig(sensors=["landsat8"]))

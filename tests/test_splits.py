@@ -1,0 +1,157 @@
+"""Splits: every side gets its share of ground, no ground is on two sides, and tile size changes nothing."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_scenes import NORTH, WEST, lake, write_scene
+
+from glidexp.config import SplitBy, SplitConfig
+from glidexp.data import splits
+from glidexp.data.blocks import BlockPlaces
+from glidexp.data.scenes import Scene, SceneFile, read_header, to_lonlat
+from glidexp.data.splits import ScenePlaces, Unit
+from glidexp.errors import DataError
+
+
+def scene(path: Path, name: str, *, sensor: str = "sentinel2", region: str = "andes", **options) -> Scene:
+    return read_header(SceneFile(write_scene(path / f"{name}.tif", **options), name, sensor, region))
+
+
+def test_every_sensor_with_three_scenes_has_all_sides_and_regions_take_turns() -> None:
+    units = [
+        Unit(f"{sensor}{i}", sensor, ("andes", "alaska", "himalaya", "greenland")[i % 4])
+        for sensor in ("a", "b", "c", "d")
+        for i in range(6)
+    ]
+    sides = splits.choose(units, SplitConfig(val=0.15, test=0.2))
+    for sensor in "abcd":
+        assert Counter(side for key, side in sides.items() if key[0] == sensor) == {"train": 4, "val": 1, "test": 1}
+    for side in ("val", "test"):
+        assert len({unit.region for unit in units if sides[unit.key] == side}) == 4
+
+
+def test_three_units_are_one_each_and_shares_of_zero_need_none() -> None:
+    units = [Unit(str(i), "a") for i in range(3)]
+    assert Counter(splits.choose(units, SplitConfig(val=0.1, test=0.8)).values()) == {"train": 1, "val": 1, "test": 1}
+    assert set(splits.choose(units[:1], SplitConfig(val=0.0, test=0.0)).values()) == {"train"}
+
+
+def test_small_sensors_share_a_pool_and_lonely_ones_train() -> None:
+    units = [Unit("a0", "a"), Unit("b0", "b"), Unit("c0", "c")]
+    assert set(splits.choose(units, SplitConfig()).values()) == {"train", "val", "test"}
+    units = [*(Unit(f"a{i}", "a") for i in range(5)), Unit("b0", "b")]
+    assert splits.choose(units, SplitConfig())["b0"] == "train"
+
+
+def test_seed_changes_and_order_does_not() -> None:
+    units = [Unit(str(i), "a") for i in range(40)]
+    first = splits.choose(units, SplitConfig(seed=0))
+    assert splits.choose(units[::-1], SplitConfig(seed=0)) == first != splits.choose(units, SplitConfig(seed=1))
+    assert Counter(first.values()) == {"train": 26, "val": 6, "test": 8}
+
+
+def test_too_few_scenes_say_the_way_out() -> None:
+    with pytest.raises(DataError, match=r"2 scenes of ground .* train, val, test: set dataset\.split\.by=block"):
+        splits.choose([Unit("a", "x"), Unit("b", "x")], SplitConfig())
+
+
+def test_scenes_that_overlap_stay_together(tmp_path: Path) -> None:
+    # 960 m wide: s1 lies half over s0, s2 only touches s1, s3 is far away
+    scenes = [scene(tmp_path, f"s{i}", west=WEST + x) for i, x in enumerate((0, 480, 1440, 9000))]
+    assert list(splits.scene_groups(scenes)) == ["s0+s1", "s2", "s3"]
+    places = ScenePlaces(scenes, SplitConfig())
+    by_name = {ground.split()[0]: side for ground, side in places.sides.items()}
+    assert by_name["s0"] == by_name["s1"] and set(by_name.values()) == {"train", "val", "test"}
+
+
+def windows(scene: Scene, px: int) -> np.ndarray:
+    return np.array(
+        [
+            (r, c, min(px, scene.height - r), min(px, scene.width - c))
+            for r in range(0, scene.height, px)
+            for c in range(0, scene.width, px)
+        ]
+    )
+
+
+def blocks(scenes: list[Scene], **options) -> BlockPlaces:
+    lonlat = np.column_stack(to_lonlat(scenes[0].crs, np.array([WEST + 500.0]), np.array([NORTH - 500.0])))
+    return BlockPlaces(scenes, lonlat, SplitConfig(by=SplitBy.block, **options))
+
+
+@pytest.mark.parametrize("buffer_m", [0.0, 300.0])
+def test_a_tiles_side_is_that_of_all_its_pixels(tmp_path: Path, buffer_m: float) -> None:
+    """Against brute force: the block of every pixel centre, and of every pixel centre within the buffer."""
+    one = scene(tmp_path, "s", width=1024, height=768)
+    places = blocks([one], block_m=2000.0, buffer_m=buffer_m, val=0.3, test=0.3)
+    x, y = one.xy(np.arange(1024) + 0.5, np.full(1024, 0.5))[0], one.xy(np.full(768, 0.5), np.arange(768) + 0.5)[1]
+    code = {"train": 1, "val": 2, "test": 3}
+    side_of_pixel = np.array(
+        [[code[places.sides[f"utm45/2000m/{int(a // 2000)}/{int(b // 2000)}"]] for a in x] for b in y]
+    )
+    reach = int(buffer_m / 10)
+    for px in (64, 128, 256):
+        cut = windows(one, px)
+        for (row, col, height, width), (_, side) in zip(cut.tolist(), places.of(one, cut, places.sides), strict=True):
+            rows = slice(max(row - reach, 0), row + height + reach)
+            met = set(np.unique(side_of_pixel[rows, max(col - reach, 0) : col + width + reach]).tolist())
+            if side is not None:
+                assert met == {code[side]}
+            else:
+                # left out although one-sided: only where ground beyond the scene's edge, in a block it knows, is met
+                edge = row < reach or col < reach or row + height + reach > 768 or col + width + reach > 1024
+                assert len(met) > 1 or edge
+
+
+def test_a_place_has_one_block_whatever_the_scene_or_its_crs(tmp_path: Path) -> None:
+    """The same ground seen by a scene in UTM, one in degrees, and one in the neighbouring zone's UTM."""
+    here = scene(tmp_path, "utm", width=64, height=64, gsd_m=100.0)
+    lon, lat = to_lonlat(here.crs, *here.xy(np.array([32.0]), np.array([32.0])))
+    degrees = scene(
+        tmp_path, "deg", width=8, height=8, gsd_m=1e-4, west=lon[0] - 4e-4, north=lat[0] + 4e-4, crs="EPSG:4326"
+    )
+    places = blocks([here, degrees], block_m=500.0)
+    a = places.of(here, np.array([[31, 31, 2, 2]]), places.sides)[0][0]
+    b = places.of(degrees, np.array([[0, 0, 8, 8]]), places.sides)[0][0]
+    assert a == b
+
+
+def test_scenes_in_degrees_know_their_metres(tmp_path: Path) -> None:
+    one = scene(tmp_path, "deg", gsd_m=1e-4, west=86.9, north=28.0, crs="EPSG:4326")
+    assert one.metric_crs.to_epsg() == 32645
+    # a ten-thousandth of a degree at 28 N is 11.08 m by 9.84 m
+    assert one.gsd_m == pytest.approx((11.08 * 9.84) ** 0.5, rel=2e-3)
+    mercator = scene(tmp_path, "web", gsd_m=10.0, west=9.67e6, north=3.25e6, crs="EPSG:3857")
+    assert mercator.metric_crs.to_epsg() == 32645
+    assert mercator.gsd_m == pytest.approx(10 * np.cos(np.radians(28.0)), rel=5e-3)
+
+
+def test_frozen_split_is_taken_again_and_checked(tmp_path: Path) -> None:
+    split = splits.Split(rule={"by": "scene"}, sides={"a": "train", "b": "val"})
+    path = tmp_path / "split.json"
+    splits.freeze(path, split)
+    other = splits.Split(rule={"by": "scene"}, sides={"a": "val", "b": "train"})
+    assert splits.freeze(path, other).sides == split.sides
+    with pytest.raises(DataError, match="other ground"):
+        splits.freeze(path, splits.Split(rule={}, sides={"c": "train"}))
+    content = json.loads(path.read_text())
+    content["ground"][0][1] = "test"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="changed since it was frozen"):
+        splits.load(path)
+    path.write_text("{")
+    with pytest.raises(DataError, match="cannot be read as a split"):
+        splits.load(path)
+
+
+def test_hash_is_of_ground_and_side() -> None:
+    one = splits.Split(rule={"x": 1}, sides={"a": "train", "b": "val"})
+    assert one.hash == splits.Split(rule={}, sides={"b": "val", "a": "train"}).hash
+    assert one.hash != splits.Split(rule={}, sides={"a": "val", "b": "train"}).hash
+
+
+def test_lake_helper_lies_in_the_scene() -> None:
+    assert lake(10, 20, 5).bounds == (WEST + 5, NORTH - 25, WEST + 15, NORTH - 15)

@@ -1,0 +1,136 @@
+"""The tile store: what is written is read, and what is damaged is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glidexp.data.store import COLUMNS, TileStore
+from glidexp.data.writer import StoreWriter
+from glidexp.errors import DataError
+
+MANIFEST = {"recipe": {"a": 1}, "recipe_id": "r", "split_hash": "s", "sensors": {}, "counts": {}, "dropped": {}}
+
+
+def tiles(n: int = 6, px: int = 16) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [
+        (rng.integers(0, 256, (px, px, 3)).astype(np.uint8), rng.choice([0, 1, 255], (px, px)).astype(np.uint8))
+        for _ in range(n)
+    ]
+
+
+def write(path: Path, made: list[tuple[np.ndarray, np.ndarray]]) -> TileStore:
+    with StoreWriter(path, tile_px=16, bands=("red", "green", "blue")) as writer:
+        for i, (image, label) in enumerate(made):
+            writer.add(
+                image,
+                label,
+                {
+                    "tile": f"t{i}",
+                    "scene": f"s{i % 2}",
+                    "sensor": "sentinel2",
+                    "region": "andes",
+                    "gsd_m": float("nan") if i == 0 else 10.0,
+                    "row": 16 * i,
+                    "col": 0,
+                    "block": "b",
+                    "split": ("train", "val", "test")[i % 3],
+                    "transform": None if i == 0 else [10.0, 0.0, 5.0, 0.0, -10.0, 7.0],
+                    "crs": "" if i == 0 else "EPSG:32645",
+                },
+            )
+        writer.close(MANIFEST)
+    return TileStore.open(path)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    made = tiles()
+    store = write(tmp_path / "store", made)
+    assert store.images.shape == (6, 16, 16, 3) and store.labels.shape == (6, 16, 16)
+    for i, (image, label) in enumerate(made):
+        assert np.array_equal(store.images[i], image) and np.array_equal(store.labels[i], label)
+        valid = label != 255
+        assert store.index["lake_fraction"][i] == (label == 1).sum() / valid.sum()
+        assert store.index["valid_fraction"][i] == valid.mean()
+    assert tuple(store.index.columns) == COLUMNS
+    assert store.index["transform"].tolist()[:2] == [None, [10.0, 0.0, 5.0, 0.0, -10.0, 7.0]]
+    assert np.isnan(store.index["gsd_m"][0])
+    assert store.rows("val").tolist() == [1, 4]
+    assert (store.tile_px, store.channels, store.split_hash, len(store)) == (16, 3, "s", 6)
+    store.verify()
+
+
+def test_mean_and_std_are_those_of_valid_train_pixels(tmp_path: Path) -> None:
+    made = tiles()
+    store = write(tmp_path / "store", made)
+    pixels = np.concatenate([made[i][0][made[i][1] != 255] for i in (0, 3)]).astype(np.float64)
+    assert store.manifest["channel_mean"] == pytest.approx(pixels.mean(axis=0), abs=1e-5)
+    assert store.manifest["channel_std"] == pytest.approx(pixels.std(axis=0), abs=1e-5)
+
+
+def test_same_input_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name, tiles())
+    for file in sorted((tmp_path / "a").iterdir()):
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize("name", ["images.u8", "masks.u8"])
+def test_one_flipped_bit_names_the_tile(tmp_path: Path, name: str) -> None:
+    store = write(tmp_path / "store", tiles())
+    size = 16 * 16 * (3 if name == "images.u8" else 1)
+    content = bytearray((tmp_path / "store" / name).read_bytes())
+    content[4 * size + 17] ^= 1
+    (tmp_path / "store" / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"1 of 6 tiles changed since it was built \(t4\)"):
+        TileStore.open(store.path).verify()
+
+
+@pytest.mark.parametrize("name", ["images.u8", "masks.u8", "index.parquet", "manifest.json"])
+@pytest.mark.parametrize("how", ["missing", "short"])
+def test_half_a_store_is_refused(tmp_path: Path, name: str, how: str) -> None:
+    store = write(tmp_path / "store", tiles())
+    file = store.path / name
+    content = file.read_bytes()
+    file.unlink()
+    if how == "short":
+        file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"damaged|half-written") as caught:
+        TileStore.open(store.path)
+    assert "\n" not in str(caught.value) and "build it again" in str(caught.value)
+
+
+def test_edited_manifest_foreign_folder_and_other_version_are_refused(tmp_path: Path) -> None:
+    store = write(tmp_path / "store", tiles())
+    file = store.path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"split_hash": "other"}))
+    with pytest.raises(DataError, match="does not fit its sha256"):
+        TileStore.open(store.path)
+    file.write_text(json.dumps(manifest | {"version": 99}))
+    with pytest.raises(DataError, match="store version 99, this program reads 1"):
+        TileStore.open(store.path)
+    file.write_text(json.dumps({"format": "zarr"}))
+    with pytest.raises(DataError, match="not the manifest of a tile store"):
+        TileStore.open(store.path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is not a tile store"):
+        TileStore.open(tmp_path / "empty")
+    with pytest.raises(DataError, match="is not a folder"):
+        TileStore.open(tmp_path / "nowhere")
+
+
+def test_an_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), StoreWriter(tmp_path / "store", tile_px=16, bands=("red",)) as writer:
+        writer.add(np.zeros((16, 16, 1), np.uint8), np.zeros((16, 16), np.uint8), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_without_tiles_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DataError, match="no tile was made"),
+        StoreWriter(tmp_path / "store", tile_px=16, bands=("red",)) as writer,
+    ):
+        writer.close(MANIFEST)
