@@ -240,21 +240,40 @@ def test_missing_inputs_name_the_setting(tmp_path: Path) -> None:
         alone(tmp_path, [lake(300, 300, 50)], root=str(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize("px", [128, 256])
-def test_real_scene_mask_equals_the_vector(real_data: Path, tmp_path: Path, px: int) -> None:
+@pytest.fixture
+def everest(real_data: Path, tmp_path: Path) -> DatasetConfig:
     folder = real_data / "everest_landsat7"
     if not folder.is_dir():
         pytest.skip(f"no Everest scene at {folder}")
     catalogue = tmp_path / "scenes.csv"
     scene = (folder / "LE71400412000304SGS00_RGB.tif").resolve()
     catalogue.write_text(f"path,scene,sensor,region\n{scene},everest,landsat7,himalaya\n")
-    dataset = DatasetConfig(
+    return DatasetConfig(
         kind=DatasetKind.scenes,
         root=str(catalogue),
         lakes=str(folder / "lakes_derived_2000.gpkg"),
         glaciers=str(folder / "15_rgi60_glacier_outlines.gpkg"),
         split=SplitConfig(val=0.0, test=0.0),
     )
+
+
+def test_real_scene_is_shared_out_by_block(everest: DatasetConfig, tmp_path: Path) -> None:
+    """One scene alone: its lakes lie in one corner of 8 x 9 km, so blocks and tiles must be small."""
+    with pytest.raises(DataError, match=r"1 scene of ground cannot be shared out .* set dataset\.split\.by=block"):
+        everest.split = SplitConfig()
+        prepare(everest, 128, tmp_path / "data", progress=False)
+    everest.split = SplitConfig(by=SplitBy.block, block_m=7680.0, val=0.25, test=0.25, seed=1)
+    stores = [prepare(everest, px, tmp_path / "data", progress=False) for px in (64, 128)]
+    for store in stores:
+        assert set(store.index["split"]) == {"train", "val", "test"}
+    assert stores[0].split_hash == stores[1].split_hash
+    with pytest.raises(DataError, match=r"no tile for .*tiles are up to 7680 m wide"):
+        prepare(everest, 256, tmp_path / "data", progress=False)
+
+
+@pytest.mark.parametrize("px", [128, 256])
+def test_real_scene_mask_equals_the_vector(everest: DatasetConfig, real_data: Path, tmp_path: Path, px: int) -> None:
+    dataset, folder = everest, real_data / "everest_landsat7"
     store = prepare(dataset, px, tmp_path / "data", progress=False)
     with rasterio.open(folder / "lakes_derived_2000.tif") as source:
         truth = source.read(1) > 0

@@ -47,7 +47,12 @@ def check_sides(records: Sequence[dict[str, Any]], job: Job) -> None:
     if lacking:
         way = "dataset.split.seed"
         if split.by == SplitBy.block:
-            way = f"a larger dataset.split.block_m (now {split.block_m:g} m), a smaller tile_size, or another {way}"
+            tile_m = max((record["gsd_m"] for record in records), default=0.0) * job.tile_px
+            wide = f", tiles are up to {tile_m:g} m wide" if tile_m else ""
+            way = (
+                f"blocks several times as wide as a tile (dataset.split.block_m={split.block_m:g}{wide}), "
+                f"a smaller tile_size, or another {way}"
+            )
         raise DataError(
             f"no tile for {' and '.join(lacking)} ({', '.join(f'{side} {found[side]}' for side in SPLITS)}): try {way}."
         )

@@ -1,0 +1,188 @@
+"""Ready tiles: pairs, labels, leakage groups, the published layout, tables of origin."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
+from glidexp.data import duplicates
+from glidexp.data.pairs import find_pairs, read_image, read_label
+from glidexp.data.prepare import declared_sensors, prepare, recipe_id
+from glidexp.errors import ConfigError, DataError
+
+PX = 64
+
+
+def picture(seed: int) -> np.ndarray:
+    """Land-like: smooth, with contrast, unlike that of any other seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((PX, PX), Image.Resampling.BICUBIC))
+
+
+def label(seed: int) -> np.ndarray:
+    mask = np.zeros((PX, PX), np.uint8)
+    row, col = np.random.default_rng(seed).integers(5, 30, 2)
+    mask[row : row + 20, col : col + 15] = 255
+    return mask
+
+
+def write_pairs(root: Path, numbers: range, seeds: list[int] | None = None) -> Path:
+    for part in ("images", "labels"):
+        (root / part).mkdir(parents=True, exist_ok=True)
+    for number, seed in zip(numbers, seeds or list(numbers), strict=True):
+        Image.fromarray(picture(seed)).save(root / "images" / f"{number}.png")
+        Image.fromarray(label(seed)).save(root / "labels" / f"{number}.png")
+    return root
+
+
+def folder(root: Path, **settings) -> DatasetConfig:
+    return DatasetConfig(**({"kind": DatasetKind.folder, "root": str(root)} | settings))
+
+
+def test_folder_keeps_every_tile_as_it_is(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "tiles", range(1, 31))
+    Image.fromarray(np.zeros((PX, PX), np.uint8)).save(tmp_path / "tiles" / "labels" / "30.png")
+    store = prepare(folder(tmp_path / "tiles", sensor="sentinel2"), PX, tmp_path / "data", progress=False)
+    assert store.index["tile"].tolist() == [str(n) for n in range(1, 31)]
+    for i in range(29):
+        assert np.array_equal(store.images[i], picture(i + 1))
+        assert np.array_equal(store.labels[i], label(i + 1) // 255)
+    assert store.index["lake_fraction"][29] == 0  # a published tile without lake stays
+    assert set(store.index["scene"]) == {"unknown"} and set(store.index["crs"]) == {""}
+    assert set(store.index["gsd_m"]) == {10.0} and set(store.index["row"]) == {-1}
+    assert {s: len(store.rows(s)) for s in ("train", "val", "test")} == {"train": 19, "val": 5, "test": 6}
+
+
+def test_smaller_tiles_are_cut_on_the_same_side(tmp_path: Path) -> None:
+    dataset = folder(write_pairs(tmp_path / "tiles", range(1, 31)))
+    whole = prepare(dataset, PX, tmp_path / "data", progress=False)
+    cut = prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert cut.split_hash == whole.split_hash
+    side = dict(zip(whole.index["tile"], whole.index["split"], strict=True))
+    assert all(side[tile.split("_")[0]] == s for tile, s in zip(cut.index["tile"], cut.index["split"], strict=True))
+    assert (cut.index["lake_fraction"] > 0).all()
+    assert int((np.asarray(cut.labels) == 1).sum()) == int((np.asarray(whole.labels) == 1).sum())
+    with pytest.raises(DataError, match=r"64 x 64 px, smaller than tile_size\.px=128: choose 64 or less"):
+        prepare(dataset, 128, tmp_path / "data", progress=False)
+
+
+def test_copies_of_a_tile_share_a_side(tmp_path: Path) -> None:
+    """12 pictures in their 8 flips and turns and a lossy copy, shuffled over the numbers."""
+    root = tmp_path / "tiles"
+    write_pairs(root, range(1, 2), [0])
+    rng = np.random.default_rng(0)
+    copies = [(seed, k) for seed in range(12) for k in range(9)]
+    order = rng.permutation(len(copies))
+    owner = {}
+    for number, which in enumerate(order.tolist(), start=1):
+        seed, k = copies[which]
+        owner[str(number)] = seed
+        pixels = picture(seed)
+        if k < 8:
+            pixels = np.rot90(pixels if k < 4 else pixels.transpose(1, 0, 2), k % 4)
+            Image.fromarray(np.ascontiguousarray(pixels)).save(root / "images" / f"{number}.png")
+        else:
+            Image.fromarray(pixels).save(tmp_path / "lossy.jpg", quality=95)
+            Image.open(tmp_path / "lossy.jpg").save(root / "images" / f"{number}.png")
+        Image.fromarray(label(seed)).save(root / "labels" / f"{number}.png")
+    looks = [duplicates.look(read_image(pair.image)[0]) for pair in find_pairs(root)]
+    names = [pair.name for pair in find_pairs(root)]
+    pairs = duplicates.same_ground(looks)
+    assert all(owner[names[a]] == owner[names[b]] for a, b in pairs)
+    # 8 copies each are always found; a lossy one may miss by a bit
+    assert len(pairs) >= 12 * 7
+
+
+def test_distinct_and_flat_tiles_are_not_copies() -> None:
+    looks = [duplicates.look(picture(seed)) for seed in range(400)]
+    looks += [duplicates.look(np.full((PX, PX, 3), 250, np.uint8)) for _ in range(5)]
+    assert duplicates.same_ground(looks) == []
+
+
+def test_published_layout(tmp_path: Path) -> None:
+    root = tmp_path / "glid"
+    write_pairs(root / "GLID", range(1, 201))
+    # 1.png of val is another tile than 1.png of GLID; 3.png shows the ground of GLID's 7.png
+    write_pairs(root / "val", range(1, 21), [1001, 1002, 7, *range(1004, 1021)])
+    dataset = DatasetConfig(kind=DatasetKind.glid, root=str(root), split=SplitConfig(val=0.1))
+    store = prepare(dataset, PX, tmp_path / "data", progress=False)
+    test = store.index[store.index["split"] == "test"]
+    assert test["tile"].tolist() == [f"val/{n}" for n in range(1, 21)]
+    assert "7" not in set(store.index["tile"]) and store.manifest["dropped"] == {"tiles_like_a_test_tile": 1}
+    assert len(store.rows("train")) + len(store.rows("val")) == 199
+    assert 10 <= len(store.rows("val")) <= 30
+    # val comes in runs of neighbouring numbers
+    numbers = sorted(int(t) for t in store.index[store.index["split"] == "val"]["tile"])
+    assert sum(b - a > 1 for a, b in pairwise(numbers)) <= 8
+
+
+def test_published_set_absent_says_where_it_is(tmp_path: Path) -> None:
+    for root in (None, str(tmp_path)):
+        with pytest.raises(DataError) as caught:
+            recipe_id(DatasetConfig(kind=DatasetKind.glid, root=root), 512)
+        for part in ("14838695", "GLID.rar", "val.zip", "dataset.root"):
+            assert part in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_table_of_origins(tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / "tiles", range(1, 13))
+    table = tmp_path / "origins.csv"
+    lines = ["tile,scene,sensor,region,gsd_m,row,col"]
+    lines += [f"{n},scene{n % 4},landsat8,andes,28.5,{64 * n},0" for n in range(1, 13)]
+    table.write_text("\n".join(lines) + "\n")
+    dataset = folder(root, manifest=str(table))
+    assert declared_sensors(dataset) == ["landsat8"]
+    store = prepare(dataset, PX, tmp_path / "data", progress=False)
+    assert store.index["row"].tolist() == [64 * n for n in range(1, 13)]
+    assert set(store.index["sensor"]) == {"landsat8"} and set(store.index["gsd_m"]) == {28.5}
+    assert store.index.groupby("scene")["split"].nunique().tolist() == [1, 1, 1, 1]
+    assert set(store.index["split"]) == {"train", "val", "test"}
+    table.write_text("tile,scene\n99,x\n")
+    with pytest.raises(DataError, match="names 1 tiles that are not there, first '99'"):
+        prepare(dataset, PX, tmp_path / "data", progress=False)
+    table.write_text("tile,row\n1,one\n")
+    with pytest.raises(DataError, match="row and col are whole"):
+        prepare(dataset, PX, tmp_path / "data", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "lake", "grey"),
+    [([0, 255], [False, True], 0), ([0, 1], [False, True], 0), ([0, 100, 128, 255], [False, False, True, True], 2)],
+)
+def test_values_of_a_label(tmp_path: Path, values: list[int], lake: list[bool], grey: int) -> None:
+    Image.fromarray(np.array([values], np.uint8)).save(tmp_path / "l.png")
+    found, found_grey = read_label(tmp_path / "l.png")
+    assert found[0].tolist() == lake and found_grey == grey
+
+
+def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / "tiles", range(1, 6))
+    image, mask = root / "images" / "3.png", root / "labels" / "3.png"
+    whole, whole_mask = image.read_bytes(), mask.read_bytes()
+
+    def refused(says: str) -> None:
+        with pytest.raises(DataError, match=says) as caught:
+            prepare(folder(root), PX, tmp_path / "data", progress=False)
+        assert "\n" not in str(caught.value)
+
+    image.write_bytes(whole[: len(whole) // 2])
+    refused(r"3\.png cannot be read")
+    image.write_bytes(whole)
+    Image.fromarray(np.zeros((PX, PX), np.uint8)).save(image)
+    refused(r"3\.png is a picture of mode L, not RGB")
+    image.write_bytes(whole)
+    Image.fromarray(np.full((PX, PX), 7, np.uint8)).save(mask)
+    refused(r"3\.png holds values up to 7")
+    Image.fromarray(np.zeros((PX, 32), np.uint8)).save(mask)
+    refused(r"3\.png is 32 x 64 px, its image 64 x 64")
+    mask.unlink()
+    refused(r"1 files have no partner, first labels/3\.png")
+    mask.write_bytes(whole_mask)
+    with pytest.raises(DataError, match="is not there"):
+        prepare(folder(tmp_path), PX, tmp_path / "data", progress=False)
+    with pytest.raises(ConfigError, match="needs positions"):
+        prepare(folder(root, split=SplitConfig(by=SplitBy.block)), PX, tmp_path / "data", progress=False)

@@ -1,0 +1,100 @@
+"""prepare(): recipes, building once, the generated scenes, and the shipped settings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_scenes import lake, world, write_polygons
+
+from glidexp.config import DatasetConfig, SensorMixConfig, SyntheticConfig, TileSizeConfig
+from glidexp.data import sensors
+from glidexp.data.prepare import declared_sensors, prepare, recipe_id
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_recipe_names_what_changes_tiles_and_nothing_else(tmp_path: Path) -> None:
+    dataset = world(tmp_path)
+    first = recipe_id(dataset, 32)
+    assert first == recipe_id(dataset, 32) != recipe_id(dataset, 64)
+    dataset.name = "another label"
+    dataset.split.block_m = 5.0  # by=scene does not look at blocks
+    assert recipe_id(dataset, 32) == first
+    for setting, value in (("buffer_m", 7.0), ("min_lake_px", 3.0), ("empty_share", 0.5), ("sensor", "landsat8")):
+        before = getattr(dataset, setting)
+        setattr(dataset, setting, value)
+        assert recipe_id(dataset, 32) != first, setting
+        setattr(dataset, setting, before)
+    os.utime(tmp_path / "s0.tif", ns=(0, 0))
+    changed = recipe_id(dataset, 32)
+    assert changed != first
+    write_polygons(tmp_path / "lakes.gpkg", [lake(100, 100, 30)])
+    assert recipe_id(dataset, 32) != changed
+
+
+def test_a_moved_folder_is_the_same_recipe(tmp_path: Path) -> None:
+    dataset = world(tmp_path / "a")
+    first = recipe_id(dataset, 32)
+    (tmp_path / "a").rename(tmp_path / "b")
+    for setting in ("root", "lakes", "glaciers"):
+        setattr(dataset, setting, getattr(dataset, setting).replace("/a/", "/b/"))
+    assert recipe_id(dataset, 32) == first
+
+
+def test_second_call_only_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = world(tmp_path)
+    store = prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert store.path.name == recipe_id(dataset, 32) == store.manifest["recipe_id"]
+    monkeypatch.setattr("glidexp.data.build.build_scenes", lambda *_: pytest.fail("built again"))
+    assert prepare(dataset, 32, tmp_path / "data").data_hash == store.data_hash
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_builds(tmp_path: Path) -> None:
+    world(tmp_path)
+    code = (
+        "import sys, logging, warnings; sys.path[:0] = [sys.argv[2], sys.argv[2] + '/tests']\n"
+        "warnings.simplefilter('ignore'); logging.basicConfig(level=logging.INFO)\n"
+        "from pathlib import Path; from glidexp.config import *; from glidexp.data.prepare import prepare\n"
+        "r = sys.argv[1]; d = DatasetConfig(kind=DatasetKind.scenes, root=r + '/scenes.csv', lakes=r + '/lakes.gpkg',\n"
+        "  glaciers=r + '/glaciers.gpkg'); s = prepare(d, 32, Path(r) / 'data'); s.verify(); print(s.data_hash)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(ROOT)]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    ends = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], ends
+    assert len({out for out, _ in ends}) == 1
+    assert sum("built" in err for _, err in ends) == 1
+
+
+@pytest.mark.slow
+def test_generated_scenes_become_a_store(tmp_path: Path) -> None:
+    dataset = DatasetConfig(synthetic=SyntheticConfig(sensors=["worldview2"], scenes_per_sensor=3, scene_px=256))
+    assert declared_sensors(dataset) == ["worldview2"]
+    store = prepare(dataset, 128, tmp_path, progress=False)
+    store.verify()
+    assert set(store.index["sensor"]) == {"worldview2"} and set(store.index["gsd_m"]) == {2.0}
+    assert set(store.index["split"]) == {"train", "val", "test"}
+    again = prepare(dataset, 64, tmp_path, progress=False)  # from the same scenes
+    assert again.split_hash == store.split_hash
+    assert len([p for p in (tmp_path / "scenes").iterdir() if p.is_dir()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "section"), [("dataset", DatasetConfig), ("sensor_mix", SensorMixConfig), ("tile_size", TileSizeConfig)]
+)
+def test_shipped_settings_fit_and_say_what_they_are(group: str, section: type) -> None:
+    files = sorted((ROOT / "conf" / group).glob("*.yaml"))
+    assert files
+    for file in files:
+        text = file.read_text()
+        assert text.startswith("# ") and text.splitlines()[0].endswith(".")
+        values = yaml.safe_load(text)
+        assert set(values) <= set(section.__dataclass_fields__), file
+        if group == "sensor_mix":
+            assert all(name == "all" or name in sensors.names() for name in values["sensors"])
+        if group == "tile_size":
+            assert str(section(**values).px) == file.stem
