@@ -94,7 +94,7 @@ def build_scenes(
             _add_scene(writer, scene, judged.kept, places, split.sides, job, ledger)
             step(scene.name)
         _check_lakes(scenes, water, ledger, job.dataset)
-        check_sides(writer.records, job)
+        check_sides(writer.records, job, max(scene.gsd_m for scene in scenes))
         writer.close(manifest_of(job, split, writer.records, ledger))
 
 

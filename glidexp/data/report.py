@@ -35,8 +35,13 @@ class Ledger:
     stretch: dict[str, Any] = field(default_factory=dict)
 
 
-def check_sides(records: Sequence[dict[str, Any]], job: Job) -> None:
+def check_sides(records: Sequence[dict[str, Any]], job: Job, gsd_m: float = 0.0) -> None:
     """Refuses a store that lacks tiles of a side that has a share.
+
+    Args:
+        records: of the tiles
+        job: recipe
+        gsd_m: the coarsest of the scenes, metres
 
     Raises:
         DataError: with the tiles of each side and what to change
@@ -47,10 +52,9 @@ def check_sides(records: Sequence[dict[str, Any]], job: Job) -> None:
     if lacking:
         way = "dataset.split.seed"
         if split.by == SplitBy.block:
-            tile_m = max((record["gsd_m"] for record in records), default=0.0) * job.tile_px
-            wide = f", tiles are up to {tile_m:g} m wide" if tile_m else ""
             way = (
-                f"blocks several times as wide as a tile (dataset.split.block_m={split.block_m:g}{wide}), "
+                f"blocks several times as wide as a tile of up to {gsd_m * job.tile_px:g} m "
+                f"(dataset.split.block_m={split.block_m:g}), "
                 f"a smaller tile_size, or another {way}"
             )
         raise DataError(
