@@ -104,7 +104,8 @@ def build_ground(rng: np.random.Generator, terrain: Terrain, ice: Ice, lakes: li
     _paint_ice(rng, canvas, terrain, ice, region)
 
     river = (river_mask(terrain) & ~ice.mask & (z < line)).astype(np.float32)
-    silt = [c * float(rng.uniform(0.6, 1.15)) for c in SILT]
+    load = float(rng.uniform(0.6, 1.15))
+    silt = [c * load for c in SILT]
     canvas.paint(river * np.float32(0.85), silt, canvas.texture(0.10, 0.0), "river")
     height, water = _paint_lakes(rng, canvas, z, lakes)
     return Ground(canvas.codes, np.clip(canvas.reflectance, 0.003, 1.0), height, water)

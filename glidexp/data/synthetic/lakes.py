@@ -13,7 +13,7 @@ from shapely.geometry import Polygon
 
 from glidexp.data.synthetic.noise import Field, fractal
 from glidexp.data.synthetic.regions import Region
-from glidexp.data.synthetic.terrain import Ice, Mask, Terrain
+from glidexp.data.synthetic.terrain import Ice, Terrain
 
 SIZE_EXPONENT = 0.9
 """b of N(>A) ~ A^-b; inventories of glacial lakes give about 0.8 to 1.1 above their smallest sizes"""
@@ -73,8 +73,9 @@ def _weights(terrain: Terrain, ice: Ice, gsd_m: float, slope: Field) -> dict[str
 class Grower:
     """Grows lakes one after the other on a shared map of what is taken."""
 
-    def __init__(self, rng: np.random.Generator, terrain: Terrain, ice: Mask, region: Region) -> None:
-        self.rng, self.region, self.ice = rng, region, ice
+    def __init__(self, rng: np.random.Generator, terrain: Terrain, ice: Ice, gsd_m: float, region: Region) -> None:
+        self.rng, self.region, self.ice = rng, region, ice.mask
+        self.glacial = ice.outside_px * gsd_m < FILTER_M + GUARD_M / 2
         self.side = terrain.height.shape[0]
         self.ground = ndimage.gaussian_filter(terrain.height, self.side / 400)
         self.taken = np.zeros((self.side, self.side), bool)
@@ -103,6 +104,8 @@ class Grower:
         c0, c1 = max(col - reach, 2), min(col + reach + 1, self.side - 2)
         window = (slice(r0, r1), slice(c0, c1))
         wall = self.taken[window] | (~self.ice[window] if kind == "supraglacial" else self.ice[window])
+        if kind == "nonglacial":
+            wall = wall | self.glacial[window]
         if wall[row - r0, col - c0]:
             return None
         y, x = np.mgrid[r0 - row : r1 - row, c0 - col : c1 - col].astype(np.float32)
@@ -163,13 +166,16 @@ def rasterise(polygons: list[Polygon], values: list[int], shape: tuple[int, int]
     return rasterize(zip(polygons, values, strict=True), out_shape=shape, dtype="int32")
 
 
-def place_lakes(rng: np.random.Generator, terrain: Terrain, ice: Ice, gsd_m: float, region: Region) -> list[Lake]:
+def place_lakes(
+    rng: np.random.Generator, terrain: Terrain, ice: Ice, shade: Field, gsd_m: float, region: Region
+) -> list[Lake]:
     """Every lake of a scene, largest first, so that the size law holds as drawn.
 
     Args:
         rng: generator of this scene
         terrain: the ground
         ice: its glaciers
+        shade: terrain shadow, 1 in shadow; few lakes start there, as an inventory drawn from pictures misses those
         gsd_m: metres a pixel
         region: shapes and colours
     """
@@ -180,11 +186,11 @@ def place_lakes(rng: np.random.Generator, terrain: Terrain, ice: Ice, gsd_m: flo
     stride = max(side // 256, 1)
     cumulative = {}
     for kind, weight in weights.items():
-        w = weight[stride // 2 :: stride, stride // 2 :: stride]
+        w = (weight * (1 - 0.93 * shade))[stride // 2 :: stride, stride // 2 :: stride]
         total = np.cumsum(w, dtype=np.float64)
         if total[-1] > 0:
             cumulative[kind] = (total / total[-1], w.shape[1])
-    grower, lakes = Grower(rng, terrain, ice.mask, region), list[Lake]()
+    grower, lakes = Grower(rng, terrain, ice, gsd_m, region), list[Lake]()
     areas = draw_areas(rng, side)
     scene_area = side * side
     for area in areas:
@@ -211,7 +217,7 @@ def _kind_odds(area: float, scene_area: int, available: dict) -> dict[str, float
         "proglacial": 0.45 if large else 0.22,
         "ice_marginal": 0.10 if large else 0.14,
         "unconnected": 0.45 if large else 0.40,
-        "nonglacial": 0.06,
+        "nonglacial": 0.0 if large else 0.05,
     }
     odds = {kind: odds[kind] for kind in odds if kind in available}
     total = sum(odds.values())

@@ -19,7 +19,7 @@ from glidexp.config import SyntheticConfig
 from glidexp.data import sensors
 from glidexp.data.synthetic.covers import CLASSES, build_ground
 from glidexp.data.synthetic.lakes import FILTER_M, Lake, place_lakes
-from glidexp.data.synthetic.light import Sky, expose, light
+from glidexp.data.synthetic.light import Sky, cast_shadow, expose, light
 from glidexp.data.synthetic.regions import RADIOMETRY, REGIONS
 from glidexp.data.synthetic.terrain import MARGIN, SIDE, Ice, build_terrain
 from glidexp.errors import ConfigError, unknown_name
@@ -112,10 +112,11 @@ def make_scene(plan: Plan, out: Path) -> Made:
         ruggedness=region.relief,
     )
     ice = Ice.of(terrain)
-    lakes = place_lakes(rng, terrain, ice, plan.gsd_m, region)
-    ground = build_ground(rng, terrain, ice, lakes, region)
     sky = _sky(rng, plan)
     relief_px = 0.23 * region.relief * plan.side_px * (extent_m / 4000.0) ** -0.12
+    shade = cast_shadow(terrain.height * np.float32(relief_px), sky.sun_elevation_deg, sky.sun_azimuth_deg)
+    lakes = place_lakes(rng, terrain, ice, shade, plan.gsd_m, region)
+    ground = build_ground(rng, terrain, ice, lakes, region)
     image = expose(rng, light(rng, ground, sky, relief_px), RADIOMETRY[plan.sensor])
     if RADIOMETRY[plan.sensor].wedge and plan.seed[-1] % 3 == 2:
         beyond = _beyond_swath(rng, plan.side_px)
