@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Sequence
 
 from glidexp.tracking import environment
-from glidexp.tracking.run import ERROR_TAG
+from glidexp.tracking.resume import ERROR_TAG
 from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store, without_secrets
 

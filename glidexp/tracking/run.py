@@ -19,6 +19,7 @@ import numpy as np
 
 from glidexp.errors import TrackingError
 from glidexp.tracking import environment
+from glidexp.tracking.resume import ERROR_TAG, reopen
 from glidexp.tracking.sink import PARAM_LIMIT, PARAMS_A_CALL, TAG_LIMIT, Sink, batches, cut, finite
 from glidexp.tracking.store import ID_TAG, Store, first_line, import_pyfunc
 from glidexp.tracking.writer import Writer
@@ -29,19 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("glidexp.tracking")
 
-GROUPS = (
-    "dataset",
-    "sensor_mix",
-    "tile_size",
-    "backbone",
-    "decoder",
-    "augmentation",
-    "loss",
-    "optimizer",
-    "init",
-)
+GROUPS = ("dataset", "sensor_mix", "tile_size", "backbone", "decoder", "augmentation", "loss", "optimizer", "init")
 """Config groups whose choice is a param beside the flat keys."""
-ERROR_TAG = "glidexp.error"
 DIGEST_LIMIT = 36
 """characters that MLflow keeps of a data set's digest"""
 
@@ -121,24 +111,11 @@ class Run:
 
     @classmethod
     def _resume(cls, store: Store, run_id: str, params: dict[str, str], tags: dict[str, str]) -> Self:
-        before = store.client.get_run(run_id)
-        changed = [
-            f"{key}: {before.data.params[key]} -> {value}"
-            for key, value in params.items()
-            if key in before.data.params and before.data.params[key] != value
-        ]
-        if changed:  # params cannot be changed once logged, so the change is told by a tag
-            tags["glidexp.resumed_with"] = "; ".join(changed)[:TAG_LIMIT]
-        tags["glidexp.resumes"] = str(int(before.data.tags.get("glidexp.resumes", "0")) + 1)
-        run = cls(store, run_id, before.info.experiment_id)
-        # The latest step of each metric stands beside its value; only this list shows it without a call a key.
-        run._last_step = {metric.key: metric.step for metric in before.data._metric_objs}
-        run._drawn = _drawn_pictures(store, run_id)
-        store.client.update_run(run_id, status="RUNNING")
-        if ERROR_TAG in before.data.tags:
-            store.client.delete_tag(run_id, ERROR_TAG)
-        run._params({key: value for key, value in params.items() if key not in before.data.params})
-        run.tags(tags)
+        held = reopen(store, run_id, params)
+        run = cls(store, run_id, held.experiment_id)
+        run._last_step, run._drawn = held.last_step, held.drawn
+        run._params(held.new_params)
+        run.tags(tags | held.tags)
         return run
 
     def _params(self, params: dict[str, str]) -> None:
@@ -327,13 +304,3 @@ def true_status(error: BaseException | None) -> tuple[str, str]:
         return ("KILLED" if killed else "FAILED"), f"SystemExit: {error.code}"
     line = f"{type(error).__name__}: {first_line(error)}"
     return ("FAILED" if isinstance(error, Exception) else "KILLED"), line
-
-
-def _drawn_pictures(store: Store, run_id: str) -> set[tuple[str, int]]:
-    """Name and step of the pictures that a run holds, from MLflow's file names `name+step+3+timestamp+...`."""
-    found = set()
-    for file in store.client.list_artifacts(run_id, "images"):
-        parts = Path(file.path).name.split("+")
-        if len(parts) > 2 and parts[1] == "step" and parts[2].isdigit():
-            found.add((parts[0].replace("~", "/"), int(parts[2])))
-    return found
