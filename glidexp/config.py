@@ -363,6 +363,12 @@ class TrackingConfig:
     """predicted test masks as artifacts"""
     log_model: bool = True
 
+    def __post_init__(self) -> None:
+        _at_least("tracking.probe_tiles", self.probe_tiles, 0)
+        _at_least("tracking.images_every", self.images_every, 1)
+        if not self.experiment.strip():
+            raise ConfigError("tracking.experiment is empty: give it a name such as glidexp.")
+
 
 @dataclass(kw_only=True, slots=True)
 class PathsConfig:

@@ -12,11 +12,12 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from glidexp.config import PathsConfig, TrackingConfig
-from glidexp.errors import TrackingError
+from glidexp.errors import ConfigError, TrackingError
 from glidexp.tracking import environment, multirun, ui
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri
@@ -81,6 +82,7 @@ def test_no_mlflow_before_a_store_is_opened() -> None:
 FRESH = """
 import sys
 from pathlib import Path
+from typing import Any
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
@@ -331,3 +333,9 @@ def test_requirements_name_what_is_installed() -> None:
     lines = environment.requirements().splitlines()
     assert any(line.startswith("torch==") for line in lines)
     assert lines == sorted(set(lines), key=str.lower)
+
+
+@pytest.mark.parametrize("wrong", [{"images_every": 0}, {"probe_tiles": -1}, {"experiment": " "}])
+def test_settings_out_of_range_are_said(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"tracking.{next(iter(wrong))}"):
+        TrackingConfig(**wrong)
