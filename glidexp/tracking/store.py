@@ -37,6 +37,7 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with MLflow's own 7 a dead server blocks every call for four minutes
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it would draw across the progress of training
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces every migration and every thread
     "GIT_PYTHON_REFRESH": "quiet",
 }
