@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # tests keep their runs to themselves
 
 import pytest
 import torch
@@ -31,3 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a prepared store of 64 px tiles, as `tests/runs.py` asks for it."""
+    from runs import small_config
+
+    from glidexp.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("data")
+    config = small_config(folder, folder / "unused")
+    prepare(config.dataset, config.tile_size.px, folder, progress=False)
+    return folder

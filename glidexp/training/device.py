@@ -43,7 +43,7 @@ class Runtime:
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
         """Moves the model to the device in channels_last, in which every batch comes."""
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def resolve(cfg: TrainConfig) -> Runtime:

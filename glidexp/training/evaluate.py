@@ -8,7 +8,8 @@ import torch
 
 from glidexp.data.loader import Loader
 from glidexp.data.store import TileStore
-from glidexp.scoring.counts import tile_histograms
+from glidexp.errors import GlidexpError
+from glidexp.scoring.counts import nan_pixels, tile_histograms
 from glidexp.training.augment import Augment
 from glidexp.training.device import Runtime
 
@@ -47,13 +48,20 @@ class Evaluator:
         training = model.training
         model.eval()
         parts = []
+        wrong = torch.zeros((), dtype=torch.int64, device=self.runtime.device)
         for batch in self.loader.epoch(0):
             ready = self.normalise(batch.image, batch.label, batch.rows, 0)
             with self.runtime.autocast():
                 logits = model(ready.image)
             logits = logits.float()
             parts.append(tile_histograms(logits, batch.label))
+            wrong += nan_pixels(logits).sum()
             if sink is not None:
                 sink(batch.rows.numpy(), torch.sigmoid(logits)[:, 0])
         model.train(training)
+        if count := int(wrong.item()):
+            raise GlidexpError(
+                f"the network gives NaN at {count} pixels of {len(self.rows)} tiles: lower optimizer.lr, or set "
+                "train.precision=fp32."
+            )
         return torch.cat(parts).cpu().numpy()

@@ -64,14 +64,14 @@ def fit(
         runtime: device and precision
         position: where to go on; kept up to date
         cfg: train.*
-        evaluate: scores after an epoch, (name, value); must hold cfg.select
+        evaluate: scores after an epoch, (name, value); cfg.select among them chooses the best
         on_epoch: told epoch, all its metrics, and whether it is the best so far
         save: writes a checkpoint of everything
         stop: asked after every step; a pending signal saves and returns
         meter: progress shown to a person
 
     Raises:
-        GlidexpError: the loss is no longer finite, or cfg.select is not among the scores
+        GlidexpError: the loss is no longer finite
     """
     forward = torch.compile(model) if runtime.compile else model
     device_loss = torch.zeros((), device=runtime.device)
@@ -115,11 +115,10 @@ def fit(
             )
         metrics = {"train/loss": mean_loss, "train/lr": lr_at(position.step - 1), "train/images_per_s": seen / seconds}
         metrics.update(evaluate(epoch))
-        if cfg.select not in metrics:
-            raise GlidexpError(f"train.select='{cfg.select}' is not among the scores. Allowed: {', '.join(metrics)}.")
-        better = metrics[cfg.select] > position.best
+        value = metrics.get(cfg.select, -math.inf)  # undefined, as precision is where nothing is predicted: the lowest
+        better = value > position.best or position.best_epoch < 0
         if better:
-            position.best, position.best_epoch = metrics[cfg.select], epoch
+            position.best, position.best_epoch = value, epoch
         on_epoch(epoch, metrics, better)
         position.epoch, position.batch, position.loss_sum = epoch + 1, 0, 0.0
         if cfg.patience is not None and epoch - position.best_epoch >= cfg.patience:

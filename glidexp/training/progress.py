@@ -1,6 +1,7 @@
 """What a person sees while a run works: a bar with ETA, loss and images/s on a terminal, a line an epoch in a log."""
 
 import logging
+import math
 import time
 from types import TracebackType
 
@@ -75,8 +76,9 @@ class Meter:
 
     def epoch_line(self, epoch: int, metrics: dict[str, float], select: str, better: bool) -> None:
         """One line for the log after an epoch."""
+        score = metrics.get(select, math.nan)
         line = (
-            f"epoch {epoch + 1}/{self.epochs}  loss {metrics['train/loss']:.4f}  {select} {metrics[select]:.4f}"
+            f"epoch {epoch + 1}/{self.epochs}  loss {metrics['train/loss']:.4f}  {select} {score:.4f}"
             f"{' (best)' if better else ''}  {metrics['train/images_per_s']:.1f} images/s"
         )
         if self._bar is not None:

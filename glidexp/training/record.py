@@ -26,7 +26,8 @@ from glidexp.scoring.tables import summary_table
 from glidexp.tracking.multirun import run_link, ui_hint
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store
-from glidexp.training.augment import Augment, augmented_grid, build_augment
+from glidexp.training.augment import Augment, build_augment
+from glidexp.training.augment_picture import augmented_grid
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 
@@ -47,6 +48,7 @@ class Recorder:
         self.identity = identity
         mean, std = tiles.manifest["channel_mean"], tiles.manifest["channel_std"]
         self.normalise = build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype)
+        self.rgb = _rgb(list(tiles.manifest["bands"]))
         self.val = self._evaluator(tiles.rows("val"))
         self.probe = self._evaluator(_probe_rows(tiles, config.tracking.probe_tiles))
 
@@ -113,7 +115,7 @@ class Recorder:
             metrics |= naive_scores(self.tiles, "val") | naive_scores(self.tiles, "test")
             metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.tiles.rows("train")))}
             metrics |= {"tiles/val": float(len(self.val.rows)), "tiles/test": float(len(test.rows))}
-            self._scores(Path(aside), (self.val.rows, val_hist), (test.rows, test_hist), threshold)
+            self._scores(Path(aside), (self.val.rows, val_hist), (test.rows, test_hist), threshold, metrics)
             if self.config.tracking.log_model:
                 save_bundle(Path(aside) / "bundle", model, card=self._card(threshold, metrics))
                 self.tracked.model(
@@ -129,12 +131,17 @@ class Recorder:
         val: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
         test: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
         threshold: float,
+        metrics: dict[str, float],
     ) -> None:
         parts = [scores_table(self.tiles.index.iloc[rows], hist, threshold) for rows, hist in (val, test)]
         write_scores(pd.concat(parts, ignore_index=True), aside / "scores.parquet")
         self.tracked.artifact(aside / "scores.parquet")
         for split, (_, hist) in (("val", val), ("test", test)):
-            self.tracked.figure(plots.pr_figure(hist, threshold, title=split), f"plots/pr_{split}.png")
+            row = f"{split}/naive/index_threshold"
+            point = metrics.get(f"{row}/recall_pooled", np.nan), metrics.get(f"{row}/precision_pooled", np.nan)
+            self.tracked.figure(
+                plots.pr_figure(hist, threshold, naive={"index threshold": point}, title=split), f"plots/pr_{split}.png"
+            )
             self.tracked.figure(plots.reliability_figure(hist, title=split), f"plots/reliability_{split}.png")
         counts = parts[1][["tp", "fp", "fn", "tn"]].sum().astype(int).to_dict()
         self.tracked.text(json.dumps({"split": "test", "threshold": threshold} | counts, indent=1), "confusion.json")
@@ -161,7 +168,7 @@ class Recorder:
         for number, row in enumerate(self.probe.rows.tolist()):
             tile = self.tiles.index.iloc[row]
             title = f"{tile['sensor']} · {tile['region']}"
-            image, label = self.tiles.images[row], self.tiles.labels[row]
+            image, label = self.tiles.images[row][..., self.rgb], self.tiles.labels[row]
             grid = figures.probe_grid([image], [label], [found[row]], threshold, [title])
             self.tracked.image(f"probe_{number:02d}_{tile['sensor']}", grid, step=step)
 
@@ -213,6 +220,13 @@ def _probe_rows(tiles: TileStore, wanted: int) -> npt.NDArray[np.int64]:
     table["turn"] = table.groupby("sensor").cumcount()
     picked = table.sort_values(["turn", "sensor"], kind="stable").head(wanted)
     return np.sort(picked["row"].to_numpy(dtype=np.int64))
+
+
+def _rgb(bands: list[str]) -> list[int]:
+    """Places of red, green and blue; the first three, or the first three times, where a band has no such name."""
+    if {"red", "green", "blue"} <= set(bands):
+        return [bands.index(name) for name in ("red", "green", "blue")]
+    return [0, 1, 2] if len(bands) > 2 else [0, 0, 0]
 
 
 def _requirements() -> list[str]:

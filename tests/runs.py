@@ -1,0 +1,37 @@
+"""A run small enough for a test: one sensor, tiles of 64 px, two epochs."""
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from glidexp import door
+from glidexp.config import Config, load, register
+
+SMALL = [
+    "dataset=smoke",
+    "dataset.synthetic.sensors=[landsat8]",
+    "dataset.synthetic.scenes_per_sensor=3",
+    "dataset.synthetic.scene_px=256",
+    "dataset.buffer_m=0",
+    "tile_size.px=64",
+    "backbone=mobilenetv3",
+    "decoder=fcn",
+    "train.epochs=2",
+    "train.batch_size=4",
+    "train.precision=fp32",
+    "train.threads=1",
+    "tracking.system_metrics=false",
+    "tracking.probe_tiles=2",
+]
+
+
+def words(data: Path, mlruns: Path, *overrides: str) -> list[str]:
+    """The command line of a small run."""
+    return [*SMALL, f"paths.data={data}", f"paths.mlruns={mlruns}", *overrides]
+
+
+def small_config(data: Path, mlruns: Path, *overrides: str) -> Config:
+    """The config of a small run."""
+    register()
+    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
+        return load(compose("train", overrides=words(data, mlruns, *overrides)))

@@ -1,0 +1,98 @@
+"""The house holds: floors import downwards, one owner for each outside library, small files, no drawers."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "glidexp"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+FLOORS = ["errors", "config", "identity", "signals", "tracking", "data", "scoring", "models", "mapping", "training"]
+FLOORS += ["study", "release", "door", "cli"]
+"""bottom to top; a module may import its own floor and those before it"""
+
+OWNERS = {
+    "mlflow": {"tracking"},
+    "hydra": {"config", "door", "cli", "tracking", "training/multirun"},
+    "rasterio": {"data"},
+    "geopandas": {"data"},
+    "pyogrio": {"data"},
+    "segmentation_models_pytorch": {"models"},
+    "timm": {"models"},
+    "kornia": {"training"},
+    "matplotlib": {"scoring", "data", "tracking"},
+}
+"""outside libraries and the rooms that may know them"""
+
+NO_DRAWERS = {"utils", "common", "helpers", "base", "misc"}
+LONGEST = 330
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names a module imports at run time, late imports included, type-checking blocks left out."""
+    found = set()
+
+    def walk(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for child in node.orelse:
+                walk(child)
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+        for child in ast.iter_child_nodes(node):
+            walk(child)
+
+    walk(ast.parse(path.read_text()))
+    return found
+
+
+def floor(dotted: str) -> int | None:
+    parts = dotted.split(".")
+    return FLOORS.index(parts[1]) if parts[0] == "glidexp" and len(parts) > 1 and parts[1] in FLOORS else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_knows_its_room(path: Path) -> None:
+    room = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    own = floor(room)
+    place = "/".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    if own is not None:
+        above = {name for name in imports(path) if (floor(name) or 0) > own}
+        late_doors = {"training.multirun": {"glidexp.door", "glidexp.cli"}}.get(".".join(place.split("/")), set())
+        above = {name for name in above if not any(name.startswith(door) for door in late_doors)}
+        assert not above, f"{room} reaches up to {above}"
+    for library, owners in OWNERS.items():
+        if any(name.split(".")[0] == library for name in imports(path)):
+            assert place.split("/")[0] in owners or place in owners, f"{room} imports {library}, which {owners} own"
+    assert path.stem not in NO_DRAWERS
+    assert len(path.read_text().splitlines()) <= LONGEST
+    tree = ast.parse(path.read_text())
+    assert path.stat().st_size == 0 or ast.get_docstring(tree), f"{room} has no docstring"
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            small = isinstance(node, ast.ClassDef) and len(node.body) <= 1
+            assert small or ast.get_docstring(node) or node.name in ENUMS, f"{room}.{node.name} has no docstring"
+
+
+ENUMS = {
+    node.name
+    for node in ast.parse((PACKAGE / "config.py").read_text()).body
+    if isinstance(node, ast.ClassDef)
+}  # fmt: skip
+"""the classes of config.py document their fields"""
+
+
+def test_every_folder_is_a_floor() -> None:
+    names = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert names - set(FLOORS) == {"__init__"}
+
+
+def test_three_calls_from_the_door_to_the_gradient() -> None:
+    loop = (PACKAGE / "training" / "loop.py").read_text()
+    assert ".backward()" in loop
+    assert "fit(" in (PACKAGE / "training" / "run.py").read_text()
+    assert "run(config" in (PACKAGE / "cli.py").read_text()

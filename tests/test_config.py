@@ -1,0 +1,127 @@
+"""Every shipped YAML composes into the typed config, and a run's name depends on what changes its result."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from glidexp import door
+from glidexp.config import Config, flat, load, register
+from glidexp.errors import ConfigError
+from glidexp.identity import INTRODUCED_AT, config_id
+from glidexp.training.check import check
+
+OPTIONS = [(group, name) for group in door.GROUPS for name in door.options(group)]
+NEEDS = {
+    ("backbone", "timm"): ["backbone.name=regnety_004"],
+    ("init", "checkpoint"): ["init.checkpoint=weights.safetensors"],
+    ("backbone", "vit_small"): ["decoder=dpt"],
+    ("decoder", "dpt"): ["backbone=vit_small"],
+}
+"""what an option cannot do without"""
+
+
+def composed(*overrides: str) -> Config:
+    register()
+    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
+        return load(compose("train", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS, ids=[f"{group}={name}" for group, name in OPTIONS])
+def test_every_option_composes_and_is_possible(group: str, name: str) -> None:
+    config = composed(f"{group}='{name}'", *NEEDS.get((group, name), []))
+    check(config)
+    assert door.options(group)[name], f"conf/{group}/{name}.yaml must begin with a sentence for --help"
+
+
+def test_no_yaml_holds_code_or_arithmetic() -> None:
+    for path in door.conf_dir().rglob("*.yaml"):
+        text = path.read_text()
+        assert "_target_" not in text
+        assert "${eval" not in text
+
+
+def test_the_demo_is_the_default() -> None:
+    assert flat(composed()) | {"seed": 0} == flat(composed())
+    assert composed().dataset.kind == "synthetic"
+
+
+def test_experiment_gives_way_to_the_command_line() -> None:
+    assert composed("experiment=smoke").train.epochs != 7
+    assert composed("experiment=smoke", "train.epochs=7").train.epochs == 7
+    assert composed("experiment=smoke", "seed=5").seed == 5
+
+
+def test_id_is_golden() -> None:
+    """Changes only with RESULTS_VERSION, or when a setting of the first release changes its default."""
+    assert config_id(Config(), recipe="r") == config_id(Config(), recipe="r")
+    assert config_id(Config(), recipe="r") == GOLDEN
+
+
+GOLDEN = "4aeb68595f0d4231"
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("seed", True),
+        ("train.epochs", True),
+        ("train.threads", False),
+        ("train.device", False),
+        ("train.checkpoint_every", False),
+        ("tracking.experiment", False),
+        ("paths.data", False),
+        ("resume", False),
+        ("dataset.name", False),
+        ("augmentation.noise_std", True),
+    ],
+)
+def test_what_the_id_depends_on(key: str, changes: bool) -> None:
+    values = {"train.device": "cpu", "tracking.experiment": "x", "paths.data": "x", "resume": "never"}
+    other = composed(f"{key}={values.get(key, 3)}", "resume=never" if key != "resume" else "seed=0")
+    assert (config_id(other, recipe="r") != config_id(composed(), recipe="r")) == changes
+
+
+def test_the_data_recipe_and_resolved_values_count() -> None:
+    config = Config()
+    ids = {
+        config_id(config, recipe="r"),
+        config_id(config, recipe="s"),
+        config_id(config, recipe="r", resolved={"train.precision": "bf16"}),
+        config_id(config, recipe="r", resolved={"train.precision": "fp32"}),
+    }
+    assert len(ids) == 4
+
+
+def test_a_new_setting_at_its_first_default_changes_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {key: value for key, value in flat(Config()).items() if key != "loss.focal_gamma"}
+    monkeypatch.setattr("glidexp.identity.flat", lambda _: dict(before))
+    old = config_id(Config(), recipe="r")
+    monkeypatch.setitem(INTRODUCED_AT, "loss.focal_gamma", 2.0)
+    monkeypatch.setattr("glidexp.identity.flat", lambda _: before | {"loss.focal_gamma": 2.0})
+    assert config_id(Config(), recipe="r") == old
+    monkeypatch.setattr("glidexp.identity.flat", lambda _: before | {"loss.focal_gamma": 3.0})
+    assert config_id(Config(), recipe="r") != old
+
+
+def test_what_was_added_with_a_plus_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no setting 'foo'"):
+        composed("+foo=1")
+    with pytest.raises(ConfigError, match="does not exist"):
+        composed("+train.foo=1")
+
+
+def test_ranges_of_training() -> None:
+    for key in ("train.epochs", "train.batch_size", "train.accumulate", "train.patience"):
+        with pytest.raises(ConfigError, match=key):
+            composed(f"{key}=0")
+
+
+def test_replace_keeps_checks() -> None:
+    with pytest.raises(ConfigError, match=r"train\.epochs=0"):
+        replace(Config().train, epochs=0)
+
+
+def test_conf_is_found(tmp_path: Path) -> None:
+    assert (door.conf_dir() / "train.yaml").is_file()

@@ -1,0 +1,133 @@
+"""What a person types wrong is answered in one line with what is allowed, with exit code 2, without a trace."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glidexp import cli, door
+from glidexp.errors import ConfigError, GlidexpError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WRONG = {
+    "backbone=resnet19": ["backbone", "resnet19", "resnet18", "resnet34"],
+    "backbone.nam=x": ["backbone.nam", "backbone.name"],
+    "trian.epochs=3": ["trian.epochs", "Did you mean 'train.epochs'"],
+    "train.epochs=abc": ["train.epochs", "abc", "Integer"],
+    "train.epochs=0": ["train.epochs=0", "at least 1"],
+    "train.precision=int8": ["int8", "auto, fp32, bf16, fp16"],
+    "resume=maybe": ["maybe", "auto, never"],
+    "backbone=resnet18 decoder=dpt": ["dpt", "resnet18", "unet", "vit_small"],
+    "backbone=vit_small decoder=unet": ["vit_small", "unet", "dpt"],
+    "tile_size.px=100": ["100", "32", "96 or 128"],
+    "tile_size=200": ["200", "128", "256", "512", "1024"],
+    "sensor_mix=lansat8": ["Did you mean 'landsat8'"],
+    "sensor_mix.sensors=[landsat7]": ["landsat7", "gaofen2, landsat8, sentinel2, worldview2"],
+    "experiment=nope": ["nope", "smoke", "glid_paper"],
+    "+foo=1": ["foo"],
+    "nonsense": ["nonsense", "KEY=VALUE"],
+    "seed=[1": ["[1"],
+    "optimizer.lr=-1": ["optimizer.lr", "-1"],
+    "loss.bce=0 loss.dice=0": ["loss.bce", "above 0"],
+    "augmentation.hue=0.9": ["augmentation.hue", "0.9"],
+    "init=checkpoint": ["init.checkpoint"],
+    "dataset=scenes": ["dataset.root"],
+    "decoder.name=unett": ["unett", "Did you mean 'unet'"],
+}
+
+
+@pytest.mark.parametrize("typed", WRONG)
+def test_one_line_exit_code_two(typed: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", *typed.split(), f"paths.data={tmp_path}", f"paths.mlruns={tmp_path}"])
+    told = capsys.readouterr().err.strip()
+    assert stop.value.code == 2
+    assert told.count("\n") == 0, told
+    assert all(part in told for part in WRONG[typed]), told
+    assert not list(tmp_path.iterdir()), "a wrong setting must not leave anything behind"
+
+
+def test_wrong_settings_are_told_without_torch_or_mlflow() -> None:
+    """Imports are what costs seconds: none of the heavy ones may be loaded by help or by a wrong setting."""
+    code = (
+        "import sys\nfrom glidexp import cli\n"
+        "def attempt(*words):\n"
+        "    try: cli.main(['train', *words])\n"
+        "    except SystemExit: pass\n"
+        "attempt('--help')\nattempt('backbone=resnet18', 'decoder=dpt')\nattempt('sensor_mix.sensors=[x]')\n"
+        "heavy = {'torch', 'mlflow', 'timm', 'kornia', 'pandas', 'rasterio', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+
+
+def test_help_explains_every_group_and_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--help"])
+    page = capsys.readouterr().out
+    assert stop.value.code == 0
+    for group, meaning in door.GROUPS.items():
+        assert f"{group}: {meaning}" in page
+        assert all(f"  {name}" in page for name in door.options(group))
+    assert {path.name for path in door.conf_dir().iterdir() if path.is_dir()} == set(door.GROUPS)
+
+
+def test_cfg_shows_the_result() -> None:
+    shown = subprocess.run(
+        [sys.executable, "train.py", "tile_size=512", "seed=3", "--cfg", "job"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "px: 512" in shown.stdout
+    assert "seed: 3" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "quoted"),
+    [
+        ("tile_size=512", "tile_size='512'"),
+        ("tile_size=256,512", "tile_size='256','512'"),
+        ("seed=0,1", "seed=0,1"),
+        ("backbone=resnet18", "backbone=resnet18"),
+        ("-m", "-m"),
+    ],
+)
+def test_numbers_that_are_names(typed: str, quoted: str) -> None:
+    assert door.quoted([typed]) == [quoted]
+
+
+def test_a_mistake_found_while_running_keeps_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    def verb(argv: list[str]) -> int:
+        raise ConfigError("first\nsecond")
+
+    assert cli.guarded(verb, []) == 2
+    assert capsys.readouterr().err == "glidexp: first second\n"
+
+
+def test_other_errors_are_not_hidden() -> None:
+    def task(composed: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        door.run_hydra(task, [])
+
+
+def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code in ((["--help"], 0), ([], 2), (["trian"], 2), (["sweep", "--help"], 0), (["sweep"], 2)):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(words)
+        assert stop.value.code == code
+    told = capsys.readouterr()
+    assert "train, sweep, ui" in told.err
+
+
+def test_sweep_without_anything_to_vary() -> None:
+    with pytest.raises(GlidexpError, match="something to vary"):
+        cli.sweep([])
+
+
+def test_environment_of_hydra_is_put_back() -> None:
+    assert sys.argv[0] != "train"
+    assert os.environ.get("HYDRA_FULL_ERROR") in (None, "1")

@@ -1,0 +1,204 @@
+"""The loop: it learns, it adds up, it stops when asked and goes on as if it had not."""
+
+import itertools
+import math
+import os
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig, TrainConfig
+from glidexp.data.loader import Loader
+from glidexp.errors import GlidexpError
+from glidexp.signals import Interrupted, Signals
+from glidexp.training.augment import build_augment
+from glidexp.training.device import resolve
+from glidexp.training.loop import Position, fit
+from glidexp.training.losses import build_loss
+from glidexp.training.optim import build_optimizer, lr_schedule
+from glidexp.training.progress import Meter
+
+CPU = torch.device("cpu")
+
+
+class Blobs:
+    """Bright squares are lakes."""
+
+    def __init__(self, n: int, px: int = 16) -> None:
+        rng = np.random.default_rng(0)
+        self.labels = np.zeros((n, px, px), dtype=np.uint8)
+        for label in self.labels:
+            y, x = rng.integers(0, px - 6, 2)
+            label[y : y + 6, x : x + 6] = 1
+        noise = rng.integers(0, 60, (n, px, px, 3))
+        self.images = (noise + 120 * self.labels[..., None]).astype(np.uint8)
+
+
+def network(norm: bool = True) -> torch.nn.Module:
+    torch.manual_seed(0)
+    middle: list[torch.nn.Module] = [torch.nn.BatchNorm2d(8)] if norm else []
+    layers = [torch.nn.Conv2d(3, 8, 3, padding=1), *middle, torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 1)]
+    return torch.nn.Sequential(*layers)
+
+
+class Training:
+    """All the parts of a small training, with what happened."""
+
+    def __init__(self, cfg: TrainConfig, *, n: int = 12, norm: bool = True, lr: float = 0.01) -> None:
+        self.cfg = cfg
+        self.model = network(norm)
+        self.tiles = Blobs(n)
+        self.loader = Loader(
+            self.tiles, np.arange(n), cfg.batch_size, seed=1, device=CPU, weights=None, shuffle=True, drop_last=True
+        )
+        flips = AugmentationConfig(flip=True, rot90=True)
+        self.augment = build_augment(flips, mean=[60.0] * 3, std=[50.0] * 3, seed=1)
+        self.optimizer = build_optimizer(OptimizerConfig(lr=lr), self.model, device=CPU)
+        self.position = Position()
+        self.signals = Signals()
+        self.epochs: list[dict[str, float]] = []
+        self.saves: list[int] = []
+        self.loss = LossConfig()
+        self.score: Iterator[float] | None = None
+
+    def evaluate(self, epoch: int) -> list[tuple[str, float]]:
+        value = next(self.score) if self.score is not None else float(epoch)
+        return [("val/lake_iou_pooled", value)]
+
+    def run(self, stop_after: int | None = None) -> None:
+        runtime = resolve(self.cfg)
+        steps = self.cfg.epochs * -(-len(self.loader) // self.cfg.accumulate)
+        loss_fn, count = build_loss(self.loss), itertools.count(1)
+
+        def loss(*values: torch.Tensor) -> torch.Tensor:
+            if next(count) == stop_after:
+                self.signals.pending = signal.SIGTERM
+            return loss_fn(*values)
+
+        fit(
+            self.model,
+            self.loader,
+            self.augment,
+            loss,
+            self.optimizer,
+            runtime.scaler(),
+            lr_schedule(OptimizerConfig(lr=0.01), steps),
+            runtime,
+            self.position,
+            self.cfg,
+            evaluate=self.evaluate,
+            on_epoch=lambda epoch, metrics, better: self.epochs.append(metrics | {"better": better}),
+            save=lambda: self.saves.append(self.position.step),
+            stop=self.signals,
+            meter=Meter(self.cfg.epochs, len(self.loader)),
+        )
+
+
+def config(**values: object) -> TrainConfig:
+    defaults = {"precision": "fp32", "compile": "off", "device": "cpu", "threads": 1, "batch_size": 4, "epochs": 3}
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), defaults | values)
+    result = OmegaConf.to_object(merged)
+    assert isinstance(result, TrainConfig)
+    return result
+
+
+def test_it_learns() -> None:
+    training = Training(config(epochs=30))
+    training.run()
+    losses = [metrics["train/loss"] for metrics in training.epochs]
+    assert losses[-1] < 0.25 * losses[0]
+    assert training.position.step == 90
+
+
+def test_same_seed_same_bits() -> None:
+    first, second = Training(config()), Training(config())
+    first.run()
+    second.run()
+    for ours, theirs in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_two_small_batches_accumulated_are_one_large() -> None:
+    """Without batch statistics, and with a loss that is a mean over equal batches."""
+    large = Training(config(batch_size=4, clip_norm=0.0), norm=False)
+    small = Training(config(batch_size=2, accumulate=2, clip_norm=0.0), norm=False)
+    for training in (large, small):
+        training.optimizer = torch.optim.SGD(training.model.parameters(), lr=0.01)
+        training.loss = LossConfig(bce=1.0, dice=0.0)  # Dice of a sum is not the sum of Dices
+        training.augment = build_augment(AugmentationConfig(), mean=[60.0] * 3, std=[50.0] * 3, seed=1)
+        training.run()
+    assert large.position.step == small.position.step == 9
+    for ours, theirs in zip(large.model.parameters(), small.model.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_stopped_and_gone_on_with_is_the_same_as_never_stopped(stop_after: int) -> None:
+    whole = Training(config())
+    whole.run()
+    cut = Training(config())
+    cut.run(stop_after=stop_after)
+    assert cut.saves[-1] == stop_after
+    rest = Training(config())
+    rest.model.load_state_dict(cut.model.state_dict())
+    rest.optimizer.load_state_dict(cut.optimizer.state_dict())
+    rest.position = cut.position
+    rest.run()
+    for ours, theirs in zip(whole.model.state_dict().values(), rest.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    ours_last, theirs_last = whole.epochs[-1]["train/loss"], rest.epochs[-1]["train/loss"]
+    assert ours_last == theirs_last
+    first_epoch_of_rest = whole.epochs[len(whole.epochs) - len(rest.epochs)]["train/loss"]
+    assert rest.epochs[0]["train/loss"] == pytest.approx(first_epoch_of_rest, rel=1e-6)
+
+
+def test_early_stopping_keeps_the_best_and_does_not_go_on() -> None:
+    training = Training(config(epochs=10, patience=2))
+    training.score = iter([0.1, 0.5, 0.4, 0.3, 0.9])
+    training.run()
+    assert [metrics["better"] for metrics in training.epochs] == [True, True, False, False]
+    assert (training.position.best, training.position.best_epoch) == (0.5, 1)
+    assert training.position.epoch == 10
+
+
+def test_an_undefined_score_is_the_lowest() -> None:
+    training = Training(config(epochs=2, select="val/precision_pooled"))
+    training.run()
+    assert [metrics["better"] for metrics in training.epochs] == [True, False]
+    assert training.position.best == -math.inf
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence() -> None:
+    training = Training(config(clip_norm=0.0), lr=0.01)
+    with torch.no_grad():
+        training.model[0].weight.fill_(float("nan"))
+    with pytest.raises(GlidexpError, match="the loss is nan in epoch 1"):
+        training.run()
+
+
+def test_batches_that_do_not_fill_an_optimizer_step_are_used() -> None:
+    training = Training(config(batch_size=4, accumulate=2))
+    training.run()
+    assert training.position.step == 3 * 2
+
+
+def test_deferred_signal_is_raised_at_the_end_of_the_block() -> None:
+    signals = Signals()
+    done = []
+    with pytest.raises(Interrupted) as stopped, signals.installed(), signals.deferred():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append(signals.pending)
+    assert done == [signal.SIGTERM]
+    assert stopped.value.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_signal_outside_a_deferred_block_is_raised_at_once() -> None:
+    with pytest.raises(Interrupted), Signals().installed():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("went on")

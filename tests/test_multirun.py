@@ -1,0 +1,41 @@
+"""`train -m`: one parent, children named by what differs, a failing job leaves the others alone."""
+
+from pathlib import Path
+
+import pytest
+from runs import small_config, words
+
+from glidexp.errors import ConfigError
+from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.training.multirun import run_multirun
+
+
+@pytest.mark.slow
+def test_parent_children_and_exit_code(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = words(small_data, tmp_path, "train.epochs=1", "seed=0,1", "train.batch_size=4,5000", "-m")
+    monkeypatch.chdir(tmp_path)
+    assert run_multirun(sweep) == 1
+    config = small_config(small_data, tmp_path)
+    store = open_store(tracking_uri(config.tracking, config.paths), tmp_path).client
+    runs = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
+    parents = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
+    assert len(parents) == 1
+    children = [found for found in runs if found.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    status = {found.info.run_name: found.info.status for found in children}
+    assert {name for name, value in status.items() if value == "FINISHED"} == {
+        "train.batch_size=4 seed=0",
+        "train.batch_size=4 seed=1",
+    }
+    assert all(value == "FAILED" for name, value in status.items() if "5000" in name)
+    assert parents[0].info.status == "FAILED"
+    told = capsys.readouterr()
+    assert "/#/compare-runs?runs=" in told.out
+    assert "train.batch_size=5000 is more than" in told.err
+    assert "Traceback" not in told.err
+
+
+def test_a_sweep_with_an_unknown_option_starts_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="resnet19"):
+        run_multirun(words(tmp_path, tmp_path / "mlruns", "backbone=resnet18,resnet19", "-m"))

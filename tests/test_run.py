@@ -1,0 +1,220 @@
+"""One run from scenes to tracking: what it leaves behind, that it repeats, resumes, fails and stops truthfully."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from runs import small_config, words
+
+from glidexp.data.prepare import prepare
+from glidexp.errors import GlidexpError
+from glidexp.scoring.scores import read_scores, score_split
+from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.training import loop
+from glidexp.training.run import Outcome, run
+
+ROOT = Path(__file__).resolve().parent.parent
+CHOICES = {"dataset": "smoke", "backbone": "mobilenetv3"}
+
+
+def client(mlruns: Path, config: Any) -> Any:
+    return open_store(tracking_uri(config.tracking, config.paths), mlruns).client
+
+
+@pytest.fixture(scope="module")
+def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mlruns")
+
+
+@pytest.fixture(scope="module")
+def finished(small_data: Path, mlruns: Path) -> Outcome:
+    return run(small_config(small_data, mlruns), choices=CHOICES)
+
+
+@pytest.fixture(scope="module")
+def artifacts(finished: Outcome, small_data: Path, mlruns: Path) -> Path:
+    import mlflow
+
+    client(mlruns, small_config(small_data, mlruns))
+    return Path(
+        mlflow.artifacts.download_artifacts(run_id=finished.run_id, tracking_uri=f"sqlite:///{mlruns}/mlflow.db")
+    )
+
+
+@pytest.mark.slow
+def test_what_a_finished_run_holds(finished: Outcome, artifacts: Path, small_data: Path, mlruns: Path) -> None:
+    config = small_config(small_data, mlruns)
+    held = client(mlruns, config).get_run(finished.run_id)
+    assert held.info.status == "FINISHED"
+    assert {"glidexp.config_id", "glidexp.split_hash", "glidexp.data_hash", "glidexp.torch"} <= set(held.data.tags)
+    assert held.data.params["backbone"] == "mobilenetv3"
+    assert held.data.params["backbone.name"] == "mobilenetv3"
+    assert held.data.params["train.epochs"] == "2"
+    scores = ["lake_iou_pooled", "f1_pooled", "precision_pooled", "recall_pooled", "miou_two_class_pooled"]
+    scores += [
+        "lake_iou_per_image",
+        "lake_iou_per_scene",
+        "sensor/landsat8/lake_iou_pooled",
+        "average_precision",
+        "ece",
+    ]
+    scores += ["at_0.5/lake_iou_pooled", "threshold", "naive/index_threshold/lake_iou_pooled"]
+    missing = {f"{split}/{score}" for split in ("val", "test") for score in scores} - set(held.data.metrics)
+    assert not missing
+    assert {item.dataset.name for item in held.inputs.dataset_inputs} == {
+        f"smoke/{split}" for split in ("train", "val", "test")
+    }
+    names = {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()}
+    for name in ("config.yaml", "scores.parquet", "confusion.json", "plots/augmented.png", "plots/pr_test.png"):
+        assert name in names
+    assert {"plots/reliability_val.png", "environment/requirements.txt", "data/manifest.json"} <= names
+    assert all(Path(name).suffix in (".png", ".webp") for name in names if name.startswith("images/"))
+    assert not [name for name in names if name.endswith((".pkl", ".pickle"))]
+
+
+@pytest.mark.slow
+def test_scores_can_be_made_again_from_the_file(finished: Outcome, artifacts: Path) -> None:
+    table, hist = read_scores(artifacts / "scores.parquet")
+    for split in ("val", "test"):
+        rows = (table["split"] == split).to_numpy()
+        again = score_split(table[rows], hist[rows], finished.metrics[f"{split}/threshold"], split)
+        assert again == {name: finished.metrics[name] for name in again}
+
+
+@pytest.mark.slow
+def test_masks_are_the_scored_ones_and_lie_in_place(
+    finished: Outcome, artifacts: Path, small_data: Path, mlruns: Path
+) -> None:
+    import rasterio
+
+    config = small_config(small_data, mlruns)
+    tiles = prepare(config.dataset, 64, small_data, progress=False)
+    table = pd.read_parquet(artifacts / "scores.parquet").query("split == 'test'").set_index("tile")
+    assert len(table) == len(tiles.rows("test"))
+    for row in tiles.rows("test"):
+        tile = tiles.index.iloc[row]
+        with rasterio.open(artifacts / "masks" / f"{tile['tile']}.tif") as file:
+            lake = file.read(1) == 255
+            assert list(file.transform)[:6] == pytest.approx(list(tile["transform"])[:6])
+            assert file.crs.to_string() == tile["crs"]
+        truth = tiles.labels[row]
+        assert int((lake & (truth == 1)).sum()) == table.loc[tile["tile"], "tp"]
+        assert int((lake & (truth == 0)).sum()) == table.loc[tile["tile"], "fp"]
+
+
+@pytest.mark.slow
+def test_the_logged_model_is_the_scored_network(
+    finished: Outcome, artifacts: Path, small_data: Path, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import rasterio
+
+    config = small_config(small_data, mlruns)
+    client(mlruns, config)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlruns}/mlflow.db")
+    model = mlflow.pyfunc.load_model(f"runs:/{finished.run_id}/model")
+    tiles = prepare(config.dataset, 64, small_data, progress=False)
+    for row in tiles.rows("test")[:3]:
+        image = tiles.images[row].transpose(2, 0, 1)[None].astype(np.float32)
+        lake = model.predict(image)[0, 0] >= finished.metrics["test/threshold"]
+        with rasterio.open(artifacts / "masks" / f"{tiles.index.iloc[row]['tile']}.tif") as file:
+            assert ((file.read(1) == 255) == lake).mean() > 0.999
+    assert model.predict(np.zeros((1, 3, 100, 70), np.float32)).shape == (1, 1, 100, 70)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_shown_not_repeated(
+    finished: Outcome,
+    small_data: Path,
+    mlruns: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("glidexp.training.run.fit", lambda *_, **__: pytest.fail("trained again"))
+    again = run(small_config(small_data, mlruns, "train.device=cpu", "tracking.probe_tiles=1"), choices=CHOICES)
+    assert again.run_id == finished.run_id
+    assert f"{finished.metrics['test/lake_iou_pooled']:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_never_trains_anew_and_repeats_every_number(finished: Outcome, small_data: Path, mlruns: Path) -> None:
+    again = run(small_config(small_data, mlruns, "resume=never"), choices=CHOICES)
+    assert again.run_id != finished.run_id
+    assert again.metrics == finished.metrics
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_killed_and_goes_on_to_the_same_end(
+    finished: Outcome, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(small_data, tmp_path)
+    steps = iter(range(1, 1000))
+    real = loop.Meter.step
+
+    def interrupt(self: Any, images: int, loss: torch.Tensor) -> None:
+        real(self, images, loss)
+        if next(steps) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Meter, "step", interrupt)
+    with pytest.raises(BaseException, match="15"):
+        run(config, choices=CHOICES)
+    store = client(tmp_path, config)
+    experiment = store.get_experiment_by_name("glidexp").experiment_id
+    (cut,) = store.search_runs([experiment])
+    assert cut.info.status == "KILLED"
+    outcome = run(config, choices=CHOICES)
+    (whole,) = store.search_runs([experiment])
+    assert outcome.run_id == whole.info.run_id == cut.info.run_id
+    assert whole.info.status == "FINISHED"
+    assert "glidexp.error" not in whole.data.tags
+    assert outcome.metrics == finished.metrics
+    logged = [point.step for point in store.get_metric_history(outcome.run_id, "train/loss")]
+    assert logged == [1, 2]
+    assert not list((tmp_path / "checkpoints").rglob("*.pt"))
+
+
+@pytest.mark.slow
+def test_an_error_is_told_in_the_run(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the disk is on fire\nsecond line")
+
+    monkeypatch.setattr("glidexp.training.run.fit", broken)
+    config = small_config(small_data, tmp_path)
+    with pytest.raises(RuntimeError, match="on fire"):
+        run(config, choices=CHOICES)
+    store = client(tmp_path, config)
+    (failed,) = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
+    assert failed.info.status == "FAILED"
+    assert "the disk is on fire" in failed.data.tags["glidexp.error"]
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(small_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(GlidexpError, match=r"train\.batch_size=5000 is more than"):
+        run(small_config(small_data, tmp_path, "train.batch_size=5000"), choices=CHOICES)
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_program_saves_and_exits_with_143(small_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", *words(small_data, tmp_path, "train.epochs=200")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2/200"):
+                process.send_signal(signal.SIGTERM)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "goes on from the last checkpoint" in rest
+    assert list((tmp_path / "checkpoints").rglob("last.*.pt"))
+    config = small_config(small_data, tmp_path)
+    store = client(tmp_path, config)
+    (killed,) = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
+    assert killed.info.status == "KILLED"
