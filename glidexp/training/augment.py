@@ -28,6 +28,10 @@ from glidexp.training.augment_indexing import put, send, take, turn
 
 IGNORE = 255
 """label of a pixel that does not count"""
+MIN_SIGMA_PX = 1e-3
+"""Kornia's blur takes no width of 0"""
+CPU_CHUNK = 8
+"""tiles worked on together on the CPU, a bound on memory; fewer fit its caches better but cost more calls"""
 
 
 @dataclass(slots=True)
@@ -191,12 +195,6 @@ class Augment:
             put(tiles, at, F.interpolate(sampled, size=size, mode="bilinear", align_corners=False))
 
 
-MIN_SIGMA_PX = 1e-3
-"""Kornia's blur takes no width of 0"""
-CPU_CHUNK = 8
-"""tiles worked on together on the CPU, a bound on memory; fewer fit its caches better but cost more calls"""
-
-
 def _targets(label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask and valid (B, 1, H, W) of a label (B, H, W). Comparing into float32 saves a pass over a bool tensor."""
     mask, valid = (torch.empty(label.shape, device=label.device) for _ in range(2))
@@ -224,7 +222,8 @@ def _blur(tiles: torch.Tensor, sigma: NDArray[np.float32], largest: float) -> to
     from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 
     radius = min(math.ceil(3 * largest), min(tiles.shape[-2:]) - 1)
-    kernel = get_gaussian_kernel1d(2 * radius + 1, send(sigma[:, None], tiles.device))
+    # The kernel is made where the widths are, so that no check of theirs waits for the device.
+    kernel = send(get_gaussian_kernel1d(2 * radius + 1, torch.from_numpy(sigma[:, None])).numpy(), tiles.device)
     if tiles.device.type != "cpu":
         return filter2d_separable(tiles, kernel, kernel)
     for axis, padding in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
