@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 
 
-def contact_sheet(out_dir: Path, png_path: Path, *, thumb_px: int = 300, outlines: bool = True) -> Path:
+def contact_sheet(out_dir: Path, png_path: Path, *, thumb_px: int = 300, outlines: bool = True, colours: int = 128) -> Path:
     """Draws one scene of each sensor (rows) and region (columns) of a generated data set into a palette PNG.
 
     Args:
         out_dir: folder that `generate` made
         png_path: picture to write
         thumb_px: side of a scene in the picture, pixels
-        outlines: draw the lake polygons
+        outlines: draw the lake polygons, those that show at this size
+        colours: of the palette, 2-256; fewer make a smaller file
 
     Returns:
         `png_path`.
@@ -40,6 +41,7 @@ def contact_sheet(out_dir: Path, png_path: Path, *, thumb_px: int = 300, outline
         if outlines:
             draw = ImageDraw.Draw(tile)
             mine = lakes[lakes.lake_id.str.startswith(row.scene + "_")].to_crs(crs)
+            mine = mine[mine.area > 6 * (transform.a * width / thumb_px) ** 2]
             for shape, kind in zip(mine.geometry, mine.kind, strict=True):
                 x_m, y_m = np.asarray(shape.exterior.coords.xy)
                 x_px, y_px = (x_m - transform.c) / transform.a, (y_m - transform.f) / transform.e
@@ -47,5 +49,5 @@ def contact_sheet(out_dir: Path, png_path: Path, *, thumb_px: int = 300, outline
                 draw.line(points.ravel().tolist(), fill=(255, 60, 60) if kind == "nonglacial" else (255, 220, 0))
         sheet.paste(tile, (x, y + 14))
         pen.text((x + 2, y + 1), f"{sensor} {row.gsd_m:g} m, {region}", fill="black")
-    sheet.quantize(128, dither=Image.Dither.NONE).save(png_path, optimize=True)
+    sheet.quantize(colours, dither=Image.Dither.NONE).save(png_path, optimize=True)
     return png_path
