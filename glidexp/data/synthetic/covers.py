@@ -93,6 +93,7 @@ def build_ground(rng: np.random.Generator, terrain: Terrain, ice: Ice, lakes: li
     green = _soft((ela - region.vegetation_line - z) / 0.06 + 0.8 * patch - np.clip(slope - 2.5, 0, 4), 0.6)
     meadow = _between(*region.vegetation, _soft(rough, 1.0))
     canvas.paint(green * ~ice.mask, meadow, canvas.texture(0.08, 0.12), "vegetation")
+    del gx, gy, green, meadow, everywhere  # memory
 
     reach = np.exp(-ice.outside_px / (2.2 * side / 128)) * np.exp(-terrain.above_channel / 0.06)
     till = _soft(reach * (z < ela) * ~ice.mask - 0.35 + 0.12 * patch, 0.12)
@@ -101,6 +102,7 @@ def build_ground(rng: np.random.Generator, terrain: Terrain, ice: Ice, lakes: li
     line = ela + float(rng.uniform(*region.snow_line))
     snow = _soft((z - line) / 0.05 + 0.7 * rough - np.clip(slope - 3.0, -1, 5) * 0.9, 0.35)
     canvas.paint(snow * ~ice.mask, SNOW, canvas.texture(0.035, 0.015), "snow")
+    del slope, reach, till, snow  # memory
     _paint_ice(rng, canvas, terrain, ice, region)
 
     river = (river_mask(terrain) & ~ice.mask & (z < line)).astype(np.float32)
@@ -108,7 +110,8 @@ def build_ground(rng: np.random.Generator, terrain: Terrain, ice: Ice, lakes: li
     silt = [c * load for c in SILT]
     canvas.paint(river * np.float32(0.85), silt, canvas.texture(0.10, 0.0), "river")
     height, water = _paint_lakes(rng, canvas, z, lakes)
-    return Ground(canvas.codes, np.clip(canvas.reflectance, 0.003, 1.0), height, water)
+    np.clip(canvas.reflectance, 0.003, 1.0, out=canvas.reflectance)
+    return Ground(canvas.codes, canvas.reflectance, height, water)
 
 
 def _paint_ice(rng: np.random.Generator, canvas: Canvas, terrain: Terrain, ice: Ice, region: Region) -> None:
@@ -177,5 +180,7 @@ def _paint_lakes(rng: np.random.Generator, canvas: Canvas, height: Field, lakes:
     for band in range(3):
         canvas.reflectance[band][water] = colour[:, band][inner] * grain + bed
     canvas.codes[water] = np.where(frozen, CLASSES["frozen_lake"], CLASSES["lake"])
-    mean = np.asarray(ndimage.mean(height, ids, np.arange(len(lakes) + 1)), np.float32)
-    return np.where(water, mean[ids], height).astype(np.float32), water
+    level = np.bincount(inner, weights=height[water]) / np.maximum(np.bincount(inner), 1)
+    height = height.copy()
+    height[water] = level[inner]
+    return height, water

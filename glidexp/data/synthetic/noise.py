@@ -38,5 +38,6 @@ def fractal(
     spectrum *= amplitude
     field = fft.irfft2(spectrum, s=(side, side), overwrite_x=True)
     field -= field.mean(dtype=np.float64)
-    field /= max(float(field.std(dtype=np.float64)), 1e-12)
+    # not std(), which makes two float64 copies of the field
+    field /= max(float(np.sqrt(np.add.reduce(field * field, axis=None, dtype=np.float64) / field.size)), 1e-12)
     return field.astype(np.float32, copy=False)

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 
-def contact_sheet(out_dir: Path, png_path: Path, *, thumb_px: int = 300, outlines: bool = True, colours: int = 128) -> Path:
+def contact_sheet(
+    out_dir: Path, png_path: Path, *, thumb_px: int = 300, outlines: bool = True, colours: int = 128
+) -> Path:
     """Draws one scene of each sensor (rows) and region (columns) of a generated data set into a palette PNG.
 
     Args:

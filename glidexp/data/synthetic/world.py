@@ -117,6 +117,7 @@ def make_scene(plan: Plan, out: Path) -> Made:
     shade = cast_shadow(terrain.height * np.float32(relief_px), sky.sun_elevation_deg, sky.sun_azimuth_deg)
     lakes = place_lakes(rng, terrain, ice, shade, plan.gsd_m, region)
     ground = build_ground(rng, terrain, ice, lakes, region)
+    del terrain, shade  # memory: the light needs as much again
     image = expose(rng, light(rng, ground, sky, relief_px), RADIOMETRY[plan.sensor])
     if RADIOMETRY[plan.sensor].wedge and plan.seed[-1] % 3 == 2:
         beyond = _beyond_swath(rng, plan.side_px)
