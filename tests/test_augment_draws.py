@@ -192,3 +192,12 @@ def test_color_factors_have_kornias_distribution() -> None:
         assert stats.ks_2samp(values, free[name].numpy()).pvalue > 1e-4, name
     off = draws.color_factors(dataclasses.replace(CFG, color_p=0.0), numbers(8))
     assert all((off[n] == (0.0 if n == "hue_factor" else 1.0)).all() for n in off)
+
+
+def test_torchs_own_random_state_is_left_alone() -> None:
+    """A run that goes on in the middle of an epoch draws again: dropout must not notice."""
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    drawer = draws.Drawer(dataclasses.replace(CFG, color_p=1.0), 0, [1.0] * 3, [0.0] * 3)
+    drawer(np.arange(8), 0, 32, 32)
+    assert torch.equal(torch.get_rng_state(), before)

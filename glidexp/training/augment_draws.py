@@ -250,7 +250,10 @@ class Drawer:
             self._table = np.concatenate([self._table, np.zeros(more * BLOCK, self._table.dtype)])
         for block in np.unique(blocks[~self._known[blocks]]).tolist():
             these = np.arange(block * BLOCK, (block + 1) * BLOCK)
-            self._table[these] = self.draw(these, epoch, height, width)
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # Kornia draws an order of operations even when fed: not ours to spend
+                self._table[these] = self.draw(these, epoch, height, width)
             self._known[block] = True
         return self._table[rows]
 

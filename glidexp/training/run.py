@@ -48,6 +48,8 @@ class Parts:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     position: Position
+    rng: torch.Tensor
+    """torch's random state with which the next step starts; what is drawn elsewhere meanwhile does not matter"""
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs to go on exactly."""
@@ -65,7 +67,7 @@ class Parts:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
+        self.rng = state["rng"]
         for name, value in state["position"].items():
             setattr(self.position, name, value)
 
@@ -131,7 +133,7 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
     model = build_model(config.backbone, config.decoder, config.init, in_channels=tiles.channels)
     model = runtime.place(model)
     optimizer = build_optimizer(config.optimizer, model, device=runtime.device)
-    return Parts(model, optimizer, runtime.scaler(), Position())
+    return Parts(model, optimizer, runtime.scaler(), Position(), torch.get_rng_state())
 
 
 def train(
@@ -171,6 +173,7 @@ def train(
         meter.epoch_line(epoch, metrics, config.train.select, better)
         recorder.epoch(epoch, metrics, parts.model, last=epoch + 1 == config.train.epochs)
 
+    torch.set_rng_state(parts.rng)
     with meter, signals.deferred():
         fit(
             parts.model,
