@@ -151,8 +151,8 @@ def lake_colour(lake: Lake) -> NDArray[np.float64]:
     """Reflectance of water: clear and deep is nearly black, rock flour turns it turquoise, mud grey-green."""
     if lake.kind == "supraglacial" and lake.turbidity < 0.6:
         return np.array(MELT_WATER) * (1.25 - 0.75 * lake.depth)
-    deep, shallow = np.array([0.010, 0.022, 0.036]), np.array([0.035, 0.075, 0.085])
-    turquoise, milky, mud = np.array([[0.055, 0.150, 0.165], [0.150, 0.205, 0.200], [0.195, 0.195, 0.165]])
+    deep, shallow = np.array([0.014, 0.040, 0.062]), np.array([0.032, 0.085, 0.100])
+    turquoise, milky, mud = np.array([[0.050, 0.150, 0.170], [0.120, 0.200, 0.205], [0.150, 0.195, 0.180]])
     clear = deep * lake.depth + shallow * (1 - lake.depth)
     stops = np.stack([clear, clear * 0.7 + turquoise * 0.3, turquoise, milky, mud])
     at = lake.turbidity * 4

@@ -228,6 +228,7 @@ def _coloured(rng: np.random.Generator, polygon: Polygon, kind: str, share: floa
     turbid = float(rng.beta(*region.lake_turbidity))
     if kind in ("unconnected", "nonglacial"):
         turbid *= 0.55  # no melt water arrives there directly
-    frozen = bool(rng.random() < region.frozen_share) and kind != "nonglacial"
+    # the ice goes last from high small lakes
+    frozen = bool(rng.random() < region.frozen_share) and kind != "nonglacial" and share < 0.002
     depth = float(np.clip(0.35 + 0.13 * math.log10(max(share, 1e-6) * 1e5) + 0.2 * rng.standard_normal(), 0, 1))
     return Lake(polygon, kind, frozen, turbid, depth)

@@ -90,6 +90,8 @@ def light(rng: np.random.Generator, ground: Ground, sky: Sky, relief_px: float) 
     ambient = np.clip(1.0 + 0.55 * (gx * sun[0] + gy * sun[1]) / np.sqrt(gx * gx + gy * gy + 0.2), 0.45, 1.6)
     ambient[lakes] = 1.0
     del z, gx, gy, facing, shadow, dark  # memory
+    # water mirrors the sky, so terrain shadow on it is faint
+    direct[lakes] = np.maximum(direct[lakes], 0.55)
     cloud, cloud_shadow = _clouds(rng, ground.water, sky)
     direct = direct * (1 - 0.75 * cloud_shadow)
     ground.codes[(cloud_shadow > 0.5) & ~lakes] = CLASSES["cloud_shadow"]
