@@ -64,6 +64,8 @@ def test_a_module_knows_its_room(path: Path) -> None:
         above = {name for name in imports(path) if (floor(name) or 0) > own}
         late_doors = {"training.multirun": {"glidexp.door", "glidexp.cli"}}.get(".".join(place.split("/")), set())
         above = {name for name in above if not any(name.startswith(door) for door in late_doors)}
+        if place == "tracking/pyfunc_model":  # run by MLflow in a process of its own; nothing here imports it
+            above = set()
         assert not above, f"{room} reaches up to {above}"
     for library, owners in OWNERS.items():
         if any(name.split(".")[0] == library for name in imports(path)):
@@ -80,10 +82,11 @@ def test_a_module_knows_its_room(path: Path) -> None:
 
 ENUMS = {
     node.name
-    for node in ast.parse((PACKAGE / "config.py").read_text()).body
+    for path in (PACKAGE / "config").glob("*.py")
+    for node in ast.parse(path.read_text()).body
     if isinstance(node, ast.ClassDef)
 }  # fmt: skip
-"""the classes of config.py document their fields"""
+"""the classes of glidexp/config document their fields"""
 
 
 def test_every_folder_is_a_floor() -> None:

@@ -16,6 +16,8 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
+    """An image and its label, as files."""
+
     name: str
     """file name without ending, unique in a data set"""
     number: int

@@ -16,6 +16,8 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
+    """One entry of the registry."""
+
     name: str
     gsd_m: float
     """nominal ground sample distance of the multispectral bands, metres; NaN where unknown"""

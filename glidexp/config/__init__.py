@@ -1,0 +1,180 @@
+"""Every setting, typed, with its unit. YAML under conf/ holds values only, this package their meaning. No torch here.
+
+`load()` turns what Hydra composed into a checked `Config`, `flat()` gives dotted keys. A run's name is in identity.py.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from glidexp.config.data import (
+    DatasetConfig,
+    DatasetKind,
+    SensorMixConfig,
+    SplitBy,
+    SplitConfig,
+    StretchConfig,
+    StretchMethod,
+    SyntheticConfig,
+    TileSizeConfig,
+    Weighting,
+)
+from glidexp.config.network import (
+    BackboneConfig,
+    DecoderConfig,
+    InitConfig,
+    InitKind,
+    InitScope,
+)
+from glidexp.config.ranges import (
+    at_least,
+)
+from glidexp.config.training import (
+    AugmentationConfig,
+    Compile,
+    LossConfig,
+    OptimizerConfig,
+    OptimizerName,
+    Precision,
+    TrainConfig,
+)
+from glidexp.errors import ConfigError
+
+__all__ = [
+    "AugmentationConfig",
+    "BackboneConfig",
+    "Compile",
+    "Config",
+    "DatasetConfig",
+    "DatasetKind",
+    "DecoderConfig",
+    "InitConfig",
+    "InitKind",
+    "InitScope",
+    "LossConfig",
+    "OptimizerConfig",
+    "OptimizerName",
+    "PathsConfig",
+    "Precision",
+    "Resume",
+    "SensorMixConfig",
+    "SplitBy",
+    "SplitConfig",
+    "StretchConfig",
+    "StretchMethod",
+    "SyntheticConfig",
+    "TileSizeConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "Weighting",
+    "flat",
+    "load",
+    "register",
+    "to_dict",
+]
+
+
+class Resume(StrEnum):
+    auto = "auto"
+    never = "never"
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackingConfig:
+    uri: str | None = None
+    """MLflow tracking address; the sqlite store under paths.mlruns when not given"""
+    experiment: str = "glidexp"
+    run_name: str | None = None
+    system_metrics: bool = True
+    probe_tiles: int = 8
+    """fixed val tiles drawn with truth, prediction and error"""
+    images_every: int = 5
+    """epochs between pictures of the probe tiles"""
+    log_masks: bool = True
+    """predicted test masks as artifacts"""
+    log_model: bool = True
+
+    def __post_init__(self) -> None:
+        at_least("tracking.probe_tiles", self.probe_tiles, 0)
+        at_least("tracking.images_every", self.images_every, 1)
+        if not self.experiment.strip():
+            raise ConfigError("tracking.experiment is empty: give it a name such as glidexp.")
+
+
+@dataclass(kw_only=True, slots=True)
+class PathsConfig:
+    data: str = "data"
+    """prepared tile stores and generated scenes"""
+    mlruns: str = "mlruns"
+    """tracking database, artifacts and checkpoints"""
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    seed: int = 0
+    resume: Resume = Resume.auto
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    sensor_mix: SensorMixConfig = field(default_factory=SensorMixConfig)
+    tile_size: TileSizeConfig = field(default_factory=TileSizeConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def register() -> None:
+    """Makes the schema known to Hydra under the name `schema`."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def load(composed: DictConfig) -> Config:
+    """Turns a composed config into the typed one. Every class checks its own values as it is made.
+
+    Raises:
+        ConfigError: a value is missing or outside its range
+    """
+    missing = OmegaConf.missing_keys(composed)
+    if missing:
+        raise ConfigError(f"{sorted(missing)[0]} has no value: give it on the command line, {sorted(missing)[0]}=...")
+    unknown = [str(key) for key in composed if str(key) not in Config.__dataclass_fields__]
+    if unknown:
+        raise ConfigError(
+            f"there is no setting '{unknown[0]}'. Allowed to begin with: {', '.join(Config.__dataclass_fields__)}."
+        )
+    try:
+        config = OmegaConf.to_object(composed)
+    except AttributeError as error:  # +section.name=value adds what no class has
+        raise ConfigError(f"a setting that does not exist was added: {error}.") from None
+    if not isinstance(config, Config):
+        raise ConfigError(f"the composed config is a {type(config).__name__}, not a Config: compose conf/train.yaml.")
+    return config
+
+
+def to_dict(section: Any) -> dict[str, Any]:
+    """The section as plain nested dicts, lists and values that JSON and YAML can hold."""
+    plain = OmegaConf.to_container(OmegaConf.structured(section), enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def flat(section: Any) -> dict[str, Any]:
+    """The section as dotted keys: `{"train.epochs": 12, ...}`. Lists stay lists; an empty dict shows as {}."""
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            found[prefix] = value
+
+    walk("", to_dict(section))
+    return found

@@ -1,0 +1,142 @@
+"""Settings of the data: where tiles come from, which ground trains and which reports, which sensors are drawn."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from glidexp.config.ranges import at_least
+from glidexp.errors import ConfigError
+
+
+class DatasetKind(StrEnum):
+    synthetic = "synthetic"
+    scenes = "scenes"
+    folder = "folder"
+    glid = "glid"
+
+
+class StretchMethod(StrEnum):
+    percentile = "percentile"
+    minmax = "minmax"
+    fixed = "fixed"
+
+
+class SplitBy(StrEnum):
+    scene = "scene"
+    block = "block"
+
+
+class Weighting(StrEnum):
+    natural = "natural"
+    balanced = "balanced"
+
+
+@dataclass(kw_only=True, slots=True)
+class StretchConfig:
+    """Linear stretch of scene values to 0-255, one scene at a time, recorded in the store's manifest."""
+
+    method: StretchMethod = StretchMethod.percentile
+    low: float = 2.0
+    """percentile in 0-100 (method=percentile) or scene value (method=fixed) that becomes 0; unused by minmax"""
+    high: float = 98.0
+    """percentile in 0-100 (method=percentile) or scene value (method=fixed) that becomes 255; unused by minmax"""
+
+    def __post_init__(self) -> None:
+        if self.method == StretchMethod.minmax:
+            return
+        if not self.low < self.high:
+            raise ConfigError(f"dataset.stretch.low={self.low} must be less than dataset.stretch.high={self.high}.")
+        if self.method == StretchMethod.percentile and not (self.low >= 0 and self.high <= 100):
+            raise ConfigError(f"dataset.stretch: percentiles {self.low} and {self.high} must be from 0 to 100.")
+
+
+@dataclass(kw_only=True, slots=True)
+class SplitConfig:
+    """Which ground trains, which chooses (val), which reports (test)."""
+
+    by: SplitBy = SplitBy.scene
+    val: float = 0.15
+    """share of the scenes (or blocks), 0-1"""
+    test: float = 0.2
+    """share of the scenes (or blocks), 0-1"""
+    block_m: float = 10000.0
+    """side of a square spatial block, metres (by=block)"""
+    buffer_m: float = 0.0
+    """ground this near to a block of another side is left out, metres (by=block)"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
+            raise ConfigError(
+                f"dataset.split.val={self.val} and dataset.split.test={self.test} must be 0 or more and leave a share "
+                "to train: their sum must be below 1."
+            )
+        if not self.block_m > 0:
+            raise ConfigError(f"dataset.split.block_m={self.block_m} must be above 0 metres.")
+        at_least("dataset.split.buffer_m", self.buffer_m, 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class SyntheticConfig:
+    """The embedded scene generator."""
+
+    seed: int = 0
+    sensors: list[str] = field(default_factory=lambda: ["worldview2", "gaofen2", "sentinel2", "landsat8"])
+    regions: list[str] = field(default_factory=lambda: ["himalaya", "andes", "greenland", "alaska"])
+    scenes_per_sensor: int = 6
+    scene_px: int = 1024
+    """side of the square scenes at 2, 4 and 30 m, pixels; 1.5 times that at 10 m, so that the 10 km buffer fits"""
+
+
+@dataclass(kw_only=True, slots=True)
+class DatasetConfig:
+    """Where tiles come from and how they are made."""
+
+    name: str = "synthetic"
+    """shown in tracking; a label, not a path"""
+    kind: DatasetKind = DatasetKind.synthetic
+    root: str | None = None
+    """folder of scenes or catalogue CSV (kind=scenes), or of images/ and labels/ (kind=folder, glid)"""
+    lakes: str | None = None
+    """lake polygons, any vector format of GDAL (kind=scenes)"""
+    glaciers: str | None = None
+    """glacier outlines, any vector format of GDAL; needed unless buffer_m is 0 (kind=scenes)"""
+    sensor: str = "unknown"
+    """sensor of every scene or tile that does not name its own (kind=scenes, folder)"""
+    manifest: str | None = None
+    """CSV of tile, scene, sensor, region, gsd_m, row, col for tiles without georeference (kind=folder, glid)"""
+    sensors_file: str | None = None
+    """YAML of sensors of your own, added to the registry: `name: {gsd_m: 3.0, bands: [blue, green, red]}`"""
+    buffer_m: float = 10000.0
+    """lakes farther than this from a glacier are dropped as non-glacial, metres; 0 keeps all"""
+    min_lake_px: float = 0.0
+    """lakes smaller than this many pixels are not labelled"""
+    empty_share: float = 0.0
+    """tiles without lake kept as real negatives, as a share of the tiles with lake"""
+    stretch: StretchConfig = field(default_factory=StretchConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("buffer_m", "min_lake_px", "empty_share"):
+            at_least(f"dataset.{name}", getattr(self, name), 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class SensorMixConfig:
+    """Which sensors a run trains on, and how often each is drawn."""
+
+    sensors: list[str] = field(default_factory=lambda: ["all"])
+    """names of the registry, or ["all"] for every sensor present"""
+    weighting: Weighting = Weighting.natural
+    """natural: by number of tiles; balanced: every sensor as often as the others"""
+    weights: dict[str, float] = field(default_factory=dict)
+    """relative sampling weight of a sensor, multiplied with the weighting; 1 when not named"""
+
+
+@dataclass(kw_only=True, slots=True)
+class TileSizeConfig:
+    px: int = 256
+    """side of a square tile, pixels"""
+
+    def __post_init__(self) -> None:
+        at_least("tile_size.px", self.px, 32)

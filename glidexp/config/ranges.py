@@ -1,0 +1,21 @@
+"""Checks of one value, each refused in one line that names the setting."""
+
+from glidexp.errors import ConfigError
+
+
+def at_least(setting: str, value: float, low: float) -> None:
+    """Raises ConfigError below `low`."""
+    if not value >= low:
+        raise ConfigError(f"{setting}={value} is too small: it must be at least {low}.")
+
+
+def within(setting: str, value: float, low: float, high: float, what: str) -> None:
+    """Raises ConfigError outside [low, high]; `what` says what to give."""
+    if not low <= value <= high:
+        raise ConfigError(f"{setting}={value} is outside {low} to {high}: give {what}.")
+
+
+def low_high(setting: str, values: list[float], low: float, high: float, what: str) -> None:
+    """Raises ConfigError unless `values` are a low and a high end within [low, high]."""
+    if len(values) != 2 or not low <= values[0] <= values[1] <= high:
+        raise ConfigError(f"{setting}={values} is not possible: give [low, high] within {low} to {high}; {what}.")

@@ -1,0 +1,147 @@
+"""Settings of training: augmentation, loss, optimizer, and the loop."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from glidexp.config.ranges import at_least, low_high, within
+from glidexp.errors import ConfigError
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Compile(StrEnum):
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+class OptimizerName(StrEnum):
+    adamw = "adamw"
+    sgd = "sgd"
+
+
+@dataclass(kw_only=True, slots=True)
+class AugmentationConfig:
+    """What is done to a training tile on the device. Probabilities are per tile; a range of one value is symmetric."""
+
+    flip: bool = False
+    """mirror left-right and up-down, each with probability 0.5"""
+    rot90: bool = False
+    """rotate by 0, 90, 180 or 270 degrees, uniformly"""
+    affine_p: float = 0.0
+    rotate_deg: float = 0.0
+    translate: float = 0.0
+    """share of the tile's side"""
+    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    shear_deg: float = 0.0
+    color_p: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    """share of the colour circle, 0-0.5"""
+    gain_p: float = 0.0
+    gain: float = 0.0
+    """per-band gain drawn from 1 +- gain"""
+    haze_p: float = 0.0
+    haze: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """share of the signal replaced by path radiance"""
+    gsd_p: float = 0.0
+    gsd_factor: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    """simulated ground sample distance as a multiple of the tile's own: point spread, then sampling, then back"""
+    blur_p: float = 0.0
+    blur_sigma_px: list[float] = field(default_factory=lambda: [0.1, 0.1])
+    noise_p: float = 0.0
+    noise_std: float = 0.0
+    """standard deviation on the 0-255 scale"""
+
+    def __post_init__(self) -> None:
+        for name in ("affine_p", "color_p", "gain_p", "haze_p", "gsd_p", "blur_p", "noise_p"):
+            within(f"augmentation.{name}", getattr(self, name), 0, 1, "a probability")
+        for name in ("brightness", "contrast", "saturation", "translate"):
+            within(f"augmentation.{name}", getattr(self, name), 0, 1, "a share")
+        within("augmentation.gain", self.gain, 0, 0.99, "a share; a band is never switched off")
+        within("augmentation.hue", self.hue, 0, 0.5, "a share of the colour circle, half of it either way")
+        within("augmentation.rotate_deg", self.rotate_deg, 0, 360, "degrees either way")
+        within("augmentation.shear_deg", self.shear_deg, 0, 80, "degrees either way")
+        within("augmentation.noise_std", self.noise_std, 0, 255, "on the 0-255 scale")
+        low_high("augmentation.scale", self.scale, 0.1, 10, "1 leaves the size alone")
+        low_high("augmentation.haze", self.haze, 0, 1, "a share of the signal")
+        low_high("augmentation.gsd_factor", self.gsd_factor, 1, 16, "1 leaves the sampling alone")
+        low_high("augmentation.blur_sigma_px", self.blur_sigma_px, 0.05, 20, "pixels")
+
+
+@dataclass(kw_only=True, slots=True)
+class LossConfig:
+    """Weighted sum of terms on valid pixels. Weights are relative and need not add to 1."""
+
+    bce: float = 0.5
+    dice: float = 0.5
+    focal: float = 0.0
+    focal_gamma: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("bce", "dice", "focal", "focal_gamma"):
+            at_least(f"loss.{name}", getattr(self, name), 0)
+        if self.bce + self.dice + self.focal <= 0:
+            raise ConfigError(
+                "loss.bce, loss.dice and loss.focal are all 0: give at least one of them a weight above 0."
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    name: OptimizerName = OptimizerName.adamw
+    lr: float = 1e-3
+    """peak learning rate, reached after warm-up, then cosine to lr * final_lr_ratio"""
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    """sgd only"""
+    warmup: float = 0.05
+    """share of all steps"""
+    final_lr_ratio: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < 100:
+            raise ConfigError(f"optimizer.lr={self.lr} is outside (0, 100): give a learning rate such as 0.001.")
+        for name in ("weight_decay", "momentum", "warmup", "final_lr_ratio"):
+            at_least(f"optimizer.{name}", getattr(self, name), 0)
+        for name in ("momentum", "warmup", "final_lr_ratio"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"optimizer.{name}={getattr(self, name)} is above 1: it is a share between 0 and 1.")
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    epochs: int = 12
+    batch_size: int = 8
+    """tiles a forward pass"""
+    accumulate: int = 1
+    """forward passes an optimizer step"""
+    precision: Precision = Precision.auto
+    compile: Compile = Compile.auto
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    threads: int | None = None
+    """CPU threads of torch; all cores when not given"""
+    clip_norm: float = 1.0
+    """gradient norm above which it is scaled down; 0 leaves it alone"""
+    patience: int | None = None
+    """epochs without a better val score before stopping early; never when not given"""
+    select: str = "val/lake_iou_pooled"
+    """score that chooses the best checkpoint, higher is better"""
+    checkpoint_every: int = 1
+    """epochs between checkpoints"""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "checkpoint_every"):
+            at_least(f"train.{name}", getattr(self, name), 1)
+        for name in ("threads", "patience"):
+            if getattr(self, name) is not None:
+                at_least(f"train.{name}", getattr(self, name), 1)
+        at_least("train.clip_norm", self.clip_norm, 0)
