@@ -1,7 +1,8 @@
 """Whole training against the bare loop (the limit) and against Lightning with TorchGeo's task (the peer).
 
     python bench/train_step.py [--device cpu|cuda] [--sizes 256 512] [--networks resnet18 tiny] [--repeats 5]
-                               [--batch 8] [--threads 1] [--images N] [--peer-data memory|png] [--precision auto]
+                               [--batch 8] [--threads 1] [--images N] [--peer-data memory|png]
+                               [--peer-layout contiguous|channels_last] [--precision auto|fp32|bf16|fp16]
 
 A measurement is an epoch: N training tiles and N/4 val tiles (the shares of the default split, 0.65 and 0.15), counted
 as N images. Every side does the same forward and backward passes on batches of one size, and the same forward passes
@@ -11,11 +12,9 @@ ours   `fit` as `train.py` runs it: `Loader` over a tile store on disk, `standar
        scores of val from histograms, metrics written to a new sqlite store before the clock stops.
 limit  Best settings and nothing else: one random batch that lies on the device already, channels_last, the same
        precision, fused AdamW, BCE. No loader, augmentation, score, clipping or tracking.
-peer   TorchGeo's `SemanticSegmentationTask` (binary, its BCE, its metrics, its AdamW and plateau schedule) in
-       Lightning's `Trainer`, at the same precision, logger and progress bar as they come (the bar to stderr), fed
-       by a `NonGeoDataModule` with Kornia's operators of the same preset in one `AugmentationSequential` on the batch,
-       as TorchGeo's own data modules have it. Its tiles are in memory and its loader has no worker processes:
-       decoding files (`--peer-data png`) and processes cost more CPU time, so the peer is at its best here.
+peer   Lightning and TorchGeo as their users have them, with the same network, precision and Kornia operators;
+       `train_peer.py` says exactly what and why. `--peer-layout channels_last` gives it the memory format that none of
+       its defaults does.
 
 Left out on both sides: checkpoints and pictures, whose cost is by epoch or rarer and would weigh too much in epochs
 as short as these. What our side pays by epoch (scores, tracking) is in, and weighs more here than in a real epoch.
@@ -36,8 +35,6 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +44,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import torch
-from augment import preset, sequential
 from hydra import compose, initialize_config_dir
+from lane import Lane, Taken
 from loader import make_tiles
 from torch import nn
 
@@ -73,58 +70,6 @@ PIXELS = 32 * 512 * 512
 """of the training tiles of an epoch when --images is not given"""
 OUT = sys.stdout
 """takes the measurements alone: what else prints, Lightning's bar among it, is sent to stderr"""
-Taken = tuple[float, float]
-"""wall and CPU seconds"""
-
-
-class Lane:
-    """A training in a thread of its own that does an epoch whenever it is asked to, and is timed.
-
-    `work` gets a function that it calls before every epoch and after the last: there it waits for its next turn.
-    """
-
-    def __init__(self, work: Callable[[Callable[[], None]], None], device: torch.device) -> None:
-        self._work, self._device = work, device
-        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        self._began: Taken | None = None
-        self._taken: Taken = (0.0, 0.0)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def epoch(self) -> Taken:
-        """Lets the training do one epoch, and gives what it took."""
-        if not self._thread.is_alive():
-            self._thread.start()
-        self._go.release()
-        self._done.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._taken
-
-    def end(self) -> None:
-        """Lets what comes after the last epoch happen."""
-        self._go.release()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._work(self._boundary)
-        except BaseException as error:  # noqa: BLE001  handed to who waits
-            self._error = error
-            self._done.release()
-
-    def _boundary(self) -> None:
-        if self._began is not None:
-            wall, cpu = self._now()
-            self._taken = wall - self._began[0], cpu - self._began[1]
-            self._done.release()
-        self._go.acquire()
-        self._began = self._now()
-
-    def _now(self) -> Taken:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter(), time.process_time()
 
 
 class Tiny(nn.Module):
@@ -246,76 +191,6 @@ def limit(
     return work
 
 
-def peer(network: str, config: Config, runtime: Runtime, tiles: TileStore, pngs: Path | None) -> Callable[..., None]:
-    """Lightning and TorchGeo; imported here, since they are an extra."""
-    import kornia.augmentation as ka
-    import lightning.pytorch as pl
-    import numpy as np
-    from PIL import Image
-    from torchgeo.datamodules import NonGeoDataModule
-    from torchgeo.datasets import NonGeoDataset
-    from torchgeo.trainers import SemanticSegmentationTask
-
-    class Tiles(NonGeoDataset):
-        """In memory as uint8, or PNG files of the published layout."""
-
-        def __init__(self, split: str = "train") -> None:
-            self.rows = tiles.rows(split)
-            self.images = torch.from_numpy(tiles.images[self.rows]).permute(0, 3, 1, 2).contiguous()
-            self.labels = torch.from_numpy(tiles.labels[self.rows])
-
-        def __len__(self) -> int:
-            return len(self.rows)
-
-        def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-            if pngs is None:
-                return {"image": self.images[index].float(), "mask": self.labels[index].long()}
-            image = np.array(Image.open(pngs / "images" / f"{self.rows[index]}.png"))
-            mask = np.array(Image.open(pngs / "labels" / f"{self.rows[index]}.png")) > 127
-            return {"image": torch.from_numpy(image).permute(2, 0, 1).float(), "mask": torch.from_numpy(mask).long()}
-
-    class Module(NonGeoDataModule):
-        mean = torch.tensor(tiles.manifest["channel_mean"])
-        std = torch.tensor(tiles.manifest["channel_std"])
-
-        def __init__(self) -> None:
-            super().__init__(Tiles, batch_size=config.train.batch_size, num_workers=0)
-            to_unit = ka.Normalize(torch.tensor(0.0), torch.tensor(255.0))
-            operators = sequential(preset("standard")).children()
-            self.train_aug = ka.AugmentationSequential(to_unit, *operators, data_keys=None, keepdim=True)
-
-    class Epochs(pl.Callback):
-        def __init__(self, boundary: Callable[[], None]) -> None:
-            self.boundary = boundary
-
-        def on_train_epoch_start(self, *_: Any) -> None:
-            self.boundary()
-
-        def on_train_end(self, *_: Any) -> None:
-            self.boundary()
-
-    def work(boundary: Callable[[], None]) -> None:
-        task = SemanticSegmentationTask(
-            model="unet", backbone="resnet18", weights=None, in_channels=tiles.channels, task="binary", loss="bce"
-        )
-        if network == "tiny":
-            task.model = Tiny()
-        precision = {"bf16": "bf16-mixed", "fp16": "16-mixed"}.get(str(runtime.precision), "32-true")
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = pl.Trainer(
-                accelerator="gpu" if runtime.device.type == "cuda" else "cpu",
-                devices=1,
-                precision=precision,
-                max_epochs=config.train.epochs,
-                enable_checkpointing=False,
-                callbacks=[Epochs(boundary)],
-                default_root_dir=folder,
-            )
-            trainer.fit(task, datamodule=Module())
-
-    return work
-
-
 def measure(network: str, px: int, args: argparse.Namespace) -> None:
     """One network at one tile size: prints its lines."""
     images = max(round((args.images or PIXELS / px**2) / args.batch), 1) * args.batch
@@ -333,8 +208,11 @@ def measure(network: str, px: int, args: argparse.Namespace) -> None:
             ),
         }
         if args.peer:
+            from train_peer import train_peer
+
             pngs = root if args.peer_data == "png" else None
-            lanes["peer"] = Lane(peer(network, config, runtime, tiles, pngs), runtime.device)
+            model = Tiny() if network == "tiny" else None
+            lanes["peer"] = Lane(train_peer(config, runtime, tiles, model, pngs, args.peer_layout), runtime.device)
         rates: dict[str, list[Taken]] = {name: [] for name in lanes}
         for repeat in range(args.repeats + 1):
             for name, lane in lanes.items():
@@ -344,7 +222,9 @@ def measure(network: str, px: int, args: argparse.Namespace) -> None:
                     rates[name].append((images / wall, images / cpu))
         for lane in lanes.values():
             lane.end()
-    which = f"{network}_{px}px_batch{args.batch}_{runtime.precision}_{args.device}_{args.threads}threads"
+    which = f"{network}_{px}px_batch{args.batch}_{runtime.precision}_{args.device}_threads{args.threads}"
+    which += "_peer_channels_last" if args.peer_layout == "channels_last" else ""
+    which += "_peer_png" if args.peer_data == "png" else ""
     for position, clock in enumerate(("wall", "cpu")):
         report(f"train/{which}_{clock}", {name: [pair[position] for pair in kept] for name, kept in rates.items()})
 
@@ -374,6 +254,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, help="training tiles an epoch; default: 32 at 512 px, 128 at 256 px")
     parser.add_argument("--peer-data", default="memory", choices=["memory", "png"])
+    parser.add_argument("--peer-layout", default="contiguous", choices=["contiguous", "channels_last"])
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     args = parser.parse_args()
     args.peer = all(importlib.util.find_spec(name) for name in ("lightning", "torchgeo"))
