@@ -280,3 +280,11 @@ def test_the_example_of_the_docs_runs(
     assert (
         f"'lake_iou': {scores.pooled(hist[1::2], scores.bin_of_threshold(0.7))['lake_iou']}" in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("unknown", ["", "unknown"])
+def test_tiles_of_no_known_scene_are_not_taken_for_a_scene(unknown: str) -> None:
+    from glidexp.scoring.confusion import by_scene
+
+    counts = np.array([[1, 0, 0, 0], [5, 0, 0, 0], [2, 0, 0, 0]])
+    assert by_scene(pd.Series(["a", unknown, "a"]), counts).tolist() == [[3, 0, 0, 0]]

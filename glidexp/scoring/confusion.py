@@ -102,12 +102,16 @@ def aggregate(index: pd.DataFrame, counts: Counts, prefix: str) -> dict[str, flo
     return defined({f"{prefix}/{name}": float(value) for name, value in found.items()})
 
 
+UNKNOWN_SCENES = ("", "unknown")
+"""what stands for the scene of a tile that does not say"""
+
+
 def by_scene(scene: pd.Series, counts: Counts) -> Counts:
     """Sums the tiles of each known scene: (N, 4) -> (scenes, 4), scenes in sorted order."""
     codes, names = pd.factorize(_text(scene), sort=True)
     summed = np.zeros((len(names), counts.shape[1]), dtype=np.int64)
     np.add.at(summed, codes, counts)
-    return summed[np.asarray(names) != ""]
+    return summed[~np.isin(np.asarray(names, dtype=object), UNKNOWN_SCENES)]
 
 
 def strata(keys: pd.Series) -> dict[str, NDArray[np.int64]]:

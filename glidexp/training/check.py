@@ -1,6 +1,8 @@
 """What can be told from the settings alone, before torch or data are touched."""
 
-from glidexp.config import Config, DatasetKind, InitKind
+from glidexp.config import Config, InitKind
+from glidexp.data.prepare import declared_sensors, recipe_id
+from glidexp.data.sensor_mix import chosen_sensors
 from glidexp.errors import ConfigError, unknown_name
 from glidexp.models import catalog
 
@@ -25,19 +27,7 @@ def check(config: Config) -> None:
         raise unknown_name("train.select", config.train.select, SELECTABLE)
     if config.init.kind is InitKind.checkpoint and not config.init.checkpoint:
         raise ConfigError("init=checkpoint needs init.checkpoint=PATH: a .safetensors file or the folder of a model.")
-    if config.dataset.kind is DatasetKind.synthetic:
-        check_sensors(config.sensor_mix.sensors, config.dataset.synthetic.sensors)
-
-
-def check_sensors(wanted: list[str], present: list[str]) -> None:
-    """Refuses a sensor that the data does not hold.
-
-    Raises:
-        ConfigError: names the sensor and those present
-    """
-    for sensor in wanted:
-        if sensor != "all" and sensor not in present:
-            raise ConfigError(
-                f"sensor_mix.sensors: '{sensor}' is not in the data. Present: {', '.join(sorted(present))}. "
-                "Use sensor_mix=all for all of them."
-            )
+    recipe_id(config.dataset, config.tile_size.px)  # looks for every file that the data set names
+    present = declared_sensors(config.dataset)
+    if present is not None:
+        chosen_sensors(config.sensor_mix, present)

@@ -33,6 +33,7 @@ from glidexp.training.evaluate import Evaluator
 
 log = logging.getLogger("glidexp")
 
+SHEET_TILES = 4
 MODEL_PACKAGES = ("glidexp", "torch", "torchvision", "timm", "segmentation-models-pytorch", "safetensors", "numpy")
 """what is needed to load the model again"""
 
@@ -50,7 +51,7 @@ class Recorder:
         self.normalise = build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype)
         self.rgb = _rgb(list(tiles.manifest["bands"]))
         self.val = self._evaluator(tiles.rows("val"))
-        self.probe = self._evaluator(_probe_rows(tiles, config.tracking.probe_tiles))
+        self.probe = _probe_rows(tiles, "val", config.tracking.probe_tiles)
 
     def _evaluator(self, rows: npt.NDArray[np.int64]) -> Evaluator:
         return Evaluator(self.tiles, rows, self.normalise, self.runtime, self.config.train.batch_size)
@@ -76,6 +77,8 @@ class Recorder:
 
     def augmented(self, augment: Augment, rows: npt.NDArray[np.int64]) -> None:
         """Draws 16 training tiles as the network will see them."""
+        if not self.config.tracking.probe_tiles:
+            return
         picked = rows[np.linspace(0, len(rows) - 1, 16).astype(int)]
         image = torch.from_numpy(np.stack([self.tiles.images[row] for row in picked])).permute(0, 3, 1, 2)
         label = torch.from_numpy(np.stack([self.tiles.labels[row] for row in picked]))
@@ -122,6 +125,7 @@ class Recorder:
                     Path(aside) / "bundle", in_channels=self.tiles.channels, pip_requirements=_requirements()
                 )
         self._probe(model, threshold, step=self.config.train.epochs + 1)
+        self._predictions(model, threshold)
         self.tracked.metrics(metrics, step=self.config.train.epochs + 1)
         return metrics
 
@@ -159,18 +163,39 @@ class Recorder:
         return sink
 
     def _probe(self, model: torch.nn.Module, threshold: float, *, step: int) -> None:
+        found = self._probabilities(model, self.probe)
+        for number, row in enumerate(self.probe.tolist()):
+            name = f"probe_{number:02d}_{self.tiles.index.iloc[row]['sensor']}"
+            self.tracked.image(name, self._grid([row], found, threshold), step=step)
+
+    def _predictions(self, model: torch.nn.Module, threshold: float) -> None:
+        """One sheet of test tiles with image, truth, prediction and error: the picture for a paper."""
+        rows = _probe_rows(self.tiles, "test", SHEET_TILES)
+        if self.config.tracking.probe_tiles and len(rows):
+            grid = self._grid(rows.tolist(), self._probabilities(model, rows), threshold)
+            self._picture(grid, "plots/predictions.png")
+
+    def _probabilities(self, model: torch.nn.Module, rows: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np.float32]]:
         found: dict[int, npt.NDArray[np.float32]] = {}
 
-        def sink(rows: npt.NDArray[np.int64], probability_BHW: torch.Tensor) -> None:
-            found.update(zip(rows.tolist(), probability_BHW.float().cpu().numpy(), strict=True))
+        def sink(batch_rows: npt.NDArray[np.int64], probability_BHW: torch.Tensor) -> None:
+            found.update(zip(batch_rows.tolist(), probability_BHW.float().cpu().numpy(), strict=True))
 
-        self.probe.histograms(model, sink)
-        for number, row in enumerate(self.probe.rows.tolist()):
-            tile = self.tiles.index.iloc[row]
-            title = f"{tile['sensor']} · {tile['region']}"
-            image, label = self.tiles.images[row][..., self.rgb], self.tiles.labels[row]
-            grid = figures.probe_grid([image], [label], [found[row]], threshold, [title])
-            self.tracked.image(f"probe_{number:02d}_{tile['sensor']}", grid, step=step)
+        if len(rows):
+            self._evaluator(rows).histograms(model, sink)
+        return found
+
+    def _grid(
+        self, rows: list[int], found: dict[int, npt.NDArray[np.float32]], threshold: float
+    ) -> npt.NDArray[np.uint8]:
+        index = self.tiles.index
+        return figures.probe_grid(
+            [self.tiles.images[row][..., self.rgb] for row in rows],
+            [self.tiles.labels[row] for row in rows],
+            [found[row] for row in rows],
+            threshold,
+            [" · ".join(str(part) for part in index.loc[row, ["sensor", "region"]] if part) for row in rows],
+        )
 
     def _picture(self, image_HWC: npt.NDArray[np.uint8], name: str) -> None:
         from PIL import Image
@@ -212,9 +237,9 @@ def show(metrics: dict[str, float], store: Store, experiment: str, run_id: str) 
         console.print(f"To open it: {hint}", highlight=False)
 
 
-def _probe_rows(tiles: TileStore, wanted: int) -> npt.NDArray[np.int64]:
-    """Fixed val tiles with lake, taken in turn from every sensor, those with most lake first."""
-    rows = tiles.rows("val")
+def _probe_rows(tiles: TileStore, split: str, wanted: int) -> npt.NDArray[np.int64]:
+    """Fixed tiles, taken in turn from every sensor, those with most lake first."""
+    rows = tiles.rows(split)
     table = tiles.index.iloc[rows].assign(row=rows)
     table = table.sort_values(["lake_fraction", "tile"], ascending=[False, True])
     table["turn"] = table.groupby("sensor").cumcount()

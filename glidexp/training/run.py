@@ -146,6 +146,9 @@ def train(
     signals: Signals,
 ) -> None:
     """Fits the network, keeping its best weights in `folder`."""
+    for split in ("val", "test"):
+        if not len(tiles.rows(split)):
+            raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
     rows, weights = rows_and_weights(tiles, "train", config.sensor_mix)
     if len(rows) < config.train.batch_size:
         raise GlidexpError(

@@ -1,0 +1,104 @@
+"""The first screen of the README: one sentence, a picture, two commands, and the commands do what it says."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+COMMAND = re.compile(r"```(?:bash|sh)\n(.*?)```", re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every command of the README's code blocks, comments left out."""
+    lines = [line.split(" #")[0].strip() for block in COMMAND.findall(README) for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def make(target: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    words = ["make", "-C", str(folder), target, *(f"{name}={value}" for name, value in variables.items())]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_first_screen() -> None:
+    first = README.split("\n## ")[0]
+    assert len(first.splitlines()) <= 30
+    assert re.search(r"!\[.+\]\(docs/img/\w+\.png\)", first)
+    assert commands()[:2] == ["make train", "make test"]
+
+
+def test_make_alone_lists_its_targets() -> None:
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("setup", "train", "test", "lint", "ui", "bench", "clean"):
+        assert f"make {target} " in shown
+
+
+def test_make_names_the_python_it_needs() -> None:
+    failed = subprocess.run(["make", "-n", "setup", "PYTHON="], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "Python 3.11 or newer" in failed.stdout + failed.stderr
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree with the environment of this one, so that a command writes nothing here."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    environment = Path(sys.prefix)
+    if not (environment / ".ready").exists():
+        pytest.skip("the tests do not run in the environment that make sets up")
+    (folder / ".venv").symlink_to(environment)
+    for stale in (folder / "requirements.lock", folder / "pyproject.toml"):
+        os.utime(stale, (0, 0))  # copied just now, yet not newer than the environment
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_commands_run(checkout: Path) -> None:
+    """Runs each command as it stands, but for what would take long or never end.
+
+    `make test` would run itself; `make train` is run by its own test; servers are only asked for their help page.
+    """
+    tried = 0
+    for line in commands():
+        words = line.split()
+        if words[:2] in (["make", "test"], ["make", "train"], ["make", "bench"], ["make", "setup"]):
+            continue
+        if words[:2] in (["make", "ui"], ["glidexp", "ui"]):
+            words = ["glidexp", "ui", "--help"]
+        if words[0] == "git" or words[0] == "cd":
+            continue
+        if words[:2] == ["python", "train.py"] and "--help" not in words:
+            words += ["dataset=smoke", "train.epochs=1", "tile_size.px=64", "tracking=light", "train.threads=1"]
+        program = Path(sys.executable).parent / words[0]
+        words[0] = str(program) if program.exists() else words[0]
+        done = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        tried += 1
+    assert tried >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_make_train_beats_the_naive_row_and_passes_its_mark(checkout: Path) -> None:
+    """The demo as a newcomer runs it, on generated scenes."""
+    done = make("train", checkout)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"pooled, threshold \S+ +\d+ +\d+ +\S+ +\S+ +\S+ +(\S+)", done.stdout)
+    naive = re.search(r"naive: index threshold +\d+ +\d+ +\S+ +\S+ +\S+ +(\S+)", done.stdout)
+    assert found
+    assert naive
+    assert float(naive[1]) < 0.60
+    assert float(found[1]) > 0.75
+    assert "glidexp ui" in done.stdout
