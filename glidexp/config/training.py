@@ -128,7 +128,7 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""
     threads: int | None = None
-    """CPU threads of torch; all cores when not given"""
+    """CPU threads of torch; OMP_NUM_THREADS, else all cores, when not given"""
     clip_norm: float = 1.0
     """gradient norm above which it is scaled down; 0 leaves it alone"""
     patience: int | None = None

@@ -73,6 +73,9 @@ def best_precision(device: torch.device) -> Precision:
 
 
 def _cores() -> int:
+    wanted = os.environ.get("OMP_NUM_THREADS", "")  # whoever shares a machine says so there
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
     try:
         return len(os.sched_getaffinity(0))  # what a scheduler gave us, not what the machine has
     except AttributeError:  # macOS
