@@ -152,7 +152,7 @@ def lake_colour(lake: Lake) -> NDArray[np.float64]:
     if lake.kind == "supraglacial" and lake.turbidity < 0.6:
         return np.array(MELT_WATER) * (1.25 - 0.75 * lake.depth)
     deep, shallow = np.array([0.014, 0.040, 0.062]), np.array([0.032, 0.085, 0.100])
-    turquoise, milky, mud = np.array([[0.050, 0.150, 0.170], [0.120, 0.200, 0.205], [0.150, 0.195, 0.180]])
+    turquoise, milky, mud = np.array([[0.050, 0.150, 0.170], [0.120, 0.200, 0.205], [0.165, 0.186, 0.165]])
     clear = deep * lake.depth + shallow * (1 - lake.depth)
     stops = np.stack([clear, clear * 0.7 + turquoise * 0.3, turquoise, milky, mud])
     at = lake.turbidity * 4

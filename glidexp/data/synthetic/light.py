@@ -13,7 +13,7 @@ from glidexp.data.synthetic.noise import Field, fractal
 from glidexp.data.synthetic.regions import Colour, Radiometry
 from glidexp.data.synthetic.terrain import Mask
 
-SKY_LIGHT: Colour = (0.15, 0.19, 0.26)
+SKY_LIGHT: Colour = (0.125, 0.190, 0.270)
 """light of the sky as a share of full light; bluish, so shadows are"""
 PATH: Colour = (0.012, 0.022, 0.042)
 """reflectance that clear air adds"""

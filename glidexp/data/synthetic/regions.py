@@ -48,22 +48,22 @@ REGIONS: dict[str, Region] = {
     "himalaya": Region(
         epsg=32645, northing_m=3_000_000, sun_elevation_deg=(36, 52), sun_azimuth_deg=(140, 165), months=(9, 10, 11),
         relief=1.15, ice_share=(0.16, 0.28), ice_thickness=0.020, debris=0.8, snow_line=(0.04, 0.16),
-        vegetation_line=0.22, rock=((0.29, 0.223, 0.162), (0.182, 0.162, 0.149)), moraine=(0.25, 0.23, 0.203),
-        vegetation=((0.115, 0.121, 0.068), (0.169, 0.155, 0.095)), ice=(0.50, 0.57, 0.64), haze=(0.0, 0.35),
+        vegetation_line=0.22, rock=((0.262, 0.230, 0.188), (0.180, 0.170, 0.158)), moraine=(0.240, 0.230, 0.210),
+        vegetation=((0.062, 0.098, 0.045), (0.130, 0.148, 0.080)), ice=(0.50, 0.57, 0.64), haze=(0.0, 0.35),
         lake_turbidity=(1.3, 1.2), lake_irregularity=0.45, lake_elongation=(1.2, 2.6), frozen_share=0.06,
     ),
     "andes": Region(
         epsg=32718, northing_m=8_700_000, sun_elevation_deg=(50, 64), sun_azimuth_deg=(45, 75), months=(5, 6, 7, 8),
         relief=1.0, ice_share=(0.10, 0.20), ice_thickness=0.014, debris=0.25, snow_line=(0.02, 0.10),
-        vegetation_line=0.20, rock=((0.317, 0.223, 0.169), (0.216, 0.189, 0.176)), moraine=(0.29, 0.257, 0.223),
-        vegetation=((0.203, 0.182, 0.101), (0.128, 0.142, 0.074)), ice=(0.60, 0.65, 0.68), haze=(0.0, 0.3),
+        vegetation_line=0.20, rock=((0.285, 0.232, 0.188), (0.212, 0.195, 0.180)), moraine=(0.272, 0.255, 0.228),
+        vegetation=((0.165, 0.175, 0.092), (0.075, 0.115, 0.052)), ice=(0.60, 0.65, 0.68), haze=(0.0, 0.3),
         lake_turbidity=(0.9, 1.6), lake_irregularity=0.30, lake_elongation=(1.0, 1.9), frozen_share=0.0,
     ),
     "greenland": Region(
         epsg=32622, northing_m=7_300_000, sun_elevation_deg=(30, 42), sun_azimuth_deg=(160, 190), months=(7, 8),
         relief=0.5, ice_share=(0.24, 0.36), ice_thickness=0.045, debris=0.08, snow_line=(0.10, 0.25),
-        vegetation_line=0.10, rock=((0.203, 0.182, 0.162), (0.155, 0.142, 0.135)), moraine=(0.257, 0.243, 0.223),
-        vegetation=((0.135, 0.124, 0.078), (0.115, 0.121, 0.068)), ice=(0.52, 0.60, 0.66), haze=(0.1, 0.5),
+        vegetation_line=0.10, rock=((0.195, 0.184, 0.168), (0.152, 0.146, 0.138)), moraine=(0.257, 0.243, 0.223),
+        vegetation=((0.100, 0.126, 0.070), (0.072, 0.108, 0.052)), ice=(0.52, 0.60, 0.66), haze=(0.1, 0.5),
         lake_turbidity=(1.0, 1.5), lake_irregularity=0.80, lake_elongation=(1.2, 3.2), frozen_share=0.08,
     ),
     "alaska": Region(
