@@ -1,0 +1,302 @@
+"""The docs: links lead somewhere, pictures are small, command lines are possible, the page of settings is complete."""
+
+import ast
+import functools
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
+
+from glidexp import cli, door
+from glidexp.config import Config, flat, load, register
+from glidexp.data.store import COLUMNS, TileStore
+from glidexp.errors import ConfigError, DataError
+from glidexp.training.check import SELECTABLE, check
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+PLACE = re.compile(r"`((?:docs|glidexp|conf|tests|bench|\.ci)/[\w./*-]*[\w/])`")
+PLACEHOLDER = re.compile(r"[A-Z][A-Z_]{2,}|<[^>]+>|\.\.\.")
+"""A word in capitals, in angle brackets or three dots stands for something of the reader's own."""
+SMALL = 200 * 1024
+GIVEN = ("root", "lakes", "glaciers", "manifest", "sensors_file")
+"""keys of `dataset` that name files"""
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """Names of a page's headings as GitHub makes them: lower case, no signs, spaces to hyphens."""
+    prose = FENCE.sub("", path.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ +(.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, heading = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        assert file.exists(), f"{path.name} links to {target}"
+        assert not heading or heading in anchors(file), f"{path.name} links to {target}: no such heading"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_places_in_the_tree_exist(path: Path) -> None:
+    # conf/GROUP/OPTION.yaml and the like stand for many files
+    for place in PLACE.findall(path.read_text(encoding="utf-8")):
+        if not PLACEHOLDER.search(place):
+            assert list(ROOT.glob(place.rstrip("/"))), f"{path.name} names {place}"
+
+
+def test_pictures_are_small() -> None:
+    pictures = [file for file in (ROOT / "docs" / "img").iterdir() if file.is_file()]
+    assert pictures
+    assert {file.name: file.stat().st_size for file in pictures if file.stat().st_size > SMALL} == {}
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """(page, line) of every command that ours answer, comments left out."""
+    found = []
+    for path in PAGES:
+        for _, block in FENCE.findall(path.read_text(encoding="utf-8")):
+            for line in re.sub(r"\\\n\s*", "", block).splitlines():
+                words = line.split("#")[0].strip()
+                if re.match(r"(python (train|sweep)\.py|glidexp)( |$)", words):
+                    found.append((path.name, words))
+    return found
+
+
+COMMANDS = command_lines()
+
+
+def test_there_are_commands_on_every_page_of_the_guide() -> None:
+    assert {"first_run.md", "configs.md", "data.md"} <= {name for name, _ in COMMANDS}
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize(("name", "line"), COMMANDS, ids=[f"{name}: {line}"[:90] for name, line in COMMANDS])
+def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It composes and passes `check`, nothing runs.
+
+    The rule for a reader's own files, which are in capitals: the line is composed as it stands, then data that is not
+    here is replaced by generated scenes, and a sensor of the reader's own by `unknown`.
+    """
+    program, *words = shlex.split(line)
+    if program == "python":
+        words = [words[0].removesuffix(".py"), *words[1:]]
+    verb, arguments = words[0], words[1:]
+    if {"--help", "-h"} & {*arguments} or verb == "ui":
+        with pytest.raises(SystemExit) as ended:
+            cli.main([verb, *(word for word in arguments if word not in ("--help", "-h")), "--help"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out
+        return
+    assert verb in ("train", "sweep"), f"{name}: glidexp has no verb {verb}"
+    folders = own_folder(tmp_path) if "--config-dir" in arguments else None
+    overrides = [word for word in door.quoted(arguments) if "=" in word]
+    for single in combinations(overrides):
+        config = composed(single, folders)
+        data = config.dataset
+        if data.kind != "synthetic" and any(PLACEHOLDER.search(str(getattr(data, key))) for key in GIVEN):
+            assert data.root, f"{name}: {line} reads data and names none"
+            data.kind = Config().dataset.kind
+            if data.sensors_file:
+                data.sensors_file, data.sensor = None, "unknown"
+        check(config)
+
+
+def combinations(overrides: list[str]) -> list[list[str]]:
+    """What a multirun makes of overrides: every combination of their options."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    out: list[list[str]] = [[]]
+    for item in OverridesParser.create().parse_overrides(overrides):
+        if item.is_sweep_override():
+            values = [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+            out = [[*words, value] for words in out for value in values]
+        else:
+            out = [[*words, str(item.input_line)] for words in out]
+    return out
+
+
+def own_folder(tmp_path: Path) -> Path:
+    """A folder of somebody's own, filled with the YAML that the guide shows."""
+    (block,) = [text for kind, text in FENCE.findall(page("first_run.md")) if kind == "yaml"]
+    path = tmp_path / "experiment" / "khumbu.yaml"
+    path.parent.mkdir()
+    path.write_text(block)
+    return tmp_path
+
+
+def composed(overrides: list[str], own: Path | None = None) -> Config:
+    register()
+    GlobalHydra.instance().clear()
+    more = [f"hydra.searchpath=[file://{own}]"] if own else []
+    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
+        return load(compose("train", overrides=[*more, *overrides]))
+
+
+# --- configs.md -------------------------------------------------------------------------------------------------------
+
+
+def rows(text: str, head: str) -> dict[str, list[str]]:
+    """Cells of all tables whose first column is called `head`, by the first cell."""
+    found: dict[str, list[str]] = {}
+    inside = False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        inside = bool(cells) and (inside or cells[0] == head)
+        if inside and cells[0].startswith("`"):
+            assert cells[0] not in found, f"{cells[0]} stands twice"
+            found[cells[0].strip("`")] = [cell.strip("`") for cell in cells[1:]]
+    return found
+
+
+KEYS = rows(page("configs.md"), "key")
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    """What `python train.py` composes."""
+    return flat(OmegaConf.to_object(OmegaConf.structured(composed([]))))
+
+
+def test_every_key_is_explained_with_its_default() -> None:
+    assert set(KEYS) == set(flat(Config()))
+    told = {key: yaml.safe_load(cells[0]) for key, cells in KEYS.items()}
+    assert told == defaults()
+
+
+def test_every_option_is_listed_with_its_sentence() -> None:
+    text = page("configs.md")
+    for group, meaning in door.GROUPS.items():
+        part = text.split(f"\n### {group}\n")[1].split("\n### ")[0].split("\n## ")[0]
+        told = {option: cells[0].replace("\\|", "|") for option, cells in rows(part, "option").items()}
+        assert told == door.options(group), f"{group}: {meaning}"
+
+
+def outside(cell: str, default: Any) -> list[Any]:
+    """Values just outside a range as the page writes it; "-" promises nothing."""
+    number = r"(-?[\d.]+)"
+    if found := re.fullmatch(rf"{number} or more", cell):
+        return [int(found[1]) - 1]
+    if found := re.fullmatch(rf"above {number}", cell):
+        return [float(found[1])]
+    if found := re.fullmatch(rf"{number} to {number}", cell):
+        return [float(found[1]) - 0.01, float(found[2]) + 0.01]
+    if found := re.fullmatch(rf"\[{number}, {number}\]", cell):
+        return [[float(found[1]) - 0.01, float(found[2])], [float(found[1]), float(found[2]) + 0.01]]
+    assert cell == "-" or ", " in cell, f"'{cell}' is no range"
+    return [] if cell == "-" or isinstance(default, bool) else ["nothing_of_these"]
+
+
+def inside(cell: str, default: Any) -> list[Any]:
+    """Values at the ends of a range."""
+    number = r"(-?[\d.]+)"
+    if found := re.fullmatch(rf"{number} or more", cell):
+        return [int(found[1])]
+    if found := re.fullmatch(rf"{number} to {number}", cell):
+        return [float(found[1]), float(found[2])]
+    if found := re.fullmatch(rf"\[{number}, {number}\]", cell):
+        return [[float(found[1]), float(found[2])]]
+    return cell.split(", ") if ", " in cell and not isinstance(default, bool) else []
+
+
+def merged(values: dict[str, Any]) -> Config:
+    """The settings without Hydra, which takes three times as long."""
+    schema: DictConfig = OmegaConf.structured(Config)
+    for key, value in values.items():
+        OmegaConf.update(schema, key, value)
+    return load(schema)
+
+
+# a share of 1 leaves nothing to train, a checkpoint needs its path, and a loss needs a term above 0
+NEEDS: dict[tuple[str, Any], dict[str, Any]] = {
+    ("init.kind", "checkpoint"): {"init.checkpoint": "x.safetensors"},
+    ("loss.bce", 0): {"loss.dice": 1.0},
+    ("loss.dice", 0): {"loss.bce": 1.0},
+}
+NOT_AT_ITS_END = ("dataset.split.val", "dataset.split.test")
+
+
+@pytest.mark.parametrize("key", [key for key, cells in KEYS.items() if cells[1] != "-"])
+def test_ranges_are_those_of_the_code(key: str) -> None:
+    cell = KEYS[key][1]
+    for value in inside(cell, defaults()[key]):
+        if key in NOT_AT_ITS_END and value == 1:
+            continue
+        more = NEEDS.get((key, value), {}) if not isinstance(value, list) else {}
+        assert flat(merged({**more, key: value}))[key] == value
+    for value in outside(cell, defaults()[key]):
+        with pytest.raises((ConfigError, ValidationError)):
+            merged({key: value})
+
+
+def test_scores_that_choose_are_told() -> None:
+    text = page("configs.md").split("`train.select` takes")[1].split("\n\n")[0]
+    for name in SELECTABLE:
+        score = name.removeprefix("val/").removeprefix("at_0.5/")
+        for how in ("_pooled", "_per_image", "_per_scene"):
+            score = score.removesuffix(how)
+        assert score in text, name
+
+
+def test_what_the_paper_gives_is_what_the_experiment_says() -> None:
+    """Values on the page are those of the file, and "given" means the same."""
+    lines = (ROOT / "conf" / "experiment" / "glid_paper.yaml").read_text().splitlines()
+    given = {line.split("/")[1].split(":")[0] for line in lines if "override /" in line and "# given" in line}
+    assert given == {"dataset", "tile_size", "backbone", "decoder"}
+    table = page("configs.md").split("## What the paper gives")[1].split("\n## ")[0]
+    yes = [line for line in table.splitlines() if re.search(r"\| yes[^|]*\|$", line)]
+    assert len(yes) == len(given)
+
+
+# --- data.md ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_store_is_explained_whole(small_data: Path) -> None:
+    """Every column, every key of a manifest, every sensor of the registry."""
+    from glidexp.data import sensors
+
+    text = page("data.md")
+    columns = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in section(text, "**Columns of the index**")))
+    assert columns == list(COLUMNS)
+    keys = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in section(text, "**Keys of the manifest**")))
+    assert set(keys) == set(opened(small_data).manifest)
+    known = text.split("Known are")[1].split("(")[0].replace("`", "").split()
+    assert sorted(known) == sensors.names()
+
+
+def section(text: str, title: str) -> list[str]:
+    """Rows of the table below a title, its head left out."""
+    lines = text.split(title)[1].lstrip("\n").splitlines()
+    table = lines[: next(i for i, line in enumerate(lines) if not line.startswith("|"))]
+    return table[2:]
+
+
+def opened(data: Path) -> TileStore:
+    for path in sorted((data / "stores").iterdir()):
+        if path.is_dir():
+            return TileStore.open(path)
+    raise DataError(f"{data} holds no store")
+
+
+def test_python_on_the_pages_is_python() -> None:
+    for path in PAGES:
+        for kind, block in FENCE.findall(path.read_text(encoding="utf-8")):
+            if kind == "python":
+                ast.parse(block)
