@@ -38,7 +38,10 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
     except GlidexpError as error:
         return _say(str(error))
     except Interrupted as stop:
-        print(f"glidexp: stopped by {stop.name}. The same command goes on from the last checkpoint.", file=sys.stderr)
+        print(
+            f"glidexp: stopped by {stop.name}. The same command goes on from the last checkpoint, if there is one yet.",
+            file=sys.stderr,
+        )
         return 128 + stop.number
     except KeyboardInterrupt:
         print("glidexp: stopped by SIGINT.", file=sys.stderr)

@@ -108,6 +108,15 @@ def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: 
         raise told[0]
 
 
+def config_dir(argv: list[str]) -> Path | None:
+    """The user's own folder of YAML, given by --config-dir FOLDER, --config-dir=FOLDER or -cd FOLDER."""
+    for place, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            return Path(value if equals else argv[place + 1]).absolute() if equals or argv[place + 1 :] else None
+    return None
+
+
 def quoted(argv: list[str]) -> list[str]:
     """Quotes options that look like numbers: Hydra takes `tile_size=512` for a number, not for an option's name."""
     out = []
@@ -128,7 +137,7 @@ def explain(error: Exception, argv: list[str]) -> GlidexpError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if (conf_dir() / group).is_dir() and group:
-            return unknown_name(group, name.removesuffix(".yaml"), options(group))
+            return unknown_name(group, name.removesuffix(".yaml"), error.options or options(group))
     for override in argv:
         if "=" not in override and not override.startswith(("-", "~")):
             return ConfigError(f"'{override}' is neither GROUP=OPTION nor KEY=VALUE: for example backbone=resnet34.")

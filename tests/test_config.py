@@ -66,7 +66,7 @@ def test_id_is_golden() -> None:
     assert config_id(Config(), recipe="r") == GOLDEN
 
 
-GOLDEN = "4aeb68595f0d4231"
+GOLDEN = "06125c468adf9554"
 
 
 @pytest.mark.parametrize(

@@ -131,3 +131,10 @@ def test_sweep_without_anything_to_vary() -> None:
 def test_environment_of_hydra_is_put_back() -> None:
     assert sys.argv[0] != "train"
     assert os.environ.get("HYDRA_FULL_ERROR") in (None, "1")
+
+
+def test_timm_without_a_name_asks_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "backbone=timm"])
+    assert stop.value.code == 2
+    assert "backbone.name=" in capsys.readouterr().err

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from runs import small_config, words
 
+from glidexp import door
 from glidexp.errors import ConfigError
 from glidexp.tracking.store import open_store, tracking_uri
-from glidexp.training.multirun import run_multirun
+from glidexp.training.multirun import compose_first, run_multirun
 
 
 @pytest.mark.slow
@@ -39,3 +40,19 @@ def test_parent_children_and_exit_code(
 def test_a_sweep_with_an_unknown_option_starts_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="resnet19"):
         run_multirun(words(tmp_path, tmp_path / "mlruns", "backbone=resnet18,resnet19", "-m"))
+
+
+def test_a_sweep_over_ones_own_yaml(small_data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\n# Mine.\ntrain:\n  epochs: 7\n")
+    config = compose_first(["experiment=mine", "seed=0,1"], own.parent)
+    assert config.train.epochs == 7
+    with pytest.raises(ConfigError, match=r"experiment='nobodys' is not known.*mine.*smoke"):
+        compose_first(["experiment=nobodys"], own.parent)
+
+
+@pytest.mark.parametrize("words", [["--config-dir", "own", "-m"], ["-m", "--config-dir=own"], ["-cd", "own"]])
+def test_where_ones_own_yaml_is_told(words: list[str]) -> None:
+    assert door.config_dir(words) == Path("own").absolute()
+    assert door.config_dir(["-m", "seed=1"]) is None

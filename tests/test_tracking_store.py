@@ -285,6 +285,8 @@ def test_comparison_link() -> None:
     assert query["workflowType"] == ["machine_learning"]
     assert " " not in link and '"' not in link
     assert multirun.comparison_link("https://u:p@host/ml/", "7", ["aa"]).startswith("https://host/ml/#/compare-runs?")
+    assert "glidexp ui --mlruns /a`" in multirun.ui_hint("sqlite:////a/mlflow.db")
+    assert multirun.ui_hint(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db") == "start `glidexp ui` first"
     assert multirun.ui_hint("sqlite:////a/mlflow.db") and not multirun.ui_hint("http://host")
 
 

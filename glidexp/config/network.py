@@ -22,6 +22,10 @@ class BackboneConfig:
     name: str = "resnet18"
     """a listed backbone, or any timm model that gives feature maps at 1/4 to 1/32"""
 
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("backbone.name is empty: backbone=timm needs a timm model, as backbone.name=regnety_004.")
+
 
 @dataclass(kw_only=True, slots=True)
 class DecoderConfig:

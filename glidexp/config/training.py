@@ -118,7 +118,7 @@ class OptimizerConfig:
 
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 8
     """tiles a forward pass"""
     accumulate: int = 1

@@ -146,7 +146,9 @@ class TileStore:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
-        raise DataError(f"{path} is not a folder: give the folder of a tile store, or let `glidexp data` build one.")
+        raise DataError(
+            f"{path} is not a folder: give the folder of a tile store, which a run makes under paths.data/stores."
+        )
     file = path / MANIFEST
     if not file.is_file():
         half = (path / IMAGES).is_file()

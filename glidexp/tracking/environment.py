@@ -30,12 +30,12 @@ class GitState:
 
 
 def git_state(folder: Path | None = None) -> GitState | None:
-    """Commit and uncommitted changes of the repository that holds `folder` (the working directory when not given).
+    """Commit and uncommitted changes of the repository that holds `folder` (glidexp's own code when not given).
 
     Returns:
         None without git, outside a repository, before its first commit, or when git does not answer in time
     """
-    folder = folder or Path.cwd()
+    folder = folder or Path(__file__).resolve().parent
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None

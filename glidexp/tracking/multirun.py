@@ -7,11 +7,12 @@ import json
 import os
 import urllib.parse
 from collections.abc import Sequence
+from pathlib import Path
 
 from glidexp.tracking import environment
 from glidexp.tracking.resume import ERROR_TAG
 from glidexp.tracking.sink import TAG_LIMIT
-from glidexp.tracking.store import Store, without_secrets
+from glidexp.tracking.store import Store, database_path, without_secrets
 
 PARENT_VARIABLE = "GLIDEXP_PARENT_RUN"
 UI_BASE = "http://127.0.0.1:5000"
@@ -102,7 +103,13 @@ def ui_base(uri: str) -> str:
 
 def ui_hint(uri: str) -> str:
     """What to start before a link works; empty for a server."""
-    return "" if uri.startswith(("http://", "https://")) else "start `glidexp ui` first"
+    if uri.startswith(("http://", "https://")):
+        return ""
+    database = database_path(uri)
+    if database is None:
+        return f"start `glidexp ui --uri {without_secrets(uri)}` first"
+    here = database.resolve() == Path("mlruns", "mlflow.db").resolve()
+    return "start `glidexp ui` first" if here else f"start `glidexp ui --mlruns {database.parent}` first"
 
 
 def run_link(uri: str, experiment_id: str, run_id: str) -> str:

@@ -25,7 +25,7 @@ def run_multirun(argv: list[str]) -> int:
         ConfigError: a combination is impossible to compose; nothing was started
     """
     overrides = [word for word in door.quoted(argv) if "=" in word and not word.startswith("-")]
-    config = compose_first(overrides)
+    config = compose_first(overrides, door.config_dir(argv))
     from glidexp.tracking import multirun as parents
     from glidexp.tracking.run import true_status
     from glidexp.tracking.store import open_store, tracking_uri
@@ -54,6 +54,7 @@ def run_multirun(argv: list[str]) -> int:
             status, reason = "FAILED", "a job failed"
         parents.close_parent(store, parent, status, reason)
     if stopped is not None and not found and not _finished and not _failed:
+        store.client.delete_run(parent)
         raise stopped  # nothing was started: the settings are wrong, not a job
     ids = list(dict.fromkeys([*found, *_finished]))
     if len(ids) > 1:
@@ -93,8 +94,12 @@ def job(composed: Any) -> None:
         raise
 
 
-def compose_first(overrides: list[str]) -> Config:
+def compose_first(overrides: list[str], own: Path | None = None) -> Config:
     """The config without what varies: it tells where the runs are kept.
+
+    Args:
+        overrides: as typed
+        own: the user's own folder of YAML
 
     Raises:
         ConfigError: it cannot be composed
@@ -108,6 +113,8 @@ def compose_first(overrides: list[str]) -> Config:
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
         fixed = [item.input_line for item in parsed if not item.is_sweep_override() and item.input_line]
+        if own is not None:
+            fixed.append(f"hydra.searchpath=[file://{own}]")
         with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
             composed = compose("train", overrides=fixed)
     except (HydraException, OmegaConfBaseException) as error:

@@ -61,7 +61,7 @@ class Recorder:
         plain = OmegaConf.to_yaml(OmegaConf.structured(self.config))
         self.tracked.text(plain, "config.yaml")
         self.tracked.text(json.dumps(self.tiles.manifest, indent=1), "data/manifest.json")
-        tags = {"glidexp.torch": torch.__version__, "glidexp.device": _device_name(self.runtime)}
+        tags = {"glidexp.torch": torch.__version__, "glidexp.device": device_name(self.runtime)}
         tags |= {f"glidexp.{key}": value for key, value in self.runtime.resolved().items()}
         self.tracked.environment(tags | {"glidexp.parameters": str(parameters(model))})
         for split in ("train", "val", "test"):
@@ -264,7 +264,8 @@ def _requirements() -> list[str]:
     return found
 
 
-def _device_name(runtime: Runtime) -> str:
+def device_name(runtime: Runtime) -> str:
+    """What computes, in words: the GPU's name, or the CPU and its threads."""
     if runtime.device.type == "cuda":
         return torch.cuda.get_device_name(runtime.device)
     return f"{runtime.device.type}, {runtime.threads} threads"

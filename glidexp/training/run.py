@@ -27,7 +27,7 @@ from glidexp.training.loop import Position, fit
 from glidexp.training.losses import build_loss
 from glidexp.training.optim import build_optimizer, lr_schedule
 from glidexp.training.progress import Meter
-from glidexp.training.record import Recorder, show
+from glidexp.training.record import Recorder, device_name, show
 
 log = logging.getLogger("glidexp")
 
@@ -100,11 +100,17 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
             log.info("this run is finished already (config id %s): resume=never trains it anew", identity)
             show(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
             return Outcome(earlier.run_id, earlier.metrics)
+        log.info(
+            "%s on %s, %s, config id %s%s",
+            _name(config),
+            device_name(runtime),
+            runtime.precision,
+            identity,
+            ", goes on" if earlier else "",
+        )
         tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data))
         tiles.verify()
         parts = build_parts(config, runtime, tiles)
-        folder = Path(config.paths.mlruns) / "checkpoints" / identity
-        _restore(parts, folder, goes_on=earlier is not None)
         with Run.start(
             store,
             experiment=config.tracking.experiment,
@@ -117,12 +123,15 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
             resume_run_id=earlier.run_id if earlier else None,
             system_metrics=config.tracking.system_metrics,
         ) as tracked:
+            # by run, not by settings alone: resume=never may train the same ones at the same time
+            folder = Path(config.paths.mlruns) / "checkpoints" / f"{identity}-{tracked.run_id[:8]}"
+            _restore(parts, folder, goes_on=earlier is not None)
             recorder = Recorder(tracked, config, tiles, runtime, identity)
             recorder.begin(parts.model)
             train(config, runtime, tiles, parts, recorder, folder, signals)
             metrics = score(parts, recorder, folder)
-        for series in ("last.pt", "best.pt"):
-            checkpoint.clear(folder / series)
+        _clear(folder)
+        folder.rmdir()
         show(metrics, store, config.tracking.experiment, tracked.run_id)
         return Outcome(tracked.run_id, metrics)
 
@@ -221,12 +230,17 @@ def _earlier(store: Store, config: Config, identity: str) -> FoundRun | None:
 def _restore(parts: Parts, folder: Path, *, goes_on: bool) -> None:
     state = checkpoint.load(folder / "last.pt") if goes_on else None
     if state is None:
-        for name in ("last.pt", "best.pt"):
-            checkpoint.clear(folder / name)
+        _clear(folder)
         return
     parts.restore(state)
-    log.info("goes on after epoch %d, batch %d", parts.position.epoch, parts.position.batch)
+    log.info("goes on in epoch %d after batch %d", parts.position.epoch + 1, parts.position.batch)
+
+
+def _clear(folder: Path) -> None:
+    for series in ("last.pt", "best.pt"):
+        checkpoint.clear(folder / series)
 
 
 def _name(config: Config) -> str:
-    return f"{config.decoder.name}-{config.backbone.name}-{config.tile_size.px}px-seed{config.seed}"
+    network = f"{config.decoder.name}-{config.backbone.name}"
+    return f"{config.dataset.name}-{network}-{config.tile_size.px}px-seed{config.seed}"
