@@ -10,6 +10,7 @@ from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod
 from glidexp.data.prepare import prepare
+from glidexp.data.report import warn_of_lost
 from glidexp.data.scenes import SceneFile, read_header
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, DataError
@@ -290,3 +291,10 @@ def test_real_scene_mask_equals_the_vector(everest: DatasetConfig, real_data: Pa
     fewer = prepare(dataset, px, tmp_path / "data", progress=False)
     assert 0 < fewer.manifest["lakes"]["labelled"] < 10
     assert fewer.split_hash == store.split_hash
+
+
+def test_a_sensor_that_ends_without_a_tile_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="glidexp"):
+        warn_of_lost(["landsat8", "sentinel2"], [{"sensor": "landsat8"}])
+    assert "no tile of sensor sentinel2" in caplog.text
+    assert "landsat8" not in caplog.text

@@ -61,3 +61,11 @@ def test_another_split() -> None:
     metrics = {name.replace("test/", "val/"): value for name, value in some_metrics().items()}
     assert "Scores on val" in printed(metrics, split="val")
     assert row(printed(metrics, split="val"), "landsat8")[-1] == "0.6000"
+
+
+def test_strata_that_say_nothing_are_left_out() -> None:
+    metrics = {"test/lake_iou_pooled": 0.5, "test/sensor/unknown/lake_iou_pooled": 0.5}
+    metrics |= {"test/region/andes/lake_iou_pooled": 0.4, "test/region/unknown/lake_iou_pooled": 0.6}
+    shown = [str(cell) for cell in summary_table(metrics).columns[0].cells]
+    assert shown.count("unknown") == 1
+    assert "andes" in shown

@@ -21,7 +21,7 @@ from rasterio.features import rasterize
 from glidexp.config import DatasetConfig, SplitBy
 from glidexp.data import inventory, splits, stretch
 from glidexp.data.blocks import BlockPlaces
-from glidexp.data.report import Job, Ledger, check_sides, manifest_of
+from glidexp.data.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
 from glidexp.data.scenes import RGB, Scene, SceneFile, read_header, read_strips
 from glidexp.data.tiling import Cell, Survey, choose_tiles, count_by_tile, padded
 from glidexp.data.writer import StoreWriter
@@ -95,6 +95,7 @@ def build_scenes(
             step(scene.name)
         _check_lakes(scenes, water, ledger, job.dataset)
         check_sides(writer.records, job, max(scene.gsd_m for scene in scenes))
+        warn_of_lost({file.sensor for file in files}, writer.records)
         writer.close(manifest_of(job, split, writer.records, ledger))
 
 

@@ -1,7 +1,8 @@
 """What a build is told, what it notes on the way, and the report that goes into the manifest."""
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from glidexp.config import DatasetConfig, SplitBy
 from glidexp.data.splits import Split
 from glidexp.data.store import SPLITS
 from glidexp.errors import DataError
+
+log = logging.getLogger("glidexp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,16 @@ def check_sides(records: Sequence[dict[str, Any]], job: Job, gsd_m: float = 0.0)
             )
         raise DataError(
             f"no tile for {' and '.join(lacking)} ({', '.join(f'{side} {found[side]}' for side in SPLITS)}): try {way}."
+        )
+
+
+def warn_of_lost(sensors: Collection[str], records: Sequence[dict[str, Any]]) -> None:
+    """Says when a sensor has scenes but no tile: without that, it is missing from every table in silence."""
+    for sensor in sorted(set(sensors) - {record["sensor"] for record in records}):
+        log.warning(
+            "no tile of sensor %s was kept: its scenes hold no labelled lake, or every tile lies on divided ground "
+            "(dataset.split.block_m, tile_size, dataset.empty_share)",
+            sensor,
         )
 
 

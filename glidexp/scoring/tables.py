@@ -45,6 +45,8 @@ def summary_table(metrics: dict[str, float], *, split: str = "test", title: str 
     _row(table, metrics, "mean over scenes", every, "per_scene", every, last=True)
     for kind in ("sensor", "region"):
         names = _strata(metrics, split, kind)
+        if names == ["unknown"]:  # says nothing that the first row does not
+            continue
         for name in names:
             prefix = f"{split}/{kind}/{name}/"
             _row(table, metrics, name, prefix, "pooled", prefix, last=name == names[-1])

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -230,11 +231,16 @@ def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool) -> lis
             made.append(make_scene(plan, out))
             _say(progress, made[-1], len(made), len(plans))
         return made
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _leave_to_parent) as pool:
         for result in pool.map(make_scene, plans, [out] * len(plans)):
             made.append(result)
             _say(progress, result, len(made), len(plans))
     return made
+
+
+def _leave_to_parent() -> None:
+    """Ctrl-C reaches the whole group: the parent ends the work and tells it, once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _say(progress: bool, made: Made, done: int, total: int) -> None:
