@@ -27,6 +27,10 @@ GROUPS = {
 }
 
 
+TAKES_A_WORD = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+"""Hydra's own options whose next word is theirs"""
+
+
 def conf_dir() -> Path:
     """Folder of the YAML files: inside the package when installed from a wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parent
@@ -138,12 +142,17 @@ def explain(error: Exception, argv: list[str]) -> GlidexpError:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if (conf_dir() / group).is_dir() and group:
             return unknown_name(group, name.removesuffix(".yaml"), error.options or options(group))
-    for override in argv:
+    for before, override in zip(["", *argv], argv, strict=False):
+        if before in TAKES_A_WORD:
+            continue
         if "=" not in override and not override.startswith(("-", "~")):
             return ConfigError(f"'{override}' is neither GROUP=OPTION nor KEY=VALUE: for example backbone=resnet34.")
         key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         value = override.split("=", 1)[-1]
-        if f"override '{key}'" in text or f"full_key: {key}" in text or f"'{key}'" in text or override in text:
+        one = re.search(rf"override {re.escape(key)}=(\S+)", text)  # of several that -m was given
+        if one:
+            value = one[1]
+        if f"override '{key}'" in text or f"full_key: {key}" in text or f"'{key}'" in text or override in text or one:
             return _wrong_override(key, value, " ".join(str(cause).split()))
     return ConfigError(re.sub(r"\s+", " ", text))
 

@@ -35,6 +35,11 @@ def test_parent_children_and_exit_code(
     assert "/#/compare-runs?runs=" in told.out
     assert "train.batch_size=5000 is more than" in told.err
     assert "Traceback" not in told.err
+    again = words(small_data, tmp_path, "train.epochs=1", "seed=0,1", "-m")
+    assert run_multirun(again) == 0
+    after = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
+    assert len(after) == len(runs), "finished runs were repeated, or an empty parent was left"
+    assert "/#/compare-runs?runs=" in capsys.readouterr().out
 
 
 def test_a_sweep_with_an_unknown_option_starts_nothing(tmp_path: Path) -> None:

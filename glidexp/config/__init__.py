@@ -129,6 +129,10 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed={self.seed} is outside 0 to {2**63 - 1}: give a whole number such as 0.")
+
 
 def register() -> None:
     """Makes the schema known to Hydra under the name `schema`."""

@@ -107,8 +107,8 @@ def _origins(dataset: DatasetConfig, pairs: Sequence[Pair]) -> list[Origin]:
         try:
             with path.open(newline="", encoding="utf-8-sig") as stream:
                 rows = list(csv.DictReader(stream))
-        except OSError as error:
-            raise DataError(f"dataset.manifest={path} cannot be read: {error.strerror}.") from None
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"dataset.manifest={path} cannot be read as a table in UTF-8: {error}.") from None
         if rows and "tile" not in rows[0]:
             raise DataError(f"{path} has no column 'tile': its first line must be like {','.join(COLUMNS)}.")
         said = {row["tile"].strip().removesuffix(".png"): _origin(path, row, dataset.sensor) for row in rows}

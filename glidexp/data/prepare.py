@@ -80,16 +80,25 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
         return None if dataset.kind == DatasetKind.glid else [dataset.sensor]
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
-            return sorted({(row.get("sensor") or "").strip() or dataset.sensor for row in csv.DictReader(stream)})
-    except OSError as error:
-        raise DataError(f"{table} cannot be read: {error.strerror}.") from None
+            found = {(row.get("sensor") or "").strip() or dataset.sensor for row in csv.DictReader(stream)}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read as a table in UTF-8: {error}.") from None
+    if not found:
+        raise DataError(f"{table} has no rows: write one a scene or tile below its first line.")
+    return sorted(found)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock file beside `path`, so that of several processes one builds and the others wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as stream:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.with_name(f".{path.name}.lock").open("w")
+    except OSError as error:
+        raise DataError(
+            f"nothing can be written to {path.parent} ({error.strerror}): give another folder as paths.data."
+        ) from None
+    with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

@@ -183,12 +183,15 @@ def find(root: Path, sensor: str) -> list[SceneFile]:
 
 
 def _read_catalogue(path: Path, sensor: str) -> list[SceneFile]:
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        header = reader.fieldnames or []
-        if "path" not in header:
-            raise DataError(f"{path} has no column 'path': its first line must be like {','.join(COLUMNS)}.")
-        rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            header = reader.fieldnames or []
+            if "path" not in header:
+                raise DataError(f"{path} has no column 'path': its first line must be like {','.join(COLUMNS)}.")
+            rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table in UTF-8: {error}.") from None
     return [
         SceneFile(
             path=path.parent / row["path"],

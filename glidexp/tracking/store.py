@@ -30,6 +30,7 @@ KIND_TAG = "mlflow.experimentKind"
 KIND = "custom_model_development"
 """Says to MLflow 3 that networks are trained here. Its pages follow a link's `workflowType` first: see `multirun`."""
 ID_TAG = "glidexp.config_id"
+LOCK = ".store.lock"
 ANSWER_S = 5
 """seconds a server may take to say that it is there"""
 CLIENT_ENVIRONMENT = {
@@ -183,18 +184,24 @@ def open_store(uri: str, mlruns: Path) -> Store:
     """
     mlruns = mlruns.resolve()
     _refuse_file_store(mlruns)
-    mlruns.mkdir(parents=True, exist_ok=True)
+    try:
+        mlruns.mkdir(parents=True, exist_ok=True)
+        (mlruns / LOCK).touch()
+    except OSError as error:
+        raise TrackingError(
+            f"nothing can be written to paths.mlruns={mlruns} ({error.strerror}): give another folder."
+        ) from None
     if uri.startswith(("http://", "https://")):
         _ask_server(uri)
     mlflow = import_mlflow()
     database = database_path(uri)
-    with _locked(mlruns / ".store.lock"), _quiet():
+    with _locked(mlruns / LOCK), _quiet():
         if database is not None:
             if not database.exists():
                 _make_database(database, mlruns)
             _check_revision(database)
-        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         try:
+            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)  # connects; other databases are migrated here, under the lock
         except Exception as error:
             raise TrackingError(
@@ -235,7 +242,12 @@ def _make_database(database: Path, mlruns: Path) -> None:
     """Builds the schema in a file aside and renames it into place, so that nobody sees half of it."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    database.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrackingError(
+            f"{database.parent} cannot be made ({error.strerror}): give another tracking.uri, or leave it out."
+        ) from None
     aside = database.with_name(f"{database.name}.{os.getpid()}.new")
     aside.unlink(missing_ok=True)
     try:

@@ -53,8 +53,9 @@ def run_multirun(argv: list[str]) -> int:
         if status == "FINISHED" and "FAILED" in found.values():
             status, reason = "FAILED", "a job failed"
         parents.close_parent(store, parent, status, reason)
-    if stopped is not None and not found and not _finished and not _failed:
+    if not found:  # all were finished before, or nothing could start: an empty parent would only stand in the way
         store.client.delete_run(parent)
+    if stopped is not None and not found and not _finished and not _failed:
         raise stopped  # nothing was started: the settings are wrong, not a job
     ids = list(dict.fromkeys([*found, *_finished]))
     if len(ids) > 1:
