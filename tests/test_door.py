@@ -35,6 +35,8 @@ WRONG = {
     "augmentation.hue=0.9": ["augmentation.hue", "0.9"],
     "init=checkpoint": ["init.checkpoint"],
     "dataset=scenes": ["dataset.root"],
+    "seed=-1": ["seed=-1", "outside 0"],
+    "--config-dir conf train.epochs=x": ["train.epochs=x", "Integer"],
     "decoder.name=unett": ["unett", "Did you mean 'unet'"],
 }
 

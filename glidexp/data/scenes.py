@@ -189,7 +189,9 @@ def _read_catalogue(path: Path, sensor: str) -> list[SceneFile]:
             header = reader.fieldnames or []
             if "path" not in header:
                 raise DataError(f"{path} has no column 'path': its first line must be like {','.join(COLUMNS)}.")
-            rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
+            rows = [
+                {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table in UTF-8: {error}.") from None
     return [
