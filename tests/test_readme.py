@@ -38,9 +38,11 @@ def test_make_alone_lists_its_targets() -> None:
         assert f"make {target} " in shown
 
 
-def test_make_names_the_python_it_needs() -> None:
-    failed = subprocess.run(["make", "-n", "setup", "PYTHON="], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "Python 3.11 or newer" in failed.stdout + failed.stderr
+def test_make_names_the_python_it_needs(tmp_path: Path) -> None:
+    failed = make("setup", ROOT, PYTHON="", VENV=str(tmp_path / "none"))
+    assert failed.returncode != 0
+    assert "Python 3.11 or newer" in failed.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -164,21 +164,22 @@ store = open_store(sys.argv[1], Path(sys.argv[2]))
 with Signals().installed(), Run.start(store, experiment="e", run_name="r", config_flat={}, system_metrics=True) as run:
     run.metrics({"loss": 1.0}, 0)
     print(run.run_id, flush=True)
-    time.sleep(60)
+    for _ in range(600):  # one long sleep would begin after a signal that came just before it, and wait it out
+        time.sleep(0.1)
 """
 
 
 @pytest.mark.slow
 def test_sigterm_in_a_process_of_its_own(store: Store) -> None:
-    job = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, store.uri, str(store.mlruns)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert job.stdout is not None
-    run_id = job.stdout.readline().decode().strip()
-    job.send_signal(signal.SIGTERM)
-    job.communicate(timeout=60)
+    command = [sys.executable, "-c", INTERRUPTED, store.uri, str(store.mlruns)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+        assert job.stdout is not None
+        run_id = job.stdout.readline().decode().strip()
+        job.send_signal(signal.SIGTERM)
+        try:
+            job.communicate(timeout=60)
+        finally:
+            job.kill()
     found = store.client.get_run(run_id)
     assert found.info.status == "KILLED"
     assert found.data.tags["glidexp.error"].startswith("Interrupted")
