@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from glidexp.errors import GlidexpError
+from glidexp.errors import GlidexpError, RunFailed
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -35,6 +35,9 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
 
     try:
         return verb(argv)
+    except RunFailed as error:
+        _say(str(error))
+        return 1
     except GlidexpError as error:
         return _say(str(error))
     except Interrupted as stop:

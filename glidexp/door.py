@@ -84,7 +84,7 @@ def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: 
     from glidexp.config import register
 
     register()
-    argv = quoted(argv)
+    argv = overrides_first(quoted(argv))
     told: list[BaseException] = []  # by the task itself; kept from Hydra, which would print a line of its own
     alone = "-m" not in argv and "--multirun" not in argv
 
@@ -110,6 +110,18 @@ def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: 
         sys.argv = program
     if told:
         raise told[0]
+
+
+def overrides_first(argv: list[str]) -> list[str]:
+    """The same words with the overrides before the flags: argparse takes those on both sides of one for unknown."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    takes = False
+    for word in argv:
+        is_flag = takes or word.startswith("-")
+        (flags if is_flag else overrides).append(word)
+        takes = word in TAKES_A_WORD
+    return [*overrides, *flags]
 
 
 def config_dir(argv: list[str]) -> Path | None:

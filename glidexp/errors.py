@@ -16,6 +16,10 @@ class DataError(GlidexpError):
     """A scene, an inventory or a tile store cannot be used as it is."""
 
 
+class RunFailed(GlidexpError):
+    """A run could not be brought to its end, through no mistake in what was typed. The doors exit with code 1."""
+
+
 class TrackingError(GlidexpError):
     """The tracking store cannot be reached or is of another version."""
 

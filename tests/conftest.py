@@ -1,6 +1,8 @@
 """One thread, no telemetry, and the place of the real imagery."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -13,6 +15,13 @@ import torch
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def fresh_log() -> Iterator[None]:
+    """A door gives the log a handler on the stderr of its test, which is closed after it."""
+    yield
+    logging.getLogger("glidexp").handlers.clear()
 
 
 @pytest.fixture(scope="session")

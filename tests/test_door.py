@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glidexp import cli, door
-from glidexp.errors import ConfigError, GlidexpError
+from glidexp.errors import ConfigError, GlidexpError, RunFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,6 +35,7 @@ WRONG = {
     "augmentation.hue=0.9": ["augmentation.hue", "0.9"],
     "init=checkpoint": ["init.checkpoint"],
     "dataset=scenes": ["dataset.root"],
+    "dataset.split.test=0": ["dataset.split.test=0", "above 0"],
     "seed=-1": ["seed=-1", "outside 0"],
     "--config-dir conf train.epochs=x": ["train.epochs=x", "Integer"],
     "decoder.name=unett": ["unett", "Did you mean 'unet'"],
@@ -140,3 +141,22 @@ def test_timm_without_a_name_asks_for_one(capsys: pytest.CaptureFixture[str]) ->
         cli.main(["train", "backbone=timm"])
     assert stop.value.code == 2
     assert "backbone.name=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "sorted_words"),
+    [
+        (["seed=0", "-m", "backbone=a,b"], ["seed=0", "backbone=a,b", "-m"]),
+        (["--config-dir", "own", "seed=0"], ["seed=0", "--config-dir", "own"]),
+        (["--cfg", "job", "seed=0", "--resolve"], ["seed=0", "--cfg", "job", "--resolve"]),
+    ],
+)
+def test_overrides_may_stand_anywhere(typed: list[str], sorted_words: list[str]) -> None:
+    assert door.overrides_first(typed) == sorted_words
+
+
+def test_a_run_that_failed_by_itself_is_no_mistake_of_the_user() -> None:
+    def verb(argv: list[str]) -> int:
+        raise RunFailed("the loss is nan")
+
+    assert cli.guarded(verb, []) == 1

@@ -12,7 +12,7 @@ import torch
 
 from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig, TrainConfig
 from glidexp.data.loader import Loader
-from glidexp.errors import GlidexpError
+from glidexp.errors import RunFailed
 from glidexp.signals import Interrupted, Signals
 from glidexp.training.augment import build_augment
 from glidexp.training.device import resolve
@@ -177,7 +177,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence() -> None:
     training = Training(config(clip_norm=0.0), lr=0.01)
     with torch.no_grad():
         training.model[0].weight.fill_(float("nan"))
-    with pytest.raises(GlidexpError, match="the loss is nan in epoch 1"):
+    with pytest.raises(RunFailed, match="the loss is nan in epoch 1"):
         training.run()
 
 

@@ -14,7 +14,7 @@ import torch
 from runs import small_config, words
 
 from glidexp.data.prepare import prepare
-from glidexp.errors import GlidexpError
+from glidexp.errors import GlidexpError, RunFailed
 from glidexp.scoring.scores import read_scores, score_split
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training import loop
@@ -194,6 +194,39 @@ def test_an_error_is_told_in_the_run(small_data: Path, tmp_path: Path, monkeypat
     (failed,) = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
     assert failed.info.status == "FAILED"
     assert "the disk is on fire" in failed.data.tags["glidexp.error"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_model_was_lost_is_not_finished(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glidexp.tracking import sink
+
+    real = sink.Sink.__call__
+
+    def full(self: Any, entry: Any) -> None:
+        if entry.kind == "model":
+            raise OSError(28, "No space left on device")
+        real(self, entry)
+
+    config = small_config(small_data, tmp_path, "train.epochs=1")
+    monkeypatch.setattr(sink.Sink, "__call__", full)
+    with pytest.raises(RunFailed, match="did not reach the tracking store"):
+        run(config, choices=CHOICES)
+    store = client(tmp_path, config)
+    experiment = store.get_experiment_by_name("glidexp").experiment_id
+    (cut,) = store.search_runs([experiment])
+    assert cut.info.status == "FAILED"
+    assert "did not reach" in cut.data.tags["glidexp.error"]
+    assert list((tmp_path / "checkpoints").rglob("best.*.pt"))
+    monkeypatch.setattr(sink.Sink, "__call__", real)
+    monkeypatch.setattr("torch.optim.AdamW.step", lambda *_, **__: pytest.fail("trained again"))
+    again = run(config, choices=CHOICES)
+    assert again.run_id == cut.info.run_id
+    whole = store.get_run(again.run_id)
+    assert whole.info.status == "FINISHED"
+    assert whole.outputs.model_outputs
+    assert not list((tmp_path / "checkpoints").rglob("*.pt"))
 
 
 def test_a_batch_larger_than_the_training_set_is_refused(small_data: Path, tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ class Run:
         self._drawn: set[tuple[str, int]] = set()
         self._monitor: Any = None
         self._ended = False
+        self.lost = 0
+        """scores, files and models that did not reach the store, known after `finish`"""
         self._writer = Writer(Sink(store, run_id, experiment_id))
 
     @classmethod
@@ -279,6 +281,11 @@ class Run:
             self.tags({ERROR_TAG: error})
         if self._monitor is not None:
             self._monitor.finish()
+        if status == "FINISHED":
+            self.lost = self._writer.settle()
+            if self.lost:
+                status = "FAILED"
+                self.tags({ERROR_TAG: f"{self.lost} of its scores, files or models did not reach the tracking store"})
         self._writer.put("end", status=status)
         self._writer.close()
 

@@ -24,6 +24,8 @@ PAUSE_S = 20.0
 """seconds between two tries at a store that does not answer"""
 LAST_TRIES = 2
 """failures in a row at which `close` gives up"""
+LASTING = ("metrics", "artifact", "model")
+"""kinds of entries without which a run is not finished"""
 REFUSED = frozenset(
     {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED"}
 )
@@ -53,7 +55,9 @@ class Writer:
         self._waiting: deque[Entry] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._settling = False
         self._failures = 0
+        self._refused = 0
         self._staging = Path(tempfile.mkdtemp(prefix="glidexp-tracking-"))
         self._thread = threading.Thread(target=self._work, name="glidexp-tracking", daemon=True)
         self._thread.start()
@@ -75,6 +79,28 @@ class Writer:
             self._changed.wait_for(lambda: not self._waiting or self._failures > 0, timeout_s)
             return not self._waiting
 
+    def settle(self, timeout_s: float = 120.0) -> int:
+        """Waits until everything is written, as long as entries keep leaving, and says what is missing.
+
+        Args:
+            timeout_s: for one entry
+
+        Returns:
+            number of entries that wait still or were refused, those that a finished run cannot do without
+        """
+        with self._changed:
+            self._settling = True
+            self._changed.notify_all()
+            before = -1
+            while self._waiting and self._failures < LAST_TRIES and len(self._waiting) != before:
+                before = len(self._waiting)
+                self._changed.wait_for(
+                    lambda: len(self._waiting) < before or self._failures >= LAST_TRIES,  # noqa: B023 - used at once
+                    timeout_s,
+                )
+            self._settling = False
+            return self._refused + sum(entry.kind in LASTING for entry in self._waiting)
+
     def close(self, timeout_s: float = 120.0) -> int:
         """Writes what waits, ends the thread, removes the staging folder.
 
@@ -83,6 +109,7 @@ class Writer:
         """
         with self._changed:
             self._closing = True
+            self._failures = 0  # what came after a failure, the end of the run above all, gets its own tries
             self._changed.notify_all()
         self._thread.join(timeout_s)
         shutil.rmtree(self._staging, ignore_errors=True)
@@ -94,8 +121,8 @@ class Writer:
     def _work(self) -> None:
         while True:
             with self._changed:
-                if self._failures and not self._closing:
-                    self._changed.wait_for(lambda: self._closing, self._pause_s)
+                if self._failures and not self._hurried():
+                    self._changed.wait_for(self._hurried, self._pause_s)
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting or (self._closing and self._failures >= LAST_TRIES):
                     return
@@ -109,6 +136,9 @@ class Writer:
                     self._waiting.rotate(-1)  # what can never be written must not hold up the others
                 self._changed.notify_all()
 
+    def _hurried(self) -> bool:
+        return self._closing or (self._settling and self._failures < LAST_TRIES)
+
     def _try(self, entry: Entry) -> bool:
         """True when the entry is over and done with, written or refused."""
         try:
@@ -117,6 +147,7 @@ class Writer:
             if getattr(error, "error_code", None) in REFUSED or isinstance(
                 error, TypeError | ValueError | FileNotFoundError
             ):
+                self._refused += entry.kind in LASTING
                 log.warning("Tracking: %s was refused and is left out (%s).", entry.kind, first_line(error))
                 return True
             if not self._failures:

@@ -1,6 +1,6 @@
 """What can be told from the settings alone, before torch or data are touched."""
 
-from glidexp.config import Config, InitKind
+from glidexp.config import Config, DatasetKind, InitKind
 from glidexp.data.prepare import declared_sensors, recipe_id
 from glidexp.data.sensor_mix import chosen_sensors
 from glidexp.errors import ConfigError, unknown_name
@@ -27,6 +27,12 @@ def check(config: Config) -> None:
         raise unknown_name("train.select", config.train.select, SELECTABLE)
     if config.init.kind is InitKind.checkpoint and not config.init.checkpoint:
         raise ConfigError("init=checkpoint needs init.checkpoint=PATH: a .safetensors file or the folder of a model.")
+    split = config.dataset.split
+    if split.val <= 0 or (split.test <= 0 and config.dataset.kind is not DatasetKind.glid):
+        raise ConfigError(
+            f"dataset.split.val={split.val:g} and dataset.split.test={split.test:g}: training needs both above 0, "
+            "one to choose the epoch and the threshold, one to report on."
+        )
     recipe_id(config.dataset, config.tile_size.px)  # looks for every file that the data set names
     present = declared_sensors(config.dataset)
     if present is not None:

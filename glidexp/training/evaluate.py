@@ -8,7 +8,7 @@ import torch
 
 from glidexp.data.loader import Loader
 from glidexp.data.store import TileStore
-from glidexp.errors import GlidexpError
+from glidexp.errors import RunFailed
 from glidexp.scoring.counts import nan_pixels, tile_histograms
 from glidexp.training.augment import Augment
 from glidexp.training.device import Runtime
@@ -43,7 +43,7 @@ class Evaluator:
         """Histograms (n, 2, 256) of the logits by tile, non-lake first; read from the device once at the end.
 
         Raises:
-            GlidexpError: the network gives values that are not numbers
+            RunFailed: the network gives values that are not numbers
         """
         training = model.training
         model.eval()
@@ -60,7 +60,7 @@ class Evaluator:
                 sink(batch.rows.numpy(), torch.sigmoid(logits)[:, 0])
         model.train(training)
         if count := int(wrong.item()):
-            raise GlidexpError(
+            raise RunFailed(
                 f"the network gives NaN at {count} pixels of {len(self.rows)} tiles: lower optimizer.lr, or set "
                 "train.precision=fp32."
             )

@@ -9,7 +9,7 @@ import torch
 
 from glidexp.config import TrainConfig
 from glidexp.data.loader import Loader
-from glidexp.errors import GlidexpError
+from glidexp.errors import RunFailed
 from glidexp.signals import Signals
 from glidexp.training.augment import Augment
 from glidexp.training.device import Runtime
@@ -71,7 +71,7 @@ def fit(
         meter: progress shown to a person
 
     Raises:
-        GlidexpError: the loss is no longer finite
+        RunFailed: the loss is no longer finite
     """
     forward = torch.compile(model) if runtime.compile else model
     device_loss = torch.zeros((), device=runtime.device)
@@ -109,7 +109,7 @@ def fit(
         seconds = time.perf_counter() - started
         mean_loss = device_loss.item() / max(position.batch, 1)
         if not math.isfinite(mean_loss):
-            raise GlidexpError(
+            raise RunFailed(
                 f"the loss is {mean_loss} in epoch {epoch + 1} at learning rate {lr_at(position.step - 1):.2g}: "
                 "lower optimizer.lr, or set train.precision=fp32. The best weights so far are kept."
             )

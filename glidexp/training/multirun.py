@@ -8,6 +8,8 @@ from typing import Any
 
 from glidexp import door
 from glidexp.config import Config, load, register
+from glidexp.signals import Signals
+from glidexp.training.check import check
 
 log = logging.getLogger("glidexp")
 
@@ -41,7 +43,8 @@ def run_multirun(argv: list[str]) -> int:
     _failed.clear()
     stopped: BaseException | None = None
     try:
-        door.run_hydra(job, argv)
+        with Signals().installed():  # between jobs; each job has its own
+            door.run_hydra(job, argv)
     except Exception as error:  # noqa: BLE001 - told below, after the others' results
         stopped = error
     except BaseException as error:
@@ -75,7 +78,6 @@ def job(composed: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from glidexp.cli import prepare_process
-    from glidexp.training.check import check
 
     prepare_process()
     overrides = list(HydraConfig.get().overrides.task)

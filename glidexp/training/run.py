@@ -1,6 +1,7 @@
 """One run: build the parts, fit, score, log. The only place that sees the whole config."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from glidexp.data.loader import Loader
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.sensor_mix import rows_and_weights
 from glidexp.data.store import TileStore
-from glidexp.errors import GlidexpError
+from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import config_id
 from glidexp.models.build import build_model
 from glidexp.models.init import checkpoint_digest, require_weights
@@ -48,8 +49,9 @@ class Parts:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     position: Position
-    rng: torch.Tensor
-    """torch's random state with which the next step starts; what is drawn elsewhere meanwhile does not matter"""
+    device: torch.device
+    rng: list[torch.Tensor]
+    """torch's random states with which the next step starts; what is drawn elsewhere meanwhile does not matter"""
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs to go on exactly."""
@@ -59,7 +61,7 @@ class Parts:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "position": position,
-            "rng": torch.get_rng_state(),
+            "rng": random_states(self.device),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -110,6 +112,7 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
         )
         tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data))
         tiles.verify()
+        check_tiles(config, tiles)
         parts = build_parts(config, runtime, tiles)
         with Run.start(
             store,
@@ -130,10 +133,32 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
             recorder.begin(parts.model)
             train(config, runtime, tiles, parts, recorder, folder, signals)
             metrics = score(parts, recorder, folder)
+        if tracked.lost:
+            raise RunFailed(
+                f"{tracked.lost} scores, files or models of run {tracked.run_id} did not reach the tracking store "
+                f"(said above): the run is marked FAILED, its weights stay in {folder}. The same command logs them."
+            )
         _clear(folder)
-        folder.rmdir()
+        with suppress(OSError):  # somebody else's file in it
+            folder.rmdir()
         show(metrics, store, config.tracking.experiment, tracked.run_id)
         return Outcome(tracked.run_id, metrics)
+
+
+def check_tiles(config: Config, tiles: TileStore) -> None:
+    """Refuses data that cannot be trained on or scored, before a run is begun.
+
+    Raises:
+        GlidexpError: a side without tiles, or fewer training tiles than a batch holds
+    """
+    for split in ("val", "test"):
+        if not len(tiles.rows(split)):
+            raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
+    rows, _ = rows_and_weights(tiles, "train", config.sensor_mix)
+    if len(rows) < config.train.batch_size:
+        raise GlidexpError(
+            f"train.batch_size={config.train.batch_size} is more than the {len(rows)} training tiles: lower it."
+        )
 
 
 def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
@@ -142,7 +167,13 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
     model = build_model(config.backbone, config.decoder, config.init, in_channels=tiles.channels)
     model = runtime.place(model)
     optimizer = build_optimizer(config.optimizer, model, device=runtime.device)
-    return Parts(model, optimizer, runtime.scaler(), Position(), torch.get_rng_state())
+    return Parts(model, optimizer, runtime.scaler(), Position(), runtime.device, random_states(runtime.device))
+
+
+def random_states(device: torch.device) -> list[torch.Tensor]:
+    """States of torch's generators: the CPU's, and the GPU's where one is used."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
 def train(
@@ -155,14 +186,7 @@ def train(
     signals: Signals,
 ) -> None:
     """Fits the network, keeping its best weights in `folder`."""
-    for split in ("val", "test"):
-        if not len(tiles.rows(split)):
-            raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
     rows, weights = rows_and_weights(tiles, "train", config.sensor_mix)
-    if len(rows) < config.train.batch_size:
-        raise GlidexpError(
-            f"train.batch_size={config.train.batch_size} is more than the {len(rows)} training tiles: lower it."
-        )
     loader = Loader(
         tiles,
         rows,
@@ -185,7 +209,9 @@ def train(
         meter.epoch_line(epoch, metrics, config.train.select, better)
         recorder.epoch(epoch, metrics, parts.model, last=epoch + 1 == config.train.epochs)
 
-    torch.set_rng_state(parts.rng)
+    torch.set_rng_state(parts.rng[0])
+    if runtime.device.type == "cuda" and len(parts.rng) > 1:  # a run begun on a CPU has none for the GPU
+        torch.cuda.set_rng_state(parts.rng[1], runtime.device)
     with meter, signals.deferred():
         fit(
             parts.model,
@@ -210,7 +236,7 @@ def score(parts: Parts, recorder: Recorder, folder: Path) -> dict[str, float]:
     """Scores the best weights: threshold from val, then test, then everything a run leaves behind."""
     best = checkpoint.load(folder / "best.pt")
     if best is None:
-        raise GlidexpError(f"no whole checkpoint of the best weights in {folder}: run again with resume=never.")
+        raise RunFailed(f"no whole checkpoint of the best weights in {folder}: run again with resume=never.")
     parts.model.load_state_dict(best["model"])
     return recorder.finish(parts.model, best_epoch=parts.position.best_epoch)
 
