@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
-from glidexp.data import duplicates
+from glidexp.data import archive, duplicates, splits
 from glidexp.data.pairs import find_pairs, read_image, read_label
 from glidexp.data.prepare import declared_sensors, prepare, recipe_id
 from glidexp.errors import ConfigError, DataError
@@ -186,3 +186,19 @@ def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
         prepare(folder(tmp_path), PX, tmp_path / "data", progress=False)
     with pytest.raises(ConfigError, match="needs positions"):
         prepare(folder(root, split=SplitConfig(by=SplitBy.block)), PX, tmp_path / "data", progress=False)
+
+
+def test_the_published_split_is_told_and_checked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = splits.rule_of(SplitConfig(val=0.1))
+    split = splits.Split(rule=rule, sides={"a": "train", "b": "val", "c": "test"})
+    with caplog.at_level("INFO", logger="glidexp"):
+        archive.check_published(split)
+    assert split.hash in caplog.text
+    monkeypatch.setattr(archive, "PUBLISHED_SPLIT_HASH", split.hash)
+    archive.check_published(split)
+    other = splits.Split(rule=rule, sides={"a": "val", "b": "train", "c": "test"})
+    with pytest.raises(DataError, match="not the published ones"):
+        archive.check_published(other)
+    archive.check_published(splits.Split(rule=splits.rule_of(SplitConfig(val=0.3)), sides=other.sides))

@@ -31,6 +31,11 @@ from glidexp.data.writer import StoreWriter
 from glidexp.errors import ConfigError, DataError
 
 log = logging.getLogger("glidexp")
+
+PUBLISHED_PAIRS = 16000 + 2367
+PUBLISHED_SPLIT_HASH: str | None = None
+"""sha256 of the split of the whole published set at val=0.1, seed=0. None: nobody has built it from the published files
+yet, so a build tells its hash for others to compare, and can refuse nothing."""
 RUN = 100
 """most neighbouring numbers in one group"""
 RUNS = 40
@@ -73,6 +78,8 @@ def build_pairs(job: Job, steps: Steps) -> None:
         looks = list(_in_threads(_look, pairs, step))
         sides, units = _share_out(job, pairs, origins, looks, ledger)
         split = splits.freeze(job.split_path, splits.Split(rule=splits.rule_of(job.dataset.split), sides=sides))
+        if job.dataset.kind == DatasetKind.glid and len(pairs) == PUBLISHED_PAIRS:
+            check_published(split)
         with StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer:
             for i, (image, valid, lake, grey) in enumerate(_in_threads(read_pair, pairs, step)):
                 place = units[i]
@@ -83,6 +90,23 @@ def build_pairs(job: Job, steps: Steps) -> None:
                 _add(writer, pairs[i], origins[i], (place[0], side), (image, valid, lake), job, ledger)
             check_sides(writer.records, job)
             writer.close(manifest_of(job, split, writer.records, ledger))
+
+
+def check_published(split: splits.Split) -> None:
+    """Compares the split of the whole published set with the one that is known.
+
+    Raises:
+        DataError: another split at the same rule: other files than the published ones, or a change of the rule
+    """
+    if split.rule["val"] != 0.1 or split.rule["seed"] != 0:
+        return
+    if PUBLISHED_SPLIT_HASH is None:
+        log.info("split of the published GLID: %s (no known one to compare with; quote it beside a score)", split.hash)
+    elif split.hash != PUBLISHED_SPLIT_HASH:
+        raise DataError(
+            f"the split of the published GLID is {split.hash}, but {PUBLISHED_SPLIT_HASH} is known: the files are not "
+            "the published ones, or were changed. Compare them with Zenodo record 14838695."
+        )
 
 
 def _look(pair: Pair) -> duplicates.Look:
