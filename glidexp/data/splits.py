@@ -80,10 +80,12 @@ def choose(units: Sequence[Unit], config: SplitConfig) -> dict[str, str]:
         groups.append(pool)
     if not groups:
         wanted = ", ".join(["train", *(side for side, _ in reversed(sides))])
-        way = "set dataset.split.by=block" if config.by == SplitBy.scene else "set a smaller dataset.split.block_m"
+        way = "set a smaller dataset.split.block_m"
+        if config.by == SplitBy.scene:
+            way = "set dataset.split.by=block for scenes; ready tiles without positions need more groups"
         raise DataError(
             f"{len(units)} {config.by.value}{'s' * (len(units) != 1)} of ground cannot be shared out to {wanted}: "
-            f"{way}, or a share of 0 for what is not needed."
+            f"{way}."
         )
     chosen: dict[str, str] = {}
     regions = Counter(unit.region for unit in units)
