@@ -61,9 +61,11 @@ from glidexp.training.device import Runtime, resolve
 from glidexp.training.loop import Position, fit
 from glidexp.training.losses import build_loss
 from glidexp.training.optim import build_optimizer, lr_schedule
+from glidexp.training.parts import Parts
 from glidexp.training.progress import Meter
 from glidexp.training.record import Recorder
-from glidexp.training.run import Parts, build_parts
+from glidexp.training.run import build_parts
+from glidexp.training.watch import Watch
 
 VAL_SHARE = 0.25
 PIXELS = 32 * 512 * 512
@@ -145,6 +147,7 @@ def ours(network: str, config: Config, runtime: Runtime, tiles: TileStore, root:
                 parts.optimizer,
                 parts.scaler,
                 lr_schedule(config.optimizer, config.train.epochs * len(loader)),
+                lambda _: None,
                 runtime,
                 Position(),
                 config.train,
@@ -153,6 +156,7 @@ def ours(network: str, config: Config, runtime: Runtime, tiles: TileStore, root:
                 save=lambda: None,
                 stop=Signals(),
                 meter=meter,
+                watch=Watch(parts.model, runtime, recorder.tile_names),
             )
 
     return work

@@ -5,9 +5,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from glidexp.errors import GlidexpError, RunFailed
+from glidexp.options import Parser
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -16,7 +18,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
     verbs: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "train": (train, "train one network and score it (-m: one run for every combination)"),
         "sweep": (sweep, "run a study over settings"),
+        "data": (data, "make, import, export and look at tile stores"),
         "ui": (ui, "open the runs in MLflow's pages at 127.0.0.1"),
+        "evaluate": (evaluate, "score a trained model on a data set"),
+        "sync": (sync, "send what runs could not log because the tracking store was away"),
+        "audit": (audit, "say which aggregations printed scores can and cannot be"),
+        "doctor": (doctor, "look at machine, folders and programs, and say what to do"),
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(len(verb) for verb in verbs)
@@ -41,10 +48,12 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
     except GlidexpError as error:
         return _say(str(error))
     except Interrupted as stop:
-        print(
-            f"glidexp: stopped by {stop.name}. The same command goes on from the last checkpoint, if there is one yet.",
-            file=sys.stderr,
-        )
+        if not _rank():  # of several processes one speaks
+            print(
+                f"glidexp: stopped by {stop.name}. The same command goes on from the last checkpoint, if there is one "
+                "yet.",
+                file=sys.stderr,
+            )
         return 128 + stop.number
     except KeyboardInterrupt:
         print("glidexp: stopped by SIGINT.", file=sys.stderr)
@@ -60,6 +69,8 @@ def train(argv: list[str]) -> int:
         return 0
     prepare_process()
     if any(word in ("-m", "--multirun") for word in argv):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise GlidexpError("-m does not go with torchrun: its processes train one run together, so give one.")
         from glidexp.training.multirun import run_multirun
 
         return run_multirun(argv)
@@ -82,6 +93,34 @@ def _train_one(composed: object) -> None:
     run(config, choices=dict(HydraConfig.get().runtime.choices))
 
 
+def evaluate(argv: list[str]) -> int:
+    """Scores a run, a bundle or a registered model on a data set, into a run of its own."""
+    from glidexp import door
+
+    if not argv or any(word in ("-h", "--help") for word in argv):
+        print(door.evaluate_help())
+        return 0 if argv else 2
+    model, words = door.model_and_overrides(argv)
+    prepare_process()
+    door.run_hydra(lambda composed: _evaluate_one(composed, model), words, config_name="evaluate")
+    return 0
+
+
+def _evaluate_one(composed: object, model: str | None) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    from glidexp.config.evaluation import load
+    from glidexp.training.evaluation import evaluate as score  # torch is imported later
+
+    assert isinstance(composed, DictConfig)
+    config = load(composed)
+    config.model = model or config.model
+    job = HydraConfig.get()
+    given = [word.split("=", 1)[0].lstrip("+~") for word in job.overrides.task]
+    score(config, given=given, choices=dict(job.runtime.choices))
+
+
 def sweep(argv: list[str]) -> int:
     """Runs every combination of the given settings. For now the same as `train -m`."""
     if any(word in ("-h", "--help") for word in argv):
@@ -95,9 +134,42 @@ def sweep(argv: list[str]) -> int:
     return train([*argv, *([] if "-m" in argv or "--multirun" in argv else ["-m"])])
 
 
+def data(argv: list[str]) -> int:
+    """Makes, imports, exports and looks at tile stores: the verbs of glidexp/data/verbs.py."""
+    prepare_process()
+    from glidexp import door
+    from glidexp.data import verbs
+
+    return verbs.main(argv, door.compose)
+
+
+def audit(argv: list[str]) -> int:
+    """Says which aggregations printed scores can and cannot be, and by how much they miss."""
+    from glidexp.scoring.audit import NAMES
+
+    parser = Parser(
+        prog="glidexp audit",
+        description="Says which aggregations printed scores can and cannot be, and by how much they miss. Give two or "
+        "more, in per cent or as 0-1, with the digits that were printed: they say how far a value may be rounded.",
+    )
+    meaning = {"p": "precision", "r": "recall", "f1": "F1", "iou": "IoU of the lake", "miou": "what was called mIoU"}
+    for name in NAMES:
+        parser.add_argument(f"--{name}", metavar="SCORE", help=meaning[name])
+    options = vars(parser.parse_args(argv))
+    from glidexp.scoring.audit import audit as readings_of
+
+    readings = readings_of({name: text for name, text in options.items() if text is not None})
+    from rich.console import Console
+
+    from glidexp.scoring.tables import audit_table
+
+    Console().print(audit_table(readings))
+    return 0
+
+
 def ui(argv: list[str]) -> int:
     """Serves MLflow's pages on the store."""
-    parser = argparse.ArgumentParser(prog="glidexp ui", description="Opens the runs in MLflow's pages at 127.0.0.1.")
+    parser = Parser(prog="glidexp ui", description="Opens the runs in MLflow's pages at 127.0.0.1.")
     parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
     parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
     parser.add_argument("--port", type=int, default=5000, help="port at 127.0.0.1 (default: 5000)")
@@ -105,6 +177,40 @@ def ui(argv: list[str]) -> int:
     from glidexp.tracking.ui import serve
 
     return serve(uri=options.uri, mlruns=options.mlruns, port=options.port)
+
+
+def sync(argv: list[str]) -> int:
+    """Sends what waits in the spools of a store."""
+    parser = Parser(
+        prog="glidexp sync",
+        description="Sends what runs could not log because the tracking store was away. Exit code 1: some is left.",
+    )
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
+    parser.add_argument("--uri", default=None, help="tracking address, when it is not the one the runs began with")
+    options = parser.parse_args(argv)
+    prepare_process()
+    from glidexp.tracking.sync import sync as send
+
+    return send(uri=options.uri, mlruns=options.mlruns)
+
+
+def doctor(argv: list[str]) -> int:
+    """Looks at what a run needs and says what to do about it."""
+    parser = argparse.ArgumentParser(
+        prog="glidexp doctor", description="Looks at machine, folders and programs; exit code 1 when something fails."
+    )
+    parser.add_argument("--data", default="data", help="folder of tile stores, paths.data (default: data)")
+    parser.add_argument(
+        "--mlruns", default="mlruns", help="folder of the tracking store, paths.mlruns (default: mlruns)"
+    )
+    parser.add_argument("--device", default="auto", help="as train.device (default: auto)")
+    parser.add_argument("--no-self-test", action="store_true", help="leave out the 20 seconds of training")
+    options = parser.parse_args(argv)
+    prepare_process()
+    from glidexp.training.doctor import examine
+
+    test = not options.no_self_test
+    return examine(Path(options.data), Path(options.mlruns), device=options.device, self_test=test)
 
 
 def prepare_process() -> None:
@@ -122,6 +228,16 @@ def prepare_process() -> None:
         log.propagate = False
 
 
+def _rank() -> int:
+    """Number of this process among those that torchrun started; 0 without it."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+
+
 def _say(message: str) -> int:
-    print(f"glidexp: {' '.join(message.split())}", file=sys.stderr)
+    who = f"glidexp (rank {_rank()})" if _rank() else "glidexp"
+    print(f"{who}: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+if __name__ == "__main__":  # python -m glidexp.cli, and torchrun -m glidexp.cli
+    main()

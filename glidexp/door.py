@@ -6,11 +6,15 @@ import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from glidexp.errors import ConfigError, GlidexpError, unknown_name
+
+if TYPE_CHECKING:
+    from glidexp.config import Config
 
 GROUPS = {
     "dataset": "where tiles come from and how they are made",
@@ -27,7 +31,19 @@ GROUPS = {
 }
 
 
-TAKES_A_WORD = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+TAKES_A_WORD = (
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+    "--mlruns",
+)
 """Hydra's own options whose next word is theirs"""
 
 
@@ -73,6 +89,32 @@ def help_text(command: str) -> str:
     return "\n".join(out)
 
 
+def evaluate_help() -> str:
+    """The page behind `glidexp evaluate --help`."""
+    out = [
+        "Usage: glidexp evaluate MODEL [GROUP=OPTION ...] [KEY=VALUE ...]",
+        "",
+        "Scores a trained model on a data set, into an MLflow run of its own: without dataset=..., on the test split",
+        "of the data set it was trained on. Ground that it was trained on is refused.",
+        "",
+        "MODEL: a run id or its first characters, the folder of a bundle, models:/NAME@ALIAS or models:/NAME/VERSION",
+        "",
+        "  glidexp evaluate 1a2b3c4d                                     its own test split again",
+        "  glidexp evaluate 1a2b3c4d dataset=scenes dataset.root=SCENES dataset.lakes=LAKES dataset.glaciers=GLACIERS",
+        "  glidexp evaluate models:/lakes@champion sensor_mix=landsat8   one sensor",
+        "",
+    ]
+    for group in ("dataset", "sensor_mix", "tile_size", "tracking"):
+        out += [f"{group}: {', '.join(options(group))}"]
+    out += [
+        "",
+        "Keys: eval.split (auto | test | all), eval.threshold (card | 0 to 1), allow_leak (false | true),",
+        "  resume (auto | never), train.batch_size, train.precision, train.device, train.threads, paths.data,",
+        "  paths.mlruns, tracking.uri, tracking.experiment. --mlruns DIR is paths.mlruns=DIR. All of them: --cfg job",
+    ]
+    return "\n".join(out)
+
+
 def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: str = "train") -> None:
     """Composes `config_name` from `argv` and calls `task`, letting every error through as an exception.
 
@@ -81,9 +123,10 @@ def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: 
     """
     import hydra
 
-    from glidexp.config import register
+    from glidexp.config import evaluation, register
 
     register()
+    evaluation.register()
     argv = overrides_first(quoted(argv))
     told: list[BaseException] = []  # by the task itself; kept from Hydra, which would print a line of its own
     alone = "-m" not in argv and "--multirun" not in argv
@@ -105,11 +148,59 @@ def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: 
     except Exception as error:
         if isinstance(error, GlidexpError) or error in told:
             raise
-        raise explain(error, argv) from error
+        raise explain(error, argv, known_keys(config_name)) from error
     finally:
         sys.argv = program
     if told:
         raise told[0]
+
+
+def compose(overrides: list[str], config_name: str = "train") -> "Config":
+    """The whole config of some overrides, for verbs that need a part of it and run nothing of Hydra's.
+
+    Raises:
+        ConfigError: the settings cannot be composed; the message is one line
+    """
+    import hydra
+
+    from glidexp.config import load, register
+
+    register()
+    words = quoted(overrides)
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return load(hydra.compose(config_name, overrides=words))
+    except Exception as error:
+        if isinstance(error, GlidexpError):
+            raise
+        raise explain(error, words) from error
+
+
+def model_and_overrides(argv: list[str]) -> tuple[str | None, list[str]]:
+    """Takes the model, the one word without an equals sign, and `--mlruns DIR` out of a command line of `evaluate`.
+
+    Raises:
+        ConfigError: several such words, or more than one run asked for
+    """
+    words: list[str] = []
+    model: str | None = None
+    rest = iter(overrides_first(argv))
+    for word in rest:
+        if word in ("-m", "--multirun"):
+            raise ConfigError("evaluate scores one model on one data set: give the command once for each.")
+        if word == "--mlruns" or word.startswith("--mlruns="):
+            folder = word.partition("=")[2] or next(rest, "")
+            escaped = folder.replace("'", "\\'")
+            words.append(f"paths.mlruns='{escaped}'")
+        elif word in TAKES_A_WORD:
+            words += [word, next(rest, "")]
+        elif word.startswith(("-", "~")) or re.match(r"\+{0,2}[A-Za-z_][\w./@]*=", word):
+            words.append(word)
+        elif model is None:
+            model = word
+        else:
+            raise ConfigError(f"'{model}' and '{word}': give one model, and settings as GROUP=OPTION or KEY=VALUE.")
+    return model, overrides_first(words)
 
 
 def overrides_first(argv: list[str]) -> list[str]:
@@ -144,8 +235,16 @@ def quoted(argv: list[str]) -> list[str]:
     return out
 
 
-def explain(error: Exception, argv: list[str]) -> GlidexpError:
-    """Hydra's and OmegaConf's errors in one line that lists what is allowed."""
+def known_keys(config_name: str) -> list[str]:
+    """Every key that a composed config may hold."""
+    from glidexp.config import Config, flat
+    from glidexp.config.evaluation import EvaluateConfig
+
+    return list(flat(EvaluateConfig() if config_name == "evaluate" else Config()))
+
+
+def explain(error: Exception, argv: list[str], known: list[str] | None = None) -> GlidexpError:
+    """Hydra's and OmegaConf's errors in one line that lists what is allowed: the keys in `known`, else training's."""
     from hydra.errors import MissingConfigException
 
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -165,15 +264,12 @@ def explain(error: Exception, argv: list[str]) -> GlidexpError:
         if one:
             value = one[1]
         if f"override '{key}'" in text or f"full_key: {key}" in text or f"'{key}'" in text or override in text or one:
-            return _wrong_override(key, value, " ".join(str(cause).split()))
+            return _wrong_override(key, value, " ".join(str(cause).split()), known or known_keys("train"))
     return ConfigError(re.sub(r"\s+", " ", text))
 
 
-def _wrong_override(key: str, value: str, reason: str) -> GlidexpError:
-    from glidexp.config import Config, flat
-
-    known = flat(Config())
-    sections = sorted({name.split(".")[0] for name in known} | set(GROUPS))
+def _wrong_override(key: str, value: str, reason: str, known: list[str]) -> GlidexpError:
+    sections = sorted({name.split(".")[0] for name in known} | ({"experiment"} if "seed" in known else set()))
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     if key not in sections and not any(name == key or name.startswith(key + ".") for name in known):

@@ -20,6 +20,10 @@ class RunFailed(GlidexpError):
     """A run could not be brought to its end, through no mistake in what was typed. The doors exit with code 1."""
 
 
+class LeakError(GlidexpError):
+    """Tiles that are to be scored lie on ground that the network has met in training."""
+
+
 class TrackingError(GlidexpError):
     """The tracking store cannot be reached or is of another version."""
 

@@ -16,11 +16,30 @@ OUTSIDE_THE_ID = (
     "resume",
     "train.device",
     "train.threads",
+    "train.resident",
     "train.checkpoint_every",
+    "train.gradient_checkpointing",
 )
 """What changes where or how a run is made and shown, but not its result. The data set enters by its recipe instead."""
 
-INTRODUCED_AT: dict[str, Any] = {}
+INTRODUCED_AT: dict[str, Any] = {
+    "allow_leak": False,
+    "loss.tversky": 0.0,
+    "loss.tversky_alpha": 0.3,
+    "loss.tversky_beta": 0.7,
+    "loss.focal_tversky": 0.0,
+    "loss.focal_tversky_gamma": 1.3333,
+    "loss.lovasz": 0.0,
+    "loss.boundary": 0.0,
+    "loss.boundary_px": 16,
+    "optimizer.encoder_lr_ratio": 1.0,
+    "optimizer.layer_decay": 1.0,
+    "train.average_last": 0,
+    "train.ema_decay": None,
+    "train.freeze_encoder_epochs": 0,
+    "train.tta": "none",
+    "train.unfreeze_every": 0,
+}
 """Settings added after the first release, with the default at which old runs were made. At that value they stay out of
 the id, so that a new setting does not turn finished runs into unknown ones."""
 

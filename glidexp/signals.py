@@ -1,9 +1,11 @@
-"""SIGTERM and Ctrl-C: at once where nothing is lost, at the end of the step where something would be."""
+"""SIGTERM, Ctrl-C and SIGUSR1 (a scheduler's notice): at once where nothing is lost, else at the end of the step."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Interrupted(BaseException):
@@ -16,23 +18,28 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """Turns SIGTERM and SIGINT into `Interrupted`; inside `deferred()` they only set `pending`."""
+    """Turns signals into `Interrupted`. Inside `deferred()` the first only sets `pending`, a second ends at once."""
 
     def __init__(self) -> None:
         self.pending: int | None = None
+        self.patient = False
+        """whether further signals wait as the first does: a launcher and a scheduler may send the same one"""
         self._deferred = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._deferred and self.pending is None:
-            self.pending = number
-            return
-        raise Interrupted(number)
+        first, self.pending = self.pending is None, number
+        if not (self._deferred and (first or self.patient)):
+            raise Interrupted(number)
+
+    def asked(self, step: int = 0) -> bool:
+        """Whether a signal waits; processes that train together look at each other's too, after some of the steps."""
+        return self.pending is not None
 
     @contextmanager
     def installed(self) -> Iterator["Signals"]:
         """Handles the signals inside the block; not outside the main thread, where Python allows no handlers."""
         try:
-            before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+            before = {number: signal.signal(number, self._handle) for number in HANDLED}
         except ValueError:
             before = {}
         try:
@@ -43,11 +50,22 @@ class Signals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside the block the first signal waits in `pending` for somebody to ask."""
+        """Inside the block the first signal waits in `pending` for somebody to ask. Its errors go first."""
         self._deferred = True
         try:
             yield
         finally:
             self._deferred = False
+        if self.pending is not None:
+            raise Interrupted(self.pending)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A stretch of `deferred()` in which nothing changes that would have to be saved: a signal ends it at once."""
+        deferred, self._deferred = self._deferred, False
+        try:
             if self.pending is not None:
                 raise Interrupted(self.pending)
+            yield
+        finally:
+            self._deferred = deferred

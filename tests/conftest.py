@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def fresh_log() -> Iterator[None]:
     """A door gives the log a handler on the stderr of its test, which is closed after it."""
     yield
-    logging.getLogger("glidexp").handlers.clear()
+    log = logging.getLogger("glidexp")
+    log.handlers.clear()
+    log.propagate = True  # else pytest gives the log handlers of its own, and a door finds it has some already
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from PIL import Image
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
 from glidexp.data import archive, duplicates, splits
-from glidexp.data.pairs import find_pairs, read_image, read_label
+from glidexp.data.pairs import find_pairs
+from glidexp.data.pictures import read_image, read_label
 from glidexp.data.prepare import declared_sensors, prepare, recipe_id
 from glidexp.errors import ConfigError, DataError
 
@@ -88,7 +89,7 @@ def test_copies_of_a_tile_share_a_side(tmp_path: Path) -> None:
             Image.fromarray(pixels).save(tmp_path / "lossy.jpg", quality=95)
             Image.open(tmp_path / "lossy.jpg").save(root / "images" / f"{number}.png")
         Image.fromarray(label(seed)).save(root / "labels" / f"{number}.png")
-    looks = [duplicates.look(read_image(pair.image)[0]) for pair in find_pairs(root)]
+    looks = [duplicates.look(read_image(pair.image).image) for pair in find_pairs(root)]
     names = [pair.name for pair in find_pairs(root)]
     pairs = duplicates.same_ground(looks)
     assert all(owner[names[a]] == owner[names[b]] for a, b in pairs)
@@ -155,8 +156,9 @@ def test_table_of_origins(tmp_path: Path) -> None:
 )
 def test_values_of_a_label(tmp_path: Path, values: list[int], lake: list[bool], grey: int) -> None:
     Image.fromarray(np.array([values], np.uint8)).save(tmp_path / "l.png")
-    found, found_grey = read_label(tmp_path / "l.png")
-    assert found[0].tolist() == lake and found_grey == grey
+    found = read_label(tmp_path / "l.png")
+    assert found.lake[0].tolist() == lake and found.grey_px == grey
+    assert found.kind == {1: "0 and 1", 2: "grey edges"}.get(max(values) if grey == 0 else grey, "0 and 255")
 
 
 def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:

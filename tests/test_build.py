@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
@@ -12,8 +14,9 @@ from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, Str
 from glidexp.data.prepare import prepare
 from glidexp.data.report import warn_of_lost
 from glidexp.data.scenes import SceneFile, read_header
-from glidexp.data.store import TileStore
+from glidexp.data.store import INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
+from glidexp.scoring.lakes import score_lakes
 
 
 def alone(folder: Path, polygons: list, *, px: int = 32, to: str | None = None, **settings) -> TileStore:
@@ -159,7 +162,7 @@ def test_same_scenes_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         prepare(dataset, 32, tmp_path / name, progress=False)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert len([f for f in files if f.suffix != ".lock"]) == 5  # four of the store and the split
+    assert len([f for f in files if f.suffix != ".lock"]) == 6  # five of the store and the split
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
@@ -293,8 +296,71 @@ def test_real_scene_mask_equals_the_vector(everest: DatasetConfig, real_data: Pa
     assert fewer.split_hash == store.split_hash
 
 
+def test_real_lakes_are_the_same_whatever_the_size_of_the_tiles(everest: DatasetConfig, tmp_path: Path) -> None:
+    """The labels, scored against themselves; the largest lake lies in two tiles of 64 px."""
+    got = []
+    for px in (64, 128):
+        store = prepare(everest, px, tmp_path / "data", progress=False)
+        bins = np.where(np.asarray(store.labels) == 1, 200, 50).astype(np.uint8)
+        found = score_lakes(store.index, store.labels, bins, 128, store.inventory)
+        lakes = found.lakes[found.lakes["kind"] == "true"]
+        columns = ["x", "y", "area_px", "best_iou", "inventory_id", "glacier_distance_m"]
+        got.append(lakes[columns].sort_values(["x", "y"], ignore_index=True))
+    pd.testing.assert_frame_equal(*got)
+    assert len(lakes) == 10 and lakes["area_px"].max() == 504 and lakes["inventory_id"].is_unique
+    assert lakes["glacier_distance_m"].between(130, 2350).all()
+
+
 def test_a_sensor_that_ends_without_a_tile_is_named(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING", logger="glidexp"):
         warn_of_lost(["landsat8", "sentinel2"], [{"sensor": "landsat8"}])
     assert "no tile of sensor sentinel2" in caplog.text
     assert "landsat8" not in caplog.text
+
+
+def test_the_store_keeps_what_the_inventory_says(tmp_path: Path) -> None:
+    """One lake across two tiles, one in one tile, one too far, one too small, one without a pixel centre."""
+    write_scene(tmp_path / "s.tif")  # 64 rows, 96 columns of 10 m
+    across, single = lake(320, 150, 60), lake(800, 150, 40)
+    far, small = lake(100, 560, 30), lake(500, 400, 12)
+    thread = shapely.box(WEST + 601, NORTH - 399, WEST + 604, NORTH - 391)
+    names = ["across", "single", "far", "small", "thread"]
+    outlines = geopandas.GeoDataFrame(
+        {"Lake_ID": names, "TYPE": ["proglacial", None, "x", "x", "x"], "other": [1] * 5},
+        geometry=[across, single, far, small, thread],
+        crs="EPSG:32645",
+    )
+    outlines.to_file(tmp_path / "lakes.gpkg", engine="pyogrio")
+    write_polygons(tmp_path / "ice.gpkg", [shapely.box(WEST, NORTH - 50, WEST + 960, NORTH)])
+    dataset = DatasetConfig(
+        kind=DatasetKind.scenes, root=str(tmp_path / "s.tif"), lakes=str(tmp_path / "lakes.gpkg"),
+        glaciers=str(tmp_path / "ice.gpkg"), sensor="sentinel2", buffer_m=450.0, min_lake_px=5.0,
+        split=SplitConfig(val=0.0, test=0.0), empty_share=1.0,
+    )  # fmt: skip
+    store = prepare(dataset, 32, tmp_path / "data", progress=False)
+    found = store.inventory
+    assert found is not None and list(found.columns) == INVENTORY_SCHEMA.names
+    tiles = found[found["tile"] != ""]
+    assert tiles[["lake", "tile"]].to_numpy().tolist() == [
+        ["across", "s_0_0"], ["across", "s_0_32"], ["single", "s_0_64"],
+    ]  # fmt: skip
+    labels = mosaic(store, 64, 96)[1]
+    for row in tiles.to_dict("records"):
+        assert labels[row["row"], row["col"]] == 1
+        assert int((np.asarray(store.labels[store.index["tile"] == row["tile"]]) == 1).sum()) == row["px"]
+    rest = found[found["tile"] == ""].set_index("lake")
+    assert rest["fate"].to_dict() == {"far": "far_from_ice", "small": "too_small", "thread": "too_small"}
+    assert abs(rest.loc["far", "row"] - 56) <= 1 and abs(rest.loc["far", "col"] - 10) <= 1
+    distance = found.drop_duplicates("lake").set_index("lake")["glacier_distance_m"]
+    assert distance[["across", "far", "small"]].tolist() == pytest.approx([40, 480, 338], abs=0.5)
+    area = found.drop_duplicates("lake").set_index("lake")["area_km2"]
+    assert area["across"] == pytest.approx(across.area / 1e6) and area["thread"] == pytest.approx(24e-6)
+    assert tiles["lake_type"].tolist() == ["proglacial", "proglacial", ""]
+
+
+def test_without_glaciers_no_distance_and_with_them_no_lake_is_dropped_at_buffer_0(tmp_path: Path) -> None:
+    store = alone(tmp_path, [lake(200, 200, 60)])
+    assert store.inventory is not None and store.inventory["glacier_distance_m"].isna().all()
+    write_polygons(tmp_path / "ice.gpkg", [lake(200, 60_000, 60)])
+    store = alone(tmp_path, [lake(200, 200, 60)], glaciers=str(tmp_path / "ice.gpkg"))
+    assert store.inventory is not None and np.isinf(store.inventory["glacier_distance_m"]).all() and len(store) == 1

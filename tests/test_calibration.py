@@ -1,10 +1,11 @@
-"""Ranking and calibration against scikit-learn and against the probabilities themselves."""
+"""Ranking and calibration against scikit-learn, torchmetrics and the probabilities themselves."""
 
 import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, log_loss, precision_recall_curve
 
 from glidexp.scoring import calibration
 from glidexp.scoring.counts import BINS, EDGES
@@ -91,3 +92,57 @@ def test_no_lake_no_pixels() -> None:
     hist[0, 0, 5] = 4
     assert math.isnan(calibration.average_precision(hist))
     assert calibration.expected_calibration_error(hist) < 1e-6
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_ece_equals_that_of_torchmetrics_within_the_bin_error(sharpness: float) -> None:
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    logit, lake, hist = drawn(sharpness=sharpness)
+    for temperature in (1.0, 2.0):
+        probability = 1 / (1 + np.exp(-logit / temperature))
+        theirs = binary_calibration_error(torch.from_numpy(probability), torch.from_numpy(lake).int(), n_bins=15)
+        ours = calibration.expected_calibration_error(hist, temperature=temperature)
+        # they sort a pixel by its own probability, we by its bin's middle: those of one bin may lie in the next part
+        assert ours == pytest.approx(float(theirs), abs=calibration.probability_error_bound(hist, temperature) + 2e-3)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_temperature_equals_a_logistic_regression_without_intercept(sharpness: float) -> None:
+    logit, lake, hist = drawn(sharpness=sharpness)
+    held = np.clip(logit, calibration.LOGIT[0], calibration.LOGIT[-1])  # the outer bins take all that lies beyond
+    slope = LogisticRegression(C=1e9, fit_intercept=False, tol=1e-10).fit(held[:, None], lake).coef_[0, 0]
+    found = calibration.fit_temperature(hist)
+    assert found == pytest.approx(1 / slope, rel=5e-3)
+    assert found == pytest.approx(sharpness, rel=0.05)
+    assert calibration.expected_calibration_error(hist, temperature=found) < 0.01
+
+
+def test_likelihood_equals_scikit_learn_and_is_least_at_the_temperature() -> None:
+    logit, lake, hist = drawn(sharpness=2.0)
+    for temperature in (1.0, 3.0):
+        theirs = log_loss(lake, 1 / (1 + np.exp(-logit / temperature)))
+        assert calibration.negative_log_likelihood(hist, temperature) == pytest.approx(theirs, abs=1e-3)
+    best = calibration.fit_temperature(hist)
+    assert best is not None
+    least = calibration.negative_log_likelihood(hist, best)
+    assert all(calibration.negative_log_likelihood(hist, best * step) > least for step in (0.9, 0.99, 1.01, 1.1))
+
+
+def test_likelihood_by_hand() -> None:
+    hist = np.zeros((2, BINS), dtype=np.int64)
+    hist[1, 128], hist[0, 128] = 3, 1  # logit 1/16
+    p = 1 / (1 + math.exp(-1 / 16))
+    assert calibration.negative_log_likelihood(hist) == pytest.approx(-(3 * math.log(p) + math.log(1 - p)) / 4)
+
+
+def test_temperature_where_there_is_nothing_to_learn_from() -> None:
+    hist = np.zeros((2, BINS), dtype=np.int64)
+    assert calibration.fit_temperature(hist) is None and math.isnan(calibration.negative_log_likelihood(hist))
+    hist[0, 3] = 9
+    assert calibration.fit_temperature(hist) is None
+    hist[1, 250] = 9  # never wrong: as cold as it may be
+    assert calibration.fit_temperature(hist) == pytest.approx(calibration.TEMPERATURES[0], rel=1e-3)
+    hist[[0, 1]] = hist[[1, 0]]  # always wrong: as hot as it may be
+    assert calibration.fit_temperature(hist) == pytest.approx(calibration.TEMPERATURES[1], rel=1e-3)

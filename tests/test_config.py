@@ -21,7 +21,13 @@ NEEDS = {
 }
 """what an option cannot do without"""
 
-ABSENT = {("dataset", "scenes"), ("dataset", "folder"), ("dataset", "glid"), ("experiment", "glid_paper")}
+ABSENT = {
+    ("dataset", "scenes"),
+    ("dataset", "folder"),
+    ("dataset", "glid"),
+    ("dataset", "store"),
+    ("experiment", "glid_paper"),
+}
 """possible in themselves, but their data is the user's: asked for in one sentence, before torch is loaded"""
 
 

@@ -8,7 +8,16 @@ import torch
 
 from glidexp.errors import ConfigError
 from glidexp.scoring import counts
-from glidexp.scoring.counts import BINS, EDGES, bin_of_threshold, nan_pixels, threshold_of_bin, tile_histograms
+from glidexp.scoring.counts import (
+    BINS,
+    EDGES,
+    PROBABILITY,
+    bin_of_threshold,
+    logit_bins,
+    nan_pixels,
+    threshold_of_bin,
+    tile_histograms,
+)
 
 
 def by_hand(logits: torch.Tensor, label: torch.Tensor) -> np.ndarray:
@@ -146,3 +155,23 @@ def test_a_mask_of_float32_probabilities_is_the_histograms_prediction(threshold_
         hist = tile_histograms(logits, label.to(torch.uint8).view(1, 1, -1))[0]
         wrong = hist[0, threshold_bin:].sum() + hist[1, :threshold_bin].sum()
         assert wrong == (0 if label is mask else logits.numel())
+
+
+def test_the_bin_of_every_pixel_is_the_counted_one_and_makes_the_mask_of_any_threshold() -> None:
+    logits, label = some((2, 19, 23))
+    logits[0, 0, 0, :3] = torch.tensor([math.nan, math.inf, 0.0])
+    bins = logit_bins(logits)
+    assert bins.dtype == torch.uint8 and bins[0, 0, :3].tolist() == [0, 255, 128]
+    for side in (0, 1):
+        counted = torch.stack([torch.bincount(b[k == side], minlength=BINS) for b, k in zip(bins, label, strict=True)])
+        assert torch.equal(counted.int(), tile_histograms(logits, label)[:, side])
+    probability = torch.sigmoid(logits[:, 0])
+    for k in (1, 100, 128, 131, 200):
+        found = bins >= k
+        assert torch.equal(found[~probability.isnan()], (probability >= threshold_of_bin(k))[~probability.isnan()])
+        np.testing.assert_array_equal(PROBABILITY[bins.numpy()] >= threshold_of_bin(k), found.numpy())
+
+
+def test_the_probability_of_a_bin_lies_within_it() -> None:
+    edges = (1 / (1 + np.exp(-EDGES))).astype(np.float32)
+    np.testing.assert_array_equal(np.clip(PROBABILITY, edges[:-1], edges[1:]), PROBABILITY)

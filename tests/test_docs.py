@@ -4,6 +4,7 @@ import ast
 import functools
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from glidexp import cli, door
-from glidexp.config import Config, flat, load, register
-from glidexp.data.store import COLUMNS, TileStore
+from glidexp.config import Config, evaluation, flat, load, register
+from glidexp.data import verbs
+from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
-from glidexp.training.check import SELECTABLE, check
+from glidexp.training.check import SELECTABLE, check, check_data
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -99,11 +101,30 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
     if program == "python":
         words = [words[0].removesuffix(".py"), *words[1:]]
     verb, arguments = words[0], words[1:]
-    if {"--help", "-h"} & {*arguments} or verb == "ui":
+    if {"--help", "-h"} & {*arguments} or verb in ("ui", "doctor", "sync"):
         with pytest.raises(SystemExit) as ended:
             cli.main([verb, *(word for word in arguments if word not in ("--help", "-h")), "--help"])
         assert ended.value.code == 0
         assert capsys.readouterr().out
+        return
+    if verb == "data":  # options and settings are possible
+        module = import_module(f"glidexp.data.{verbs.VERBS[arguments[0]][0]}")
+        given = module.options().parse_intermixed_args(arguments[1:])
+        composed([word for word in getattr(given, "words", []) if "=" in word])
+        return
+    if verb == "audit":  # reads nothing and writes nothing
+        assert cli.audit(arguments) == 0 and capsys.readouterr().out
+        return
+    if verb == "evaluate":
+        evaluation.register()
+        model, overrides = door.model_and_overrides(arguments)
+        with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
+            scored = evaluation.load(compose("evaluate", overrides=door.quoted(overrides)))
+        assert model
+        asked = scored.dataset
+        if asked.kind != "synthetic" and any(PLACEHOLDER.search(str(getattr(asked, key))) for key in GIVEN):
+            asked.kind = Config().dataset.kind
+        check_data(asked, scored.tile_size.px, scored.sensor_mix)
         return
     assert verb in ("train", "sweep"), f"{name}: glidexp has no verb {verb}"
     folders = own_folder(tmp_path) if "--config-dir" in arguments else None
@@ -179,6 +200,14 @@ def test_every_key_is_explained_with_its_default() -> None:
     assert set(KEYS) == set(flat(Config()))
     told = {key: yaml.safe_load(cells[0]) for key, cells in KEYS.items()}
     assert told == defaults()
+
+
+def test_settings_of_evaluate_are_explained_with_their_defaults() -> None:
+    told = {key: yaml.safe_load(cells[0]) for key, cells in rows(page("evaluate.md"), "setting").items()}
+    of_training = [f"{group}." for group in ("dataset", "sensor_mix", "tile_size", "tracking", "paths")]
+    known = flat(evaluation.EvaluateConfig())
+    own = {key for key in known if not key.startswith(tuple(of_training)) and key not in ("model", "resume")}
+    assert told == {key: known[key] for key in own}
 
 
 def test_every_option_is_listed_with_its_sentence() -> None:
@@ -275,6 +304,10 @@ def test_the_store_is_explained_whole(small_data: Path) -> None:
     text = page("data.md")
     columns = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in section(text, "**Columns of the index**")))
     assert columns == list(COLUMNS)
+    rows = section(text, "**Columns of the inventory**")
+    assert sorted(re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in rows))) == sorted(
+        INVENTORY_SCHEMA.names
+    )
     keys = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in section(text, "**Keys of the manifest**")))
     assert set(keys) == set(opened(small_data).manifest)
     known = text.split("Known are")[1].split("(")[0].replace("`", "").split()

@@ -123,7 +123,7 @@ def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main(words)
         assert stop.value.code == code
     told = capsys.readouterr()
-    assert "train, sweep, ui" in told.err
+    assert "train, sweep, data, ui, evaluate" in told.err
 
 
 def test_sweep_without_anything_to_vary() -> None:

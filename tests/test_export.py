@@ -11,8 +11,9 @@ from torch import nn
 from glidexp.config import BackboneConfig, DecoderConfig, InitConfig
 from glidexp.errors import DataError
 from glidexp.models.build import build_model
+from glidexp.models.card import find_bundle
 from glidexp.models.export import CARD, WEIGHTS, load_bundle, read_card, save_bundle
-from glidexp.models.load import find_bundle, load_model
+from glidexp.models.load import load_model
 from glidexp.models.predictor import Predictor
 
 MEAN, STD = [120.1, 124.7, 123.1], [74.6, 74.4, 76.5]

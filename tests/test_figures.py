@@ -106,7 +106,11 @@ def test_fewer_colours_keep_those_of_the_errors() -> None:
 @pytest.mark.parametrize("threshold", [0.4, 0.0, 1.0, 0.9999999])
 def test_plots_draw_with_and_without_lakes(hist: np.ndarray, threshold: float) -> None:
     naive = {"index_threshold": (0.5, 0.3), "background": (0.0, float("nan"))}
-    for figure in (plots.pr_figure(hist, threshold, naive=naive), plots.reliability_figure(hist, title="val")):
+    for figure in (
+        plots.pr_figure(hist, threshold, naive=naive),
+        plots.reliability_figure(hist, title="val"),
+        plots.reliability_figure(hist, temperature=2.5),
+    ):
         picture = Image.open(io.BytesIO(figures.png_bytes(figure)))
         assert picture.format == "PNG" and min(picture.size) > 300
 

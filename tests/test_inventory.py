@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import shapely
@@ -68,3 +69,37 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         inventory.read(tmp_path / "text.gpkg", "dataset.lakes")
     with pytest.raises(DataError, match="no polygon"):
         inventory.read(write_polygons(tmp_path / "p.gpkg", [shapely.Point(0, 0)]), "dataset.lakes")
+
+
+def with_columns(path: Path, **columns: list) -> Path:
+    polygons = [lake(100 * k, 100, 20) for k in range(2)]
+    geopandas.GeoDataFrame(columns, geometry=polygons, crs="EPSG:32645").to_file(path, engine="pyogrio")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("columns", "ids", "types"),
+    [
+        ({"n": [7, 8]}, ["1", "2"], ["", ""]),
+        ({"GL_ID": ["a", None], "Type": ["supraglacial", None]}, ["a", "2"], ["supraglacial", ""]),
+        ({"kind": ["p", "q"], "lake_id": [5, 6], "Lake_Type": ["r", "s"]}, ["5", "6"], ["r", "s"]),
+    ],
+    ids=["none", "ICIMOD", "first of the known"],
+)
+def test_ids_and_types_of_lakes(tmp_path: Path, columns: dict, ids: list[str], types: list[str]) -> None:
+    found = inventory.read(with_columns(tmp_path / "l.gpkg", **columns), "dataset.lakes")
+    assert (found.ids.tolist(), found.types.tolist()) == (ids, types)
+
+
+def test_a_named_type_column_is_taken_and_must_be_there(tmp_path: Path) -> None:
+    path = with_columns(tmp_path / "l.gpkg", type=["a", "b"], Dammed_By=[" ice", "rock "])
+    assert inventory.read(path, "dataset.lakes", type_column="Dammed_By").types.tolist() == ["ice", "rock"]
+    with pytest.raises(DataError, match=r"lake_type_column=dam is no column of .*, which has type, Dammed_By: name"):
+        inventory.read(path, "dataset.lakes", type_column="dam")
+
+
+def test_ids_stay_with_their_polygons_when_others_are_left_out(tmp_path: Path) -> None:
+    shapes = [None, lake(0, 0, 20), shapely.Point(0, 0), lake(100, 0, 20)]
+    frame = geopandas.GeoDataFrame({"id": list("abcd")}, geometry=shapes, crs="EPSG:32645")
+    frame.to_file(tmp_path / "l.gpkg", engine="pyogrio")
+    assert inventory.read(tmp_path / "l.gpkg", "dataset.lakes").ids.tolist() == ["b", "d"]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from glidexp.config import Resident
 from glidexp.data.loader import Batch, Loader, order
+from glidexp.data.resident import stays
 from glidexp.errors import ConfigError
 
 
@@ -26,6 +28,38 @@ def memory(n: int = 23, px: int = 8, channels: int = 3) -> Memory:
         rng.integers(0, 256, (n, px, px, channels)).astype(np.uint8),
         rng.choice([0, 1, 255], (n, px, px)).astype(np.uint8),
     )
+
+
+@pytest.mark.parametrize("px", [8, 5])
+@pytest.mark.parametrize("weights", [None, np.arange(17.0)])
+def test_resident_tiles_make_the_same_batches(px: int, weights: np.ndarray | None) -> None:
+    """Order, pixels, layout, parts and skipping: what a batch holds does not depend on where tiles lie."""
+    store, rows = memory(px=px), np.arange(3, 20)[::-1]
+    for part in ((0, 1), (1, 2)):
+        whole = {"seed": 1, "weights": weights, "drop_last": True, "part": part}
+        ring, there = Loader(store, rows, 4, **whole), Loader(store, rows, 4, **whole, resident=True)
+        for epoch, skip in ((0, 0), (1, 2), (2, len(ring))):
+            for one, other in zip(ring.epoch(epoch, skip), there.epoch(epoch, skip), strict=True):
+                assert torch.equal(one.rows, other.rows)
+                assert torch.equal(one.image, other.image) and torch.equal(one.label, other.label)
+                assert one.image.stride() == other.image.stride()
+    kept = Loader(store, rows, 4, shuffle=False, resident=True)
+    assert [len(batch.rows) for batch in kept.epoch(0)] == [4, 4, 4, 4, 1]
+    assert flat(kept, 0) == rows.tolist()
+
+
+def test_what_stays_on_the_device(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """`auto` keeps tiles on a GPU where they take at most half of what is free; a CPU has them anyway."""
+    store, cpu, gpu = memory(n=10), torch.device("cpu"), torch.device("cuda:0")
+    nbytes = store.images.nbytes + store.labels.nbytes
+    for free, fits in ((2 * nbytes, True), (2 * nbytes - 2, False)):
+        monkeypatch.setattr("glidexp.data.resident.free_bytes", lambda _, free=free: free)
+        assert stays(Resident.auto, store, 10, gpu, "tiles") is fits
+        assert stays(Resident.on, store, 10, gpu, "tiles")
+        assert not stays(Resident.auto, store, 10, cpu, "tiles") and not stays(Resident.off, store, 10, gpu, "tiles")
+    monkeypatch.setattr("glidexp.data.resident.free_bytes", lambda _: nbytes - 1)
+    with pytest.raises(ConfigError, match=r"train\.resident=on: .* do not fit"):
+        stays(Resident.on, store, 10, cpu, "tiles")
 
 
 def seen(loader: Loader, epoch: int, skip: int = 0) -> list[list[int]]:

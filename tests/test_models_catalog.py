@@ -2,14 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from glidexp.errors import ConfigError
-from glidexp.models import catalog
-from glidexp.models.timm_lookup import resolve_timm, timm_names
+from glidexp.models import catalog, timm_table
+from glidexp.models.timm_lookup import UnusableError, on_paper, resolve_timm, timm_names
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -134,6 +135,43 @@ def test_a_timm_model_that_cannot_serve_is_refused_with_the_reason(name: str, re
     with pytest.raises(ConfigError, match=reason) as refused:
         catalog.check(name, "unet", 256)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["botnet26t_256", "coat_lite_mini", "convnext_atto", "beit_base_patch16_224", "dla34"])
+def test_the_table_says_what_trying_says(name: str) -> None:
+    found = timm_table.known(name)
+    assert found is not None, "the table does not belong to the installed timm: python -m glidexp.models.timm_table"
+    try:
+        tried: catalog.Backbone | str = on_paper(name)
+    except UnusableError as error:
+        tried = str(error)
+    if isinstance(found, catalog.Backbone):
+        found = replace(found, failing=())
+    assert found == tried
+
+
+def test_a_timm_name_that_does_not_fit_is_refused_without_torch() -> None:
+    code = (
+        "import sys\nfrom glidexp.models import catalog\n"
+        "try: catalog.check('convnext_atto', 'dpt', 256)\nexcept Exception as error: print(error)\n"
+        "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "decoder.name=dpt cannot stand on backbone.name=convnext_atto. Decoders for convnext_atto: unet" in done.stdout
+    )
+
+
+def test_a_table_of_another_timm_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("# timm 0.1.0\n" + timm_table.TABLE.read_text().partition("\n")[2])
+    monkeypatch.setattr(timm_table, "TABLE", other)
+    timm_table._rows.cache_clear()
+    try:
+        assert timm_table.known("convnext_atto") is None
+    finally:
+        timm_table._rows.cache_clear()
 
 
 def test_a_timm_model_is_tried_on_paper_with_its_decoder() -> None:

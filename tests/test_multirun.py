@@ -8,7 +8,7 @@ from runs import small_config, words
 from glidexp import door
 from glidexp.errors import ConfigError
 from glidexp.tracking.store import open_store, tracking_uri
-from glidexp.training.multirun import compose_first, run_multirun
+from glidexp.training.multirun import check_combinations, compose_first, run_multirun
 
 
 @pytest.mark.slow
@@ -45,6 +45,18 @@ def test_parent_children_and_exit_code(
 def test_a_sweep_with_an_unknown_option_starts_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="resnet19"):
         run_multirun(words(tmp_path, tmp_path / "mlruns", "backbone=resnet18,resnet19", "-m"))
+
+
+def test_an_impossible_combination_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    sweep = words(tmp_path, tmp_path / "mlruns", "backbone=resnet18,vit_small", "decoder=unet,dpt", "seed=0,1", "-m")
+    with pytest.raises(
+        ConfigError, match=r"4 of 8 combinations .*backbone=resnet18 decoder=dpt seed=0: decoder.name=dpt"
+    ):
+        run_multirun(sweep)
+    assert not (tmp_path / "mlruns").exists()
+    check_combinations(["backbone=resnet18,resnet34", "decoder=unet", "seed=range(0,3)"])
+    with pytest.raises(ConfigError, match=r"^tile_size.px=250 does not suit"):
+        check_combinations(["tile_size.px=250"])
 
 
 def test_a_sweep_over_ones_own_yaml(small_data: Path, tmp_path: Path) -> None:

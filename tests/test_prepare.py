@@ -23,7 +23,13 @@ def test_recipe_names_what_changes_tiles_and_nothing_else(tmp_path: Path) -> Non
     dataset.name = "another label"
     dataset.split.block_m = 5.0  # by=scene does not look at blocks
     assert recipe_id(dataset, 32) == first
-    for setting, value in (("buffer_m", 7.0), ("min_lake_px", 3.0), ("empty_share", 0.5), ("sensor", "landsat8")):
+    for setting, value in (
+        ("buffer_m", 7.0),
+        ("min_lake_px", 3.0),
+        ("empty_share", 0.5),
+        ("sensor", "landsat8"),
+        ("lake_type_column", "dam"),
+    ):
         before = getattr(dataset, setting)
         setattr(dataset, setting, value)
         assert recipe_id(dataset, 32) != first, setting

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 import torch
 from runs import small_config, words
+from skimage import measure
 
 from glidexp.data.prepare import prepare
 from glidexp.errors import GlidexpError, RunFailed
+from glidexp.scoring.lakes import read_lakes
 from glidexp.scoring.scores import read_scores, score_split
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training import loop
@@ -72,8 +74,19 @@ def test_what_a_finished_run_holds(finished: Outcome, artifacts: Path, small_dat
         f"smoke/{split}" for split in ("train", "val", "test")
     }
     names = {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()}
-    for name in ("config.yaml", "scores.parquet", "confusion.json", "plots/augmented.png", "plots/pr_test.png"):
+    for name in (
+        "config.yaml",
+        "scores.parquet",
+        "lakes.parquet",
+        "lake_scores.csv",
+        "confusion.json",
+        "plots/augmented.png",
+        "plots/pr_test.png",
+    ):
         assert name in names
+    assert {"errors.parquet", "errors.csv", "plots/worst_tiles.png"} <= names
+    assert sum(value for name, value in held.data.metrics.items() if "/fp_share/" in name) == pytest.approx(1)
+    assert {"test/temperature", "test/ece_calibrated", "test/nll", "test/nll_calibrated"} <= set(held.data.metrics)
     assert {"plots/reliability_val.png", "environment/requirements.txt", "data/manifest.json"} <= names
     assert all(Path(name).suffix in (".png", ".webp") for name in names if name.startswith("images/"))
     assert not [name for name in names if name.endswith((".pkl", ".pickle"))]
@@ -86,6 +99,34 @@ def test_scores_can_be_made_again_from_the_file(finished: Outcome, artifacts: Pa
         rows = (table["split"] == split).to_numpy()
         again = score_split(table[rows], hist[rows], finished.metrics[f"{split}/threshold"], split)
         assert again == {name: finished.metrics[name] for name in again}
+
+
+@pytest.mark.slow
+def test_lakes_are_those_of_labels_and_masks(
+    finished: Outcome, artifacts: Path, small_data: Path, mlruns: Path
+) -> None:
+    """Counted again on the scene put together from the files a run leaves."""
+    import rasterio
+
+    config = small_config(small_data, mlruns)
+    tiles = prepare(config.dataset, 64, small_data, progress=False)
+    lakes = read_lakes(artifacts / "lakes.parquet").query("split == 'test'")
+    true, predicted = np.zeros((2, 320, 320), dtype=bool)  # one scene of 256 px
+    for row in tiles.rows("test"):
+        tile = tiles.index.iloc[row]
+        with rasterio.open(artifacts / "masks" / f"{tile['tile']}.tif") as file:
+            mask = file.read(1) == 255
+        window = (slice(tile["row"], tile["row"] + 64), slice(tile["col"], tile["col"] + 64))
+        true[window], predicted[window] = tiles.labels[row] == 1, mask & (tiles.labels[row] <= 1)
+    for kind, mask in (("true", true), ("predicted", predicted)):
+        areas = [int(area.area) for area in measure.regionprops(measure.label(mask, connectivity=2))]
+        assert sorted(lakes.loc[lakes["kind"] == kind, "area_px"]) == sorted(areas)
+    known = lakes[(lakes["kind"] == "true")]
+    assert (known["lake_type"] != "").all() and known["glacier_distance_m"].notna().all()
+    kind = known["lake_type"].mode()[0]
+    assert finished.metrics[f"test/lake_type/{kind}/lakes"] == (known["lake_type"] == kind).sum()
+    assert finished.metrics["test/lakes"] == len(lakes[lakes["kind"] == "true"]) > 5
+    assert finished.metrics["test/area_true_km2"] == pytest.approx(true.sum() * 30**2 / 1e6)
 
 
 @pytest.mark.slow
@@ -218,7 +259,7 @@ def test_a_run_whose_model_was_lost_is_not_finished(
     (cut,) = store.search_runs([experiment])
     assert cut.info.status == "FAILED"
     assert "did not reach" in cut.data.tags["glidexp.error"]
-    assert list((tmp_path / "checkpoints").rglob("best.*.pt"))
+    assert list((tmp_path / "checkpoints").rglob("last.*.pt"))
     monkeypatch.setattr(sink.Sink, "__call__", real)
     monkeypatch.setattr("torch.optim.AdamW.step", lambda *_, **__: pytest.fail("trained again"))
     again = run(config, choices=CHOICES)
@@ -229,22 +270,73 @@ def test_a_run_whose_model_was_lost_is_not_finished(
     assert not list((tmp_path / "checkpoints").rglob("*.pt"))
 
 
+@pytest.mark.slow
+def test_a_full_disk_ends_no_run_and_changes_no_score(
+    finished: Outcome,
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.save", full)
+    with caplog.at_level("WARNING", logger="glidexp.training"):
+        outcome = run(small_config(small_data, tmp_path), choices=CHOICES)
+    assert outcome.metrics == finished.metrics
+    told = [record.message for record in caplog.records if "no checkpoint could be saved" in record.message]
+    assert len(told) == 1
+    assert "No space left on device" in told[0]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_fails_the_run_and_keeps_what_was_before(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(small_data, tmp_path, "train.ema_decay=0.9")
+    tiles = prepare(config.dataset, 64, small_data, progress=False)
+    steps = len(tiles.rows("train")) // 4
+    real, calls = torch.nn.functional.binary_cross_entropy_with_logits, iter(range(1, 1000))
+
+    def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return real(*args, **kwargs) * (float("nan") if next(calls) == steps + 2 else 1)
+
+    monkeypatch.setattr("torch.nn.functional.binary_cross_entropy_with_logits", broken)
+    with pytest.raises(
+        RunFailed, match=rf"the loss is nan at step {steps + 2}, learning rate 0\.\d+, tiles \w+"
+    ) as told:
+        run(config, choices=CHOICES)
+    store = client(tmp_path, config)
+    (failed,) = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
+    assert failed.info.status == "FAILED"
+    assert "the loss is nan" in failed.data.tags["glidexp.error"]
+    named = str(told.value).split("tiles ")[1].split(":")[0].split(", ")
+    assert len(named) == 4
+    assert set(named) <= set(tiles.index.loc[tiles.rows("train"), "tile"])
+    (kept,) = (tmp_path / "checkpoints").rglob("last.*.pt")
+    state = torch.load(kept, weights_only=True)["state"]
+    assert state["position"]["step"] == steps
+    for weights in (state["model"], state["best"], state["ema"]["model"]):
+        assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
+
+
 def test_a_batch_larger_than_the_training_set_is_refused(small_data: Path, tmp_path: Path) -> None:
     with pytest.raises(GlidexpError, match=r"train\.batch_size=5000 is more than"):
         run(small_config(small_data, tmp_path, "train.batch_size=5000"), choices=CHOICES)
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_program_saves_and_exits_with_143(small_data: Path, tmp_path: Path) -> None:
+def test_a_notice_to_the_program_saves_and_exits_with_138(small_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "train.py", *words(small_data, tmp_path, "train.epochs=200")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("epoch 2/200"):
-                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGUSR1)
                 break
         rest = process.stderr.read()
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + signal.SIGUSR1
     assert "goes on from the last checkpoint" in rest
     assert list((tmp_path / "checkpoints").rglob("last.*.pt"))
     config = small_config(small_data, tmp_path)

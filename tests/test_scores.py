@@ -96,7 +96,9 @@ def test_names_and_numbers_of_tiles_and_scenes() -> None:
     found = scores.score_split(index, hist, 0.4, "val")
     expected = {f"val/{name}_{how}" for name in PER_PLACE for how in ("pooled", "per_image", "per_scene")}
     expected |= {f"val/at_0.5/{name}_pooled" for name in (*PER_PLACE, "miou_two_class")}
-    expected |= {f"val/{name}" for name in ("tiles", "scenes", "tiles_empty", "average_precision", "ece", "threshold")}
+    expected |= {
+        f"val/{name}" for name in ("tiles", "scenes", "tiles_empty", "average_precision", "ece", "nll", "threshold")
+    }
     expected |= {"val/miou_two_class_pooled"}
     for stratum in ("sensor/sentinel2", "sensor/landsat8", "sensor/gaofen2", "region/andes", "region/himalaya"):
         expected |= {f"val/{stratum}/{name}_pooled" for name in PER_PLACE}
@@ -134,7 +136,16 @@ def test_nothing_predicted_has_recall_0_and_no_precision() -> None:
 
 def test_no_lake_and_none_predicted_leaves_no_lake_score() -> None:
     found = scores.score_split(index_of(2), at_half((0, 0, 0, 9), (0, 0, 0, 9)), 0.5, "val")
-    kept = {"tiles", "scenes", "tiles_empty", "ece", "threshold", "sensor/sentinel2/tiles", "sensor/sentinel2/scenes"}
+    kept = {
+        "tiles",
+        "scenes",
+        "tiles_empty",
+        "ece",
+        "nll",
+        "threshold",
+        "sensor/sentinel2/tiles",
+        "sensor/sentinel2/scenes",
+    }
     assert set(found) == {f"val/{name}" for name in kept | {"region/andes/tiles", "region/andes/scenes"}}
 
 
@@ -142,7 +153,7 @@ def test_no_lake_and_none_predicted_leaves_no_lake_score() -> None:
 def test_no_valid_pixel_or_no_tile_at_all(tiles: int) -> None:
     found = scores.score_split(index_of(tiles), np.zeros((tiles, 2, BINS), dtype=np.int32), 0.5, "val")
     assert found["val/tiles"] == tiles and found["val/tiles_empty"] == tiles
-    assert "val/ece" not in found and not any(name.endswith("_pooled") for name in found)
+    assert "val/ece" not in found and "val/nll" not in found and not any(name.endswith("_pooled") for name in found)
 
 
 def test_unknown_scenes_have_no_mean_over_scenes() -> None:
@@ -288,3 +299,15 @@ def test_tiles_of_no_known_scene_are_not_taken_for_a_scene(unknown: str) -> None
 
     counts = np.array([[1, 0, 0, 0], [5, 0, 0, 0], [2, 0, 0, 0]])
     assert by_scene(pd.Series(["a", unknown, "a"]), counts).tolist() == [[3, 0, 0, 0]]
+
+
+def test_a_temperature_adds_what_it_gains() -> None:
+    index, hist, _, _ = random_tiles()
+    plain = scores.score_split(index, hist, 0.4, "test")
+    found = scores.score_split(index, hist, 0.4, "test", temperature=2.0)
+    more = {name: found[name] for name in found.keys() - plain.keys()}
+    assert set(more) == {"test/temperature", "test/ece_calibrated", "test/nll_calibrated"}
+    assert {name: found[name] for name in plain} == plain
+    assert more["test/nll_calibrated"] != pytest.approx(plain["test/nll"])
+    alike = scores.score_split(index, hist, 0.4, "test", temperature=1.0)
+    assert alike["test/nll_calibrated"] == alike["test/nll"] and alike["test/ece_calibrated"] == alike["test/ece"]

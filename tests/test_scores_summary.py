@@ -8,7 +8,7 @@ from rich.console import Console
 
 from glidexp.scoring.counts import BINS
 from glidexp.scoring.scores import score_split
-from glidexp.scoring.tables import summary_table
+from glidexp.scoring.tables import lake_table, summary_table
 
 
 def printed(metrics: dict[str, float], **options: object) -> str:
@@ -69,3 +69,28 @@ def test_strata_that_say_nothing_are_left_out() -> None:
     shown = [str(cell) for cell in summary_table(metrics).columns[0].cells]
     assert shown.count("unknown") == 1
     assert "andes" in shown
+
+
+def lakes_printed(metrics: dict[str, float], **options: str) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80).print(lake_table(metrics, **options))
+    return out.getvalue()
+
+
+def test_lakes_by_size_in_the_order_of_size_whatever_the_order_of_the_metrics() -> None:
+    metrics = {"lakes": 7.0, "lake_recall": 0.5, "lake_recall_iou50": 0.25, "assd_m": 12.0, "boundary_f1_2px": 0.81}
+    sizes = ["over_1km2", "0.1-1km2", "0.01-0.05km2", "0.0054-0.01km2", "under_0.0054km2"]
+    metrics |= {f"size/{name}/lakes": float(k) for k, name in enumerate(sizes)}
+    metrics |= {"glacier_distance/0-2km/lake_recall": 0.75, "lake_type/ice_marginal/area_error_percent": 13.2}
+    text = lakes_printed({f"test/{name}": value for name, value in metrics.items()})
+    places = [text.index(f" {name.replace('_', ' ')} ") for name in sizes]
+    assert places == sorted(places, reverse=True)
+    assert row(text, "any overlap")[-5:] == ["7", "0.500", "-", "-", "12.00"]
+    assert row(text, "IoU 0.5 or more")[-5:] == ["7", "0.250", "-", "-", "-"]
+    assert row(text, "ice marginal")[-3:] == ["13.2", "%", "-"] and "ice at 0-2km" in text and "0.810 at 2 px" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_no_lake_no_table_and_pixels_where_there_are_no_metres() -> None:
+    assert lake_table({"test/lakes": 0.0}) is None and lake_table({}) is None
+    assert "ASSD [px]" in lakes_printed({"val/lakes": 1.0, "val/assd_px": 0.5}, split="val")

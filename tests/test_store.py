@@ -1,6 +1,7 @@
 """The tile store: what is written is read, and what is damaged is refused."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def tiles(n: int = 6, px: int = 16) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def write(path: Path, made: list[tuple[np.ndarray, np.ndarray]]) -> TileStore:
+def write(path: Path, made: list[tuple[np.ndarray, np.ndarray]], inventory: list | None = None) -> TileStore:
     with StoreWriter(path, tile_px=16, bands=("red", "green", "blue")) as writer:
         for i, (image, label) in enumerate(made):
             writer.add(
@@ -41,7 +42,7 @@ def write(path: Path, made: list[tuple[np.ndarray, np.ndarray]]) -> TileStore:
                     "crs": "" if i == 0 else "EPSG:32645",
                 },
             )
-        writer.close(MANIFEST)
+        writer.close(MANIFEST, inventory=inventory)
     return TileStore.open(path)
 
 
@@ -85,6 +86,19 @@ def test_one_flipped_bit_names_the_tile(tmp_path: Path, name: str) -> None:
     content[4 * size + 17] ^= 1
     (tmp_path / "store" / name).write_bytes(content)
     with pytest.raises(DataError, match=r"1 of 6 tiles changed since it was built \(t4\)"):
+        TileStore.open(store.path).verify()
+
+
+def test_a_second_run_does_not_read_everything_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = write(tmp_path / "store", tiles())
+    store.verify()
+    monkeypatch.setattr("glidexp.data.store.tile_hash", lambda *_: pytest.fail("read again"))
+    TileStore.open(store.path).verify()
+    monkeypatch.undo()
+    content = bytearray((tmp_path / "store" / "images.u8").read_bytes())
+    content[0] ^= 1
+    (tmp_path / "store" / "images.u8").write_bytes(content)  # a later time of writing, so it is read again
+    with pytest.raises(DataError, match=r"1 of 6 tiles changed"):
         TileStore.open(store.path).verify()
 
 
@@ -134,3 +148,16 @@ def test_a_store_without_tiles_is_refused(tmp_path: Path) -> None:
         StoreWriter(tmp_path / "store", tile_px=16, bands=("red",)) as writer,
     ):
         writer.close(MANIFEST)
+
+
+def test_inventory_is_there_or_not_and_a_changed_one_is_refused(tmp_path: Path) -> None:
+    assert write(tmp_path / "old", tiles()).inventory is None
+    row = {"scene": "s0", "lake": "l", "tile": "t0", "row": 1, "col": 2, "px": 3, "area_km2": 0.5}
+    row |= {"glacier_distance_m": math.inf, "lake_type": "", "fate": "labelled"}
+    store = write(tmp_path / "new", tiles(), inventory=[row])
+    assert store.inventory is not None and store.inventory.to_dict("records") == [row]
+    (tmp_path / "new" / "inventory.parquet").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"inventory.parquet is damaged"):
+        _ = TileStore.open(tmp_path / "new").inventory
+    empty = write(tmp_path / "empty", tiles(), inventory=[]).inventory
+    assert empty is not None and len(empty) == 0

@@ -18,7 +18,6 @@ from glidexp.config import Config, PathsConfig, TrackingConfig, flat
 from glidexp.errors import TrackingError
 from glidexp.tracking.run import Run, true_status
 from glidexp.tracking.store import Store, open_store, tracking_uri
-from glidexp.tracking.writer import Entry, Writer
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +86,8 @@ def test_files_pictures_tables_and_inputs(store: Store, tmp_path: Path) -> None:
         run.image("probe/0+1", picture, 3)
         run.dataset_input("synthetic", digest="f" * 64, context="train", source="/data/s", facts={"tiles": 3})
         run.dataset_input("synthetic", digest="f" * 64, context="test", source="/data/s", facts={"tiles": 1})
-        staging = run._writer.staging
-    assert not staging.exists()
+        assert run._spool.folder.is_dir()
+    assert not store.spool_folder(run.run_id).exists()
     assert names(store, run) == ["config.yaml", "environment", "images", "masks", "plots", "scores.parquet"]
     assert names(store, run, "masks") == ["masks/a.tif"]
     assert names(store, run, "plots") == ["plots/pr_curve.png"]
@@ -247,65 +246,6 @@ def wait_for(condition: object, patience_s: float = 60) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-class Flaky:
-    """A store that can be switched off."""
-
-    def __init__(self) -> None:
-        self.down = False
-        self.written: list[str] = []
-        self.tries = 0
-
-    def __call__(self, entry: Entry) -> None:
-        self.tries += 1
-        if self.down:
-            raise ConnectionError("gone")
-        if entry.kind == "bad":
-            raise ValueError("no such thing")
-        if entry.kind == "poison":
-            raise RuntimeError("never works")
-        self.written.append(str(entry.values["n"]))
-
-
-def test_a_store_that_is_gone_stops_nothing_and_catches_up(caplog: pytest.LogCaptureFixture) -> None:
-    flaky = Flaky()
-    writer = Writer(flaky, pause_s=0.05)
-    writer.put("x", n=0)
-    assert writer.flush()
-    flaky.down = True
-    for n in range(1, 4):
-        writer.put("x", n=n)
-    assert not writer.flush()
-    flaky.down = False
-    wait_for(lambda: len(flaky.written) == 4)
-    assert writer.close() == 0
-    assert sorted(flaky.written) == ["0", "1", "2", "3"]
-    said = [record.getMessage() for record in caplog.records]
-    assert len([line for line in said if "cannot be written now" in line]) == 1, "said once, not once an entry"
-    assert len([line for line in said if "takes entries again" in line]) == 1
-
-
-def test_close_on_a_dead_store_gives_up_soon_and_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
-    flaky = Flaky()
-    flaky.down = True
-    writer = Writer(flaky, pause_s=1000)
-    for n in range(50):
-        writer.put("x", n=n)
-    assert writer.close() == 50
-    assert flaky.tries <= 4, "each try may take many seconds"
-    assert "50 entries" in caplog.text
-
-
-def test_what_can_never_be_written_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    flaky = Flaky()
-    writer = Writer(flaky, pause_s=0.01)
-    writer.put("poison")
-    writer.put("bad")
-    writer.put("x", n=1)
-    wait_for(lambda: flaky.written == ["1"])
-    assert writer.close() == 1
-    assert "bad was refused" in caplog.text
 
 
 def test_deleted_database_does_not_stop_the_run(store: Store, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import os
 import shutil
 import socket
 import sqlite3
@@ -21,6 +20,7 @@ from glidexp.errors import ConfigError, TrackingError
 from glidexp.tracking import environment, multirun, ui
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri
+from glidexp.tracking.sync import sync
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +145,23 @@ def test_database_of_an_older_mlflow_is_refused_and_left_alone(mlruns: Path) -> 
     assert (mlruns / "mlflow.db").read_bytes() == before
 
 
+HOT = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size=1")  # so that half of the write is in the file
+connection.execute("BEGIN")
+for number in range(2000):
+    connection.execute("INSERT INTO experiment_tags VALUES (?, ?, 0)", [str(number), "x" * 1000])
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_database_whose_writer_was_killed_opens(mlruns: Path) -> None:
+    subprocess.run([sys.executable, "-c", HOT, str(mlruns / "mlflow.db")], check=False)
+    assert (mlruns / "mlflow.db-journal").stat().st_size > 0
+    assert open_store(uri_of(mlruns), mlruns).client.search_experiments()
+
+
 def set_revision(database: Path, revision: str) -> None:
     connection = sqlite3.connect(database)
     connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
@@ -205,6 +222,7 @@ def test_experiment_is_marked_and_its_artifacts_lie_under_mlruns(mlruns: Path) -
 def test_deleted_experiment_is_said(mlruns: Path) -> None:
     store = open_store(uri_of(mlruns), mlruns)
     store.client.delete_experiment(store.experiment_id("gone"))
+    store = open_store(uri_of(mlruns), mlruns)
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
         store.experiment_id("gone")
 
@@ -242,18 +260,6 @@ def test_find_run(store: Store) -> None:
     assert store.find_run("z", "e") is None
 
 
-def test_find_run_tells_a_run_at_work_from_a_dead_one(store: Store) -> None:
-    run_id = begin(store, "x", "RUNNING")
-    found = store.find_run("x", "e")
-    assert found is not None and found.alive
-    host = environment.process_mark().split(":")[0]
-    for mark in (f"{host}:{2**22 - 3}:1", f"{host}:{os.getpid()}:1", f"elsewhere:{os.getpid()}:1", ""):
-        store.client.set_tag(run_id, "glidexp.process", mark)
-        found = store.find_run("x", "e")
-        assert found is not None
-        assert (found.status, found.alive) == ("RUNNING", False)
-
-
 def test_parent_holds_its_children(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLIDEXP_PARENT_RUN", raising=False)
     parent = multirun.open_parent(store, experiment="e", name="m", overrides=["seed=0,1"])
@@ -261,12 +267,28 @@ def test_parent_holds_its_children(store: Store, monkeypatch: pytest.MonkeyPatch
     for name in ("seed=0", "seed=1"):
         with Run.start(store, experiment="e", run_name=name, config_flat={}, parent_run_id=multirun.parent_run_id()):
             pass
-    assert list(multirun.children(store, "e", parent).values()) == ["FINISHED", "FINISHED"]
+    assert list((multirun.children(store, "e", parent) or {}).values()) == ["FINISHED", "FINISHED"]
     multirun.close_parent(store, parent, "FAILED", "1 of 2 jobs failed")
     assert multirun.parent_run_id() is None
     ended = store.client.get_run(parent)
     assert ended.info.status == "FAILED"
     assert ended.data.tags["glidexp.error"] == "1 of 2 jobs failed"
+
+
+def test_parent_of_a_store_that_went_away_ends_later(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = multirun.open_parent(store, experiment="e", name="m", overrides=["seed=0,1"])
+
+    def away(*arguments: object, **settings: object) -> None:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as gone:
+        for call in ("search_runs", "set_tag", "set_terminated"):
+            gone.setattr(store.client, call, away)
+        assert multirun.children(store, "e", parent) is None
+        multirun.close_parent(store, parent, "FAILED", "a job failed")
+    assert sync(mlruns=store.mlruns, say=lambda line: None) == 0
+    ended = store.client.get_run(parent)
+    assert (ended.info.status, ended.data.tags["glidexp.error"]) == ("FAILED", "a job failed")
 
 
 def test_children_are_named_by_what_differs() -> None:

@@ -3,9 +3,9 @@
 `load()` turns what Hydra composed into a checked `Config`, `flat()` gives dotted keys. A run's name is in identity.py.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -39,9 +39,16 @@ from glidexp.config.training import (
     OptimizerConfig,
     OptimizerName,
     Precision,
+    Resident,
     TrainConfig,
+    Tta,
 )
 from glidexp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Schema = TypeVar("Schema", bound="DataclassInstance")
 
 __all__ = [
     "AugmentationConfig",
@@ -59,6 +66,7 @@ __all__ = [
     "OptimizerName",
     "PathsConfig",
     "Precision",
+    "Resident",
     "Resume",
     "SensorMixConfig",
     "SplitBy",
@@ -69,11 +77,13 @@ __all__ = [
     "TileSizeConfig",
     "TrackingConfig",
     "TrainConfig",
+    "Tta",
     "Weighting",
     "flat",
     "load",
     "register",
     "to_dict",
+    "typed",
 ]
 
 
@@ -116,6 +126,8 @@ class PathsConfig:
 class Config:
     seed: int = 0
     resume: Resume = Resume.auto
+    allow_leak: bool = False
+    """score test ground that the first weights were trained on, and mark the scores as leaking"""
     paths: PathsConfig = field(default_factory=PathsConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     sensor_mix: SensorMixConfig = field(default_factory=SensorMixConfig)
@@ -140,25 +152,33 @@ def register() -> None:
 
 
 def load(composed: DictConfig) -> Config:
-    """Turns a composed config into the typed one. Every class checks its own values as it is made.
+    """Turns what Hydra composed from conf/train.yaml into the typed config.
 
     Raises:
         ConfigError: a value is missing or outside its range
     """
+    return typed(composed, Config)
+
+
+def typed(composed: DictConfig, schema: type[Schema]) -> Schema:
+    """Turns a composed config into an object of its schema. Every class checks its own values as it is made.
+
+    Raises:
+        ConfigError: a value is missing or outside its range, or of no setting
+    """
+    allowed = [field.name for field in fields(schema)]
     missing = OmegaConf.missing_keys(composed)
     if missing:
         raise ConfigError(f"{sorted(missing)[0]} has no value: give it on the command line, {sorted(missing)[0]}=...")
-    unknown = [str(key) for key in composed if str(key) not in Config.__dataclass_fields__]
+    unknown = [str(key) for key in composed if str(key) not in allowed]
     if unknown:
-        raise ConfigError(
-            f"there is no setting '{unknown[0]}'. Allowed to begin with: {', '.join(Config.__dataclass_fields__)}."
-        )
+        raise ConfigError(f"there is no setting '{unknown[0]}'. Allowed to begin with: {', '.join(allowed)}.")
     try:
         config = OmegaConf.to_object(composed)
     except AttributeError as error:  # +section.name=value adds what no class has
         raise ConfigError(f"a setting that does not exist was added: {error}.") from None
-    if not isinstance(config, Config):
-        raise ConfigError(f"the composed config is a {type(config).__name__}, not a Config: compose conf/train.yaml.")
+    if not isinstance(config, schema):
+        raise ConfigError(f"the composed config is a {type(config).__name__}, not a {schema.__name__}.")
     return config
 
 

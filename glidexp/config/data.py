@@ -12,6 +12,7 @@ class DatasetKind(StrEnum):
     scenes = "scenes"
     folder = "folder"
     glid = "glid"
+    store = "store"
 
 
 class StretchMethod(StrEnum):
@@ -95,15 +96,24 @@ class DatasetConfig:
     """shown in tracking; a label, not a path"""
     kind: DatasetKind = DatasetKind.synthetic
     root: str | None = None
-    """folder of scenes or catalogue CSV (kind=scenes), or of images/ and labels/ (kind=folder, glid)"""
+    """folder of scenes or catalogue CSV (kind=scenes); folder or archive of images/ and labels/ (kind=folder, glid;
+    several with the separator of PATH between); folder of a tile store (kind=store)"""
     lakes: str | None = None
     """lake polygons, any vector format of GDAL (kind=scenes)"""
+    lake_type_column: str | None = None
+    """column of dataset.lakes that holds the type of a lake; when not given: lake_type, gl_type, type or kind, if there
+    is one (kind=scenes)"""
     glaciers: str | None = None
     """glacier outlines, any vector format of GDAL; needed unless buffer_m is 0 (kind=scenes)"""
     sensor: str = "unknown"
     """sensor of every scene or tile that does not name its own (kind=scenes, folder)"""
     manifest: str | None = None
     """CSV of tile, scene, sensor, region, gsd_m, row, col for tiles without georeference (kind=folder, glid)"""
+    images: str = "images/{id}.*"
+    """where images lie below root: {id} is the name shared with the label, {scene} {sensor} {region} are taken over,
+    * is anything, .* at the end any of .png .jpg .jpeg .tif .tiff (kind=folder)"""
+    labels: str = "labels/{id}.*"
+    """where labels lie below root, likewise (kind=folder)"""
     sensors_file: str | None = None
     """YAML of sensors of your own, added to the registry: `name: {gsd_m: 3.0, bands: [blue, green, red]}`"""
     buffer_m: float = 10000.0

@@ -20,6 +20,18 @@ class Compile(StrEnum):
     off = "off"
 
 
+class Tta(StrEnum):
+    none = "none"
+    flips = "flips"
+    d4 = "d4"
+
+
+class Resident(StrEnum):
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
 class OptimizerName(StrEnum):
     adamw = "adamw"
     sgd = "sgd"
@@ -76,6 +88,10 @@ class AugmentationConfig:
         low_high("augmentation.blur_sigma_px", self.blur_sigma_px, 0.05, 20, "pixels")
 
 
+LOSS_TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky", "lovasz", "boundary")
+"""fields of `LossConfig` that are weights of a term"""
+
+
 @dataclass(kw_only=True, slots=True)
 class LossConfig:
     """Weighted sum of terms on valid pixels. Weights are relative and need not add to 1."""
@@ -84,13 +100,30 @@ class LossConfig:
     dice: float = 0.5
     focal: float = 0.0
     focal_gamma: float = 2.0
+    tversky: float = 0.0
+    tversky_alpha: float = 0.3
+    """weight of false alarms, in both Tversky losses"""
+    tversky_beta: float = 0.7
+    """weight of missed lake, in both Tversky losses"""
+    focal_tversky: float = 0.0
+    focal_tversky_gamma: float = 1.3333
+    """its exponent is 1 / gamma"""
+    lovasz: float = 0.0
+    boundary: float = 0.0
+    boundary_px: int = 16
+    """pixels from the shoreline beyond which all pixels count alike"""
 
     def __post_init__(self) -> None:
-        for name in ("bce", "dice", "focal", "focal_gamma"):
+        for name in (*LOSS_TERMS, "focal_gamma"):
             at_least(f"loss.{name}", getattr(self, name), 0)
-        if self.bce + self.dice + self.focal <= 0:
+        for name in ("tversky_alpha", "tversky_beta"):
+            within(f"loss.{name}", getattr(self, name), 0.01, 10, "a weight; 0.5 for both makes Tversky the Dice loss")
+        within("loss.focal_tversky_gamma", self.focal_tversky_gamma, 1, 3, "1 makes it the Tversky loss")
+        within("loss.boundary_px", self.boundary_px, 1, 64, "pixels")
+        if sum(getattr(self, name) for name in LOSS_TERMS) <= 0:
             raise ConfigError(
-                "loss.bce, loss.dice and loss.focal are all 0: give at least one of them a weight above 0."
+                f"the weights of all losses are 0: give at least one of {', '.join(f'loss.{n}' for n in LOSS_TERMS)} a "
+                "weight above 0."
             )
 
 
@@ -105,6 +138,10 @@ class OptimizerConfig:
     warmup: float = 0.05
     """share of all steps"""
     final_lr_ratio: float = 0.01
+    encoder_lr_ratio: float = 1.0
+    """learning rate of the encoder as a share of the decoder's"""
+    layer_decay: float = 1.0
+    """that of an encoder's stage as a share of the next deeper one's; the deepest gets this share of the encoder's"""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < 100:
@@ -114,6 +151,19 @@ class OptimizerConfig:
         for name in ("momentum", "warmup", "final_lr_ratio"):
             if getattr(self, name) > 1:
                 raise ConfigError(f"optimizer.{name}={getattr(self, name)} is above 1: it is a share between 0 and 1.")
+        within("optimizer.layer_decay", self.layer_decay, 0.01, 1, "a share; 1 gives every stage the same")
+        within(
+            "optimizer.encoder_lr_ratio",
+            self.encoder_lr_ratio,
+            0.0001,
+            10,
+            "a factor; train.freeze_encoder_epochs holds it fixed",
+        )
+
+    @property
+    def by_depth(self) -> bool:
+        """Whether the encoder has learning rates of its own."""
+        return self.layer_decay != 1 or self.encoder_lr_ratio != 1
 
 
 @dataclass(kw_only=True, slots=True)
@@ -125,6 +175,8 @@ class TrainConfig:
     """forward passes an optimizer step"""
     precision: Precision = Precision.auto
     compile: Compile = Compile.auto
+    resident: Resident = Resident.auto
+    """whether tiles stay in the device's memory; auto: on a CUDA GPU where they take at most half of what is free"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""
     threads: int | None = None
@@ -137,6 +189,18 @@ class TrainConfig:
     """score that chooses the best checkpoint, higher is better"""
     checkpoint_every: int = 1
     """epochs between checkpoints"""
+    ema_decay: float | None = None
+    """weight of the past in a moving average of the weights, which is then scored and kept; none when not given"""
+    average_last: int = 0
+    """last epochs whose weights are averaged; the average is taken where it is better on val than the best epoch"""
+    freeze_encoder_epochs: int = 0
+    """first epochs in which the encoder does not learn; as many as there are epochs: never"""
+    unfreeze_every: int = 0
+    """epochs after which one more stage of the encoder learns, the deepest first; 0: all of them at once"""
+    gradient_checkpointing: bool = False
+    """less memory for one more forward pass of the encoder a step: its blocks are computed again, not kept"""
+    tta: Tta = Tta.none
+    """views of a tile whose probabilities are averaged in the final scoring and in the model that is kept"""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "checkpoint_every"):
@@ -144,4 +208,18 @@ class TrainConfig:
         for name in ("threads", "patience"):
             if getattr(self, name) is not None:
                 at_least(f"train.{name}", getattr(self, name), 1)
-        at_least("train.clip_norm", self.clip_norm, 0)
+        for name in ("clip_norm", "freeze_encoder_epochs", "unfreeze_every"):
+            at_least(f"train.{name}", getattr(self, name), 0)
+        if self.ema_decay is not None:
+            within("train.ema_decay", self.ema_decay, 0, 0.9999, "a share of the past")
+        within("train.average_last", self.average_last, 0, self.epochs, "epochs, as many as train.epochs at most")
+        if self.average_last and self.patience is not None:
+            raise ConfigError(
+                f"train.average_last={self.average_last} needs to know the last epoch, which train.patience="
+                f"{self.patience} does not: give one of the two."
+            )
+
+    @property
+    def freezes(self) -> bool:
+        """Whether any part of the encoder is ever held fixed."""
+        return self.freeze_encoder_epochs > 0 or self.unfreeze_every > 0

@@ -1,16 +1,16 @@
-"""Ready tiles in the published layout, images/N.png beside labels/N.png, to a tile store.
+"""Ready tiles to a tile store: folders and archives of pictures with labels, the published layout among them.
 
-Such tiles carry no position. A CSV may say where each comes from (tile, scene, sensor, region, gsd_m, row, col); tiles
-it does not name are shared out in groups: runs of neighbouring numbers, joined where two tiles show the same ground.
-Of the published set, val/ is the test side, and train and val are shared out among the 16,000.
+Such tiles carry no position, unless a table or the file says one (data/origins.py). What nobody names is shared out in
+groups: runs of neighbouring numbers, joined where two tiles show the same ground. Of the published set, val/ is the
+test side, and train and val are shared out among the 16,000. Every picture is decoded once: tiles are written as they
+come, and get their side when all were seen.
 """
 
-import csv
 import dataclasses
 import logging
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,20 +19,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy
-from glidexp.data import duplicates, sensors, splits
-from glidexp.data.pairs import Pair, find_pairs, read_image, read_pair
+from glidexp.data import duplicates, splits
+from glidexp.data.layout import GLID_COUNTS, Place, Source, folder_place, glid_places
+from glidexp.data.origins import Origin, read_origins, shared_ground
+from glidexp.data.pairs import Pair, find_pairs
+from glidexp.data.pictures import read_pair
 from glidexp.data.report import Job, Ledger, check_sides, manifest_of
 from glidexp.data.scenes import RGB
 from glidexp.data.tiling import Survey, choose_tiles, count_by_tile, padded
-from glidexp.data.writer import StoreWriter
+from glidexp.data.writer import StoreWriter, Tile, measured
 from glidexp.errors import ConfigError, DataError
 
 log = logging.getLogger("glidexp")
 
-PUBLISHED_PAIRS = 16000 + 2367
 PUBLISHED_SPLIT_HASH: str | None = None
 """sha256 of the split of the whole published set at val=0.1, seed=0. None: nobody has built it from the published files
 yet, so a build tells its hash for others to compare, and can refuse nothing."""
@@ -40,22 +41,26 @@ RUN = 100
 """most neighbouring numbers in one group"""
 RUNS = 40
 """groups that a small folder is cut into at least, as far as it has tiles"""
-COLUMNS = ("tile", "scene", "sensor", "region", "gsd_m", "row", "col")
 Steps = Callable[[int], AbstractContextManager[Callable[[str], None]]]
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a tile comes from, as far as somebody says."""
+class Seen:
+    """What a thread makes of a pair."""
 
-    scene: str = "unknown"
-    sensor: str = sensors.UNKNOWN
-    region: str = "unknown"
-    gsd_m: float = math.nan
-    row: int = -1
-    col: int = -1
+    look: duplicates.Look
+    tiles: list[tuple[int, int, Tile]]
+    """row and column in the picture, pixels, and the tile"""
+    whole: bool
+    """the picture is one tile"""
+    size: tuple[int, int]
+    """height and width of the picture"""
+    label_kind: str
+    grey_px: int
+    dropped: Counter[str]
+    transform: tuple[float, ...] | None
+    crs: str
 
 
 def build_pairs(job: Job, steps: Steps) -> None:
@@ -71,25 +76,33 @@ def build_pairs(job: Job, steps: Steps) -> None:
     """
     if job.dataset.split.by == SplitBy.block:
         raise ConfigError("dataset.split.by=block needs positions, which ready tiles lack: use scene.")
-    pairs = _find(job.dataset)
-    origins = _origins(job.dataset, pairs)
+    pairs, origins = read_origins(job.dataset.manifest, job.dataset.sensor, find(job.dataset, job.data_dir))
+    published = job.dataset.kind == DatasetKind.glid
     ledger = Ledger()
-    with steps(2 * len(pairs)) as step:
-        looks = list(_in_threads(_look, pairs, step))
-        sides, units = _share_out(job, pairs, origins, looks, ledger)
+    for pair in pairs:
+        ledger.pairs["pairs" if not published else "val" if pair.name.startswith("val/") else "GLID"] += 1
+    seen: list[Seen] = []
+    with steps(len(pairs)) as step, StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer:
+        for i, one in enumerate(_in_threads(lambda pair: _see(pair, job), pairs, step)):
+            if origins[i].transform is None and one.transform is not None:
+                origins[i] = dataclasses.replace(origins[i], transform=one.transform, crs=one.crs)
+            for row, col, tile in one.tiles:
+                writer.append(tile, _record(pairs[i].name, origins[i], row, col, one.whole), group=i)
+            seen.append(dataclasses.replace(one, tiles=[]))
+        sides, units = _share_out(job, pairs, origins, seen, ledger)
         split = splits.freeze(job.split_path, splits.Split(rule=splits.rule_of(job.dataset.split), sides=sides))
-        if job.dataset.kind == DatasetKind.glid and len(pairs) == PUBLISHED_PAIRS:
+        if published and ledger.pairs == GLID_COUNTS:
             check_published(split)
-        with StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer:
-            for i, (image, valid, lake, grey) in enumerate(_in_threads(read_pair, pairs, step)):
-                place = units[i]
-                if place is None:
-                    continue
-                ledger.lakes["grey_label_px"] += grey
-                side = split.sides[place[1]]
-                _add(writer, pairs[i], origins[i], (place[0], side), (image, valid, lake), job, ledger)
+        places = {i: (place[0], split.sides[place[1]]) if place else None for i, place in enumerate(units)}
+        writer.settle(places)
+        for i, one in enumerate(seen):
+            if places[i]:
+                ledger.lakes["grey_label_px"] += one.grey_px
+                ledger.labels[one.label_kind] += 1
+                ledger.dropped.update(one.dropped)
+        if not all(origin.split for origin in origins):  # a table that shares out all tiles says what it wants
             check_sides(writer.records, job)
-            writer.close(manifest_of(job, split, writer.records, ledger))
+        writer.close(manifest_of(job, split, writer.records, ledger))
 
 
 def check_published(split: splits.Split) -> None:
@@ -109,63 +122,82 @@ def check_published(split: splits.Split) -> None:
         )
 
 
-def _look(pair: Pair) -> duplicates.Look:
-    return duplicates.look(read_image(pair.image)[0])
+def find(dataset: DatasetConfig, data_dir: Path) -> list[Pair]:
+    """The pairs of a data set of ready tiles; RAR archives are unpacked below `data_dir` first.
+
+    Raises:
+        DataError: a place missing, an archive refused, files without a partner
+    """
+    if dataset.kind == DatasetKind.glid:
+        places = glid_places(dataset.root)
+        return [
+            dataclasses.replace(pair, name=pair.name if name == "GLID" else f"{name}/{pair.name}")
+            for name in GLID_COUNTS
+            for pair in find_pairs(places[name].open(data_dir))
+        ]
+    root = str(dataset.root)
+    folder: Source = Path(root)
+    if dataset.images == DatasetConfig().images and dataset.labels == DatasetConfig().labels:
+        folder = folder_place(root).open(data_dir)
+    elif folder.is_file():
+        folder = Place(Path(root).stem, Path(root)).open(data_dir)
+    return find_pairs(folder, dataset.images, dataset.labels)
 
 
-def _find(dataset: DatasetConfig) -> list[Pair]:
-    root = Path(dataset.root or "")
-    if dataset.kind == DatasetKind.folder:
-        return find_pairs(root)
-    return [
-        *find_pairs(root / "GLID"),
-        *(dataclasses.replace(p, name=f"val/{p.name}") for p in find_pairs(root / "val")),
-    ]
-
-
-def _origins(dataset: DatasetConfig, pairs: Sequence[Pair]) -> list[Origin]:
-    """What is known of each tile."""
-    said: dict[str, Origin] = {}
-    if dataset.manifest:
-        path = Path(dataset.manifest)
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as stream:
-                rows = list(csv.DictReader(stream))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"dataset.manifest={path} cannot be read as a table in UTF-8: {error}.") from None
-        if rows and "tile" not in rows[0]:
-            raise DataError(f"{path} has no column 'tile': its first line must be like {','.join(COLUMNS)}.")
-        said = {row["tile"].strip().removesuffix(".png"): _origin(path, row, dataset.sensor) for row in rows}
-        lost = sorted(said.keys() - {pair.name for pair in pairs})
-        if lost:
-            raise DataError(f"{path} names {len(lost)} tiles that are not there, first '{lost[0]}': correct it.")
-    return [said.get(pair.name) or _origin(Path(), {}, dataset.sensor) for pair in pairs]
-
-
-def _origin(path: Path, row: Mapping[str, str | None], sensor: str) -> Origin:
-    text = {key: (value or "").strip() for key, value in row.items() if key is not None}
-    name = text.get("sensor") or sensor
-    nominal = sensors.get(name, f"sensor in {path}" if row else "dataset.sensor").gsd_m
-    try:
-        return Origin(
-            scene=text.get("scene") or "unknown",
-            sensor=name,
-            region=text.get("region") or "unknown",
-            gsd_m=float(text.get("gsd_m") or nominal),
-            row=int(text.get("row") or -1),
-            col=int(text.get("col") or -1),
-        )
-    except ValueError as error:
+def _see(pair: Pair, job: Job) -> Seen:
+    """Decodes a pair and cuts it: one tile, or a grid from the upper left corner where it is larger than a tile."""
+    picture, label = read_pair(pair)
+    px, (height, width) = job.tile_px, label.lake.shape
+    if min(height, width) < px:
         raise DataError(
-            f"{path}, tile {text.get('tile')}: {error}; gsd_m is a number, row and col are whole."
-        ) from None
+            f"{pair.image} is {width} x {height} px, smaller than tile_size.px={px}: "
+            f"choose {min(height, width)} or less."
+        )
+    whole, dropped = (height, width) == (px, px), Counter[str]()
+    tiles = []
+    if whole and picture.valid is None:  # kept as published, with or without lake
+        tiles = [(0, 0, measured(picture.image, label.lake.view(np.uint8)))]
+    else:
+        valid = np.ones((height, width), dtype=bool) if picture.valid is None else picture.valid
+        survey = Survey(np.zeros((0, 0), np.int64), count_by_tile(valid, px), count_by_tile(valid & label.lake, px))
+        cells = [(r, c) for r in range(survey.valid_px.shape[0]) for c in range(survey.valid_px.shape[1])]
+        one_side: dict[tuple[int, int], splits.Place] = dict.fromkeys(cells, ("", "train"))
+        chosen = {(0, 0)} if whole else choose_tiles(pair.name, survey, one_side, job.dataset.empty_share, dropped)
+        for r, c in sorted(chosen):
+            part = (slice(r * px, (r + 1) * px), slice(c * px, (c + 1) * px))
+            tile = measured(*padded(picture.image[part], label.lake[part], valid[part], px))
+            tiles.append((r * px, c * px, tile))
+    look = duplicates.look(picture.image)
+    place = (picture.transform, picture.crs)
+    return Seen(look, tiles, whole, (height, width), label.kind, label.grey_px, dropped, *place)
+
+
+def _record(name: str, origin: Origin, row: int, col: int, whole: bool) -> dict[str, Any]:
+    """The index of a tile, as far as it is known before the ground is shared out."""
+    transform = None
+    if origin.transform is not None:
+        a, b, c, d, e, f = origin.transform
+        transform = [a, b, c + a * col + b * row, d, e, f + d * col + e * row]
+    return {
+        "tile": name if whole else f"{name}_{row}_{col}",
+        "scene": origin.scene,
+        "sensor": origin.sensor,
+        "region": origin.region,
+        "gsd_m": origin.gsd_m,
+        "row": origin.row + row if origin.row >= 0 else -1,
+        "col": origin.col + col if origin.col >= 0 else -1,
+        "block": "",
+        "split": "",
+        "transform": transform,
+        "crs": origin.crs if transform else "",
+    }
 
 
 def _share_out(
     job: Job,
     pairs: Sequence[Pair],
     origins: Sequence[Origin],
-    looks: Sequence[duplicates.Look],
+    seen: Sequence[Seen],
     ledger: Ledger,
 ) -> tuple[dict[str, str], list[tuple[str, str] | None]]:
     """The side of each ground, and each tile's (unit, ground).
@@ -173,8 +205,11 @@ def _share_out(
     None stands for a training tile that shows ground of the test side. A group's ground is named by its numbers and by
     what its tiles show.
     """
+    if origins and all(origin.split for origin in origins):
+        return _as_the_table_says(origins)
+    looks = [one.look for one in seen]
     fixed = [pair.name.startswith("val/") and job.dataset.kind == DatasetKind.glid for pair in pairs]
-    links = duplicates.same_ground(list(looks))
+    links = [*duplicates.same_ground(looks), *shared_ground(origins, [one.size for one in seen])]
     copies = splits.connected(len(pairs), links)
     leaking = {i for group in copies if any(fixed[i] for i in group) for i in group if not fixed[i]}
     ledger.dropped["tiles_like_a_test_tile"] += len(leaking)
@@ -198,6 +233,22 @@ def _share_out(
             place[i] = ("published val" if origins[i].scene == "unknown" else origins[i].scene, ground)
         config = dataclasses.replace(config, test=0.0)
     return sides | splits.choose(units, config), place
+
+
+def _as_the_table_says(origins: Sequence[Origin]) -> tuple[dict[str, str], list[tuple[str, str] | None]]:
+    """Sides as a table gives them, unit by unit."""
+    sides: dict[str, str] = {}
+    place: list[tuple[str, str] | None] = []
+    for origin in origins:
+        unit = origin.block or origin.scene
+        key = unit if unit != "unknown" else f"{unit} {origin.split}"
+        if sides.setdefault(key, origin.split) != origin.split:
+            raise DataError(
+                f"dataset.manifest puts tiles of '{key}' on two sides, {sides[key]} and {origin.split}: "
+                "one block or scene belongs to one side."
+            )
+        place.append((unit, key))
+    return sides, place
 
 
 def _groups(
@@ -225,50 +276,6 @@ def _group_name(names: Sequence[str], scenes: set[str]) -> str:
     if "unknown" not in scenes:
         return "+".join(sorted(scenes))
     return f"tiles {names[0]} to {names[-1]} ({len(names)})"
-
-
-def _add(
-    writer: StoreWriter,
-    pair: Pair,
-    origin: Origin,
-    place: splits.Place,
-    arrays: tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
-    job: Job,
-    ledger: Ledger,
-) -> None:
-    """Adds a picture as one tile, or cut along a grid from its upper left corner where it is larger than a tile."""
-    image, valid, lake = arrays
-    px, (height, width) = job.tile_px, valid.shape
-    if min(height, width) < px:
-        raise DataError(
-            f"{pair.image} is {width} x {height} px, smaller than tile_size.px={px}: "
-            f"choose {min(height, width)} or less."
-        )
-    whole = (height, width) == (px, px)
-    survey = Survey(np.zeros((0, 0), np.int64), count_by_tile(valid, px), count_by_tile(valid & lake, px))
-    cells = [(r, c) for r in range(survey.valid_px.shape[0]) for c in range(survey.valid_px.shape[1])]
-    # a whole tile is kept as published, with or without lake
-    chosen = (
-        {(0, 0)}
-        if whole
-        else choose_tiles(pair.name, survey, dict.fromkeys(cells, place), job.dataset.empty_share, ledger.dropped)
-    )
-    for r, c in sorted(chosen):
-        part = (slice(r * px, (r + 1) * px), slice(c * px, (c + 1) * px))
-        record = {
-            "tile": pair.name if whole else f"{pair.name}_{r * px}_{c * px}",
-            "scene": origin.scene,
-            "sensor": origin.sensor,
-            "region": origin.region,
-            "gsd_m": origin.gsd_m,
-            "row": origin.row + r * px if origin.row >= 0 else -1,
-            "col": origin.col + c * px if origin.col >= 0 else -1,
-            "block": place[0],
-            "split": place[1],
-            "transform": None,
-            "crs": "",
-        }
-        writer.add(*padded(image[part], lake[part], valid[part], px), record)
 
 
 def _in_threads(work: Callable[[Pair], Result], pairs: Sequence[Pair], step: Callable[[str], None]) -> Iterator[Result]:

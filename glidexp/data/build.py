@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from glidexp.data import inventory, splits, stretch
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
 from glidexp.data.scenes import RGB, Scene, SceneFile, read_header, read_strips
+from glidexp.data.store import LAKE
 from glidexp.data.tiling import Cell, Survey, choose_tiles, count_by_tile, padded
 from glidexp.data.writer import StoreWriter
 from glidexp.errors import DataError
@@ -56,6 +58,36 @@ class LakeMask:
         )
         return mask.astype(bool)
 
+    def shares(self, top: int, left: int, label: npt.NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
+        """Which lakes have pixels in a tile.
+
+        Args:
+            top: first row of the tile
+            left: its first column
+            label: (H, W) of 0, 1, 255
+
+        Returns:
+            number of the lake, one of its labelled pixels (row, col in the scene), how many it has in the tile. A
+            pixel of two polygons counts for the later one.
+        """
+        height, width = label.shape
+        found = np.sort(self._tree.query(shapely.box(left, top, left + width, top + height)))
+        if len(found) == 0:
+            return []
+        owner = rasterize(
+            zip(self._shapes[found].tolist(), range(1, len(found) + 1), strict=True),
+            out_shape=(height, width),
+            transform=Affine.translation(left, top),
+            dtype="int32",
+        )
+        owner[label != LAKE] = 0
+        flat = np.flatnonzero(owner)
+        lakes, first, px = np.unique(owner.ravel()[flat], return_index=True, return_counts=True)
+        return [
+            (int(found[lake - 1]), top + int(flat[at]) // width, left + int(flat[at]) % width, int(n))
+            for lake, at, n in zip(lakes, first, px, strict=True)
+        ]
+
 
 def build_scenes(
     job: Job, files: Sequence[SceneFile], lakes: Path, glaciers: Path | None, step: Callable[[str], None]
@@ -76,8 +108,9 @@ def build_scenes(
     for scene in scenes:
         for note in scene.warnings:
             log.warning(note)
-    water = inventory.read(lakes, "dataset.lakes")
-    ice = inventory.read(glaciers, "dataset.glaciers") if glaciers and job.dataset.buffer_m > 0 else None
+    water = inventory.read(lakes, "dataset.lakes", type_column=job.dataset.lake_type_column)
+    ice = inventory.read(glaciers, "dataset.glaciers") if glaciers else None
+    known: list[dict[str, Any]] = []
     ledger = Ledger()
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
     places = _places(scenes, water, job.dataset)
@@ -91,12 +124,12 @@ def build_scenes(
             ledger.dropped.update(
                 {"lakes_far_from_ice": int(judged.far.sum()), "lakes_too_small": int(judged.small.sum())}
             )
-            _add_scene(writer, scene, judged.kept, places, split.sides, job, ledger)
+            known += _add_scene(writer, scene, judged, places, split.sides, job, ledger)
             step(scene.name)
         _check_lakes(scenes, water, ledger, job.dataset)
         check_sides(writer.records, job, max(scene.gsd_m for scene in scenes))
         warn_of_lost({file.sensor for file in files}, writer.records)
-        writer.close(manifest_of(job, split, writer.records, ledger))
+        writer.close(manifest_of(job, split, writer.records, ledger), inventory=known)
 
 
 def _places(
@@ -110,14 +143,15 @@ def _places(
 def _add_scene(
     writer: StoreWriter,
     scene: Scene,
-    lakes: npt.NDArray[np.object_],
+    judged: inventory.SceneLakes,
     places: splits.ScenePlaces | BlockPlaces,
     sides: dict[str, str],
     job: Job,
     ledger: Ledger,
-) -> None:
-    """Cuts one scene into the store."""
-    mask = LakeMask(scene, lakes)
+) -> list[dict[str, Any]]:
+    """Cuts one scene into the store and gives its lakes as the store's inventory has them."""
+    mask = LakeMask(scene, judged.kept)
+    shares: list[tuple[str, tuple[int, int, int, int]]] = []
     survey = survey_scene(scene, mask, job.tile_px)
     limits = stretch.fit(survey.histogram, job.dataset.stretch)
     flat = [band for band, low, high in zip(RGB, limits.low, limits.high, strict=True) if high <= low]
@@ -149,6 +183,41 @@ def _add_scene(
             "crs": scene.crs_text,
         }
         writer.add(image, label, record)
+        shares += [(str(record["tile"]), share) for share in mask.shares(row, col, label)]
+    return _known_lakes(scene, judged, shares)
+
+
+def _known_lakes(
+    scene: Scene, judged: inventory.SceneLakes, shares: Sequence[tuple[str, tuple[int, int, int, int]]]
+) -> list[dict[str, Any]]:
+    """Rows of `store.INVENTORY_SCHEMA`: a row a lake and tile, and one for each lake that is in no tile."""
+    area_km2 = judged.area_px * scene.gsd_m**2 / 1e6
+    fate = np.where(judged.far, "far_from_ice", np.where(judged.small, "too_small", "labelled"))
+    numbers = judged.labelled
+
+    def row_of(k: int, tile: str, row: int, col: int, px: int) -> dict[str, Any]:
+        return {
+            "scene": scene.name,
+            "lake": judged.ids[k],
+            "tile": tile,
+            "row": row,
+            "col": col,
+            "px": px,
+            "area_km2": float(area_km2[k]),
+            "glacier_distance_m": float(judged.distance_m[k]),
+            "lake_type": judged.types[k],
+            "fate": str(fate[k]),
+        }
+
+    rows = [row_of(int(numbers[lake]), tile, row, col, px) for tile, (lake, row, col, px) in shares]
+    drawn = {int(numbers[lake]) for _, (lake, *_) in shares}
+    a, b, c, d, e, f = (~scene.transform)[:6]
+    inside = shapely.get_coordinates(shapely.point_on_surface(judged.geometries))
+    for k in range(len(judged.geometries)):
+        if k not in drawn:
+            x, y = inside[k].tolist()
+            rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0))
+    return rows
 
 
 def survey_scene(scene: Scene, mask: LakeMask, tile_px: int) -> Survey:

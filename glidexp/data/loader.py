@@ -3,6 +3,9 @@
 The copy is one `index_select(out=)` from the memory map, so a batch costs little more than moving its bytes; worker
 processes would only add transport. The order of an epoch is a function of (seed, epoch) alone, so a run resumes
 anywhere with `skip`.
+
+Tiles that fit stay in a GPU's memory (`resident`) and are gathered there; else pinned buffers are copied beside the
+step. Order and batches are the same on every road.
 """
 
 import mmap
@@ -19,14 +22,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from glidexp.data.order import Rows, order
+from glidexp.data.resident import ResidentTiles
 from glidexp.errors import ConfigError
 
 HELD = 2
 """batches a consumer may look at: the current and the one before"""
 AHEAD = {"cpu": 1, "cuda": 2}
 """batches made before they are asked for; on a CPU every buffer more is one more that the caches must hold"""
-
-Rows = npt.NDArray[np.int64]
 
 
 class Tiles(Protocol):
@@ -74,30 +77,6 @@ class _Ring:
     """still looked at by who consumed the last epoch, oldest first"""
 
 
-def order(n: int, *, seed: int, epoch: int, weights: npt.NDArray[np.float64] | None) -> Rows:
-    """Positions 0..n-1 in the order of one epoch, n of them, a function of the arguments alone.
-
-    Without weights: a permutation. With weights: position i comes floor or ceil of n * w_i / sum(w) times (systematic
-    sampling), the leftover fractions fall to other rows in every epoch, and all rows of equal weight together get their
-    share to within one draw. So a heavier row repeats only when its share asks for it, and a weight of 0 never comes.
-
-    Philox keyed by (seed, epoch) and a stable sort of its raw words: raw words do not change with NumPy's version.
-    """
-    words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
-    shuffled = np.argsort(words.random_raw(n), kind="stable").astype(np.int64)
-    if weights is None:
-        return shuffled
-    by_weight = shuffled[np.argsort(weights[shuffled], kind="stable")]
-    share = weights[by_weight] / weights.sum() * n
-    offset = float(words.random_raw()) / 2.0**64
-    # rounding may leave the last sum a hair beside n
-    upto = np.minimum(np.floor(np.cumsum(share) + offset), n)
-    upto[-1] = n
-    counts = np.diff(np.concatenate([[0.0], upto])).astype(np.int64)
-    drawn = np.repeat(by_weight, counts)
-    return drawn[np.argsort(words.random_raw(n), kind="stable")]
-
-
 class Loader:
     """Batches of chosen rows, epoch by epoch."""
 
@@ -112,6 +91,8 @@ class Loader:
         weights: npt.NDArray[np.float64] | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        part: tuple[int, int] = (0, 1),
+        resident: bool = False,
     ) -> None:
         """Prepares the order; buffers are made by `epoch`.
 
@@ -124,12 +105,21 @@ class Loader:
             weights: (n,) relative frequency of each row, see `order`; needs shuffle
             shuffle: False gives the rows as they are
             drop_last: leave a last batch of fewer tiles out
+            part: (i, n): of each batch, the i-th of n equal parts, for n processes that share it; needs drop_last
+            resident: copy the rows to the device once and gather batches there; same batches, bit for bit
 
         Raises:
-            ConfigError: no rows, a batch below 1 or larger than what is left, weights that do not fit
+            ConfigError: no rows, a batch below 1 or larger than what is left, a batch that cannot be divided, weights
+                that do not fit
         """
         if batch_size < 1:
             raise ConfigError(f"train.batch_size={batch_size} must be 1 or more.")
+        if batch_size % part[1]:
+            raise ConfigError(
+                f"train.batch_size={batch_size} is shared by {part[1]} processes: give a multiple of {part[1]}."
+            )
+        if part[1] > 1 and not drop_last:
+            raise ValueError("parts of a last batch of fewer tiles would not be equal: drop_last is needed")
         if len(rows) == 0:
             raise ConfigError("there are no tiles to load: look at the split and at sensor_mix.")
         if drop_last and len(rows) < batch_size:
@@ -143,6 +133,8 @@ class Loader:
         self.rows = np.ascontiguousarray(rows, dtype=np.int64)
         self.batch_size, self.seed, self.weights = batch_size, seed, weights
         self.shuffle, self.drop_last = shuffle, drop_last
+        self.own_size = batch_size // part[1]
+        self._own = slice(part[0] * self.own_size, (part[0] + 1) * self.own_size)
         self.device = _with_index(torch.device(device))
         self._store = store
         n, height, width, channels = store.images.shape
@@ -153,6 +145,7 @@ class Loader:
         self._cold = True
         self._ring: _Ring | None = None
         self._keeps = 2 * (store.images.nbytes + store.labels.nbytes) < _memory_bytes()
+        self._resident = ResidentTiles(self._images, self._labels, self.rows, self.device) if resident else None
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.rows), self.batch_size)
@@ -160,9 +153,18 @@ class Loader:
 
     def epoch_rows(self, epoch: int) -> Rows:
         """Rows in the order in which epoch `epoch` gives them, the last incomplete batch included."""
+        return self.rows[self._positions(epoch)]
+
+    def _positions(self, epoch: int) -> Rows:
+        """Places among `rows`, in the order of an epoch."""
         if not self.shuffle:
-            return self.rows
-        return self.rows[order(len(self.rows), seed=self.seed, epoch=epoch, weights=self.weights)]
+            return np.arange(len(self.rows))
+        return order(len(self.rows), seed=self.seed, epoch=epoch, weights=self.weights)
+
+    def _batches(self, drawn: Rows, skip: int) -> list[Rows]:
+        """This process's part of each batch of an order."""
+        whole = [drawn[i * self.batch_size : (i + 1) * self.batch_size] for i in range(skip, len(self))]
+        return [batch[self._own] for batch in whole]
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Batches of one epoch, the first `skip` of them left out.
@@ -170,8 +172,10 @@ class Loader:
         Buffers are reused: a batch is valid until the batch after the next one is asked for. Closing the generator (or
         leaving its for loop) stops the thread; an error in the thread is raised here.
         """
-        drawn = self.epoch_rows(epoch)
-        batches = [drawn[i * self.batch_size : (i + 1) * self.batch_size] for i in range(skip, len(self))]
+        if self._resident is not None:
+            yield from self._gathered(self._resident, epoch, skip)
+            return
+        batches = self._batches(self.epoch_rows(epoch), skip)
         free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         ready: queue.SimpleQueue[tuple[_Slot, Batch] | BaseException | None] = queue.SimpleQueue()
         ring, self._ring = self._ring or self._new_ring(), None
@@ -201,6 +205,17 @@ class Loader:
             if stream is not None:  # what uses the ring next must come after the copies into it
                 torch.cuda.current_stream(self.device).wait_stream(stream)
             self._ring = ring
+
+    def _gathered(self, tiles: ResidentTiles, epoch: int, skip: int) -> Iterator[Batch]:
+        """Batches of tiles that are on the device: no thread, no ring, nothing to wait for."""
+        batches = self._batches(self._positions(epoch), skip)
+        if not batches:
+            return
+        index, at = tiles.index(np.concatenate(batches)), 0
+        for positions in batches:
+            image, label = tiles.gather(index[at : at + len(positions)])
+            at += len(positions)
+            yield self._batch(image, label, torch.from_numpy(self.rows[positions]))
 
     def _fill(
         self,
@@ -238,9 +253,13 @@ class Loader:
                 slot.image[:n].copy_(slot.host_image[:n], non_blocking=True)
                 slot.label[:n].copy_(slot.host_label[:n], non_blocking=True)
                 slot.filled.record(stream)
+        return self._batch(slot.image[:n], slot.label[:n], rows)
+
+    def _batch(self, image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor) -> Batch:
+        """The batch that looks at these words."""
         height, width, channels = self._tile
-        image = slot.image[:n].view(torch.uint8).view(n, height, width, channels).permute(0, 3, 1, 2)
-        return Batch(image=image, label=slot.label[:n].view(torch.uint8).view(n, height, width), rows=rows)
+        pixels = image.view(torch.uint8).view(len(rows), height, width, channels).permute(0, 3, 1, 2)
+        return Batch(image=pixels, label=label.view(torch.uint8).view(len(rows), height, width), rows=rows)
 
     def _copy_stream(self) -> torch.cuda.Stream | None:
         """A stream of its own for the copies to a GPU, so that they run beside the step."""
@@ -256,8 +275,8 @@ class Loader:
 
     def _slot(self) -> _Slot:
         cuda = self.device.type == "cuda"
-        image = torch.empty((self.batch_size, *self._images.shape[1:]), dtype=self._images.dtype, pin_memory=cuda)
-        label = torch.empty((self.batch_size, *self._labels.shape[1:]), dtype=self._labels.dtype, pin_memory=cuda)
+        image = torch.empty((self.own_size, *self._images.shape[1:]), dtype=self._images.dtype, pin_memory=cuda)
+        label = torch.empty((self.own_size, *self._labels.shape[1:]), dtype=self._labels.dtype, pin_memory=cuda)
         if not cuda:
             return _Slot(image, label, image, label, None, None)
         there = [torch.empty(t.shape, dtype=t.dtype, device=self.device) for t in (image, label)]

@@ -1,17 +1,34 @@
-"""Picture files and their labels: found in pairs and read with Pillow, which refuses truncated files."""
+"""Picture files and their labels: found in pairs by a rule for their names, on the disk or in a ZIP."""
 
 import re
-import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from glidexp.errors import DataError
+from glidexp.data.layout import ENDINGS, Source, children
+from glidexp.errors import ConfigError, DataError
 
-Mask = npt.NDArray[np.bool_]
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A label that is drawn from outlines."""
+
+    path: Path
+    """file that holds them"""
+    name: str
+    """for messages"""
+    draw: Callable[[int, int, tuple[tuple[float, ...] | None, str]], npt.NDArray[np.bool_]]
+    """height, width, and transform and CRS of the image, to (H, W) True for lake"""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+FIELDS = ("id", "scene", "sensor", "region")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,94 +36,110 @@ class Pair:
     """An image and its label, as files."""
 
     name: str
-    """file name without ending, unique in a data set"""
+    """unique in a data set: what {id} stands for, after the scene where the rule has one"""
     number: int
     """last number in the name, -1 where there is none"""
-    image: Path
-    label: Path
+    image: Source
+    label: Source | Drawn
+    said: dict[str, str] = field(default_factory=dict)
+    """scene, sensor, region, as far as the rule finds them in the path"""
 
 
-def find_pairs(root: Path) -> list[Pair]:
-    """Pairs of root/images/NAME.png and root/labels/NAME.png in the order of their numbers.
+def find_pairs(root: Source, images: str = "images/{id}.*", labels: str = "labels/{id}.*") -> list[Pair]:
+    """Pairs of files below `root` in the order of their numbers.
+
+    Args:
+        root: folder
+        images: rule for paths of images from `root`: {id} is the name that both share, {scene}, {sensor} and {region}
+            are taken over, * is anything within a folder, and .* at the end any of .png .jpg .jpeg .tif .tiff
+        labels: rule for paths of labels
 
     Raises:
-        DataError: a folder missing or empty, a picture without label or a label without picture
+        DataError: nothing found, a picture without label or a label without picture, two files of one name
+        ConfigError: a rule without {id}
     """
-    found = {}
-    for part in ("images", "labels"):
-        folder = root / part
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not there: dataset.root must hold images/N.png and labels/N.png.")
-        found[part] = {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".png"}
-    images, labels = found["images"], found["labels"]
-    alone = sorted(images.keys() ^ labels.keys())
+    if labels.lower().endswith((".json", ".geojson")):
+        from glidexp.data.annotations import pairs_of
+
+        return pairs_of(root, images, labels)
+    files = list(children(root))
+    found = {
+        setting: _matching(root, files, setting, rule)
+        for setting, rule in (("dataset.images", images), ("dataset.labels", labels))
+    }
+    pictures, masks = found["dataset.images"], found["dataset.labels"]
+    if not pictures and not masks:
+        raise DataError(f"{root} holds no picture that fits '{images}': correct dataset.root or dataset.images.")
+    alone = sorted(pictures.keys() ^ masks.keys())
     if alone:
-        lacking = "labels" if alone[0] in images else "images"
+        has, lacks = (pictures, labels) if alone[0] in pictures else (masks, images)
         raise DataError(
-            f"{root}: {len(alone)} files have no partner, first {lacking}/{alone[0]}.png: add it or remove both."
+            f"{root}: {len(alone)} files have no partner, first {_shown(lacks, alone[0])} for {has[alone[0]][0]}: "
+            "add it or remove both."
         )
-    if not images:
-        raise DataError(f"{root / 'images'} holds no PNG: give another dataset.root.")
-    pairs = [Pair(name, _number(name), images[name], labels[name]) for name in images]
+    pairs = []
+    for key, (_, said, image) in pictures.items():
+        name = "/".join(filter(None, (said.get("scene", ""), key[0])))
+        rest = {field: value for field, value in said.items() if field != "id"}
+        pairs.append(Pair(name, number_of(name), image, masks[key][2], rest))
     return sorted(pairs, key=lambda pair: (pair.number, pair.name))
 
 
-def _number(name: str) -> int:
+def images_of(root: Source, rule: str) -> dict[str, tuple[str, Source]]:
+    """Images below `root` by what {id} stands for: path from it, and file."""
+    found = _matching(root, children(root), "dataset.images", rule)
+    return {key[0]: (path, file) for key, (path, _, file) in found.items()}
+
+
+Key = tuple[str, ...]
+"""what {id} and {scene} stand for"""
+
+
+def _matching(root: Source, files: Iterable[tuple[str, Source]], setting: str, rule: str) -> dict[Key, Any]:
+    pattern = _pattern(setting, rule)
+    found: dict[Key, Any] = {}
+    for path, file in files:
+        fits = pattern.fullmatch(path)
+        if fits:
+            said = {name: value for name, value in fits.groupdict().items() if value is not None}
+            key = (said["id"], said.get("scene", ""))
+            if key in found:
+                raise DataError(f"{root}: {found[key][0]} and {path} are both '{key[0]}' by {setting}={rule}.")
+            found[key] = (path, said, file)
+    return found
+
+
+def _pattern(setting: str, rule: str) -> re.Pattern[str]:
+    parts, seen = [], set()
+    ending = rule.endswith(".*")
+    for text in re.split(r"(\{\w+\}|\*)", rule.removesuffix(".*")):
+        if text == "*":
+            parts.append("[^/]*")
+        elif text.startswith("{"):
+            name = text[1:-1]
+            if name not in FIELDS:
+                raise ConfigError(f"{setting}={rule}: {text} is not known. Allowed: {{{'}, {'.join(FIELDS)}}}.")
+            # an id may have folders in it
+            inside = ".+?" if name == "id" else "[^/]+?"
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{inside})")
+            seen.add(name)
+        else:
+            parts.append(re.escape(text))
+    if "id" not in seen:
+        raise ConfigError(f"{setting}={rule} has no {{id}}, the name that image and label share: 'img/{{id}}.jpg'.")
+    if ending:
+        parts.append(f"(?i:{'|'.join(re.escape(e) for e in ENDINGS)})")
+    return re.compile("".join(parts))
+
+
+def _shown(rule: str, key: Key) -> str:
+    """A rule filled in; where any ending will do, .png."""
+    return rule.replace("{id}", key[0]).replace("{scene}", key[1]).removesuffix(".*") + (
+        ".png" if rule.endswith(".*") else ""
+    )
+
+
+def number_of(name: str) -> int:
+    """Last number in a name, -1 where there is none."""
     digits = re.findall(r"\d+", name)
     return int(digits[-1]) if digits else -1
-
-
-def read_pair(pair: Pair) -> tuple[npt.NDArray[np.uint8], Mask, Mask, int]:
-    """A picture and its label.
-
-    Returns:
-        image (H, W, 3) uint8, valid (H, W), lake (H, W), number of label pixels that were neither black nor white
-
-    Raises:
-        DataError: damaged, another kind of picture, sizes that differ, values that are no mask
-    """
-    image, valid = read_image(pair.image)
-    lake, grey = read_label(pair.label)
-    if lake.shape != valid.shape:
-        raise DataError(
-            f"{pair.label} is {lake.shape[1]} x {lake.shape[0]} px, its image {valid.shape[1]} x {valid.shape[0]}: "
-            "both must cover the same ground."
-        )
-    return image, valid, lake, grey
-
-
-def read_image(path: Path) -> tuple[npt.NDArray[np.uint8], Mask]:
-    """(H, W, 3) uint8 and (H, W) valid; transparent pixels are not valid."""
-    pixels, mode = _read(path)
-    if mode not in ("RGB", "RGBA"):
-        raise DataError(f"{path} is a picture of mode {mode}, not RGB of 8 bit: convert it first.")
-    valid = pixels[:, :, 3] > 0 if mode == "RGBA" else np.ones(pixels.shape[:2], dtype=bool)
-    return np.ascontiguousarray(pixels[:, :, :3]), valid
-
-
-def read_label(path: Path) -> tuple[Mask, int]:
-    """(H, W) True for lake, and the number of grey pixels.
-
-    0 and 1, or 0 and 255; edges that a lossy step made grey are lake above 127.
-    """
-    pixels, mode = _read(path)
-    if mode not in ("1", "L"):
-        raise DataError(f"{path} is a picture of mode {mode}: a label has one channel of 0 and 255.")
-    if mode == "1":
-        return pixels.astype(bool), 0
-    highest = int(pixels.max())
-    if highest <= 1:
-        return pixels == 1, 0
-    if highest < 128:
-        raise DataError(f"{path} holds values up to {highest}: a label has 0 and 255 (or 0 and 1).")
-    return pixels > 127, int(((pixels > 0) & (pixels < 255)).sum())
-
-
-def _read(path: Path) -> tuple[npt.NDArray[np.uint8], str]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return np.asarray(picture), picture.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; fetch it again.") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, to_dict
-from glidexp.data import sensors
+from glidexp.data import ready, sensors
 from glidexp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ BUILD_VERSION = 1
 """bumped when the same input gives other tiles than before"""
 GENERATOR_VERSION = 1
 """bumped when the generator makes other scenes from the same settings than before"""
-GLID_PLACES = ("GLID/images", "GLID/labels", "val/images", "val/labels")
 Step = Callable[[str], None]
 
 
@@ -42,7 +41,9 @@ def recipe_id(dataset: DatasetConfig, tile_px: int) -> str:
     return _digest(_recipe(dataset, tile_px))
 
 
-def prepare(dataset: DatasetConfig, tile_px: int, data_dir: Path, *, progress: bool = True) -> "TileStore":
+def prepare(
+    dataset: DatasetConfig, tile_px: int, data_dir: Path, *, progress: bool = True, path: Path | None = None
+) -> "TileStore":
     """Opens the store of a data set, after building it where it is not there yet.
 
     Stores lie at data_dir/stores/<recipe id>, generated scenes at data_dir/scenes, frozen splits at data_dir/splits.
@@ -53,6 +54,7 @@ def prepare(dataset: DatasetConfig, tile_px: int, data_dir: Path, *, progress: b
         tile_px: side of a tile
         data_dir: `paths.data`
         progress: show scenes as they are done
+        path: folder of the store, if it is not to be the usual one
 
     Raises:
         ConfigError, DataError: one sentence about the setting or the file
@@ -60,7 +62,12 @@ def prepare(dataset: DatasetConfig, tile_px: int, data_dir: Path, *, progress: b
     from glidexp.data.store import TileStore
 
     recipe = _recipe(dataset, tile_px)
-    path = Path(data_dir) / "stores" / _digest(recipe)
+    if dataset.kind == DatasetKind.store:
+        return TileStore.open(str(dataset.root))
+    usual = Path(data_dir) / "stores" / _digest(recipe)
+    path = path or usual
+    if path != usual and path.exists() and ready.manifest_of(str(path))["recipe_id"] != usual.name:
+        raise DataError(f"{path} holds another store, recipe {usual.name} is wanted: give another folder.")
     if not path.exists():
         with locked(path):
             if not path.exists():
@@ -70,6 +77,8 @@ def prepare(dataset: DatasetConfig, tile_px: int, data_dir: Path, *, progress: b
 
 def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     """Sensors a data set says it has, as far as settings tell before a build; None when they do not."""
+    if dataset.kind == DatasetKind.store:
+        return sorted(ready.manifest_of(dataset.root)["sensors"])
     if dataset.kind == DatasetKind.synthetic:
         return sorted(dataset.synthetic.sensors)
     if dataset.kind == DatasetKind.scenes:
@@ -106,6 +115,8 @@ def locked(path: Path) -> Iterator[None]:
 def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     """Everything that decides a store's bytes, as plain values."""
     _check_inputs(dataset)
+    if dataset.kind == DatasetKind.store:
+        return ready.recipe_of(str(dataset.root), tile_px)
     settings = to_dict(dataset)
     recipe: dict[str, Any] = {
         "build": BUILD_VERSION,
@@ -120,6 +131,11 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
         recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px", "stretch")}
     if dataset.kind == DatasetKind.synthetic:
         return recipe | {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
+    if dataset.lake_type_column:  # not there in recipes of earlier stores
+        recipe["lake_type_column"] = dataset.lake_type_column
+    if dataset.kind == DatasetKind.folder:  # at their defaults they stay out, as in recipes from before they were there
+        rules, usual = {key: settings[key] for key in ("images", "labels")}, DatasetConfig()
+        recipe |= {key: rule for key, rule in rules.items() if rule != getattr(usual, key)}
     return recipe | {"sensor": dataset.sensor, "inputs": {k: _fingerprint(v) for k, v in _inputs(dataset).items()}}
 
 
@@ -128,10 +144,10 @@ def _check_inputs(dataset: DatasetConfig) -> None:
     if dataset.sensors_file:
         sensors.register_file(dataset.sensors_file)
     sensors.get(dataset.sensor)
-    if dataset.kind == DatasetKind.synthetic:
+    if dataset.kind in (DatasetKind.synthetic, DatasetKind.store):
         return
     if dataset.kind == DatasetKind.glid:
-        _check_glid(dataset)
+        ready.check_glid(dataset)
         return
     if not dataset.root:
         what = "a folder of TIFFs or a CSV of path,scene,sensor,region,date"
@@ -149,18 +165,6 @@ def _check_inputs(dataset: DatasetConfig) -> None:
         )
 
 
-def _check_glid(dataset: DatasetConfig) -> None:
-    root = Path(dataset.root) if dataset.root else None
-    missing = [place for place in GLID_PLACES if root is None or not (root / place).is_dir()]
-    if missing:
-        where = f"under dataset.root={root}" if root else "as dataset.root is not given"
-        raise DataError(
-            f"the published GLID is not there ({', '.join(missing)} missing, {where}): download GLID.rar (6.6 GiB) and "
-            "val.zip (1.0 GiB) from Zenodo record 14838695 (https://zenodo.org/records/14838695), unpack both into one "
-            "folder, so that GLID/images, GLID/labels, val/images and val/labels lie in it, and set dataset.root to it."
-        )
-
-
 def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
     """Files of each input setting."""
     root = Path(dataset.root or "")
@@ -175,8 +179,7 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
             # a shapefile is several files of one stem
             files[setting] = sorted(Path(value).parent.glob(f"{Path(value).stem}.*")) if value else []
     else:
-        places = GLID_PLACES if dataset.kind == DatasetKind.glid else ("images", "labels")
-        files |= {place: sorted(p for p in (root / place).glob("*") if p.is_file()) for place in places}
+        files |= ready.tile_files(dataset, root)
     for setting in ("manifest", "sensors_file"):
         value = getattr(dataset, setting)
         files[setting] = [Path(value)] if value else []
@@ -220,19 +223,21 @@ def _build(
         tile_px=tile_px,
         dataset=dataset,
         recipe=recipe,
-        recipe_id=path.name,
+        recipe_id=_digest(recipe),
+        data_dir=data_dir,
     )
     if dataset.kind in (DatasetKind.folder, DatasetKind.glid):
         from glidexp.data.archive import build_pairs
 
-        build_pairs(job, lambda total: _steps(total, "tiles", progress))
+        build_pairs(job, lambda total: shown_steps(total, "tiles", progress))
     else:
-        root, lakes, glaciers = Path(dataset.root or ""), Path(dataset.lakes or ""), Path(dataset.glaciers or "")
+        root, lakes = Path(dataset.root or ""), Path(dataset.lakes or "")
+        glaciers = Path(dataset.glaciers) if dataset.glaciers else None
         if dataset.kind == DatasetKind.synthetic:
             folder = _generated(dataset, data_dir, progress)
             root, lakes, glaciers = folder / "scenes.csv", folder / "lakes.gpkg", folder / "glaciers.gpkg"
         files = find(root, dataset.sensor)
-        with _steps(len(files), "scenes", progress) as step:
+        with shown_steps(len(files), "scenes", progress) as step:
             build_scenes(job, files, lakes, glaciers, step)
     _summarise(path, time.monotonic() - started)
 
@@ -250,7 +255,7 @@ def _generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
 
 
 @contextmanager
-def _steps(total: int, unit: str, progress: bool) -> Iterator[Step]:
+def shown_steps(total: int, unit: str, progress: bool) -> Iterator[Step]:
     """Gives a function to call after each step: a bar with ETA on a terminal, ten lines at most in a log."""
     if progress and sys.stderr.isatty():
         from rich.console import Console

@@ -27,6 +27,8 @@ class Job:
     dataset: DatasetConfig
     recipe: dict[str, Any]
     recipe_id: str
+    data_dir: Path = Path("data")
+    """`paths.data`, where archives are unpacked that cannot be read as they lie"""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,10 @@ class Ledger:
 
     lakes: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    """labels by their kind, of ready tiles"""
+    pairs: Counter[str] = field(default_factory=Counter)
+    """pairs read by the folder that held them, of ready tiles"""
     stretch: dict[str, Any] = field(default_factory=dict)
 
 
@@ -92,4 +98,9 @@ def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledge
         "counts": {"tiles": len(records), **{side: sum(r["split"] == side for r in records) for side in SPLITS}},
         "lakes": dict(sorted(ledger.lakes.items())),
         "dropped": {reason: n for reason, n in sorted(ledger.dropped.items()) if n},
+        **{
+            name: dict(sorted(counts.items()))
+            for name, counts in (("labels", ledger.labels), ("pairs", ledger.pairs))
+            if counts
+        },
     }

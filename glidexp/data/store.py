@@ -4,6 +4,8 @@ A store is a folder with
   images.u8      (N, H, W, C) uint8, rows one after the other, no header
   masks.u8       (N, H, W) uint8: 0 background, 1 lake, 255 not valid (no data, padding; ignored in loss and scores)
   index.parquet  a row a tile, in the order of the two files (columns: `COLUMNS`)
+  inventory.parquet  lakes of the inventory in the scenes (columns: `INVENTORY_SCHEMA`); not there where the tiles come
+                 from no inventory, and in stores that were built before it was kept
   manifest.json  how it was made, sha256 of the index and of itself; written last: where it is missing, half-written
 
 `open` checks what is cheap (milliseconds), `verify` reads every byte.
@@ -30,6 +32,7 @@ VERSION = 1
 BACKGROUND, LAKE, INVALID = 0, 1, 255
 SPLITS = ("train", "val", "test")
 IMAGES, LABELS, INDEX, MANIFEST = "images.u8", "masks.u8", "index.parquet", "manifest.json"
+INVENTORY = "inventory.parquet"
 SCHEMA = pa.schema(
     [
         ("tile", pa.string()),  # unique within the store
@@ -49,6 +52,20 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
+INVENTORY_SCHEMA = pa.schema(
+    [
+        ("scene", pa.string()),
+        ("lake", pa.string()),  # its id in the inventory, or the number of the feature
+        ("tile", pa.string()),  # a row a lake and tile; "" for a lake that is in no tile
+        ("row", pa.int64()),  # of one of its pixels, in the scene; in the tile where there is one
+        ("col", pa.int64()),
+        ("px", pa.int64()),  # labelled pixels in the tile
+        ("area_km2", pa.float64()),  # of the whole polygon
+        ("glacier_distance_m", pa.float64()),  # 0 at ice, infinite where none is near, NaN where no glaciers were given
+        ("lake_type", pa.string()),  # "" where not known
+        ("fate", pa.string()),  # labelled, or why it was dropped: far_from_ice, too_small
+    ]
+)
 
 
 def canonical(value: Any) -> bytes:
@@ -71,6 +88,10 @@ def tile_hash(image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8]) -> str
     digest = xxhash.xxh3_64(image.data)
     digest.update(label.data)
     return digest.hexdigest()
+
+
+_verified: dict[Path, tuple[int, ...]] = {}
+"""stores that were read through by this process, and the times at which their files were last written"""
 
 
 @dataclass(slots=True)
@@ -123,6 +144,20 @@ class TileStore:
     def data_hash(self) -> str:
         return str(self.manifest["data_hash"])
 
+    @property
+    def inventory(self) -> pd.DataFrame | None:
+        """Lakes of the inventory, columns of `INVENTORY_SCHEMA`; None where the store has none.
+
+        Raises:
+            DataError: the file is missing or was changed
+        """
+        if "inventory_sha256" not in self.manifest:
+            return None
+        file = self.path / INVENTORY
+        if not file.is_file() or file_sha256(file) != self.manifest["inventory_sha256"]:
+            raise DataError(_damaged(file, "its content does not fit the manifest"))
+        return pq.read_table(file).to_pandas()
+
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         """Rows of one split, ascending."""
         if split not in SPLITS:
@@ -130,11 +165,14 @@ class TileStore:
         return np.flatnonzero((self.index["split"] == split).to_numpy()).astype(np.int64)
 
     def verify(self) -> None:
-        """Reads every tile and compares it with its hash.
+        """Reads every tile and compares it with its hash: once a process, while the files stay as they are.
 
         Raises:
             DataError: names the first damaged tiles
         """
+        stand = tuple((self.path / name).stat().st_mtime_ns for name in (IMAGES, LABELS, INDEX, MANIFEST))
+        if _verified.get(self.path.resolve()) == stand:  # many runs of a sweep share a store
+            return
         names, hashes = self.index["tile"].tolist(), self.index["xxh3"].tolist()
         bad = [names[i] for i in range(len(names)) if tile_hash(self.images[i], self.labels[i]) != hashes[i]]
         if bad:
@@ -142,6 +180,7 @@ class TileStore:
             raise DataError(
                 _damaged(self.path, f"{len(bad)} of {len(names)} tiles changed since it was built ({first})")
             )
+        _verified[self.path.resolve()] = stand
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

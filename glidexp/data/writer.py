@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from glidexp.data.store import (
     COLUMNS,
@@ -18,6 +20,8 @@ from glidexp.data.store import (
     IMAGES,
     INDEX,
     INVALID,
+    INVENTORY,
+    INVENTORY_SCHEMA,
     LABELS,
     LAKE,
     MANIFEST,
@@ -49,10 +53,11 @@ class StoreWriter:
         self.folder = path.with_name(f".{path.name}.{os.getpid()}.partial")
         _remove(self.folder)
         self.folder.mkdir(parents=True)
-        self._images: BinaryIO = (self.folder / IMAGES).open("wb")
-        self._labels: BinaryIO = (self.folder / LABELS).open("wb")
+        self._images: BinaryIO = (self.folder / IMAGES).open("w+b")
+        self._labels: BinaryIO = (self.folder / LABELS).open("w+b")
         self._records: list[dict[str, Any]] = []
         self._histogram = np.zeros((len(self.bands), 256), dtype=np.int64)
+        self._open: dict[int, npt.NDArray[np.int32]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -78,32 +83,65 @@ class StoreWriter:
             label: (H, W) uint8 of 0, 1, 255
             record: the columns of the index that the pixels do not give (all but fractions and hash)
         """
+        self.append(measured(image, label), record)
+
+    def append(self, tile: "Tile", record: Mapping[str, Any], *, group: int | None = None) -> None:
+        """Appends a tile that was measured already, perhaps by another thread.
+
+        Args:
+            tile: pixels and what they give
+            record: the other columns of the index
+            group: tiles of a group get their side at the end, by `settle`; None: `record` has it
+        """
         px, channels = self.tile_px, len(self.bands)
-        if image.shape != (px, px, channels) or label.shape != (px, px):
-            raise DataError(f"tile {record['tile']}: image {image.shape} and label {label.shape} do not fit {px} px.")
-        image, label = np.ascontiguousarray(image), np.ascontiguousarray(label)
-        valid = label != INVALID
-        n_valid = int(valid.sum())
-        if record["split"] == "train":
-            pixels = image[valid]
-            for c in range(channels):
-                self._histogram[c] += np.bincount(pixels[:, c], minlength=256)
+        if tile.image.shape != (px, px, channels) or tile.label.shape != (px, px):
+            raise DataError(
+                f"tile {record['tile']}: image {tile.image.shape} and label {tile.label.shape} do not fit {px} px."
+            )
+        if group is not None:
+            held = self._open.setdefault(group, np.zeros((channels, 256), dtype=np.int32))
+            held += tile.histogram.astype(np.int32)
+        elif record["split"] == "train":
+            self._histogram += tile.histogram
         self._records.append(
             {
                 **record,
-                "lake_fraction": int((label == LAKE).sum()) / max(n_valid, 1),
-                "valid_fraction": n_valid / (px * px),
-                "xxh3": tile_hash(image, label),
+                "lake_fraction": tile.lake_px / max(tile.valid_px, 1),
+                "valid_fraction": tile.valid_px / (px * px),
+                "xxh3": tile.xxh3,
+                "group": group,
             }
         )
-        self._images.write(image.data)
-        self._labels.write(label.data)
+        self._images.write(tile.image.data)
+        self._labels.write(tile.label.data)
 
-    def close(self, manifest: Mapping[str, Any]) -> None:
-        """Writes index and manifest and renames the folder to its final name.
+    def settle(self, places: Mapping[int, tuple[str, str] | None]) -> None:
+        """Gives each group its unit and side. Tiles of a group without a place are taken out again.
+
+        Args:
+            places: (unit, side) of every group, or None
+        """
+        kept = [row for row, r in enumerate(self._records) if r["group"] is None or places[r["group"]]]
+        for stream, size in ((self._images, self.tile_px**2 * len(self.bands)), (self._labels, self.tile_px**2)):
+            if len(kept) < len(self._records):
+                _compact(stream, kept, size)
+        self._records = [self._records[row] for row in kept]
+        for record in self._records:
+            place = None if record["group"] is None else places[record["group"]]
+            if place:
+                record["block"], record["split"] = place
+        for group, held in self._open.items():
+            place = places[group]
+            if place and place[1] == "train":
+                self._histogram += held
+        self._open.clear()
+
+    def close(self, manifest: Mapping[str, Any], inventory: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Writes index, inventory and manifest and renames the folder to its final name.
 
         Args:
             manifest: what the builder knows (recipe, recipe_id, split_hash, stretch, sensors, counts, dropped)
+            inventory: rows of `INVENTORY_SCHEMA`; None where the tiles come from no inventory
 
         Raises:
             DataError: no tile was added
@@ -134,10 +172,61 @@ class StoreWriter:
             "files": {name: (self.folder / name).stat().st_size for name in (IMAGES, LABELS, INDEX)},
             "index_sha256": file_sha256(self.folder / INDEX),
         }
+        if inventory is not None:
+            table = pa.Table.from_pylist(list(inventory), schema=INVENTORY_SCHEMA)
+            pq.write_table(table, self.folder / INVENTORY, compression="zstd")
+            full["files"][INVENTORY] = (self.folder / INVENTORY).stat().st_size
+            full["inventory_sha256"] = file_sha256(self.folder / INVENTORY)
         full["manifest_sha256"] = hashlib.sha256(canonical(full)).hexdigest()
         text = json.dumps(full, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")
         os.replace(self.folder, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile as it is stored, and what its pixels give."""
+
+    image: npt.NDArray[np.uint8]
+    """(H, W, C), contiguous"""
+    label: npt.NDArray[np.uint8]
+    """(H, W) of 0, 1, 255, contiguous"""
+    valid_px: int
+    lake_px: int
+    histogram: npt.NDArray[np.int64]
+    """(C, 256) of the valid pixels"""
+    xxh3: str
+
+
+def measured(image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8]) -> Tile:
+    """What the pixels of a tile give.
+
+    Args:
+        image: (H, W, C) uint8
+        label: (H, W) uint8 of 0, 1, 255
+    """
+    image, label = np.ascontiguousarray(image), np.ascontiguousarray(label)
+    # Pillow counts in C and lets other threads work meanwhile
+    values = Image.fromarray(label).histogram()
+    valid_px = label.size - values[INVALID]
+    if valid_px == label.size and image.shape[2] == 3:
+        histogram = np.asarray(Image.fromarray(image).histogram(), dtype=np.int64).reshape(3, 256)
+    else:
+        pixels = image if valid_px == label.size else image[label != INVALID]
+        bands = pixels.reshape(-1, image.shape[2])
+        histogram = np.stack([np.bincount(bands[:, c], minlength=256) for c in range(image.shape[2])])
+    return Tile(image, label, valid_px, values[LAKE], histogram, tile_hash(image, label))
+
+
+def _compact(stream: BinaryIO, kept: Sequence[int], size: int) -> None:
+    """Moves the kept records of a file, `size` bytes each, to its front and cuts off the rest."""
+    stream.flush()
+    handle = stream.fileno()
+    for to, row in enumerate(kept):
+        if to != row:
+            os.pwrite(handle, os.pread(handle, size, row * size), to * size)
+    stream.truncate(len(kept) * size)
+    stream.seek(0, os.SEEK_END)
 
 
 def _moments(histogram: npt.NDArray[np.int64]) -> tuple[list[float], list[float]]:

@@ -99,6 +99,14 @@ def _has_prefix_tokens(encoder: str) -> bool:
         return bool(timm.create_model(encoder.removeprefix("tu-")).num_prefix_tokens)
 
 
+def synchronised(model: nn.Module) -> nn.Module:
+    """The network with batch statistics over all processes that train it (SyncBatchNorm); weights keep their names."""
+    from timm.layers import convert_sync_batchnorm  # torch's own loses the activation inside timm's BatchNormAct2d
+
+    converted: nn.Module = convert_sync_batchnorm(model)
+    return converted
+
+
 def parameters(model: nn.Module) -> int:
     """How many numbers the network learns."""
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

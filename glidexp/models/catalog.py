@@ -36,6 +36,8 @@ class Backbone:
     """arguments that free a timm model from its one image size"""
     smallest_px: int = 32
     """shortest side that it takes, pixels"""
+    failing: tuple[str, ...] = ()
+    """decoders for its family that it cannot be built or run with all the same"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def find(backbone: str) -> Backbone:
 
 def allowed_decoders(backbone: Backbone) -> list[str]:
     """Names of the decoders that can stand on this encoder."""
-    return [name for name, decoder in DECODERS.items() if _fits(backbone, decoder)]
+    return [name for name, decoder in DECODERS.items() if _fits(backbone, decoder) and name not in backbone.failing]
 
 
 def allowed_pairs() -> list[tuple[str, str]]:

@@ -28,23 +28,54 @@ def imagenet_arguments(backbone: str, entry: Backbone) -> dict[str, Any]:
     Raises:
         ConfigError: there are no such weights, or they are neither cached nor to be had
     """
-    if not entry.encoder.startswith("tu-"):
-        import segmentation_models_pytorch as smp
-
-        source = smp.encoders.encoders[entry.encoder]["pretrained_settings"]["imagenet"]
-        for file in ("config.json", "model.safetensors"):
-            _fetch(backbone, source["repo_id"], file, source["revision"])
-        return {"encoder_weights": "imagenet"}
-    import timm
-
-    source = timm.models.get_pretrained_cfg(entry.encoder.removeprefix("tu-"))
-    if source is None or not source.hf_hub_id:
+    source = _source(entry)
+    if source is None:
         raise ConfigError(
             f"init=imagenet: timm has no pre-trained weights for backbone.name={backbone}; use init=scratch."
         )
-    path = _fetch(backbone, source.hf_hub_id, "model.safetensors", None)
+    repo, files, revision = source
+    paths = [_fetch(backbone, repo, file, revision) for file in files]
+    if not entry.encoder.startswith("tu-"):
+        return {"encoder_weights": "imagenet"}
     # handed over as a file: timm would otherwise ask the hub again, and fall back to formats that need pickle
-    return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(path), "custom_load": False}}
+    return {"encoder_weights": True, "pretrained_cfg_overlay": {"file": str(paths[-1]), "custom_load": False}}
+
+
+def imagenet_cached(backbone: str) -> bool:
+    """Whether the ImageNet weights of a backbone lie on this machine. Asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+
+    source = _source(find(backbone))
+    if source is None:
+        return False
+    repo, files, revision = source
+    return all(isinstance(try_to_load_from_cache(repo, file, revision=revision), str) for file in files)
+
+
+def hub_silence() -> str:
+    """Why nothing can be fetched from the hub of weights; empty where it answers. Fetches nothing."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        _probe(constants.ENDPOINT)
+    except OSError as error:
+        return _reason(error)
+    return ""
+
+
+def _source(entry: Backbone) -> tuple[str, tuple[str, ...], str | None] | None:
+    """Repository, files and revision of an encoder's ImageNet weights on the hub."""
+    if not entry.encoder.startswith("tu-"):
+        import segmentation_models_pytorch as smp
+
+        settings = smp.encoders.encoders[entry.encoder]["pretrained_settings"]["imagenet"]
+        return settings["repo_id"], ("config.json", "model.safetensors"), settings["revision"]
+    import timm
+
+    source = timm.models.get_pretrained_cfg(entry.encoder.removeprefix("tu-"))
+    return (source.hf_hub_id, ("model.safetensors",), None) if source is not None and source.hf_hub_id else None
 
 
 def require_weights(backbone: BackboneConfig, init: InitConfig) -> None:
@@ -56,7 +87,7 @@ def require_weights(backbone: BackboneConfig, init: InitConfig) -> None:
     if init.kind is InitKind.imagenet:
         imagenet_arguments(backbone.name, find(backbone.name))
     elif init.kind is InitKind.checkpoint:
-        _weights_file(init.checkpoint)
+        weights_file(init.checkpoint)
 
 
 def _fetch(backbone: str, repo: str, file: str, revision: str | None) -> Path:
@@ -72,12 +103,15 @@ def _fetch(backbone: str, repo: str, file: str, revision: str | None) -> Path:
         _probe(constants.ENDPOINT)
         return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=_PROBE_S))
     except (OSError, RuntimeError) as error:  # the hub's own errors are children of OSError
-        reason = (str(getattr(error, "reason", error)).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"init=imagenet: {file} of {repo} for backbone.name={backbone} could not be downloaded ({reason}) and is "
-            f"not in the cache {constants.HF_HUB_CACHE}. Use init=scratch, or copy that folder from a machine that has "
-            "the weights; HF_HOME moves it."
+            f"init=imagenet: {file} of {repo} for backbone.name={backbone} could not be downloaded ({_reason(error)}) "
+            f"and is not in the cache {constants.HF_HUB_CACHE}. Use init=scratch, or copy that folder from a machine "
+            "that has the weights; HF_HOME moves it."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(getattr(error, "reason", error)).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _probe(endpoint: str) -> None:
@@ -100,7 +134,7 @@ def load_checkpoint(model: nn.Module, path: str | None, scope: InitScope) -> Non
     Raises:
         ConfigError: no such file, not a safetensors file, or weights that do not fit
     """
-    file = _weights_file(path)
+    file = weights_file(path)
     weights = _read(file)
     target: nn.Module = model
     if scope is InitScope.encoder:
@@ -124,11 +158,16 @@ def checkpoint_digest(init: InitConfig) -> dict[str, str]:
     Raises:
         ConfigError: there is no such file
     """
-    with _weights_file(init.checkpoint).open("rb") as file:
+    with weights_file(init.checkpoint).open("rb") as file:
         return {"init.checkpoint": f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"}
 
 
-def _weights_file(path: str | None) -> Path:
+def weights_file(path: str | None) -> Path:
+    """The file that `init.checkpoint` stands for.
+
+    Raises:
+        ConfigError: there is none
+    """
     if path is None:
         raise ConfigError("init.kind=checkpoint needs init.checkpoint=PATH, a .safetensors file or a bundle folder.")
     file = Path(path).expanduser()

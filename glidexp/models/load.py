@@ -1,45 +1,93 @@
-"""Finds a trained network from what a person points at: a bundle folder, a file in it, or a folder that holds one."""
+"""Finds a trained network from what a person points at: a run, a registered model, a bundle, or a file in one."""
 
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import DataError
-from glidexp.models.export import CARD, WEIGHTS, load_bundle
-from glidexp.models.predictor import Predictor
+from glidexp.models.card import CARD, WEIGHTS, find_bundle, read_card
+from glidexp.tracking.models import TrackedModel, fetch, find_model
+from glidexp.tracking.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from glidexp.models.predictor import Predictor
 
 
-def load_model(path: Path | str, *, device: torch.device | str = "cpu") -> Predictor:
-    """Loads the bundle at `path`.
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A bundle on this machine, and where it came from."""
+
+    bundle: Path
+    card: dict[str, Any]
+    uri: str
+    """what names it in tags: models:/..., or the folder"""
+    tracked: TrackedModel | None
+    """None for a bundle outside the store"""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that trained it, as far as known."""
+        return (self.tracked.run_id if self.tracked else None) or self.card.get("run_id")
+
+
+def is_place(reference: str) -> bool:
+    """Whether a reference is a file or folder rather than a name in the store."""
+    return Path(reference).expanduser().exists() or reference.endswith((".safetensors", ".json", ".pt", "/"))
+
+
+def find(reference: str, store: Store | None, folder: Path) -> FoundModel:
+    """The bundle meant by a run id or the first characters of one, `models:/NAME@alias`, `models:/NAME/3`, or a path.
+    The weights are not read.
 
     Args:
-        path: a bundle folder, its `card.json` or `weights.safetensors`, or a folder with exactly one bundle below it (a
-            downloaded run, a model of the registry)
+        reference: what a person typed
+        store: an opened store; without it only paths are found
+        folder: for a copy, where the model lies on a server
+
+    Raises:
+        DataError, TrackingError: nothing there, several, a damaged card; one line
+    """
+    if not reference.startswith(("models:/", "runs:/")) and (store is None or is_place(reference)):
+        bundle = find_bundle(_whole(reference))
+        return FoundModel(bundle, read_card(bundle), str(bundle.resolve()), None)
+    if store is None:
+        raise DataError(f"{reference} is a name in a tracking store, and none was given: give the folder of a bundle.")
+    tracked = find_model(store, reference)
+    bundle = find_bundle(fetch(store, tracked, folder))
+    return FoundModel(bundle, read_card(bundle), tracked.uri, tracked)
+
+
+def load_model(
+    reference: Path | str, *, store: Store | None = None, device: "torch.device | str" = "cpu"
+) -> "Predictor":
+    """Loads the network that `find` finds.
+
+    Args:
+        reference: a bundle folder, its `card.json` or `weights.safetensors`, or a folder with exactly one bundle below
+            it (a downloaded run, a model of the registry); with a store also a run id or `models:/...`
+        store: from `tracking.store.open_store`
         device: where it shall run
 
     Raises:
-        DataError: nothing there, several bundles, or a bundle that `load_bundle` refuses
+        DataError, TrackingError: nothing there, several, or a bundle that `load_bundle` refuses
     """
-    return load_bundle(find_bundle(path), device=device)
+    from glidexp.models.export import load_bundle
+
+    with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
+        return load_bundle(find(str(reference), store, Path(aside)).bundle, device=device)
 
 
-def find_bundle(path: Path | str) -> Path:
-    """The bundle folder meant by `path`.
-
-    Raises:
-        DataError: none or several
-    """
-    path = Path(path).expanduser()
-    if path.is_file() and path.name in (CARD, WEIGHTS):
-        path = path.parent
-    if (path / CARD).is_file():
-        return path
-    if not path.is_dir():
-        kind = "is no bundle" if path.exists() else "does not exist"
-        raise DataError(f"{path} {kind}: give a folder with {CARD} and {WEIGHTS}.")
-    found = sorted(card.parent for card in path.rglob(CARD) if (card.parent / WEIGHTS).is_file())
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise DataError(f"{path} holds no bundle: give a folder with {CARD} and {WEIGHTS}.")
-    raise DataError(f"{path} holds {len(found)} bundles: choose one, for example {found[0]}.")
+def _whole(reference: str) -> Path:
+    """The path, unless it is the weights alone or a checkpoint of training."""
+    path = Path(reference).expanduser()
+    if path.suffix == ".pt":
+        raise DataError(
+            f"{path} is a checkpoint of a run under way, which holds no card: let the run end (the same command goes "
+            f"on with it) and give its id, or the folder of a bundle ({CARD} and {WEIGHTS})."
+        )
+    if path.is_file() and path.suffix == ".safetensors" and not (path.parent / CARD).is_file():
+        raise DataError(f"{path} is weights alone: {CARD} must lie beside it, which says how to build and feed them.")
+    return path

@@ -1,6 +1,7 @@
 """A network together with its preprocessing: pixel values in, lake probability out, for any size of image.
 
-Layout (B, C, H, W).
+Layout (B, C, H, W). The probability is the network's own, the one that was scored and that the card's threshold belongs
+to. The card's temperature is not applied: sigmoid(logit / temperature) is for those who need calibrated probabilities.
 """
 
 from collections.abc import Sequence

@@ -59,14 +59,40 @@ def resolve_timm(name: str) -> Backbone:
         ConfigError: timm has no such model or tag, or it gives no feature maps that a decoder here can use, or it takes
             one image size only
     """
-    known = timm_names()
-    if name.partition(".")[0] not in known:
-        near = get_close_matches(name, sorted(known | BACKBONES.keys()), n=4, cutoff=0.5)
+    names = timm_names()
+    if name.partition(".")[0] not in names:
+        near = get_close_matches(name, sorted(names | BACKBONES.keys()), n=4, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ConfigError(
             f"backbone.name={name} is neither listed nor a timm model.{hint} Listed: {', '.join(BACKBONES)}. "
             "Or any name that timm.list_models() gives."
         )
+    from glidexp.models.timm_table import known
+
+    found = known(name)
+    try:
+        if isinstance(found, str):
+            raise UnusableError(found)
+        if found is None or "." in name:  # only timm itself knows its tags
+            return on_paper(name)
+    except UnusableError as error:
+        raise ConfigError(
+            f"backbone.name={name} is a timm model that cannot be used here: {error}. Choose one that gives maps at "
+            f"1/4, 1/8, 1/16 and 1/32 for images of any size, or a listed one: {', '.join(BACKBONES)}."
+        ) from None
+    return found
+
+
+class UnusableError(Exception):
+    """A timm model that no decoder can stand on; the message says what it gives instead."""
+
+
+def on_paper(name: str) -> Backbone:
+    """Builds the timm model and finds out how it can be used.
+
+    Raises:
+        UnusableError: it gives no feature maps that a decoder here can use, or it takes one image size only
+    """
     reason = ""
     for options in _FREE_SIZE:
         try:
@@ -80,10 +106,7 @@ def resolve_timm(name: str) -> Backbone:
             reason = reason or _first_line(error)  # the first: later tries fail at their own arguments
             continue
         return Backbone(f"tu-{name}", family, dilates=_dilates(name), options=options, smallest_px=smallest)
-    raise ConfigError(
-        f"backbone.name={name} is a timm model that cannot be used here: {reason}. Choose one that gives maps at "
-        f"1/4, 1/8, 1/16 and 1/32 for images of any size, or a listed one: {', '.join(BACKBONES)}."
-    )
+    raise UnusableError(reason)
 
 
 def try_pair(backbone: str, decoder: str, tile_px: int) -> None:

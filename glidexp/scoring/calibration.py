@@ -1,8 +1,11 @@
-"""Ranking and calibration from histograms: precision-recall curve, average precision, reliability curve, ECE.
+"""Ranking and calibration from histograms: precision-recall curve, average precision, reliability, ECE, temperature.
 
 A bin's pixels all count with the probability at the bin's middle. The bin is 1/8 wide in the logit, so that this is off
 by at most 0.0157 (at probability 0.5) and by less towards 0 and 1; `probability_error_bound` gives the bound for the
 pixels at hand.
+
+A temperature T divides the logit: the calibrated probability is sigmoid(logit / T). It keeps every ranking, so that
+masks, curves and scores at a threshold stay as they are. Source: Guo et al. 2017, arXiv:1706.04599.
 """
 
 from dataclasses import dataclass
@@ -20,8 +23,12 @@ def _sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1.0 / (1.0 + np.exp(-logit))
 
 
-PROBABILITY = _sigmoid((EDGES[:-1] + EDGES[1:]) / 2)
+LOGIT = (EDGES[:-1] + EDGES[1:]) / 2
+"""(256,) middle of each bin; the outer ones, which are open, as if they were not"""
+PROBABILITY = _sigmoid(LOGIT)
 """(256,) probability at the middle of each bin"""
+TEMPERATURES = (0.05, 20.0)
+"""what a temperature is fitted in; a network that is never wrong on val gets the lower end"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,48 @@ def average_precision(hist: NDArray[np.integer]) -> float:
     return float(np.nansum(np.where(steps > 0, steps * curve.precision, 0.0)))
 
 
-def reliability(hist: NDArray[np.integer], parts: int = CALIBRATION_BINS) -> Reliability:
+def negative_log_likelihood(hist: NDArray[np.integer], temperature: float = 1.0) -> float:
+    """Mean over pixels of -log of the probability given to the true class, natural log; NaN without pixels.
+
+    Args:
+        hist: (..., 2, 256), summed
+        temperature: above 0; 1 leaves the network as it is
+    """
+    background, lake = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
+    pixels = int(background.sum() + lake.sum())
+    if not pixels:
+        return float("nan")
+    cooled = LOGIT / temperature
+    return float((lake @ np.logaddexp(0, -cooled) + background @ np.logaddexp(0, cooled)) / pixels)
+
+
+def fit_temperature(hist: NDArray[np.integer]) -> float | None:
+    """The temperature with the least negative log likelihood of these pixels, which are those of val.
+
+    The likelihood has one optimum in 1 / T, and so in log T, which is searched for within `TEMPERATURES`.
+
+    Args:
+        hist: (..., 2, 256), summed
+
+    Returns:
+        above 1 for a network that is too sure of itself, below 1 for one that is not sure enough; None where the pixels
+        are all lake or all background, which no temperature can be learnt from
+    """
+    from scipy.optimize import minimize_scalar
+
+    summed = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
+    if not summed.sum(axis=1).all():
+        return None
+    found = minimize_scalar(
+        lambda log_t: negative_log_likelihood(summed, float(np.exp(log_t))),
+        bounds=tuple(np.log(TEMPERATURES)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
+
+
+def reliability(hist: NDArray[np.integer], parts: int = CALIBRATION_BINS, *, temperature: float = 1.0) -> Reliability:
     """Predicted lake probability against the observed share of lake, over equal parts of the probability range.
 
     A bin of the histogram belongs to the part in which its middle lies, so a part's limits are those of the nearest
@@ -77,11 +125,13 @@ def reliability(hist: NDArray[np.integer], parts: int = CALIBRATION_BINS) -> Rel
     Args:
         hist: (..., 2, 256), summed
         parts: how many equal parts of 0-1
+        temperature: the probabilities' own, above 0
     """
+    probability = _sigmoid(LOGIT / temperature)
     background, lake = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
-    part = np.minimum((PROBABILITY * parts).astype(np.int64), parts - 1)
+    part = np.minimum((probability * parts).astype(np.int64), parts - 1)
     pixels = np.bincount(part, weights=background + lake, minlength=parts)
-    mass = np.bincount(part, weights=(background + lake) * PROBABILITY, minlength=parts)
+    mass = np.bincount(part, weights=(background + lake) * probability, minlength=parts)
     lakes = np.bincount(part, weights=lake, minlength=parts)
     held = pixels > 0
     return Reliability(
@@ -89,23 +139,25 @@ def reliability(hist: NDArray[np.integer], parts: int = CALIBRATION_BINS) -> Rel
     )
 
 
-def expected_calibration_error(hist: NDArray[np.integer], parts: int = CALIBRATION_BINS) -> float:
+def expected_calibration_error(
+    hist: NDArray[np.integer], parts: int = CALIBRATION_BINS, *, temperature: float = 1.0
+) -> float:
     """Mean distance of predicted probability and observed share of lake, weighted by pixels, 0-1; NaN without pixels.
 
     Over all valid pixels, most of which are background: compare it on the same ground only.
     """
-    curve = reliability(hist, parts)
+    curve = reliability(hist, parts, temperature=temperature)
     if not len(curve.pixels):
         return float("nan")
     return float(np.average(np.abs(curve.confidence - curve.frequency), weights=curve.pixels))
 
 
-def probability_error_bound(hist: NDArray[np.integer]) -> float:
+def probability_error_bound(hist: NDArray[np.integer], temperature: float = 1.0) -> float:
     """The most by which taking each pixel at its bin's middle can move the ECE, 0-1; NaN without pixels."""
     pixels = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=(0, 1), dtype=np.int64)
     if not pixels.sum():
         return float("nan")
-    edges = _sigmoid(EDGES)
+    edges, middle = _sigmoid(EDGES / temperature), _sigmoid(LOGIT / temperature)
     edges[0], edges[-1] = 0.0, 1.0
-    off = np.maximum(edges[1:] - PROBABILITY, PROBABILITY - edges[:-1])
+    off = np.maximum(edges[1:] - middle, middle - edges[:-1])
     return float(np.average(off, weights=pixels))

@@ -48,17 +48,44 @@ def tile_histograms(logits: "torch.Tensor", label: "torch.Tensor") -> "torch.Ten
     Raises:
         ValueError: the shapes do not belong together
     """
-    import torch
-
     if logits.ndim != 4 or logits.shape[1] != 1 or label.shape != logits.shape[:1] + logits.shape[2:]:
         raise ValueError(
             f"logits {tuple(logits.shape)} and label {tuple(label.shape)} do not fit: (B, 1, H, W) and (B, H, W)."
         )
-    tiles = logits.shape[0]
+    return histograms_of_bins(logit_bins(logits), label)
+
+
+def logit_bins(logits: "torch.Tensor") -> "torch.Tensor":
+    """The bin of every pixel, on the device of the logits: with threshold bin k, lake is where it is k or above.
+
+    Args:
+        logits: (B, 1, H, W), any float type; NaN goes to bin 0, see `tile_histograms`
+
+    Returns:
+        (B, H, W) uint8, 0-255
+    """
+    import torch
+
     # Floor before the offset is added: 128 - 1e-9 would round up to 128 and call probability < 0.5 a lake.
-    scaled = logits.detach().flatten(1).to(torch.float32, copy=True).mul_(PER_LOGIT).floor_()
+    scaled = logits.detach()[:, 0].to(torch.float32, copy=True).mul_(PER_LOGIT).floor_()
     bins = scaled.clamp_(-HALF_BIN, HALF_BIN - 1).nan_to_num_(nan=-HALF_BIN).add_(HALF_BIN)
-    slot = bins.to(torch.int16).add_(label.flatten(1).clamp(max=2).to(torch.int16), alpha=BINS)
+    return bins.to(torch.uint8)
+
+
+def histograms_of_bins(bins: "torch.Tensor", label: "torch.Tensor") -> "torch.Tensor":
+    """`tile_histograms` of what `logit_bins` gave.
+
+    Args:
+        bins: (B, H, W) uint8
+        label: (B, H, W) uint8 on the same device, 0 non-lake, 1 lake, anything else not valid
+
+    Returns:
+        (B, 2, 256) int32
+    """
+    import torch
+
+    tiles = bins.shape[0]
+    slot = bins.flatten(1).to(torch.int16).add_(label.flatten(1).clamp(max=2).to(torch.int16), alpha=BINS)
     counted = _by_bincount(slot) if slot.device.type == "cpu" else _by_scatter(slot)
     return counted.view(tiles, 3, BINS)[:, :2].to(torch.int32)
 
@@ -118,6 +145,10 @@ def threshold_of_bin(threshold_bin: int) -> float:
     logit = float(EDGES[threshold_bin])
     probability = 1.0 / (1.0 + math.exp(-logit))
     return float(np.nextafter(np.float32(probability), np.float32(0))) if logit <= _FLOAT32_LOGIT else probability
+
+
+PROBABILITY = (1.0 / (1.0 + np.exp(-(np.arange(BINS) - HALF_BIN + 0.5) / PER_LOGIT))).astype(np.float32)
+"""(256,) probability in the middle of each bin: at or above a threshold exactly where the bin is"""
 
 
 def bin_of_threshold(threshold: float) -> int:

@@ -8,13 +8,13 @@ classified by looking up a table.
 
 import logging
 import re
-from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from glidexp.scoring.confusion import Counts, aggregate
+from glidexp.scoring.predictions import Tiles
 
 FIT_TILES = 1000
 """at most so many tiles, drawn with a fixed seed, go into the fit; every tile of the split is scored"""
@@ -22,31 +22,29 @@ _FIT_SEED = 0
 _log = logging.getLogger(__name__)
 
 
-class Tiles(Protocol):
-    """What is needed of a tile store."""
-
-    index: pd.DataFrame
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    manifest: dict[str, Any]
-
-    def rows(self, split: str, /) -> NDArray[np.int64]: ...
-
-
-def naive_scores(store: Tiles, split: str, fit_split: str = "val") -> dict[str, float]:
+def naive_scores(
+    store: Tiles,
+    split: str,
+    fit_split: str = "val",
+    *,
+    rows: NDArray[np.int64] | None = None,
+    fit_rows: NDArray[np.int64] | None = None,
+) -> dict[str, float]:
     """Scores both naive rows on every tile of a split, a tile in memory at a time.
 
     Args:
         store: images (N, H, W, C) uint8, labels (N, H, W) uint8 with 0, 1 and 255 for not valid, manifest["bands"]
         split: the split that is scored
         fit_split: the split whose pixels give the threshold of the index, val or train
+        rows: rows of the store to score under the name of the split; its own when not given
+        fit_rows: rows of the store in the place of fit_split's own
 
     Returns:
         `<split>/naive/background/<score>_<aggregation>` and the same under index_threshold, with
         `<split>/naive/index_threshold/threshold` in units of the index, -1 to 1. Without a red and a green band, or
         without a tile to fit on, only the background; nothing for a split without tiles.
     """
-    rows = store.rows(split)
+    rows = store.rows(split) if rows is None else rows
     if not len(rows):
         _log.info("no naive rows: the store has no tile in split %s", split)
         return {}
@@ -54,7 +52,7 @@ def naive_scores(store: Tiles, split: str, fit_split: str = "val") -> dict[str, 
     lake, valid = _pixels(store, rows)
     nothing = np.zeros_like(lake)
     found = _named(index, np.stack([nothing, nothing, lake, valid - lake], axis=1), f"{split}/naive/background")
-    threshold = fit_threshold(store, fit_split)
+    threshold = fit_threshold(store, fit_split, fit_rows)
     if threshold is None:
         return found
     prefix = f"{split}/naive/index_threshold"
@@ -88,12 +86,15 @@ def otsu(values: NDArray[np.float64], weights: NDArray[np.integer]) -> float | N
     return float(distinct[1:][np.argmax(between)])
 
 
-def fit_threshold(store: Tiles, fit_split: str) -> float | None:
-    """Otsu's threshold of the index over the valid pixels of a split; None, and a log line, if it has none."""
+def fit_threshold(store: Tiles, fit_split: str, rows: NDArray[np.int64] | None = None) -> float | None:
+    """Otsu's threshold of the index over the valid pixels of a split; None, and a log line, if it has none.
+
+    `rows` of the store stand for the split's own.
+    """
     bands = _red_green(store)
     if bands is None:
         return None
-    rows = store.rows(fit_split)
+    rows = store.rows(fit_split) if rows is None else rows
     if len(rows) > FIT_TILES:
         rows = np.sort(np.random.default_rng(_FIT_SEED).choice(rows, FIT_TILES, replace=False))
     pairs = np.zeros(65536, dtype=np.int64)

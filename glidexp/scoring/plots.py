@@ -53,36 +53,35 @@ def pr_figure(
     return figure
 
 
-def reliability_figure(hist: NDArray[np.integer], *, title: str = "") -> "Figure":
+def reliability_figure(hist: NDArray[np.integer], *, temperature: float | None = None, title: str = "") -> "Figure":
     """Observed share of lake over predicted probability, and how many pixels stand behind each point.
 
     Args:
         hist: (..., 2, 256), summed
+        temperature: a second line shows the probabilities that it calibrates, where it is given
         title: stands above the plot
     """
     figure, axes = _axes(title or "Reliability over all valid pixels", rows=2)
-    curve = calibration.reliability(hist)
     axes.set(ylabel="observed share of lake", xlim=(0, 1), ylim=(-0.02, 1.02))
     axes.plot([0, 1], [0, 1], color=_GUIDE, linewidth=1.5, linestyle="--", label="calibrated")
     below = figure.axes[1]
     below.set(xlabel="predicted lake probability", ylabel="pixels", xlim=(0, 1))
-    if not len(curve.pixels):
+    if not len(calibration.reliability(hist).pixels):
         axes.text(0.5, 0.5, "no valid pixels", ha="center", va="center", fontsize=12, color="0.4")
         return figure
-    error = calibration.expected_calibration_error(hist)
-    axes.plot(
-        curve.confidence,
-        curve.frequency,
-        "o-",
-        color=_LINE,
-        linewidth=2,
-        markersize=5,
-        label=f"network, ECE {error:.4f}",
-    )
-    axes.legend(loc="upper left", fontsize=9, framealpha=0.95)
-    left = np.minimum(np.floor(curve.confidence * calibration.CALIBRATION_BINS), calibration.CALIBRATION_BINS - 1)
     side = 1 / calibration.CALIBRATION_BINS
-    below.bar(left * side, curve.pixels, width=side * 0.92, align="edge", color=_LINE)
+    lines = [("network", 1.0, "o-", _LINE)]
+    if temperature is not None:
+        lines.append((f"at temperature {temperature:.2f}", temperature, "D:", _POINT))
+    for place, (name, heat, style, colour) in enumerate(lines):
+        curve = calibration.reliability(hist, temperature=heat)
+        error = calibration.expected_calibration_error(hist, temperature=heat)
+        label = f"{name}, ECE {error:.4f}"
+        axes.plot(curve.confidence, curve.frequency, style, color=colour, linewidth=2, markersize=5, label=label)
+        part = np.minimum(np.floor(curve.confidence * calibration.CALIBRATION_BINS), calibration.CALIBRATION_BINS - 1)
+        width = side * 0.92 / len(lines)
+        below.bar(part * side + place * width, curve.pixels, width=width, align="edge", color=colour)
+    axes.legend(loc="upper left", fontsize=9, framealpha=0.95)
     below.set_yscale("log")
     return figure
 

@@ -70,7 +70,9 @@ def best_threshold(hist: Histograms) -> float:
     return threshold_of_bin(int(best[np.argmin(np.abs(best - HALF_BIN))]))
 
 
-def score_split(index: pd.DataFrame, hist: Histograms, threshold: float, prefix: str) -> dict[str, float]:
+def score_split(
+    index: pd.DataFrame, hist: Histograms, threshold: float, prefix: str, *, temperature: float | None = None
+) -> dict[str, float]:
     """Every metric that histograms give, by the name it has in tracking.
 
     Args:
@@ -78,10 +80,12 @@ def score_split(index: pd.DataFrame, hist: Histograms, threshold: float, prefix:
         hist: (N, 2, 256), in the order of the index
         threshold: probability, the one fixed on val; taken at the nearest edge of a bin
         prefix: "val" or "test"
+        temperature: the one fitted on val; None where there is none
 
     Returns:
-        `aggregate`'s names, `<prefix>/at_0.5/<score>_pooled`, average_precision, ece and the threshold used. What is
-        undefined (0/0), such as precision where nothing is predicted, has no entry.
+        `aggregate`'s names, `<prefix>/at_0.5/<score>_pooled`, average_precision, ece, nll and the threshold used; with
+        a temperature also that, ece_calibrated and nll_calibrated. What is undefined (0/0), such as precision where
+        nothing is predicted, has no entry.
     """
     hist = np.asarray(hist).reshape(-1, 2, BINS)
     threshold_bin = bin_of_threshold(threshold)
@@ -90,6 +94,11 @@ def score_split(index: pd.DataFrame, hist: Histograms, threshold: float, prefix:
     found |= {f"{prefix}/at_0.5/{name}_pooled": value for name, value in pooled(summed, HALF_BIN).items()}
     found[f"{prefix}/average_precision"] = calibration.average_precision(summed)
     found[f"{prefix}/ece"] = calibration.expected_calibration_error(summed)
+    found[f"{prefix}/nll"] = calibration.negative_log_likelihood(summed)
+    if temperature is not None:
+        found[f"{prefix}/temperature"] = temperature
+        found[f"{prefix}/ece_calibrated"] = calibration.expected_calibration_error(summed, temperature=temperature)
+        found[f"{prefix}/nll_calibrated"] = calibration.negative_log_likelihood(summed, temperature)
     found[f"{prefix}/threshold"] = threshold_of_bin(threshold_bin)
     return defined(found)
 

@@ -1,10 +1,12 @@
-"""The table at the end of a run, made from its metrics alone, so that a finished run can show it again."""
+"""Tables for a terminal or a log: the scores of a run, from its metrics alone, and the audit of printed scores."""
 
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from glidexp.scoring.audit import Check, Reading
 
 COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1", "lake_iou": "lake IoU"}
 _NONE = "-"
@@ -25,7 +27,7 @@ def summary_table(metrics: dict[str, float], *, split: str = "test", title: str 
     from rich.table import Table
 
     table = Table(
-        title=title or f"Scores on {split}",
+        title=(title or f"Scores on {split}") + _warning(metrics, split),
         caption=_caption(metrics, split),
         box=box.SIMPLE_HEAD,
         title_justify="left",
@@ -57,6 +59,63 @@ def summary_table(metrics: dict[str, float], *, split: str = "test", title: str 
     return table
 
 
+def lake_table(metrics: dict[str, float], *, split: str = "test") -> "Table | None":
+    """Per-lake scores of a split: all lakes, then every size class and lake type; None where there is no lake.
+
+    Args:
+        metrics: by the name they have in tracking; what is missing shows as "-"
+        split: "test" or "val"
+
+    Returns:
+        a table 80 characters wide or less
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from glidexp.scoring.components import lower_bound
+
+    if not metrics.get(f"{split}/lakes") and not metrics.get(f"{split}/lakes_predicted"):
+        return None
+    unit = "m" if f"{split}/assd_m" in metrics else "px"
+    caption = _lake_caption(metrics, split, unit)
+    table = Table(
+        box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False, padding=(0, 1),
+        collapse_padding=True,
+    )  # fmt: skip
+    table.add_column("lakes", overflow="fold", max_width=21)
+    for heading in ("number", "recall", "precision", "area error", f"ASSD [{unit}]"):
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    places = [("any overlap", f"{split}/", "", False), ("IoU 0.5 or more", f"{split}/", "_iou50", True)]
+    for kind in ("size", "glacier_distance", "lake_type"):
+        names = sorted(_strata(metrics, split, kind), key=lower_bound)
+        what = {"size": "", "glacier_distance": "ice at ", "lake_type": ""}[kind]
+        places += [(what + name.replace("_", " "), f"{split}/{kind}/{name}/", "", name == names[-1]) for name in names]
+    for label, prefix, suffix, last in places:
+        cells = [_number(metrics.get(f"{prefix}lakes"), 0)]
+        cells += [_number(metrics.get(f"{prefix}{name}{suffix}"), 3) for name in ("lake_recall", "lake_precision")]
+        error = metrics.get(f"{prefix}area_error_percent") if not suffix else None
+        cells += [_NONE if error is None else f"{error:.1f} %"]
+        cells += [_number(metrics.get(f"{prefix}assd_{unit}") if not suffix else None, 2)]
+        table.add_row(Text(label), *cells, style="bold" if label == "any overlap" else None, end_section=last)
+    return table
+
+
+def _lake_caption(metrics: dict[str, float], split: str, unit: str) -> str:
+    """Shoreline scores and what the table leaves out."""
+
+    def said(name: str, digits: int) -> str:
+        return _number(metrics.get(f"{split}/{name}"), digits)
+
+    return (
+        f"boundary F1 {said('boundary_f1_1px', 3)} at 1 px, {said('boundary_f1_2px', 3)} at 2 px; boundary IoU "
+        f"{said('boundary_iou', 3)}; HD95 {said(f'hd95_{unit}', 2)} {unit}; area bias {said('area_bias_percent', 1)} % "
+        f"(bound of half a pixel: {said('area_bound_percent', 1)} %); split {said('lake_splits', 0)}, merged "
+        f"{said('lake_merges', 0)}; cut by the edge of the ground, and so in no error of area or shore: "
+        f"{said('lakes_cut', 0)}"
+    )
+
+
 def _row(
     table: "Table",
     metrics: dict[str, float],
@@ -83,6 +142,12 @@ def _strata(metrics: dict[str, float], split: str, kind: str) -> list[str]:
     return sorted({match.group(1) for match in found if match})
 
 
+def _warning(metrics: dict[str, float], split: str) -> str:
+    """Stands beside the title of scores that cannot be trusted."""
+    met = metrics.get(f"{split}/leak/tiles", 0)
+    return f", LEAKING: {met:.0f} of its tiles lie on ground that was met in training" if met else ""
+
+
 def _caption(metrics: dict[str, float], split: str) -> str:
     """What has no column."""
     parts = []
@@ -101,3 +166,49 @@ def _caption(metrics: dict[str, float], split: str) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return _NONE if value is None or value != value else f"{value:.{digits}f}"
+
+
+def audit_table(readings: "list[Reading]") -> "Table":
+    """The readings as a table 80 characters wide or less: what is implied, what was printed, by how much it misses."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = (
+        "All in per cent. Impossible: for every value that rounds to the printed ones. Scores that were averaged in "
+    )
+    caption += "different ways cannot be compared by arithmetic, and so are never excluded."
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=caption,
+        caption_justify="left",
+        pad_edge=False,
+        padding=(0, 1),
+        collapse_padding=True,
+    )
+    table.add_column("aggregation", overflow="fold", max_width=36)
+    table.add_column("consistent?", overflow="fold", max_width=17)
+    for heading in ("implied", "printed", "misses by"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for reading in readings:
+        every = all(check.exact for check in reading.checks)
+        verdict = "impossible" if not reading.possible else "yes" if every else "not excluded"
+        table.add_row(Text(reading.name), verdict, style="bold")
+        for check in reading.checks:
+            last = check is reading.checks[-1]
+            table.add_row(Text(f"  {check.what}"), _answer(check), *_numbers(check), end_section=last)
+    return table
+
+
+def _answer(check: "Check") -> str:
+    if not check.possible:
+        return "no"
+    if check.lake_share is not None:
+        return f"at {100 * check.lake_share:.2g} % lake"
+    return "yes" if check.exact else "not excluded"
+
+
+def _numbers(check: "Check") -> tuple[str, str, str]:
+    low, high = (f"{100 * side:.2f}" for side in (check.implied.low, check.implied.high))
+    printed = f"{100 * check.printed.value:.2f}"
+    return low if low == high else f"{low}-{high}", printed, "" if check.possible else f"{100 * check.misses_by:+.2f}"

@@ -1,8 +1,7 @@
-"""What a run was made with: commit and uncommitted changes, installed packages, machine, and its own process."""
+"""What a run was made with: commit and uncommitted changes, installed packages, machine."""
 
 import getpass
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -11,8 +10,6 @@ from pathlib import Path
 
 import psutil
 
-PROCESS_TAG = "glidexp.process"
-"""`host:pid:start` of the process that writes a run, to tell a run at work from one that died as RUNNING"""
 GIT_TIMEOUT_S = 10
 DIFF_LIMIT_BYTES = 1_000_000
 """a longer diff is cut: it is there to see what was changed, not to carry data files"""
@@ -102,28 +99,9 @@ def user() -> str:
 
 
 def process_tags() -> dict[str, str]:
-    """Who runs which program, under the names that MLflow's pages know, and the mark of this process."""
+    """Who runs which program, under the names that MLflow's pages know."""
     return {
-        PROCESS_TAG: process_mark(),
         "mlflow.user": user(),
         "mlflow.source.name": Path(sys.argv[0]).name or "python",
         "mlflow.source.type": "LOCAL",
     }
-
-
-def process_mark() -> str:
-    """Names this process by host, number and start time, for the tag `glidexp.process`."""
-    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def is_alive(mark: str) -> bool:
-    """Whether the process of a `process_mark` still runs on this machine; False for one of another machine."""
-    host, _, rest = mark.partition(":")
-    number, _, started = rest.partition(":")
-    if host != platform.node() or not number.isdigit():
-        return False
-    try:
-        process = psutil.Process(int(number))
-        return process.status() != psutil.STATUS_ZOMBIE and f"{process.create_time():.0f}" == started
-    except psutil.Error:
-        return False

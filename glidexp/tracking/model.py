@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 MODEL_NAME = "model"
+ENTRY_TAG = "glidexp.entry"
+"""which entry of the spool made a model: the same one makes no second"""
 BUNDLE_KEY = "bundle"
 """name under which the script finds the bundle's folder"""
 EXAMPLE_PX = 64
@@ -71,12 +73,23 @@ def log_model(
     experiment_id: str,
     *,
     bundle: Path,
+    entry: str,
     in_channels: int,
     pip_requirements: list[str],
     tags: dict[str, str],
 ) -> str:
-    """Logs a bundle as the run's model. Through the client alone: MLflow's own `log_model` sets a global address and
-    asks for the history of every metric.
+    """Logs a bundle as the run's only model. Through the client alone: MLflow's own `log_model` sets a global address
+    and asks for the history of every metric.
+
+    Args:
+        store: from `open_store`
+        run_id: of the run
+        experiment_id: of its experiment
+        bundle: folder of weights.safetensors and card.json
+        entry: names this bundle; a model that it made before is kept, any other of the run is removed
+        in_channels: bands of the input
+        pip_requirements: what loading needs, as `name==version`
+        tags: of the logged model
 
     Returns:
         id of the logged model, as in `models:/<id>`
@@ -85,11 +98,18 @@ def log_model(
     from mlflow.models import Model
 
     client = store.client
-    made = client.create_logged_model(
-        experiment_id, name=MODEL_NAME, source_run_id=run_id, tags=tags, model_type="segmentation"
-    )
-    done = False
-    try:
+    earlier = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    whole = [model for model in earlier if model.tags.get(ENTRY_TAG) == entry and model.status.value == "READY"]
+    if whole:
+        made = whole[0]
+    else:
+        made = client.create_logged_model(
+            experiment_id,
+            name=MODEL_NAME,
+            source_run_id=run_id,
+            tags=tags | {ENTRY_TAG: entry},
+            model_type="segmentation",
+        )
         with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
             entity = Model(
                 artifact_path=made.artifact_location, model_uuid=made.model_id, run_id=run_id, model_id=made.model_id
@@ -98,9 +118,11 @@ def log_model(
                 Path(aside, "model"), bundle, in_channels=in_channels, pip_requirements=pip_requirements, entity=entity
             )
             client.log_model_artifacts(made.model_id, os.path.join(aside, "model"))
+        client.finalize_logged_model(made.model_id, "READY")
+    outputs = client.get_run(run_id).outputs
+    if made.model_id not in [model.model_id for model in (outputs.model_outputs if outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
-        done = True
-    finally:
-        client.finalize_logged_model(made.model_id, "READY" if done else "FAILED")
-    shutil.rmtree(bundle.parent, ignore_errors=True)
+    for model in earlier:  # begun by a try that failed, or of an earlier part of the run
+        if model.model_id != made.model_id:
+            client.delete_logged_model(model.model_id)
     return str(made.model_id)

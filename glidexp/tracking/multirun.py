@@ -4,15 +4,20 @@ The parent's id travels in the environment, so that jobs in other processes, or 
 """
 
 import json
+import logging
 import os
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
 from glidexp.tracking import environment
-from glidexp.tracking.resume import ERROR_TAG
-from glidexp.tracking.sink import TAG_LIMIT
-from glidexp.tracking.store import Store, database_path, without_secrets
+from glidexp.tracking.database import database_path, first_line
+from glidexp.tracking.resume import head
+from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT
+from glidexp.tracking.spool import Spool
+from glidexp.tracking.store import Store, without_secrets
+
+log = logging.getLogger("glidexp.tracking")
 
 PARENT_VARIABLE = "GLIDEXP_PARENT_RUN"
 UI_BASE = "http://127.0.0.1:5000"
@@ -45,12 +50,24 @@ def close_parent(store: Store, run_id: str, status: str, error: str = "") -> Non
         run_id: from `open_parent`
         status: FINISHED, FAILED or KILLED
         error: one line for the tag `glidexp.error`
+
+    A store that is away gets the end of it through `glidexp sync`.
     """
     if os.environ.get(PARENT_VARIABLE) == run_id:
         del os.environ[PARENT_VARIABLE]
-    if error:
-        store.client.set_tag(run_id, ERROR_TAG, error[:TAG_LIMIT])
-    store.client.set_terminated(run_id, status=status)
+    try:
+        if error:
+            store.client.set_tag(run_id, ERROR_TAG, error[:TAG_LIMIT])
+        store.client.set_terminated(run_id, status=status)
+    except Exception as reason:  # noqa: BLE001 - the runs are what counts
+        spool = Spool.open(store.spool_folder(run_id), head(store))
+        spool.append("end", {"status": status, "error": error})
+        spool.close()
+        log.warning(
+            "Tracking: the end of the parent run waits in %s (%s): `glidexp sync` sends it.",
+            spool.folder,
+            first_line(reason),
+        )
 
 
 def parent_run_id() -> str | None:
@@ -58,14 +75,18 @@ def parent_run_id() -> str | None:
     return os.environ.get(PARENT_VARIABLE) or None
 
 
-def children(store: Store, experiment: str, parent: str) -> dict[str, str]:
-    """Status by run id of the runs under a parent, in the order in which they were begun."""
-    runs = store.client.search_runs(
-        [store.experiment_id(experiment)],
-        filter_string=f"tags.`mlflow.parentRunId` = '{parent}'",
-        order_by=["attributes.start_time ASC"],
-        max_results=1000,
-    )
+def children(store: Store, experiment: str, parent: str) -> dict[str, str] | None:
+    """Status by run id of the runs under a parent, in the order in which they were begun; None if the store is away."""
+    try:
+        runs = store.client.search_runs(
+            [store.experiment_id(experiment)],
+            filter_string=f"tags.`mlflow.parentRunId` = '{parent}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1000,
+        )
+    except Exception as reason:  # noqa: BLE001 - the runs are what counts
+        log.warning("Tracking: the runs of the multirun cannot be listed (%s).", first_line(reason))
+        return None
     return {run.info.run_id: run.info.status for run in runs}
 
 

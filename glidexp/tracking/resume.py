@@ -1,17 +1,20 @@
-"""Going on with a run that was interrupted: its params stay, and nothing is logged twice."""
+"""Going on with a run that was interrupted: one process takes it, its params stay, and nothing is logged twice."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from glidexp.tracking.sink import TAG_LIMIT
-from glidexp.tracking.store import Store
-
-ERROR_TAG = "glidexp.error"
+from glidexp.errors import TrackingError
+from glidexp.tracking.liveness import marks
+from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT, Sink
+from glidexp.tracking.spool import Busy, Entry, Spool
+from glidexp.tracking.store import FoundRun, Store, without_secrets
+from glidexp.tracking.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """What a run held when it was taken up again."""
+    """What a run held when it was taken up again, in the store or in its spool."""
 
     experiment_id: str
     last_step: dict[str, int]
@@ -24,7 +27,73 @@ class Reopened:
     """to be set: how often it was resumed, and what differs"""
 
 
-def reopen(store: Store, run_id: str, params: dict[str, str]) -> Reopened:
+def take_over(store: Store, config_id: str, experiment: str) -> FoundRun | None:
+    """The run of a config id to show or to go on with. One to go on with is locked for this process.
+
+    Args:
+        store: from `open_store`
+        config_id: as in the tag `glidexp.config_id`
+        experiment: name
+
+    Returns:
+        a finished run, one that was interrupted, or None
+
+    Raises:
+        TrackingError: it is at work, or it is finished and the store does not take the end of it
+    """
+    found = store.find_run(config_id, experiment)
+    if found is None or found.status == "FINISHED":
+        return found
+    at_work = TrackingError(
+        f"run {found.run_id} has the same settings (config id {config_id}) and is at work: wait for it, or start "
+        "another with resume=never. One that died on another machine can be taken up three minutes after."
+    )
+    if found.alive:
+        raise at_work
+    try:
+        spool = Spool.claim(store.spool_folder(found.run_id), head(store))
+    except Busy:
+        raise at_work from None
+    if spool.waiting and spool.waiting[-1].kind == "end" and spool.waiting[-1].values["status"] == "FINISHED":
+        left = replay(store, found.run_id, Spool.open(spool.folder))
+        if left:
+            raise TrackingError(
+                f"run {found.run_id} is finished, and {left} entries of it wait in {spool.folder}: "
+                "`glidexp sync` sends them and says what hinders it."
+            )
+        return take_over(store, config_id, experiment)
+    again = store.find_run(config_id, experiment)
+    if again is None or (again.run_id, again.status) != (found.run_id, found.status):  # another process was faster
+        spool.close()
+        return take_over(store, config_id, experiment)
+    return again
+
+
+def head(store: Store) -> dict[str, str]:
+    """What a spool notes of its store."""
+    return {"uri": without_secrets(store.uri)}
+
+
+def replay(store: Store, run_id: str, spool: Spool) -> int:
+    """Sends what waits in a spool and closes it.
+
+    Args:
+        store: from `open_store`
+        run_id: of the run
+        spool: opened
+
+    Returns:
+        number of entries that are left
+    """
+    try:
+        experiment_id = store.client.get_run(run_id).info.experiment_id
+    except BaseException:
+        spool.close()
+        raise
+    return Writer(Sink(store, run_id, experiment_id, spool), spool).close()
+
+
+def reopen(store: Store, run_id: str, params: dict[str, str], waiting: Iterable[Entry] = ()) -> Reopened:
     """Sets an interrupted run back to RUNNING and tells what it holds.
 
     Args:
@@ -32,21 +101,34 @@ def reopen(store: Store, run_id: str, params: dict[str, str]) -> Reopened:
         run_id: of the run
         params: of the part to come. MLflow's params cannot be changed, so a different one is told by the tag
             `glidexp.resumed_with`
+        waiting: what the part before put into the spool and the store does not have yet
     """
     before = store.client.get_run(run_id)
-    old = before.data.params
+    # The latest step of each metric stands beside its value; only this list shows it without a call a key.
+    last_step = {metric.key: metric.step for metric in before.data._metric_objs}
+    drawn = _drawn(store, run_id)
+    old = dict(before.data.params)
+    for entry in waiting:
+        if entry.kind == "metrics":
+            step = entry.values["step"]
+            last_step |= {key: max(step, last_step.get(key, step)) for key in entry.values["values"]}
+        elif entry.kind == "image":
+            drawn.add((entry.values["name"], entry.values["step"]))
+        elif entry.kind == "params":
+            old |= entry.values["params"]
     tags = {"glidexp.resumes": str(int(before.data.tags.get("glidexp.resumes", "0")) + 1)}
     changed = [f"{key}: {old[key]} -> {value}" for key, value in params.items() if old.get(key, value) != value]
     if changed:
         tags["glidexp.resumed_with"] = "; ".join(changed)[:TAG_LIMIT]
+    for key, value in marks().items():  # at once, and before it is RUNNING: others look here
+        store.client.set_tag(run_id, key, value)
     store.client.update_run(run_id, status="RUNNING")
     if ERROR_TAG in before.data.tags:
         store.client.delete_tag(run_id, ERROR_TAG)
     return Reopened(
         experiment_id=before.info.experiment_id,
-        # The latest step of each metric stands beside its value; only this list shows it without a call a key.
-        last_step={metric.key: metric.step for metric in before.data._metric_objs},
-        drawn=_drawn(store, run_id),
+        last_step=last_step,
+        drawn=drawn,
         new_params={key: value for key, value in params.items() if key not in old},
         tags=tags,
     )

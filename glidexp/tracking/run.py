@@ -3,14 +3,14 @@
     with Run.start(store, experiment="glidexp", run_name="unet-resnet18", config_flat=flat(config)) as run:
         run.metrics({"val/lake_iou_pooled": 0.71}, step=3)
 
-Everything but the start goes through a writer thread: a tracking store that is slow or gone never stops training.
+Everything but the start goes through a spool on disk and a writer thread: a store that is gone stops and loses nothing.
 """
 
 import logging
+import math
 import re
 import shutil
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,9 +19,13 @@ import numpy as np
 
 from glidexp.errors import TrackingError
 from glidexp.tracking import environment
-from glidexp.tracking.resume import ERROR_TAG, reopen
+from glidexp.tracking.database import first_line
+from glidexp.tracking.liveness import marks
+from glidexp.tracking.load import PREFIX, LoadMonitor
+from glidexp.tracking.resume import head, reopen
 from glidexp.tracking.sink import PARAM_LIMIT, PARAMS_A_CALL, TAG_LIMIT, Sink, batches, cut, finite
-from glidexp.tracking.store import ID_TAG, Store, first_line, import_pyfunc
+from glidexp.tracking.spool import Busy, Spool
+from glidexp.tracking.store import ID_TAG, Store, import_pyfunc
 from glidexp.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -34,22 +38,28 @@ GROUPS = ("dataset", "sensor_mix", "tile_size", "backbone", "decoder", "augmenta
 """Config groups whose choice is a param beside the flat keys."""
 DIGEST_LIMIT = 36
 """characters that MLflow keeps of a data set's digest"""
+STOPPED_S = 20.0
+"""seconds for what waits when a run is stopped by a signal: a scheduler kills soon after, and the spool keeps it"""
 
 
 class Run:
     """One run in the store. Made by `Run.start`, best used as a context manager, which ends it with its true status."""
 
-    def __init__(self, store: Store, run_id: str, experiment_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, experiment_id: str, spool: Spool | None = None) -> None:
         self.store = store
         self.run_id = run_id
         self.experiment_id = experiment_id
         self._last_step: dict[str, int] = {}
         self._drawn: set[tuple[str, int]] = set()
-        self._monitor: Any = None
+        self._monitor: LoadMonitor | None = None
         self._ended = False
         self.lost = 0
-        """scores, files and models that did not reach the store, known after `finish`"""
-        self._writer = Writer(Sink(store, run_id, experiment_id))
+        """scores, files and models for want of which the run stands as FAILED in the store, known after `finish`"""
+        self.waiting = 0
+        """entries that stay in the spool because the store did not take them in time, known after `finish`"""
+        self._spool = spool or Spool.open(store.spool_folder(run_id), head(store))
+        sink = Sink(store, run_id, experiment_id, self._spool)
+        self._writer = Writer(sink, self._spool, beat=sink.beat)
 
     @classmethod
     def start(
@@ -82,7 +92,7 @@ class Run:
             system_metrics: load of processor, memory, disk, network and GPU, every 10 s
 
         Raises:
-            TrackingError: the store does not take the run
+            TrackingError: the store does not take the run, or another process has it
         """
         params = {group: str(choices[group]) for group in GROUPS if choices and choices.get(group) is not None}
         params |= {key: str(value) for key, value in config_flat.items()}
@@ -102,19 +112,30 @@ class Run:
         except Exception as error:
             raise TrackingError(f"The tracking store does not take the run: {first_line(error)}") from error
         if system_metrics:
-            run._start_monitor(resumed=resume_run_id is not None)
+            run._start_monitor()
         return run
 
     @classmethod
     def _create(cls, store: Store, experiment: str, run_name: str, tags: dict[str, str]) -> Self:
         experiment_id = store.experiment_id(experiment)
-        made = store.client.create_run(experiment_id, tags=tags, run_name=run_name)
+        made = store.client.create_run(experiment_id, tags=tags | marks(), run_name=run_name)
         return cls(store, made.info.run_id, experiment_id)
 
     @classmethod
     def _resume(cls, store: Store, run_id: str, params: dict[str, str], tags: dict[str, str]) -> Self:
-        held = reopen(store, run_id, params)
-        run = cls(store, run_id, held.experiment_id)
+        try:
+            spool = Spool.open(store.spool_folder(run_id), head(store))
+        except Busy:
+            raise TrackingError(f"run {run_id} is at work in another process: wait for it.") from None
+        try:
+            for entry in [entry for entry in spool.waiting if entry.kind == "end"]:  # it goes on instead
+                spool.waiting.remove(entry)
+                spool.done(entry)
+            held = reopen(store, run_id, params, spool.waiting)
+        except BaseException:
+            spool.close()
+            raise
+        run = cls(store, run_id, held.experiment_id, spool)
         run._last_step, run._drawn = held.last_step, held.drawn
         run._params(held.new_params)
         run.tags(tags | held.tags)
@@ -124,25 +145,28 @@ class Run:
         for part in batches(params, PARAMS_A_CALL):
             self._writer.put("params", params=part)
 
-    def _start_monitor(self, *, resumed: bool) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
+    def _start_monitor(self) -> None:
+        step = max((step + 1 for key, step in self._last_step.items() if key.startswith(PREFIX)), default=0)
         try:
-            self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=resumed, tracking_uri=self.store.uri)
-            self._monitor.start()
+            self._monitor = LoadMonitor(self.run_id, self.store.uri, self.metrics, step=step)
         except Exception as error:  # noqa: BLE001 - drivers of any make may fail here; the run does without
             log.warning("Tracking: no system metrics (%s).", first_line(error))
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
+    def metrics(self, values: Mapping[str, float], step: int, **of: str) -> None:
         """Logs scores in one call. Left out: values that are not finite, steps that a resumed run already holds.
 
         Args:
             values: by name, e.g. `val/lake_iou_pooled`
             step: epoch, from 0
+            of: model_id of the logged model whose page shall show them, dataset_name and dataset_digest of its input
         """
         new = {key: value for key, value in finite(values).items() if step > self._last_step.get(key, -1)}
         if new:
-            self._writer.put("metrics", values=new, step=step)
+            self._writer.put("metrics", values=new, step=step, **of)
+
+    def model_input(self, model_id: str) -> None:
+        """Names the logged model that the run used."""
+        self._writer.put("model_input", model_id=model_id)
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags of the run."""
@@ -163,7 +187,7 @@ class Run:
             raise ValueError(f"picture '{name}' is {image_HWC.dtype}: give uint8 in 0-255.")
         name = re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)
         if (name, step) not in self._drawn:
-            self._writer.put("image", image=image_HWC.copy(), name=name, step=step)
+            self._writer.put_file("image", "image.npy", lambda to: np.save(to, image_HWC), name=name, step=step)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Logs a file or a whole folder. It is copied at once: the caller may change or delete it right after.
@@ -172,24 +196,15 @@ class Run:
             path: what to log; keeps its name
             folder: where in the run, e.g. `plots`
         """
-        staged = self._stage(path.name)
-        if path.is_dir():
-            shutil.copytree(path, staged)
-        else:
-            shutil.copyfile(path, staged)
-        self._put_staged(staged, folder)
+        self._writer.put_file("artifact", path.name, lambda to: _copy(path, to), folder=folder)
 
     def text(self, text: str, name: str) -> None:
         """Logs text as the file `name`, e.g. `environment/requirements.txt`."""
-        staged = self._stage(Path(name).name)
-        staged.write_text(text)
-        self._put_staged(staged, str(Path(name).parent))
+        self._put_named(name, lambda to: to.write_text(text))
 
     def figure(self, figure: "Figure", name: str, *, dpi: int = 120) -> None:
         """Logs a drawing of matplotlib as the file `name`, e.g. `plots/pr_curve.png`. The figure stays open."""
-        staged = self._stage(Path(name).name)
-        figure.savefig(staged, dpi=dpi, bbox_inches="tight")
-        self._put_staged(staged, str(Path(name).parent))
+        self._put_named(name, lambda to: figure.savefig(to, dpi=dpi, bbox_inches="tight"))
 
     def table(self, table: "pd.DataFrame", name: str) -> None:
         """Logs a table as the file `name`, ending in .parquet or .csv.
@@ -197,22 +212,14 @@ class Run:
         Raises:
             ValueError: another ending
         """
-        staged = self._stage(Path(name).name)
-        if staged.suffix == ".parquet":
-            table.to_parquet(staged, index=False)
-        elif staged.suffix == ".csv":
-            table.to_csv(staged, index=False)
-        else:
+        if not name.endswith((".parquet", ".csv")):
             raise ValueError(f"table '{name}': the name must end in .parquet or .csv.")
-        self._put_staged(staged, str(Path(name).parent))
+        write = table.to_parquet if name.endswith(".parquet") else table.to_csv
+        self._put_named(name, lambda to: write(to, index=False))
 
-    def _stage(self, name: str) -> Path:
-        folder = self._writer.staging / uuid.uuid4().hex
-        folder.mkdir()
-        return folder / name
-
-    def _put_staged(self, staged: Path, folder: str) -> None:
-        self._writer.put("artifact", path=staged, folder="" if folder == "." else folder)
+    def _put_named(self, name: str, make: Callable[[Path], object]) -> None:
+        folder = str(Path(name).parent)
+        self._writer.put_file("artifact", Path(name).name, make, folder="" if folder == "." else folder)
 
     def dataset_input(
         self, name: str, *, digest: str, context: str, source: str, facts: Mapping[str, Any] | None = None
@@ -257,11 +264,8 @@ class Run:
             tags: of the logged model
         """
         import_pyfunc()  # here rather than in the writer's thread: it turns warnings off for a moment, for all threads
-        staged = self._stage("bundle")
-        shutil.copytree(bundle, staged)
-        self._writer.put(
-            "model", bundle=staged, in_channels=in_channels, pip_requirements=pip_requirements, tags=dict(tags or {})
-        )
+        values = {"in_channels": in_channels, "pip_requirements": pip_requirements, "tags": dict(tags or {})}
+        self._writer.put_file("model", "bundle", lambda to: _copy(bundle, to), **values)
 
     def flush(self, timeout_s: float = 60.0) -> bool:
         """Waits until everything is in the store. False when the store does not take it."""
@@ -270,6 +274,10 @@ class Run:
     def finish(self, status: str = "FINISHED", error: str = "") -> None:
         """Writes what waits and ends the run. A second call does nothing.
 
+        A store that does not answer is tried twice more; what it does not take stays in the spool, the end of the run
+        included, and `glidexp sync` sends it. A run of which the store, though it answers, did not take everything ends
+        as FAILED.
+
         Args:
             status: FINISHED, FAILED or KILLED
             error: one line for the tag `glidexp.error`
@@ -277,17 +285,19 @@ class Run:
         if self._ended:
             return
         self._ended = True
-        if error:
-            self.tags({ERROR_TAG: error})
         if self._monitor is not None:
             self._monitor.finish()
-        if status == "FINISHED":
-            self.lost = self._writer.settle()
-            if self.lost:
-                status = "FAILED"
-                self.tags({ERROR_TAG: f"{self.lost} of its scores, files or models did not reach the tracking store"})
-        self._writer.put("end", status=status)
-        self._writer.close()
+        self._writer.put("end", status=status, error=error)
+        self.waiting = self._writer.close(at_most_s=STOPPED_S if status == "KILLED" else math.inf)
+        self.lost = self._writer.refused + (self.waiting - 1 if self._writer.marked else 0)
+        if self.waiting:
+            log.warning(
+                "Tracking: %d entries of run %s wait in %s: `glidexp sync%s` sends them once the store takes them.",
+                self.waiting,
+                self.run_id,
+                self._spool.folder,
+                "" if self.store.mlruns == Path("mlruns").resolve() else f" --mlruns {self.store.mlruns}",
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -296,6 +306,13 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.finish(*true_status(error))
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def true_status(error: BaseException | None) -> tuple[str, str]:

@@ -7,21 +7,21 @@ import fcntl
 import logging
 import os
 import re
-import sqlite3
 import urllib.error
-import urllib.parse
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import TrackingError
-from glidexp.tracking.environment import PROCESS_TAG, is_alive
+from glidexp.tracking.database import check_revision, database_path, first_line, make_database, sqlite_uri
+from glidexp.tracking.liveness import at_work
+from glidexp.tracking.spool import FOLDER as SPOOL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,11 +35,14 @@ ANSWER_S = 5
 """seconds a server may take to say that it is there"""
 CLIENT_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with MLflow's own 7 a dead server blocks every call for four minutes
+    # With MLflow's own limits a dead server blocks every call for 4 minutes and a hung one for 20. Here the writer
+    # tries again, so one call takes 1 s and 21 s at most.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it would draw across the progress of training
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces every migration and every thread
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # nor links into its own view, from a thread
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -73,25 +76,16 @@ def tracking_uri(tracking: TrackingConfig, paths: PathsConfig) -> str:
     """
     given = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not given:
-        return _sqlite_uri(Path(paths.mlruns).resolve() / "mlflow.db")
+        return sqlite_uri(Path(paths.mlruns).resolve() / "mlflow.db")
     if given.startswith("sqlite:///"):
         # Made absolute: the jobs of a sweep and the pages may start from another folder.
-        return _sqlite_uri(Path(given.removeprefix("sqlite:///")).resolve())
+        return sqlite_uri(Path(given.removeprefix("sqlite:///")).resolve())
     if ("://" not in given and ":" not in given) or given.startswith("file:"):
         raise TrackingError(
             f"tracking.uri={given} is a plain folder, which MLflow no longer writes to: leave it out for the store"
             " under paths.mlruns, or give sqlite:////folder/mlflow.db or http://server:5000."
         )
     return given
-
-
-def _sqlite_uri(database: Path) -> str:
-    return f"sqlite:///{database}"
-
-
-def database_path(uri: str) -> Path | None:
-    """The sqlite file behind an address; None for a server or another database."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +98,7 @@ class FoundRun:
     metrics: dict[str, float]
     """latest value of each metric"""
     alive: bool
-    """its process still works on this machine: leave it alone"""
+    """its process is at work, here or elsewhere: leave it alone"""
 
 
 class Store:
@@ -114,18 +108,30 @@ class Store:
         self.uri = uri
         self.mlruns = mlruns
         self.client = client
+        self._experiments: dict[str, str] = {}
 
     @property
     def local(self) -> bool:
         """Whether artifacts are written straight into the `mlruns` folder rather than sent to a server."""
         return not self.uri.startswith(("http://", "https://"))
 
+    def spool_folder(self, run_id: str) -> Path:
+        """Where what a run logs waits on its way to the store."""
+        return self.mlruns / SPOOL / run_id
+
     def experiment_id(self, name: str) -> str:
         """Id of the experiment, made where it is missing. Several processes may ask for a new one at once.
+
+        Asked once: at the end of a run the store may be gone.
 
         Raises:
             TrackingError: an experiment of that name lies in MLflow's bin
         """
+        if name not in self._experiments:
+            self._experiments[name] = self._experiment_id(name)
+        return self._experiments[name]
+
+    def _experiment_id(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
         found = self.client.get_experiment_by_name(name)
@@ -167,7 +173,7 @@ class Store:
         if not runs:
             return None
         run = (finished or runs)[0]
-        alive = run.info.status == "RUNNING" and is_alive(run.data.tags.get(PROCESS_TAG, ""))
+        alive = run.info.status == "RUNNING" and at_work(run.data.tags, self.spool_folder(run.info.run_id))
         return FoundRun(run.info.run_id, run.info.status, dict(run.data.metrics), alive)
 
 
@@ -198,8 +204,8 @@ def open_store(uri: str, mlruns: Path) -> Store:
     with _locked(mlruns / LOCK), _quiet():
         if database is not None:
             if not database.exists():
-                _make_database(database, mlruns)
-            _check_revision(database)
+                make_database(database, mlruns)
+            check_revision(database)
         try:
             client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)  # connects; other databases are migrated here, under the lock
@@ -238,53 +244,6 @@ def _ask_server(uri: str) -> None:
         ) from error
 
 
-def _make_database(database: Path, mlruns: Path) -> None:
-    """Builds the schema in a file aside and renames it into place, so that nobody sees half of it."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrackingError(
-            f"{database.parent} cannot be made ({error.strerror}): give another tracking.uri, or leave it out."
-        ) from None
-    aside = database.with_name(f"{database.name}.{os.getpid()}.new")
-    aside.unlink(missing_ok=True)
-    try:
-        store = SqlAlchemyStore(_sqlite_uri(aside), (mlruns / "artifacts").as_uri())
-        store.engine.dispose()
-        SqlAlchemyStore._engine_map.pop(_sqlite_uri(aside), None)
-        os.replace(aside, database)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _check_revision(database: Path) -> None:
-    """Refuses a database of another schema before MLflow migrates it in silence or prints a page of SQL."""
-    import mlflow
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import _get_alembic_config
-
-    script = ScriptDirectory.from_config(_get_alembic_config(db_url=""))
-    try:
-        with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode=ro", uri=True)) as connection:
-            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    except sqlite3.Error as error:
-        raise TrackingError(
-            f"{database} is not a database of MLflow ({first_line(error)}): move it away, or give another paths.mlruns."
-        ) from error
-    revision = rows[0][0] if rows else "none"
-    if revision == script.get_current_head():
-        return
-    if revision in {entry.revision for entry in script.walk_revisions()}:
-        way_out = f"keep a copy of it, then run `mlflow db upgrade sqlite:///{database}`"
-    else:
-        way_out = "use the newer MLflow that wrote it, or give another paths.mlruns"
-    raise TrackingError(
-        f"{database} has schema {revision}, MLflow {mlflow.__version__} needs {script.get_current_head()}: {way_out}."
-    )
-
-
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("a") as handle:
@@ -308,9 +267,3 @@ def _quiet() -> Iterator[None]:
 def without_secrets(uri: str) -> str:
     """The address without a user name and password."""
     return re.sub(r"(?<=://)[^/@]*@", "", uri)
-
-
-def first_line(error: Any) -> str:
-    """What an error says, on one line of at most 300 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:297]}..."

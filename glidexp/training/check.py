@@ -1,10 +1,17 @@
 """What can be told from the settings alone, before torch or data are touched."""
 
-from glidexp.config import Config, DatasetKind, InitKind
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from glidexp.config import Config, DatasetConfig, DatasetKind, InitKind, SensorMixConfig
+from glidexp.config.evaluation import EvalSplit, EvaluateConfig
 from glidexp.data.prepare import declared_sensors, recipe_id
-from glidexp.data.sensor_mix import chosen_sensors
-from glidexp.errors import ConfigError, unknown_name
+from glidexp.data.sensor_mix import chosen_sensors, rows_and_weights
+from glidexp.errors import ConfigError, GlidexpError, unknown_name
 from glidexp.models import catalog
+
+if TYPE_CHECKING:
+    from glidexp.data.store import TileStore
 
 SELECTABLE = (
     *(f"val/{score}_{how}" for how in ("pooled", "per_image", "per_scene") for score in ("lake_iou", "f1")),
@@ -33,7 +40,79 @@ def check(config: Config) -> None:
             f"dataset.split.val={split.val:g} and dataset.split.test={split.test:g}: training needs both above 0, "
             "one to choose the epoch and the threshold, one to report on."
         )
-    recipe_id(config.dataset, config.tile_size.px)  # looks for every file that the data set names
-    present = declared_sensors(config.dataset)
+    check_data(config.dataset, config.tile_size.px, config.sensor_mix)
+
+
+def check_evaluation(config: EvaluateConfig, card: Mapping[str, Any]) -> None:
+    """Refuses a model and a data set that cannot meet.
+
+    Args:
+        config: whole, the data set included
+        card: of the model
+
+    Raises:
+        ConfigError: a tile size that the network does not take, an absent sensor or file, no test split
+    """
+    shape = card["architecture"]
+    catalog.check(shape["backbone"], shape["decoder"], config.tile_size.px)
+    dataset = config.dataset
+    if config.eval.split is EvalSplit.test and dataset.split.test <= 0 and dataset.kind is not DatasetKind.glid:
+        raise ConfigError("dataset.split.test=0 leaves no test tiles: set a share, or eval.split=all.")
+    check_data(dataset, config.tile_size.px, config.sensor_mix)
+
+
+def check_data(dataset: DatasetConfig, tile_px: int, mix: SensorMixConfig) -> None:
+    """Refuses a data set that lacks an input, and a sensor that it says it does not have.
+
+    Raises:
+        ConfigError, DataError: which one
+    """
+    recipe_id(dataset, tile_px)  # looks for every file that the data set names
+    present = declared_sensors(dataset)
     if present is not None:
-        chosen_sensors(config.sensor_mix, present)
+        chosen_sensors(mix, present)
+
+
+def check_shares(config: Config, processes: int, *, common_statistics: bool) -> None:
+    """Refuses a batch that processes cannot share equally.
+
+    Args:
+        config: the settings
+        processes: how many share a batch
+        common_statistics: batch statistics are those of the whole batch, and not of a part
+
+    Raises:
+        ConfigError: not a multiple of their number, or parts of one tile where batch statistics need two
+    """
+    size = config.train.batch_size
+    if size % processes:
+        nearest = max(round(size / processes), 1) * processes
+        raise ConfigError(
+            f"train.batch_size={size} is shared by {processes} processes: give a multiple of {processes}, such as "
+            f"{nearest}."
+        )
+    if common_statistics or processes == 1:
+        return
+    try:
+        catalog.check_batch(config.decoder.name, config.tile_size.px, size // processes)
+    except ConfigError:
+        raise ConfigError(
+            f"train.batch_size={size} gives each of {processes} processes one tile, over which decoder.name="
+            f"{config.decoder.name} cannot normalise: give {2 * processes} or more, or start fewer processes."
+        ) from None
+
+
+def check_tiles(config: Config, tiles: "TileStore") -> None:
+    """Refuses data that cannot be trained on or scored, before a run is begun.
+
+    Raises:
+        GlidexpError: a side without tiles, or fewer training tiles than a batch holds
+    """
+    for split in ("val", "test"):
+        if not len(tiles.rows(split)):
+            raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
+    rows, _ = rows_and_weights(tiles, "train", config.sensor_mix)
+    if len(rows) < config.train.batch_size:
+        raise GlidexpError(
+            f"train.batch_size={config.train.batch_size} is more than the {len(rows)} training tiles: lower it."
+        )

@@ -1,14 +1,18 @@
 """What the machine is and how to compute on it: device, precision, memory format, compile, threads."""
 
+import gc
 import logging
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from glidexp.config import Compile, Precision, TrainConfig
 from glidexp.errors import ConfigError
+from glidexp.models.build import synchronised
+from glidexp.training.ranks import GPU_STRIDE, Ranks, join
 
 log = logging.getLogger("glidexp")
 
@@ -21,6 +25,8 @@ class Runtime:
     precision: Precision
     compile: bool
     threads: int
+    ranks: Ranks = field(default_factory=Ranks)
+    """this process among those that train together"""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -41,25 +47,62 @@ class Runtime:
         """What `auto` became, by config key: part of the run's identity."""
         return {"train.precision": str(self.precision), "train.compile": "on" if self.compile else "off"}
 
+    @property
+    def stop_stride(self) -> int:
+        """Optimizer steps between two looks at the signals of other processes."""
+        return GPU_STRIDE if self.device.type == "cuda" else 1
+
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Moves the model to the device in channels_last, in which every batch comes."""
+        """Moves the model to the device in channels_last, in which every batch comes.
+
+        On several GPUs batch statistics are those of the whole batch (SyncBatchNorm); on several CPU processes, which
+        torch has no such thing for, each takes those of its part.
+        """
+        if self.ranks.size > 1 and self.device.type == "cuda":
+            model = synchronised(model)
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def resolve(cfg: TrainConfig) -> Runtime:
-    """Decides what `auto` means here and sets the thread count.
+    """Joins the other processes, if there are any, decides what `auto` means here and sets the thread count.
 
     Raises:
         ConfigError: the device is not there, or cannot compute in the wanted precision
     """
+    ranks = join(cfg.device)
     device = _device(cfg.device)
-    threads = cfg.threads or _cores()
+    if device.type == "cuda" and ranks.size > 1:
+        device = torch.device("cuda", ranks.local)
+        torch.cuda.set_device(device)
+    threads = cfg.threads or _cores(ranks.locals)
     torch.set_num_threads(threads)
     precision = best_precision(device) if cfg.precision is Precision.auto else cfg.precision
     if precision is Precision.fp16 and device.type == "cpu":
         raise ConfigError("train.precision=fp16 is not possible on a CPU. Allowed there: auto, fp32, bf16.")
     compiled = cfg.compile is Compile.on or (cfg.compile is Compile.auto and device.type == "cuda")
-    return Runtime(device=device, precision=precision, compile=compiled, threads=threads)
+    return Runtime(device=device, precision=precision, compile=compiled, threads=threads, ranks=ranks)
+
+
+def forward_of(model: torch.nn.Module, runtime: Runtime) -> Callable[[], torch.nn.Module]:
+    """`forward()` gives the network as the loop calls it: compiled, and with gradients shared where there are ranks.
+
+    It is asked once what learns is known, as DistributedDataParallel has to be told anew when that changes.
+    """
+    learning: list[str] = []
+    made: list[torch.nn.Module] = []
+
+    def forward() -> torch.nn.Module:
+        nonlocal learning
+        names = [name for name, weight in model.named_parameters() if weight.requires_grad]
+        if not made or (names != learning and runtime.ranks.size > 1):
+            made.clear()
+            gc.collect()  # the hooks of the one before come off the weights with it
+            shared = runtime.ranks.wrap(model, runtime.device)
+            made.append(torch.compile(shared) if runtime.compile else shared)  # type: ignore[arg-type]
+        learning = names
+        return made[0]
+
+    return forward
 
 
 def best_precision(device: torch.device) -> Precision:
@@ -72,14 +115,16 @@ def best_precision(device: torch.device) -> Precision:
     return Precision.fp32
 
 
-def _cores() -> int:
+def _cores(processes: int) -> int:
+    """Cores for each of the processes on this machine."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")  # whoever shares a machine says so there
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
     try:
-        return len(os.sched_getaffinity(0))  # what a scheduler gave us, not what the machine has
+        cores = len(os.sched_getaffinity(0))  # what a scheduler gave us, not what the machine has
     except AttributeError:  # macOS
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    return max(cores // processes, 1)
 
 
 def _device(name: str) -> torch.device:

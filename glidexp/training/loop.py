@@ -9,12 +9,13 @@ import torch
 
 from glidexp.config import TrainConfig
 from glidexp.data.loader import Loader
-from glidexp.errors import RunFailed
-from glidexp.signals import Signals
+from glidexp.signals import Interrupted, Signals
 from glidexp.training.augment import Augment
-from glidexp.training.device import Runtime
+from glidexp.training.averages import Ema
+from glidexp.training.device import Runtime, forward_of
 from glidexp.training.losses import Loss
 from glidexp.training.progress import Meter
+from glidexp.training.watch import Watch, gradient_norm
 
 
 @dataclass(slots=True)
@@ -29,6 +30,8 @@ class Position:
     """optimizer steps done in all"""
     loss_sum: float = 0.0
     """sum of the losses of this epoch's batches"""
+    losses: float = 0.0
+    """how many there are: all but those that fp16 skipped"""
     best: float = -math.inf
     best_epoch: int = -1
 
@@ -41,44 +44,52 @@ def fit(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     lr_at: Callable[[int], float],
+    freeze_at: Callable[[int], None],
     runtime: Runtime,
     position: Position,
     cfg: TrainConfig,
     *,
     evaluate: Callable[[int], Iterable[tuple[str, float]]],
     on_epoch: Callable[[int, dict[str, float], bool], None],
-    save: Callable[[], None],
+    save: Callable[[], object],
     stop: Signals,
     meter: Meter,
+    watch: Watch,
+    ema: Ema | None = None,
 ) -> None:
     """Trains `model` in place from `position` to the last epoch, or until val no longer gets better.
 
     Args:
         model: gives logits (B, 1, H, W)
-        loader: batches of tiles; their order depends on (seed, epoch) alone
+        loader: batches of tiles, or this process's part of each; their order depends on (seed, epoch) alone
         augment: uint8 batch to normalised image, mask, valid; depends on (seed, epoch, tile) alone
         loss_fn: (logits, mask, valid) to a scalar
         optimizer: over the model's parameters
         scaler: keeps fp16 gradients alive; disabled in other precisions
-        lr_at: learning rate by optimizer step
+        lr_at: learning rate by optimizer step; a group of parameters takes its `lr_ratio` of it
+        freeze_at: told the epoch when the network was set to train; freezes what does not learn in it
         runtime: device and precision
         position: where to go on; kept up to date
         cfg: train.*
         evaluate: scores after an epoch, (name, value); cfg.select among them chooses the best
         on_epoch: told epoch, all its metrics, and whether it is the best so far
-        save: writes a checkpoint of everything
-        stop: asked after every step; a pending signal saves and returns
+        save: writes a checkpoint of everything, after the epoch was told
+        stop: asked after every step; a pending signal saves and returns, one that comes while scoring ends that
         meter: progress shown to a person
+        watch: sees losses, gradients and weights that are no numbers
+        ema: takes the weights in after each step
 
     Raises:
-        RunFailed: the loss is no longer finite
+        RunFailed: loss, gradient or weights are no longer finite; what was saved is from before
     """
-    forward = torch.compile(model) if runtime.compile else model
-    device_loss = torch.zeros((), device=runtime.device)
+    forward_now = forward_of(model, runtime)
+    sums = torch.zeros(2, device=runtime.device)  # losses of this epoch, and how many; read at its end
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for epoch in range(position.epoch, cfg.epochs):
         model.train()
-        device_loss.fill_(position.loss_sum)
+        freeze_at(epoch)
+        forward = forward_now()
+        sums.copy_(torch.tensor([position.loss_sum, position.losses]))
         started, seen = time.perf_counter(), 0
         meter.start_epoch(epoch, done=position.batch, total=len(loader))
         for batch in loader.epoch(epoch, skip=position.batch):
@@ -87,43 +98,49 @@ def fit(
                 logits = forward(ready.image)
             loss = loss_fn(logits, ready.mask, ready.valid)
             scaler.scale(loss / cfg.accumulate).backward()
-            device_loss += loss.detach()
+            sums += watch.loss(loss.detach(), batch.rows)
             position.batch += 1
-            seen += len(batch.rows)
+            seen += len(batch.rows) * runtime.ranks.size
             if position.batch % cfg.accumulate == 0 or position.batch == len(loader):
                 lr = lr_at(position.step)
                 for group in optimizer.param_groups:
-                    group["lr"] = lr
-                if cfg.clip_norm > 0:
-                    scaler.unscale_(optimizer)
-                    torch.nn.utils.clip_grad_norm_(parameters, cfg.clip_norm)
+                    group["lr"] = lr * group.get("lr_ratio", 1.0)
+                scaler.unscale_(optimizer)
+                watch.gradient(gradient_norm(parameters, cfg.clip_norm), position.step, lr)
                 scaler.step(optimizer)
                 scaler.update()
                 optimizer.zero_grad(set_to_none=True)
                 position.step += 1
-                if stop.pending is not None:
-                    position.loss_sum = device_loss.item()
+                if ema is not None:
+                    ema.update()
+                if stop.asked(position.step):
+                    position.loss_sum, position.losses = sums.tolist()
+                    watch.whole()
                     save()
                     return
-            meter.step(len(batch.rows), device_loss / position.batch)
+            meter.step(len(batch.rows), sums[0] / sums[1])
         seconds = time.perf_counter() - started
-        mean_loss = device_loss.item() / max(position.batch, 1)
-        if not math.isfinite(mean_loss):
-            raise RunFailed(
-                f"the loss is {mean_loss} in epoch {epoch + 1} at learning rate {lr_at(position.step - 1):.2g}: "
-                "lower optimizer.lr, or set train.precision=fp32. The best weights so far are kept."
-            )
-        metrics = {"train/loss": mean_loss, "train/lr": lr_at(position.step - 1), "train/images_per_s": seen / seconds}
-        metrics.update(evaluate(epoch))
+        position.loss_sum, position.losses = sums.tolist()
+        watch.whole()
+        metrics = {"train/loss": position.loss_sum / max(position.losses, 1), "train/lr": lr_at(position.step - 1)}
+        if seen:
+            metrics["train/images_per_s"] = seen / seconds
+        try:
+            with stop.at_once():  # scoring changes nothing that would be saved, and may take minutes
+                metrics.update(evaluate(epoch))
+        except Interrupted:
+            save()
+            return
         value = metrics.get(cfg.select, -math.inf)  # undefined, as precision is where nothing is predicted: the lowest
         better = value > position.best or position.best_epoch < 0
         if better:
             position.best, position.best_epoch = value, epoch
         on_epoch(epoch, metrics, better)
-        position.epoch, position.batch, position.loss_sum = epoch + 1, 0, 0.0
+        position.epoch, position.batch, position.loss_sum, position.losses = epoch + 1, 0, 0.0, 0.0
         if cfg.patience is not None and epoch - position.best_epoch >= cfg.patience:
             position.epoch = cfg.epochs
-        if position.epoch == cfg.epochs or position.epoch % cfg.checkpoint_every == 0 or stop.pending is not None:
+        stopped = stop.asked()
+        if position.epoch == cfg.epochs or position.epoch % cfg.checkpoint_every == 0 or stopped:
             save()
-        if position.epoch == cfg.epochs or stop.pending is not None:
+        if position.epoch == cfg.epochs or stopped:
             return

@@ -22,9 +22,10 @@ class Meter:
         epochs: of the whole run
         batches: of one epoch
         done: batches that a resumed run has behind it
+        silent: draw no bar, as one of several processes does
     """
 
-    def __init__(self, epochs: int, batches: int, done: int = 0) -> None:
+    def __init__(self, epochs: int, batches: int, done: int = 0, *, silent: bool = False) -> None:
         self.epochs = epochs
         self.batches = batches
         self.console = Console(stderr=True)
@@ -34,7 +35,7 @@ class Meter:
         self._pending = 0
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        if self.console.is_terminal:
+        if self.console.is_terminal and not silent:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -79,7 +80,7 @@ class Meter:
         score = metrics.get(select, math.nan)
         line = (
             f"epoch {epoch + 1}/{self.epochs}  loss {metrics['train/loss']:.4f}  {select} {score:.4f}"
-            f"{' (best)' if better else ''}  {metrics['train/images_per_s']:.1f} images/s"
+            f"{' (best)' if better else ''}  {metrics.get('train/images_per_s', 0.0):.1f} images/s"
         )
         if self._bar is not None:
             self.console.print(line, highlight=False)

@@ -5,35 +5,36 @@ import logging
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from glidexp.config import AugmentationConfig, Config
-from glidexp.data.masks import write_mask
+from glidexp.config import Config
+from glidexp.data.leakage import Leak, find_leak, ground_of, join
+from glidexp.data.resident import stays
+from glidexp.data.sensor_mix import rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.models.build import parameters
 from glidexp.models.export import save_bundle
-from glidexp.scoring import figures, plots
-from glidexp.scoring.naive import naive_scores
-from glidexp.scoring.scores import best_threshold, score_split, scores_table, write_scores
-from glidexp.scoring.tables import summary_table
+from glidexp.models.lineage import Lineage, marks
+from glidexp.scoring.scores import best_threshold, score_split
+from glidexp.scoring.tables import lake_table, summary_table
 from glidexp.tracking.multirun import run_link, ui_hint
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store
-from glidexp.training.augment import Augment, build_augment
+from glidexp.training.augment import Augment
 from glidexp.training.augment_picture import augmented_grid
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
+from glidexp.training.final import log_results, picture, plain, predict, probe_rows, probes
+from glidexp.training.follow import shared_evaluator
 
 log = logging.getLogger("glidexp")
 
-SHEET_TILES = 4
 MODEL_PACKAGES = ("glidexp", "torch", "torchvision", "timm", "segmentation-models-pytorch", "safetensors", "numpy")
 """what is needed to load the model again"""
 
@@ -41,20 +42,35 @@ MODEL_PACKAGES = ("glidexp", "torch", "torchvision", "timm", "segmentation-model
 class Recorder:
     """Scores a run and writes down what it does. The loop itself knows neither scores nor tracking."""
 
-    def __init__(self, tracked: Run, config: Config, tiles: TileStore, runtime: Runtime, identity: str) -> None:
+    def __init__(
+        self,
+        tracked: Run,
+        config: Config,
+        tiles: TileStore,
+        runtime: Runtime,
+        identity: str,
+        line: Lineage | None = None,
+        leak: Leak | None = None,
+    ) -> None:
         self.tracked = tracked
         self.config = config
         self.tiles = tiles
         self.runtime = runtime
         self.identity = identity
-        mean, std = tiles.manifest["channel_mean"], tiles.manifest["channel_std"]
-        self.normalise = build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype)
-        self.rgb = _rgb(list(tiles.manifest["bands"]))
-        self.val = self._evaluator(tiles.rows("val"))
-        self.probe = _probe_rows(tiles, "val", config.tracking.probe_tiles)
+        self.line = line or Lineage()
+        self.leak = leak or find_leak(self.line.ground, tiles, tiles.rows("test"))
+        self.normalise = plain(tiles.manifest["channel_mean"], tiles.manifest["channel_std"], runtime)
+        val = tiles.rows("val")
+        resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
+        self.val = self._shared(val, resident=resident)
+        self.probe = probe_rows(tiles, self.val.rows, config.tracking.probe_tiles)
+        self.scratch = Path(config.paths.mlruns)
 
     def _evaluator(self, rows: npt.NDArray[np.int64]) -> Evaluator:
         return Evaluator(self.tiles, rows, self.normalise, self.runtime, self.config.train.batch_size)
+
+    def _shared(self, rows: npt.NDArray[np.int64], *, resident: bool = False) -> Evaluator:
+        return shared_evaluator(self.tiles, rows, self.runtime, self.config.train.batch_size, resident=resident)
 
     def begin(self, model: torch.nn.Module) -> None:
         """Logs what is known before the first step."""
@@ -62,18 +78,12 @@ class Recorder:
         self.tracked.text(plain, "config.yaml")
         self.tracked.text(json.dumps(self.tiles.manifest, indent=1), "data/manifest.json")
         tags = {"glidexp.torch": torch.__version__, "glidexp.device": device_name(self.runtime)}
+        tags |= {"glidexp.processes": str(self.runtime.ranks.size)}
         tags |= {f"glidexp.{key}": value for key, value in self.runtime.resolved().items()}
+        tags |= marks(self.line, self.leak)[0]
         self.tracked.environment(tags | {"glidexp.parameters": str(parameters(model))})
         for split in ("train", "val", "test"):
-            sensors = self.tiles.index.loc[self.tiles.rows(split), "sensor"].value_counts().to_dict()
-            self.tracked.dataset_input(
-                self.config.dataset.name,
-                digest=self.tiles.data_hash,
-                context=split,
-                source=str(self.tiles.path),
-                facts={"tiles": len(self.tiles.rows(split)), "tile_px": self.tiles.tile_px, "sensors": sensors}
-                | {"split_hash": self.tiles.split_hash, "recipe_id": self.tiles.manifest.get("recipe_id", "")},
-            )
+            log_dataset(self.tracked, self.config.dataset.name, self.tiles, self.tiles.rows(split), split)
 
     def augmented(self, augment: Augment, rows: npt.NDArray[np.int64]) -> None:
         """Draws 16 training tiles as the network will see them."""
@@ -84,130 +94,65 @@ class Recorder:
         label = torch.from_numpy(np.stack([self.tiles.labels[row] for row in picked]))
         device = self.runtime.device
         grid = augmented_grid(augment, image.to(device), label.to(device), torch.from_numpy(picked), 0)
-        self._picture(grid, "plots/augmented.png")
+        picture(self.tracked, grid, "plots/augmented.png")
 
     def val_scores(self, model: torch.nn.Module) -> dict[str, float]:
         """Scores on val at the threshold that is best there."""
         hist = self.val.histograms(model)
-        return score_split(self.tiles.index.iloc[self.val.rows], hist, best_threshold(hist), "val")
+        scores = score_split(self.tiles.index.iloc[self.val.rows], hist, best_threshold(hist), "val")
+        return cast(dict[str, float], self.runtime.ranks.share(scores))
+
+    def tile_names(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """Names of rows of the store."""
+        return [str(name) for name in self.tiles.index["tile"].iloc[rows]]
+
+    def again(self, history: list[dict[str, float]]) -> None:
+        """Hands the scores of finished epochs to tracking once more, which leaves out what it holds."""
+        for epoch, metrics in enumerate(history):
+            self.tracked.metrics(metrics, step=epoch + 1)
 
     def epoch(self, epoch: int, metrics: dict[str, float], model: torch.nn.Module, *, last: bool) -> None:
         """Logs an epoch's scores (step 1 is the first epoch), and now and then the probe tiles."""
         self.tracked.metrics(metrics, step=epoch + 1)
-        if last or epoch % self.config.tracking.images_every == 0:
-            self._probe(model, metrics["val/threshold"], step=epoch + 1)
+        if len(self.probe) and (last or epoch % self.config.tracking.images_every == 0):
+            seen = predict(self._evaluator(self.probe), model, "val", threshold=metrics["val/threshold"])
+            probes(self.tracked, seen, self.probe, step=epoch + 1)
 
-    def finish(self, model: torch.nn.Module, *, best_epoch: int) -> dict[str, float]:
+    def finish(self, model: torch.nn.Module, *, best_epoch: int, about: dict[str, float]) -> dict[str, float]:
         """Scores the chosen weights on val and test and logs everything that lasts.
+
+        Args:
+            model: with the chosen weights
+            best_epoch: from 0
+            about: how they were chosen, by name of a metric; logged too
 
         Returns:
             every final metric by name
         """
-        index = self.tiles.index
-        val_hist = self.val.histograms(model)
-        threshold = best_threshold(val_hist)
-        metrics = score_split(index.iloc[self.val.rows], val_hist, threshold, "val")
-        test = self._evaluator(self.tiles.rows("test"))
-        with tempfile.TemporaryDirectory() as aside:
-            masks = Path(aside) / "masks"
-            masks.mkdir()
-            test_hist = test.histograms(model, sink=self._mask_sink(masks, threshold))
-            if self.config.tracking.log_masks:
-                self.tracked.artifact(masks)
-            metrics |= score_split(index.iloc[test.rows], test_hist, threshold, "test")
-            metrics |= naive_scores(self.tiles, "val") | naive_scores(self.tiles, "test")
-            metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.tiles.rows("train")))}
-            metrics |= {"tiles/val": float(len(self.val.rows)), "tiles/test": float(len(test.rows))}
-            self._scores(Path(aside), (self.val.rows, val_hist), (test.rows, test_hist), threshold, metrics)
-            if self.config.tracking.log_model:
-                save_bundle(Path(aside) / "bundle", model, card=self._card(threshold, metrics))
-                self.tracked.model(
-                    Path(aside) / "bundle", in_channels=self.tiles.channels, pip_requirements=_requirements()
-                )
-        self._probe(model, threshold, step=self.config.train.epochs + 1)
-        self._predictions(model, threshold)
-        self.tracked.metrics(metrics, step=self.config.train.epochs + 1)
+        step = self.config.train.epochs + 1
+        val = predict(self.val, model, "val", scratch=self.scratch)
+        test_rows = self._shared(self.tiles.rows("test"))
+        fixed = {"threshold": val.threshold, "temperature": val.temperature}
+        test = predict(test_rows, model, "test", **fixed, scratch=self.scratch)
+        metrics = log_results(self.tracked, [val, test], self.config.tracking, step=step)
+        metrics |= marks(self.line, self.leak)[1]
+        metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.tiles.rows("train")))}
+        if self.config.tracking.log_model:
+            with tempfile.TemporaryDirectory() as aside:
+                card, ground = self._card(fixed, metrics)
+                bundle = save_bundle(Path(aside) / "bundle", model, card=card, ground=ground)
+                self.tracked.model(bundle, in_channels=self.tiles.channels, pip_requirements=_requirements())
+        metrics |= about
+        self.tracked.metrics(metrics, step=step)
         return metrics
 
-    def _scores(
-        self,
-        aside: Path,
-        val: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
-        test: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
-        threshold: float,
-        metrics: dict[str, float],
-    ) -> None:
-        parts = [scores_table(self.tiles.index.iloc[rows], hist, threshold) for rows, hist in (val, test)]
-        write_scores(pd.concat(parts, ignore_index=True), aside / "scores.parquet")
-        self.tracked.artifact(aside / "scores.parquet")
-        for split, (_, hist) in (("val", val), ("test", test)):
-            row = f"{split}/naive/index_threshold"
-            point = metrics.get(f"{row}/recall_pooled", np.nan), metrics.get(f"{row}/precision_pooled", np.nan)
-            self.tracked.figure(
-                plots.pr_figure(hist, threshold, naive={"index threshold": point}, title=split), f"plots/pr_{split}.png"
-            )
-            self.tracked.figure(plots.reliability_figure(hist, title=split), f"plots/reliability_{split}.png")
-        counts = parts[1][["tp", "fp", "fn", "tn"]].sum().astype(int).to_dict()
-        self.tracked.text(json.dumps({"split": "test", "threshold": threshold} | counts, indent=1), "confusion.json")
-
-    def _mask_sink(self, folder: Path, threshold: float) -> Any:
-        index = self.tiles.index
-
-        def sink(rows: npt.NDArray[np.int64], probability_BHW: torch.Tensor) -> None:
-            if not self.config.tracking.log_masks:
-                return
-            for row, mask in zip(rows, (probability_BHW >= threshold).cpu().numpy(), strict=True):
-                tile = index.iloc[row]
-                write_mask(folder, tile["tile"], mask, transform=tile["transform"], crs=tile["crs"])
-
-        return sink
-
-    def _probe(self, model: torch.nn.Module, threshold: float, *, step: int) -> None:
-        found = self._probabilities(model, self.probe)
-        for number, row in enumerate(self.probe.tolist()):
-            name = f"probe_{number:02d}_{self.tiles.index.iloc[row]['sensor']}"
-            self.tracked.image(name, self._grid([row], found, threshold), step=step)
-
-    def _predictions(self, model: torch.nn.Module, threshold: float) -> None:
-        """One sheet of test tiles with image, truth, prediction and error: the picture for a paper."""
-        rows = _probe_rows(self.tiles, "test", SHEET_TILES)
-        if self.config.tracking.probe_tiles and len(rows):
-            grid = self._grid(rows.tolist(), self._probabilities(model, rows), threshold)
-            self._picture(grid, "plots/predictions.png")
-
-    def _probabilities(self, model: torch.nn.Module, rows: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np.float32]]:
-        found: dict[int, npt.NDArray[np.float32]] = {}
-
-        def sink(batch_rows: npt.NDArray[np.int64], probability_BHW: torch.Tensor) -> None:
-            found.update(zip(batch_rows.tolist(), probability_BHW.float().cpu().numpy(), strict=True))
-
-        if len(rows):
-            self._evaluator(rows).histograms(model, sink)
-        return found
-
-    def _grid(
-        self, rows: list[int], found: dict[int, npt.NDArray[np.float32]], threshold: float
-    ) -> npt.NDArray[np.uint8]:
-        index = self.tiles.index
-        return figures.probe_grid(
-            [self.tiles.images[row][..., self.rgb] for row in rows],
-            [self.tiles.labels[row] for row in rows],
-            [found[row] for row in rows],
-            threshold,
-            [" · ".join(str(part) for part in index.loc[row, ["sensor", "region"]] if part) for row in rows],
-        )
-
-    def _picture(self, image_HWC: npt.NDArray[np.uint8], name: str) -> None:
-        from PIL import Image
-
-        with tempfile.TemporaryDirectory() as aside:
-            path = Path(aside) / Path(name).name
-            Image.fromarray(image_HWC).save(path)
-            self.tracked.artifact(path, str(Path(name).parent))
-
-    def _card(self, threshold: float, metrics: dict[str, float]) -> dict[str, Any]:
+    def _card(self, fixed: dict[str, float | None], metrics: dict[str, float]) -> tuple[dict[str, Any], bytes]:
+        """The card and the table of all ground that these weights have met."""
         manifest = self.tiles.manifest
-        return {
+        train, _ = rows_and_weights(self.tiles, "train", self.config.sensor_mix)
+        own = [ground_of(self.tiles, rows, side) for side, rows in (("train", train), ("val", self.val.rows))]
+        ancestors, ground = self.line.below(join(own))
+        card = {
             "architecture": {
                 "backbone": self.config.backbone.name,
                 "decoder": self.config.decoder.name,
@@ -215,7 +160,7 @@ class Recorder:
             },
             "mean": list(manifest["channel_mean"]),
             "std": list(manifest["channel_std"]),
-            "threshold": threshold,
+            **fixed,
             "bands": list(manifest["bands"]),
             "sensors": sorted(set(self.tiles.index.loc[self.tiles.rows("train"), "sensor"])),
             "tile_px": self.tiles.tile_px,
@@ -223,35 +168,49 @@ class Recorder:
             "split_hash": self.tiles.split_hash,
             "data_hash": self.tiles.data_hash,
             "config_id": self.identity,
+            "run_id": self.tracked.run_id,
+            "ground": {"train": len(own[0]), "val": len(own[1])},
+            "ancestors": ancestors,
+            "leak": marks(self.line, self.leak)[0].get("glidexp.leak", "false"),
             "scores": {name: value for name, value in metrics.items() if name.startswith("test/") and "/" in name},
         }
+        return card, ground
 
 
-def show(metrics: dict[str, float], store: Store, experiment: str, run_id: str) -> None:
+def log_dataset(
+    tracked: Run, name: str, tiles: TileStore, rows: npt.NDArray[np.int64], context: str, *, digest: str = ""
+) -> None:
+    """Names the tiles that a run used.
+
+    Args:
+        tracked: the run
+        name: of the data set
+        tiles: the store
+        rows: which of them
+        context: train, val or test
+        digest: hash of the tiles; the whole store's when not given
+    """
+    sensors = tiles.index["sensor"].iloc[rows].value_counts().to_dict()
+    tracked.dataset_input(
+        name,
+        digest=digest or tiles.data_hash,
+        context=context,
+        source=str(tiles.path),
+        facts={"tiles": len(rows), "tile_px": tiles.tile_px, "sensors": sensors}
+        | {"split_hash": tiles.split_hash, "recipe_id": tiles.manifest.get("recipe_id", "")},
+    )
+
+
+def show(metrics: dict[str, float], store: Store, experiment: str, run_id: str, *, title: str | None = None) -> None:
     """Prints the table of scores, and where to look."""
     console = Console()
-    console.print(summary_table(metrics))
+    console.print(summary_table(metrics, title=title))
+    if lakes := lake_table(metrics):
+        console.print(lakes)
     hint = ui_hint(store.uri)
     console.print("Run: " + run_link(store.uri, store.experiment_id(experiment), run_id), soft_wrap=True)
     if hint:
         console.print(f"To open it: {hint}", highlight=False)
-
-
-def _probe_rows(tiles: TileStore, split: str, wanted: int) -> npt.NDArray[np.int64]:
-    """Fixed tiles, taken in turn from every sensor, those with most lake first."""
-    rows = tiles.rows(split)
-    table = tiles.index.iloc[rows].assign(row=rows)
-    table = table.sort_values(["lake_fraction", "tile"], ascending=[False, True])
-    table["turn"] = table.groupby("sensor").cumcount()
-    picked = table.sort_values(["turn", "sensor"], kind="stable").head(wanted)
-    return np.sort(picked["row"].to_numpy(dtype=np.int64))
-
-
-def _rgb(bands: list[str]) -> list[int]:
-    """Places of red, green and blue; the first three, or the first three times, where a band has no such name."""
-    if {"red", "green", "blue"} <= set(bands):
-        return [bands.index(name) for name in ("red", "green", "blue")]
-    return [0, 1, 2] if len(bands) > 2 else [0, 0, 0]
 
 
 def _requirements() -> list[str]:

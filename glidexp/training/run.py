@@ -1,34 +1,54 @@
-"""One run: build the parts, fit, score, log. The only place that sees the whole config."""
+"""One run: build the parts, fit, score, log. The only place that sees the whole config.
+
+A run can be ended at any moment, by `kill -9` too, and the same command brings it to the same end. At an epoch's end
+the order is: score, hand the scores to tracking, save. What was handed over but not saved is trained again, and
+tracking leaves out steps that it holds. What was saved but had not reached the store is in the checkpoint too
+(`history`), and is handed over again. The final scoring changes nothing that is saved, so it is done anew. Checkpoints
+are removed when the run is FINISHED in the store, not before.
+"""
 
 import logging
-from contextlib import suppress
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from glidexp.config import Config, InitKind, Resume, flat
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import config_id
+from glidexp.models import catalog, lineage
 from glidexp.models.build import build_model
 from glidexp.models.init import checkpoint_digest, require_weights
+from glidexp.models.recompute import recompute_blocks
+from glidexp.models.stages import encoder_stages
+from glidexp.models.tta import with_views
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
+from glidexp.tracking.resume import take_over
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import FoundRun, Store, open_store, tracking_uri
-from glidexp.training import checkpoint
-from glidexp.training.augment import build_augment
+from glidexp.training.augment import Augment, build_augment
+from glidexp.training.averages import Ema, renew_batch_statistics
+from glidexp.training.check import check_shares, check_tiles
+from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime, resolve
+from glidexp.training.follow import Follower
+from glidexp.training.freezing import build_freezing, frozen_stages
 from glidexp.training.loop import Position, fit
 from glidexp.training.losses import build_loss
 from glidexp.training.optim import build_optimizer, lr_schedule
+from glidexp.training.parts import Parts, random_states
 from glidexp.training.progress import Meter
+from glidexp.training.ranks import joined, lost_rank_told
 from glidexp.training.record import Recorder, device_name, show
+from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")
 
@@ -39,39 +59,6 @@ class Outcome:
 
     run_id: str
     metrics: dict[str, float]
-
-
-@dataclass(slots=True)
-class Parts:
-    """What is trained and with what, as one seed makes it."""
-
-    model: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    position: Position
-    device: torch.device
-    rng: list[torch.Tensor]
-    """torch's random states with which the next step starts; what is drawn elsewhere meanwhile does not matter"""
-
-    def state(self) -> dict[str, Any]:
-        """Everything a checkpoint needs to go on exactly."""
-        position = {name: getattr(self.position, name) for name in Position.__dataclass_fields__}
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "position": position,
-            "rng": random_states(self.device),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Puts a checkpoint back."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.rng = state["rng"]
-        for name, value in state["position"].items():
-            setattr(self.position, name, value)
 
 
 def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> Outcome:
@@ -91,30 +78,44 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
     signals = Signals()
     with signals.installed():
         runtime = resolve(config.train)
-        extra = checkpoint_digest(config.init) if config.init.kind is InitKind.checkpoint else {}
-        require_weights(config.backbone, config.init)  # told before data is made
-        recipe = recipe_id(config.dataset, config.tile_size.px)
-        identity = config_id(config, recipe=recipe, resolved=runtime.resolved() | extra)
-        uri = tracking_uri(config.tracking, config.paths)
-        store = open_store(uri, Path(config.paths.mlruns))
-        earlier = _earlier(store, config, identity)
-        if earlier is not None and earlier.status == "FINISHED":
-            log.info("this run is finished already (config id %s): resume=never trains it anew", identity)
-            show(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
-            return Outcome(earlier.run_id, earlier.metrics)
-        log.info(
-            "%s on %s, %s, config id %s%s",
-            _name(config),
-            device_name(runtime),
-            runtime.precision,
-            identity,
-            ", goes on" if earlier else "",
-        )
-        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data))
-        tiles.verify()
-        check_tiles(config, tiles)
-        parts = build_parts(config, runtime, tiles)
-        with Run.start(
+        with joined(runtime.ranks):
+            if runtime.ranks.first:
+                return _lead(config, runtime, signals, choices, name)
+            return _follow(config, runtime, signals)
+
+
+def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str, str], name: str | None) -> Outcome:
+    """The run of rank 0, which is the only one but for torchrun: prepares, trains, scores and records."""
+    check_shares(config, runtime.ranks.size, common_statistics=runtime.device.type == "cuda")
+    extra = checkpoint_digest(config.init) if config.init.kind is InitKind.checkpoint else {}
+    require_weights(config.backbone, config.init)  # told before data is made
+    recipe = recipe_id(config.dataset, config.tile_size.px)
+    identity = config_id(config, recipe=recipe, resolved=runtime.resolved() | extra)
+    uri = tracking_uri(config.tracking, config.paths)
+    store = open_store(uri, Path(config.paths.mlruns))
+    earlier = _earlier(store, config, identity)
+    if earlier is not None and earlier.status == "FINISHED":
+        log.info("this run is finished already (config id %s): resume=never trains it anew", identity)
+        _checkpoints(config, identity, earlier.run_id).clear()  # left where it was killed after its end
+        runtime.ranks.share(None)
+        show(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
+        return Outcome(earlier.run_id, earlier.metrics)
+    log.info(
+        "%s on %s, %s, config id %s%s",
+        _name(config),
+        device_name(runtime),
+        runtime.precision,
+        identity,
+        ", goes on" if earlier else "",
+    )
+    tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data))
+    tiles.verify()
+    check_tiles(config, tiles)
+    line = lineage.of_init(config.init)
+    leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak)
+    parts = build_parts(config, runtime, tiles)
+    with (
+        Run.start(
             store,
             experiment=config.tracking.experiment,
             run_name=config.tracking.run_name or name or _name(config),
@@ -125,67 +126,75 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
             parent_run_id=parent_run_id(),
             resume_run_id=earlier.run_id if earlier else None,
             system_metrics=config.tracking.system_metrics,
-        ) as tracked:
-            # by run, not by settings alone: resume=never may train the same ones at the same time
-            folder = Path(config.paths.mlruns) / "checkpoints" / f"{identity}-{tracked.run_id[:8]}"
-            _restore(parts, folder, goes_on=earlier is not None)
-            recorder = Recorder(tracked, config, tiles, runtime, identity)
-            recorder.begin(parts.model)
-            train(config, runtime, tiles, parts, recorder, folder, signals)
-            metrics = score(parts, recorder, folder)
-        if tracked.lost:
-            raise RunFailed(
-                f"{tracked.lost} scores, files or models of run {tracked.run_id} did not reach the tracking store "
-                f"(said above): the run is marked FAILED, its weights stay in {folder}. The same command logs them."
-            )
-        _clear(folder)
-        with suppress(OSError):  # somebody else's file in it
-            folder.rmdir()
-        show(metrics, store, config.tracking.experiment, tracked.run_id)
-        return Outcome(tracked.run_id, metrics)
-
-
-def check_tiles(config: Config, tiles: TileStore) -> None:
-    """Refuses data that cannot be trained on or scored, before a run is begun.
-
-    Raises:
-        GlidexpError: a side without tiles, or fewer training tiles than a batch holds
-    """
-    for split in ("val", "test"):
-        if not len(tiles.rows(split)):
-            raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
-    rows, _ = rows_and_weights(tiles, "train", config.sensor_mix)
-    if len(rows) < config.train.batch_size:
-        raise GlidexpError(
-            f"train.batch_size={config.train.batch_size} is more than the {len(rows)} training tiles: lower it."
+        ) as tracked,
+        lost_rank_told(runtime.ranks),
+    ):
+        checkpoints = _checkpoints(config, identity, tracked.run_id)
+        recorder = Recorder(tracked, config, tiles, runtime, identity, line, leak)
+        recorder.begin(parts.model)
+        if earlier is not None:
+            _restore(parts, checkpoints, recorder)
+        runtime.ranks.share({"data_hash": tiles.data_hash, "state": parts.state() if parts.position.step else {}})
+        loader, augment = training_tiles(config, runtime, tiles)
+        recorder.augmented(augment, loader.rows)
+        train(config, runtime, loader, augment, parts, recorder, checkpoints, signals)
+        metrics = score(config, runtime, loader, augment, parts, recorder)
+    if tracked.lost:
+        raise RunFailed(
+            f"{tracked.lost} scores, files or models of run {tracked.run_id} did not reach the tracking store "
+            f"(said above): the run is marked FAILED, its weights stay in {checkpoints.path.parent}. "
+            "The same command logs them."
         )
+    checkpoints.clear()
+    show(metrics, store, config.tracking.experiment, tracked.run_id)
+    return Outcome(tracked.run_id, metrics)
+
+
+def _follow(config: Config, runtime: Runtime, signals: Signals) -> Outcome:
+    """The run of another rank: the same training on its part of each batch, and its part of the scoring."""
+    with lost_rank_told(runtime.ranks):
+        told = runtime.ranks.share(None)
+        if told is None:  # finished earlier
+            return Outcome("", {})
+        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), progress=False)
+        if tiles.data_hash != told["data_hash"]:
+            raise GlidexpError(
+                f"{tiles.path} holds other tiles than that of rank 0: give all machines one paths.data, or copy it."
+            )
+        parts = build_parts(config, runtime, tiles)
+        follower = Follower(config, tiles, runtime)
+        if told["state"]:
+            parts.restore(told["state"])
+        loader, augment = training_tiles(config, runtime, tiles)
+        train(config, runtime, loader, augment, parts, follower, None, signals)
+        score(config, runtime, loader, augment, parts, follower)
+        return Outcome("", {})
 
 
 def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
     """Network, optimizer and scaler of a seed, on the device."""
     torch.manual_seed(config.seed)
     model = build_model(config.backbone, config.decoder, config.init, in_channels=tiles.channels)
+    stages: list[list[str]] = []
+    if config.optimizer.by_depth or config.train.freezes:
+        side_px = catalog.smallest_px(config.backbone.name, config.decoder.name)
+        stages = encoder_stages(model, in_channels=tiles.channels, side_px=side_px)
+    if config.train.gradient_checkpointing:
+        recompute_blocks(model)
     model = runtime.place(model)
-    optimizer = build_optimizer(config.optimizer, model, device=runtime.device)
-    return Parts(model, optimizer, runtime.scaler(), Position(), runtime.device, random_states(runtime.device))
+    optimizer = build_optimizer(config.optimizer, model, device=runtime.device, stages=stages)
+    rng = random_states(runtime.device)
+    parts = Parts(model, optimizer, runtime.scaler(), Position(), runtime.device, rng, stages)
+    if config.train.ema_decay is not None:
+        parts.ema = Ema(model, config.train.ema_decay)
+    if config.train.average_last:
+        parts.tail = AveragedModel(model)
+    return parts
 
 
-def random_states(device: torch.device) -> list[torch.Tensor]:
-    """States of torch's generators: the CPU's, and the GPU's where one is used."""
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
-
-
-def train(
-    config: Config,
-    runtime: Runtime,
-    tiles: TileStore,
-    parts: Parts,
-    recorder: Recorder,
-    folder: Path,
-    signals: Signals,
-) -> None:
-    """Fits the network, keeping its best weights in `folder`."""
+def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[Loader, Augment]:
+    """Batches of the training tiles, or this rank's part of each, and what is done to them."""
+    ranks = runtime.ranks
     rows, weights = rows_and_weights(tiles, "train", config.sensor_mix)
     loader = Loader(
         tiles,
@@ -196,75 +205,108 @@ def train(
         weights=weights,
         shuffle=True,
         drop_last=True,
+        part=(ranks.rank, ranks.size),
+        resident=stays(config.train.resident, tiles, len(rows), runtime.device, "training tiles"),
     )
     mean, std = tiles.manifest["channel_mean"], tiles.manifest["channel_std"]
-    augment = build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype)
-    recorder.augmented(augment, rows)
+    return loader, build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype)
+
+
+def train(
+    config: Config,
+    runtime: Runtime,
+    loader: Loader,
+    augment: Augment,
+    parts: Parts,
+    recorder: Recorder | Follower,
+    checkpoints: Series | None,
+    signals: Signals,
+) -> None:
+    """Fits the network. Its best weights are in `parts` then, and in the last checkpoint, which rank 0 saves."""
+    ranks = runtime.ranks
     steps = config.train.epochs * -(-len(loader) // config.train.accumulate)
-    meter = Meter(config.train.epochs, len(loader))
+    meter = Meter(config.train.epochs, len(loader), silent=not ranks.first)
 
     def on_epoch(epoch: int, metrics: dict[str, float], better: bool) -> None:
         if better:
-            checkpoint.save(folder / "best.pt", {"model": parts.model.state_dict()})
+            parts.keep_best()
+        if parts.tail is not None and epoch >= config.train.epochs - config.train.average_last:
+            parts.tail.update_parameters(parts.model)
+        parts.history.append(metrics)
         meter.epoch_line(epoch, metrics, config.train.select, better)
-        recorder.epoch(epoch, metrics, parts.model, last=epoch + 1 == config.train.epochs)
+        recorder.epoch(epoch, metrics, parts.judged, last=epoch + 1 == config.train.epochs)
 
-    torch.set_rng_state(parts.rng[0])
-    if runtime.device.type == "cuda" and len(parts.rng) > 1:  # a run begun on a CPU has none for the GPU
-        torch.cuda.set_rng_state(parts.rng[1], runtime.device)
+    parts.restore_random()
+    ranks.reseed(config.seed, parts.position.step)
     with meter, signals.deferred():
         fit(
             parts.model,
             loader,
             augment,
-            build_loss(config.loss),
+            build_loss(config.loss, ranks.total),
             parts.optimizer,
             parts.scaler,
             lr_schedule(config.optimizer, steps),
+            build_freezing(config.train, parts.model, parts.stages),
             runtime,
             parts.position,
             config.train,
-            evaluate=lambda epoch: recorder.val_scores(parts.model).items(),
+            evaluate=lambda epoch: recorder.val_scores(parts.judged).items(),
             on_epoch=on_epoch,
-            save=lambda: checkpoint.save(folder / "last.pt", parts.state()),
-            stop=signals,
+            save=lambda: checkpoints is not None and checkpoints.save(parts.state()),
+            stop=ranks.stopping(signals, runtime.stop_stride),
             meter=meter,
+            watch=Watch(parts.model, runtime, recorder.tile_names),
+            ema=parts.ema,
         )
 
 
-def score(parts: Parts, recorder: Recorder, folder: Path) -> dict[str, float]:
-    """Scores the best weights: threshold from val, then test, then everything a run leaves behind."""
-    best = checkpoint.load(folder / "best.pt")
-    if best is None:
-        raise RunFailed(f"no whole checkpoint of the best weights in {folder}: run again with resume=never.")
-    parts.model.load_state_dict(best["model"])
-    return recorder.finish(parts.model, best_epoch=parts.position.best_epoch)
+def score(
+    config: Config, runtime: Runtime, loader: Loader, augment: Augment, parts: Parts, recorder: Recorder | Follower
+) -> dict[str, float]:
+    """Scores the chosen weights: threshold from val, then test, then everything a run leaves behind.
+
+    They are those of the best epoch, or the average of the last epochs where that is better on val.
+    """
+    parts.model.load_state_dict(parts.best)
+    model, about = parts.model, {}
+    if parts.tail is not None:
+        epochs, select = config.train.epochs, config.train.select
+        fixed = parts.stages[: frozen_stages(config.train, epochs - 1, len(parts.stages))]
+        ready = (augment(batch.image, batch.label, batch.rows, epochs) for batch in loader.epoch(epochs))
+        renew_batch_statistics(
+            parts.tail, (one.image for one in ready), runtime, frozen={name for stage in fixed for name in stage}
+        )
+        value = recorder.val_scores(parts.tail.module).get(select, -math.inf)
+        used = value > parts.position.best
+        about = {select.replace("val/", "val/average_last/", 1): value, "average_last/used": float(used)}
+        log.info("average of the last %d epochs: %s %.4f%s", config.train.average_last, select, value, " (best)" * used)
+        model = parts.tail.module if used else model
+    views = with_views(model, config.train.tta)
+    return recorder.finish(views, best_epoch=parts.position.best_epoch, about=about)
 
 
 def _earlier(store: Store, config: Config, identity: str) -> FoundRun | None:
     if config.resume is Resume.never:
         return None
-    found = store.find_run(identity, config.tracking.experiment)
-    if found is not None and found.alive:
-        raise GlidexpError(
-            f"run {found.run_id} has the same settings (config id {identity}) and is at work: wait for it, or start "
-            "another with resume=never."
-        )
-    return found
+    return take_over(store, identity, config.tracking.experiment)
 
 
-def _restore(parts: Parts, folder: Path, *, goes_on: bool) -> None:
-    state = checkpoint.load(folder / "last.pt") if goes_on else None
+def _checkpoints(config: Config, identity: str, run_id: str) -> Series:
+    """By run, not by settings alone: resume=never may train the same ones at the same time."""
+    folder = Path(config.paths.mlruns) / "checkpoints" / f"{identity}-{run_id[:8]}"
+    return Series(folder / "last.pt", config_id=identity)
+
+
+def _restore(parts: Parts, checkpoints: Series, recorder: Recorder) -> None:
+    checkpoints.sweep()
+    state = checkpoints.load()
     if state is None:
-        _clear(folder)
+        log.info("no checkpoint of it in %s: begins anew", checkpoints.path.parent)
         return
     parts.restore(state)
+    recorder.again(parts.history)
     log.info("goes on in epoch %d after batch %d", parts.position.epoch + 1, parts.position.batch)
-
-
-def _clear(folder: Path) -> None:
-    for series in ("last.pt", "best.pt"):
-        checkpoint.clear(folder / series)
 
 
 def _name(config: Config) -> str:

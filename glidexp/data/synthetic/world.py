@@ -189,6 +189,8 @@ def _write(plan: Plan, bands: np.ndarray, path: Path, names: list[str], nodata: 
         sink.write(bands)
         for i, name in enumerate(names, 1):
             sink.set_band_description(i, name)
+        if names == ["class"]:
+            sink.update_tags(**{f"class_{code}": name for name, code in CLASSES.items()})
 
 
 def generate(cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers: int | None = None) -> Path:

@@ -1,0 +1,90 @@
+"""Settings of `glidexp evaluate`: a trained model, the ground it is scored on, and how."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from glidexp.config import PathsConfig, Resume, TrackingConfig, typed
+from glidexp.config.data import DatasetConfig, SensorMixConfig, TileSizeConfig
+from glidexp.config.ranges import at_least
+from glidexp.config.training import Precision
+from glidexp.errors import ConfigError
+
+CARD = "card"
+"""value of eval.threshold that stands for the model's own"""
+
+
+class EvalSplit(StrEnum):
+    auto = "auto"
+    test = "test"
+    all = "all"
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalConfig:
+    split: EvalSplit = EvalSplit.auto
+    """test: the data set's test split. all: every tile. auto: test where the model was trained on this split, else
+    all"""
+    threshold: str = CARD
+    """card: the one fixed on the model's val ground; or a probability, 0-1"""
+
+    def __post_init__(self) -> None:
+        try:
+            fits = self.threshold == CARD or 0 <= float(self.threshold) <= 1
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ConfigError(f"eval.threshold={self.threshold} is neither card nor a probability from 0 to 1.")
+
+
+@dataclass(kw_only=True, slots=True)
+class ScoringConfig:
+    """What the network is run on, under the names that training uses."""
+
+    batch_size: int = 8
+    """tiles a forward pass; no score depends on it"""
+    precision: Precision = Precision.auto
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    threads: int | None = None
+    """CPU threads of torch; OMP_NUM_THREADS, else all cores, when not given"""
+
+    def __post_init__(self) -> None:
+        at_least("train.batch_size", self.batch_size, 1)
+        if self.threads is not None:
+            at_least("train.threads", self.threads, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluateConfig:
+    model: str | None = None
+    """what is scored: the first word of the command"""
+    resume: Resume = Resume.auto
+    allow_leak: bool = False
+    """score ground that the model was trained on, and mark the scores as leaking"""
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """the model's own when no option is chosen"""
+    sensor_mix: SensorMixConfig = field(default_factory=SensorMixConfig)
+    """sensors whose tiles are scored; their weights play no part"""
+    tile_size: TileSizeConfig = field(default_factory=TileSizeConfig)
+    """the model's own when not given"""
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    train: ScoringConfig = field(default_factory=ScoringConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def register() -> None:
+    """Makes the schema known to Hydra under the name `evaluate_schema`."""
+    ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
+
+
+def load(composed: DictConfig) -> EvaluateConfig:
+    """Turns what Hydra composed from conf/evaluate.yaml into the typed config.
+
+    Raises:
+        ConfigError: a value is missing or outside its range
+    """
+    return typed(composed, EvaluateConfig)

@@ -1,0 +1,41 @@
+"""`glidexp data VERB`: a table of verbs. Each is a module of this room, imported when it is called.
+
+A verb's module has a function `run(argv, compose)`: its own options, then what it does, then the exit code. `compose`
+turns Hydra overrides into the whole Config, as `python train.py` does.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from glidexp.config import Config
+from glidexp.errors import unknown_name
+
+Compose = Callable[[list[str]], Config]
+VERBS = {
+    "import": ("verb_import", "ready tiles to a store: the published GLID, folders, archives, COCO"),
+    "export": ("verb_export", "a store to PNG folders, COCO, GeoTIFF or Croissant"),
+}
+"""name: (module of glidexp.data, what it does)"""
+
+
+def main(argv: list[str], compose: Compose) -> int:
+    """Calls one verb and gives its exit code.
+
+    Args:
+        argv: the verb and its words
+        compose: overrides to the whole config
+
+    Raises:
+        ConfigError: no such verb
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        width = max(len(verb) for verb in VERBS)
+        print("Usage: glidexp data VERB [...]\n")
+        print("\n".join(f"  {verb:<{width}}  {meaning}" for verb, (_, meaning) in VERBS.items()))
+        print("\nEach verb explains itself with --help.")
+        return 0 if argv else 2
+    if argv[0] not in VERBS:
+        raise unknown_name("glidexp data", argv[0], VERBS)
+    module = import_module(f"glidexp.data.{VERBS[argv[0]][0]}")
+    code: int = module.run(argv[1:], compose)
+    return code

@@ -1,0 +1,107 @@
+"""What a bundle says of itself, read and checked without torch.
+
+A bundle is a folder: `weights.safetensors`, `card.json`, and `ground.parquet` where it is known what it was trained on.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glidexp.errors import DataError
+
+WEIGHTS = "weights.safetensors"
+CARD = "card.json"
+GROUND = "ground.parquet"
+FORMAT = "glidexp-bundle"
+FORMAT_VERSION = 1
+
+
+def read_card(folder: Path | str) -> dict[str, Any]:
+    """The card of a bundle, checked, without its weights.
+
+    Raises:
+        DataError: no card, or not one of ours
+    """
+    path = Path(folder) / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): a bundle holds {CARD} and {WEIGHTS}.") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}): copy the bundle again.") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise DataError(f"{path} is not the card of a glidexp bundle: its format must be '{FORMAT}'.")
+    if card.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has format_version {card.get('format_version')}, this version of glidexp reads {FORMAT_VERSION}: "
+            "use the version that wrote it."
+        )
+    check_card(card, str(path))
+    weights = card.get("weights")
+    if not isinstance(weights, dict) or not isinstance(weights.get("sha256"), str):
+        raise DataError(f"{path} does not name the sha256 of its weights: copy the bundle again.")
+    return card
+
+
+def check_card(card: Mapping[str, Any], where: str) -> None:
+    """Refuses a card without what is needed to build the network and to feed it.
+
+    Raises:
+        DataError: `where`, what is missing or wrong
+    """
+    shape = card.get("architecture")
+    kinds = {"backbone": str, "decoder": str, "in_channels": int}
+    if not isinstance(shape, Mapping) or any(not isinstance(shape.get(key), kind) for key, kind in kinds.items()):
+        raise DataError(f"{where}: architecture must give backbone and decoder (names) and in_channels (a number).")
+    for key in ("mean", "std"):
+        values = card.get(key)
+        numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
+        if not numbers or len(values or ()) != shape["in_channels"] or not all(map(math.isfinite, values or ())):
+            raise DataError(
+                f"{where}: {key} must be a list of {shape['in_channels']} numbers, a value a band on 0-255."
+            )
+    if min(card["std"]) <= 0:
+        raise DataError(f"{where}: std={card['std']} must be above 0 in every band.")
+    threshold = card.get("threshold", 0.5)
+    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise DataError(f"{where}: threshold={threshold} must be a probability between 0 and 1.")
+
+
+def find_bundle(path: Path | str) -> Path:
+    """The bundle folder meant by `path`: the folder, a file in it, or a folder with exactly one bundle below it.
+
+    Raises:
+        DataError: none or several
+    """
+    path = Path(path).expanduser()
+    if path.is_file() and path.name in (CARD, WEIGHTS):
+        path = path.parent
+    if (path / CARD).is_file():
+        return path
+    if not path.is_dir():
+        kind = "is no bundle" if path.exists() else "does not exist"
+        raise DataError(f"{path} {kind}: give a folder with {CARD} and {WEIGHTS}.")
+    found = sorted(card.parent for card in path.rglob(CARD) if (card.parent / WEIGHTS).is_file())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise DataError(f"{path} holds no bundle: give a folder with {CARD} and {WEIGHTS}.")
+    raise DataError(f"{path} holds {len(found)} bundles: choose one, for example {found[0]}.")
+
+
+def read_part(folder: Path, name: str, sha256: str) -> bytes:
+    """A file of a bundle, compared with the sha256 that its card names.
+
+    Raises:
+        DataError: it is missing or damaged
+    """
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise DataError(f"{folder / name} cannot be read ({error.strerror}): copy the whole bundle again.") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{folder / name} is damaged: its sha256 is not the one in {CARD}. Copy the bundle again.")
+    return content

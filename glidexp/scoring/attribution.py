@@ -1,0 +1,229 @@
+"""What a false alarm probably lies on, judged by proxies: where it is, its shape, and how it looks in the picture.
+
+Each proxy is a guess from red, green and blue, none is a class of the ground; what no proxy speaks for is
+`unattributed`. Pictures are stretched scene by scene, so that 0-255 runs from the scene's dark to its bright end:
+`BRIGHT` is a share of that range and not of the tile's own, because a tile that is all snow has no darker ground to
+compare with. All else is relative to the piece of ground (its median brightness) or to the ring around the false alarm.
+
+How the limits were found and how often they are right: docs/scores.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.scoring.components import Components, Floats, Mask, components
+
+KNOWN = {"far_from_ice": "beyond_buffer", "too_small": "too_small"}
+"""why the inventory's lake is no lake here -> class of a false alarm on it"""
+CLASSES = (*KNOWN.values(), "shoreline", "snow_ice_cloud", "turbid", "shadow", "river_shape", "unattributed")
+
+SHORE_PX = 2.0
+"""a false alarm this near to a true lake is its shore: mixed pixels and the draughtsman's hand reach as far"""
+RING_PX = (2.0, 10.0)
+"""surroundings of a false alarm: beyond the pixels that are mixed with it, near enough to be lit alike"""
+BRIGHT = 150
+"""of 255; snow, ice and clouds are above it, and of the rest only pale soil in the sun"""
+WHITE = -0.1
+"""log of blue over red; soil in the sun is redder"""
+STEEP = -0.5
+"""log of brightness over that of the ring, 0.6 of it; a shadow has a sharp edge, other ground seldom so deep a one"""
+DARK = -0.6
+"""log of brightness over the median of the piece, 0.55 of it; only clear water and plants are as dark in the sun"""
+SKY_LIT = -0.12
+"""log of green over blue: what only the sky lights, snow too, is bluer than any ground or silty water"""
+PLANTS = -0.4
+"""log of blue over red: plants take up blue"""
+UNEVEN = 0.5
+"""standard deviation over median; next to black the same relief is a larger share"""
+GREEN = 0.12
+"""log of green over red: rock flour lifts green and blue together, soil and rock lift red"""
+LONG = 4.0
+"""length over width; a disc has 1.8, a square 2.3"""
+MIXED = (0.1, 0.7)
+"""a false alarm over this share of the piece, whose brightness varies by this share of the piece's, has no one cause"""
+_ADD = 5.0  # of 255, added before logs: below it there is more noise than colour
+_SAMPLE = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAlarms:
+    """False alarms of a piece of ground: its shorelines first, then the others; arrays (n,)."""
+
+    row: npt.NDArray[np.int64]
+    """a pixel of each, the one nearest to its centroid"""
+    col: npt.NDArray[np.int64]
+    area_px: npt.NDArray[np.int64]
+    brightness: Floats
+    """median over its pixels of the mean of the bands, 0-255; NaN where there is no picture in colour"""
+    elongation: Floats
+    """length over width"""
+    name: npt.NDArray[np.object_]
+    """one of `CLASSES`"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLake:
+    """A lake of the inventory that was left out of the labels, in pixels of the piece."""
+
+    row: int
+    col: int
+    radius_px: float
+    """of a disc of its area"""
+    fate: str
+    """a key of `KNOWN`"""
+
+
+def false_alarms(
+    image_HWC: npt.NDArray[np.uint8] | None,
+    label_HW: npt.NDArray[np.uint8],
+    predicted_HW: Mask,
+    known: Sequence[KnownLake] = (),
+) -> FalseAlarms:
+    """Finds the false alarms of a piece of ground and says what each probably lies on.
+
+    Pixels within `SHORE_PX` of a true lake are taken off first, so that the rim of a lake and what it touches are told
+    apart; what is left is put together by 8-connectivity. Then, in this order: a left-out lake of the inventory,
+    bright, turbid, shadow, long.
+
+    Args:
+        image_HWC: (H, W, 3) red, green, blue of 0-255; None where there is no such picture, then nothing is judged by
+            its look
+        label_HW: 0, 1 and 255, which counts nowhere
+        predicted_HW: where lake is predicted
+        known: left-out lakes of the inventory
+    """
+    from scipy import ndimage
+
+    scored, lake = label_HW <= 1, label_HW == 1
+    wrong = predicted_HW & scored & ~lake
+    near = ndimage.binary_dilation(lake, _disc(SHORE_PX)) if lake.any() else lake
+    rims, others = components(wrong & near, scored), components(wrong & ~near, scored)
+    looks = _Looks(image_HWC, scored) if image_HWC is not None else None
+    name = np.full(len(others), "unattributed", dtype=object)
+    brightness, elongation = np.full(len(others), np.nan), np.full(len(others), np.nan)
+    owned = _owned(others, known)
+    for k, window in enumerate(ndimage.find_objects(others.labels_HW)):
+        inside = others.labels_HW[window] == k + 1
+        elongation[k] = elongation_of(inside)
+        if looks is not None:
+            seen = looks.of(inside, window)
+            brightness[k], name[k] = seen["brightness"], judged(seen)
+        if name[k] == "unattributed" and elongation[k] >= LONG:
+            name[k] = "river_shape"
+        name[k] = owned.get(k, name[k])
+    rows, cols = (np.concatenate(pair) for pair in zip(_pixel(rims), _pixel(others), strict=True))
+    return FalseAlarms(
+        row=rows,
+        col=cols,
+        area_px=np.concatenate([rims.area_px, others.area_px]).astype(np.int64),
+        brightness=np.concatenate([np.full(len(rims), np.nan), brightness]),
+        elongation=np.concatenate([np.full(len(rims), np.nan), elongation]),
+        name=np.concatenate([np.full(len(rims), "shoreline", dtype=object), name]),
+    )
+
+
+def judged(seen: dict[str, float]) -> str:
+    """The class by look alone, from `_Looks.of`; shape is not asked."""
+    if seen["share"] >= MIXED[0] and seen["variety"] >= MIXED[1]:
+        return "unattributed"
+    if seen["brightness"] >= BRIGHT:
+        return "snow_ice_cloud" if seen["blue_red"] >= WHITE else "unattributed"
+    milky = seen["green_red"] >= GREEN and seen["green_blue"] >= -0.2 and seen["blue_red"] >= 0
+    clear = seen["dark"] < -0.25  # as green as milky water, and darker than most ground
+    if milky and not clear and seen["unevenness"] <= 0.7 * UNEVEN:
+        return "turbid"
+    plants = seen["blue_red"] <= PLANTS  # they are dark as well
+    dark = min(seen["step"] - STEEP, seen["dark"] - DARK) <= 0
+    if seen["green_blue"] <= SKY_LIT or (dark and not plants) or seen["unevenness"] >= UNEVEN:
+        return "shadow"
+    return "unattributed"
+
+
+def elongation_of(inside: Mask) -> float:
+    """Length over width of a shape, curved ones too: area over the square of the mean width.
+
+    In a strip the mean distance to the nearest rim is a quarter of its width. Holes are filled and notches of a pixel
+    closed before, as they make any shape look narrow.
+    """
+    from scipy import ndimage
+
+    whole = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(inside, 2), np.ones((3, 3), dtype=bool)))
+    width = 4 * float((ndimage.distance_transform_edt(whole)[whole] - 0.5).mean())
+    return float(np.count_nonzero(whole) / width**2)
+
+
+class _Looks:
+    """The picture of a piece of ground, its median brightness and how that varies."""
+
+    def __init__(self, image_HWC: npt.NDArray[np.uint8], scored: Mask) -> None:
+        self.image, self.scored = image_HWC, scored
+        flat = np.flatnonzero(scored)
+        flat = flat[:: max(len(flat) // _SAMPLE, 1)]
+        ground = image_HWC.reshape(-1, 3)[flat].mean(axis=1)
+        self.median = float(np.median(ground)) if len(ground) else 0.0
+        self.spread = float(ground.std()) if len(ground) else 0.0
+        self.pixels = int(np.count_nonzero(scored))
+
+    def of(self, inside: Mask, window: tuple[slice, slice]) -> dict[str, float]:
+        """brightness 0-255; logs of ratios: dark (to the piece), step (to the ring), green_red, green_blue, blue_red;
+        unevenness, standard deviation over median; share and variety, of the piece's pixels and standard deviation."""
+        from scipy import ndimage
+
+        reach = int(RING_PX[1]) + 1
+        grown = tuple(
+            slice(max(s.start - reach, 0), min(s.stop + reach, n))
+            for s, n in zip(window, self.scored.shape, strict=True)
+        )
+        place = np.zeros((grown[0].stop - grown[0].start, grown[1].stop - grown[1].start), dtype=bool)
+        top, left = window[0].start - grown[0].start, window[1].start - grown[1].start
+        place[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+        away = ndimage.distance_transform_edt(~place)
+        ring = (away > RING_PX[0]) & (away <= RING_PX[1]) & self.scored[grown]
+        colours = self.image[grown].astype(np.float32)
+        mean = colours.mean(axis=2)
+        own = mean[place]
+        brightness = float(np.median(own))
+        red, green, blue = (float(value) for value in np.median(colours[place], axis=0))
+        return {
+            "brightness": brightness,
+            "dark": _log_ratio(brightness, self.median),
+            "step": _log_ratio(brightness, float(np.median(mean[ring]))) if ring.any() else 0.0,
+            "green_red": _log_ratio(green, red),
+            "green_blue": _log_ratio(green, blue),
+            "blue_red": _log_ratio(blue, red),
+            "unevenness": float(own.std()) / (brightness + _ADD),
+            "share": len(own) / self.pixels,
+            "variety": float(own.std()) / max(self.spread, 1.0),
+        }
+
+
+def _log_ratio(first: float, second: float) -> float:
+    return float(np.log((first + _ADD) / (second + _ADD)))
+
+
+def _disc(radius: float) -> Mask:
+    reach = int(radius)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    disc: Mask = y**2 + x**2 <= radius**2
+    return disc
+
+
+def _pixel(found: Components) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Row and column of a pixel of each, the nearest to its centroid."""
+    away = (found.rows - found.row[found.owner]) ** 2 + (found.cols - found.col[found.owner]) ** 2
+    order = np.lexsort((away, found.owner))
+    first = order[np.searchsorted(found.owner[order], np.arange(len(found)))]
+    return found.rows[first], found.cols[first]
+
+
+def _owned(found: Components, known: Sequence[KnownLake]) -> dict[int, str]:
+    """Which false alarm lies on a left-out lake: the one that reaches nearest to the point that is known of it."""
+    owned: dict[int, str] = {}
+    for lake in known:
+        away = np.hypot(found.rows - lake.row, found.cols - lake.col)
+        if len(away) and away.min() <= max(SHORE_PX, lake.radius_px / 2):
+            owned[int(found.owner[int(away.argmin())])] = KNOWN[lake.fate]
+    return owned

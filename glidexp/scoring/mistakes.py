@@ -1,0 +1,189 @@
+"""The mistakes of one split: false alarms with what they probably lie on, missed lakes, the worst tiles."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from glidexp.scoring.attribution import CLASSES, KNOWN, KnownLake, false_alarms
+from glidexp.scoring.components import components, in_km2, lower_bound, size_class
+from glidexp.scoring.confusion import defined
+from glidexp.scoring.ground import Piece, pieces
+from glidexp.scoring.predictions import Predictions
+
+FALSE_ALARM, TRUE_LAKE = "false_alarm", "true_lake"
+BRIGHTNESS = ("darker", "alike", "brighter")
+"""a lake's median brightness against that of its piece of ground: below 2/3 of it, up to 3/2 of it, above"""
+COLUMNS = (
+    *("kind", "split", "scene", "sensor", "region", "gsd_m", "piece", "tile", "row", "col", "area_px", "area_km2"),
+    *("size_class", "attributed_to", "elongation", "brightness", "brightness_class", "missed"),
+)
+"""of the table and of errors.parquet"""
+WORST = 12
+_RATIO = 1.5
+
+
+def mistakes(seen: Predictions, rgb: Sequence[int] | None, inventory: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A row a false alarm and a row a true lake, found or missed, with one piece of ground in memory at a time.
+
+    Args:
+        seen: what the network said
+        rgb: places of red, green and blue among the bands; None where there is no such picture
+        inventory: the store's table of inventory lakes, for those that were left out of the labels
+
+    Returns:
+        columns of `COLUMNS`; row and col are of one pixel, in the scene where it is known, else in the tile.
+        attributed_to, elongation of false alarms; brightness_class, missed of true lakes (none of it predicted)
+    """
+    index, tables = seen.index, []
+    of_scene = dict(iter(inventory.groupby("scene"))) if inventory is not None else {}
+    for number, piece in enumerate(pieces(index, seen.bins.shape[1])):
+        label = piece.stitch(seen.label)
+        predicted = piece.stitch(seen.bins, outside=0) >= seen.threshold_bin
+        image = None if rgb is None else piece.stitch(_colours(seen, rgb), outside=0)
+        alarms = _alarms(piece, image, label, predicted, of_scene.get(piece.scene))
+        for table in (alarms, _lakes(image, label, predicted)):
+            known = not np.isnan(piece.gsd_m)
+            at = np.column_stack([table["row"], table["col"]])
+            table["tile"] = _tile_of(piece, index["tile"].to_numpy(dtype=object), at)
+            table["area_km2"] = in_km2(table["area_px"], piece.gsd_m) if known else np.nan
+            table["size_class"] = size_class(table["area_px"], piece.gsd_m)
+            table["row"], table["col"] = at[:, 0] + max(piece.row, 0), at[:, 1] + max(piece.col, 0)
+            place = {"split": seen.split, "scene": piece.scene, "sensor": piece.sensor, "region": piece.region}
+            tables.append(pd.DataFrame(table).assign(**place, gsd_m=piece.gsd_m, piece=number))
+    filled = [table for table in tables if len(table)]
+    if not filled:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat(filled, ignore_index=True).reindex(columns=list(COLUMNS))
+
+
+def _colours(seen: Predictions, rgb: Sequence[int]) -> Any:
+    return lambda place: seen.image(place)[..., list(rgb)]
+
+
+def _alarms(
+    piece: Piece,
+    image: npt.NDArray[np.uint8] | None,
+    label: npt.NDArray[np.uint8],
+    predicted: npt.NDArray[np.bool_],
+    inventory: pd.DataFrame | None,
+) -> dict[str, Any]:
+    found = false_alarms(image, label, predicted, left_out(piece, inventory))
+    table: dict[str, Any] = {"kind": np.full(len(found.row), FALSE_ALARM, dtype=object), "attributed_to": found.name}
+    return table | {name: getattr(found, name) for name in ("row", "col", "area_px", "brightness", "elongation")}
+
+
+def left_out(piece: Piece, inventory: pd.DataFrame | None) -> list[KnownLake]:
+    """Lakes of the inventory in this piece that were left out of the labels.
+
+    Args:
+        piece: where
+        inventory: rows of its scene (`data.store.INVENTORY_SCHEMA`); None where there is none
+    """
+    if inventory is None or piece.row < 0:
+        return []
+    at = inventory[["row", "col"]].to_numpy(dtype=np.int64) - (piece.row, piece.col)
+    here = ((at >= 0) & (at < piece.shape)).all(axis=1) & inventory["fate"].isin(KNOWN).to_numpy()
+    rows = inventory[here]
+    radius = np.sqrt(rows["area_km2"].to_numpy(dtype=np.float64) * 1e6 / np.pi) / piece.gsd_m
+    return [
+        KnownLake(row, col, float(r) if np.isfinite(r) else 0.0, fate)
+        for (row, col), r, fate in zip(at[here].tolist(), radius, rows["fate"], strict=True)
+    ]
+
+
+def _lakes(
+    image: npt.NDArray[np.uint8] | None, label: npt.NDArray[np.uint8], predicted: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
+    scored = label <= 1
+    true = components(label == 1, scored)
+    hit = np.bincount(true.owner[predicted[true.rows, true.cols]], minlength=len(true)) > 0
+    pixel = np.unique(true.owner, return_index=True)[1]
+    brightness, group = np.full(len(true), np.nan), np.full(len(true), "", dtype=object)
+    if image is not None and len(true):
+        mean = image.mean(axis=2)
+        ground = float(np.median(mean[scored])) + 1
+        own = pd.Series(mean[true.rows, true.cols]).groupby(true.owner).median()
+        brightness = own.to_numpy()
+        group = np.array(BRIGHTNESS, dtype=object)[np.searchsorted([1 / _RATIO, _RATIO], (brightness + 1) / ground)]
+    return {
+        "kind": np.full(len(true), TRUE_LAKE, dtype=object),
+        "row": true.rows[pixel],
+        "col": true.cols[pixel],
+        "area_px": true.area_px,
+        "brightness": brightness,
+        "brightness_class": group,
+        "missed": ~hit,
+    }
+
+
+def _tile_of(piece: Piece, names: npt.NDArray[np.object_], at: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    inside = (at[:, :1] >= piece.tops) & (at[:, :1] < piece.tops + piece.tile_px)
+    inside &= (at[:, 1:] >= piece.lefts) & (at[:, 1:] < piece.lefts + piece.tile_px)
+    return names[piece.tiles[inside.argmax(axis=1)]] if len(at) else np.zeros(0, dtype=object)
+
+
+def mistake_scores(table: pd.DataFrame, prefix: str) -> dict[str, float]:
+    """`<prefix>/fp_share/<class>`, shares of the area of all false alarms, and of the true lakes how many were missed:
+    `<prefix>/missed/<size or brightness>/<class>/lakes` and `.../share`.
+
+    Args:
+        table: of `mistakes`
+        prefix: "test" or "val"
+    """
+    found: dict[str, float] = {}
+    alarms = table[table["kind"] == FALSE_ALARM]
+    if len(alarms):
+        area = alarms.groupby("attributed_to")["area_px"].sum()
+        total = float(area.sum())
+        found = {f"{prefix}/fp_share/{name}": float(area.get(name, 0)) / total for name in CLASSES}
+    lakes = table[table["kind"] == TRUE_LAKE]
+    for kind, column in (("size", "size_class"), ("brightness", "brightness_class")):
+        for name, missed in lakes[lakes[column] != ""].groupby(column)["missed"]:
+            found[f"{prefix}/missed/{kind}/{name}/lakes"] = float(missed.sum())
+            found[f"{prefix}/missed/{kind}/{name}/share"] = float(missed.mean())
+    return defined(found)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """The mistakes in a few rows: what, class, number, area_px, share (of the area of all false alarms, or of the true
+    lakes of the class)."""
+    rows = []
+    alarms, lakes = table[table["kind"] == FALSE_ALARM], table[table["kind"] == TRUE_LAKE]
+    total = max(float(alarms["area_px"].sum()), 1.0)
+    for name in CLASSES:
+        own = alarms[alarms["attributed_to"] == name]
+        rows.append(("false alarms", name, len(own), int(own["area_px"].sum()), own["area_px"].sum() / total))
+    for what, column, order in (
+        ("missed lakes by size", "size_class", lower_bound),
+        ("missed lakes by brightness", "brightness_class", BRIGHTNESS.index),
+    ):
+        for name in sorted(set(lakes[column]) - {""}, key=order):
+            own = lakes[lakes[column] == name]
+            missed = own[own["missed"].astype(bool)]
+            rows.append((what, name, len(missed), int(missed["area_px"].sum()), len(missed) / len(own)))
+    return pd.DataFrame(rows, columns=["what", "class", "number", "area_px", "share"])
+
+
+def write_mistakes(table: pd.DataFrame, path: Path) -> None:
+    """Writes errors.parquet aside and renames it into place."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    typed = table.astype({"missed": "boolean", "area_px": "int64", "piece": "int64", "row": "int64", "col": "int64"})
+    try:
+        typed.to_parquet(aside, index=False, compression="zstd")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def worst_tiles(seen: Predictions, count: int = WORST) -> list[tuple[int, int, int]]:
+    """Places, false and missed pixels of the tiles with most wrong pixels, those first; tiles without any left out."""
+    at = seen.threshold_bin
+    false = seen.hist[:, 0, at:].sum(axis=1, dtype=np.int64)
+    missed = seen.hist[:, 1, :at].sum(axis=1, dtype=np.int64)
+    order = np.argsort(-(false + missed), kind="stable")[:count]
+    return [(int(i), int(false[i]), int(missed[i])) for i in order if false[i] + missed[i]]

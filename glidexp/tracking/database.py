@@ -1,0 +1,86 @@
+"""The sqlite file behind a local store: its address, made safely, and checked before MLflow touches it."""
+
+import os
+import sqlite3
+import urllib.parse
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from glidexp.errors import TrackingError
+
+
+def sqlite_uri(database: Path) -> str:
+    """Address of a database file."""
+    return f"sqlite:///{database}"
+
+
+def database_path(uri: str) -> Path | None:
+    """The sqlite file behind an address; None for a server or another database."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def make_database(database: Path, mlruns: Path) -> None:
+    """Builds the schema in a file aside and renames it into place, so that nobody sees half of it.
+
+    Args:
+        database: the file, which does not exist
+        mlruns: folder of the artifacts
+
+    Raises:
+        TrackingError: its folder cannot be made
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrackingError(
+            f"{database.parent} cannot be made ({error.strerror}): give another tracking.uri, or leave it out."
+        ) from None
+    aside = database.with_name(f"{database.name}.{os.getpid()}.new")
+    aside.unlink(missing_ok=True)
+    try:
+        store = SqlAlchemyStore(sqlite_uri(aside), (mlruns / "artifacts").as_uri())
+        store.engine.dispose()
+        SqlAlchemyStore._engine_map.pop(sqlite_uri(aside), None)
+        os.replace(aside, database)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def check_revision(database: Path) -> None:
+    """Refuses a database of another schema before MLflow migrates it in silence or prints a page of SQL.
+
+    Raises:
+        TrackingError: it is of another MLflow, or none of MLflow's
+    """
+    import mlflow
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    script = ScriptDirectory.from_config(_get_alembic_config(db_url=""))
+    try:
+        # Not mode=ro: after a kill within a write sqlite first rolls that write back.
+        with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode=rw", uri=True)) as connection:
+            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.Error as error:
+        raise TrackingError(
+            f"{database} is not a database of MLflow ({first_line(error)}): move it away, or give another paths.mlruns."
+        ) from error
+    revision = rows[0][0] if rows else "none"
+    if revision == script.get_current_head():
+        return
+    if revision in {entry.revision for entry in script.walk_revisions()}:
+        way_out = f"keep a copy of it, then run `mlflow db upgrade sqlite:///{database}`"
+    else:
+        way_out = "use the newer MLflow that wrote it, or give another paths.mlruns"
+    raise TrackingError(
+        f"{database} has schema {revision}, MLflow {mlflow.__version__} needs {script.get_current_head()}: {way_out}."
+    )
+
+
+def first_line(error: Any) -> str:
+    """What an error says, on one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."

@@ -1,0 +1,168 @@
+"""Finds a model that a run left behind: by the run's id, by the model's own, or by a name of the registry."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from glidexp.errors import TrackingError
+from glidexp.tracking.store import Store, first_line, import_mlflow
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel, Run
+
+RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+LOGGED_ID = re.compile(r"m-[0-9a-f]{32}")
+LISTED = 5
+"""runs named in a message"""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedModel:
+    """A model in the store."""
+
+    uri: str
+    """address that stands in tags: models:/NAME/3 or models:/m-..."""
+    location: str
+    """where its files lie"""
+    model_id: str | None
+    """of MLflow's logged model; None for a version that was registered from a folder"""
+    run_id: str | None
+    """the run that trained it"""
+
+
+def find_model(store: Store, reference: str) -> TrackedModel:
+    """The model meant by a run id (the first characters of one are enough), `runs:/ID/model`, `models:/NAME@alias`,
+    `models:/NAME/3` or `models:/m-...`.
+
+    Raises:
+        TrackingError: nothing of that name, several, or a run without model
+    """
+    if reference.startswith("models:/"):
+        rest = reference.removeprefix("models:/").strip("/")
+        return _logged(store, rest) if LOGGED_ID.fullmatch(rest) else _registered(store, rest)
+    name = reference.removeprefix("runs:/").split("/")[0] if reference.startswith("runs:/") else reference
+    if not RUN_ID.fullmatch(name):
+        raise TrackingError(
+            f"'{reference}' is no model: give a run id (4 to 32 of 0-9a-f), the folder of a bundle, models:/NAME@ALIAS "
+            f"or models:/NAME/VERSION. {_latest(store)}"
+        )
+    run = _run(store, name)
+    outputs = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
+    ready = [model for model in map(store.client.get_logged_model, outputs) if str(model.status) == "READY"]
+    if not ready:
+        state = run.info.status
+        way = "it was made with tracking.log_model=false" if state == "FINISHED" else "the same command goes on with it"
+        raise TrackingError(
+            f"run {run.info.run_id} ({run.info.run_name}) is {state} and has no model: {way}. {_latest(store)}"
+        )
+    return _tracked(ready[-1])
+
+
+def fetch(store: Store, model: TrackedModel, folder: Path) -> Path:
+    """Folder with the model's files: where they are, when that is on this machine, else a copy in `folder`.
+
+    Raises:
+        TrackingError: they are gone, or the server does not give them
+    """
+    if urlparse(model.location).scheme in ("", "file"):
+        found = Path(unquote(urlparse(model.location).path))
+        if not found.is_dir():
+            raise TrackingError(f"the files of {model.uri} are gone: {found} does not exist.")
+        return found
+    mlflow = import_mlflow()
+    try:
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=model.location, dst_path=str(folder), tracking_uri=store.uri, registry_uri=store.uri
+            )
+        )
+    except Exception as error:
+        raise TrackingError(f"the files of {model.uri} cannot be fetched: {first_line(error)}") from error
+
+
+def read_text(store: Store, run_id: str, name: str, folder: Path) -> str | None:
+    """The file `name` of a run, or None where the store holds no such run or file.
+
+    Args:
+        store: from `open_store`
+        run_id: of the run
+        name: e.g. config.yaml
+        folder: for a copy of it
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(store.client.download_artifacts(run_id, name, str(folder))).read_text(encoding="utf-8")
+    except (MlflowException, OSError):
+        return None
+
+
+def _run(store: Store, prefix: str) -> "Run":
+    found = _search(store, f"attributes.run_id LIKE '{prefix}%'")
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise TrackingError(f"there is no run {prefix} in this store. {_latest(store)}")
+    raise TrackingError(f"{len(found)} runs begin with {prefix}: {_listed(found)}. Give more characters.")
+
+
+def _logged(store: Store, model_id: str) -> TrackedModel:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _tracked(store.client.get_logged_model(model_id))
+    except MlflowException as error:
+        raise TrackingError(f"there is no model {model_id} in this store. {_latest(store)}") from error
+
+
+def _registered(store: Store, rest: str) -> TrackedModel:
+    """`NAME@alias` or `NAME/version`."""
+    from mlflow.exceptions import MlflowException
+
+    client = store.client
+    name, at, alias = rest.partition("@")
+    name, _, number = (name, "", "") if at else rest.rpartition("/")
+    name = name or rest
+    try:
+        known = client.get_registered_model(name)
+    except MlflowException as error:
+        names = ", ".join(model.name for model in client.search_registered_models(max_results=20)) or "none"
+        raise TrackingError(f"there is no registered model '{name}'. Registered: {names}.") from error
+    try:
+        version: Any = client.get_model_version_by_alias(name, alias) if at else client.get_model_version(name, number)
+    except MlflowException as error:
+        aliases = ", ".join(f"@{one}" for one in sorted(known.aliases)) or "none"
+        versions = ", ".join(sorted(str(one.version) for one in client.search_model_versions(f"name='{name}'")))
+        raise TrackingError(
+            f"models:/{rest} does not exist. Versions of {name}: {versions or 'none'}; aliases: {aliases}."
+        ) from error
+    source = str(version.source or "").removeprefix("models:/")
+    if version.model_id or LOGGED_ID.fullmatch(source):
+        logged = _logged(store, version.model_id or source)
+        return TrackedModel(f"models:/{name}/{version.version}", logged.location, logged.model_id, logged.run_id)
+    location = client.get_model_version_download_uri(name, str(version.version))
+    return TrackedModel(f"models:/{name}/{version.version}", location, None, version.run_id or None)
+
+
+def _tracked(model: "LoggedModel") -> TrackedModel:
+    return TrackedModel(f"models:/{model.model_id}", model.artifact_location, model.model_id, model.source_run_id)
+
+
+def _search(store: Store, filter_string: str = "", most: int = LISTED) -> "list[Run]":
+    experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
+    if not experiments:
+        return []
+    order = ["attributes.start_time DESC"]
+    return list(store.client.search_runs(experiments, filter_string, max_results=most, order_by=order))
+
+
+def _latest(store: Store) -> str:
+    """The last runs that have a model, for a message."""
+    runs = [run for run in _search(store, most=100) if run.outputs and run.outputs.model_outputs][:LISTED]
+    return f"The latest runs with a model are {_listed(runs)}." if runs else "No run of this store has a model."
+
+
+def _listed(runs: "list[Run]") -> str:
+    return ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name}, {run.info.status})" for run in runs)

@@ -1,0 +1,91 @@
+"""Averages of weights: a moving one over steps, and a plain one over the last epochs.
+
+torch.optim.swa_utils gives the rules. Its `AveragedModel` asks its counter at every update, for which a GPU would have
+to be waited for: once an epoch that is nothing, in each step it is not. So the moving average has its own few lines.
+"""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from glidexp.training.device import Runtime
+
+
+class Ema:
+    """Exponential moving average of a network's weights, for scoring.
+
+    The average starts at the first weights. So that these are soon forgotten, its decay warms up: at update t, from 1,
+    it is min(decay, (1 + t) / (10 + t)). Batch statistics are not averaged: they are the network's own.
+
+    Source: Polyak and Juditsky 1992; warm-up as in TensorFlow's ExponentialMovingAverage.
+
+    Args:
+        model: the network that is trained, on its device
+        decay: weight of the past, 0 to 1
+    """
+
+    def __init__(self, model: torch.nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+        self._source = model
+        self._averaged, self._current = list(self.model.parameters()), [p.detach() for p in model.parameters()]
+
+    def update(self) -> None:
+        """Takes the weights after an optimizer step in. The host waits for nothing."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        get_ema_multi_avg_fn(decay)(self._averaged, self._current, self.updates)
+
+    def network(self) -> torch.nn.Module:
+        """The averaged network, with the batch statistics of this moment."""
+        for ours, theirs in zip(self.model.buffers(), self._source.buffers(), strict=True):
+            ours.copy_(theirs)
+        return self.model
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"model": self.network().state_dict(), "updates": self.updates}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts a checkpoint back."""
+        self.model.load_state_dict(state["model"])
+        self.updates = state["updates"]
+
+
+@torch.no_grad()
+def renew_batch_statistics(
+    average: AveragedModel, images: Iterable[torch.Tensor], runtime: Runtime, *, frozen: set[str]
+) -> None:
+    """Gives averaged weights the batch statistics that they would have had: their mean over some training batches.
+
+    Unlike `swa_utils.update_bn` it leaves out dropout, which would draw random numbers, and layers that were frozen.
+
+    Args:
+        average: changed in place
+        images: normalised batches (B, C, H, W)
+        runtime: device and precision
+        frozen: names of weights that did not learn; batch normalisation with such ones keeps its statistics
+    """
+    average.eval()
+    norms = {
+        norm: norm.momentum
+        for name, norm in average.module.named_modules()
+        if isinstance(norm, _BatchNorm) and norm.running_mean is not None and f"{name}.weight" not in frozen
+    }
+    if not norms:
+        return
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    for image in images:
+        with runtime.autocast():
+            average(image)
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
+    average.eval()

@@ -1,0 +1,85 @@
+"""`glidexp evaluate`: finds the model, completes the settings from its card and its run, checks, and hands on to
+`rescore`. No torch before all that can be told from settings and card is told.
+"""
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from glidexp.config import DatasetConfig
+from glidexp.config.evaluation import EvaluateConfig
+from glidexp.errors import ConfigError
+from glidexp.models.load import FoundModel, find
+from glidexp.tracking.models import read_text
+from glidexp.tracking.store import Store, open_store, tracking_uri
+from glidexp.training.check import check_data, check_evaluation
+
+if TYPE_CHECKING:
+    from glidexp.training.rescore import Outcome
+
+log = logging.getLogger("glidexp")
+
+
+def evaluate(config: EvaluateConfig, *, given: Sequence[str], choices: Mapping[str, Any]) -> "Outcome":
+    """Scores a trained model on a data set, into a run of its own that is linked to the model.
+
+    A finished evaluation of the same model, data and settings is shown instead, unless `resume=never`.
+
+    Args:
+        config: as composed; data set and tile size are completed from the model
+        given: keys and groups that were set by the caller, such as `dataset` or `dataset.split.seed`
+        choices: chosen option by config group, for the record
+
+    Raises:
+        GlidexpError: model, settings, data or tracking cannot be used, or the tiles were trained on
+    """
+    if not config.model:
+        raise ConfigError("no model: give a run id, the folder of a bundle or models:/NAME@ALIAS as the first word.")
+    if "dataset" in given:
+        check_data(config.dataset, config.tile_size.px, config.sensor_mix)
+    store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
+    with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
+        found = find(config.model, store, Path(aside))
+        complete(config, given, found, store, Path(aside))
+        check_evaluation(config, found.card)
+        from glidexp.training.rescore import rescore
+
+        return rescore(config, found, store, choices=choices)
+
+
+def complete(config: EvaluateConfig, given: Sequence[str], found: FoundModel, store: Store, folder: Path) -> None:
+    """Takes tile size and data set from the model where they were not given. Changes `config`.
+
+    Raises:
+        ConfigError: no data set was given and the model's own is not known
+    """
+    if not {"tile_size", "tile_size.px"} & {*given}:
+        config.tile_size.px = int(found.card.get("tile_px", config.tile_size.px))
+    if "dataset" in given:
+        return
+    text = read_text(store, found.run_id, "config.yaml", folder) if found.run_id else None
+    if text is None:
+        raise ConfigError(
+            f"the data set that {config.model} was trained on is not known here (its run is not in this store): give "
+            "dataset=OPTION, as for training."
+        )
+    try:
+        own = OmegaConf.merge(OmegaConf.structured(DatasetConfig), yaml.safe_load(text)["dataset"])
+        for key in given:
+            if key.startswith("dataset."):
+                inner = key.removeprefix("dataset.")
+                OmegaConf.update(own, inner, OmegaConf.select(OmegaConf.structured(config.dataset), inner))
+        dataset = OmegaConf.to_object(own)
+    except (OmegaConfBaseException, AttributeError, KeyError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ConfigError(
+            f"the data set of run {found.run_id} cannot be read ({reason}): give dataset=OPTION."
+        ) from error
+    assert isinstance(dataset, DatasetConfig)
+    config.dataset = dataset

@@ -1,0 +1,64 @@
+"""Which part of the encoder learns in which epoch. A function of the epoch alone, so that resuming is exact."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from glidexp.config import TrainConfig
+
+log = logging.getLogger("glidexp")
+
+
+def frozen_stages(cfg: TrainConfig, epoch: int, stages: int) -> int:
+    """How many stages of the encoder, counted from the stem, are held fixed in an epoch.
+
+    All of them in the first `freeze_encoder_epochs`. Then none, or with `unfreeze_every` = n one less every n epochs:
+    the deepest learns first, the stem last.
+
+    Args:
+        cfg: train.*
+        epoch: from 0
+        stages: of the encoder
+
+    Source of the order: Howard and Ruder 2018, gradual unfreezing (arXiv 1801.06146).
+    """
+    if epoch < cfg.freeze_encoder_epochs:
+        return stages
+    if not cfg.unfreeze_every:
+        return 0
+    return max(stages - 1 - (epoch - cfg.freeze_encoder_epochs) // cfg.unfreeze_every, 0)
+
+
+def build_freezing(cfg: TrainConfig, model: nn.Module, stages: Sequence[Sequence[str]]) -> Callable[[int], None]:
+    """`freeze_at(epoch)`, to be called after `model.train()` at the start of each epoch.
+
+    What is frozen computes as it does at scoring, with the batch statistics that it has and without dropout, and gets
+    no gradient. An optimizer leaves weights without gradient alone: no decay, no momentum, no step counted.
+
+    Args:
+        cfg: train.*
+        model: the network that is trained
+        stages: names of the encoder's weights by stage, stem first (`models.stages`); not needed when nothing freezes
+    """
+    if not cfg.freezes:
+        return lambda epoch: None
+    weights = dict(model.named_parameters())
+    learns = {name for name, weight in weights.items() if weight.requires_grad}  # idle layers never do
+    before = -1
+
+    def freeze_at(epoch: int) -> None:
+        nonlocal before
+        count = frozen_stages(cfg, epoch, len(stages))
+        fixed = {name for stage in stages[:count] for name in stage}
+        for name, weight in weights.items():
+            weight.requires_grad_(name in learns and name not in fixed)
+        for name, module in model.named_modules():
+            inside = [f"{name}.{inner}" for inner, _ in module.named_parameters()]
+            if inside and fixed.issuperset(inside):
+                module.eval()
+        if count != before:
+            log.info("from epoch %d on, %d of %d stages of the encoder are frozen", epoch + 1, count, len(stages))
+        before = count
+
+    return freeze_at

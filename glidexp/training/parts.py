@@ -1,0 +1,82 @@
+"""What is trained and with what: one object that a seed makes, and that a checkpoint puts back exactly."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from glidexp.training.averages import Ema
+from glidexp.training.loop import Position
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything that changes as a run trains. All of it goes into one checkpoint, so that it belongs to one moment."""
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    position: Position
+    device: torch.device
+    rng: list[torch.Tensor]
+    """torch's random states with which the next step starts; what is drawn elsewhere meanwhile does not matter"""
+    stages: list[list[str]]
+    """names of the encoder's weights by stage, stem first; empty where nobody asks for them"""
+    ema: Ema | None = None
+    """moving average of the weights, where one is scored in place of them"""
+    tail: AveragedModel | None = None
+    """plain average of the weights at the ends of the last epochs, where one is wanted"""
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    """weights of the best epoch, in the host's memory: they are scored in the end, also where the disk is full"""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """metrics of each finished epoch: a resumed run hands them to tracking again, in case they had not arrived"""
+
+    @property
+    def judged(self) -> torch.nn.Module:
+        """The network that is scored and kept: the moving average where there is one."""
+        return self.ema.network() if self.ema is not None else self.model
+
+    def keep_best(self) -> None:
+        """Copies the judged weights as they are now to `best`."""
+        self.best = {name: value.detach().to("cpu", copy=True) for name, value in self.judged.state_dict().items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs to go on exactly."""
+        position = {name: getattr(self.position, name) for name in Position.__dataclass_fields__}
+        return {
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "ema": self.ema.state() if self.ema is not None else None,
+            "tail": self.tail.state_dict() if self.tail is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "position": position,
+            "history": self.history,
+            "rng": random_states(self.device),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts a checkpoint back."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.restore(state["ema"])
+        if self.tail is not None:
+            self.tail.load_state_dict(state["tail"])
+        self.best, self.history, self.rng = state["best"], state["history"], state["rng"]
+        for name, value in state["position"].items():
+            setattr(self.position, name, value)
+
+    def restore_random(self) -> None:
+        """Sets torch's generators to where the next step starts."""
+        torch.set_rng_state(self.rng[0])
+        if self.device.type == "cuda" and len(self.rng) > 1:  # a run begun on a CPU has none for the GPU
+            torch.cuda.set_rng_state(self.rng[1], self.device)
+
+
+def random_states(device: torch.device) -> list[torch.Tensor]:
+    """States of torch's generators: the CPU's, and the GPU's where one is used."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states

@@ -1,0 +1,297 @@
+"""A trained network meets tiles that it was not trained on: scores, pictures and masks in a run of their own."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from omegaconf import OmegaConf
+
+from glidexp.config import Compile, Resume, TrainConfig, flat
+from glidexp.config.evaluation import CARD, EvalSplit, EvaluateConfig
+from glidexp.data.prepare import prepare
+from glidexp.data.sensor_mix import chosen_sensors
+from glidexp.data.store import TileStore, data_hash
+from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
+from glidexp.identity import RESULTS_VERSION
+from glidexp.models import lineage
+from glidexp.models.export import load_bundle
+from glidexp.models.load import FoundModel
+from glidexp.signals import Signals
+from glidexp.tracking.multirun import parent_run_id
+from glidexp.tracking.run import DIGEST_LIMIT, Run
+from glidexp.tracking.store import FoundRun, Store
+from glidexp.training.device import Runtime, resolve
+from glidexp.training.evaluate import Evaluator
+from glidexp.training.final import log_results, plain, predict
+from glidexp.training.record import device_name, log_dataset, show
+
+log = logging.getLogger("glidexp")
+
+SPLIT = "test"
+"""stands before the metrics, whatever the tiles are called in their own data set: to this model they are test ground"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished evaluation leaves in the hands of its caller."""
+
+    run_id: str
+    metrics: dict[str, float]
+
+
+def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices: Mapping[str, Any]) -> Outcome:
+    """Scores the model and logs everything that lasts.
+
+    Args:
+        config: complete and checked
+        found: the model
+        store: where the run goes
+        choices: chosen option by config group, for the record
+
+    Raises:
+        GlidexpError: bands or sensors are missing, or the tiles were trained on
+        RunFailed: the network gives NaN, or tracking lost something
+    """
+    with Signals().installed():
+        runtime = resolve(_as_training(config))
+        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data))
+        order = places_of_bands(found.card, tiles)
+        split = which_split(config.eval.split, found.card, tiles)
+        rows = rows_of(config, tiles, split)
+        threshold = float(found.card.get("threshold", 0.5))
+        if config.eval.threshold != CARD:
+            threshold = float(config.eval.threshold)
+        identity = evaluation_id(config, found, tiles, rows, threshold, runtime)
+        title = f"Scores of {name_of(found)} on {config.dataset.name}, {split} tiles"
+        earlier = _earlier(store, config, identity)
+        if earlier is not None and earlier.status == "FINISHED":
+            log.info("this evaluation is finished already (id %s): resume=never does it anew", identity)
+            show(earlier.metrics, store, config.tracking.experiment, earlier.run_id, title=title)
+            return Outcome(earlier.run_id, earlier.metrics)
+        tiles.verify()
+        line = lineage.of_bundle(found.bundle)
+        leak = lineage.refuse_leak(line, tiles, rows, allow=config.allow_leak)
+        tags, leaked = lineage.marks(line, leak)
+        predictor = load_bundle(found.bundle)
+        mean, std = (
+            _for_bands(found.card[key], order, tiles.channels, rest) for key, rest in (("mean", 0), ("std", 1))
+        )
+        evaluator = Evaluator(tiles, rows, plain(mean, std, runtime), runtime, config.train.batch_size)
+        model = runtime.place(predictor.net if order == [*range(tiles.channels)] else Bands(predictor.net, order))
+        log.info("%s: %d tiles on %s, %s", title, len(rows), device_name(runtime), runtime.precision)
+        with _start(store, config, found, tiles, choices, identity, earlier) as tracked:
+            _begin(tracked, config, found, tiles, rows, tags | {"glidexp.scored_split": split}, runtime)
+            fixed = {"threshold": threshold, "temperature": found.card.get("temperature")}
+            seen = predict(evaluator, model, SPLIT, **fixed, scratch=Path(config.paths.mlruns))
+            fit = np.setdiff1d(tiles.rows("val"), rows)
+            metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=fit if len(fit) else rows)
+            metrics |= leaked
+            of = {"dataset_name": f"{config.dataset.name}/{split}", "dataset_digest": digest_of(tiles, rows, split)}
+            if found.tracked is not None and found.tracked.model_id is not None:
+                of["model_id"] = found.tracked.model_id
+            tracked.metrics(metrics, step=0, **of)
+        if tracked.lost:
+            raise RunFailed(
+                f"{tracked.lost} scores or files of run {tracked.run_id} did not reach the tracking store (said "
+                "above): the run is marked FAILED. The same command does it again."
+            )
+        show(metrics, store, config.tracking.experiment, tracked.run_id, title=title)
+        return Outcome(tracked.run_id, metrics)
+
+
+class Bands(torch.nn.Module):
+    """A network that is fed some of the bands of a batch, in its own order."""
+
+    def __init__(self, net: torch.nn.Module, order: list[int]) -> None:
+        super().__init__()
+        self.net = net
+        self.order = order
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> logits (B, 1, H, W)."""
+        logits: torch.Tensor = self.net(image[:, self.order].contiguous(memory_format=torch.channels_last))
+        return logits
+
+
+def places_of_bands(card: Mapping[str, Any], tiles: TileStore) -> list[int]:
+    """Where each band of the network lies in the tiles, by name.
+
+    Raises:
+        DataError: the tiles lack a band
+    """
+    there = [str(band).lower() for band in tiles.manifest["bands"]]
+    wanted = [str(band).lower() for band in card.get("bands", [])]
+    if not wanted:  # a card that does not name them
+        if tiles.channels != card["architecture"]["in_channels"]:
+            raise DataError(
+                f"the model takes {card['architecture']['in_channels']} bands without names, the data has "
+                f"{', '.join(there)}: choose data with the bands it was trained on."
+            )
+        return [*range(tiles.channels)]
+    missing = [band for band in wanted if band not in there]
+    if missing:
+        raise DataError(
+            f"the model takes the bands {', '.join(wanted)}, the data has {', '.join(there)}: {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing. Choose data with these bands, or another model."
+        )
+    return [there.index(band) for band in wanted]
+
+
+def which_split(wanted: EvalSplit, card: Mapping[str, Any], tiles: TileStore) -> str:
+    """`test` or `all`. On the split that it was trained with a model is scored on test, elsewhere on all there is."""
+    if wanted is not EvalSplit.auto:
+        return str(wanted)
+    return "test" if card.get("split_hash") == tiles.split_hash else "all"
+
+
+def rows_of(config: EvaluateConfig, tiles: TileStore, split: str) -> npt.NDArray[np.int64]:
+    """Rows of the store that are scored, ascending.
+
+    Raises:
+        GlidexpError: an absent sensor, or no tile at all
+    """
+    sensors = tiles.index["sensor"].to_numpy(dtype=object).astype(str)
+    chosen = chosen_sensors(config.sensor_mix, set(sensors))
+    taken = np.isin(sensors, [name for name in chosen if config.sensor_mix.weights.get(name, 1.0) > 0])
+    if split == "test":
+        taken &= (tiles.index["split"] == "test").to_numpy()
+    if not taken.any():
+        raise ConfigError(
+            f"no {'test ' * (split == 'test')}tile of {', '.join(chosen)} to score: choose other sensors, "
+            "another dataset.split, or eval.split=all."
+        )
+    return np.flatnonzero(taken).astype(np.int64)
+
+
+def digest_of(tiles: TileStore, rows: npt.NDArray[np.int64], split: str) -> str:
+    """Names the scored tiles in tracking: the whole store's hash, as in training, unless some were left out."""
+    whole = len(tiles) if split == "all" else len(tiles.rows("test"))
+    digest = tiles.data_hash if len(rows) == whole else data_hash(tiles.index["xxh3"].iloc[rows].tolist())
+    return digest[:DIGEST_LIMIT]
+
+
+def evaluation_id(
+    config: EvaluateConfig,
+    found: FoundModel,
+    tiles: TileStore,
+    rows: npt.NDArray[np.int64],
+    threshold: float,
+    runtime: Runtime,
+) -> str:
+    """Names an evaluation by what changes its result, as `identity.config_id` names a training run; 16 hex digits."""
+    values = {
+        "evaluated": found.card["weights"]["sha256"],
+        "tta": found.card.get("tta", ""),
+        "ground": found.card.get("ground", {}).get("sha256", ""),  # decides, with the split, what counts as met
+        "tiles": data_hash(tiles.index["xxh3"].iloc[rows].tolist()),
+        "split_hash": tiles.split_hash,
+        "threshold": threshold,
+        "allow_leak": config.allow_leak,
+        "precision": str(runtime.precision),
+        "results_version": RESULTS_VERSION,
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def name_of(found: FoundModel) -> str:
+    """How the model is called in titles."""
+    uri = found.uri.removeprefix("models:/")
+    if found.uri.startswith("models:/") and not uri.startswith("m-"):
+        return uri
+    return f"run {found.run_id[:8]}" if found.run_id else found.bundle.name
+
+
+def _as_training(config: EvaluateConfig) -> TrainConfig:
+    """The part of `train.*` that scoring has, as `resolve` takes it."""
+    part = config.train
+    return TrainConfig(
+        batch_size=part.batch_size,
+        precision=part.precision,
+        device=part.device,
+        threads=part.threads,
+        compile=Compile.off,  # one pass never pays for compiling
+    )
+
+
+def _for_bands(values: list[float], order: list[int], channels: int, rest: float) -> list[float]:
+    """A value a band of the tiles, from a value a band of the network."""
+    found = [float(rest)] * channels
+    for place, value in zip(order, values, strict=True):
+        found[place] = value
+    return found
+
+
+def _earlier(store: Store, config: EvaluateConfig, identity: str) -> FoundRun | None:
+    if config.resume is Resume.never:
+        return None
+    earlier = store.find_run(identity, config.tracking.experiment)
+    if earlier is not None and earlier.alive:
+        raise GlidexpError(
+            f"run {earlier.run_id} is at work on the same evaluation (id {identity}): wait for it, or start another "
+            "with resume=never."
+        )
+    return earlier
+
+
+def _start(
+    store: Store,
+    config: EvaluateConfig,
+    found: FoundModel,
+    tiles: TileStore,
+    choices: Mapping[str, Any],
+    identity: str,
+    earlier: FoundRun | None,
+) -> Run:
+    shape = found.card["architecture"]
+    # the model's own names beside the data set's, so that a table of runs can be filtered by them
+    shown = dict(choices) | {"backbone": shape["backbone"], "decoder": shape["decoder"]}
+    shown["dataset"] = choices.get("dataset") or config.dataset.name
+    tags = {
+        "glidexp.kind": "evaluation",
+        "glidexp.model": found.uri,
+        "glidexp.model_run_id": found.run_id or "",
+        "glidexp.model_config_id": str(found.card.get("config_id", "")),
+        "glidexp.split_hash": tiles.split_hash,
+        "glidexp.data_hash": tiles.data_hash,
+    }
+    return Run.start(
+        store,
+        experiment=config.tracking.experiment,
+        run_name=config.tracking.run_name or f"evaluate-{config.dataset.name}-{name_of(found).replace(' ', '-')}",
+        config_flat=flat(config),
+        choices=shown,
+        tags=tags,
+        config_id=identity,
+        parent_run_id=parent_run_id(),
+        resume_run_id=earlier.run_id if earlier else None,
+        system_metrics=config.tracking.system_metrics,
+    )
+
+
+def _begin(
+    tracked: Run,
+    config: EvaluateConfig,
+    found: FoundModel,
+    tiles: TileStore,
+    rows: npt.NDArray[np.int64],
+    tags: dict[str, str],
+    runtime: Runtime,
+) -> None:
+    """Logs what is known before the network meets a tile."""
+    tracked.text(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
+    tracked.text(json.dumps(tiles.manifest, indent=1), "data/manifest.json")
+    tracked.text(json.dumps(found.card, indent=1, sort_keys=True), "model/card.json")
+    tags = {"glidexp.torch": version("torch"), "glidexp.device": device_name(runtime)} | tags
+    tracked.environment(tags | {"glidexp.train.precision": str(runtime.precision)})
+    split = tags["glidexp.scored_split"]
+    log_dataset(tracked, config.dataset.name, tiles, rows, split, digest=digest_of(tiles, rows, split))
+    if found.tracked is not None and found.tracked.model_id is not None:
+        tracked.model_input(found.tracked.model_id)

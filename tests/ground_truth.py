@@ -1,0 +1,95 @@
+"""False alarms drawn by hand of chance on generated scenes, whose ground is known, and what the proxies say of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from glidexp.config import DatasetConfig, SplitConfig, SyntheticConfig
+from glidexp.data.prepare import prepare
+from glidexp.data.synthetic import CLASSES, read_classes, read_turbidity
+from glidexp.scoring.attribution import false_alarms
+from glidexp.scoring.ground import pieces
+
+EXPECTED = {
+    "snow": "snow_ice_cloud",
+    "glacier": "snow_ice_cloud",
+    "cloud": "snow_ice_cloud",
+    "shadow": "shadow",
+    "cloud_shadow": "shadow",
+    "river": "river_shape",
+    "turbid_water": "turbid",
+    "rock": "unattributed",
+    "vegetation": "unattributed",
+    "moraine": "unattributed",
+    "debris_ice": "unattributed",
+}
+"""class of the ground -> what a proxy should say"""
+TURBID = 0.6
+EIGHT = np.ones((3, 3), dtype=bool)
+
+
+def agreement(seed: int, folder: Path, *, scenes_per_sensor: int, scene_px: int, blobs: int) -> pd.DataFrame:
+    """A row a false alarm: sensor, region, ground (its class), said (by the proxies)."""
+    world = SyntheticConfig(seed=seed, scenes_per_sensor=scenes_per_sensor, scene_px=scene_px)
+    split = SplitConfig(val=0.2, test=0.2)
+    store = prepare(
+        DatasetConfig(empty_share=100.0, buffer_m=0, synthetic=world, split=split), 128, folder, progress=False
+    )
+    (made,) = [path for path in (folder / "scenes").iterdir() if path.is_dir()]
+    rng = np.random.default_rng(seed)
+    rows = []
+    for piece in pieces(store.index, store.tile_px):
+        image, label = piece.stitch(store.images, outside=0), piece.stitch(store.labels)
+        codes, turbidity = (
+            on_canvas(source(made, piece.scene), piece.row, piece.col, piece.shape, fill)
+            for source, fill in ((read_classes, 0), (read_turbidity, np.nan))
+        )
+        for ground, mask in masks(codes, turbidity).items():
+            for blob in drawn(rng, mask & (label <= 1), blobs, whole=ground != "river"):
+                truth = np.where((label == 1) & ~ndimage.binary_dilation(blob, EIGHT, iterations=4), 1, 0)
+                truth = np.where(label > 1, 255, truth).astype(np.uint8)
+                found = false_alarms(image, truth, blob)
+                said = found.name[int(found.area_px.argmax())]
+                rows.append({"sensor": piece.sensor, "region": piece.region, "ground": ground, "said": said})
+    return pd.DataFrame(rows)
+
+
+def on_canvas(scene: np.ndarray, row: int, col: int, shape: tuple[int, int], fill: float) -> np.ndarray:
+    canvas = np.full(shape, fill, dtype=scene.dtype)
+    part = scene[row : row + shape[0], col : col + shape[1]]
+    canvas[: part.shape[0], : part.shape[1]] = part
+    return canvas
+
+
+def masks(codes: np.ndarray, turbidity: np.ndarray) -> dict[str, np.ndarray]:
+    """Where each class lies. Turbid water is that of lakes, which are taken for unlabelled here."""
+    found = {name: codes == CLASSES[name] for name in EXPECTED if name in CLASSES}
+    return found | {"turbid_water": (codes == CLASSES["lake"]) & (turbidity >= TURBID)}
+
+
+def drawn(rng: np.random.Generator, mask: np.ndarray, count: int, *, whole: bool) -> Iterator[np.ndarray]:
+    """Discs of 4 to 16 px radius at random places of a class, cut to it; `whole` ones are at least 0.7 of a disc."""
+    places = np.flatnonzero(mask)
+    if len(places) < 40:
+        return
+    done = 0
+    for _ in range(8 * count):
+        row, col = divmod(int(rng.choice(places)), mask.shape[1])
+        radius = float(np.exp(rng.uniform(np.log(4), np.log(16))))
+        top, left = max(row - 16, 0), max(col - 16, 0)
+        window = (slice(top, row + 17), slice(left, col + 17))
+        y, x = np.ogrid[top : top + mask[window].shape[0], left : left + mask[window].shape[1]]
+        labels, _ = ndimage.label(mask[window] & ((y - row) ** 2 + (x - col) ** 2 <= radius**2), EIGHT)
+        inside = labels == labels[row - top, col - left]
+        area = np.count_nonzero(inside)
+        if area < 20 or (whole and area < 0.7 * np.pi * radius**2):
+            continue
+        blob = np.zeros_like(mask)
+        blob[window] = inside
+        yield blob
+        done += 1
+        if done == count:
+            return

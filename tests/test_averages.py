@@ -1,0 +1,157 @@
+"""Averages of weights are what their formulas say, and are scored where they should be."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from test_loop import Training, config, network
+
+from glidexp.config import Config
+from glidexp.errors import ConfigError
+from glidexp.training.averages import Ema, renew_batch_statistics
+from glidexp.training.parts import Parts, random_states
+from glidexp.training.run import score
+
+CPU = torch.device("cpu")
+
+
+def test_moving_average_by_hand() -> None:
+    """Decays 2/11, 3/12, then the given 0.3; from 0 through 1, 2, 4."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    ema = Ema(model, 0.3)
+    seen = []
+    for value in (1.0, 2.0, 4.0):
+        torch.nn.init.constant_(model.weight, value)
+        ema.update()
+        seen.append(ema.network().weight.item())
+    first = 9 / 11
+    second = 0.25 * first + 0.75 * 2
+    assert seen == pytest.approx([first, second, 0.3 * second + 0.7 * 4], rel=1e-6)
+    assert model.weight.item() == 4
+
+
+def test_in_the_loop_it_follows_every_step_with_the_networks_own_batch_statistics() -> None:
+    training = Training(config())
+    training.ema = Ema(training.model, 0.9)
+    expected = {name: value.detach().clone().double() for name, value in training.model.named_parameters()}
+    real, steps = training.optimizer.step, iter(range(1, 100))
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        done = real(*args, **kwargs)
+        number = next(steps)
+        decay = min(0.9, (1 + number) / (10 + number))
+        for name, value in training.model.named_parameters():
+            expected[name] = decay * expected[name] + (1 - decay) * value.detach().double()
+        return done
+
+    training.optimizer.step = step  # type: ignore[method-assign]
+    training.run()
+    averaged = training.ema.network()
+    for name, value in averaged.named_parameters():
+        assert torch.allclose(value.double(), expected[name], atol=1e-6)
+        assert not torch.equal(value, training.model.get_parameter(name))
+    for name, buffer in averaged.named_buffers():
+        assert torch.equal(buffer, training.model.get_buffer(name))
+    plain = Training(config())
+    plain.run()
+    for ours, theirs in zip(training.model.state_dict().values(), plain.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)  # to average changes nothing in what is trained
+
+
+def test_a_weight_that_does_not_move_is_its_own_average_to_the_bit() -> None:
+    model = network()
+    before = [value.clone() for value in model.parameters()]
+    ema = Ema(model, 0.999)
+    for _ in range(50):
+        ema.update()
+    for ours, theirs in zip(ema.network().parameters(), before, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+class Two(torch.nn.Module):
+    """Two batch normalisations with a dropout between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+        self.drop = torch.nn.Dropout(0.5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.second(self.drop(self.first(image)))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_batch_statistics_are_the_mean_over_batches_without_dropout_or_a_random_number(frozen: bool) -> None:
+    average = torch.optim.swa_utils.AveragedModel(Two())
+    batches = [torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) * 3 + 1 for seed in range(3)]
+    before, mode = torch.get_rng_state(), average.module.first.momentum
+    fixed = {"first.weight", "first.bias"} if frozen else set()
+    renew_batch_statistics(average, batches, Training(config()).runtime, frozen=fixed)
+    assert torch.equal(torch.get_rng_state(), before)
+    first, second = average.module.first, average.module.second
+    if frozen:
+        assert first.running_mean.tolist() == [0, 0, 0]
+        assert torch.allclose(second.running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0), atol=1e-4)
+    else:
+        for ours, reduce in ((first.running_mean, torch.mean), (first.running_var, torch.var)):
+            assert torch.allclose(ours, torch.stack([reduce(b, (0, 2, 3)) for b in batches]).mean(0), atol=1e-4)
+        assert torch.allclose(second.running_mean, torch.zeros(3), atol=1e-5)  # of normalised batches
+        assert torch.allclose(second.running_var, torch.full((3,), 100 / 99), atol=1e-3)  # unbiased, of 100 values
+    assert first.momentum == second.momentum == mode
+    assert not average.training and not any(module.training for module in average.module.modules())
+
+
+class Judge:
+    """A recorder that gives the average a score of its own."""
+
+    def __init__(self, of_average: float) -> None:
+        self.of_average = of_average
+        self.tracked = self
+        self.logged: dict[str, float] = {}
+        self.finished: torch.nn.Module | None = None
+
+    def val_scores(self, model: torch.nn.Module) -> dict[str, float]:
+        return {"val/lake_iou_pooled": self.of_average}
+
+    def finish(self, model: torch.nn.Module, *, best_epoch: int) -> dict[str, float]:
+        self.finished = model
+        return {"best_epoch": best_epoch + 1.0}
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.logged = values | {"step": step}
+
+
+@pytest.mark.parametrize(("of_average", "used"), [(0.6, True), (0.5, False), (0.4, False), (math.nan, False)])
+def test_the_average_is_scored_where_it_is_better_on_val_than_the_best_epoch(of_average: float, used: bool) -> None:
+    whole = Config()
+    whole.train.epochs, whole.train.average_last = 3, 2
+    training = Training(config())
+    parts = Parts(training.model, training.optimizer, training.scaler, training.position, CPU, random_states(CPU), [])
+    parts.tail = torch.optim.swa_utils.AveragedModel(training.model)
+    values = []
+    for epoch in range(3):
+        torch.nn.init.constant_(training.model[0].weight, epoch)
+        if epoch == 1:
+            parts.keep_best()
+        if epoch >= 1:
+            parts.tail.update_parameters(training.model)
+            values.append(float(epoch))
+    parts.position.best, parts.position.best_epoch = 0.5, 1
+    judge = Judge(of_average)
+    metrics = score(whole, training.runtime, training.loader, training.augment, parts, judge)  # type: ignore[arg-type]
+    assert judge.finished is not None
+    assert judge.finished[0].weight.unique().tolist() == ([sum(values) / 2] if used else [1.0])
+    assert metrics["average_last/used"] == float(used)
+    assert judge.logged["step"] == 4
+    assert metrics["val/average_last/lake_iou_pooled"] == pytest.approx(of_average, nan_ok=True)
+
+
+def test_a_last_epoch_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train\.average_last=2 needs to know the last epoch"):
+        config(average_last=2, patience=2)
+    with pytest.raises(ConfigError, match=r"train\.average_last=4 is outside 0 to 3"):
+        config(average_last=4)
+    with pytest.raises(ConfigError, match=r"train\.ema_decay=1\.0 is outside"):
+        config(ema_decay=1.0)

@@ -1,0 +1,105 @@
+"""`glidexp doctor`: each kind of damage is found and named with a way out, and only failures set the exit code."""
+
+import shutil
+import sqlite3
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from glidexp import cli
+from glidexp.training import doctor, selftest
+from glidexp.training.doctor import examine
+from glidexp.training.doctor_folders import Finding, Level
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def levels(findings: list[Finding]) -> list[str]:
+    return [str(finding.level) for finding in findings]
+
+
+def test_an_empty_place_is_well_and_left_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glidexp.models.init._probe", lambda _: None)
+    said: list[str] = []
+    code = examine(tmp_path / "data", tmp_path / "mlruns", device="cpu", self_test=False, say=said.append)
+    assert code == 0
+    assert not list(tmp_path.iterdir())
+    text = "\n".join(said)
+    for part in ("torch ", "device: cpu", "precision: auto is", "compile: auto is off", "GB free", "ImageNet weights"):
+        assert part in text
+    assert "fail" not in text.replace("no failure", "")
+
+
+def test_tile_stores(small_data: Path, tmp_path: Path) -> None:
+    assert levels(list(doctor.tile_stores(small_data))) == ["ok"]
+    (store,) = [path for path in (small_data / "stores").iterdir() if path.is_dir()]
+    copies = {name: tmp_path / "stores" / name for name in ("pixel", "manifest", "short")}
+    for copy in copies.values():
+        shutil.copytree(store, copy)
+    pixels = bytearray((copies["pixel"] / "images.u8").read_bytes())
+    pixels[7] ^= 1
+    (copies["pixel"] / "images.u8").write_bytes(pixels)
+    (copies["manifest"] / "manifest.json").write_text("{}")
+    (copies["short"] / "masks.u8").write_bytes(b"")
+    gone = tmp_path / "stores" / ".abc.99999999.partial"
+    gone.mkdir()
+    found = list(doctor.tile_stores(tmp_path))
+    assert sorted(levels(found)) == ["fail", "fail", "fail", "warn"]
+    assert all(finding.do for finding in found)
+    for name in (*copies, gone.name):
+        assert any(name in finding.what for finding in found)
+
+
+def test_a_full_disk_and_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for free, level in ((100e9, "ok"), (5e9, "warn"), (0.5e9, "fail")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Usage(200e9, 0, free))
+        assert levels(list(doctor.disks(tmp_path, file))) == [level, "fail"]
+
+
+def test_versions_outside_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["torch>=2.11", "timm>=99", "no-such-package-at-all>=1", "lightning>=99; extra == 'bench'"]
+    monkeypatch.setattr(doctor, "requires", lambda _: lines)
+    well, *wrong = doctor.versions()
+    assert well.level is Level.ok and "torch " in well.what
+    assert levels(wrong) == ["fail", "fail"]
+    assert "timm" in wrong[0].what and ">=99" in wrong[0].what and "no-such-package-at-all" in wrong[1].what
+
+
+def test_a_driver_that_torch_does_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    found = list(doctor.devices("cpu"))
+    assert found[0].level is Level.warn and "no CUDA device" in found[0].what
+
+
+def test_a_store_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE x (y)").connection.close()
+    said: list[str] = []
+    monkeypatch.setattr(doctor, "published_weights", list)
+    code = examine(tmp_path / "data", tmp_path, device="cuda:7", self_test=False, say=said.append)
+    assert code == 1
+    failed = [line for line in said if line.startswith("fail")]
+    assert len(failed) == 2
+    assert "train.device='cuda:7' is not there" in failed[0]
+    assert "is not a database of MLflow" in failed[1]
+
+
+@pytest.mark.slow
+def test_the_self_test_passes_and_can_fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [finding.level for finding in doctor.trial("cpu")] == [Level.ok]
+    monkeypatch.setattr(selftest, "lr_schedule", lambda *_: lambda step: 0.0)
+    (finding,) = doctor._guarded("self test", lambda: doctor.trial("cpu"))
+    assert finding.level is Level.fail and "the loss went from" in finding.what
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glidexp.models.init._probe", lambda _: (_ for _ in ()).throw(OSError("no route")))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["doctor", "--data", str(tmp_path), "--mlruns", str(tmp_path), "--device", "cpu", "--no-self-test"])
+    told = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "the hub does not answer (no route)" in told and "init=scratch needs none" in told

@@ -1,0 +1,185 @@
+"""Several processes are one: the loss curve, the scores, signals, resuming; and one that dies ends the job."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ranks_curve import CASES, answers, curves
+from ranks_train import patch
+from runs import small_config, words
+from test_loader import memory
+
+from glidexp.data.loader import Loader
+from glidexp.errors import ConfigError
+from glidexp.models.build import assemble, synchronised
+from glidexp.signals import Interrupted
+from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.training import loop
+from glidexp.training.check import check_shares
+from glidexp.training.ranks import Ranks, join
+from glidexp.training.run import run
+
+ROOT = Path(__file__).resolve().parent.parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+
+
+def start(*command: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [*TORCHRUN, *command], cwd=ROOT, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process: "subprocess.Popen[str]", timeout_s: float = 400) -> str:
+    """All that it printed; a job that hangs is a failure."""
+    try:
+        told, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        pytest.fail(f"still at work after {timeout_s} s")
+    return told
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
+    """Without batch statistics, in fp32; with parts of unequal valid ground, freezing on the way, and accumulation."""
+    process = start("tests/ranks_curve.py", str(tmp_path / "curves.json"))
+    told = finish(process)
+    assert process.returncode == 0, told
+    found = json.loads((tmp_path / "curves.json").read_text())
+    shared, alone = found["curves"], curves(Ranks())
+    assert len(shared) == len(alone) == len(CASES)
+    for ours, theirs in zip(shared, alone, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+        assert ours[0] > 1.1 * ours[-3]  # it learns, or all curves would be alike
+    assert found["stopped"] == [[3, 3]], "a signal to one rank stops both after the same step"
+    for ours, tiles in zip(found["answers"], (7, 1), strict=True):
+        assert ours == list(answers(Ranks(), tiles)), "scores depend on the number of processes"
+
+
+@pytest.fixture(scope="module")
+def alone(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Metrics of the small run of one process, which the others must reach."""
+    mlruns = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patches:
+        patch(patches)
+        run(small_config(small_data, mlruns, *LIGHT), choices={})
+    return metrics_of(small_data, mlruns)
+
+
+LIGHT = ["tracking=light", "loss.dice=0.5"]
+
+
+def stored(data: Path, mlruns: Path) -> Any:
+    """The one run that the store holds."""
+    config = small_config(data, mlruns)
+    client = open_store(tracking_uri(config.tracking, config.paths), mlruns).client
+    (found,) = client.search_runs([client.get_experiment_by_name("glidexp").experiment_id])
+    return found
+
+
+def metrics_of(data: Path, mlruns: Path) -> dict[str, float]:
+    """All but speed."""
+    found = stored(data, mlruns).data.metrics
+    return {name: value for name, value in found.items() if "images_per_s" not in name}
+
+
+@pytest.mark.slow
+def test_a_run_begun_by_one_process_is_ended_by_two(
+    small_data: Path, tmp_path: Path, alone: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped within an epoch, gone on with by two processes that share tiles and scoring: every score is the same."""
+    patch(monkeypatch)
+    signal_after(monkeypatch, steps=2)
+    with pytest.raises(Interrupted):
+        run(small_config(small_data, tmp_path, *LIGHT), choices={})
+    monkeypatch.undo()
+    process = start("tests/ranks_train.py", *words(small_data, tmp_path, *LIGHT))
+    told = finish(process)
+    assert process.returncode == 0, told
+    assert told.count("goes on in epoch 1 after batch 2") == told.count("epoch 2/2") == 1, "one process speaks"
+    whole = stored(small_data, tmp_path)
+    assert (whole.info.status, whole.data.tags["glidexp.processes"]) == ("FINISHED", "2")
+    assert metrics_of(small_data, tmp_path) == pytest.approx(alone, rel=1e-4)
+    assert not list((tmp_path / "checkpoints").rglob("*.pt"))
+
+
+def signal_after(monkeypatch: pytest.MonkeyPatch, *, steps: int) -> None:
+    real, count = loop.Meter.step, itertools.count(2)
+
+    def step(self: Any, images: int, loss: torch.Tensor) -> None:
+        real(self, images, loss)
+        if next(count) == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Meter, "step", step)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_job(small_data: Path, tmp_path: Path) -> None:
+    process = start("tests/ranks_train.py", "kill", *words(small_data, tmp_path, *LIGHT, "train.epochs=500"))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "rank 1 is killed" in line:
+            break
+    told = finish(process, timeout_s=60)
+    assert process.returncode == 1
+    assert "goes on" not in told
+    assert "rank      : 1 (local_rank: 1)" in told.split("Root Cause")[1], told
+    failed = stored(small_data, tmp_path)
+    assert failed.info.status == "FAILED"
+    assert "another process of this job ended" in failed.data.tags["glidexp.error"]
+
+
+def test_a_batch_that_processes_cannot_share(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.batch_size=7 is shared by 4 processes: .* such as 8"):
+        check_shares(small_config(tmp_path, tmp_path, "train.batch_size=7"), 4, common_statistics=True)
+    ones = small_config(tmp_path, tmp_path, "train.batch_size=4", "decoder=upernet")
+    check_shares(ones, 4, common_statistics=True)
+    with pytest.raises(ConfigError, match=r"each of 4 processes one tile, .*: give 8 or more"):
+        check_shares(ones, 4, common_statistics=False)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda:1", 2), ("auto", 1)])
+def test_a_device_that_processes_cannot_share(device: str, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    with pytest.raises(ConfigError, match=r"2 processes|torchrun started 2"):
+        join(device)
+
+
+def test_parts_of_a_batch_are_the_batch() -> None:
+    store = memory(23)
+    whole = [batch.rows.tolist() for batch in Loader(store, np.arange(23), 6, seed=1, drop_last=True).epoch(3, 1)]
+    loaders = [Loader(store, np.arange(23), 6, seed=1, drop_last=True, part=(part, 3)) for part in range(3)]
+    shared = zip(*[[batch.rows.tolist() for batch in loader.epoch(3, 1)] for loader in loaders], strict=True)
+    assert [list(itertools.chain(*parts)) for parts in shared] == whole
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv3", "resnet18"])
+def test_synchronised_statistics_keep_the_network(backbone: str) -> None:
+    """Names, weights and answers; timm's norm layers with an activation inside too."""
+    torch.manual_seed(0)
+    model = assemble(backbone, "fcn", in_channels=3).eval()
+    image = torch.randn(2, 3, 64, 64)
+    before, names = model(image), list(model.state_dict())
+    synced = synchronised(model)
+    kinds = {type(module).__name__ for module in synced.modules()}
+    assert not {"BatchNorm2d", "BatchNormAct2d"} & kinds and any("Sync" in kind for kind in kinds)
+    assert list(synced.state_dict()) == names
+    assert torch.equal(synced.eval()(image), before)

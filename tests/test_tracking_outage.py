@@ -1,0 +1,224 @@
+"""A real `mlflow server`, on sqlite and on PostgreSQL: written to by eight at once, killed, hung, deaf, and back."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runs import small_config
+from servers import MlflowServer, Wire, postgres
+
+from glidexp.errors import TrackingError
+from glidexp.tracking import writer
+from glidexp.tracking.run import Run
+from glidexp.tracking.store import Store, open_store
+from glidexp.tracking.sync import sync
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    folder = tmp_path_factory.mktemp("sqlite")
+    open_store(f"sqlite:///{folder}/mlflow.db", folder)  # sooner made than by the server
+    server = MlflowServer(f"sqlite:///{folder}/mlflow.db", folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with postgres() as address:
+        server = MlflowServer(address, tmp_path_factory.mktemp("postgres"))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def wire(on_sqlite: MlflowServer) -> Iterator[Wire]:
+    wire = Wire(on_sqlite.port)
+    yield wire
+    wire.close()
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # the servers share a few cores with other tests
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("glidexp.tracking.store.ANSWER_S", 2)
+    monkeypatch.setattr(writer.Writer.__init__, "__kwdefaults__", {"beat": None, "pause_s": 0.1})
+
+
+def begin(store: Store, **settings: Any) -> Run:
+    return Run.start(store, **({"experiment": "e", "run_name": "r", "config_flat": {"seed": 0}} | settings))
+
+
+def log_step(run: Run, step: int) -> None:
+    run.metrics({f"val/{key}": step + key for key in range(20)}, step)
+    run.text(str(step), f"notes/{step}.txt")
+    run.image("probe/0", np.full((8, 8, 3), step, np.uint8), step)
+
+
+def check_whole(server: MlflowServer, run_id: str, folder: Path, steps: int) -> None:
+    """Everything that `log_step` gave is there once, and the run is finished."""
+    client = open_store(server.uri, folder).client
+    assert client.get_run(run_id).info.status == "FINISHED"
+    for key in (0, 19):
+        history = client.get_metric_history(run_id, f"val/{key}")
+        assert sorted((metric.step, metric.value) for metric in history) == [(n, n + key) for n in range(steps)]
+    notes = [Path(file.path).name for file in client.list_artifacts(run_id, "notes")]
+    assert sorted(notes) == sorted(f"{step}.txt" for step in range(steps))
+    pictures = [Path(file.path).name for file in client.list_artifacts(run_id, "images")]
+    seen = Counter((name.split("+")[2], Path(name).suffix) for name in pictures)
+    assert seen == {(str(step), suffix): 1 for step in range(steps) for suffix in (".png", ".webp")}
+
+
+EIGHT = """
+import os, sys, traceback
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_tracking_outage import begin, log_step
+from glidexp.tracking.store import import_mlflow, open_store
+
+import_mlflow()  # once; the writers are forks
+children = []
+for number in range(8):
+    child = os.fork()
+    if child:
+        children.append(child)
+        continue
+    try:
+        with begin(open_store(sys.argv[1], Path(sys.argv[2])), experiment="eight", config_flat={"seed": number}) as run:
+            for step in range(3):
+                log_step(run, step)
+            run.dataset_input("synthetic", digest="f", context="train", source="/a")
+        os._exit(run.waiting + run.lost)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(99)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+@pytest.mark.parametrize("backend", ["on_sqlite", "on_postgres"])
+def test_eight_write_at_once(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    server: MlflowServer = request.getfixturevalue(backend)
+    command = [sys.executable, "-c", EIGHT, server.uri, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([0] * 8), done.stderr
+    client = open_store(server.uri, tmp_path).client
+    runs = client.search_runs([client.get_experiment_by_name("eight").experiment_id])
+    assert sorted(run.data.params["seed"] for run in runs) == list("01234567")
+    assert all(len(run.inputs.dataset_inputs) == 1 for run in runs)
+    for run in runs:
+        check_whole(server, run.info.run_id, tmp_path, 3)
+    assert not (tmp_path / "spool").exists()
+
+
+def test_server_killed_and_back(on_sqlite: MlflowServer, tmp_path: Path) -> None:
+    store = open_store(on_sqlite.uri, tmp_path)
+    run = begin(store)
+    log_step(run, 0)
+    assert run.flush()
+    log_step(run, 1)
+    on_sqlite.kill()  # at whatever it was just doing
+    for step in range(2, 6):
+        log_step(run, step)
+    assert not run.flush(30)
+    on_sqlite.start()
+    for step in range(6, 8):
+        log_step(run, step)
+    run.finish()
+    assert (run.waiting, run.lost) == (0, 0)
+    check_whole(on_sqlite, run.run_id, tmp_path, 8)
+    assert not (tmp_path / "spool").exists()
+
+
+@pytest.mark.parametrize("mode", ["hang", "cut"])
+def test_server_away_at_the_end(
+    mode: str,
+    on_sqlite: MlflowServer,
+    wire: Wire,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = open_store(wire.uri, tmp_path)
+    run = begin(store, config_id=mode)
+    log_step(run, 0)
+    assert run.flush()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    wire.set(mode)
+    for step in range(1, 4):
+        log_step(run, step)
+    began = time.monotonic()
+    run.finish()
+    assert time.monotonic() - began < 45, "two tries, each as long as the client's limits"
+    assert run.waiting == 10 and run.lost == 0
+    assert "`glidexp sync --mlruns" in caplog.text
+    said: list[str] = []
+    assert sync(mlruns=tmp_path, say=said.append) == 1
+    assert said[-1].split()[:3] == [run.run_id, "0", "10"] and "does not answer" in said[-1]
+    with pytest.raises(TrackingError, match="does not answer"):
+        open_store(wire.uri, tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    if mode == "hang":
+        wire.set("pass")
+        assert sync(mlruns=tmp_path, say=said.append) == 0
+    else:  # gone for good: the same server at another address, from a process that knows nothing of the first
+        command = [sys.executable, "-m", "glidexp", "sync", "--mlruns", str(tmp_path), "--uri", on_sqlite.uri]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        said.extend(done.stdout.splitlines())
+    assert said[-1].split() == [run.run_id, "10", "0"]
+    check_whole(on_sqlite, run.run_id, tmp_path, 4)
+    assert not (tmp_path / "spool").exists()
+
+
+def test_answers_that_get_lost_double_nothing(on_sqlite: MlflowServer, wire: Wire, tmp_path: Path) -> None:
+    run = begin(open_store(wire.uri, tmp_path))
+    assert run.flush()
+    wire.set("deaf")
+    for step in range(3):
+        log_step(run, step)
+        run.dataset_input("synthetic", digest="f", context="train", source="/a")
+        time.sleep(0.5)  # tried again and again; each try is written, none is answered
+    wire.set("pass")
+    run.finish()
+    assert (run.waiting, run.lost) == (0, 0)
+    check_whole(on_sqlite, run.run_id, tmp_path, 3)
+    held = open_store(on_sqlite.uri, tmp_path).client.get_run(run.run_id)
+    assert len(held.inputs.dataset_inputs) == 1
+
+
+def test_a_training_whose_server_hangs_ends_and_is_shown_once_it_is_back(
+    wire: Wire, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from glidexp.training import run as training
+
+    real = training.train
+
+    def hang_first(*arguments: Any) -> Any:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+        wire.set("hang")
+        return real(*arguments)
+
+    config = small_config(small_data, tmp_path, "train.epochs=1", f"tracking.uri={wire.uri}")
+    monkeypatch.setattr(training, "train", hang_first)
+    outcome = training.run(config, choices={})
+    assert "test/f1_pooled" in outcome.metrics
+    assert f"of run {outcome.run_id} wait in" in caplog.text
+    wire.set("pass")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("trained again"))
+    again = training.run(config, choices={})
+    assert again.run_id == outcome.run_id
+    assert again.metrics["test/f1_pooled"] == outcome.metrics["test/f1_pooled"]
+    assert not (tmp_path / "spool").exists()
