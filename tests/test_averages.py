@@ -108,19 +108,14 @@ class Judge:
 
     def __init__(self, of_average: float) -> None:
         self.of_average = of_average
-        self.tracked = self
-        self.logged: dict[str, float] = {}
         self.finished: torch.nn.Module | None = None
 
     def val_scores(self, model: torch.nn.Module) -> dict[str, float]:
         return {"val/lake_iou_pooled": self.of_average}
 
-    def finish(self, model: torch.nn.Module, *, best_epoch: int) -> dict[str, float]:
+    def finish(self, model: torch.nn.Module, *, best_epoch: int, about: dict[str, float]) -> dict[str, float]:
         self.finished = model
-        return {"best_epoch": best_epoch + 1.0}
-
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        self.logged = values | {"step": step}
+        return {"best_epoch": best_epoch + 1.0} | about
 
 
 @pytest.mark.parametrize(("of_average", "used"), [(0.6, True), (0.5, False), (0.4, False), (math.nan, False)])
@@ -144,7 +139,6 @@ def test_the_average_is_scored_where_it_is_better_on_val_than_the_best_epoch(of_
     assert judge.finished is not None
     assert judge.finished[0].weight.unique().tolist() == ([sum(values) / 2] if used else [1.0])
     assert metrics["average_last/used"] == float(used)
-    assert judge.logged["step"] == 4
     assert metrics["val/average_last/lake_iou_pooled"] == pytest.approx(of_average, nan_ok=True)
 
 

@@ -263,7 +263,9 @@ def test_deleted_database_does_not_stop_the_run(store: Store, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_model_is_loaded_from_the_run_and_has_no_pickle(store: Store, tmp_path: Path) -> None:
+def test_model_is_loaded_from_the_run_and_has_no_pickle(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
     import torch
 
@@ -281,14 +283,9 @@ def test_model_is_loaded_from_the_run_and_has_no_pickle(store: Store, tmp_path: 
     bundle = save_bundle(tmp_path / "bundle", network, card=card)
     with begin(store) as run:
         run.model(bundle, in_channels=3, pip_requirements=["torch==2.15.0"], tags={"glidexp.split_hash": "s"})
-    previous = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(store.uri)
-    try:
-        loaded = mlflow.pyfunc.load_model(f"runs:/{run.run_id}/model")
-        folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.run_id}/model"))
-    finally:
-        mlflow.set_tracking_uri(previous)
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)  # set_tracking_uri would hold for every test after this one
+    loaded = mlflow.pyfunc.load_model(f"runs:/{run.run_id}/model")
+    folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.run_id}/model"))
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 96, 160)).astype(np.float32)
     with torch.inference_mode():
         direct = load_bundle(bundle)(torch.from_numpy(image)).numpy()
