@@ -136,6 +136,15 @@ def test_four_bands_that_nobody_names_are_refused(tmp_path: Path) -> None:
         read_header(SceneFile(path, "s", "unknown"))
 
 
+def test_any_bands_by_name_in_the_order_asked_for(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "s.tif", bands=4, descriptions=["Blue", "Green", "Red", "NIR"], gsd_m=4.0)
+    assert read_header(SceneFile(path, "s", "unknown"), ("nir", "green")).bands == (4, 2)
+    path = write_scene(tmp_path / "t.tif", bands=11, gsd_m=30.0, photometric="MINISBLACK")
+    assert read_header(SceneFile(path, "t", "landsat8"), ("swir1", "nir", "red")).bands == (6, 5, 4)
+    with pytest.raises(DataError, match="4 bands and none or more than one is named swir1: set band descriptions"):
+        read_header(SceneFile(tmp_path / "s.tif", "s", "unknown"), ("nir", "swir1"))
+
+
 def test_filter_and_smallest_size(tmp_path: Path) -> None:
     write_polygons(tmp_path / "ice.gpkg", [lake(0, 300, 50)])
     polygons = [lake(150, 300, 40), lake(850, 300, 40), lake(150, 500, 6)]

@@ -3,7 +3,7 @@
 import csv
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,7 +53,7 @@ class Scene:
     crs: pyproj.CRS
     transform: Affine
     bands: tuple[int, ...]
-    """1-based numbers of red, green and blue in the file"""
+    """1-based numbers in the file of the bands that are taken: red, green and blue when nothing else was asked for"""
     strip_px: int = field(default=1)
     """rows of the file's own blocks"""
     warnings: tuple[str, ...] = ()
@@ -222,8 +222,12 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
         raise DataError(f"{path} cannot be read: {reason}; fetch it again or take it out.") from None
 
 
-def read_header(file: SceneFile) -> Scene:
-    """Opens a scene and checks what a build needs of it: CRS, north and metres, pixel type, three colours.
+def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
+    """Opens a scene and checks what a build needs of it: CRS, north and metres, pixel type, the bands asked for.
+
+    Args:
+        file: the scene
+        bands: lower-case names of the bands to take, in the order in which `read_strips` gives them
 
     Raises:
         DataError: one sentence with the file and what is wrong
@@ -234,14 +238,14 @@ def read_header(file: SceneFile) -> Scene:
         kinds = set(source.dtypes)
         if not kinds <= {"uint8", "uint16"}:
             raise DataError(f"{file.path} holds {'/'.join(sorted(kinds))}, not uint8 or uint16: convert it first.")
-        bands, notes = _choose_bands(file, source)
+        numbers, notes = _choose_bands(file, source, tuple(bands))
         scene = Scene(
             file=file,
             width=source.width,
             height=source.height,
             crs=pyproj.CRS.from_wkt(source.crs.to_wkt()),
             transform=source.transform,
-            bands=bands,
+            bands=numbers,
             strip_px=int(source.block_shapes[0][0]),
             warnings=notes,
         )
@@ -256,22 +260,26 @@ def _fields(scene: Scene) -> dict[str, Any]:
     return {name: getattr(scene, name) for name in Scene.__dataclass_fields__}
 
 
-def _choose_bands(file: SceneFile, source: rasterio.DatasetReader) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Numbers of red, green and blue: by the file's band names, its colours, the sensor's band order, else 1, 2, 3."""
+def _choose_bands(
+    file: SceneFile, source: rasterio.DatasetReader, names: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Numbers of the named bands: by the file's band names, its colours, the sensor's order; R, G, B else by place."""
     described = [_SHORT.get(text, text) for text in ((d or "").strip().lower() for d in source.descriptions)]
     meant = [c.name for c in source.colorinterp]
-    for names in (described, meant):
-        if all(names.count(colour) == 1 for colour in RGB):
-            return tuple(names.index(colour) + 1 for colour in RGB), ()
+    for known in (described, meant):
+        if all(known.count(name) == 1 for name in names):
+            return tuple(known.index(name) + 1 for name in names), ()
     order = sensors.get(file.sensor).bands
     colours = [i for i, kind in enumerate(source.colorinterp, start=1) if kind != ColorInterp.alpha]
-    if len(order) == len(colours) and set(RGB) <= set(order):
+    if len(order) == len(colours) and set(names) <= set(order):
         note = f"{file.path} names no bands: taken in the order of {file.sensor} ({', '.join(order)})."
-        return tuple(colours[order.index(colour)] for colour in RGB), (note,)
-    if len(colours) == 3:
+        return tuple(colours[order.index(name)] for name in names), (note,)
+    if len(colours) == 3 and names == RGB:
         return (colours[0], colours[1], colours[2]), (f"{file.path} names no bands: its three are taken as R, G, B.",)
+    lacking = [name for name in names if name not in described]
+    none = "none is named" if len(lacking) == len(names) else "none or more than one is named"
     raise DataError(
-        f"{file.path} has {len(colours)} bands and none is named red, green, blue: "
+        f"{file.path} has {len(colours)} bands and {none} {', '.join(lacking or names)}: "
         "set band descriptions, or dataset.sensor to one whose band order fits."
     )
 
@@ -280,8 +288,8 @@ def read_strips(scene: Scene, tile_px: int) -> Iterator[tuple[int, npt.NDArray[A
     """The scene from top to bottom in strips of whole tile rows, along the file's own blocks.
 
     Yields:
-        first row, pixels (3, h, W) uint8 or uint16, valid (h, W); invalid is what alpha, mask or nodata (in all three
-        bands) declares
+        first row, pixels (bands, h, W) uint8 or uint16, valid (h, W); invalid is what alpha, mask or nodata (in all
+        bands that are taken) declares
 
     Raises:
         DataError: the file is damaged
