@@ -9,7 +9,8 @@ import shapely
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 
 from glidexp.data import inventory
-from glidexp.data.scenes import SceneFile, read_header
+from glidexp.data.catalogue import SceneFile
+from glidexp.data.scenes import read_header
 from glidexp.errors import DataError
 
 

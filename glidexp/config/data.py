@@ -96,8 +96,8 @@ class DatasetConfig:
     """shown in tracking; a label, not a path"""
     kind: DatasetKind = DatasetKind.synthetic
     root: str | None = None
-    """folder of scenes or catalogue CSV (kind=scenes); folder or archive of images/ and labels/ (kind=folder, glid;
-    several with the separator of PATH between); folder of a tile store (kind=store)"""
+    """folder of scenes, or catalogue: CSV, GeoParquet, STAC JSON (kind=scenes); folder or archive of images/ and
+    labels/ (kind=folder, glid; several with the separator of PATH between); folder of a tile store (kind=store)"""
     lakes: str | None = None
     """lake polygons, any vector format of GDAL (kind=scenes)"""
     lake_type_column: str | None = None

@@ -9,7 +9,8 @@ import pyproj
 import shapely
 
 from glidexp.config import SplitConfig
-from glidexp.data.scenes import Scene, to_lonlat, unwrap, zone
+from glidexp.data.geodesy import to_lonlat, unwrap, zone
+from glidexp.data.scenes import Scene
 from glidexp.data.splits import Place, Unit, choose
 
 SLACK_M = 0.01

@@ -22,8 +22,9 @@ from rasterio.features import rasterize
 from glidexp.config import DatasetConfig, SplitBy
 from glidexp.data import inventory, splits, stretch
 from glidexp.data.blocks import BlockPlaces
+from glidexp.data.catalogue import SceneFile
 from glidexp.data.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
-from glidexp.data.scenes import RGB, Scene, SceneFile, read_header, read_strips
+from glidexp.data.scenes import RGB, Scene, read_header, read_strips
 from glidexp.data.store import LAKE
 from glidexp.data.tiling import Cell, Survey, choose_tiles, count_by_tile, padded
 from glidexp.data.writer import StoreWriter

@@ -27,7 +27,7 @@ import shapely
 import xxhash
 
 from glidexp.data import duplicates
-from glidexp.data.scenes import to_lonlat, unwrap
+from glidexp.data.geodesy import to_lonlat, unwrap
 from glidexp.data.splits import connected
 from glidexp.data.store import INVALID, TileStore
 from glidexp.errors import DataError

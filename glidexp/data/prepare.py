@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, to_dict
 from glidexp.data import ready, sensors
+from glidexp.data.catalogue import WHAT, find
 from glidexp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     if dataset.kind == DatasetKind.synthetic:
         return sorted(dataset.synthetic.sensors)
     if dataset.kind == DatasetKind.scenes:
-        table = Path(dataset.root) if dataset.root and dataset.root.lower().endswith(".csv") else None
-    else:
-        table = Path(dataset.manifest) if dataset.manifest else None
+        files = find(Path(dataset.root), dataset.sensor) if dataset.root else []
+        return sorted({file.sensor for file in files}) or [dataset.sensor]
+    table = Path(dataset.manifest) if dataset.manifest else None
     if table is None:
         return None if dataset.kind == DatasetKind.glid else [dataset.sensor]
     try:
@@ -150,7 +151,7 @@ def _check_inputs(dataset: DatasetConfig) -> None:
         ready.check_glid(dataset)
         return
     if not dataset.root:
-        what = "a folder of TIFFs or a CSV of path,scene,sensor,region,date"
+        what = WHAT
         if dataset.kind == DatasetKind.folder:
             what = "a folder that holds images/N.png and labels/N.png"
         raise ConfigError(f"dataset.root is not given: it must be {what}.")
@@ -170,9 +171,7 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
     root = Path(dataset.root or "")
     files: dict[str, list[Path]] = {}
     if dataset.kind == DatasetKind.scenes:
-        from glidexp.data.scenes import find
-
-        rasters = [file.path for file in find(root, dataset.sensor)]
+        rasters = [path for file in find(root, dataset.sensor) for path in file.files]
         files["root"] = [*([root] if root.is_file() and root not in rasters else []), *rasters]
         for setting in ("lakes", "glaciers"):
             value = getattr(dataset, setting)
@@ -214,7 +213,6 @@ def _build(
     dataset: DatasetConfig, tile_px: int, data_dir: Path, path: Path, recipe: dict[str, Any], progress: bool
 ) -> None:
     from glidexp.data.build import Job, build_scenes
-    from glidexp.data.scenes import find
 
     started = time.monotonic()
     job = Job(

@@ -1,11 +1,10 @@
-"""Scenes on disk: which there are, what their header says, and their pixels strip by strip."""
+"""What a scene's header says, and its pixels strip by strip, from one file or one a band."""
 
-import csv
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,27 +19,17 @@ from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from glidexp.data import sensors
+from glidexp.data import sensors, vrt
+from glidexp.data.catalogue import SceneFile
+from glidexp.data.geodesy import Floats, is_metric, to_lonlat, unwrap, utm
 from glidexp.errors import DataError
 
-Floats = npt.NDArray[np.float64]
 RGB = ("red", "green", "blue")
-SUFFIXES = (".tif", ".tiff")
-COLUMNS = ("path", "scene", "sensor", "region", "date")
 STRIP_PX = 4096
 """most rows that are read at once when the file's own blocks are higher than a tile"""
+STRIP_BYTES = 2**28
+"""a strip of more than one row of tiles stays below this, whatever the file's blocks are"""
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
-
-
-@dataclass(frozen=True, slots=True)
-class SceneFile:
-    """A scene as the catalogue names it."""
-
-    path: Path
-    scene: str
-    sensor: str
-    region: str = "unknown"
-    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,14 +42,21 @@ class Scene:
     crs: pyproj.CRS
     transform: Affine
     bands: tuple[int, ...]
-    """1-based numbers in the file of the bands that are taken: red, green and blue when nothing else was asked for"""
+    """1-based numbers in their files of the bands that are taken: red, green, blue when nothing else was asked for"""
+    paths: tuple[Path, ...] = ()
+    """file of each of these bands"""
     strip_px: int = field(default=1)
     """rows of the file's own blocks"""
     warnings: tuple[str, ...] = ()
+    part: str = ""
+    """ending of the name, where a large file is cut into several scenes"""
+    top: int = 0
+    left: int = 0
+    """where the scene begins in its file, pixels; `transform` is of this corner"""
 
     @property
     def name(self) -> str:
-        return self.file.scene
+        return self.file.scene + self.part
 
     def xy(self, col: Floats, row: Floats) -> tuple[Floats, Floats]:
         """Coordinates of pixel corners (col, row) in the scene's CRS."""
@@ -116,97 +112,6 @@ class Scene:
         return f"{self.name} {self.crs_text} {corners}"
 
 
-def to_lonlat(crs: pyproj.CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Degrees of WGS 84 of points in any CRS."""
-    lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)
-    return lon, lat
-
-
-def unwrap(lon: Floats) -> Floats:
-    """Longitudes without the jump at 180 degrees, for points that lie close together."""
-    return np.where(lon < 0, lon + 360.0, lon) if np.ptp(lon) > 180.0 else lon
-
-
-def is_metric(crs: pyproj.CRS, lon: float, lat: float) -> bool:
-    """Whether a unit of the CRS is a metre on the ground at this place, to 1 %: true of UTM, not of Web Mercator."""
-    if not crs.is_projected or any(axis.unit_name not in ("metre", "meter", "m") for axis in crs.axis_info):
-        return False
-    factors = pyproj.Proj(crs).get_factors(lon, lat)
-    return abs(factors.meridional_scale - 1) < 0.01 and abs(factors.parallel_scale - 1) < 0.01
-
-
-def utm(lon: float, lat: float) -> pyproj.CRS:
-    """UTM zone of a place; beyond 84 N and 80 S, where there is none, an equidistant plane around the place itself."""
-    if not -80 <= lat <= 84:
-        return pyproj.CRS.from_proj4(f"+proj=aeqd +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
-    return pyproj.CRS.from_epsg((32600 if lat >= 0 else 32700) + zone(lon))
-
-
-def zone(lon: float) -> int:
-    """UTM zone of a longitude, by the plain rule of 6 degrees."""
-    return math.floor((lon + 180.0) / 6.0) % 60 + 1
-
-
-def find(root: Path, sensor: str) -> list[SceneFile]:
-    """Scenes of a folder of TIFFs, of one TIFF, or of a CSV with the columns path,scene,sensor,region,date.
-
-    Only `path` is needed in a CSV; paths are relative to it. Sorted by scene.
-
-    Args:
-        root: folder, TIFF or CSV
-        sensor: sensor of every scene that does not name its own
-
-    Raises:
-        DataError: nothing there, a file missing, a scene named twice
-        ConfigError: a sensor outside the registry
-    """
-    if not root.exists():
-        raise DataError(f"dataset.root={root} does not exist: give a folder of TIFFs or a CSV with a column 'path'.")
-    if root.is_dir():
-        paths = [p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-        files = [SceneFile(path=p, scene=p.stem, sensor=sensor) for p in paths]
-    elif root.suffix.lower() == ".csv":
-        files = _read_catalogue(root, sensor)
-    else:
-        files = [SceneFile(path=root, scene=root.stem, sensor=sensor)]
-    if not files:
-        raise DataError(f"dataset.root={root} holds no scene ({', '.join(SUFFIXES)}): give another folder or a CSV.")
-    seen: set[str] = set()
-    for file in files:
-        sensors.get(file.sensor, f"sensor of scene {file.scene}")
-        if not file.path.is_file():
-            raise DataError(f"{file.path} is named by {root} but is not there: correct the path or remove the line.")
-        if file.scene in seen:
-            raise DataError(f"scene '{file.scene}' comes twice in {root}: give every scene a name of its own.")
-        seen.add(file.scene)
-    return sorted(files, key=lambda f: f.scene)
-
-
-def _read_catalogue(path: Path, sensor: str) -> list[SceneFile]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header = reader.fieldnames or []
-            if "path" not in header:
-                raise DataError(f"{path} has no column 'path': its first line must be like {','.join(COLUMNS)}.")
-            rows = [
-                {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table in UTF-8: {error}.") from None
-    return [
-        SceneFile(
-            path=path.parent / row["path"],
-            scene=row.get("scene") or Path(row["path"]).stem,
-            sensor=row.get("sensor") or sensor,
-            region=row.get("region") or "unknown",
-            date=row.get("date", ""),
-        )
-        for row in rows
-        if row["path"]
-    ]
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
     """Opens a raster and turns GDAL's refusals, at opening or at reading, into one sentence."""
@@ -232,39 +137,89 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
     Raises:
         DataError: one sentence with the file and what is wrong
     """
-    with _opened(file.path) as source:
-        if source.crs is None or source.transform.is_identity:
-            raise DataError(f"{file.path} has no CRS or no position: georeference it (gdal_translate -a_srs -a_ullr).")
-        kinds = set(source.dtypes)
-        if not kinds <= {"uint8", "uint16"}:
-            raise DataError(f"{file.path} holds {'/'.join(sorted(kinds))}, not uint8 or uint16: convert it first.")
-        numbers, notes = _choose_bands(file, source, tuple(bands))
-        scene = Scene(
-            file=file,
-            width=source.width,
-            height=source.height,
-            crs=pyproj.CRS.from_wkt(source.crs.to_wkt()),
-            transform=source.transform,
-            bands=numbers,
-            strip_px=int(source.block_shapes[0][0]),
-            warnings=notes,
-        )
+    paths = _band_files(file, bands)
+    scene: Scene | None = None
+    for path in dict.fromkeys(paths):
+        with _opened(path) as source:
+            _check_kind(path, source)
+            if file.bands and source.count != 1:
+                raise DataError(f"{path} is given as one band of {file.scene} but has {source.count}: give its file.")
+            numbers, notes = ((1,), ()) if file.bands else _choose_bands(file, source, tuple(bands))
+            met = Scene(
+                file=file,
+                width=source.width,
+                height=source.height,
+                crs=pyproj.CRS.from_wkt(source.crs.to_wkt()),
+                transform=source.transform,
+                bands=numbers if len(paths) == 1 else (1,) * len(paths),
+                paths=paths * len(numbers) if len(paths) == 1 else paths,
+                strip_px=int(source.block_shapes[0][0]),
+                warnings=notes,
+            )
+        if scene is not None:
+            _check_grid(scene, met, paths[0], path)
+        scene = scene or met
+    assert scene is not None  # a scene has at least one band
+    notes = scene.warnings
+    notes += tuple(f"{p}: a VRT that resamples its sources." for p in paths if _is_vrt(p) and vrt.resamples(p))
     nominal = sensors.get(file.sensor).gsd_m
     if nominal == nominal and not 0.7 < scene.gsd_m / nominal < 1.43:
-        note = f"{file.path}: a pixel is {scene.gsd_m:g} m where {file.sensor} has {nominal:g} m."
-        return Scene(**{**_fields(scene), "warnings": (*scene.warnings, note)})
-    return scene
+        notes += (f"{file.path}: a pixel is {scene.gsd_m:g} m where {file.sensor} has {nominal:g} m.",)
+    return replace(scene, warnings=notes)
 
 
-def _fields(scene: Scene) -> dict[str, Any]:
-    return {name: getattr(scene, name) for name in Scene.__dataclass_fields__}
+def _band_files(file: SceneFile, bands: Sequence[str]) -> tuple[Path, ...]:
+    """The one file of a scene, or the file of each band."""
+    if not file.bands:
+        return (file.path,)
+    known = dict(file.bands)
+    lacking = [name for name in bands if name not in known]
+    if lacking:
+        raise DataError(
+            f"scene {file.scene} has no file for {', '.join(lacking)}, only for {', '.join(known)}: add it beside "
+            f"{file.path}, or choose other bands."
+        )
+    return tuple(known[name] for name in bands)
+
+
+def _check_kind(path: Path, source: rasterio.DatasetReader) -> None:
+    if source.crs is None or source.transform.is_identity:
+        raise DataError(f"{path} has no CRS or no position: georeference it (gdal_translate -a_srs -a_ullr).")
+    kinds = set(source.dtypes)
+    if not kinds <= {"uint8", "uint16"}:
+        raise DataError(f"{path} holds {'/'.join(sorted(kinds))}, not uint8 or uint16: convert it first.")
+
+
+def _check_grid(first: Scene, other: Scene, path: Path, other_path: Path) -> None:
+    """Bands of a scene lie on one grid: to bring them there is resampling, which is never done in silence."""
+
+    def told(scene: Scene) -> str:
+        return f"{scene.width} x {scene.height} px of {scene.gsd_m:g} m in {scene.crs_text.split('[')[0]}"
+
+    apart = np.abs(np.array(first.transform[:6]) - np.array(other.transform[:6])).max()
+    size = (first.width, first.height) == (other.width, other.height)
+    if not size or first.crs != other.crs or apart > 1e-3 * abs(first.transform.determinant) ** 0.5:
+        raise DataError(
+            f"scene {first.file.scene}: {path.name} ({told(first)}) and {other_path.name} ({told(other)}) do not share "
+            "one grid: choose bands of one resolution, or bring them to one grid first; nothing is resampled here."
+        )
+
+
+def _is_vrt(path: Path) -> bool:
+    return path.suffix.lower() == ".vrt"
 
 
 def _choose_bands(
     file: SceneFile, source: rasterio.DatasetReader, names: tuple[str, ...]
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Numbers of the named bands: by the file's band names, its colours, the sensor's order; R, G, B else by place."""
-    described = [_SHORT.get(text, text) for text in ((d or "").strip().lower() for d in source.descriptions)]
+    if file.order and len(file.order) != source.count:
+        raise DataError(
+            f"{file.path} has {source.count} bands, the catalogue names {len(file.order)} ({', '.join(file.order)}): "
+            "name every band in its order."
+        )
+    said = file.order or source.descriptions
+    described = [_SHORT.get(text, text) for text in ((d or "").strip().lower() for d in said)]
     meant = [c.name for c in source.colorinterp]
     for known in (described, meant):
         if all(known.count(name) == 1 for name in names):
@@ -284,8 +239,15 @@ def _choose_bands(
     )
 
 
-def read_strips(scene: Scene, tile_px: int) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_]]]:
+def read_strips(
+    scene: Scene, tile_px: int, most_px: int = STRIP_PX
+) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_]]]:
     """The scene from top to bottom in strips of whole tile rows, along the file's own blocks.
+
+    Args:
+        scene: its header
+        tile_px: side of a tile
+        most_px: most rows in a strip, where a tile has fewer
 
     Yields:
         first row, pixels (bands, h, W) uint8 or uint16, valid (h, W); invalid is what alpha, mask or nodata (in all
@@ -294,19 +256,39 @@ def read_strips(scene: Scene, tile_px: int) -> Iterator[tuple[int, npt.NDArray[A
     Raises:
         DataError: the file is damaged
     """
-    rows = math.ceil(min(max(scene.strip_px, tile_px), STRIP_PX) / tile_px) * tile_px
-    with _opened(scene.file.path) as source:
-        flags = source.mask_flag_enums[scene.bands[0] - 1]
-        nodata = [source.nodatavals[band - 1] for band in scene.bands]
+    tall = math.ceil(min(max(scene.strip_px, tile_px), most_px) / tile_px)
+    fit = STRIP_BYTES // (tile_px * scene.width * len(scene.bands) * 2)
+    rows = max(1, min(tall, fit)) * tile_px
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(_opened(path)) for path in dict.fromkeys(scene.paths)}
         for top in range(0, scene.height, rows):
-            window = Window(0, top, scene.width, min(rows, scene.height - top))
-            pixels = source.read(scene.bands, window=window)
-            if MaskFlags.per_dataset in flags:
-                valid = source.dataset_mask(window=window) > 0
-            elif all(value is not None for value in nodata):
-                valid = np.zeros(pixels.shape[1:], dtype=bool)
-                for band, value in zip(pixels, nodata, strict=True):
-                    valid |= band != value
-            else:
-                valid = np.ones(pixels.shape[1:], dtype=bool)
-            yield top, pixels, valid
+            window = Window(scene.left, scene.top + top, scene.width, min(rows, scene.height - top))
+            yield top, *_read(scene, opened, window)
+
+
+def _read(
+    scene: Scene, opened: Mapping[Path, rasterio.DatasetReader], window: Window
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Pixels (bands, h, W) and valid (h, W) of a window of the files."""
+    first = opened[scene.paths[0]]
+    if len(opened) == 1:
+        pixels = first.read(scene.bands, window=window)
+    else:
+        pixels = np.stack([opened[p].read(b, window=window) for p, b in zip(scene.paths, scene.bands, strict=True)])
+    nodata = [
+        opened[path].nodatavals[band - 1] if opened[path].nodatavals[band - 1] is not None else scene.file.fill
+        for path, band in zip(scene.paths, scene.bands, strict=True)
+    ]
+    masked = [
+        source
+        for path, source in opened.items()
+        if MaskFlags.per_dataset in source.mask_flag_enums[scene.bands[scene.paths.index(path)] - 1]
+    ]
+    valid = np.ones(pixels.shape[1:], dtype=bool)
+    for source in masked:
+        valid &= source.dataset_mask(window=window) > 0
+    if not masked and all(value is not None for value in nodata):
+        valid[:] = False
+        for band, value in zip(pixels, nodata, strict=True):
+            valid |= band != value
+    return pixels, valid

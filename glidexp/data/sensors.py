@@ -1,6 +1,7 @@
 """The registry of sensors: open, read from YAML, extended by the user's own file."""
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,15 @@ class Sensor:
     """nominal ground sample distance of the multispectral bands, metres; NaN where unknown"""
     bands: tuple[str, ...]
     """lower-case names in the order in which the provider stacks them; empty where unknown"""
+    codes: tuple[str, ...] = ()
+    """codes of the bands in file names (B4, B08), in the same order; empty where no file a band is known"""
+    product: str = ""
+    """pattern for the beginning of the names of the provider's products"""
+
+    def band_of(self, code: str) -> str:
+        """Name of the band with this code, any case, leading zeros or not; "" where there is none."""
+        plain = _plain(code)
+        return next((b for b, own in zip(self.bands, self.codes, strict=False) if _plain(own) == plain), "")
 
 
 @cache
@@ -48,6 +58,16 @@ def get(name: str, setting: str = "dataset.sensor") -> Sensor:
     if name not in _registry():
         raise unknown_name(setting, name, names())
     return _registry()[name]
+
+
+def of_product(name: str) -> str:
+    """The sensor that a product's name or a platform (landsat-8, sentinel-2a) tells; "" where it tells none."""
+    for sensor in _registry().values():
+        if sensor.product and re.match(sensor.product, name):
+            return sensor.name
+    plain = re.sub("[^a-z0-9]", "", name.lower())
+    known = [sensor for sensor in names() if re.fullmatch(f"{sensor}[a-d]?", plain)]
+    return known[0] if known and known[0] != UNKNOWN else ""
 
 
 def register_file(path: Path | str) -> list[str]:
@@ -82,4 +102,22 @@ def _sensor(path: Path, name: str, value: Any) -> Sensor:
         raise DataError(f"{path}: {name}.gsd_m={gsd_m!r} must be a number of metres above 0 (.nan where unknown).")
     if not isinstance(bands, list) or not all(isinstance(band, str) for band in bands):
         raise DataError(f"{path}: {name}.bands={bands!r} must be a list of names in their order in the file.")
-    return Sensor(name=name, gsd_m=float(gsd_m), bands=tuple(band.lower() for band in bands))
+    codes, product = value.get("codes", []), value.get("product", "")
+    if not isinstance(codes, list) or not all(isinstance(c, str) for c in codes) or len(codes) not in (0, len(bands)):
+        raise DataError(f"{path}: {name}.codes={codes!r} must be a list of as many codes as there are bands.")
+    if not isinstance(product, str) or not _is_pattern(product):
+        raise DataError(f"{path}: {name}.product={product!r} must be a pattern for the beginning of a file's name.")
+    lower = tuple(band.lower() for band in bands)
+    return Sensor(name=name, gsd_m=float(gsd_m), bands=lower, codes=tuple(codes), product=product)
+
+
+def _plain(code: str) -> str:
+    return re.sub(r"(?<=[A-Z])0+(?=\d)", "", code.upper())
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True

@@ -1,0 +1,40 @@
+"""Where on earth: degrees, the jump at 180 degrees, and the metric CRS of a place."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+
+Floats = npt.NDArray[np.float64]
+
+
+def to_lonlat(crs: pyproj.CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Degrees of WGS 84 of points in any CRS."""
+    lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)
+    return lon, lat
+
+
+def unwrap(lon: Floats) -> Floats:
+    """Longitudes without the jump at 180 degrees, for points that lie close together."""
+    return np.where(lon < 0, lon + 360.0, lon) if np.ptp(lon) > 180.0 else lon
+
+
+def is_metric(crs: pyproj.CRS, lon: float, lat: float) -> bool:
+    """Whether a unit of the CRS is a metre on the ground at this place, to 1 %: true of UTM, not of Web Mercator."""
+    if not crs.is_projected or any(axis.unit_name not in ("metre", "meter", "m") for axis in crs.axis_info):
+        return False
+    factors = pyproj.Proj(crs).get_factors(lon, lat)
+    return abs(factors.meridional_scale - 1) < 0.01 and abs(factors.parallel_scale - 1) < 0.01
+
+
+def utm(lon: float, lat: float) -> pyproj.CRS:
+    """UTM zone of a place; beyond 84 N and 80 S, where there is none, an equidistant plane around the place itself."""
+    if not -80 <= lat <= 84:
+        return pyproj.CRS.from_proj4(f"+proj=aeqd +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
+    return pyproj.CRS.from_epsg((32600 if lat >= 0 else 32700) + zone(lon))
+
+
+def zone(lon: float) -> int:
+    """UTM zone of a longitude, by the plain rule of 6 degrees."""
+    return math.floor((lon + 180.0) / 6.0) % 60 + 1

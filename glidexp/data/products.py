@@ -1,0 +1,128 @@
+"""Scenes that come as one file a band: told by the names that providers give, or listed in a Sentinel-2 SAFE folder.
+
+Nothing is opened here. Which band a file holds follows from its code (B4, B04, SR_B4) and the sensor's list of codes.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from glidexp.data import sensors
+from glidexp.errors import DataError
+
+SAFE = ".safe"
+_BAND = re.compile(
+    r"(?P<stem>.+?)_(?:(?:SR|ST|TOA)_)?(?P<code>B\d{1,2}A?)(?:_VCID_\d)?(?:_(?P<res>\d{2})m)?\.(?:tiff?|jp2)", re.I
+)
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
+_DAY_OF_YEAR = re.compile(r"L[A-Z]\d{7}((?:19|20)\d{2})(\d{3})")
+FILL = 0.0
+"""value of pixels without data in band files of Landsat and Sentinel-2, which do not always declare it"""
+
+
+@dataclass(frozen=True, slots=True)
+class BandFiles:
+    """The band files of one scene."""
+
+    stem: str
+    """what their names share"""
+    files: tuple[tuple[str, Path], ...]
+    """(code, file), one a code, finest first, ascending"""
+
+
+def grouped(paths: Iterable[Path]) -> tuple[list[BandFiles], list[Path]]:
+    """Files that are bands of one scene by their names, and those that are not.
+
+    A file alone is no group: it may hold several bands, whatever its name says.
+    """
+    found: dict[tuple[Path, str], list[tuple[str, int, Path]]] = {}
+    others: list[Path] = []
+    for path in sorted(paths):
+        match = _BAND.fullmatch(path.name)
+        if match:
+            found.setdefault((path.parent, match["stem"]), []).append(
+                (match["code"].upper(), int(match["res"] or 0), path)
+            )
+        else:
+            others.append(path)
+    groups = []
+    for (_, stem), members in found.items():
+        if len(members) == 1:
+            others.append(members[0][2])
+            continue
+        first: dict[str, Path] = {}
+        for code, _, path in sorted(members):
+            first.setdefault(code, path)
+        groups.append(BandFiles(stem, tuple(first.items())))
+    return groups, sorted(others)
+
+
+def in_safe(folder: Path) -> list[BandFiles]:
+    """The band files of a Sentinel-2 product, L1C or L2A: of each band the finest; one entry a granule.
+
+    Raises:
+        DataError: no band file where the format has them
+    """
+    granules = sorted(folder.glob("GRANULE/*/IMG_DATA"))
+    found = []
+    for granule in granules:
+        files: dict[str, Path] = {}
+        # L2A has a band at its own resolution and at coarser ones, in folders R10m, R20m, R60m
+        for _, code, path in sorted(
+            (int(match["res"] or 0), match["code"].upper(), path)
+            for path in granule.rglob("*")
+            if (match := _BAND.fullmatch(path.name))
+        ):
+            files.setdefault(code, path)
+        if files:
+            stem = folder.stem if len(granules) == 1 else f"{folder.stem}_{granule.parent.name}"
+            found.append(BandFiles(stem, tuple(sorted(files.items()))))
+    if not found:
+        raise DataError(
+            f"{folder} holds no band file at GRANULE/*/IMG_DATA: unpack the whole product, or take the folder out."
+        )
+    return found
+
+
+def sensor_of(stem: str, given: str) -> str:
+    """The sensor of a product: by its name where that tells it, else the one given.
+
+    Raises:
+        DataError: the name tells another one than was given, whose bands have other codes
+    """
+    told = sensors.of_product(stem)
+    if told and given not in (told, sensors.UNKNOWN):
+        raise DataError(f"{stem} is of {told} by its name, but its sensor is given as {given}: correct that.")
+    return told or given
+
+
+def named(group: BandFiles, sensor: str) -> tuple[tuple[str, Path], ...]:
+    """(band, file) by the codes of the sensor; a code that the sensor does not list keeps its own name, lower case.
+
+    Raises:
+        DataError: the sensor has no codes, so that nobody says what B4 is
+    """
+    entry = sensors.get(sensor)
+    if not entry.codes:
+        raise DataError(
+            f"{group.files[0][1]}: which band {group.files[0][0]} is depends on the sensor, and {sensor} has no band "
+            "codes: set dataset.sensor, or the catalogue's columns sensor or bands."
+        )
+    names: dict[str, Path] = {}
+    for code, path in group.files:
+        names.setdefault(entry.band_of(code) or code.lower(), path)
+    return tuple(names.items())
+
+
+def date_of(stem: str) -> str:
+    """Day of acquisition in a product's name, as 2020-10-12; "" where there is none."""
+    match = _DATE.search(stem.replace("T", "_").replace("-", "_"))
+    if match:
+        return "-".join(match.groups())
+    old = _DAY_OF_YEAR.match(stem)
+    if old:
+        from datetime import date, timedelta
+
+        return (date(int(old[1]), 1, 1) + timedelta(int(old[2]) - 1)).isoformat()
+    return ""

@@ -1,0 +1,61 @@
+"""What a VRT refers to, read from its text, so that a changed source is seen and resampling is said."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from glidexp.errors import DataError
+
+DEEPEST = 8
+"""VRTs that refer to VRTs are followed so far"""
+LARGEST_BYTES = 64 * 2**20
+_SOURCES = ("SourceFilename", "SourceDataset")
+
+
+def sources_of(path: Path, depth: int = 0) -> list[Path]:
+    """Files that a VRT is made of; none for any other file or one that is not there.
+
+    Raises:
+        DataError: no VRT, or one that refers to itself or to what is no file here
+    """
+    if path.suffix.lower() != ".vrt" or not path.is_file():
+        return []
+    if depth > DEEPEST:
+        raise DataError(f"{path} refers to VRTs {DEEPEST} deep: make one VRT of the files themselves.")
+    found: list[Path] = []
+    for element in _root(path).iter():
+        if element.tag not in _SOURCES or not element.text:
+            continue
+        name = element.text.strip()
+        relative = element.get("relativeToVRT") == "1" or element.get("relativetoVRT") == "1"
+        source = path.parent / name if relative else Path(name)
+        if not source.is_file():
+            raise DataError(f"{path} refers to {name}, which is no file here: fetch it, or make the VRT anew.")
+        found += [source, *sources_of(source, depth + 1)]
+    return list(dict.fromkeys(found))
+
+
+def resamples(path: Path) -> bool:
+    """Whether a VRT changes the pixel grid of its sources: warped, or stretched to another size."""
+    root = _root(path)
+    if root.get("subClass") == "VRTWarpedDataset":
+        return True
+    for element in root.iter():
+        source, target = element.find("SrcRect"), element.find("DstRect")
+        if source is not None and target is not None:
+            for side in ("xSize", "ySize"):
+                if abs(float(source.get(side, 0)) - float(target.get(side, 0))) > 0.01:
+                    return True
+    return False
+
+
+def _root(path: Path) -> ElementTree.Element:
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise DataError(f"{path} is larger than {LARGEST_BYTES // 2**20} MiB, which no VRT is: look at it.")
+        text = path.read_bytes()
+        # entities could name other files, or unfold without bound; no VRT has any
+        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+            raise DataError(f"{path} declares a document type, which no VRT does: look at it.")
+        return ElementTree.fromstring(text)
+    except (OSError, ElementTree.ParseError) as error:
+        raise DataError(f"{path} cannot be read as a VRT: {error}; make it again (gdalbuildvrt).") from None

@@ -1,0 +1,205 @@
+"""Scenes from folders and catalogues, from one file or one a band: however pixels are stored, they are the same."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+from rasterio.transform import Affine
+from tiny_scenes import NORTH, WEST, write_scene
+
+from glidexp.data.catalogue import SceneFile, find
+from glidexp.data.scenes import Scene, read_header, read_strips
+from glidexp.errors import DataError, GlidexpError
+
+SAFE = "S2A_MSIL2A_20201012T045721_N0214_R119_T45RVL_20201012T071000.SAFE"
+LANDSAT = "LC08_L1TP_140041_20201103_20201112_02_T1"
+
+
+def pixels(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """The whole scene and which of its pixels are valid."""
+    strips = list(read_strips(scene, 32))
+    return np.concatenate([s[1] for s in strips], axis=1), np.concatenate([s[2] for s in strips])
+
+
+def one(root: Path, sensor: str = "unknown") -> Scene:
+    (file,) = find(root, sensor)
+    return read_header(file)
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    """(3, 64, 96) 12-bit values in uint16, the upper left corner without data."""
+    values = np.random.default_rng(7).integers(1, 4096, (3, 64, 96)).astype(np.uint16)
+    values[:, :8, :8] = 0
+    return values
+
+
+def write_bands(folder: Path, values: np.ndarray, names: tuple[str, str, str], **options: Any) -> Path:
+    for name, band in zip(names, values, strict=True):
+        write_scene(folder / name, pixels=band[None], **options)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("driver", "ending", "options"),
+    [
+        ("COG", "tif", {"BLOCKSIZE": "128", "COMPRESS": "DEFLATE"}),
+        ("JP2OpenJPEG", "jp2", {"QUALITY": "100", "REVERSIBLE": "YES", "BLOCKXSIZE": "64", "BLOCKYSIZE": "64"}),
+        ("VRT", "vrt", {}),
+    ],
+)
+def test_every_format_gives_the_same_pixels(
+    tmp_path: Path, rgb: np.ndarray, driver: str, ending: str, options: dict[str, str]
+) -> None:
+    source = write_scene(tmp_path / "s.tif", pixels=rgb, nodata=0, photometric="RGB")
+    (tmp_path / "scenes").mkdir()
+    with rasterio.open(source) as opened:
+        rasterio.shutil.copy(opened, tmp_path / "scenes" / f"s.{ending}", driver=driver, **options)
+    scene = one(tmp_path / "scenes")
+    values, valid = pixels(scene)
+    assert (values == rgb).all() and (valid == rgb.any(axis=0)).all()
+    assert scene.gsd_m == 10.0 and scene.crs_text == "EPSG:32645"
+
+
+def test_landsat_and_sentinel_products_are_one_scene_each(tmp_path: Path, rgb: np.ndarray) -> None:
+    """B2, B3, B4 are blue, green, red here; 0 in every band is no data, as providers fill without declaring it."""
+    bgr = rgb[::-1]
+    safe = tmp_path / SAFE / "GRANULE" / "L2A_T45RVL_A027707_20201012T045719" / "IMG_DATA"
+    stem = "T45RVL_20201012T045719"
+    write_bands(safe / "R10m", bgr, tuple(f"{stem}_B0{n}_10m.tif" for n in (2, 3, 4)))
+    write_bands(safe / "R20m", bgr[:, ::2, ::2], tuple(f"{stem}_B0{n}_20m.tif" for n in (2, 3, 5)), gsd_m=20.0)
+    flat = {"gsd_m": 30.0}
+    write_bands(tmp_path / LANDSAT, bgr, tuple(f"{LANDSAT}_B{n}.TIF" for n in (2, 3, 4)), **flat)
+    write_bands(
+        tmp_path, bgr, tuple(f"LC09_L2SP_140041_20220101_20220103_02_T1_SR_B{n}.TIF" for n in (2, 3, 4)), **flat
+    )
+    # band 1 of Landsat 7 is blue
+    write_bands(tmp_path, bgr, tuple(f"LE71400412000304SGS00_B{n}.tif" for n in (1, 2, 3)), **flat)
+    files = find(tmp_path, "unknown")
+    assert [(file.sensor, file.date) for file in files] == [
+        ("landsat8", "2020-11-03"),
+        ("landsat9", "2022-01-01"),
+        ("landsat7", "2000-10-30"),
+        ("sentinel2", "2020-10-12"),
+    ]
+    assert files[3].scene == SAFE.removesuffix(".SAFE")
+    for file in files:
+        scene = pickle.loads(pickle.dumps(read_header(file)))
+        values, valid = pixels(scene)
+        assert (values == rgb).all() and (valid == rgb.any(axis=0)).all()
+    with pytest.raises(DataError, match=r"B04_10m\.tif \(96 x 64 px of 10 m.* and .*B05_20m\.tif \(48 x 32 px of 20 m"):
+        read_header(files[3], ("red", "rededge"))
+    with pytest.raises(DataError, match=r"has no file for nir, only for blue, green, red"):
+        read_header(files[0], ("nir", "red"))
+    with pytest.raises(DataError, match=r"is of landsat8 by its name, but its sensor is given as sentinel2"):
+        find(tmp_path / LANDSAT, "sentinel2")
+
+
+def test_bands_on_another_grid_are_never_resampled(tmp_path: Path, rgb: np.ndarray) -> None:
+    for n, west in ((2, WEST), (3, WEST), (4, WEST + 15.0)):
+        write_scene(tmp_path / f"{LANDSAT}_B{n}.TIF", pixels=rgb[:1], gsd_m=30.0, west=west)
+    with pytest.raises(DataError, match="do not share one grid: choose bands of one resolution"):
+        one(tmp_path)
+    write_scene(tmp_path / f"{LANDSAT}_B4.TIF", pixels=rgb[:1], gsd_m=30.0, crs="EPSG:32644")
+    with pytest.raises(DataError, match=r"in EPSG:32644\) and .* in EPSG:32645\) do not share"):
+        one(tmp_path)
+
+
+def test_one_scene_by_every_catalogue(tmp_path: Path, rgb: np.ndarray) -> None:
+    stack = write_scene(tmp_path / "s.tif", pixels=rgb[::-1], photometric="MINISBLACK")
+    write_bands(tmp_path / "b", rgb, ("r.tif", "g.tif", "b.tif"))
+    row = {"scene": "khumbu", "sensor": "sentinel2", "region": "himalaya", "date": "2020-10-12"}
+    (tmp_path / "one.csv").write_text(
+        "path,scene,sensor,region,date,bands\ns.tif,khumbu,sentinel2,himalaya,2020-10-12,blue green red\n"
+    )
+    (tmp_path / "each.csv").write_text(
+        "path,scene,sensor,region,date,bands\nb,khumbu,sentinel2,himalaya,2020-10-12,red=r.tif green=g.tif blue=b.tif\n"
+    )
+    table = geopandas.GeoDataFrame(
+        [{"path": "s.tif", **row, "bands": ["blue", "green", "red"]}],
+        geometry=geopandas.points_from_xy([86.8], [28.0]),
+        crs=4326,
+    )
+    table.to_parquet(tmp_path / "one.parquet")
+    item: dict[str, Any] = {"type": "Feature", "stac_version": "1.0.0", "id": "khumbu", "geometry": None}
+    item["properties"] = {"datetime": "2020-10-12T04:57:21Z", "platform": "sentinel-2a", "region": "himalaya"}
+    names = [{"name": name, "common_name": colour} for name, colour in (("a", "blue"), ("b", "green"), ("c", "red"))]
+    whole = {"href": "./s.tif", "type": "image/tiff; application=geotiff", "roles": ["data"], "eo:bands": names}
+    (tmp_path / "one.json").write_text(json.dumps(item | {"assets": {"all": whole}}))
+    each = {key: {"href": f"b/{name}.tif"} for key, name in (("B04", "r"), ("B03", "g"), ("blue", "b"))}
+    each["preview"] = {"href": "https://example.org/p.jpg", "type": "image/jpeg"}
+    collection = {"type": "FeatureCollection", "features": [item | {"assets": each}]}
+    (tmp_path / "each.json").write_text(json.dumps(collection))
+    for name in ("one.csv", "each.csv", "one.parquet", "one.json", "each.json"):
+        scene = one(tmp_path / name)
+        assert {key: getattr(scene.file, key) for key in row} == row, name
+        assert (pixels(scene)[0] == rgb).all(), name
+    assert find(tmp_path / "one.csv", "unknown")[0].files == (stack,)
+    each["B04"]["href"] = "https://example.org/r.tif"
+    (tmp_path / "far.json").write_text(json.dumps(collection))
+    with pytest.raises(DataError, match=r"item 'khumbu': https://example\.org/r\.tif is not on this machine"):
+        find(tmp_path / "far.json", "unknown")
+
+
+def test_a_vrt_stands_for_its_files_and_tells_when_it_resamples(tmp_path: Path, rgb: np.ndarray) -> None:
+    source = write_scene(tmp_path / "s.tif", pixels=rgb)
+    with rasterio.open(source) as opened:
+        rasterio.shutil.copy(opened, tmp_path / "v.vrt", driver="VRT")
+    (file,) = find(tmp_path, "unknown")
+    assert file.scene == "v" and file.files == (tmp_path / "v.vrt", source)
+    assert not any("resamples" in note for note in read_header(file).warnings)
+    text = (tmp_path / "v.vrt").read_text()
+    (tmp_path / "v.vrt").write_text(re.sub(r'(<DstRect .*xSize=")96', r"\g<1>48", text))
+    assert any("a VRT that resamples its sources" in note for note in read_header(file).warnings)
+    source.unlink()
+    with pytest.raises(DataError, match=r"v\.vrt refers to s\.tif, which is no file here"):
+        find(tmp_path, "unknown")
+    (tmp_path / "v.vrt").write_text('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><VRTDataset/>')
+    with pytest.raises(DataError, match="declares a document type"):
+        find(tmp_path, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.csv", "scene\nx\n", "has no column 'path'"),
+        ("a.csv", "path,bands\ns.tif,blue green\n", r"has 3 bands, the catalogue names 2 \(blue, green\)"),
+        ("a.csv", "path,bands\n,red= green=g.tif\n", "must be 'red=FILE green=FILE ...'"),
+        ("a.csv", "path\nd\n", "holds 0 scenes of one file a band"),
+        ("a.csv", "path,bands\n,red=s.tif green=s.tif blue=s.tif\n", "is given as one band of s but has 3"),
+        ("a.parquet", "path\n", "cannot be read as GeoParquet"),
+        ("a.json", "{", "cannot be read as JSON"),
+        ("a.json", '{"type": "FeatureCollection", "features": [{"type": "Feature"}]}', "is no STAC item"),
+        ("a.json", '{"id": "x", "assets": {"a": {"href": "s.tif"}, "b": {"href": "s.tif"}}}', "2 assets could be"),
+        ("d/a.SAFE/x", "", "holds no band file at GRANULE"),
+    ],
+)
+def test_what_is_no_catalogue_is_one_sentence(tmp_path: Path, name: str, text: str, says: str) -> None:
+    write_scene(tmp_path / "s.tif")
+    (tmp_path / "d").mkdir()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(GlidexpError, match=says) as caught:
+        one(tmp_path / ("d" if name.startswith("d/") else name))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_header_of_a_huge_scene_costs_nothing(tmp_path: Path) -> None:
+    """200,000 x 200,000 px in a file of a few kilobytes; the first strip stays small all the same."""
+    path = tmp_path / "huge.tif"
+    transform = Affine(10.0, 0.0, WEST, 0.0, -10.0, NORTH)
+    size = {"width": 200_000, "height": 200_000, "count": 3, "dtype": "uint16"}
+    options = {"sparse_ok": True, "tiled": True, "blockxsize": 1024, "blockysize": 1024, "bigtiff": "YES"}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32645", transform=transform, **size, **options):
+        pass
+    scene = read_header(SceneFile(path, "huge", "sentinel2"))
+    assert (scene.width, scene.height) == (200_000, 200_000)
+    _, values, valid = next(read_strips(scene, 128))
+    assert values.nbytes <= 2**28 and valid.shape == values.shape[1:]
