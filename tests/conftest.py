@@ -57,3 +57,15 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = small_config(folder, folder / "unused")
     prepare(config.dataset, config.tile_size.px, folder, progress=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def default_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`paths.data` with the default scenes and their store, made once for all processes that test."""
+    from glidexp.config import DatasetConfig, TileSizeConfig
+    from glidexp.data.prepare import prepare
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "default-data"
+    prepare(DatasetConfig(), TileSizeConfig().px, folder, progress=False)  # behind a lock: one makes it, others wait
+    return folder

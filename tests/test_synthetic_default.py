@@ -1,6 +1,5 @@
 """The default synthetic data set as a whole: histograms, size law, kinds of lakes, and how hard it is."""
 
-import os
 from pathlib import Path
 
 import geopandas
@@ -11,7 +10,6 @@ import rasterio
 from rasterio.features import rasterize
 
 from glidexp.config import SyntheticConfig
-from glidexp.data.synthetic import generate
 from glidexp.data.synthetic.lakes import FILTER_M
 from glidexp.data.synthetic.regions import RADIOMETRY, REGIONS
 
@@ -36,11 +34,9 @@ SLOPE_B = (0.70, 1.15)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kept = os.environ.get("GLIDEXP_SYNTHETIC")
-    if kept:  # a data set made before with the default settings
-        return Path(kept)
-    return generate(SyntheticConfig(), tmp_path_factory.mktemp("synthetic") / "default", progress=False)
+def world(default_data: Path) -> Path:
+    (folder,) = (path for path in (default_data / "scenes").iterdir() if path.is_dir())
+    return folder
 
 
 @pytest.fixture(scope="module")
