@@ -24,6 +24,8 @@ class StretchMethod(StrEnum):
 class SplitBy(StrEnum):
     scene = "scene"
     block = "block"
+    region = "region"
+    random = "random"
 
 
 class Weighting(StrEnum):
@@ -63,6 +65,12 @@ class SplitConfig:
     """side of a square spatial block, metres (by=block)"""
     buffer_m: float = 0.0
     """ground this near to a block of another side is left out, metres (by=block)"""
+    leave_out: str | None = None
+    """a sensor or region whose ground is the whole test side; `test` is not used then"""
+    folds: int = 0
+    """number of folds that the ground is dealt out to; 0: shares instead. `test` is not used then"""
+    fold: int = 0
+    """the fold that is test, from 0; the next one is val, unless val is 0"""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,6 +82,23 @@ class SplitConfig:
         if not self.block_m > 0:
             raise ConfigError(f"dataset.split.block_m={self.block_m} must be above 0 metres.")
         at_least("dataset.split.buffer_m", self.buffer_m, 0)
+        at_least("dataset.split.fold", self.fold, 0)
+        least = 3 if self.val > 0 else 2
+        if self.folds and not (self.folds >= least and 0 <= self.fold < self.folds):
+            raise ConfigError(
+                f"dataset.split.folds={self.folds} and dataset.split.fold={self.fold}: folds must be 0 or {least} and "
+                "more, and fold one of 0 to folds - 1."
+            )
+        if (bool(self.folds), bool(self.leave_out), self.by == SplitBy.random).count(True) > 1:
+            raise ConfigError(
+                f"dataset.split.folds={self.folds}, dataset.split.leave_out={self.leave_out} and "
+                f"dataset.split.by={self.by.value}: of folds, leave_out and by=random only one can be had."
+            )
+
+    @property
+    def has_test(self) -> bool:
+        """Whether some ground is to report on."""
+        return self.test > 0 or bool(self.folds) or bool(self.leave_out)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -120,6 +145,8 @@ class DatasetConfig:
     """lakes farther than this from a glacier are dropped as non-glacial, metres; 0 keeps all"""
     min_lake_px: float = 0.0
     """lakes smaller than this many pixels are not labelled"""
+    part_km: float = 150.0
+    """scenes longer than this on a side are cut into parts, kilometres; 0 never cuts (kind=scenes)"""
     empty_share: float = 0.0
     """tiles without lake kept as real negatives, as a share of the tiles with lake"""
     stretch: StretchConfig = field(default_factory=StretchConfig)
@@ -127,7 +154,7 @@ class DatasetConfig:
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def __post_init__(self) -> None:
-        for name in ("buffer_m", "min_lake_px", "empty_share"):
+        for name in ("buffer_m", "min_lake_px", "part_km", "empty_share"):
             at_least(f"dataset.{name}", getattr(self, name), 0)
 
 

@@ -72,10 +72,16 @@ def build_pairs(job: Job, steps: Steps) -> None:
 
     Raises:
         DataError: a pair incomplete, a picture damaged or of the wrong kind, too few tiles
-        ConfigError: by=block, which needs positions
+        ConfigError: a split that needs positions, or another test set than the published one
     """
-    if job.dataset.split.by == SplitBy.block:
-        raise ConfigError("dataset.split.by=block needs positions, which ready tiles lack: use scene.")
+    split = job.dataset.split
+    if split.by != SplitBy.scene:
+        raise ConfigError(f"dataset.split.by={split.by.value} needs positions, which ready tiles lack: use scene.")
+    if job.dataset.kind == DatasetKind.glid and (split.folds or split.leave_out):
+        raise ConfigError(
+            f"dataset.split.folds={split.folds}, dataset.split.leave_out={split.leave_out}: the published val is the "
+            "test set of dataset=glid; leave both out, or give the tiles as dataset=folder."
+        )
     pairs, origins = read_origins(job.dataset.manifest, job.dataset.sensor, find(job.dataset, job.data_dir))
     published = job.dataset.kind == DatasetKind.glid
     ledger = Ledger()
@@ -90,10 +96,10 @@ def build_pairs(job: Job, steps: Steps) -> None:
                 writer.append(tile, _record(pairs[i].name, origins[i], row, col, one.whole), group=i)
             seen.append(dataclasses.replace(one, tiles=[]))
         sides, units = _share_out(job, pairs, origins, seen, ledger)
-        split = splits.freeze(job.split_path, splits.Split(rule=splits.rule_of(job.dataset.split), sides=sides))
+        frozen = splits.freeze(job.split_path, splits.Split(rule=splits.rule_of(job.dataset.split), sides=sides))
         if published and ledger.pairs == GLID_COUNTS:
-            check_published(split)
-        places = {i: (place[0], split.sides[place[1]]) if place else None for i, place in enumerate(units)}
+            check_published(frozen)
+        places = {i: (place[0], frozen.sides[place[1]]) if place else None for i, place in enumerate(units)}
         writer.settle(places)
         for i, one in enumerate(seen):
             if places[i]:
@@ -102,7 +108,7 @@ def build_pairs(job: Job, steps: Steps) -> None:
                 ledger.dropped.update(one.dropped)
         if not all(origin.split for origin in origins):  # a table that shares out all tiles says what it wants
             check_sides(writer.records, job)
-        writer.close(manifest_of(job, split, writer.records, ledger))
+        writer.close(manifest_of(job, frozen, writer.records, ledger))
 
 
 def check_published(split: splits.Split) -> None:
@@ -221,7 +227,8 @@ def _share_out(
         key = _group_name([pairs[i].name for i in members], {origins[i].scene for i in members})
         ground = f"{key} {duplicates.digest([looks[i] for i in members])}"
         names, regions = ("+".join(sorted({getattr(origins[i], a) for i in members})) for a in ("sensor", "region"))
-        units.append(splits.Unit(ground, names, regions))
+        own = frozenset(name for i in members for name in (origins[i].sensor, origins[i].region))
+        units.append(splits.Unit(ground, names, regions, own))
         for i in members:
             place[i] = (key, ground)
     config = job.dataset.split
@@ -232,7 +239,13 @@ def _share_out(
         for i in held:
             place[i] = ("published val" if origins[i].scene == "unknown" else origins[i].scene, ground)
         config = dataclasses.replace(config, test=0.0)
-    return sides | splits.choose(units, config), place
+    sides |= splits.choose(units, config)
+    for i, at in enumerate(place):
+        shown = (origins[i].sensor, origins[i].region)
+        if at and config.leave_out and sides[at[1]] == "test" and config.leave_out not in shown:
+            ledger.dropped["tiles_on_divided_ground"] += 1
+            place[i] = None
+    return sides, place
 
 
 def _as_the_table_says(origins: Sequence[Origin]) -> tuple[dict[str, str], list[tuple[str, str] | None]]:

@@ -11,6 +11,7 @@ import shapely
 from glidexp.config import SplitConfig
 from glidexp.data.geodesy import to_lonlat, unwrap, zone
 from glidexp.data.scenes import Scene
+from glidexp.data.sharing import is_of, names_of
 from glidexp.data.splits import Place, Unit, choose
 
 SLACK_M = 0.01
@@ -26,22 +27,25 @@ class BlockPlaces:
     """
 
     def __init__(self, scenes: Sequence[Scene], lakes_lonlat: Points, config: SplitConfig) -> None:
-        self._block_m, self._buffer_m = config.block_m, config.buffer_m
+        self._block_m, self._buffer_m, self._left_out = config.block_m, config.buffer_m, config.leave_out
         with_lake = {self._key(zone_, i, j) for zone_, i, j in self._cells(lakes_lonlat)}
         sensors: dict[str, set[str]] = {}
         regions: dict[str, set[str]] = {}
+        names: dict[str, frozenset[str]] = {}
         for scene in scenes:
             for key in self._touched(scene):
                 sensors.setdefault(key, set()).add(scene.file.sensor)
                 regions.setdefault(key, set()).add(scene.file.region)
+                names[key] = names.get(key, frozenset()) | names_of([scene])
         # blocks with lakes are shared out apart from bare ones, so that every side gets some of them
         units = [
             Unit(
                 key,
-                f"{'lake' if key in with_lake else 'bare'} {'+'.join(sorted(names))}",
+                f"{'lake' if key in with_lake else 'bare'} {'+'.join(sorted(known))}",
                 "+".join(sorted(regions[key])),
+                names[key],
             )
-            for key, names in sorted(sensors.items())
+            for key, known in sorted(sensors.items())
         ]
         self.sides = choose(units, config)
 
@@ -65,9 +69,13 @@ class BlockPlaces:
         lon, lat = to_lonlat(scene.crs, x, y)
         lon = unwrap(lon)
         shape = col.shape
-        return [
+        places = [
             self._place(lon_, lat_, sides) for lon_, lat_ in zip(lon.reshape(shape), lat.reshape(shape), strict=True)
         ]
+        if is_of(scene, self._left_out):
+            return places
+        # ground that what is left out is tested on
+        return [(block, None if side == "test" else side) for block, side in places]
 
     def _place(self, lon: Points, lat: Points, sides: dict[str, str]) -> Place:
         """Place of one footprint: its edge points, the last one its middle."""

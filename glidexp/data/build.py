@@ -20,11 +20,12 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from glidexp.config import DatasetConfig, SplitBy
-from glidexp.data import inventory, splits, stretch
+from glidexp.data import crop, inventory, splits, stretch
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.catalogue import SceneFile
 from glidexp.data.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
 from glidexp.data.scenes import RGB, Scene, read_header, read_strips
+from glidexp.data.sharing import RandomPlaces
 from glidexp.data.store import LAKE
 from glidexp.data.tiling import Cell, Survey, choose_tiles, count_by_tile, padded
 from glidexp.data.writer import StoreWriter
@@ -105,16 +106,16 @@ def build_scenes(
     Raises:
         DataError: an input that cannot be used, or no tile for a side that has a share
     """
-    scenes = [read_header(file) for file in files]
+    scenes = [part for file in files for part in crop.parts_of(read_header(file), job.dataset.part_km)]
     for scene in scenes:
         for note in scene.warnings:
             log.warning(note)
     water = inventory.read(lakes, "dataset.lakes", type_column=job.dataset.lake_type_column)
     ice = inventory.read(glaciers, "dataset.glaciers") if glaciers else None
     known: list[dict[str, Any]] = []
-    ledger = Ledger()
+    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km))
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
-    places = _places(scenes, water, job.dataset)
+    places = _places(scenes, water, job)
     split = splits.freeze(job.split_path, splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides))
     with StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer:
         for scene in scenes:
@@ -134,18 +135,21 @@ def build_scenes(
 
 
 def _places(
-    scenes: Sequence[Scene], water: inventory.Inventory, dataset: DatasetConfig
-) -> splits.ScenePlaces | BlockPlaces:
-    if dataset.split.by == SplitBy.block:
-        return BlockPlaces(scenes, inventory.lonlat_points(water), dataset.split)
-    return splits.ScenePlaces(scenes, dataset.split)
+    scenes: Sequence[Scene], water: inventory.Inventory, job: Job
+) -> splits.ScenePlaces | BlockPlaces | RandomPlaces:
+    split = job.dataset.split
+    if split.by == SplitBy.block:
+        return BlockPlaces(scenes, inventory.lonlat_points(water), split)
+    if split.by == SplitBy.random:
+        return RandomPlaces(scenes, split, job.tile_px)
+    return splits.ScenePlaces(scenes, split)
 
 
 def _add_scene(
     writer: StoreWriter,
     scene: Scene,
     judged: inventory.SceneLakes,
-    places: splits.ScenePlaces | BlockPlaces,
+    places: splits.ScenePlaces | BlockPlaces | RandomPlaces,
     sides: dict[str, str],
     job: Job,
     ledger: Ledger,

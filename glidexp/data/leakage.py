@@ -129,6 +129,8 @@ class Leak:
     """(n,) of the tiles that were looked at"""
     by_model: dict[tuple[int, str], Flags]
     """(n,) by model and side, see `SCHEMA`; only those with a tile"""
+    at_random: bool = False
+    """the tiles were drawn at random out of ground that the network trains on"""
 
     def on(self, side: str) -> Flags:
         """(n,) tiles on the ground of a side, train or val, of any of the models."""
@@ -138,11 +140,16 @@ class Leak:
     @cached_property
     def tiles(self) -> Flags:
         """(n,) tiles on any ground that was met before."""
-        return self.on("train") | self.on("val")
+        return (self.on("train") | self.on("val")) | self.at_random
 
     def sentence(self, names: Sequence[str]) -> str:
         """How many tiles, of which scenes, met by which model; `names` are those of models 0, 1 ..."""
         count, whole = int(self.tiles.sum()), len(self.tiles)
+        if self.at_random:
+            return (
+                f"{count} of {whole} tiles to be scored were drawn at random (dataset.split.by=random), so that the "
+                "network is trained on the tiles beside them"
+            )
         trained, chosen = int(self.on("train").sum()), int((self.on("val") & ~self.on("train")).sum())
         parts = [f"{trained} trained on"] * (trained > 0) + [f"{chosen} used as val"] * (chosen > 0)
         scenes = sorted({str(scene) or "unknown" for scene in self.scenes[self.tiles]})
@@ -154,7 +161,12 @@ class Leak:
         )
 
 
-def find_leak(ground: pd.DataFrame, tiles: TileStore, rows: Rows) -> Leak:
+def drawn_at_random(tiles: TileStore) -> bool:
+    """Whether the sides of a store are no ground: each test tile may have neighbours in train."""
+    return bool(tiles.manifest.get("split_rule", {}).get("by") == "random")
+
+
+def find_leak(ground: pd.DataFrame, tiles: TileStore, rows: Rows, *, trains: bool = False) -> Leak:
     """Compares tiles with the ground that was met in training.
 
     Ground of a split with the same hash does not count against test tiles of that split: the split was frozen as ground
@@ -164,7 +176,11 @@ def find_leak(ground: pd.DataFrame, tiles: TileStore, rows: Rows) -> Leak:
         ground: table of `ground_of`
         tiles: an opened store
         rows: the tiles that are to be scored
+        trains: a network is about to be trained on the store's own train tiles
     """
+    at_random = drawn_at_random(tiles) and (trains or bool((ground["split_hash"] == tiles.split_hash).any()))
+    if at_random:
+        return Leak(tiles.index["scene"].iloc[rows].to_numpy(dtype=object), {}, at_random=True)
     if (tiles.index["split"].iloc[rows] == "test").all():
         ground = ground[ground["split_hash"] != tiles.split_hash]
     ground = ground.reset_index(drop=True)

@@ -126,8 +126,7 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
         "split": settings["split"],
         "empty_share": settings["empty_share"],
     }
-    if dataset.split.by == SplitBy.scene:
-        recipe["split"] = {k: v for k, v in settings["split"].items() if k not in ("block_m", "buffer_m")}
+    recipe["split"] = _split_recipe(dataset, tile_px)
     if dataset.kind in (DatasetKind.synthetic, DatasetKind.scenes):
         recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px", "stretch")}
     if dataset.kind == DatasetKind.synthetic:
@@ -137,7 +136,19 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     if dataset.kind == DatasetKind.folder:  # at their defaults they stay out, as in recipes from before they were there
         rules, usual = {key: settings[key] for key in ("images", "labels")}, DatasetConfig()
         recipe |= {key: rule for key, rule in rules.items() if rule != getattr(usual, key)}
+    if dataset.kind == DatasetKind.scenes and dataset.part_km != DatasetConfig().part_km:
+        recipe["part_km"] = dataset.part_km
     return recipe | {"sensor": dataset.sensor, "inputs": {k: _fingerprint(v) for k, v in _inputs(dataset).items()}}
+
+
+def _split_recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
+    """What of the split's settings decides it; what came later stays out at its default."""
+    settings: dict[str, Any] = to_dict(dataset.split)
+    unused = ["block_m", "buffer_m"] * (dataset.split.by != SplitBy.block)
+    unused += ["folds", "fold"] * (not dataset.split.folds) + ["leave_out"] * (not dataset.split.leave_out)
+    rule = {key: value for key, value in settings.items() if key not in unused}
+    # drawn by tile, not by ground: another size is another split
+    return rule | ({"tile_px": tile_px} if dataset.split.by == SplitBy.random else {})
 
 
 def _check_inputs(dataset: DatasetConfig) -> None:
@@ -205,7 +216,7 @@ def _digest(value: Any, digits: int = 16) -> str:
 
 def _split_id(recipe: dict[str, Any]) -> str:
     """Names the split file: the ground and the rule, not what is done with the ground."""
-    keys = ("kind", "split", "generator", "synthetic", "sensor", "inputs")
+    keys = ("kind", "split", "generator", "synthetic", "sensor", "part_km", "inputs")
     return _digest({key: recipe[key] for key in keys if key in recipe})
 
 

@@ -42,6 +42,8 @@ class Ledger:
     pairs: Counter[str] = field(default_factory=Counter)
     """pairs read by the folder that held them, of ready tiles"""
     stretch: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
+    """how large scenes were cut, `crop.told`"""
 
 
 def check_sides(records: Sequence[dict[str, Any]], job: Job, gsd_m: float = 0.0) -> None:
@@ -56,7 +58,7 @@ def check_sides(records: Sequence[dict[str, Any]], job: Job, gsd_m: float = 0.0)
         DataError: with the tiles of each side and what to change
     """
     split, found = job.dataset.split, Counter(record["split"] for record in records)
-    shares = {"train": 1.0, "val": split.val, "test": split.test}
+    shares = {"train": 1.0, "val": split.val, "test": float(split.has_test)}
     lacking = [side for side in SPLITS if shares[side] > 0 and not found[side]]
     if lacking:
         way = "dataset.split.seed"
@@ -96,6 +98,7 @@ def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledge
         "stretch": ledger.stretch,
         "sensors": dict(sorted(by_sensor.items())),
         "counts": {"tiles": len(records), **{side: sum(r["split"] == side for r in records) for side in SPLITS}},
+        **({"parts": ledger.parts} if ledger.parts else {}),
         "lakes": dict(sorted(ledger.lakes.items())),
         "dropped": {reason: n for reason, n in sorted(ledger.dropped.items()) if n},
         **{

@@ -97,13 +97,24 @@ class Scene:
     @cached_property
     def gsd_m(self) -> float:
         """Side of a square of a pixel's ground area at the scene's centre, metres."""
+        right, down = self._steps_m
+        return round(math.sqrt(abs(right[0] * down[1] - right[1] * down[0])), 6)
+
+    @property
+    def pixel_m(self) -> tuple[float, float]:
+        """Height and width of a pixel on the ground at the scene's centre, metres."""
+        right, down = self._steps_m
+        return math.hypot(*down), math.hypot(*right)
+
+    @cached_property
+    def _steps_m(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """What a pixel to the right and one down is on the ground at the scene's centre, metres."""
         row, col = self.height / 2, self.width / 2
         pixels = np.array([(col, row), (col + 1, row), (col, row + 1)]).T
         x, y = self.xy(pixels[0], pixels[1])
         if self.metric_crs != self.crs:
             x, y = pyproj.Transformer.from_crs(self.crs, self.metric_crs, always_xy=True).transform(x, y)
-        right, down = (x[1] - x[0], y[1] - y[0]), (x[2] - x[0], y[2] - y[0])
-        return round(math.sqrt(abs(right[0] * down[1] - right[1] * down[0])), 6)
+        return (float(x[1] - x[0]), float(y[1] - y[0])), (float(x[2] - x[0]), float(y[2] - y[0]))
 
     @property
     def ground(self) -> str:

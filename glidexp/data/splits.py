@@ -1,8 +1,9 @@
 """Which ground trains, which chooses (val), which reports (test): decided for ground, before and apart from tiles.
 
-Ground is a scene (by=scene), a square block of an absolute metric grid (by=block) or a group of numbered tiles (no
-scene known). `choose` gives every unit of ground a side; a tile takes the side of the ground its whole footprint lies
-on and has none where that ground is divided. So one split serves every tile size, and its hash says so.
+Ground is a scene (by=scene), a region (by=region), a square block of an absolute metric grid (by=block) or a group of
+numbered tiles (no scene known). `choose` gives every unit of ground a side; a tile takes the side of the ground its
+whole footprint lies on and has none where that ground is divided. So one split serves every tile size, and its hash
+says so.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import shapely
 
 from glidexp.config import SplitBy, SplitConfig
 from glidexp.data.scenes import Scene
+from glidexp.data.sharing import deal, held_out, is_of, names_of
 from glidexp.data.store import canonical
 from glidexp.errors import DataError
 
@@ -37,6 +39,8 @@ class Unit:
     stratum: str
     """units are shared out within each stratum: the sensors of the ground"""
     region: str = "unknown"
+    names: frozenset[str] = frozenset()
+    """sensors and regions that have a scene on it: what `leave_out` may name"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ def rule_of(config: SplitConfig) -> dict[str, Any]:
     rule: dict[str, Any] = {"by": config.by.value, "val": config.val, "test": config.test, "seed": config.seed}
     if config.by == SplitBy.block:
         rule |= {"block_m": config.block_m, "buffer_m": config.buffer_m}
+    if config.folds:
+        rule |= {"folds": config.folds, "fold": config.fold}
+    if config.leave_out:
+        rule |= {"leave_out": config.leave_out}
     return rule
 
 
@@ -65,11 +73,19 @@ def choose(units: Sequence[Unit], config: SplitConfig) -> dict[str, str]:
 
     Within each stratum, round(share * n) units go to test and to val, at least one each and at least one left to train.
     Strata too small for that share one pool; a pool still too small trains. Regions with the fewest units held out so
-    far come first, then the order of a hash of (seed, side, unit).
+    far come first, then the order of a hash of (seed, side, unit). With `folds`, `sharing.deal` does it instead; with
+    `leave_out`, all ground of that sensor or region is test and only the rest is shared out.
 
     Raises:
         DataError: too few units for the sides asked for
+        ConfigError: no ground is of the sensor or region to leave out
     """
+    if config.folds:
+        return deal(units, config)
+    if config.leave_out:
+        held = held_out(units, config.leave_out)
+        rest = choose([u for u in units if u.key not in held], replace(config, leave_out=None, test=0.0))
+        return {unit.key: rest.get(unit.key, "test") for unit in units}
     sides = [(side, share) for side, share in (("test", config.test), ("val", config.val)) if share > 0]
     strata: dict[str, list[Unit]] = {}
     for unit in units:
@@ -83,6 +99,8 @@ def choose(units: Sequence[Unit], config: SplitConfig) -> dict[str, str]:
         way = "set a smaller dataset.split.block_m"
         if config.by == SplitBy.scene:
             way = "set dataset.split.by=block for scenes; ready tiles without positions need more groups"
+        elif config.by == SplitBy.region:
+            way = "name more regions in the catalogue's column region, or set dataset.split.by=scene or block"
         raise DataError(
             f"{len(units)} {config.by.value}{'s' * (len(units) != 1)} of ground cannot be shared out to {wanted}: "
             f"{way}."
@@ -124,7 +142,8 @@ def _next(
 def scene_groups(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
     """Scenes that share ground, together: the units of by=scene. The key joins their names.
 
-    Footprints that only touch, or overlap by less than a thousandth of the smaller one, are apart.
+    Footprints that only touch, or overlap by less than a thousandth of the smaller one, are apart. Parts of one scene
+    are together: one day, one light and one atmosphere, and lakes that reach over the seam.
     """
     outlines = [scene.outline_lonlat for scene in scenes]
     pairs = shapely.STRtree(outlines).query(outlines, predicate="intersects").T
@@ -134,8 +153,26 @@ def scene_groups(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
             shared = shapely.intersection(outlines[a], outlines[b]).area
             if shared > 1e-3 * min(outlines[a].area, outlines[b].area):
                 links.append((a, b))
+    links += _alike([scene.file.scene for scene in scenes])
     groups = connected(len(scenes), links)
-    return {"+".join(scenes[i].name for i in group): [scenes[i] for i in group] for group in groups}
+    # a scene that was cut is named once
+    return {"+".join(dict.fromkeys(scenes[i].file.scene for i in g)): [scenes[i] for i in g] for g in groups}
+
+
+def region_groups(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
+    """Scenes of one region, together: the units of by=region. Regions whose scenes share ground are one unit."""
+    place = {scene.name: i for i, scene in enumerate(scenes)}
+    links = _alike([scene.file.region for scene in scenes])
+    for members in scene_groups(scenes).values():
+        links += [(place[members[0].name], place[other.name]) for other in members[1:]]
+    groups = connected(len(scenes), links)
+    return {"+".join(sorted({scenes[i].file.region for i in g})): [scenes[i] for i in g] for g in groups}
+
+
+def _alike(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Links between equal names."""
+    first: dict[str, int] = {}
+    return [(first.setdefault(name, i), i) for i, name in enumerate(names)]
 
 
 def connected(n: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -158,22 +195,29 @@ def connected(n: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 class ScenePlaces:
-    """by=scene: a tile takes the side of its scene."""
+    """by=scene and by=region: a tile takes the side of its scene or of its region."""
 
     def __init__(self, scenes: Sequence[Scene], config: SplitConfig) -> None:
-        groups = scene_groups(scenes)
+        by_region = config.by == SplitBy.region
+        groups = region_groups(scenes) if by_region else scene_groups(scenes)
         units = []
         for key, members in groups.items():
             sensors, regions = ({getattr(s.file, what) for s in members} for what in ("sensor", "region"))
-            units.append(Unit(key, "+".join(sorted(sensors)), "+".join(sorted(regions))))
+            # regions are few: they are shared out as one stratum, whatever sensors looked at them
+            stratum = "" if by_region else "+".join(sorted(sensors))
+            units.append(Unit(key, stratum, "+".join(sorted(regions)), names_of(members)))
         sides = choose(units, config)
+        self._kept = {scene.name for scene in scenes if is_of(scene, config.leave_out)}
         self._group = {scene.name: key for key, members in groups.items() for scene in members}
         self._ground = {scene.name: scene.ground for scene in scenes}
         self.sides = {scene.ground: sides[key] for key, members in groups.items() for scene in members}
 
     def of(self, scene: Scene, windows: npt.NDArray[np.int64], sides: dict[str, str]) -> list[Place]:
         """Place of each window; see BlockPlaces.of."""
-        return [(self._group[scene.name], sides[self._ground[scene.name]])] * len(windows)
+        side: str | None = sides[self._ground[scene.name]]
+        if side == "test" and scene.name not in self._kept:  # ground that what is left out is tested on
+            side = None
+        return [(self._group[scene.name], side)] * len(windows)
 
 
 def freeze(path: Path, split: Split) -> Split:

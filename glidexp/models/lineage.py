@@ -96,7 +96,9 @@ def of_init(init: InitConfig) -> Lineage:
     return Lineage([{"weights": sha256, "ground": False}])
 
 
-def refuse_leak(line: Lineage, tiles: TileStore, rows: npt.NDArray[np.int64], *, allow: bool) -> leakage.Leak:
+def refuse_leak(
+    line: Lineage, tiles: TileStore, rows: npt.NDArray[np.int64], *, allow: bool, trains: bool = False
+) -> leakage.Leak:
     """Compares the tiles to be scored with all ground of a line, train and val: val chose epochs and thresholds.
 
     Args:
@@ -104,6 +106,7 @@ def refuse_leak(line: Lineage, tiles: TileStore, rows: npt.NDArray[np.int64], *,
         tiles: an opened store
         rows: the tiles that are to be scored
         allow: `allow_leak`: warn only
+        trains: a network is about to be trained on the store's own train tiles
 
     Returns:
         what leaks
@@ -111,7 +114,7 @@ def refuse_leak(line: Lineage, tiles: TileStore, rows: npt.NDArray[np.int64], *,
     Raises:
         LeakError: some of them were met in training
     """
-    leak = leakage.find_leak(line.ground, tiles, rows)
+    leak = leakage.find_leak(line.ground, tiles, rows, trains=trains)
     if leak.tiles.any():
         sentence = leak.sentence(line.names)
         if not allow:
@@ -129,7 +132,7 @@ def refuse_leak(line: Lineage, tiles: TileStore, rows: npt.NDArray[np.int64], *,
 
 def marks(line: Lineage, leak: leakage.Leak) -> tuple[dict[str, str], dict[str, float]]:
     """Tags and metrics that say of a run whether its test scores leak; none for a network without past."""
-    if not line.members:
+    if not line.members and not leak.at_random:
         return {}, {}
     state = "true" if leak.tiles.any() else "unknown" if line.unknown else "false"
     share = float(leak.tiles.mean()) if len(leak.tiles) else 0.0

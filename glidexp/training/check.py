@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from glidexp.config import Config, DatasetConfig, DatasetKind, InitKind, SensorMixConfig
+from glidexp.config import Config, DatasetConfig, DatasetKind, InitKind, SensorMixConfig, SplitBy
 from glidexp.config.evaluation import EvalSplit, EvaluateConfig
 from glidexp.data.prepare import declared_sensors, recipe_id
 from glidexp.data.sensor_mix import chosen_sensors, rows_and_weights
@@ -35,7 +35,12 @@ def check(config: Config) -> None:
     if config.init.kind is InitKind.checkpoint and not config.init.checkpoint:
         raise ConfigError("init=checkpoint needs init.checkpoint=PATH: a .safetensors file or the folder of a model.")
     split = config.dataset.split
-    if split.val <= 0 or (split.test <= 0 and config.dataset.kind is not DatasetKind.glid):
+    if split.by is SplitBy.random and not config.allow_leak:
+        raise ConfigError(
+            "dataset.split.by=random puts neighbours of each test tile into train: use scene, block or region, or set "
+            "allow_leak=true, which marks the scores as leaking."
+        )
+    if split.val <= 0 or (not split.has_test and config.dataset.kind is not DatasetKind.glid):
         raise ConfigError(
             f"dataset.split.val={split.val:g} and dataset.split.test={split.test:g}: training needs both above 0, "
             "one to choose the epoch and the threshold, one to report on."
@@ -56,7 +61,7 @@ def check_evaluation(config: EvaluateConfig, card: Mapping[str, Any]) -> None:
     shape = card["architecture"]
     catalog.check(shape["backbone"], shape["decoder"], config.tile_size.px)
     dataset = config.dataset
-    if config.eval.split is EvalSplit.test and dataset.split.test <= 0 and dataset.kind is not DatasetKind.glid:
+    if config.eval.split is EvalSplit.test and not dataset.split.has_test and dataset.kind is not DatasetKind.glid:
         raise ConfigError("dataset.split.test=0 leaves no test tiles: set a share, or eval.split=all.")
     check_data(dataset, config.tile_size.px, config.sensor_mix)
 

@@ -112,7 +112,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
     tiles.verify()
     check_tiles(config, tiles)
     line = lineage.of_init(config.init)
-    leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak)
+    leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak, trains=True)
     parts = build_parts(config, runtime, tiles)
     with (
         Run.start(
