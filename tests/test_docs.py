@@ -110,7 +110,7 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
     if verb == "data":  # options and settings are possible
         module = import_module(f"glidexp.data.{verbs.VERBS[arguments[0]][0]}")
         given = module.options().parse_intermixed_args(arguments[1:])
-        composed([word for word in getattr(given, "words", []) if "=" in word])
+        composed(door.quoted([word for word in getattr(given, "words", []) if "=" in word]))
         return
     if verb == "audit":  # reads nothing and writes nothing
         assert cli.audit(arguments) == 0 and capsys.readouterr().out

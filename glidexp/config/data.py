@@ -21,6 +21,10 @@ class StretchMethod(StrEnum):
     fixed = "fixed"
 
 
+# a class could have no member of that name, which is a word of the language
+StretchScope = StrEnum("StretchScope", {"scene": "scene", "sensor": "sensor", "global": "global"})
+
+
 class SplitBy(StrEnum):
     scene = "scene"
     block = "block"
@@ -35,9 +39,11 @@ class Weighting(StrEnum):
 
 @dataclass(kw_only=True, slots=True)
 class StretchConfig:
-    """Linear stretch of scene values to 0-255, one scene at a time, recorded in the store's manifest."""
+    """Linear stretch of scene values to 0-255, recorded scene by scene in the store's manifest."""
 
     method: StretchMethod = StretchMethod.percentile
+    scope: StretchScope = StretchScope.scene
+    """what shares its limits: the pixels of a scene, of all scenes of a sensor, or of all scenes (global)"""
     low: float = 2.0
     """percentile in 0-100 (method=percentile) or scene value (method=fixed) that becomes 0; unused by minmax"""
     high: float = 98.0
@@ -147,6 +153,10 @@ class DatasetConfig:
     """lakes smaller than this many pixels are not labelled"""
     part_km: float = 150.0
     """scenes longer than this on a side are cut into parts, kilometres; 0 never cuts (kind=scenes)"""
+    bands: list[str] = field(default_factory=lambda: ["red", "green", "blue"])
+    """bands taken from the scenes, by lower-case name, in the order of the store's channels (kind=scenes)"""
+    all_touched: bool = False
+    """a pixel is lake where a polygon touches it; else where its centre lies in one (kind=scenes, synthetic)"""
     empty_share: float = 0.0
     """tiles without lake kept as real negatives, as a share of the tiles with lake"""
     stretch: StretchConfig = field(default_factory=StretchConfig)
@@ -156,6 +166,10 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         for name in ("buffer_m", "min_lake_px", "part_km", "empty_share"):
             at_least(f"dataset.{name}", getattr(self, name), 0)
+        if not self.bands or len(set(self.bands)) < len(self.bands) or any(b != b.strip().lower() for b in self.bands):
+            raise ConfigError(
+                f"dataset.bands=[{','.join(self.bands)}] must be lower-case names, each once: such as [red,green,blue]."
+            )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -2,141 +2,206 @@
 
 For each scene: values are counted and stretched to 8 bit, lakes far from ice or too small are dropped, the rest is
 rasterised once (a pixel is lake where its centre is), and image and label are cut along one grid from the scene's
-upper left corner, without overlap and without resampling. Tiles that reach over the edge are padded with invalid
-pixels, so that every lake pixel of a scene is in a tile at any tile size. Kept are tiles with lake, and of the others
-in the order of a hash as many as `empty_share` says, scene by scene and side by side.
+upper left corner, without resampling. Tiles that reach over the edge are padded with invalid pixels, so that every
+lake pixel of a scene is in a tile at any tile size. Kept are tiles with lake, and of the others in the order of a hash
+as many as `empty_share` says, scene by scene and side by side.
+
+What concerns one scene is done in `scene_part`, by one process or many; here the parts are put together in the order
+of the scenes, so that the store is the same whoever made them.
 """
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
-from affine import Affine
-from rasterio.features import rasterize
 
 from glidexp.config import DatasetConfig, SplitBy
 from glidexp.data import crop, inventory, splits, stretch
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.catalogue import SceneFile
+from glidexp.data.parts import writing
 from glidexp.data.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
-from glidexp.data.scenes import RGB, Scene, read_header, read_strips
+from glidexp.data.scene_part import Failed, Places, SceneTask, SceneTiles, cut_scene, survey_task
+from glidexp.data.scenes import STRIP_PX, Scene, read_header
 from glidexp.data.sharing import RandomPlaces
-from glidexp.data.store import LAKE
-from glidexp.data.tiling import Cell, Survey, choose_tiles, count_by_tile, padded
+from glidexp.data.workers import Crew, cores, free_bytes, mapped
 from glidexp.data.writer import StoreWriter
-from glidexp.errors import DataError
+from glidexp.errors import ConfigError, DataError, RunFailed
 
 log = logging.getLogger("glidexp")
+WORTH_POOLING = 100_000_000
+"""values of all bands below which other processes take longer to start than they save"""
+PROCESS_BYTES = 280 << 20
+"""what a process takes without a scene: the interpreter, its libraries, GDAL's cache"""
 
 
-class LakeMask:
-    """Rasterises a scene's lakes strip by strip, on one grid: a pixel is lake where its centre lies in a polygon."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a store of scenes is built from."""
 
-    def __init__(self, scene: Scene, lakes: npt.NDArray[np.object_]) -> None:
-        self._width = scene.width
-        to_pixels = ~scene.transform
-        a, b, c, d, e, f = to_pixels[:6]
-        # in pixel coordinates strips differ by a whole number, so that they agree along their seams
-        self._shapes = shapely.transform(
-            lakes, lambda p: np.column_stack([a * p[:, 0] + b * p[:, 1] + c, d * p[:, 0] + e * p[:, 1] + f])
-        )
-        self._tree = shapely.STRtree(self._shapes)
-
-    def strip(self, top: int, height: int) -> npt.NDArray[np.bool_]:
-        """(height, width) of the rows from `top` on."""
-        found = np.sort(self._tree.query(shapely.box(0, top, self._width, top + height)))
-        if len(found) == 0:
-            return np.zeros((height, self._width), dtype=bool)
-        mask = rasterize(
-            self._shapes[found].tolist(),
-            out_shape=(height, self._width),
-            transform=Affine.translation(0, top),
-            dtype="uint8",
-        )
-        return mask.astype(bool)
-
-    def shares(self, top: int, left: int, label: npt.NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
-        """Which lakes have pixels in a tile.
-
-        Args:
-            top: first row of the tile
-            left: its first column
-            label: (H, W) of 0, 1, 255
-
-        Returns:
-            number of the lake, one of its labelled pixels (row, col in the scene), how many it has in the tile. A
-            pixel of two polygons counts for the later one.
-        """
-        height, width = label.shape
-        found = np.sort(self._tree.query(shapely.box(left, top, left + width, top + height)))
-        if len(found) == 0:
-            return []
-        owner = rasterize(
-            zip(self._shapes[found].tolist(), range(1, len(found) + 1), strict=True),
-            out_shape=(height, width),
-            transform=Affine.translation(left, top),
-            dtype="int32",
-        )
-        owner[label != LAKE] = 0
-        flat = np.flatnonzero(owner)
-        lakes, first, px = np.unique(owner.ravel()[flat], return_index=True, return_counts=True)
-        return [
-            (int(found[lake - 1]), top + int(flat[at]) // width, left + int(flat[at]) % width, int(n))
-            for lake, at, n in zip(lakes, first, px, strict=True)
-        ]
+    files: Sequence[SceneFile]
+    """sorted by name"""
+    lakes: Path
+    glaciers: Path | None
+    """may be None when buffer_m is 0"""
 
 
 def build_scenes(
-    job: Job, files: Sequence[SceneFile], lakes: Path, glaciers: Path | None, step: Callable[[str], None]
+    job: Job,
+    sources: Sources,
+    steps: Callable[[int], AbstractContextManager[Callable[[str], None]]],
+    *,
+    parts: Path,
+    crew: Crew | None = None,
+    skipped: dict[str, str] | None = None,
 ) -> None:
     """Builds a store from scenes and writes it to `job.path`.
 
     Args:
         job: recipe and places
-        files: scenes, sorted by name
-        lakes: lake outlines
-        glaciers: glacier outlines; may be None when buffer_m is 0
-        step: called with a scene's name when it is done
+        sources: scenes and outlines
+        steps: number of scenes to a context that gives a function to call with a scene's name when it is done
+        parts: folder for what is finished of single scenes; kept when the build fails, removed when the store is whole
+        crew: who works; by default this process alone
+        skipped: scenes to leave out, and why; the manifest names them
 
     Raises:
         DataError: an input that cannot be used, or no tile for a side that has a share
+        ScenesFailed: some of several scenes cannot be used; the others are done and kept
     """
-    scenes = [part for file in files for part in crop.parts_of(read_header(file), job.dataset.part_km)]
+    crew, skipped = crew or Crew(workers=1), skipped or {}
+    files = [file for file in sources.files if file.scene not in skipped]
+    failed: dict[str, str] = {}
+    scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
+    water = inventory.read(sources.lakes, "dataset.lakes", type_column=job.dataset.lake_type_column)
+    ice = inventory.read(sources.glaciers, "dataset.glaciers") if sources.glaciers else None
+    places = _places(scenes, water, job)
+    split = splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides)
+    if not failed:  # what is frozen is the ground of all scenes
+        split = splits.freeze(job.split_path, split)
+    workers, most_px = share_out(scenes, job, crew)
+    margin_m = max(job.dataset.buffer_m, inventory.SEARCH_M)
+    tasks = [
+        SceneTask(
+            scene=scene,
+            stand=_stand(scene.file),
+            water=inventory.near(scene, water),
+            ice=inventory.near(scene, ice, margin_m) if ice else None,
+            places=places,
+            sides=split.sides,
+            dataset=job.dataset,
+            tile_px=job.tile_px,
+            folder=parts,
+            most_px=most_px,
+        )
+        for scene in scenes
+    ]
+    if job.dataset.stretch.scope != "scene":
+        tasks = _with_shared_limits(tasks, job.dataset, workers, crew, failed)
+    done: dict[str, SceneTiles] = {}
+    with steps(len(tasks)) as step:
+        for tiles in mapped(cut_scene, tasks, workers=workers, cluster=crew.cluster):
+            if isinstance(tiles, Failed):
+                if len(files) == 1:
+                    raise DataError(tiles.reason)
+                _note(failed, tiles.scene, tiles.reason)
+            else:
+                done[tiles.scene] = tiles
+            step(tiles.scene)
+    _check_failed(failed, len(failed.keys() | {scene.name for scene in scenes}), parts)
+    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km))
+    ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
+    _assemble(job, scenes, [done[scene.name] for scene in scenes], split, ledger, (water, skipped))
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+class ScenesFailed(RunFailed):
+    """Some of several scenes could not be used; `reasons` says why, by scene."""
+
+    def __init__(self, message: str, reasons: dict[str, str]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
+
+
+def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: dict[str, str]) -> list[Scene]:
+    """Headers of the scenes that can be opened; of the others `failed` says why."""
+    scenes = []
+    for file in files:
+        try:
+            scenes += crop.parts_of(read_header(file, dataset.bands), dataset.part_km)
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            _note(failed, file.scene, str(error))
     for scene in scenes:
         for note in scene.warnings:
             log.warning(note)
-    water = inventory.read(lakes, "dataset.lakes", type_column=job.dataset.lake_type_column)
-    ice = inventory.read(glaciers, "dataset.glaciers") if glaciers else None
-    known: list[dict[str, Any]] = []
-    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km))
-    ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
-    places = _places(scenes, water, job)
-    split = splits.freeze(job.split_path, splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides))
-    with StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer:
-        for scene in scenes:
-            judged = inventory.lakes_of(
-                scene, water, ice, buffer_m=job.dataset.buffer_m, min_lake_px=job.dataset.min_lake_px
-            )
-            ledger.lakes.update({"in_scenes": len(judged.geometries), "labelled": len(judged.kept)})
-            ledger.dropped.update(
-                {"lakes_far_from_ice": int(judged.far.sum()), "lakes_too_small": int(judged.small.sum())}
-            )
-            known += _add_scene(writer, scene, judged, places, split.sides, job, ledger)
-            step(scene.name)
-        _check_lakes(scenes, water, ledger, job.dataset)
-        check_sides(writer.records, job, max(scene.gsd_m for scene in scenes))
-        warn_of_lost({file.sensor for file in files}, writer.records)
-        writer.close(manifest_of(job, split, writer.records, ledger), inventory=known)
+    if not scenes:
+        raise DataError(f"none of the {len(files)} scenes can be used; the first: {next(iter(failed.values()))}")
+    return scenes
 
 
-def _places(
-    scenes: Sequence[Scene], water: inventory.Inventory, job: Job
-) -> splits.ScenePlaces | BlockPlaces | RandomPlaces:
+def _note(failed: dict[str, str], scene: str, reason: str) -> None:
+    log.error("scene %s: %s", scene, reason)
+    failed[scene] = reason
+
+
+def _check_failed(failed: dict[str, str], total: int, parts: Path) -> None:
+    """Refuses a store without scenes that were asked for."""
+    if not failed:
+        return
+    first = sorted(failed.items())[:5]
+    more = "" if len(failed) == len(first) else f" (and {len(failed) - len(first)} more)"
+    raise ScenesFailed(
+        f"{len(failed)} of {total} scenes failed, so no store was made: "
+        f"{'; '.join(reason.rstrip('.') for _, reason in first)}{more}. The other "
+        f"{total - len(failed)} are done and kept in {parts}. Repair or take out what failed and give the same command "
+        "again, or build without it: glidexp data build ... --skip-failed.",
+        dict(failed),
+    )
+
+
+def _stand(file: SceneFile) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of last change of a scene's files."""
+    stats = [(path.name, path.stat()) for path in file.files]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:
+    """Processes, and most rows of a strip, that memory allows.
+
+    Args:
+        scenes: all scenes
+        job: tile size
+        crew: what was asked for
+
+    Raises:
+        ConfigError: not even one process has room for one row of tiles
+    """
+    values = [scene.width * scene.height * len(scene.bands) for scene in scenes]
+    # pixels of two strips and what is made of them, at up to 2 bytes a value
+    row_bytes = max(scene.width * (6 * len(scene.bands) + 8) for scene in scenes)
+    memory = crew.memory_bytes or int(0.7 * free_bytes())
+    least = PROCESS_BYTES + row_bytes * job.tile_px
+    wanted = crew.workers or (cores() if sum(values) > WORTH_POOLING else 1)
+    workers = max(min(wanted, len(scenes), memory // least), 1)
+    if crew.memory_bytes and memory < least:
+        raise ConfigError(
+            f"--memory={memory / 1e9:.2g}GB is too little: a row of tiles of {job.tile_px} px in the widest scene "
+            f"needs {least / 1e9:.2g}GB; give that much, or a smaller tile_size."
+        )
+    if workers < min(crew.workers, len(scenes)):
+        log.warning("memory allows %d of %d workers (--memory, dataset tile_size.px)", workers, crew.workers)
+    room = (memory // workers - PROCESS_BYTES) // row_bytes
+    return workers, int(min(max(room, job.tile_px) // job.tile_px * job.tile_px, STRIP_PX))
+
+
+def _places(scenes: Sequence[Scene], water: inventory.Inventory, job: Job) -> Places:
     split = job.dataset.split
     if split.by == SplitBy.block:
         return BlockPlaces(scenes, inventory.lonlat_points(water), split)
@@ -145,126 +210,70 @@ def _places(
     return splits.ScenePlaces(scenes, split)
 
 
-def _add_scene(
-    writer: StoreWriter,
-    scene: Scene,
-    judged: inventory.SceneLakes,
-    places: splits.ScenePlaces | BlockPlaces | RandomPlaces,
-    sides: dict[str, str],
-    job: Job,
-    ledger: Ledger,
-) -> list[dict[str, Any]]:
-    """Cuts one scene into the store and gives its lakes as the store's inventory has them."""
-    mask = LakeMask(scene, judged.kept)
-    shares: list[tuple[str, tuple[int, int, int, int]]] = []
-    survey = survey_scene(scene, mask, job.tile_px)
-    limits = stretch.fit(survey.histogram, job.dataset.stretch)
-    flat = [band for band, low, high in zip(RGB, limits.low, limits.high, strict=True) if high <= low]
-    if flat:
-        log.warning("%s: no contrast between the limits of %s, which turns black.", scene.file.path, ", ".join(flat))
-    ledger.stretch[scene.name] = limits.to_json()
-    cells = [(r, c) for r in range(survey.valid_px.shape[0]) for c in range(survey.valid_px.shape[1])]
-    px = job.tile_px
-    windows = np.array(
-        [(r * px, c * px, min(px, scene.height - r * px), min(px, scene.width - c * px)) for r, c in cells]
-    )
-    where = dict(zip(cells, places.of(scene, windows, sides), strict=True))
-    chosen = choose_tiles(scene.name, survey, where, job.dataset.empty_share, ledger.dropped)
-    for cell, image, label in cut(scene, mask, limits.tables(), chosen, px):
-        row, col = cell[0] * px, cell[1] * px
-        block, side = where[cell]
-        corner = scene.transform @ Affine.translation(col, row)
-        record = {
-            "tile": f"{scene.name}_{row}_{col}",
-            "scene": scene.name,
-            "sensor": scene.file.sensor,
-            "region": scene.file.region,
-            "gsd_m": scene.gsd_m,
-            "row": row,
-            "col": col,
-            "block": block,
-            "split": side,
-            "transform": [float(v) for v in corner[:6]],
-            "crs": scene.crs_text,
-        }
-        writer.add(image, label, record)
-        shares += [(str(record["tile"]), share) for share in mask.shares(row, col, label)]
-    return _known_lakes(scene, judged, shares)
-
-
-def _known_lakes(
-    scene: Scene, judged: inventory.SceneLakes, shares: Sequence[tuple[str, tuple[int, int, int, int]]]
-) -> list[dict[str, Any]]:
-    """Rows of `store.INVENTORY_SCHEMA`: a row a lake and tile, and one for each lake that is in no tile."""
-    area_km2 = judged.area_px * scene.gsd_m**2 / 1e6
-    fate = np.where(judged.far, "far_from_ice", np.where(judged.small, "too_small", "labelled"))
-    numbers = judged.labelled
-
-    def row_of(k: int, tile: str, row: int, col: int, px: int) -> dict[str, Any]:
-        return {
-            "scene": scene.name,
-            "lake": judged.ids[k],
-            "tile": tile,
-            "row": row,
-            "col": col,
-            "px": px,
-            "area_km2": float(area_km2[k]),
-            "glacier_distance_m": float(judged.distance_m[k]),
-            "lake_type": judged.types[k],
-            "fate": str(fate[k]),
-        }
-
-    rows = [row_of(int(numbers[lake]), tile, row, col, px) for tile, (lake, row, col, px) in shares]
-    drawn = {int(numbers[lake]) for _, (lake, *_) in shares}
-    a, b, c, d, e, f = (~scene.transform)[:6]
-    inside = shapely.get_coordinates(shapely.point_on_surface(judged.geometries))
-    for k in range(len(judged.geometries)):
-        if k not in drawn:
-            x, y = inside[k].tolist()
-            rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0))
-    return rows
-
-
-def survey_scene(scene: Scene, mask: LakeMask, tile_px: int) -> Survey:
-    """Counts a scene's values, and each tile's valid and lake pixels.
+def _with_shared_limits(
+    tasks: Sequence[SceneTask], dataset: DatasetConfig, workers: int, crew: Crew, failed: dict[str, str]
+) -> list[SceneTask]:
+    """The tasks with limits of all scenes of a sensor, or of all scenes; their surveys are kept for the cut.
 
     Raises:
-        DataError: no valid pixel, or unreadable
+        ScenesFailed, DataError: a scene failed, without which the limits are not known
     """
-    shape = (math.ceil(scene.height / tile_px), math.ceil(scene.width / tile_px))
-    survey = Survey(np.zeros((3, stretch.LEVELS), np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
-    for top, pixels, valid in read_strips(scene, tile_px):
-        stretch.count_values(pixels, valid, survey.histogram)
-        first = top // tile_px
-        for grid, pixels_of in ((survey.valid_px, valid), (survey.lake_px, valid & mask.strip(top, len(valid)))):
-            counts = count_by_tile(pixels_of, tile_px)
-            grid[first : first + len(counts)] += counts
-    if not survey.valid_px.any():
-        raise DataError(f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out.")
-    return survey
+    counts: dict[str, np.ndarray] = {}
+    for found in mapped(survey_task, tasks, workers=workers, cluster=crew.cluster):
+        if isinstance(found, Failed):
+            _note(failed, found.scene, found.reason)
+        else:
+            counts[found[0]] = found[1]
+    _check_failed(failed, len(failed.keys() | {task.scene.name for task in tasks}), tasks[0].folder)
+    sums: dict[str, np.ndarray] = {}
+    group = {t.scene.name: t.scene.file.sensor if dataset.stretch.scope == "sensor" else "all" for t in tasks}
+    for name, found_counts in counts.items():
+        sums[group[name]] = sums.get(group[name], 0) + found_counts
+    limits = {key: stretch.fit(total, dataset.stretch) for key, total in sums.items()}
+    return [replace(task, limits=limits[group[task.scene.name]]) for task in tasks]
 
 
-def cut(
-    scene: Scene, mask: LakeMask, tables: npt.NDArray[np.uint8], chosen: set[Cell], tile_px: int
-) -> Iterator[tuple[Cell, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
-    """Chosen tiles of a scene, row by row.
+def _assemble(
+    job: Job,
+    scenes: Sequence[Scene],
+    done: Sequence[SceneTiles],
+    split: splits.Split,
+    ledger: Ledger,
+    read: tuple[inventory.Inventory, dict[str, str]],
+) -> None:
+    """Puts the parts of all scenes into one store, in the order of the scenes."""
+    water, skipped = read
+    for tiles in done:
+        ledger.lakes.update(tiles.lakes)
+        ledger.dropped.update(tiles.dropped)
+        ledger.stretch[tiles.scene] = tiles.limits.to_json()
+        if tiles.flat:
+            log.warning(
+                "%s: no contrast between the limits of %s, which turns black.", tiles.scene, ", ".join(tiles.flat)
+            )
+    anew = sum(tiles.anew for tiles in done)
+    if anew < len(done):
+        log.info("%d of %d scenes were done before and are taken as they are", len(done) - anew, len(done))
+    _check_lakes(scenes, done, water, ledger, job.dataset)
+    with writing(job.path), StoreWriter(job.path, tile_px=job.tile_px, bands=job.dataset.bands) as writer:
+        for tiles in done:
+            writer.adopt(tiles.part.folder, tiles.part.tiles, tiles.part.histograms, tiles.records)
+        check_sides(writer.records, job, max(scene.gsd_m for scene in scenes))
+        warn_of_lost({scene.file.sensor for scene in scenes}, writer.records)
+        manifest = manifest_of(job, split, writer.records, ledger)
+        writer.close(
+            manifest | ({"skipped": skipped} if skipped else {}),
+            inventory=[row for tiles in done for row in tiles.known],
+        )
 
-    Yields:
-        cell of the grid, image (tile_px, tile_px, 3), label (tile_px, tile_px) of 0, 1, 255
-    """
-    for top, pixels, valid in read_strips(scene, tile_px):
-        cells = sorted(cell for cell in chosen if 0 <= cell[0] * tile_px - top < len(valid))
-        if not cells:
-            continue
-        lake = mask.strip(top, len(valid))
-        for r, c in cells:
-            rows = slice(r * tile_px - top, min((r + 1) * tile_px - top, len(valid)))
-            cols = slice(c * tile_px, min((c + 1) * tile_px, scene.width))
-            colours = stretch.apply(pixels[:, rows, cols], tables)
-            yield (r, c), *padded(colours, lake[rows, cols], valid[rows, cols], tile_px)
 
-
-def _check_lakes(scenes: Sequence[Scene], water: inventory.Inventory, ledger: Ledger, dataset: DatasetConfig) -> None:
+def _check_lakes(
+    scenes: Sequence[Scene],
+    done: Sequence[SceneTiles],
+    water: inventory.Inventory,
+    ledger: Ledger,
+    dataset: DatasetConfig,
+) -> None:
     """Refuses a build without a labelled lake, which mostly is a wrong CRS."""
     if ledger.lakes["in_scenes"] == 0:
         left, bottom, right, top = shapely.total_bounds([scene.outline_lonlat for scene in scenes])
@@ -278,3 +287,11 @@ def _check_lakes(scenes: Sequence[Scene], water: inventory.Inventory, ledger: Le
             f"{ledger.dropped['lakes_far_from_ice']}, too small {ledger.dropped['lakes_too_small']}): raise "
             f"dataset.buffer_m={dataset.buffer_m:g} or lower dataset.min_lake_px={dataset.min_lake_px:g}."
         )
+    without = [tiles.scene for tiles in done if tiles.lakes["labelled"] and not tiles.drawn_px]
+    if len(without) == sum(tiles.lakes["labelled"] > 0 for tiles in done):
+        raise DataError(
+            f"{ledger.lakes['labelled']} lakes lie in the scenes, but none covers the centre of a pixel: look at the "
+            f"CRS and the unit of {water.path} and at the pixel size, or set dataset.all_touched=true."
+        )
+    for name in without:
+        log.warning("%s: lakes lie in it, but none covers the centre of a pixel.", name)

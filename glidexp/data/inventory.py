@@ -3,7 +3,7 @@
 What an inventory says of a lake beside its outline, its id and its type, goes along and into the tile store.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,20 @@ def lakes_of(
         area_px=area_px,
         far=far,
         small=small,
+    )
+
+
+def near(scene: Scene, inventory: Inventory, margin_m: float = 0.0) -> Inventory:
+    """The polygons that `lakes_of` may look at for a scene, so that no more than these travels to another process.
+
+    Args:
+        scene: header of the scene
+        inventory: lakes or glaciers
+        margin_m: how far around the scene `lakes_of` looks: for glaciers the larger of buffer_m and `SEARCH_M`
+    """
+    rows = _near(scene, inventory, margin_m)
+    return replace(
+        inventory, geometries=inventory.geometries[rows], ids=inventory.ids[rows], types=inventory.types[rows]
     )
 
 

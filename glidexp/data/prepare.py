@@ -4,20 +4,16 @@ Nothing heavy is imported here, so that settings are checked and a recipe is nam
 """
 
 import csv
-import fcntl
-import hashlib
-import json
 import logging
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, to_dict
 from glidexp.data import ready, sensors
 from glidexp.data.catalogue import WHAT, find
+from glidexp.data.making import GENERATOR_VERSION, Making, digest, locked
+from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -26,9 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("glidexp")
 BUILD_VERSION = 1
 """bumped when the same input gives other tiles than before"""
-GENERATOR_VERSION = 1
-"""bumped when the generator makes other scenes from the same settings than before"""
-Step = Callable[[str], None]
 
 
 def recipe_id(dataset: DatasetConfig, tile_px: int) -> str:
@@ -39,11 +32,18 @@ def recipe_id(dataset: DatasetConfig, tile_px: int) -> str:
     Raises:
         ConfigError, DataError: an input is not given or not there
     """
-    return _digest(_recipe(dataset, tile_px))
+    return digest(_recipe(dataset, tile_px))
 
 
 def prepare(
-    dataset: DatasetConfig, tile_px: int, data_dir: Path, *, progress: bool = True, path: Path | None = None
+    dataset: DatasetConfig,
+    tile_px: int,
+    data_dir: Path,
+    *,
+    progress: bool = True,
+    path: Path | None = None,
+    crew: Crew | None = None,
+    skip_failed: bool = False,
 ) -> "TileStore":
     """Opens the store of a data set, after building it where it is not there yet.
 
@@ -56,24 +56,37 @@ def prepare(
         data_dir: `paths.data`
         progress: show scenes as they are done
         path: folder of the store, if it is not to be the usual one
+        crew: processes and memory for scenes; by default this process alone. More need a `__main__` that can be
+            imported
+        skip_failed: where scenes cannot be used, make the store without them: another recipe, so another store
 
     Raises:
         ConfigError, DataError: one sentence about the setting or the file
+        RunFailed: some of several scenes cannot be used, a full disk; what is finished is kept
     """
     from glidexp.data.store import TileStore
 
     recipe = _recipe(dataset, tile_px)
     if dataset.kind == DatasetKind.store:
         return TileStore.open(str(dataset.root))
-    usual = Path(data_dir) / "stores" / _digest(recipe)
+    usual = Path(data_dir) / "stores" / digest(recipe)
     path = path or usual
-    if path != usual and path.exists() and ready.manifest_of(str(path))["recipe_id"] != usual.name:
+    if path != usual and path.exists() and not _is_of(path, recipe, skip_failed):
         raise DataError(f"{path} holds another store, recipe {usual.name} is wanted: give another folder.")
+    making = Making(dataset, tile_px, Path(data_dir), recipe, progress, crew or Crew(workers=1))
+    if skip_failed and path == usual:
+        path = making.made_without() or path
     if not path.exists():
         with locked(path):
             if not path.exists():
-                _build(dataset, tile_px, Path(data_dir), path, recipe, progress)
+                path = making.write(path, skip_failed)
     return TileStore.open(path)
+
+
+def _is_of(path: Path, recipe: dict[str, Any], skip_failed: bool) -> bool:
+    """Whether a store was made by a recipe, or by it without scenes that failed where these may be left out."""
+    found = ready.manifest_of(str(path))["recipe"]
+    return digest({k: v for k, v in found.items() if not (skip_failed and k == "without")}) == digest(recipe)
 
 
 def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
@@ -98,21 +111,6 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     return sorted(found)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file beside `path`, so that of several processes one builds and the others wait."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.with_name(f".{path.name}.lock").open("w")
-    except OSError as error:
-        raise DataError(
-            f"nothing can be written to {path.parent} ({error.strerror}): give another folder as paths.data."
-        ) from None
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
 def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     """Everything that decides a store's bytes, as plain values."""
     _check_inputs(dataset)
@@ -128,7 +126,7 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     }
     recipe["split"] = _split_recipe(dataset, tile_px)
     if dataset.kind in (DatasetKind.synthetic, DatasetKind.scenes):
-        recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px", "stretch")}
+        recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px", "stretch")} | _introduced(settings)
     if dataset.kind == DatasetKind.synthetic:
         return recipe | {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
     if dataset.lake_type_column:  # not there in recipes of earlier stores
@@ -149,6 +147,14 @@ def _split_recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     rule = {key: value for key, value in settings.items() if key not in unused}
     # drawn by tile, not by ground: another size is another split
     return rule | ({"tile_px": tile_px} if dataset.split.by == SplitBy.random else {})
+
+
+def _introduced(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that came later: at their defaults they stay out of a recipe, so that earlier stores are found."""
+    usual = to_dict(DatasetConfig())
+    if settings["stretch"]["scope"] == usual["stretch"]["scope"]:
+        del settings["stretch"]["scope"]
+    return {key: settings[key] for key in ("bands", "all_touched") if settings[key] != usual[key]}
 
 
 def _check_inputs(dataset: DatasetConfig) -> None:
@@ -206,101 +212,4 @@ def _fingerprint(files: Iterable[Path]) -> dict[str, Any]:
             raise DataError(f"{file} cannot be read: {error.strerror}.") from None
         total += stat.st_size
         rows.append([file.name, stat.st_size, stat.st_mtime_ns])
-    return {"files": len(rows), "bytes": total, "sha256": _digest(rows, 64)}
-
-
-def _digest(value: Any, digits: int = 16) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
-
-
-def _split_id(recipe: dict[str, Any]) -> str:
-    """Names the split file: the ground and the rule, not what is done with the ground."""
-    keys = ("kind", "split", "generator", "synthetic", "sensor", "part_km", "inputs")
-    return _digest({key: recipe[key] for key in keys if key in recipe})
-
-
-def _build(
-    dataset: DatasetConfig, tile_px: int, data_dir: Path, path: Path, recipe: dict[str, Any], progress: bool
-) -> None:
-    from glidexp.data.build import Job, build_scenes
-
-    started = time.monotonic()
-    job = Job(
-        path=path,
-        split_path=data_dir / "splits" / f"{_split_id(recipe)}.json",
-        tile_px=tile_px,
-        dataset=dataset,
-        recipe=recipe,
-        recipe_id=_digest(recipe),
-        data_dir=data_dir,
-    )
-    if dataset.kind in (DatasetKind.folder, DatasetKind.glid):
-        from glidexp.data.archive import build_pairs
-
-        build_pairs(job, lambda total: shown_steps(total, "tiles", progress))
-    else:
-        root, lakes = Path(dataset.root or ""), Path(dataset.lakes or "")
-        glaciers = Path(dataset.glaciers) if dataset.glaciers else None
-        if dataset.kind == DatasetKind.synthetic:
-            folder = _generated(dataset, data_dir, progress)
-            root, lakes, glaciers = folder / "scenes.csv", folder / "lakes.gpkg", folder / "glaciers.gpkg"
-        files = find(root, dataset.sensor)
-        with shown_steps(len(files), "scenes", progress) as step:
-            build_scenes(job, files, lakes, glaciers, step)
-    _summarise(path, time.monotonic() - started)
-
-
-def _generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
-    """Folder of the generated scenes, made where it is not there yet."""
-    folder = data_dir / "scenes" / _digest([GENERATOR_VERSION, to_dict(dataset.synthetic)])
-    if not folder.exists():
-        with locked(folder):
-            if not folder.exists():
-                from glidexp.data.synthetic import generate
-
-                generate(dataset.synthetic, folder, progress=progress)
-    return folder
-
-
-@contextmanager
-def shown_steps(total: int, unit: str, progress: bool) -> Iterator[Step]:
-    """Gives a function to call after each step: a bar with ETA on a terminal, ten lines at most in a log."""
-    if progress and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("tiles from {task.fields[name]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=total, name=unit)
-            yield lambda name: bar.update(task, advance=1, name=name)
-        return
-    done = 0
-
-    def step(name: str) -> None:
-        nonlocal done
-        done += 1
-        if progress and done * 10 // total > (done - 1) * 10 // total:
-            log.info("tiles: %d of %d %s done (%s)", done, total, unit, name)
-
-    yield step
-
-
-def _summarise(path: Path, seconds: float) -> None:
-    """What was built, in a few lines of the log."""
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    counts, lakes = manifest["counts"], manifest["lakes"]
-    log.info(
-        "built %d tiles of %d px in %.1f s: train %d, val %d, test %d; %s",
-        *(counts["tiles"], manifest["tile_px"], seconds, counts["train"], counts["val"], counts["test"]),
-        ", ".join(f"{name} {entry['tiles']}" for name, entry in manifest["sensors"].items()),
-    )
-    if lakes:
-        log.info("lakes: %s", ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lakes.items()))
-    if manifest["dropped"]:
-        log.info("left out: %s", ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["dropped"].items()))
+    return {"files": len(rows), "bytes": total, "sha256": digest(rows, 64)}

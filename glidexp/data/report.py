@@ -1,5 +1,6 @@
 """What a build is told, what it notes on the way, and the report that goes into the manifest."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -107,3 +108,18 @@ def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledge
             if counts
         },
     }
+
+
+def log_summary(path: Path, seconds: float) -> None:
+    """Says what was built, in a few lines of the log."""
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    counts, lakes = manifest["counts"], manifest["lakes"]
+    log.info(
+        "built %d tiles of %d px in %.1f s: train %d, val %d, test %d; %s",
+        *(counts["tiles"], manifest["tile_px"], seconds, counts["train"], counts["val"], counts["test"]),
+        ", ".join(f"{name} {entry['tiles']}" for name, entry in manifest["sensors"].items()),
+    )
+    if lakes:
+        log.info("lakes: %s", ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lakes.items()))
+    if manifest["dropped"]:
+        log.info("left out: %s", ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["dropped"].items()))

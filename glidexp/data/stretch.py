@@ -10,6 +10,8 @@ from glidexp.config import StretchConfig, StretchMethod
 
 LEVELS = 65536
 """values a uint16 can take: a histogram this long is exact for 8- and 16-bit scenes"""
+PIECE = 1 << 18
+"""values counted at once"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ def count_values(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], into: n
     everywhere = bool(valid.all())
     for band, values in enumerate(pixels):
         chosen = values.reshape(-1) if everywhere else values[valid]
-        into[band] += np.bincount(chosen, minlength=LEVELS)
+        # NumPy widens to 8 bytes and counts: pieces that stay in the cache meanwhile take two thirds of the time
+        for start in range(0, len(chosen), PIECE):
+            into[band] += np.bincount(chosen[start : start + PIECE], minlength=LEVELS)
 
 
 def fit(histogram: npt.NDArray[np.int64], config: StretchConfig) -> Stretch:

@@ -24,11 +24,13 @@ class Survey:
     """
 
     histogram: Counts
-    """(3, 65536) values of valid pixels"""
+    """(bands, 65536) values of valid pixels"""
     valid_px: Counts
     """(rows, cols)"""
     lake_px: Counts
     """(rows, cols) of valid lake pixels"""
+    drawn_px: int = 0
+    """lake pixels of the whole scene, also where it is not valid"""
 
 
 def count_by_tile(pixels: Mask, tile_px: int) -> Counts:

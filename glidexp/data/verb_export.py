@@ -31,7 +31,7 @@ def run(argv: list[str], compose: "Compose") -> int:
     """Verifies the store, writes, says what was written; gives the exit code."""
     given = options().parse_args(argv)
     from glidexp.data.export import export
-    from glidexp.data.prepare import shown_steps
+    from glidexp.data.steps import shown_steps
     from glidexp.data.store import TileStore
 
     named = Path(given.data) / "stores" / given.store

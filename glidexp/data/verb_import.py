@@ -103,7 +103,8 @@ def matched(config: Config, outlines: Path, gsd: str) -> Config:
         raise ConfigError(f"--gsd={gsd} must be metres above 0 with commas between, such as 10 or 2,4,10,30.")
     from glidexp.data.archive import find
     from glidexp.data.placing import MATCH_VERSION, place_tiles
-    from glidexp.data.prepare import recipe_id, shown_steps
+    from glidexp.data.prepare import recipe_id
+    from glidexp.data.steps import shown_steps
 
     if not outlines.is_file():
         raise DataError(f"--match={outlines} is not there: give a vector file, or a ZIP such as GLID_annotation.zip.")

@@ -12,6 +12,7 @@ from glidexp.errors import unknown_name
 
 Compose = Callable[[list[str]], Config]
 VERBS = {
+    "build": ("verb_build", "scenes and outlines to a store: cut, stretched, rasterised, shared out"),
     "import": ("verb_import", "ready tiles to a store: the published GLID, folders, archives, COCO"),
     "export": ("verb_export", "a store to PNG folders, COCO, GeoTIFF or Croissant"),
 }

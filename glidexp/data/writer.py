@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,31 @@ class StoreWriter:
         )
         self._images.write(tile.image.data)
         self._labels.write(tile.label.data)
+
+    def adopt(
+        self,
+        folder: Path,
+        tiles: Sequence[Mapping[str, Any]],
+        histograms: npt.NDArray[np.uint32],
+        records: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Appends tiles that lie in a folder, as the files of a store hold them.
+
+        Args:
+            folder: holds the two flat files
+            tiles: valid_px, lake_px and xxh3 of each tile
+            histograms: (tiles, C, 256) of the valid pixels
+            records: the other columns of the index
+        """
+        px = self.tile_px
+        for name, stream in ((IMAGES, self._images), (LABELS, self._labels)):
+            with (folder / name).open("rb") as source:
+                shutil.copyfileobj(source, stream, 4 << 20)
+        for tile, counts, record in zip(tiles, histograms, records, strict=True):
+            if record["split"] == "train":
+                self._histogram += counts
+            found = {"lake_fraction": tile["lake_px"] / max(tile["valid_px"], 1), "xxh3": tile["xxh3"], "group": None}
+            self._records.append({**record, **found, "valid_fraction": tile["valid_px"] / (px * px)})
 
     def settle(self, places: Mapping[int, tuple[str, str] | None]) -> None:
         """Gives each group its unit and side. Tiles of a group without a place are taken out again.

@@ -19,6 +19,7 @@ from glidexp.config.evaluation import CARD, EvalSplit, EvaluateConfig
 from glidexp.data.prepare import prepare
 from glidexp.data.sensor_mix import chosen_sensors
 from glidexp.data.store import TileStore, data_hash
+from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
 from glidexp.identity import RESULTS_VERSION
 from glidexp.models import lineage
@@ -62,7 +63,7 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
     """
     with Signals().installed():
         runtime = resolve(_as_training(config))
-        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data))
+        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
         order = places_of_bands(found.card, tiles)
         split = which_split(config.eval.split, found.card, tiles)
         rows = rows_of(config, tiles, split)

@@ -21,6 +21,7 @@ from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import rows_and_weights
 from glidexp.data.store import TileStore
+from glidexp.data.workers import Crew
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import config_id
 from glidexp.models import catalog, lineage
@@ -108,7 +109,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
         identity,
         ", goes on" if earlier else "",
     )
-    tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data))
+    tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
     tiles.verify()
     check_tiles(config, tiles)
     line = lineage.of_init(config.init)

@@ -1,0 +1,293 @@
+"""What is done for one scene alone: its survey and its tiles, by a function that any process or machine may run."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from affine import Affine
+
+from glidexp.config import DatasetConfig
+from glidexp.data import inventory, stretch
+from glidexp.data.blocks import BlockPlaces
+from glidexp.data.lake_mask import LakeMask
+from glidexp.data.parts import PartWriter, TilePart, part_name, read_survey, write_survey, writing
+from glidexp.data.scenes import STRIP_PX, Scene
+from glidexp.data.sharing import RandomPlaces
+from glidexp.data.splits import Place, ScenePlaces
+from glidexp.data.stretch import Stretch
+from glidexp.data.strips import Strip, Strips
+from glidexp.data.tiling import Cell, Survey, choose_tiles, count_by_tile, padded
+from glidexp.data.writer import measured
+from glidexp.errors import DataError, GlidexpError, RunFailed
+
+Places = ScenePlaces | BlockPlaces | RandomPlaces
+
+
+@dataclass(frozen=True, slots=True)
+class SceneTask:
+    """A scene and all that is needed for its tiles."""
+
+    scene: Scene
+    stand: tuple[tuple[str, int, int], ...]
+    """name, size and time of last change of the scene's files"""
+    water: inventory.Inventory
+    """lakes near the scene"""
+    ice: inventory.Inventory | None
+    places: Places
+    sides: dict[str, str]
+    dataset: DatasetConfig
+    tile_px: int
+    folder: Path
+    """where parts are kept, the same for all scenes"""
+    limits: Stretch | None = None
+    """None: the scene's own"""
+    most_px: int = STRIP_PX
+    """most rows in a strip, where a tile has fewer"""
+
+
+@dataclass(slots=True)
+class SceneTiles:
+    """What a scene adds to the store, but for the pixels, which lie in its part."""
+
+    scene: str
+    part: TilePart
+    limits: Stretch
+    flat: tuple[str, ...]
+    """bands without contrast between the limits"""
+    records: list[dict[str, Any]]
+    known: list[dict[str, Any]]
+    """rows of `store.INVENTORY_SCHEMA`"""
+    drawn_px: int
+    """lake pixels, also where the scene is not valid"""
+    anew: bool
+    """cut now, not found"""
+    lakes: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Failed:
+    """A scene of which nothing can be made, and why."""
+
+    scene: str
+    reason: str
+
+
+def cut_scene(task: SceneTask) -> SceneTiles | Failed:
+    """Cuts a scene into tiles that lie in a part of their own; what a run before this one left is taken again.
+
+    Raises:
+        RunFailed: the disk refuses it, which no other scene would escape
+    """
+    try:
+        return _cut(task)
+    except RunFailed:
+        raise
+    except GlidexpError as error:
+        return Failed(task.scene.name, str(error))
+
+
+def survey_task(task: SceneTask) -> tuple[str, npt.NDArray[np.int64]] | Failed:
+    """Counts a scene's values, for limits that several scenes share, and keeps the survey for `cut_scene`.
+
+    Returns:
+        name of the scene, (bands, 65536) counts
+    """
+    try:
+        with _strips(task) as strips:
+            return task.scene.name, _surveyed(task, _mask(task, _judged(task)), strips.once).histogram
+    except RunFailed:
+        raise
+    except GlidexpError as error:
+        return Failed(task.scene.name, str(error))
+
+
+def _judged(task: SceneTask) -> inventory.SceneLakes:
+    dataset = task.dataset
+    return inventory.lakes_of(
+        task.scene, task.water, task.ice, buffer_m=dataset.buffer_m, min_lake_px=dataset.min_lake_px
+    )
+
+
+def _mask(task: SceneTask, judged: inventory.SceneLakes) -> LakeMask:
+    return LakeMask(task.scene, judged.kept, all_touched=task.dataset.all_touched)
+
+
+def _strips(task: SceneTask) -> Strips:
+    return Strips(task.scene, task.tile_px, task.folder, task.most_px)
+
+
+def _identity(task: SceneTask) -> list[Any]:
+    """What decides a scene's survey, beside the settings that name the folder."""
+    scene = task.scene
+    read = [scene.bands, [path.name for path in scene.paths], scene.file.fill, scene.top, scene.left]
+    return [scene.ground, read, task.stand, task.tile_px]
+
+
+def _surveyed(task: SceneTask, mask: LakeMask, source: Any) -> Survey:
+    """The survey as it was kept, else made from the strips that `source` gives, and kept."""
+    file = task.folder / f"{part_name(task.scene.name, *_identity(task))}.npz"
+    survey = read_survey(file)
+    if survey is None:
+        survey = survey_scene(task.scene, mask, task.tile_px, source())
+        write_survey(file, survey)
+    return survey
+
+
+def _cut(task: SceneTask) -> SceneTiles:
+    scene, px = task.scene, task.tile_px
+    judged = _judged(task)
+    mask = _mask(task, judged)
+    with _strips(task) as strips:
+        survey = _surveyed(task, mask, strips.kept)
+        limits = task.limits or stretch.fit(survey.histogram, task.dataset.stretch)
+        where = _where(task, survey)
+        dropped = Counter(lakes_far_from_ice=int(judged.far.sum()), lakes_too_small=int(judged.small.sum()))
+        chosen = choose_tiles(scene.name, survey, where, task.dataset.empty_share, dropped)
+        decides = [*_identity(task), limits.to_json(), sorted(chosen)]
+        folder = task.folder / part_name(scene.name, *decides)
+        bands = len(scene.bands)
+        part = TilePart.read(folder, px, bands)
+        anew = part is None
+        if part is None:
+            with PartWriter(folder) as writer, writing(folder):
+                for cell, image, label in cut(scene, mask, limits.tables(), chosen, px, strips.once()):
+                    row, col = cell[0] * px, cell[1] * px
+                    writer.add(row, col, measured(image, label), mask.shares(row, col, label))
+                part = writer.close(bands)
+    records = [_record(scene, tile, where[tile["row"] // px, tile["col"] // px]) for tile in part.tiles]
+    shares = [
+        (record["tile"], tuple(share))
+        for record, tile in zip(records, part.tiles, strict=True)
+        for share in tile["shares"]
+    ]
+    return SceneTiles(
+        scene=scene.name,
+        part=part,
+        limits=limits,
+        flat=tuple(
+            band for band, low, high in zip(task.dataset.bands, limits.low, limits.high, strict=True) if high <= low
+        ),
+        records=records,
+        known=_known_lakes(scene, judged, shares),
+        drawn_px=survey.drawn_px,
+        anew=anew,
+        lakes=Counter(in_scenes=len(judged.geometries), labelled=len(judged.kept)),
+        dropped=dropped,
+    )
+
+
+def _where(task: SceneTask, survey: Survey) -> dict[Cell, Place]:
+    """Unit and side of each cell of the grid."""
+    scene, px = task.scene, task.tile_px
+    cells = [(r, c) for r in range(survey.valid_px.shape[0]) for c in range(survey.valid_px.shape[1])]
+    windows = np.array(
+        [(r * px, c * px, min(px, scene.height - r * px), min(px, scene.width - c * px)) for r, c in cells]
+    )
+    return dict(zip(cells, task.places.of(scene, windows, task.sides), strict=True))
+
+
+def _record(scene: Scene, tile: dict[str, Any], place: Place) -> dict[str, Any]:
+    """The columns of the index that pixels do not give."""
+    row, col = tile["row"], tile["col"]
+    block, side = place
+    corner = scene.transform @ Affine.translation(col, row)
+    return {
+        "tile": f"{scene.name}_{row}_{col}",
+        "scene": scene.name,
+        "sensor": scene.file.sensor,
+        "region": scene.file.region,
+        "gsd_m": scene.gsd_m,
+        "row": row,
+        "col": col,
+        "block": block,
+        "split": side,
+        "transform": [float(v) for v in corner[:6]],
+        "crs": scene.crs_text,
+    }
+
+
+def _known_lakes(
+    scene: Scene, judged: inventory.SceneLakes, shares: Sequence[tuple[str, tuple[int, int, int, int]]]
+) -> list[dict[str, Any]]:
+    """Rows of `store.INVENTORY_SCHEMA`: a row a lake and tile, and one for each lake that is in no tile."""
+    area_km2 = judged.area_px * scene.gsd_m**2 / 1e6
+    fate = np.where(judged.far, "far_from_ice", np.where(judged.small, "too_small", "labelled"))
+    numbers = judged.labelled
+
+    def row_of(k: int, tile: str, row: int, col: int, px: int) -> dict[str, Any]:
+        return {
+            "scene": scene.name,
+            "lake": judged.ids[k],
+            "tile": tile,
+            "row": row,
+            "col": col,
+            "px": px,
+            "area_km2": float(area_km2[k]),
+            "glacier_distance_m": float(judged.distance_m[k]),
+            "lake_type": judged.types[k],
+            "fate": str(fate[k]),
+        }
+
+    rows = [row_of(int(numbers[lake]), tile, row, col, px) for tile, (lake, row, col, px) in shares]
+    drawn = {int(numbers[lake]) for _, (lake, *_) in shares}
+    a, b, c, d, e, f = (~scene.transform)[:6]
+    inside = shapely.get_coordinates(shapely.point_on_surface(judged.geometries))
+    for k in range(len(judged.geometries)):
+        if k not in drawn:
+            x, y = inside[k].tolist()
+            rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0))
+    return rows
+
+
+def survey_scene(scene: Scene, mask: LakeMask, tile_px: int, strips: Iterable[Strip]) -> Survey:
+    """Counts a scene's values, and each tile's valid and lake pixels.
+
+    Raises:
+        DataError: no valid pixel, or unreadable
+    """
+    shape = (math.ceil(scene.height / tile_px), math.ceil(scene.width / tile_px))
+    counts = np.zeros((len(scene.bands), stretch.LEVELS), np.int64)
+    survey = Survey(counts, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    for top, pixels, valid in strips:
+        stretch.count_values(pixels, valid, survey.histogram)
+        lake = mask.strip(top, len(valid))
+        survey.drawn_px += int(np.count_nonzero(lake))
+        first = top // tile_px
+        for grid, pixels_of in ((survey.valid_px, valid), (survey.lake_px, valid & lake)):
+            found = count_by_tile(pixels_of, tile_px)
+            grid[first : first + len(found)] += found
+    if not survey.valid_px.any():
+        raise DataError(f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out.")
+    return survey
+
+
+def cut(
+    scene: Scene,
+    mask: LakeMask,
+    tables: npt.NDArray[np.uint8],
+    chosen: set[Cell],
+    tile_px: int,
+    strips: Iterable[Strip],
+) -> Iterator[tuple[Cell, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
+    """Chosen tiles of a scene, row by row.
+
+    Yields:
+        cell of the grid, image (tile_px, tile_px, bands), label (tile_px, tile_px) of 0, 1, 255
+    """
+    for top, pixels, valid in strips:
+        cells = sorted(cell for cell in chosen if 0 <= cell[0] * tile_px - top < len(valid))
+        if not cells:
+            continue
+        lake = mask.strip(top, len(valid))
+        for r, c in cells:
+            rows = slice(r * tile_px - top, min((r + 1) * tile_px - top, len(valid)))
+            cols = slice(c * tile_px, min((c + 1) * tile_px, scene.width))
+            colours = stretch.apply(pixels[:, rows, cols], tables)
+            yield (r, c), *padded(colours, lake[rows, cols], valid[rows, cols], tile_px)

@@ -1,0 +1,154 @@
+"""One function over many tasks: in this process, in processes of this machine, or over a Ray or Dask cluster.
+
+Nothing heavy is imported here. Results come as they are ready, in any order.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from glidexp.errors import ConfigError, RunFailed
+
+T = TypeVar("T")
+R = TypeVar("R")
+CLUSTERS = {"ray": "ray", "dask": "distributed"}
+"""word of --map, and the package it needs"""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who builds a store, which changes nothing in it."""
+
+    workers: int = 0
+    """processes of this machine; 0: by cores, memory and how much there is to do"""
+    memory_bytes: int = 0
+    """for all processes together; 0: most of what is free"""
+    cluster: str = ""
+    """ray or dask, after a colon the address; empty: this machine"""
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ConfigError(f"--workers={self.workers} must be 1 or more, or 0 to choose by cores and memory.")
+        kind = self.cluster.partition(":")[0]
+        if self.cluster and kind not in CLUSTERS:
+            raise ConfigError(
+                f"--map={self.cluster} is not known: give {' or '.join(CLUSTERS)}, with :ADDRESS for a cluster that "
+                "runs already."
+            )
+
+
+def mapped(work: Callable[[T], R], tasks: Sequence[T], *, workers: int, cluster: str = "") -> Iterator[R]:
+    """Calls `work` with every task. One task or one worker needs no other process.
+
+    Args:
+        work: a function of a module, which other processes can import
+        tasks: what can be sent to other processes
+        workers: processes of this machine
+        cluster: as `Crew.cluster`; its machines must see the same paths
+
+    Raises:
+        ConfigError: the cluster's package is not installed
+        RunFailed: a worker was killed
+    """
+    if cluster:
+        yield from _on_cluster(work, tasks, cluster)
+    elif workers <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield work(task)
+    else:
+        yield from _in_processes(work, tasks, min(workers, len(tasks)))
+
+
+def _in_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+    # threads of this process (a tracker's, torch's) must not be forked; a fork server starts without them
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":  # it imports once what every worker would import again
+        context.set_forkserver_preload([work.__module__])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    try:
+        for future in as_completed([pool.submit(work, task) for task in tasks]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise RunFailed(
+            "a worker process was killed, most often for want of memory: give fewer --workers or less --memory; "
+            "finished scenes are kept and the same command goes on."
+        ) from None
+    except BaseException:
+        for process in list((pool._processes or {}).values()):  # until Python 3.14 there is no other way
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Readies a worker: one thread, and an end when its parent ends, also by kill -9."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent speaks for all
+    os.environ.update(OMP_NUM_THREADS="1", GDAL_NUM_THREADS="1")
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], cluster: str) -> Iterator[R]:
+    kind, _, address = cluster.partition(":")
+    package = CLUSTERS[kind]
+    try:
+        library: Any = import_module(package)
+    except ImportError:
+        raise ConfigError(
+            f"--map={cluster} needs the package {package}, which is not installed: pip install "
+            f"'{'ray' if kind == 'ray' else 'dask[distributed]'}', or leave --map out to use processes of this machine."
+        ) from None
+    if kind == "ray":
+        library.init(address=address or None, ignore_reinit_error=True)
+        remote = library.remote(num_cpus=1)(work)
+        waiting = [remote.remote(task) for task in tasks]
+        while waiting:
+            ready, waiting = library.wait(waiting, num_returns=1)
+            for one in ready:
+                yield library.get(one)
+        return
+    with library.Client(address or None) as client:
+        # pure=False: the same task is done again when files were repaired in between
+        for future in library.as_completed(client.map(work, list(tasks), pure=False)):
+            yield future.result()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_bytes() -> int:
+    """Memory that may still be taken: of the machine, and of the control group if that is less."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    group = Path("/sys/fs/cgroup")
+    most, used = (_lines(group / name) for name in ("memory.max", "memory.current"))
+    if most and used and most[0].isdigit():
+        free = min(free, int(most[0]) - int(used[0]))
+    return max(free, 0)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []

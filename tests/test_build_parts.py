@@ -1,0 +1,298 @@
+"""Scenes built by several processes, stopped and gone on with, with a scene that cannot be used."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_scenes import WEST, world, write_scene
+
+from glidexp.cli import guarded
+from glidexp.config import DatasetConfig, SplitConfig, StretchConfig, StretchMethod, StretchScope
+from glidexp.data import scene_part, workers
+from glidexp.data.parts import PartWriter
+from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.store import TileStore
+from glidexp.data.workers import Crew, mapped
+from glidexp.errors import ConfigError, DataError, RunFailed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def bytes_of(store: TileStore) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(store.path.iterdir())}
+
+
+@pytest.fixture
+def cuts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the parts that are cut by this process."""
+    names: list[str] = []
+
+    class Counted(PartWriter):
+        def __init__(self, folder: Path) -> None:
+            names.append(folder.name.split("-")[0])
+            super().__init__(folder)
+
+    monkeypatch.setattr(scene_part, "PartWriter", Counted)
+    return names
+
+
+def parts_of(data: Path) -> list[Path]:
+    return [p for p in (data / "stores").glob(".*.parts/*") if p.is_dir() and not p.name.startswith(".")]
+
+
+def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
+    dataset = world(tmp_path)
+    dataset.empty_share = 0.5
+    alone = prepare(dataset, 32, tmp_path / "a", progress=False)
+    many = prepare(dataset, 32, tmp_path / "b", progress=False, crew=Crew(workers=2))
+    assert bytes_of(alone) == bytes_of(many)
+    assert not list((tmp_path / "b" / "stores").glob(".*.parts"))
+
+
+def stopped(dataset: DatasetConfig, data: Path, after: int) -> None:
+    """A build that is killed after some scenes."""
+    code = (
+        "import os, sys, contextlib, warnings; from pathlib import Path\n"
+        "warnings.simplefilter('ignore')\n"
+        "from glidexp.config import *; from glidexp.data import making; from glidexp.data.prepare import prepare\n"
+        "root, data, after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])\n"
+        "@contextlib.contextmanager\n"
+        "def steps(*_):\n"
+        "    done = []\n"
+        "    yield lambda name: (done.append(name), len(done) == after and os.kill(os.getpid(), 9))\n"
+        "making.shown_steps = steps\n"
+        "root, lakes, ice = (str(root / name) for name in ('scenes.csv', 'lakes.gpkg', 'glaciers.gpkg'))\n"
+        "prepare(DatasetConfig(kind=DatasetKind.scenes, root=root, lakes=lakes, glaciers=ice,\n"
+        "  split=SplitConfig(val=0.25, test=0.25)), 32, data)\n"
+    )
+    root = Path(str(dataset.root)).parent
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(root), str(data), str(after)], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+
+
+def test_a_killed_build_goes_on_and_redoes_what_is_damaged(tmp_path: Path, cuts: list[str]) -> None:
+    dataset = world(tmp_path)
+    whole = bytes_of(prepare(dataset, 32, tmp_path / "whole", progress=False))
+    assert sorted(cuts) == ["s0", "s1", "s2", "s3"]
+    stopped(dataset, tmp_path / "killed", 2)
+    for damage, anew in ((None, ["s2", "s3"]), ("images.u8", ["s1", "s2", "s3"]), ("tiles.json", ["s1", "s2", "s3"])):
+        data = shutil.copytree(tmp_path / "killed", tmp_path / f"data_{damage}")
+        assert not (data / "stores" / recipe_id(dataset, 32)).exists()
+        assert sorted(p.name.split("-")[0] for p in parts_of(data)) == ["s0", "s1"]
+        if damage:
+            (file,) = (p / damage for p in parts_of(data) if p.name.startswith("s1"))
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+        cuts.clear()
+        store = prepare(dataset, 32, data, progress=False)
+        assert cuts == anew
+        assert bytes_of(store) == whole
+        assert not parts_of(data)
+
+
+def damaged(path: Path) -> bytes:
+    """Cuts a scene short and gives what it was."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return whole
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_one_scene_that_cannot_be_read_stops_no_other(tmp_path: Path, cuts: list[str], header: bool) -> None:
+    dataset = world(tmp_path, scenes=5)
+    path = write_scene(tmp_path / "s2.tif", west=WEST + 40_000.0, seed=2, compress="deflate")
+    whole = path.read_bytes()
+    path.write_bytes(b"no scene" if header else whole[: len(whole) // 2])
+    with pytest.raises(RunFailed, match=r"1 of 5 scenes failed.*s2\.tif cannot be read.*other 4 are done") as caught:
+        prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert "\n" not in str(caught.value)
+    assert guarded(lambda _: prepare(dataset, 32, tmp_path / "data", progress=False) and 0, []) == 1
+    assert not [p for p in (tmp_path / "data" / "stores").iterdir() if not p.name.startswith(".")]
+    assert [name for name in cuts if name != "s2"] == ["s0", "s1", "s3", "s4"]  # by the first call, not by the second
+    cuts.clear()
+    path.write_bytes(whole)
+    store = prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert cuts == ["s2"] and set(store.index["scene"]) == {"s0", "s1", "s2", "s3", "s4"}
+    assert bytes_of(store) == bytes_of(prepare(dataset, 32, tmp_path / "fresh", progress=False))
+
+
+def test_when_no_scene_can_be_used_nothing_is_kept(tmp_path: Path) -> None:
+    dataset = world(tmp_path)
+    dataset.bands = ["red", "nir"]
+    with pytest.raises(DataError, match=r"none of the 4 scenes can be used; the first: .*none is named red, nir"):
+        prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert not parts_of(tmp_path / "data")
+
+
+def test_any_bands_become_the_channels_of_the_store(tmp_path: Path) -> None:
+    dataset = world(tmp_path)
+    names = ["blue", "green", "red", "nir"]
+    for i in range(4):
+        write_scene(tmp_path / f"s{i}.tif", west=WEST + i * 20_000, bands=4, descriptions=names, seed=i, dtype="uint8")
+    dataset.stretch = StretchConfig(method=StretchMethod.fixed, low=0, high=255)
+    ids = {}
+    for bands in (["red", "green", "blue"], ["nir", "red"], ["nir", "red", "green", "blue"]):
+        dataset.bands = bands
+        store = prepare(dataset, 32, tmp_path / "data", progress=False)
+        ids[store.path.name] = bands
+        assert store.manifest["bands"] == bands and store.channels == len(bands)
+        assert len(store.manifest["channel_mean"]) == len(bands)
+        first = store.index.iloc[0]
+        pixels = np.random.default_rng(int(first["scene"][1])).integers(1, 255, (4, 64, 96)).astype(np.uint8)
+        window = pixels[:, first["row"] : first["row"] + 32, first["col"] : first["col"] + 32]
+        assert np.array_equal(store.images[0], np.stack([window[names.index(b)] for b in bands], axis=-1))
+        store.verify()
+    assert len(ids) == 3
+    with pytest.raises(ConfigError, match=r"dataset\.bands=\[red,red\] must be lower-case names, each once"):
+        DatasetConfig(bands=["red", "red"])
+
+
+def test_a_store_without_failed_scenes_is_another_store(tmp_path: Path, cuts: list[str]) -> None:
+    dataset = world(tmp_path, scenes=5)
+    damaged(write_scene(tmp_path / "s2.tif", west=WEST + 40_000.0, seed=2, compress="deflate"))
+    store = prepare(dataset, 32, tmp_path / "data", progress=False, skip_failed=True)
+    assert set(store.index["scene"]) == {"s0", "s1", "s3", "s4"}
+    assert list(store.manifest["skipped"]) == ["s2"] and "cannot be read" in store.manifest["skipped"]["s2"]
+    assert store.path.name == store.manifest["recipe_id"] != recipe_id(dataset, 32)
+    assert sorted(cuts) == ["s0", "s1", "s3", "s4"]
+    again = prepare(dataset, 32, tmp_path / "data", progress=False, skip_failed=True)
+    assert again.path == store.path and len(cuts) == 4
+    with pytest.raises(RunFailed, match="no store was made"):
+        prepare(dataset, 32, tmp_path / "data", progress=False)
+
+
+def test_limits_may_be_shared_by_a_sensor_or_by_all(tmp_path: Path) -> None:
+    """Limits of a scope are those of all its pixels in one histogram, whatever the number of workers."""
+    dataset = world(tmp_path)
+    lines = (tmp_path / "scenes.csv").read_text().replace("s3.tif,s3,sentinel2", "s3.tif,s3,landsat8")
+    (tmp_path / "scenes.csv").write_text(lines)
+    dataset.split = SplitConfig(val=0.0, test=0.0)
+    pixels = np.stack([np.random.default_rng(i).integers(1, 4000, (3, 64, 96)) for i in range(4)])
+    ids = set()
+    for scope, groups in (("scene", [[0], [1], [2], [3]]), ("sensor", [[0, 1, 2], [3]]), ("global", [[0, 1, 2, 3]])):
+        dataset.stretch = StretchConfig(scope=StretchScope(scope), low=5.0, high=90.0)
+        store = prepare(dataset, 32, tmp_path / "data", progress=False)
+        ids.add(store.path.name)
+        for group in groups:
+            low, high = (
+                np.percentile(pixels[group], p, axis=(0, 2, 3), method="inverted_cdf").tolist() for p in (5.0, 90.0)
+            )
+            for i in group:
+                assert store.manifest["stretch"][f"s{i}"] == {"low": low, "high": high}
+    assert len(ids) == 3
+    many = prepare(dataset, 32, tmp_path / "b", progress=False, crew=Crew(workers=2))
+    assert bytes_of(many) == bytes_of(store)
+
+
+def test_memory_bounds_strips_and_workers(tmp_path: Path) -> None:
+    dataset = world(tmp_path)
+    one = prepare(dataset, 32, tmp_path / "a", progress=False)
+    tight = prepare(dataset, 32, tmp_path / "b", progress=False, crew=Crew(workers=2, memory_bytes=400 << 20))
+    assert bytes_of(one) == bytes_of(tight)
+    with pytest.raises(ConfigError, match=r"--memory=0\.05GB is too little: .* needs 0\.29GB"):
+        prepare(dataset, 32, tmp_path / "c", progress=False, crew=Crew(memory_bytes=50_000_000))
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+def test_a_cluster_gets_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins with the calls of the two libraries; who has neither is told what to install."""
+    sent: list[tuple[str, int]] = []
+
+    class Client:
+        def __init__(self, address: str | None) -> None:
+            self.address = address
+
+        def __enter__(self) -> "Client":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def map(self, work, tasks, pure):  # type: ignore[no-untyped-def]
+            assert pure is False
+            sent.extend((f"dask {self.address}", task) for task in tasks)
+            return [types.SimpleNamespace(result=lambda task=task: work(task)) for task in tasks]
+
+    dask = types.SimpleNamespace(Client=Client, as_completed=lambda futures: reversed(list(futures)))
+
+    class Remote:
+        def __init__(self, work) -> None:  # type: ignore[no-untyped-def]
+            self.work = work
+
+        def remote(self, task: int) -> tuple[object, int]:
+            sent.append(("ray", task))
+            return self.work, task
+
+    ray = types.SimpleNamespace(
+        init=lambda address, ignore_reinit_error: sent.append((f"init {address}", 0)),
+        remote=lambda num_cpus: Remote,
+        wait=lambda waiting, num_returns: (waiting[-1:], waiting[:-1]),
+        get=lambda one: one[0](one[1]),
+    )
+    for package, cluster in (("distributed", "dask:tcp://h:1"), ("ray", "ray:h:2")):
+        with pytest.raises(ConfigError, match=f"needs the package {package}, which is not installed: pip install"):
+            list(mapped(double, [1, 2], workers=1, cluster=cluster))
+    monkeypatch.setattr(workers, "import_module", {"distributed": dask, "ray": ray}.__getitem__)
+    for cluster in ("dask:tcp://h:1", "ray:h:2"):
+        assert list(mapped(double, [1, 2, 3], workers=1, cluster=cluster)) == [6, 4, 2]
+    assert [who for who, _ in sent] == ["dask tcp://h:1"] * 3 + ["init h:2"] + ["ray"] * 3
+    with pytest.raises(ConfigError, match=r"--map=slurm is not known: give ray or dask"):
+        Crew(cluster="slurm")
+
+
+def dies(value: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_a_killed_worker_is_told_in_one_line() -> None:
+    with pytest.raises(RunFailed, match="a worker process was killed, most often for want of memory"):
+        list(mapped(dies, [1, 2], workers=2))
+
+
+def test_a_full_disk_is_told_in_one_line_and_the_build_goes_on_after(tmp_path: Path) -> None:
+    dataset = world(tmp_path)
+    code = (
+        "import resource, sys; limit = int(sys.argv.pop(1))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "from glidexp.cli import main; main()\n"
+    )
+    words = [f"dataset.{key}={getattr(dataset, key)}" for key in ("root", "lakes", "glaciers")]
+    words += ["dataset.split.val=0.25", "dataset.split.test=0.25", "tile_size.px=32", f"paths.data={tmp_path / 'data'}"]
+    run = subprocess.run(
+        [sys.executable, "-c", code, "30000", "data", "build", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 1, run.stderr
+    told = [line for line in run.stderr.splitlines() if "no room" in line]
+    assert len(told) == 1 and "Traceback" not in run.stderr and "File too large" in told[0]
+    assert not [p for p in (tmp_path / "data" / "stores").iterdir() if not p.name.startswith(".")]
+    assert len(prepare(dataset, 32, tmp_path / "data", progress=False)) > 0
+
+
+def test_lakes_without_a_pixel_are_an_error(tmp_path: Path) -> None:
+    import shapely
+    from tiny_scenes import NORTH, write_polygons
+
+    dataset = world(tmp_path)
+    thread = shapely.box(WEST + 101, NORTH - 104, WEST + 104, NORTH - 101)
+    dataset.lakes, dataset.split = str(write_polygons(tmp_path / "thin.gpkg", [thread])), SplitConfig(val=0, test=0)
+    with pytest.raises(
+        DataError, match=r"1 lakes lie in the scenes, but none covers the centre of a pixel.*all_touched"
+    ):
+        prepare(dataset, 32, tmp_path / "data", progress=False)
+    dataset.all_touched = True
+    store = prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert int((np.asarray(store.labels) == 1).sum()) == 1
