@@ -225,7 +225,7 @@ def test_lakes_that_miss_the_scene_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no lake of .* lies in a scene: lakes at .* check the CRS of both"):
         alone(tmp_path, [lake(90_000, 0, 50)])
     # degrees that were declared as metres
-    with pytest.raises(DataError, match="lies in a scene"):
+    with pytest.raises(DataError, match="look like degrees, but EPSG:32645 has metres"):
         alone(tmp_path, [shapely.box(86.9, 27.9, 86.91, 27.91)])
 
 

@@ -1,5 +1,6 @@
 """Inventories: repair, CRS, distance to ice."""
 
+import logging
 from pathlib import Path
 
 import geopandas
@@ -8,10 +9,10 @@ import pytest
 import shapely
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 
-from glidexp.data import inventory
+from glidexp.data import inventory, polygons
 from glidexp.data.catalogue import SceneFile
 from glidexp.data.scenes import read_header
-from glidexp.errors import DataError
+from glidexp.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -20,11 +21,11 @@ def scene(tmp_path: Path):
 
 
 def test_bow_tie_is_repaired_and_counted_and_z_dropped(tmp_path: Path) -> None:
-    bow_tie = shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
+    bow_tie = shapely.Polygon([(1000, 0), (1002, 2), (1002, 0), (1000, 2)])
     with_z = shapely.Polygon([(10, 0, 5), (12, 0, 5), (12, 2, 5)])
     # a ring that runs out along a spike and back: the repair leaves a polygon and a line, of which the polygon stays
     spike = shapely.Polygon([(20, 0), (22, 0), (22, 2), (22, 9), (22, 2), (20, 2)])
-    found = inventory.read(write_polygons(tmp_path / "l.gpkg", [bow_tie, with_z, spike, None]), "dataset.lakes")
+    found = polygons.read(write_polygons(tmp_path / "l.gpkg", [bow_tie, with_z, spike, None]), "dataset.lakes")
     assert (found.read, found.repaired, found.unusable) == (4, 2, 1)
     assert not shapely.has_z(found.geometries).any() and shapely.is_valid(found.geometries).all()
     assert shapely.area(found.geometries).tolist() == [2.0, 2.0, 4.0]
@@ -34,8 +35,8 @@ def test_distance_to_the_nearest_glacier_decides(tmp_path: Path, scene) -> None:
     # squares of 20 m at 0, 100, 101 and 500 m east of the ice's edge; the ice lies outside the scene
     ice = shapely.box(WEST - 1000, NORTH - 600, WEST, NORTH)
     lakes = [shapely.box(WEST + d, NORTH - 120, WEST + d + 20, NORTH - 100) for d in (0, 100, 101, 500)]
-    water = inventory.read(write_polygons(tmp_path / "l.gpkg", lakes), "dataset.lakes")
-    glaciers = inventory.read(write_polygons(tmp_path / "g.gpkg", [ice]), "dataset.glaciers")
+    water = polygons.read(write_polygons(tmp_path / "l.gpkg", lakes), "dataset.lakes")
+    glaciers = polygons.read(write_polygons(tmp_path / "g.gpkg", [ice]), "dataset.glaciers")
     judged = inventory.lakes_of(scene, water, glaciers, buffer_m=100.0, min_lake_px=0)
     assert judged.distance_m == pytest.approx([0, 100, 101, 500], abs=1e-6)
     assert judged.far.tolist() == [False, False, True, True]
@@ -49,32 +50,32 @@ def test_distance_from_degrees_is_in_metres(tmp_path: Path, scene) -> None:
     ice = shapely.box(WEST - 1000, NORTH - 600, WEST, NORTH)
     lakes = [lake(300, 300, 50)]
     exact = 250.0
-    water = inventory.read(write_polygons(tmp_path / "l.gpkg", lakes, to="EPSG:4326"), "dataset.lakes")
-    glaciers = inventory.read(write_polygons(tmp_path / "g.gpkg", [ice], to="EPSG:4326"), "dataset.glaciers")
+    water = polygons.read(write_polygons(tmp_path / "l.gpkg", lakes, to="EPSG:4326"), "dataset.lakes")
+    glaciers = polygons.read(write_polygons(tmp_path / "g.gpkg", [ice], to="EPSG:4326"), "dataset.glaciers")
     judged = inventory.lakes_of(scene, water, glaciers, buffer_m=1000.0, min_lake_px=0)
     assert judged.distance_m == pytest.approx([exact], abs=0.1)
 
 
 def test_without_ice_anywhere_near_all_lakes_are_far(tmp_path: Path, scene) -> None:
-    water = inventory.read(write_polygons(tmp_path / "l.gpkg", [lake(300, 300, 50)]), "dataset.lakes")
-    glaciers = inventory.read(write_polygons(tmp_path / "g.gpkg", [lake(90_000, 0, 50)]), "dataset.glaciers")
+    water = polygons.read(write_polygons(tmp_path / "l.gpkg", [lake(300, 300, 50)]), "dataset.lakes")
+    glaciers = polygons.read(write_polygons(tmp_path / "g.gpkg", [lake(90_000, 0, 50)]), "dataset.glaciers")
     judged = inventory.lakes_of(scene, water, glaciers, buffer_m=10_000.0, min_lake_px=0)
     assert judged.far.all() and np.isinf(judged.distance_m).all()
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.lakes=.* does not exist"):
-        inventory.read(tmp_path / "none.gpkg", "dataset.lakes")
+        polygons.read(tmp_path / "none.gpkg", "dataset.lakes")
     (tmp_path / "text.gpkg").write_text("not a database")
     with pytest.raises(DataError, match="cannot be read as polygons"):
-        inventory.read(tmp_path / "text.gpkg", "dataset.lakes")
+        polygons.read(tmp_path / "text.gpkg", "dataset.lakes")
     with pytest.raises(DataError, match="no polygon"):
-        inventory.read(write_polygons(tmp_path / "p.gpkg", [shapely.Point(0, 0)]), "dataset.lakes")
+        polygons.read(write_polygons(tmp_path / "p.gpkg", [shapely.Point(0, 0)]), "dataset.lakes")
 
 
 def with_columns(path: Path, **columns: list) -> Path:
-    polygons = [lake(100 * k, 100, 20) for k in range(2)]
-    geopandas.GeoDataFrame(columns, geometry=polygons, crs="EPSG:32645").to_file(path, engine="pyogrio")
+    shapes = [lake(100 * k, 100, 20) for k in range(2)]
+    geopandas.GeoDataFrame(columns, geometry=shapes, crs="EPSG:32645").to_file(path, engine="pyogrio")
     return path
 
 
@@ -88,19 +89,70 @@ def with_columns(path: Path, **columns: list) -> Path:
     ids=["none", "ICIMOD", "first of the known"],
 )
 def test_ids_and_types_of_lakes(tmp_path: Path, columns: dict, ids: list[str], types: list[str]) -> None:
-    found = inventory.read(with_columns(tmp_path / "l.gpkg", **columns), "dataset.lakes")
+    found = polygons.read(with_columns(tmp_path / "l.gpkg", **columns), "dataset.lakes")
     assert (found.ids.tolist(), found.types.tolist()) == (ids, types)
 
 
 def test_a_named_type_column_is_taken_and_must_be_there(tmp_path: Path) -> None:
     path = with_columns(tmp_path / "l.gpkg", type=["a", "b"], Dammed_By=[" ice", "rock "])
-    assert inventory.read(path, "dataset.lakes", type_column="Dammed_By").types.tolist() == ["ice", "rock"]
+    assert polygons.read(path, "dataset.lakes", type_column="Dammed_By").types.tolist() == ["ice", "rock"]
     with pytest.raises(DataError, match=r"lake_type_column=dam is no column of .*, which has type, Dammed_By: name"):
-        inventory.read(path, "dataset.lakes", type_column="dam")
+        polygons.read(path, "dataset.lakes", type_column="dam")
 
 
 def test_ids_stay_with_their_polygons_when_others_are_left_out(tmp_path: Path) -> None:
     shapes = [None, lake(0, 0, 20), shapely.Point(0, 0), lake(100, 0, 20)]
     frame = geopandas.GeoDataFrame({"id": list("abcd")}, geometry=shapes, crs="EPSG:32645")
     frame.to_file(tmp_path / "l.gpkg", engine="pyogrio")
-    assert inventory.read(tmp_path / "l.gpkg", "dataset.lakes").ids.tolist() == ["b", "d"]
+    assert polygons.read(tmp_path / "l.gpkg", "dataset.lakes").ids.tolist() == ["b", "d"]
+
+
+def test_a_named_id_column_and_the_ids_of_rgi(tmp_path: Path, scene) -> None:
+    path = with_columns(tmp_path / "l.gpkg", id=["a", "b"], HAGL=["x1", "x2"])
+    assert polygons.read(path, "dataset.lakes", id_column="HAGL").ids.tolist() == ["x1", "x2"]
+    with pytest.raises(DataError, match=r"dataset\.lake_id_column=hagl is no column of .*, which has id, HAGL: name"):
+        polygons.read(path, "dataset.lakes", id_column="hagl")
+    for n, (column, ids, source) in enumerate(
+        (("RGIId", ["RGI60-15.03410", "RGI60-15.1"], "RGI 6.0"), ("rgi_id", ["RGI2000-v7.0-G-15-1", "q"], "RGI 7.0"))
+    ):
+        found = polygons.read(with_columns(tmp_path / f"g{n}.gpkg", **{column: ids}), "dataset.glaciers")
+        assert found.ids.tolist() == ids and polygons.told(found, "dataset.glaciers", [scene])["source"] == source
+
+
+def test_a_crs_is_taken_from_the_file_else_from_the_settings(
+    tmp_path: Path, scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    metres, degrees = [lake(300, 300, 50)], tmp_path / "d.shp"
+    write_polygons(degrees, metres, to="EPSG:4326")
+    degrees.with_suffix(".prj").unlink()
+    with pytest.raises(DataError, match=r"d\.shp has no CRS: set dataset\.lakes_crs, EPSG:4326 if the coordinates"):
+        polygons.read(degrees, "dataset.lakes")
+    found = polygons.read(degrees, "dataset.lakes", crs="EPSG:4326")
+    judged = inventory.lakes_of(scene, found, None, buffer_m=0.0, min_lake_px=0)
+    assert judged.geometries[0].area == pytest.approx(metres[0].area, rel=1e-6)
+    told = polygons.told(found, "dataset.lakes", [scene])
+    assert (told["crs"], told["crs_given"], told["transformed_to"]) == ("EPSG:4326", True, ["EPSG:32645"])
+    assert "dataset.lakes is in EPSG:4326: transformed to that of the scenes (EPSG:32645)" in caplog.text
+    with pytest.raises(ConfigError, match=r"dataset\.lakes_crs=utm is no CRS"):
+        polygons.read(degrees, "dataset.lakes", crs="utm")
+
+
+def test_degrees_in_metres_and_metres_in_degrees_are_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    degrees = geopandas.GeoSeries([lake(300, 300, 50)], crs="EPSG:32645").to_crs(4326).to_list()
+    path = write_polygons(tmp_path / "d.gpkg", degrees, crs="EPSG:32645")
+    with pytest.raises(DataError, match=r"look like degrees, but EPSG:32645 has metres: set dataset\.lakes_crs"):
+        polygons.read(path, "dataset.lakes")
+    assert polygons.read(path, "dataset.lakes", crs="EPSG:4326").crs.is_geographic
+    assert "says it is in EPSG:32645, but is taken as EPSG:4326" in caplog.text
+    path = write_polygons(tmp_path / "m.gpkg", [lake(300, 300, 50)], crs="EPSG:4326")
+    with pytest.raises(DataError, match=r"are no degrees, but EPSG:4326 has degrees: set dataset\.glaciers_crs"):
+        polygons.read(path, "dataset.glaciers")
+
+
+def test_distances_beyond_the_buffer_are_true_up_to_15_km(tmp_path: Path, scene) -> None:
+    """A lake 12 km from ice is dropped at 10 km, and a report can say that a buffer of 15 km would keep it."""
+    water = polygons.read(write_polygons(tmp_path / "l.gpkg", [lake(300, 300, 50)]), "dataset.lakes")
+    ice = polygons.read(write_polygons(tmp_path / "g.gpkg", [lake(300, 12_400, 50)]), "dataset.glaciers")
+    judged = inventory.lakes_of(scene, water, ice, buffer_m=5_000.0, min_lake_px=0)
+    assert judged.far.all() and judged.distance_m[0] == pytest.approx(12_000, abs=1)

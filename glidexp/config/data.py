@@ -134,6 +134,13 @@ class DatasetConfig:
     lake_type_column: str | None = None
     """column of dataset.lakes that holds the type of a lake; when not given: lake_type, gl_type, type or kind, if there
     is one (kind=scenes)"""
+    lake_id_column: str | None = None
+    """column of dataset.lakes that holds the id of a lake; when not given: lake_id, gl_id, glake_id, rgi_id, rgiid or
+    id, if there is one, else the number of the feature (kind=scenes)"""
+    lakes_crs: str | None = None
+    """CRS of dataset.lakes, where the file names none or a wrong one (kind=scenes)"""
+    glaciers_crs: str | None = None
+    """CRS of dataset.glaciers, likewise (kind=scenes)"""
     glaciers: str | None = None
     """glacier outlines, any vector format of GDAL; needed unless buffer_m is 0 (kind=scenes)"""
     sensor: str = "unknown"

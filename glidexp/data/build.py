@@ -21,7 +21,7 @@ import numpy as np
 import shapely
 
 from glidexp.config import DatasetConfig, SplitBy
-from glidexp.data import crop, inventory, splits, stretch
+from glidexp.data import crop, inventory, polygons, splits, stretch
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.catalogue import SceneFile
 from glidexp.data.parts import writing
@@ -78,8 +78,7 @@ def build_scenes(
     files = [file for file in sources.files if file.scene not in skipped]
     failed: dict[str, str] = {}
     scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
-    water = inventory.read(sources.lakes, "dataset.lakes", type_column=job.dataset.lake_type_column)
-    ice = inventory.read(sources.glaciers, "dataset.glaciers") if sources.glaciers else None
+    water, ice = polygons.read_both(sources.lakes, sources.glaciers, job.dataset)
     places = _places(scenes, water, job)
     split = splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides)
     if not failed:  # what is frozen is the ground of all scenes
@@ -114,7 +113,7 @@ def build_scenes(
                 done[tiles.scene] = tiles
             step(tiles.scene)
     _check_failed(failed, len(failed.keys() | {scene.name for scene in scenes}), parts)
-    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km))
+    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=polygons.told_of(water, ice, scenes))
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
     _assemble(job, scenes, [done[scene.name] for scene in scenes], split, ledger, (water, skipped))
     shutil.rmtree(parts, ignore_errors=True)
@@ -278,7 +277,7 @@ def _check_lakes(
     if ledger.lakes["in_scenes"] == 0:
         left, bottom, right, top = shapely.total_bounds([scene.outline_lonlat for scene in scenes])
         raise DataError(
-            f"no lake of {water.path} lies in a scene: lakes at {inventory.bounds_text(water)}, scenes at "
+            f"no lake of {water.path} lies in a scene: lakes at {polygons.bounds_text(water)}, scenes at "
             f"longitude {left:.4g} to {right:.4g}, latitude {bottom:.4g} to {top:.4g}; check the CRS of both."
         )
     if ledger.lakes["labelled"] == 0:

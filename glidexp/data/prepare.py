@@ -129,8 +129,9 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
         recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px", "stretch")} | _introduced(settings)
     if dataset.kind == DatasetKind.synthetic:
         return recipe | {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
-    if dataset.lake_type_column:  # not there in recipes of earlier stores
-        recipe["lake_type_column"] = dataset.lake_type_column
+    for key in ("lake_type_column", "lake_id_column", "lakes_crs", "glaciers_crs"):
+        if settings[key]:  # not there in recipes of earlier stores
+            recipe[key] = settings[key]
     if dataset.kind == DatasetKind.folder:  # at their defaults they stay out, as in recipes from before they were there
         rules, usual = {key: settings[key] for key in ("images", "labels")}, DatasetConfig()
         recipe |= {key: rule for key, rule in rules.items() if rule != getattr(usual, key)}

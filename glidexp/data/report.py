@@ -45,6 +45,8 @@ class Ledger:
     stretch: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
     """how large scenes were cut, `crop.told`"""
+    inventories: dict[str, Any] = field(default_factory=dict)
+    """what was read of lakes and glaciers, `inventory.told`"""
 
 
 def check_sides(records: Sequence[dict[str, Any]], job: Job, gsd_m: float = 0.0) -> None:
@@ -100,6 +102,7 @@ def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledge
         "sensors": dict(sorted(by_sensor.items())),
         "counts": {"tiles": len(records), **{side: sum(r["split"] == side for r in records) for side in SPLITS}},
         **({"parts": ledger.parts} if ledger.parts else {}),
+        **({"inventories": ledger.inventories} if ledger.inventories else {}),
         "lakes": dict(sorted(ledger.lakes.items())),
         "dropped": {reason: n for reason, n in sorted(ledger.dropped.items()) if n},
         **{
