@@ -82,7 +82,7 @@ def help_text(command: str) -> str:
         out.append("")
     out += [
         "Common keys: seed, resume (auto | never), paths.data, paths.mlruns, tracking.uri, train.epochs, ",
-        "  train.batch_size, train.precision (auto | fp32 | bf16 | fp16), train.compile (auto | on | off),",
+        "  train.batch_size (N | auto), train.precision (auto | fp32 | bf16 | fp16), train.compile (auto | on | off),",
         "  train.device. All of them: --cfg job",
         "Your own YAML: --config-dir FOLDER, laid out as conf/. Hydra's own options: --hydra-help",
     ]

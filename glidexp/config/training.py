@@ -88,6 +88,9 @@ class AugmentationConfig:
         low_high("augmentation.blur_sigma_px", self.blur_sigma_px, 0.05, 20, "pixels")
 
 
+AUTO = "auto"
+"""what a number is called that is found on the machine"""
+
 LOSS_TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky", "lovasz", "boundary")
 """fields of `LossConfig` that are weights of a term"""
 
@@ -169,8 +172,8 @@ class OptimizerConfig:
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
     epochs: int = 10
-    batch_size: int = 8
-    """tiles a forward pass"""
+    batch_size: int | str = 8
+    """tiles a forward pass, of all processes together; auto: the largest that the device's memory takes"""
     accumulate: int = 1
     """forward passes an optimizer step"""
     precision: Precision = Precision.auto
@@ -203,7 +206,11 @@ class TrainConfig:
     """views of a tile whose probabilities are averaged in the final scoring and in the model that is kept"""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "checkpoint_every"):
+        if self.batch_size != AUTO and not (isinstance(self.batch_size, int) and self.batch_size >= 1):
+            raise ConfigError(
+                f"train.batch_size={self.batch_size} is not possible. Allowed: a whole number of 1 or more, or auto."
+            )
+        for name in ("epochs", "accumulate", "checkpoint_every"):
             at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("threads", "patience"):
             if getattr(self, name) is not None:
@@ -218,6 +225,20 @@ class TrainConfig:
                 f"train.average_last={self.average_last} needs to know the last epoch, which train.patience="
                 f"{self.patience} does not: give one of the two."
             )
+
+    @property
+    def auto_batch(self) -> bool:
+        """Whether the batch is still to be found."""
+        return self.batch_size == AUTO
+
+    @property
+    def batch_tiles(self) -> int:
+        """`batch_size` as the number it must be by the time anything is built.
+
+        Raises:
+            ValueError: it is still `auto`, which `training.batch_size` turns into a number first
+        """
+        return int(self.batch_size)
 
     @property
     def freezes(self) -> bool:

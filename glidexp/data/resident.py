@@ -5,10 +5,10 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import torch
 
 from glidexp.config import Resident
+from glidexp.data.host_memory import free_host_bytes
 from glidexp.errors import ConfigError
 
 log = logging.getLogger("glidexp")
@@ -42,7 +42,7 @@ def stays(mode: Resident, store: Arrays, tiles: int, device: torch.device, what:
     Raises:
         ConfigError: they are to stay there (`on`) and there is no room
     """
-    if mode is Resident.off or (mode is Resident.auto and device.type != "cuda"):
+    if not has_room(mode, 0, 1, device):
         return False
     free, nbytes = free_bytes(device), tile_bytes(store) * tiles
     if mode is Resident.on and nbytes > free:
@@ -50,10 +50,17 @@ def stays(mode: Resident, store: Arrays, tiles: int, device: torch.device, what:
             f"train.resident=on: {nbytes / GB:.1f} GB of {what} do not fit into {free / GB:.1f} GB free on {device}: "
             "use train.resident=auto or off."
         )
-    fits = mode is Resident.on or nbytes <= SHARE * free
+    fits = has_room(mode, nbytes, free, device)
     how = "stay" if fits else f"would take more than {SHARE:.0%} of the memory: they do not stay"
     log.info("%s: %.2f GB, %.1f GB free on %s: they %s there", what, nbytes / GB, free / GB, device, how)
     return fits
+
+
+def has_room(mode: Resident, nbytes: int, free: int, device: torch.device) -> bool:
+    """Whether so many bytes of tiles stay on a device on which `free` bytes are nobody's."""
+    if mode is Resident.auto:
+        return device.type == "cuda" and nbytes <= SHARE * free
+    return mode is Resident.on
 
 
 def tile_bytes(store: Arrays) -> int:
@@ -65,7 +72,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory of the device that nobody has."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return free_host_bytes()
 
 
 class ResidentTiles:

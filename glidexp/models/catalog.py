@@ -175,13 +175,18 @@ def check_batch(decoder: str, tile_px: int, batch_size: int) -> None:
     Raises:
         ConfigError: batch_size is 1 and the deepest map is a single cell, or the decoder pools to one
     """
-    if batch_size == 1 and (DECODERS[decoder].pools or tile_px <= _DEEPEST_PX):
+    if batch_size < least_batch(decoder, tile_px):
         free = [name for name, other in DECODERS.items() if not other.pools]
         raise ConfigError(
             f"train.batch_size=1 is too small for decoder.name={decoder} at tile_size.px={tile_px}: it normalises over "
             f"the batch and is left with one value. Use train.batch_size=2 or more, or tiles above {_DEEPEST_PX} px "
             f"and decoder={'|'.join(free)}."
         )
+
+
+def least_batch(decoder: str, tile_px: int) -> int:
+    """Tiles that a forward pass needs on one device: two where batch normalisation would be left with one value."""
+    return 2 if DECODERS[decoder].pools or tile_px <= _DEEPEST_PX else 1
 
 
 def check_pair(backbone: str, decoder: str) -> None:

@@ -1,15 +1,54 @@
 """Going on with a run that was interrupted: one process takes it, its params stay, and nothing is logged twice."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from glidexp.errors import TrackingError
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT, Sink
-from glidexp.tracking.spool import Busy, Entry, Spool
+from glidexp.tracking.spool import LOCK, LOCK_WAIT_S, Busy, Entry, Spool, hold
 from glidexp.tracking.store import FoundRun, Store, without_secrets
 from glidexp.tracking.writer import Writer
+
+STARTING = "starting"
+"""folder of the store with a lock for each config id of which a run is being begun"""
+STARTING_S = 10.0
+"""seconds that a second process waits for the first to have begun, which is mostly sooner"""
+
+
+@contextmanager
+def starting(store: Store, config_id: str) -> Iterator[None]:
+    """Holds the begin of a run of these settings: from before it is looked for until it is in the store.
+
+    The spool's lock cannot do that, as a run that does not exist yet has no spool: two processes that begin at the
+    same moment would both find nothing. It holds for all processes that share the store's folder.
+
+    Raises:
+        TrackingError: another process begins one, and has not come to an end of that
+    """
+    folder = store.mlruns / STARTING / config_id
+    try:
+        lock = hold(folder, tries_more=round(STARTING_S / LOCK_WAIT_S))
+    except Busy:
+        raise TrackingError(
+            f"another process is about to begin a run of the same settings (config id {config_id}): wait for it, or "
+            "start another with resume=never."
+        ) from None
+    except OSError as error:
+        raise TrackingError(
+            f"nothing can be written to {folder} ({error.strerror}): give another folder as paths.mlruns."
+        ) from None
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        for place in (folder, folder.parent):
+            with suppress(OSError):  # somebody else is at it
+                place.rmdir()
+        os.close(lock)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ HEAD = "head"
 LASTING = ("metrics", "artifact", "model")
 """kinds of entries without which a run is not finished"""
 LOCK_TRIES = 4
+LOCK_WAIT_S = 0.05
+"""between two tries"""
 
 _claimed: "dict[Path, Spool]" = {}
 """spools locked by this process for a run that it is about to go on with"""
@@ -163,7 +165,7 @@ class Spool:
             claimed = _claimed.pop(folder)
             assert isinstance(claimed, cls)
             return claimed
-        lock = _locked(folder)
+        lock = hold(folder)
         try:
             return cls(folder, lock, head or {})
         except BaseException:
@@ -252,8 +254,20 @@ class Spool:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _locked(folder: Path) -> int:
-    """File number of the lock, held."""
+def hold(folder: Path, tries_more: int = LOCK_TRIES) -> int:
+    """Takes the lock of a folder, which is made where it is missing.
+
+    Args:
+        folder: whose lock
+        tries_more: after the first try, `LOCK_WAIT_S` apart
+
+    Returns:
+        file number of the lock: closing it releases it
+
+    Raises:
+        Busy: somebody else holds it
+        OSError: the folder cannot be written
+    """
     tries = 0
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -268,9 +282,9 @@ def _locked(folder: Path) -> int:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
             tries += 1
-            if tries > LOCK_TRIES:
+            if tries > tries_more:
                 raise Busy(str(folder)) from None
-            time.sleep(0.05)  # it may be somebody who only looks
+            time.sleep(LOCK_WAIT_S)  # it may be somebody who only looks
             continue
         with suppress(FileNotFoundError):
             if os.stat(folder / LOCK).st_ino == os.fstat(lock).st_ino:

@@ -99,6 +99,7 @@ class FoundRun:
     """latest value of each metric"""
     alive: bool
     """its process is at work, here or elsewhere: leave it alone"""
+    tags: dict[str, str]
 
 
 class Store:
@@ -153,19 +154,20 @@ class Store:
             self.client.set_experiment_tag(found.experiment_id, KIND_TAG, KIND)
         return str(found.experiment_id)
 
-    def find_run(self, config_id: str, experiment: str) -> FoundRun | None:
+    def find_run(self, config_id: str, experiment: str, *, tag: str = ID_TAG) -> FoundRun | None:
         """The run of a config id to show or to go on with: the latest finished one, else the latest of the others.
 
         Args:
             config_id: as in the tag `glidexp.config_id`
             experiment: name; nothing is found, and nothing made, where it does not exist
+            tag: another one that names runs in the same way
         """
         found = self.client.get_experiment_by_name(experiment)
         if found is None:
             return None
         runs = self.client.search_runs(
             [found.experiment_id],
-            filter_string=f"tags.`{ID_TAG}` = '{config_id}'",
+            filter_string=f"tags.`{tag}` = '{config_id}'",
             order_by=["attributes.start_time DESC"],
             max_results=50,
         )
@@ -174,7 +176,7 @@ class Store:
             return None
         run = (finished or runs)[0]
         alive = run.info.status == "RUNNING" and at_work(run.data.tags, self.spool_folder(run.info.run_id))
-        return FoundRun(run.info.run_id, run.info.status, dict(run.data.metrics), alive)
+        return FoundRun(run.info.run_id, run.info.status, dict(run.data.metrics), alive, dict(run.data.tags))
 
 
 def open_store(uri: str, mlruns: Path) -> Store:

@@ -29,7 +29,8 @@ def check(config: Config) -> None:
         ConfigError: an impossible network, tile size, sensor or start; one line that lists what is allowed
     """
     catalog.check(config.backbone.name, config.decoder.name, config.tile_size.px)
-    catalog.check_batch(config.decoder.name, config.tile_size.px, config.train.batch_size)
+    if not config.train.auto_batch:
+        catalog.check_batch(config.decoder.name, config.tile_size.px, config.train.batch_tiles)
     if config.train.select not in SELECTABLE:
         raise unknown_name("train.select", config.train.select, SELECTABLE)
     if config.init.kind is InitKind.checkpoint and not config.init.checkpoint:
@@ -89,7 +90,7 @@ def check_shares(config: Config, processes: int, *, common_statistics: bool) -> 
     Raises:
         ConfigError: not a multiple of their number, or parts of one tile where batch statistics need two
     """
-    size = config.train.batch_size
+    size = config.train.batch_tiles
     if size % processes:
         nearest = max(round(size / processes), 1) * processes
         raise ConfigError(
@@ -117,7 +118,7 @@ def check_tiles(config: Config, tiles: "TileStore") -> None:
         if not len(tiles.rows(split)):
             raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
     rows, _ = rows_and_weights(tiles, "train", config.sensor_mix)
-    if len(rows) < config.train.batch_size:
+    if len(rows) < config.train.batch_tiles:
         raise GlidexpError(
-            f"train.batch_size={config.train.batch_size} is more than the {len(rows)} training tiles: lower it."
+            f"train.batch_size={config.train.batch_tiles} is more than the {len(rows)} training tiles: lower it."
         )

@@ -83,6 +83,13 @@ def resolve(cfg: TrainConfig) -> Runtime:
     return Runtime(device=device, precision=precision, compile=compiled, threads=threads, ranks=ranks)
 
 
+def device_name(runtime: Runtime) -> str:
+    """What computes, in words: the GPU's name, or the CPU and its threads."""
+    if runtime.device.type == "cuda":
+        return torch.cuda.get_device_name(runtime.device)
+    return f"{runtime.device.type}, {runtime.threads} threads"
+
+
 def forward_of(model: torch.nn.Module, runtime: Runtime) -> Callable[[], torch.nn.Module]:
     """`forward()` gives the network as the loop calls it: compiled, and with gradients shared where there are ranks.
 

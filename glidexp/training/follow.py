@@ -38,7 +38,7 @@ class Follower:
     def __init__(self, config: Config, tiles: TileStore, runtime: Runtime) -> None:
         self.ranks, self.tiles = runtime.ranks, tiles
         val, test = tiles.rows("val"), tiles.rows("test")
-        size = config.train.batch_size
+        size = config.train.batch_tiles
         resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
         self.val = shared_evaluator(tiles, val, runtime, size, resident=resident)
         self.test = shared_evaluator(tiles, test, runtime, size)

@@ -28,7 +28,7 @@ from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store
 from glidexp.training.augment import Augment
 from glidexp.training.augment_picture import augmented_grid
-from glidexp.training.device import Runtime
+from glidexp.training.device import Runtime, device_name
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, picture, plain, predict, probe_rows, probes
 from glidexp.training.follow import shared_evaluator
@@ -67,10 +67,10 @@ class Recorder:
         self.scratch = Path(config.paths.mlruns)
 
     def _evaluator(self, rows: npt.NDArray[np.int64]) -> Evaluator:
-        return Evaluator(self.tiles, rows, self.normalise, self.runtime, self.config.train.batch_size)
+        return Evaluator(self.tiles, rows, self.normalise, self.runtime, self.config.train.batch_tiles)
 
     def _shared(self, rows: npt.NDArray[np.int64], *, resident: bool = False) -> Evaluator:
-        return shared_evaluator(self.tiles, rows, self.runtime, self.config.train.batch_size, resident=resident)
+        return shared_evaluator(self.tiles, rows, self.runtime, self.config.train.batch_tiles, resident=resident)
 
     def begin(self, model: torch.nn.Module) -> None:
         """Logs what is known before the first step."""
@@ -221,10 +221,3 @@ def _requirements() -> list[str]:
         except PackageNotFoundError:
             log.warning("%s is not installed as a package: the model's requirements leave it out", package)
     return found
-
-
-def device_name(runtime: Runtime) -> str:
-    """What computes, in words: the GPU's name, or the CPU and its threads."""
-    if runtime.device.type == "cuda":
-        return torch.cuda.get_device_name(runtime.device)
-    return f"{runtime.device.type}, {runtime.threads} threads"

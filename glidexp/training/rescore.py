@@ -29,10 +29,10 @@ from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import DIGEST_LIMIT, Run
 from glidexp.tracking.store import FoundRun, Store
-from glidexp.training.device import Runtime, resolve
+from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, plain, predict
-from glidexp.training.record import device_name, log_dataset, show
+from glidexp.training.record import log_dataset, show
 
 log = logging.getLogger("glidexp")
 

@@ -9,13 +9,14 @@ are removed when the run is FINISHED in the store, not before.
 
 import logging
 import math
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from glidexp.config import Config, InitKind, Resume, flat
+from glidexp.config import Config, InitConfig, InitKind, flat
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.resident import stays
@@ -32,14 +33,15 @@ from glidexp.models.stages import encoder_stages
 from glidexp.models.tta import with_views
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
-from glidexp.tracking.resume import take_over
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import FoundRun, Store, open_store, tracking_uri
+from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.augment import Augment, build_augment
 from glidexp.training.averages import Ema, renew_batch_statistics
+from glidexp.training.batch_size import settle, with_batch
 from glidexp.training.check import check_shares, check_tiles
 from glidexp.training.checkpoint import Series
-from glidexp.training.device import Runtime, resolve
+from glidexp.training.device import Runtime, device_name, resolve
+from glidexp.training.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore
 from glidexp.training.follow import Follower
 from glidexp.training.freezing import build_freezing, frozen_stages
 from glidexp.training.loop import Position, fit
@@ -48,7 +50,7 @@ from glidexp.training.optim import build_optimizer, lr_schedule
 from glidexp.training.parts import Parts, random_states
 from glidexp.training.progress import Meter
 from glidexp.training.ranks import joined, lost_rank_told
-from glidexp.training.record import Recorder, device_name, show
+from glidexp.training.record import Recorder, show
 from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")
@@ -86,60 +88,55 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
 
 
 def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str, str], name: str | None) -> Outcome:
-    """The run of rank 0, which is the only one but for torchrun: prepares, trains, scores and records."""
-    check_shares(config, runtime.ranks.size, common_statistics=runtime.device.type == "cuda")
+    """The run of rank 0, which is the only one but for torchrun: finds out whether it is to be made, and makes it."""
+    if not config.train.auto_batch:
+        check_shares(config, runtime.ranks.size, common_statistics=runtime.device.type == "cuda")
     extra = checkpoint_digest(config.init) if config.init.kind is InitKind.checkpoint else {}
     require_weights(config.backbone, config.init)  # told before data is made
-    recipe = recipe_id(config.dataset, config.tile_size.px)
-    identity = config_id(config, recipe=recipe, resolved=runtime.resolved() | extra)
+    recipe, resolved = recipe_id(config.dataset, config.tile_size.px), runtime.resolved() | extra
     uri = tracking_uri(config.tracking, config.paths)
     store = open_store(uri, Path(config.paths.mlruns))
-    earlier = _earlier(store, config, identity)
-    if earlier is not None and earlier.status == "FINISHED":
-        log.info("this run is finished already (config id %s): resume=never trains it anew", identity)
-        _checkpoints(config, identity, earlier.run_id).clear()  # left where it was killed after its end
-        runtime.ranks.share(None)
-        show(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
-        return Outcome(earlier.run_id, earlier.metrics)
-    log.info(
-        "%s on %s, %s, config id %s%s",
-        _name(config),
-        device_name(runtime),
-        runtime.precision,
-        identity,
-        ", goes on" if earlier else "",
-    )
-    tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
-    tiles.verify()
-    check_tiles(config, tiles)
-    line = lineage.of_init(config.init)
-    leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak, trains=True)
-    parts = build_parts(config, runtime, tiles)
-    with (
-        Run.start(
+    with ExitStack() as beginning:  # left when the run is in the store, where others see that it is at work
+        tags: dict[str, str] = {}
+        if config.train.auto_batch:
+            auto = AutoBatch(config, runtime, recipe, resolved)
+            beginning.enter_context(alone(store, config, auto.key))
+            config = _batch_found(config, runtime, auto.found(store, config))
+            tags = auto.tags(config)
+        identity = config_id(config, recipe=recipe, resolved=resolved)
+        beginning.enter_context(alone(store, config, identity))
+        earlier = earlier_run(store, config, identity)
+        if earlier is not None and earlier.status == "FINISHED":
+            log.info("this run is finished already (config id %s): resume=never trains it anew", identity)
+            checkpoints_of(config, identity, earlier.run_id).clear()  # left where it was killed after its end
+            runtime.ranks.share(None)
+            show(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
+            return Outcome(earlier.run_id, earlier.metrics)
+        what, goes_on = (_name(config), device_name(runtime), runtime.precision), ", goes on" if earlier else ""
+        log.info("%s on %s, %s, config id %s%s", *what, identity, goes_on)
+        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
+        tiles.verify()
+        check_tiles(config, tiles)
+        line = lineage.of_init(config.init)
+        leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak, trains=True)
+        parts = build_parts(config, runtime, tiles)
+        tracked = Run.start(
             store,
             experiment=config.tracking.experiment,
             run_name=config.tracking.run_name or name or _name(config),
             config_flat=flat(config),
             choices=choices,
-            tags={"glidexp.split_hash": tiles.split_hash, "glidexp.data_hash": tiles.data_hash},
+            tags=tags | {"glidexp.split_hash": tiles.split_hash, "glidexp.data_hash": tiles.data_hash},
             config_id=identity,
             parent_run_id=parent_run_id(),
             resume_run_id=earlier.run_id if earlier else None,
             system_metrics=config.tracking.system_metrics,
-        ) as tracked,
-        lost_rank_told(runtime.ranks),
-    ):
-        checkpoints = _checkpoints(config, identity, tracked.run_id)
-        recorder = Recorder(tracked, config, tiles, runtime, identity, line, leak)
-        recorder.begin(parts.model)
-        if earlier is not None:
-            _restore(parts, checkpoints, recorder)
-        runtime.ranks.share({"data_hash": tiles.data_hash, "state": parts.state() if parts.position.step else {}})
-        loader, augment = training_tiles(config, runtime, tiles)
-        recorder.augmented(augment, loader.rows)
-        train(config, runtime, loader, augment, parts, recorder, checkpoints, signals)
-        metrics = score(config, runtime, loader, augment, parts, recorder)
+        )
+        with tracked, lost_rank_told(runtime.ranks):
+            beginning.close()
+            checkpoints = checkpoints_of(config, identity, tracked.run_id)
+            recorder = Recorder(tracked, config, tiles, runtime, identity, line, leak)
+            metrics = _made(config, runtime, signals, parts, recorder, checkpoints, goes_on=earlier is not None)
     if tracked.lost:
         raise RunFailed(
             f"{tracked.lost} scores, files or models of run {tracked.run_id} did not reach the tracking store "
@@ -151,9 +148,45 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
     return Outcome(tracked.run_id, metrics)
 
 
+def _made(
+    config: Config,
+    runtime: Runtime,
+    signals: Signals,
+    parts: Parts,
+    recorder: Recorder,
+    checkpoints: Series,
+    *,
+    goes_on: bool,
+) -> dict[str, float]:
+    """Trains and scores, from the first step or from the last checkpoint; gives the final metrics."""
+    recorder.begin(parts.model)
+    if goes_on:
+        restore(parts, checkpoints, recorder)
+    tiles = recorder.tiles
+    runtime.ranks.share({"data_hash": tiles.data_hash, "state": parts.state() if parts.position.step else {}})
+    loader, augment = training_tiles(config, runtime, tiles)
+    recorder.augmented(augment, loader.rows)
+    train(config, runtime, loader, augment, parts, recorder, checkpoints, signals)
+    return score(config, runtime, loader, augment, parts, recorder)
+
+
+def _batch_found(config: Config, runtime: Runtime, known: int | None) -> Config:
+    """The settings with a number in place of `train.batch_size=auto`: rank 0's known one, or what all of them find."""
+    with lost_rank_told(runtime.ranks):
+        if number := int(runtime.ranks.share(known or 0)):
+            return with_batch(config, number)
+        progress = runtime.ranks.first
+        crew = Crew() if progress else None
+        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), progress=progress, crew=crew)
+        first_weights = replace(config, init=InitConfig())  # no others need more memory
+        return settle(config, runtime, tiles, lambda single: build_parts(first_weights, single, tiles))
+
+
 def _follow(config: Config, runtime: Runtime, signals: Signals) -> Outcome:
     """The run of another rank: the same training on its part of each batch, and its part of the scoring."""
     with lost_rank_told(runtime.ranks):
+        if config.train.auto_batch:
+            config = _batch_found(config, runtime, None)
         told = runtime.ranks.share(None)
         if told is None:  # finished earlier
             return Outcome("", {})
@@ -200,7 +233,7 @@ def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[
     loader = Loader(
         tiles,
         rows,
-        config.train.batch_size,
+        config.train.batch_tiles,
         seed=config.seed,
         device=runtime.device,
         weights=weights,
@@ -285,29 +318,6 @@ def score(
         model = parts.tail.module if used else model
     views = with_views(model, config.train.tta)
     return recorder.finish(views, best_epoch=parts.position.best_epoch, about=about)
-
-
-def _earlier(store: Store, config: Config, identity: str) -> FoundRun | None:
-    if config.resume is Resume.never:
-        return None
-    return take_over(store, identity, config.tracking.experiment)
-
-
-def _checkpoints(config: Config, identity: str, run_id: str) -> Series:
-    """By run, not by settings alone: resume=never may train the same ones at the same time."""
-    folder = Path(config.paths.mlruns) / "checkpoints" / f"{identity}-{run_id[:8]}"
-    return Series(folder / "last.pt", config_id=identity)
-
-
-def _restore(parts: Parts, checkpoints: Series, recorder: Recorder) -> None:
-    checkpoints.sweep()
-    state = checkpoints.load()
-    if state is None:
-        log.info("no checkpoint of it in %s: begins anew", checkpoints.path.parent)
-        return
-    parts.restore(state)
-    recorder.again(parts.history)
-    log.info("goes on in epoch %d after batch %d", parts.position.epoch + 1, parts.position.batch)
 
 
 def _name(config: Config) -> str:
