@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from glidexp import cli
+from glidexp.tracking.spool import Spool
 from glidexp.training import doctor, selftest
 from glidexp.training.doctor import examine
-from glidexp.training.doctor_folders import Finding, Level
+from glidexp.training.doctor_folders import Finding, Level, spools
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -86,6 +87,29 @@ def test_a_store_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(failed) == 2
     assert "train.device='cuda:7' is not there" in failed[0]
     assert "is not a database of MLflow" in failed[1]
+
+
+def test_what_waits_in_spools(tmp_path: Path) -> None:
+    """Of runs that are over; a run at work sends its own. Looking changes nothing."""
+    assert [finding.level for finding in spools(tmp_path)] == [Level.ok]
+    made = {name: Spool.open(tmp_path / "spool" / name, {"uri": "http://gone:5000"}) for name in ("a" * 32, "b" * 32)}
+    for spool in made.values():
+        sent = spool.append("tags", {"tags": {"n": "1"}})
+        spool.append("metrics", {"values": {"x": 1.0}, "step": 1})
+        spool.append("end", {"status": "FINISHED", "error": ""})
+        spool.done(sent)
+    made["a" * 32].close()
+    (tmp_path / "spool" / ("a" * 32) / "journal.jsonl").write_bytes(
+        (tmp_path / "spool" / ("a" * 32) / "journal.jsonl").read_bytes() + b"0000 torn"
+    )
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    (finding,) = spools(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert finding.level is Level.warn
+    assert "2 entries of 1 run wait in" in finding.what and "(aaaaaaaa)" in finding.what
+    assert finding.do.startswith(f"glidexp sync --mlruns {tmp_path} sends them")
+    made["b" * 32].close()
+    assert "4 entries of 2 runs wait in" in next(iter(spools(tmp_path))).what
 
 
 @pytest.mark.slow

@@ -83,11 +83,12 @@ def test_lakes_by_size_in_the_order_of_size_whatever_the_order_of_the_metrics() 
     metrics |= {f"size/{name}/lakes": float(k) for k, name in enumerate(sizes)}
     metrics |= {"glacier_distance/0-2km/lake_recall": 0.75, "lake_type/ice_marginal/area_error_percent": 13.2}
     text = lakes_printed({f"test/{name}": value for name, value in metrics.items()})
-    places = [text.index(f" {name.replace('_', ' ')} ") for name in sizes]
+    shown = ["over 1 km²", "0.1-1 km²", "0.01-0.05 km²", "0.0054-0.01 km²", "under 0.0054 km²"]
+    places = [text.index(f" {name} ") for name in shown]
     assert places == sorted(places, reverse=True)
     assert row(text, "any overlap")[-5:] == ["7", "0.500", "-", "-", "12.00"]
     assert row(text, "IoU 0.5 or more")[-5:] == ["7", "0.250", "-", "-", "-"]
-    assert row(text, "ice marginal")[-3:] == ["13.2", "%", "-"] and "ice at 0-2km" in text and "0.810 at 2 px" in text
+    assert row(text, "ice marginal")[-3:] == ["13.2", "%", "-"] and "ice at 0-2 km " in text and "0.810 at 2 px" in text
     assert max(len(line) for line in text.splitlines()) <= 80
 
 

@@ -6,11 +6,13 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import words
 from test_tracking_spool import hold
 
 from glidexp.errors import TrackingError
@@ -20,6 +22,8 @@ from glidexp.tracking.resume import take_over
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store
 from glidexp.tracking.sync import sync
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +263,30 @@ def test_sync_leaves_what_is_at_work_and_what_has_no_run(store: Store, tmp_path:
     again.close()
     with pytest.raises(TrackingError, match="nothing does not exist"):
         sync(mlruns=tmp_path / "nothing")
+
+
+@pytest.mark.slow
+def test_of_two_that_begin_at_once_one_is_refused(small_data: Path, tmp_path: Path) -> None:
+    """Neither finds a run in the store, as both look before either has made one."""
+    command = [sys.executable, "train.py", *words(small_data, tmp_path, "tracking=light", "train.epochs=5000")]
+    place = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    started = [subprocess.Popen(command, **place, text=True, stderr=subprocess.PIPE) for _ in range(2)]
+    try:
+        deadline = time.monotonic() + 200
+        while all(process.poll() is None for process in started):
+            assert time.monotonic() < deadline, "both train the same run"
+            time.sleep(0.1)
+        refused, other = sorted(started, key=lambda process: process.poll() is None)
+        assert refused.stderr is not None
+        said = refused.stderr.read()
+        assert refused.returncode == 2, said
+        assert "the same settings (config id " in said and "resume=never" in said and "Traceback" not in said
+        client = open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).client
+        while not (runs := client.search_runs([one.experiment_id for one in client.search_experiments()])):
+            assert time.monotonic() < deadline and other.poll() is None
+            time.sleep(0.2)
+        assert [run.info.status for run in runs] == ["RUNNING"]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()

@@ -90,7 +90,7 @@ def lake_table(metrics: dict[str, float], *, split: str = "test") -> "Table | No
     for kind in ("size", "glacier_distance", "lake_type"):
         names = sorted(_strata(metrics, split, kind), key=lower_bound)
         what = {"size": "", "glacier_distance": "ice at ", "lake_type": ""}[kind]
-        places += [(what + name.replace("_", " "), f"{split}/{kind}/{name}/", "", name == names[-1]) for name in names]
+        places += [(what + _in_words(name), f"{split}/{kind}/{name}/", "", name == names[-1]) for name in names]
     for label, prefix, suffix, last in places:
         cells = [_number(metrics.get(f"{prefix}lakes"), 0)]
         cells += [_number(metrics.get(f"{prefix}{name}{suffix}"), 3) for name in ("lake_recall", "lake_precision")]
@@ -99,6 +99,11 @@ def lake_table(metrics: dict[str, float], *, split: str = "test") -> "Table | No
         cells += [_number(metrics.get(f"{prefix}assd_{unit}") if not suffix else None, 2)]
         table.add_row(Text(label), *cells, style="bold" if label == "any overlap" else None, end_section=last)
     return table
+
+
+def _in_words(name: str) -> str:
+    """A class as it is read, `under 0.0054 km²`, from its name in a metric, `under_0.0054km2`."""
+    return re.sub(r"(?<=\d)(?=(km|px))", " ", name.replace("_", " ")).replace(" km2", " km²")
 
 
 def _lake_caption(metrics: dict[str, float], split: str, unit: str) -> str:

@@ -292,6 +292,18 @@ def hold(folder: Path, tries_more: int = LOCK_TRIES) -> int:
         os.close(lock)  # that file was removed by its owner between the opening and the locking
 
 
+def waiting_in(folder: Path) -> int:
+    """Entries of a spool that are not yet over and done with. Reads, and takes no lock."""
+
+    def records(name: str) -> list[Any]:
+        path = folder / name
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        return [record for record in map(_decoded, lines) if record is not None]
+
+    over = {number for number, _ in records(SENT)}
+    return sum(record["kind"] != HEAD and record["number"] not in over for record in records(JOURNAL))
+
+
 def is_held(folder: Path) -> bool | None:
     """Whether a run at work holds the spool; None where there is none to ask."""
     if folder in _claimed:

@@ -8,7 +8,7 @@ from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import GlidexpError, TrackingError
 from glidexp.tracking.database import first_line
 from glidexp.tracking.resume import replay
-from glidexp.tracking.spool import FOLDER, Busy, Spool
+from glidexp.tracking.spool import FOLDER, Busy, Spool, is_held, waiting_in
 from glidexp.tracking.store import Store, open_store, tracking_uri, without_secrets
 
 AT_WORK = "at work: left alone"
@@ -54,6 +54,13 @@ def sync(uri: str | None = None, mlruns: str | Path = "mlruns", *, say: Callable
     for row in rows:
         say(f"{row.run_id:<32}  {row.sent:>6}  {row.left:>6}  {row.note}".rstrip())
     return int(any(row.left or row.refused for row in rows if row.note != AT_WORK))
+
+
+def waiting(mlruns: Path) -> dict[str, int]:
+    """Entries that wait to be sent, by run, of runs that nobody works on. Only looks."""
+    folders = sorted(path for path in mlruns.glob(f"{FOLDER}/*") if path.is_dir() and not is_held(path))
+    found = {path.name: waiting_in(path) for path in folders}
+    return {run_id: count for run_id, count in found.items() if count}
 
 
 def _send(path: Path, given: str | None, mlruns: Path, stores: dict[str, Store | str]) -> Sent:

@@ -15,7 +15,7 @@ import psutil
 
 from glidexp.config import Compile, Precision, TrainConfig
 from glidexp.errors import GlidexpError
-from glidexp.training.doctor_folders import GB, Finding, Level, disks, tile_stores, tracking
+from glidexp.training.doctor_folders import GB, Finding, Level, disks, spools, tile_stores, tracking
 
 LITTLE_MEMORY_GB = 4.0
 SHOWN = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "kornia", "mlflow", "hydra-core")
@@ -43,6 +43,7 @@ def examine(
         ("disk", lambda: disks(data, mlruns)),
         ("tile stores", lambda: tile_stores(data)),
         ("tracking", lambda: tracking(mlruns)),
+        ("spool", lambda: spools(mlruns)),
         ("weights", published_weights),
     ]
     if self_test:

@@ -1,4 +1,4 @@
-"""What `glidexp doctor` finds in folders: room and locks, tile stores, the tracking store. Nothing is made there."""
+"""What `glidexp doctor` finds in folders: room, locks, tile stores, tracking store, spools. Nothing is made there."""
 
 import fcntl
 import os
@@ -19,6 +19,8 @@ LITTLE_DISK_GB = 10.0
 """the tiles of a few scenes, a few runs with masks and models"""
 NO_DISK_GB = 1.0
 """two checkpoints of a large network"""
+NAMED_RUNS = 3
+"""of those for which something waits"""
 NETWORK_DRIVES = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
 
 
@@ -124,6 +126,25 @@ def tile_stores(data: Path) -> Iterable[Finding]:
             Level.ok,
             f"tile store {path.name}: {sides} tiles of {store.tile_px} px, {size:.2f} GB; a run reads every byte",
         )
+
+
+def spools(mlruns: Path) -> Iterable[Finding]:
+    """Runs that ended or died before the tracking store had all they logged."""
+    from glidexp.tracking.sync import waiting
+
+    left = waiting(mlruns)
+    if not left:
+        yield Finding(Level.ok, f"spool: nothing waits in {mlruns}/spool to be sent")
+        return
+    names = ", ".join(run_id[:8] for run_id in list(left)[:NAMED_RUNS])
+    more = f" and {len(left) - NAMED_RUNS} more" if len(left) > NAMED_RUNS else ""
+    entries, runs = sum(left.values()), f"{len(left)} run{'s' if len(left) > 1 else ''}"
+    where = "" if mlruns.resolve() == Path("mlruns").resolve() else f" --mlruns {mlruns}"
+    yield Finding(
+        Level.warn,
+        f"spool: {entries} entries of {runs} wait in {mlruns}/spool to be sent to the tracking store ({names}{more})",
+        f"glidexp sync{where} sends them once the store takes them; so does the run's own command, going on with it",
+    )
 
 
 def tracking(mlruns: Path) -> Iterable[Finding]:
