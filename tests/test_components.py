@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from skimage import measure
 
+from glidexp.data.sizes import SIZES_KM2
 from glidexp.errors import DataError
 from glidexp.scoring.components import (
-    SIZES_KM2,
     SIZES_PX,
     area_bound_px,
     components,

@@ -37,11 +37,12 @@ def test_builds_says_what_is_in_it_and_how_to_train_on_it(
     assert run([*words, "--workers", "1", "--memory", "2GB"], compose) == 0
     text = capsys.readouterr().out
     assert "16 tiles of 32 px" in text and "lakes: in scenes 12, labelled 12" in text
-    assert "left out: tiles without lake 8" in text
+    assert "left out: tiles without lake beyond dataset.empty_share: 8" in text
     lines = text.splitlines()
     (line,) = [line for line in lines if line.startswith("  python train.py ")]
     (place,) = [line.split()[1].rstrip(",") for line in lines if line.startswith("store: ")]
     assert (Path(place) / "manifest.json").is_file()
+    assert f"report: {place}/report/report.html" in lines and (Path(place) / "report" / "contact_sheet.png").is_file()
     # the command's settings are those of this store: it is opened, not built
     from glidexp.data.prepare import recipe_id
 

@@ -1,5 +1,6 @@
 """`glidexp data build`: scenes and inventories to a tile store, by all cores, and a word on what is in it."""
 
+import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -8,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from glidexp.config import Config, DatasetKind
 from glidexp.data.workers import CLUSTERS, Crew
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, DataError
 from glidexp.options import Parser
 
 if TYPE_CHECKING:
     from glidexp.data.store import TileStore
     from glidexp.data.verbs import Compose
 
+log = logging.getLogger("glidexp")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
@@ -53,6 +55,8 @@ def run(argv: list[str], compose: "Compose") -> int:
     crew = Crew(workers=given.workers, memory_bytes=memory_bytes(given.memory), cluster=given.map)
     config = settings(compose, given.words)
     from glidexp.data.prepare import prepare
+    from glidexp.data.report_page import write_report
+    from glidexp.data.summary import show
 
     out = Path(given.out).absolute() if given.out else None
     store = prepare(
@@ -63,7 +67,12 @@ def run(argv: list[str], compose: "Compose") -> int:
         crew=crew,
         skip_failed=given.skip_failed,
     )
-    report(store)
+    show(store)
+    try:
+        page = write_report(store, store.path / "report")[-1]
+        print(f"report: {page}")
+    except DataError as error:  # the store is whole all the same
+        log.warning("%s", error)
     known = out is None and "skipped" not in store.manifest
     print(f"\nTrain on it:\n  {train_line(given.words if known else None, store)}")
     return 0
@@ -96,33 +105,6 @@ def memory_bytes(text: str | None) -> int:
     if not found or found[2] not in UNITS or float(found[1]) <= 0:
         raise ConfigError(f"--memory={text} is not a size: give a number with MB or GB, such as 800MB or 2GB.")
     return int(float(found[1]) * UNITS[found[2]])
-
-
-def report(store: "TileStore") -> None:
-    """Prints tiles by split and sensor, lakes, and what was left out."""
-    from rich.console import Console
-    from rich.table import Table
-
-    index, manifest = store.index, store.manifest
-    table = Table(title=f"{len(store)} tiles of {store.tile_px} px", title_justify="left", show_edge=False)
-    for column in ("sensor", "region", "train", "val", "test", "lake km2"):
-        table.add_column(column, justify="left" if column in ("sensor", "region") else "right")
-    pixels = index["lake_fraction"] * index["valid_fraction"] * store.tile_px**2
-    for (sensor, region), rows in index.groupby(["sensor", "region"]):
-        area = (pixels[rows.index] * rows["gsd_m"] ** 2).sum() / 1e6
-        sides = [str(int((rows["split"] == side).sum())) for side in ("train", "val", "test")]
-        table.add_row(str(sensor), str(region), *sides, f"{area:.3f}")
-    console = Console()
-    console.print()
-    console.print(table)
-    for line in (
-        "lakes: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["lakes"].items()),
-        *(f"left out: {reason.replace('_', ' ')} {n}" for reason, n in manifest["dropped"].items()),
-        *(f"scene left out: {reason}" for reason in manifest.get("skipped", {}).values()),
-        f"store: {store.path}, {sum(manifest['files'].values()) >> 20} MiB, data {store.data_hash[:12]}, "
-        f"split {store.split_hash[:12]}",
-    ):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def train_line(words: Sequence[str] | None, store: "TileStore") -> str:

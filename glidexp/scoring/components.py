@@ -10,16 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.data.sizes import size_of
 from glidexp.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-SIZES_KM2 = ("under_0.0054km2", "0.0054-0.01km2", "0.01-0.05km2", "0.05-0.1km2", "0.1-1km2", "over_1km2")
 SIZES_PX = ("under_54px", "54-100px", "100-500px", "500-1000px", "1000-10000px", "over_10000px")
-"""the same classes for pixels of 10 m, for ground whose GSD is not known"""
-_EDGES_KM2 = np.array([0.0054, 0.01, 0.05, 0.1, np.nextafter(1.0, 2.0)])
+"""the classes of `data.sizes` for pixels of 10 m, for ground whose GSD is not known"""
 _EDGES_PX = np.array([54, 100, 500, 1000, 10001])
 _M2_IN_KM2 = 1e6
 
@@ -145,7 +144,7 @@ def size_class(area_px: npt.ArrayLike, gsd_m: float) -> npt.NDArray[np.object_]:
     area = np.asarray(area_px)
     if np.isnan(gsd_m):
         return np.array(SIZES_PX, dtype=object)[np.searchsorted(_EDGES_PX, area, side="right")]
-    return np.array(SIZES_KM2, dtype=object)[np.searchsorted(_EDGES_KM2, in_km2(area, gsd_m), side="right")]
+    return size_of(in_km2(area, gsd_m))
 
 
 def lower_bound(name: str) -> float:

@@ -1,0 +1,93 @@
+"""A contact sheet of a finished store: tiles of each sensor and region, their lakes outlined."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_dilation
+
+from glidexp.data.store import INVALID, LAKE, TileStore
+
+THUMB_PX = 128
+ACROSS = 8
+"""tiles in a row"""
+MOST_ROWS = 60
+"""sensors and regions; a sheet of more would be no sheet"""
+GAP_PX, TEXT_PX = 4, 16
+LAKE_LINE, VOID = (255, 220, 0), (120, 120, 120)
+SIDES = {"train": (76, 120, 168), "val": (242, 169, 0), "test": (192, 57, 43)}
+"""a bar above each tile tells its side"""
+
+
+def contact_sheet(store: TileStore) -> Image.Image:
+    """Draws up to 8 tiles a sensor and region, from few lakes to many, evenly over the tiles that have any.
+
+    Larger tiles are reduced, smaller ones doubled, trebled ...; ground that is not valid is grey.
+    """
+    index = store.index
+    groups = list(index.groupby(["sensor", "region"], sort=True))[:MOST_ROWS]
+    row_px = THUMB_PX + TEXT_PX + 2 * GAP_PX
+    sheet = Image.new("RGB", (ACROSS * (THUMB_PX + GAP_PX) + GAP_PX, len(groups) * row_px + GAP_PX), "white")
+    pen, font = ImageDraw.Draw(sheet), _font()
+    channels = _colours(store)
+    for n, ((sensor, region), own) in enumerate(groups):
+        top = n * row_px + GAP_PX
+        gsd = f", {own['gsd_m'].iloc[0]:g} m" if own["gsd_m"].notna().all() else ""
+        text = f"{sensor}{gsd}, {region}: {len(own)} tiles"
+        pen.text((GAP_PX, top), text.encode("latin-1", "replace").decode("latin-1"), fill="black", font=font)
+        ranked = own.sort_values(["lake_fraction", "tile"], kind="stable")
+        some = ranked[ranked["lake_fraction"] > 0] if (ranked["lake_fraction"] > 0).any() else ranked
+        chosen = np.unique(np.linspace(0, len(some) - 1, min(ACROSS, len(some))).round().astype(int))
+        for k, row in enumerate(index.index.get_indexer(some.index[chosen]).tolist()):
+            thumb = thumbnail(store.images[row][..., channels], store.labels[row])
+            left = GAP_PX + k * (THUMB_PX + GAP_PX)
+            sheet.paste(Image.fromarray(thumb), (left, top + TEXT_PX))
+            bar = [left, top + TEXT_PX - 3, left + thumb.shape[1] - 1, top + TEXT_PX - 2]
+            pen.rectangle(bar, fill=SIDES[str(index["split"].iloc[row])])
+    return sheet
+
+
+def thumbnail(image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A tile small enough for the sheet, a line around its lakes on their outer side.
+
+    Args:
+        image: (H, W, 3) uint8
+        label: (H, W) of 0, 1, 255
+
+    Returns:
+        (h, w, 3), at most `THUMB_PX` a side
+    """
+    shrink = -(-max(label.shape) // THUMB_PX)
+    grow = max(THUMB_PX // max(label.shape), 1)
+    picture = np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(shrink)).repeat(grow, 0).repeat(grow, 1)
+    lake, void = (_any(label == value, shrink).repeat(grow, 0).repeat(grow, 1) for value in (LAKE, INVALID))
+    out: npt.NDArray[np.uint8] = picture.copy()
+    out[void & ~lake] = VOID
+    out[binary_dilation(lake) & ~lake] = LAKE_LINE
+    return out
+
+
+def _any(mask: npt.NDArray[np.bool_], step: int) -> npt.NDArray[np.bool_]:
+    """Whether any pixel of each square of `step` is set, so that a lake of one pixel still shows."""
+    rows = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], step), axis=0)
+    return np.logical_or.reduceat(rows, np.arange(0, mask.shape[1], step), axis=1)
+
+
+def _colours(store: TileStore) -> list[int]:
+    """Channels that are shown as red, green and blue."""
+    bands = [str(band) for band in store.manifest.get("bands", [])]
+    if {"red", "green", "blue"} <= set(bands):
+        return [bands.index(colour) for colour in ("red", "green", "blue")]
+    return [0, 1, 2] if store.channels >= 3 else [0, 0, 0]
+
+
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """A bitmap font where Pillow has it, which gives the same pixels everywhere."""
+    plain = getattr(ImageFont, "load_default_imagefont", None)
+    return plain() if plain else ImageFont.load_default()
+
+
+def save(sheet: Image.Image, path: Path) -> None:
+    """Writes a sheet as PNG."""
+    sheet.quantize(256, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)

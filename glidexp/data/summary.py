@@ -1,0 +1,170 @@
+"""What is in a finished store, in numbers and on the terminal: from its index, inventory and manifest alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from glidexp.data.sizes import SIZES_KM2, size_of
+from glidexp.data.store import SPLITS, TileStore
+
+BUFFERS_M = (5_000.0, 10_000.0, 15_000.0)
+"""distances to ice at which lakes are counted"""
+SMALLEST_PX = 6
+"""lakes of fewer pixels are told apart: the smallest that lake inventories from 30 m pixels map"""
+REASONS = {
+    "lakes_far_from_ice": "lakes farther from a glacier than dataset.buffer_m",
+    "lakes_too_small": "lakes of fewer pixels than dataset.min_lake_px",
+    "tiles_on_divided_ground": "tiles with lake on ground of two sides, or too near to it",
+    "tiles_on_divided_ground_without_lake": "tiles without lake on such ground",
+    "tiles_without_lake": "tiles without lake beyond dataset.empty_share",
+    "tiles_without_valid_pixel": "tiles without a valid pixel",
+    "tiles_like_a_test_tile": "training tiles that show the ground of a test tile",
+}
+"""what was dropped, and why"""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Tables of a store. Lakes are None where it comes from no inventory."""
+
+    places: pd.DataFrame
+    """a row a sensor and region: tiles by side, tiles, lake_km2 (of labels), lakes (drawn) and lakes under 6 px"""
+    lakes: pd.DataFrame | None
+    """a row a scene and lake: sensor, region, scene, lake, area_km2, area_px, glacier_distance_m, lake_type, fate,
+    size, px (labelled), tiles (in how many)"""
+    sizes: pd.DataFrame | None
+    """a row a size class: drawn, in_no_tile, far_from_ice, too_small (numbers), km2 (drawn)"""
+    buffers: pd.DataFrame | None
+    """a row a buffer_m: dropped (lakes beyond it), dropped_km2, kept, kept_km2; None without glaciers"""
+    dropped: dict[str, int]
+    """sentence: how many"""
+
+
+def summarise(store: TileStore) -> Summary:
+    """Counts what a store holds.
+
+    A lake in two scenes, or in two parts of one, counts in each.
+
+    Raises:
+        DataError: the inventory was changed
+    """
+    lakes = _lakes(store)
+    return Summary(
+        places=_places(store, lakes),
+        lakes=lakes,
+        sizes=None if lakes is None else _sizes(lakes),
+        buffers=None if lakes is None else _buffers(lakes, _asked(store)),
+        dropped={REASONS.get(key, key.replace("_", " ")): n for key, n in store.manifest["dropped"].items()},
+    )
+
+
+def beyond(lakes: pd.DataFrame, nearest_m: float) -> pd.DataFrame:
+    """Lakes farther from ice than this, far ones last."""
+    far = lakes[lakes["glacier_distance_m"] > nearest_m]
+    return far.sort_values(["glacier_distance_m", "scene", "lake"], kind="stable")
+
+
+def _asked(store: TileStore) -> float:
+    return float(store.manifest.get("recipe", {}).get("buffer_m", 0.0))
+
+
+def _lakes(store: TileStore) -> pd.DataFrame | None:
+    known = store.inventory
+    if known is None:
+        return None
+    known = known.assign(in_tile=known["tile"] != "")
+    groups = known.groupby(["scene", "lake"], sort=True)
+    columns = ["area_km2", "glacier_distance_m", "lake_type", "fate"]
+    table = groups[columns].first().join(groups.agg(px=("px", "sum"), tiles=("in_tile", "sum"))).reset_index()
+    # first() skips what is missing, so a distance that is not known has to be put back
+    table["glacier_distance_m"] = groups["glacier_distance_m"].max().to_numpy()
+    scenes = store.index.groupby("scene")[["sensor", "region", "gsd_m"]].first()
+    table = table.join(scenes, on="scene")
+    table[["sensor", "region"]] = table[["sensor", "region"]].fillna("(scene without tiles)")
+    table["area_px"] = table["area_km2"] * 1e6 / table["gsd_m"] ** 2
+    return table.assign(size=size_of(table["area_km2"]))
+
+
+def _places(store: TileStore, lakes: pd.DataFrame | None) -> pd.DataFrame:
+    index = store.index
+    km2 = index["lake_fraction"] * index["valid_fraction"] * store.tile_px**2 * index["gsd_m"] ** 2 / 1e6
+    tiles = index.assign(km2=km2, **{side: index["split"] == side for side in SPLITS})
+    table = tiles.groupby(["sensor", "region"])[[*SPLITS, "km2"]].sum().rename(columns={"km2": "lake_km2"})
+    table.insert(3, "tiles", table[list(SPLITS)].sum(axis=1))
+    if lakes is not None:
+        drawn = lakes[lakes["px"] > 0].assign(small=lambda t: t["area_px"] < SMALLEST_PX)
+        counted = drawn.groupby(["sensor", "region"]).agg(lakes=("lake", "size"), under_6px=("small", "sum"))
+        table = table.join(counted).fillna({"lakes": 0, "under_6px": 0}).astype({"lakes": int, "under_6px": int})
+    return table.reset_index()
+
+
+def _sizes(lakes: pd.DataFrame) -> pd.DataFrame:
+    drawn = lakes["px"] > 0
+    rows = []
+    for name in SIZES_KM2:
+        own = lakes["size"] == name
+        fates = {fate: int((own & (lakes["fate"] == fate)).sum()) for fate in ("far_from_ice", "too_small")}
+        lost = int((own & ~drawn & (lakes["fate"] == "labelled")).sum())
+        km2 = float(lakes.loc[own & drawn, "area_km2"].sum())
+        rows.append({"size": name, "drawn": int((own & drawn).sum()), "in_no_tile": lost, **fates, "km2": km2})
+    return pd.DataFrame(rows)
+
+
+def _buffers(lakes: pd.DataFrame, asked_m: float) -> pd.DataFrame | None:
+    known = lakes[lakes["glacier_distance_m"].notna()]
+    if known.empty:
+        return None
+    rows = []
+    for buffer_m in sorted({*BUFFERS_M, *([asked_m] if asked_m > 0 else [])}):
+        far = known["glacier_distance_m"] > buffer_m
+        areas = {"dropped_km2": known.loc[far, "area_km2"].sum(), "kept_km2": known.loc[~far, "area_km2"].sum()}
+        rows.append({"buffer_m": buffer_m, "dropped": int(far.sum()), "kept": int((~far).sum()), **areas})
+    return pd.DataFrame(rows)
+
+
+def show(store: TileStore, console: Console | None = None) -> None:
+    """Prints the summary: tiles and lakes by sensor and region, lakes by size, what was dropped and why."""
+    console, summary, manifest = console or Console(), summarise(store), store.manifest
+    console.print()
+    lakes_too = ["lakes", "<6 px"] if summary.lakes is not None else []
+    rows: list[list[Any]] = summary.places.to_numpy(dtype=object).tolist()
+    rows = [[*row[:6], f"{row[6]:.3f}", *row[7:]] for row in rows]
+    headings = ["sensor", "region", *SPLITS, "tiles", "lake km2", *lakes_too]
+    console.print(_table(f"{len(store)} tiles of {store.tile_px} px", headings, rows))
+    if summary.sizes is not None:
+        rows = [
+            [str(row[0]).replace("_", " "), *row[1:5], f"{row[5]:.3f}"]
+            for row in summary.sizes.to_numpy(dtype=object).tolist()
+        ]
+        headings = ["lakes", "drawn", "in no tile", "far from ice", "too small", "drawn km2"]
+        console.print(_table("", headings, rows))
+    if summary.buffers is not None:
+        rows = [
+            [f"{row['buffer_m'] / 1000:g} km", row["dropped"], f"{row['dropped_km2']:.3f}", row["kept"]]
+            for row in summary.buffers.to_dict("records")
+        ]
+        console.print(_table("", ["a buffer of", "would drop", "km2", "and keep"], rows))
+    lines = ["lakes: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["lakes"].items())]
+    lines += [f"left out: {reason}: {n}" for reason, n in summary.dropped.items()]
+    lines += [f"scene left out: {reason}" for reason in manifest.get("skipped", {}).values()]
+    if manifest["split_rule"].get("by") == "random":
+        lines.append("split: tiles at random; test tiles have neighbours in train, so scores on it leak")
+    size = sum(manifest["files"].values()) >> 20
+    lines.append(f"store: {store.path}, {size} MiB, data {store.data_hash[:12]}, split {store.split_hash[:12]}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    table = Table(title=title or None, title_justify="left", show_edge=False, box=SIMPLE_HEAD, pad_edge=False)
+    for n, heading in enumerate(headings):
+        text = n == 0 or all(isinstance(row[n], str) and not row[n].replace(".", "").isdigit() for row in rows)
+        table.add_column(heading, justify="left" if text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row))
+    return table
