@@ -7,38 +7,100 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from test_loop import Blobs, Training, config, network
+import torch.distributed as dist
+from runs import small_config
+from test_loop import CPU, Blobs, Training, config, network
+from torch.optim.swa_utils import AveragedModel
 
-from glidexp.config import AugmentationConfig, LossConfig
+from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig
 from glidexp.data.loader import Loader
+from glidexp.training import batch_size
 from glidexp.training.augment import build_augment
+from glidexp.training.averages import renew_batch_statistics, statistics_loader
+from glidexp.training.batch_size import Choice
 from glidexp.training.device import resolve
 from glidexp.training.evaluate import Evaluator
+from glidexp.training.freezing import build_freezing
+from glidexp.training.optim import build_optimizer
 from glidexp.training.ranks import Ranks
 
 
-def curve(ranks: Ranks, loss: LossConfig, accumulate: int) -> list[float]:
+def staged() -> torch.nn.Module:
+    """Three convolutions, of which the first two are an encoder of two stages."""
+    torch.manual_seed(0)
+    shapes = [(3, 8), (8, 8), (8, 1)]
+    layers = [part for a, b in shapes for part in (torch.nn.Conv2d(a, b, 3, padding=1), torch.nn.ReLU())]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+STAGES = [["0.weight", "0.bias"], ["2.weight", "2.bias"]]
+
+
+def curve(ranks: Ranks, loss: LossConfig, accumulate: int, **unfreezing: int) -> list[float]:
     """Losses by epoch, and last the sum of all weights and of their sizes."""
-    training = Training(config(epochs=6, batch_size=4, accumulate=accumulate), n=12, norm=False)
+    cfg = config(epochs=6, batch_size=4, accumulate=accumulate, **unfreezing)
+    training = Training(cfg, n=12, norm=False)
     training.loss = loss
     training.tiles.labels[::3, :5] = 255  # parts of a batch with different numbers of valid pixels
     training.tiles.labels[1] = 0
     part = (ranks.rank, ranks.size)
     training.loader = Loader(training.tiles, training.loader.rows, 4, seed=1, drop_last=True, part=part)
     first = training.model[0]
-    training.freeze_at = lambda epoch: [w.requires_grad_(epoch != 2) for w in first.parameters()]
+    if unfreezing:
+        training.model = staged()
+        training.optimizer = build_optimizer(OptimizerConfig(lr=0.01), training.model, device=CPU)
+        training.freeze_at = build_freezing(cfg, training.model, STAGES)
+    else:
+        training.freeze_at = lambda epoch: [w.requires_grad_(epoch != 2) for w in first.parameters()]
     training.run()
     weights = torch.cat([weight.detach().flatten() for weight in training.model.parameters()])
     return [m["train/loss"] for m in training.epochs] + [weights.sum().item(), weights.norm().item()]
 
 
-CASES = [({"bce": 0.5, "dice": 0.5}, 1), ({"bce": 0.0, "dice": 0.0, "focal": 1.0}, 2)]
+NONE = {"bce": 0.0, "dice": 0.0}
+CASES: list[tuple[dict[str, float], int, dict[str, int]]] = [
+    ({"bce": 0.5, "dice": 0.5}, 1, {}),
+    (NONE | {"focal": 1.0}, 2, {}),
+    (NONE | {"lovasz": 1.0}, 1, {}),
+    ({"bce": 0.5, "dice": 0.0, "lovasz": 0.5}, 1, {"freeze_encoder_epochs": 1, "unfreeze_every": 2}),
+]
 
 
 def curves(ranks: Ranks) -> list[list[float]]:
     """One curve a case."""
-    return [curve(ranks, LossConfig(**weights), steps) for weights, steps in CASES]
+    return [curve(ranks, LossConfig(**weights), steps, **unfreezing) for weights, steps, unfreezing in CASES]
+
+
+def statistics(ranks: Ranks) -> list[float]:
+    """Batch statistics that averaged weights get: running mean and variance."""
+    training = Training(config(batch_size=4), n=12)
+    training.loader = Loader(training.tiles, np.arange(12), 4, seed=1, drop_last=True, part=(ranks.rank, ranks.size))
+    average = AveragedModel(training.model)
+    batches = statistics_loader(training.loader, training.runtime).epoch(6)
+    images = (training.augment(batch.image, batch.label, batch.rows, 6).image for batch in batches)
+    renew_batch_statistics(average, images, training.runtime, frozen=set())
+    norm = average.module[1]
+    return [*norm.running_mean.tolist(), *norm.running_var.tolist()]
+
+
+def found_batch(ranks: Ranks, folder: Path) -> int:
+    """What `train.batch_size=auto` becomes where rank 0's memory takes 6 tiles and each further rank's one less."""
+    settings = small_config(folder, folder, "train.batch_size=auto")
+    store: Any = Blobs(1)
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(batch_size, "rows_and_weights", lambda *_: (np.arange(1000), None))
+        patches.setattr(batch_size, "estimated", lambda *_: Choice(6 - ranks.rank, "so it is"))
+        found = batch_size.settle(settings, resolve(settings.train), store, lambda _: pytest.fail("built"))
+    return found.train.batch_tiles
+
+
+def of_each(ranks: Ranks, value: Any) -> list[Any]:
+    """What every rank has, in their order."""
+    all_of_them: list[Any] = [None] * ranks.size
+    dist.all_gather_object(all_of_them, value, group=ranks.hosts)
+    return all_of_them
 
 
 def answers(ranks: Ranks, tiles: int) -> tuple[list[list[int]], str]:
@@ -73,5 +135,7 @@ if __name__ == "__main__":
     shared = resolve(config()).ranks
     found: dict[str, Any] = {"curves": curves(shared), "answers": [answers(shared, tiles) for tiles in (7, 1)]}
     found["stopped"] = stopped(shared)
+    found["statistics"] = of_each(shared, statistics(shared))
+    found["batch"] = of_each(shared, found_batch(shared, Path(sys.argv[1]).parent))
     if shared.first:
         Path(sys.argv[1]).write_text(json.dumps(found))

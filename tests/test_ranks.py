@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ranks_curve import CASES, answers, curves
+from ranks_curve import CASES, answers, curves, statistics
 from ranks_train import patch
 from runs import small_config, words
 from test_loader import memory
@@ -55,7 +55,10 @@ def finish(process: "subprocess.Popen[str]", timeout_s: float = 400) -> str:
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    """Without batch statistics, in fp32; with parts of unequal valid ground, freezing on the way, and accumulation."""
+    """Without batch statistics, in fp32; with parts of unequal valid ground, staged unfreezing, and accumulation.
+
+    And what else two processes must agree on, since starting them takes longest.
+    """
     process = start("tests/ranks_curve.py", str(tmp_path / "curves.json"))
     told = finish(process)
     assert process.returncode == 0, told
@@ -68,6 +71,10 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     assert found["stopped"] == [[3, 3]], "a signal to one rank stops both after the same step"
     for ours, tiles in zip(found["answers"], (7, 1), strict=True):
         assert ours == list(answers(Ranks(), tiles)), "scores depend on the number of processes"
+    first, second = found["statistics"]
+    assert first == second, "averaged weights have other batch statistics on each rank"
+    assert first == pytest.approx(statistics(Ranks()), rel=1e-6)
+    assert found["batch"] == [10, 10], "the smallest of the ranks' batches, 5, for each of both"
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,7 @@ def alone(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return metrics_of(small_data, mlruns)
 
 
-LIGHT = ["tracking=light", "loss.dice=0.5"]
+LIGHT = ["tracking=light", "loss.dice=0.5", "train.average_last=2"]
 
 
 def stored(data: Path, mlruns: Path) -> Any:

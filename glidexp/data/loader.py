@@ -136,7 +136,7 @@ class Loader:
         self.own_size = batch_size // part[1]
         self._own = slice(part[0] * self.own_size, (part[0] + 1) * self.own_size)
         self.device = _with_index(torch.device(device))
-        self._store = store
+        self.store = store
         n, height, width, channels = store.images.shape
         self._tile = (height, width, channels)
         self._images = _as_words(store.images, n)
@@ -284,7 +284,7 @@ class Loader:
 
     def _will_need(self, rows: Rows) -> None:
         """Tells the kernel which parts of the maps come next, so that disk and copy overlap."""
-        for array in (self._store.images, self._store.labels):
+        for array in (self.store.images, self.store.labels):
             mapped = getattr(array, "_mmap", None)
             if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED"):
                 continue

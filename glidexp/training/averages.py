@@ -12,6 +12,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from glidexp.data.loader import Loader
 from glidexp.training.device import Runtime
 
 
@@ -55,6 +56,26 @@ class Ema:
         """Puts a checkpoint back."""
         self.model.load_state_dict(state["model"])
         self.updates = state["updates"]
+
+
+def statistics_loader(loader: Loader, runtime: Runtime) -> Loader:
+    """What gives the batches from which averaged weights take their batch statistics, the same on every rank.
+
+    On GPUs each rank's part of them, as SyncBatchNorm adds the parts up. On CPUs, which have no such thing, every rank
+    sees whole batches: statistics of a part would be others on each rank, and on none those of one process.
+    """
+    if runtime.ranks.size == 1 or runtime.device.type == "cuda":
+        return loader
+    return Loader(
+        loader.store,
+        loader.rows,
+        loader.batch_size,
+        seed=loader.seed,
+        device=loader.device,
+        weights=loader.weights,
+        shuffle=loader.shuffle,
+        drop_last=loader.drop_last,
+    )
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.augment import Augment, build_augment
-from glidexp.training.averages import Ema, renew_batch_statistics
+from glidexp.training.averages import Ema, renew_batch_statistics, statistics_loader
 from glidexp.training.batch_size import settle, with_batch
 from glidexp.training.check import check_shares, check_tiles
 from glidexp.training.checkpoint import Series
@@ -307,7 +307,8 @@ def score(
     if parts.tail is not None:
         epochs, select = config.train.epochs, config.train.select
         fixed = parts.stages[: frozen_stages(config.train, epochs - 1, len(parts.stages))]
-        ready = (augment(batch.image, batch.label, batch.rows, epochs) for batch in loader.epoch(epochs))
+        batches = statistics_loader(loader, runtime).epoch(epochs)
+        ready = (augment(batch.image, batch.label, batch.rows, epochs) for batch in batches)
         renew_batch_statistics(
             parts.tail, (one.image for one in ready), runtime, frozen={name for stage in fixed for name in stage}
         )
