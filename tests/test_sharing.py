@@ -12,6 +12,7 @@ from glidexp.data import leakage, splits
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.splits import Unit
 from glidexp.data.store import TileStore
+from glidexp.data.verb_build import train_line
 from glidexp.errors import ConfigError, DataError, LeakError
 from glidexp.models import lineage
 from glidexp.training.check import check
@@ -149,6 +150,7 @@ def test_a_random_split_is_marked_or_refused(two_sensors: DatasetConfig, tmp_pat
         {},
         {},
     )
+    assert train_line(["a=1"], store).endswith(" a=1 allow_leak=true")
     config = Config(dataset=replace(two_sensors, split=replace(two_sensors.split, by=SplitBy.random)))
     with pytest.raises(ConfigError, match=r"by=random puts neighbours of each test tile into train"):
         check(config)

@@ -79,6 +79,7 @@ def build_scenes(
     failed: dict[str, str] = {}
     scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
     water, ice = polygons.read_both(sources.lakes, sources.glaciers, job.dataset)
+    inventories = polygons.told_of(water, ice, scenes)
     places = _places(scenes, water, job)
     split = splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides)
     if not failed:  # what is frozen is the ground of all scenes
@@ -113,7 +114,7 @@ def build_scenes(
                 done[tiles.scene] = tiles
             step(tiles.scene)
     _check_failed(failed, len(failed.keys() | {scene.name for scene in scenes}), parts)
-    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=polygons.told_of(water, ice, scenes))
+    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories)
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
     _assemble(job, scenes, [done[scene.name] for scene in scenes], split, ledger, (water, skipped))
     shutil.rmtree(parts, ignore_errors=True)
