@@ -164,6 +164,8 @@ class DatasetConfig:
     """bands taken from the scenes, by lower-case name, in the order of the store's channels (kind=scenes)"""
     all_touched: bool = False
     """a pixel is lake where a polygon touches it; else where its centre lies in one (kind=scenes, synthetic)"""
+    overlap_px: int = 0
+    """pixels that a tile for training shares with the next; val and test never overlap (kind=scenes, synthetic)"""
     empty_share: float = 0.0
     """tiles without lake kept as real negatives, as a share of the tiles with lake"""
     stretch: StretchConfig = field(default_factory=StretchConfig)
@@ -171,7 +173,7 @@ class DatasetConfig:
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def __post_init__(self) -> None:
-        for name in ("buffer_m", "min_lake_px", "part_km", "empty_share"):
+        for name in ("buffer_m", "min_lake_px", "part_km", "overlap_px", "empty_share"):
             at_least(f"dataset.{name}", getattr(self, name), 0)
         if not self.bands or len(set(self.bands)) < len(self.bands) or any(b != b.strip().lower() for b in self.bands):
             raise ConfigError(

@@ -98,6 +98,7 @@ def build_scenes(
             tile_px=job.tile_px,
             folder=parts,
             most_px=most_px,
+            threads=1 if crew.cluster else max(cores() // workers, 1),
         )
         for scene in scenes
     ]
@@ -184,8 +185,8 @@ def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:
         ConfigError: not even one process has room for one row of tiles
     """
     values = [scene.width * scene.height * len(scene.bands) for scene in scenes]
-    # pixels of two strips and what is made of them, at up to 2 bytes a value
-    row_bytes = max(scene.width * (6 * len(scene.bands) + 8) for scene in scenes)
+    # a strip that is worked on, one that is decoded meanwhile, what is made of them and GDAL's cache, 2 bytes a value
+    row_bytes = max(scene.width * (8 * len(scene.bands) + 10) for scene in scenes)
     memory = crew.memory_bytes or int(0.7 * free_bytes())
     least = PROCESS_BYTES + row_bytes * job.tile_px
     wanted = crew.workers or (cores() if sum(values) > WORTH_POOLING else 1)

@@ -1,5 +1,7 @@
 """Lake outlines to pixels: strip by strip, and which lake has which pixels of a tile."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -7,7 +9,11 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from glidexp.data.scenes import Scene
-from glidexp.data.store import LAKE
+
+Share = tuple[int, int, int, int]
+"""number of a lake, one of its labelled pixels (row, col in the scene), how many it has in the tile"""
+
+Owners = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
 
 class LakeMask:
@@ -29,48 +35,65 @@ class LakeMask:
             lakes, lambda p: np.column_stack([a * p[:, 0] + b * p[:, 1] + c, d * p[:, 0] + e * p[:, 1] + f])
         )
         self._tree = shapely.STRtree(self._shapes)
+        self._drawn = _as_json(self._shapes)
 
     def strip(self, top: int, height: int) -> npt.NDArray[np.bool_]:
-        """(height, width) of the rows from `top` on."""
-        found = np.sort(self._tree.query(shapely.box(0, top, self._width, top + height)))
-        if len(found) == 0:
-            return np.zeros((height, self._width), dtype=bool)
-        mask = rasterize(
-            self._shapes[found].tolist(),
+        """(height, width) of the rows from `top` on: lake or not."""
+        found = self._found(top, height)
+        shapes = [self._drawn[i] for i in found]
+        return self._burnt(shapes, "uint8", top, height).view(bool)
+
+    def owners(self, top: int, height: int) -> Owners:
+        """(height, width) of the rows from `top` on: 1 + number of the lake, the later one of two; 0 where none is."""
+        found = self._found(top, height)
+        shapes = [(self._drawn[i], i + 1) for i in found.tolist()]
+        return self._burnt(shapes, "uint16" if len(self._shapes) < 65_535 else "int32", top, height)
+
+    def _found(self, top: int, height: int) -> npt.NDArray[np.int64]:
+        return np.sort(self._tree.query(shapely.box(0, top, self._width, top + height))).astype(np.int64)
+
+    def _burnt(self, shapes: list[Any], kind: str, top: int, height: int) -> npt.NDArray[Any]:
+        if not shapes:
+            return np.zeros((height, self._width), dtype=kind)
+        return rasterize(
+            shapes,
             out_shape=(height, self._width),
             transform=Affine.translation(0, top),
             all_touched=self._all_touched,
-            dtype="uint8",
+            dtype=kind,
         )
-        return mask.view(bool)
 
-    def shares(self, top: int, left: int, label: npt.NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
-        """Which lakes have pixels in a tile.
 
-        Args:
-            top: first row of the tile
-            left: its first column
-            label: (H, W) of 0, 1, 255
+def _as_json(shapes: npt.NDArray[np.object_]) -> list[dict[str, Any]]:
+    """Polygons as rasterio takes them; made by it, one by one for every strip, they cost more than the drawing."""
+    if len(shapes) == 0:
+        return []
+    parts, of_shape = shapely.get_parts(shapes, return_index=True)
+    rings, of_part = shapely.get_rings(parts, return_index=True)
+    points, of_ring = shapely.get_coordinates(rings, return_index=True)
+    cuts = np.searchsorted(of_ring, np.arange(1, len(rings)))
+    drawn: list[list[list[Any]]] = [[] for _ in range(len(shapes))]
+    polygons: list[list[Any]] = [[] for _ in range(len(parts))]
+    for part, ring in zip(of_part.tolist(), np.split(points, cuts), strict=True):
+        polygons[part].append(ring.tolist())
+    for shape, polygon in zip(of_shape.tolist(), polygons, strict=True):
+        drawn[shape].append(polygon)
+    return [{"type": "MultiPolygon", "coordinates": polygons} for polygons in drawn]
 
-        Returns:
-            number of the lake, one of its labelled pixels (row, col in the scene), how many it has in the tile. A
-            pixel of two polygons counts for the later one.
-        """
-        height, width = label.shape
-        found = np.sort(self._tree.query(shapely.box(left, top, left + width, top + height)))
-        if len(found) == 0:
-            return []
-        owner = rasterize(
-            zip(self._shapes[found].tolist(), range(1, len(found) + 1), strict=True),
-            out_shape=(height, width),
-            transform=Affine.translation(left, top),
-            all_touched=self._all_touched,
-            dtype="int32",
-        )
-        owner[label != LAKE] = 0
-        flat = np.flatnonzero(owner)
-        lakes, first, px = np.unique(owner.ravel()[flat], return_index=True, return_counts=True)
-        return [
-            (int(found[lake - 1]), top + int(flat[at]) // width, left + int(flat[at]) % width, int(n))
-            for lake, at, n in zip(lakes, first, px, strict=True)
-        ]
+
+def shares(owners: Owners, lake: npt.NDArray[np.bool_], top: int, left: int) -> list[Share]:
+    """Which lakes have pixels in a tile.
+
+    Args:
+        owners: (h, w) of `LakeMask.owners`
+        lake: (h, w) pixels that count
+        top: first row of the tile
+        left: its first column
+    """
+    flat = np.flatnonzero(lake)
+    lakes, first, px = np.unique(owners[lake], return_index=True, return_counts=True)
+    width = owners.shape[1]
+    return [
+        (int(number) - 1, top + int(flat[at]) // width, left + int(flat[at]) % width, int(n))
+        for number, at, n in zip(lakes, first, px, strict=True)
+    ]

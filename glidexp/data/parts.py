@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from glidexp.data.lake_mask import Share
 from glidexp.data.store import IMAGES, LABELS, canonical
 from glidexp.data.tiling import Survey
 from glidexp.data.writer import Tile
@@ -90,7 +91,7 @@ class PartWriter:
                 stream.close()
         shutil.rmtree(self._aside, ignore_errors=True)
 
-    def add(self, row: int, col: int, tile: Tile, shares: list[tuple[int, int, int, int]]) -> None:
+    def add(self, row: int, col: int, tile: Tile, shares: list[Share]) -> None:
         """Appends a tile whose first pixel is (row, col) of the scene, and the lakes in it."""
         self._images.write(tile.image.data)
         self._labels.write(tile.label.data)
@@ -130,7 +131,7 @@ def read_survey(file: Path) -> Survey | None:
     """A kept survey; None where there is none, or a damaged one."""
     try:
         with np.load(file) as found:  # a ZIP: every member carries a checksum
-            return Survey(found["histogram"], found["valid_px"], found["lake_px"], int(found["drawn_px"]))
+            return Survey(**{**found, "drawn_px": int(found["drawn_px"])})
     except DAMAGED:
         return None
 

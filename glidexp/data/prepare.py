@@ -114,6 +114,7 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
 def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     """Everything that decides a store's bytes, as plain values."""
     _check_inputs(dataset)
+    _check_overlap(dataset, tile_px)
     if dataset.kind == DatasetKind.store:
         return ready.recipe_of(str(dataset.root), tile_px)
     settings = to_dict(dataset)
@@ -155,7 +156,21 @@ def _introduced(settings: dict[str, Any]) -> dict[str, Any]:
     usual = to_dict(DatasetConfig())
     if settings["stretch"]["scope"] == usual["stretch"]["scope"]:
         del settings["stretch"]["scope"]
-    return {key: settings[key] for key in ("bands", "all_touched") if settings[key] != usual[key]}
+    return {key: settings[key] for key in ("bands", "all_touched", "overlap_px") if settings[key] != usual[key]}
+
+
+def _check_overlap(dataset: DatasetConfig, tile_px: int) -> None:
+    """Refuses an overlap that tiles of this size or this split cannot have."""
+    if dataset.overlap_px * 2 > tile_px:
+        raise ConfigError(
+            f"dataset.overlap_px={dataset.overlap_px} must be from 0 to half of tile_size.px={tile_px}: more only "
+            "repeats what other tiles show."
+        )
+    if dataset.overlap_px and dataset.split.by == SplitBy.random:
+        raise ConfigError(
+            f"dataset.overlap_px={dataset.overlap_px} does not go with dataset.split.by=random: tiles for training "
+            "would show pixels that are scored. Use another split, or no overlap."
+        )
 
 
 def _check_inputs(dataset: DatasetConfig) -> None:

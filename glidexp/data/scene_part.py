@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,17 @@ from affine import Affine
 from glidexp.config import DatasetConfig
 from glidexp.data import inventory, stretch
 from glidexp.data.blocks import BlockPlaces
+from glidexp.data.cutting import Window, cut, survey_scene
 from glidexp.data.lake_mask import LakeMask
 from glidexp.data.parts import PartWriter, TilePart, part_name, read_survey, write_survey, writing
 from glidexp.data.scenes import STRIP_PX, Scene
 from glidexp.data.sharing import RandomPlaces
 from glidexp.data.splits import Place, ScenePlaces
 from glidexp.data.stretch import Stretch
-from glidexp.data.strips import Strip, Strips
-from glidexp.data.tiling import Cell, Survey, choose_tiles, count_by_tile, padded
+from glidexp.data.strips import Strips
+from glidexp.data.tiling import Cell, Survey, choose_tiles
 from glidexp.data.writer import measured
-from glidexp.errors import DataError, GlidexpError, RunFailed
+from glidexp.errors import GlidexpError, RunFailed
 
 Places = ScenePlaces | BlockPlaces | RandomPlaces
 
@@ -49,6 +50,8 @@ class SceneTask:
     """None: the scene's own"""
     most_px: int = STRIP_PX
     """most rows in a strip, where a tile has fewer"""
+    threads: int = 1
+    """of a process, to decode"""
 
 
 @dataclass(slots=True)
@@ -120,14 +123,14 @@ def _mask(task: SceneTask, judged: inventory.SceneLakes) -> LakeMask:
 
 
 def _strips(task: SceneTask) -> Strips:
-    return Strips(task.scene, task.tile_px, task.folder, task.most_px)
+    return Strips(task.scene, task.tile_px, task.folder, task.most_px, task.threads)
 
 
 def _identity(task: SceneTask) -> list[Any]:
     """What decides a scene's survey, beside the settings that name the folder."""
     scene = task.scene
     read = [scene.bands, [path.name for path in scene.paths], scene.file.fill, scene.top, scene.left]
-    return [scene.ground, read, task.stand, task.tile_px]
+    return [scene.ground, read, task.stand, task.tile_px, task.dataset.overlap_px]
 
 
 def _surveyed(task: SceneTask, mask: LakeMask, source: Any) -> Survey:
@@ -135,7 +138,7 @@ def _surveyed(task: SceneTask, mask: LakeMask, source: Any) -> Survey:
     file = task.folder / f"{part_name(task.scene.name, *_identity(task))}.npz"
     survey = read_survey(file)
     if survey is None:
-        survey = survey_scene(task.scene, mask, task.tile_px, source())
+        survey = survey_scene(task.scene, mask, task.tile_px, source(), task.dataset.overlap_px)
         write_survey(file, survey)
     return survey
 
@@ -147,9 +150,8 @@ def _cut(task: SceneTask) -> SceneTiles:
     with _strips(task) as strips:
         survey = _surveyed(task, mask, strips.kept)
         limits = task.limits or stretch.fit(survey.histogram, task.dataset.stretch)
-        where = _where(task, survey)
         dropped = Counter(lakes_far_from_ice=int(judged.far.sum()), lakes_too_small=int(judged.small.sum()))
-        chosen = choose_tiles(scene.name, survey, where, task.dataset.empty_share, dropped)
+        chosen = _chosen(task, survey, dropped)
         decides = [*_identity(task), limits.to_json(), sorted(chosen)]
         folder = task.folder / part_name(scene.name, *decides)
         bands = len(scene.bands)
@@ -157,12 +159,11 @@ def _cut(task: SceneTask) -> SceneTiles:
         anew = part is None
         if part is None:
             with PartWriter(folder) as writer, writing(folder):
-                for cell, image, label in cut(scene, mask, limits.tables(), chosen, px, strips.once()):
-                    row, col = cell[0] * px, cell[1] * px
-                    writer.add(row, col, measured(image, label), mask.shares(row, col, label))
+                for row, col, image, label, shares in cut(scene, mask, limits.tables(), chosen, px, strips.once()):
+                    writer.add(row, col, measured(image, label), shares)
                 part = writer.close(bands)
-    records = [_record(scene, tile, where[tile["row"] // px, tile["col"] // px]) for tile in part.tiles]
-    shares = [
+    records = [_record(scene, tile, chosen[tile["row"], tile["col"]]) for tile in part.tiles]
+    lakes_of_tiles = [
         (record["tile"], tuple(share))
         for record, tile in zip(records, part.tiles, strict=True)
         for share in tile["shares"]
@@ -175,7 +176,7 @@ def _cut(task: SceneTask) -> SceneTiles:
             band for band, low, high in zip(task.dataset.bands, limits.low, limits.high, strict=True) if high <= low
         ),
         records=records,
-        known=_known_lakes(scene, judged, shares),
+        known=_known_lakes(scene, judged, lakes_of_tiles),
         drawn_px=survey.drawn_px,
         anew=anew,
         lakes=Counter(in_scenes=len(judged.geometries), labelled=len(judged.kept)),
@@ -183,13 +184,34 @@ def _cut(task: SceneTask) -> SceneTiles:
     )
 
 
-def _where(task: SceneTask, survey: Survey) -> dict[Cell, Place]:
-    """Unit and side of each cell of the grid."""
+def _chosen(task: SceneTask, survey: Survey, dropped: Counter[str]) -> dict[Window, Place]:
+    """First pixel of every tile that is kept, with its unit and side.
+
+    Tiles that overlap are for training: on any other side a pixel would be scored as often as it is in a tile.
+    """
+    scene, px, overlap = task.scene, task.tile_px, task.dataset.overlap_px
+    share = task.dataset.empty_share
+    where = _where(task, survey.valid_px.shape, px)
+    if not overlap:
+        chosen = choose_tiles(scene.name, survey, where, share, dropped)
+        return {(r * px, c * px): where[r, c] for r, c in chosen}
+    others = {cell: place for cell, place in where.items() if place[1] != "train"}
+    chosen = choose_tiles(scene.name, survey, others, share, dropped)
+    windows = {(r * px, c * px): others[r, c] for r, c in chosen}
+    stride = px - overlap
+    denser = Survey(survey.histogram, survey.overlapped_valid_px, survey.overlapped_lake_px)
+    where = _where(task, denser.valid_px.shape, stride)
+    training = {cell: place for cell, place in where.items() if place[1] == "train"}
+    chosen = choose_tiles(scene.name, denser, training, share, dropped)
+    return windows | {(r * stride, c * stride): training[r, c] for r, c in chosen}
+
+
+def _where(task: SceneTask, shape: tuple[int, ...], stride: int) -> dict[Cell, Place]:
+    """Unit and side of each cell of a grid with a tile every `stride` pixels."""
     scene, px = task.scene, task.tile_px
-    cells = [(r, c) for r in range(survey.valid_px.shape[0]) for c in range(survey.valid_px.shape[1])]
-    windows = np.array(
-        [(r * px, c * px, min(px, scene.height - r * px), min(px, scene.width - c * px)) for r, c in cells]
-    )
+    cells = [(r, c) for r in range(shape[0]) for c in range(shape[1])]
+    corners = [(r * stride, c * stride) for r, c in cells]
+    windows = np.array([(r, c, min(px, scene.height - r), min(px, scene.width - c)) for r, c in corners])
     return dict(zip(cells, task.places.of(scene, windows, task.sides), strict=True))
 
 
@@ -244,50 +266,3 @@ def _known_lakes(
             x, y = inside[k].tolist()
             rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0))
     return rows
-
-
-def survey_scene(scene: Scene, mask: LakeMask, tile_px: int, strips: Iterable[Strip]) -> Survey:
-    """Counts a scene's values, and each tile's valid and lake pixels.
-
-    Raises:
-        DataError: no valid pixel, or unreadable
-    """
-    shape = (math.ceil(scene.height / tile_px), math.ceil(scene.width / tile_px))
-    counts = np.zeros((len(scene.bands), stretch.LEVELS), np.int64)
-    survey = Survey(counts, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
-    for top, pixels, valid in strips:
-        stretch.count_values(pixels, valid, survey.histogram)
-        lake = mask.strip(top, len(valid))
-        survey.drawn_px += int(np.count_nonzero(lake))
-        first = top // tile_px
-        for grid, pixels_of in ((survey.valid_px, valid), (survey.lake_px, valid & lake)):
-            found = count_by_tile(pixels_of, tile_px)
-            grid[first : first + len(found)] += found
-    if not survey.valid_px.any():
-        raise DataError(f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out.")
-    return survey
-
-
-def cut(
-    scene: Scene,
-    mask: LakeMask,
-    tables: npt.NDArray[np.uint8],
-    chosen: set[Cell],
-    tile_px: int,
-    strips: Iterable[Strip],
-) -> Iterator[tuple[Cell, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
-    """Chosen tiles of a scene, row by row.
-
-    Yields:
-        cell of the grid, image (tile_px, tile_px, bands), label (tile_px, tile_px) of 0, 1, 255
-    """
-    for top, pixels, valid in strips:
-        cells = sorted(cell for cell in chosen if 0 <= cell[0] * tile_px - top < len(valid))
-        if not cells:
-            continue
-        lake = mask.strip(top, len(valid))
-        for r, c in cells:
-            rows = slice(r * tile_px - top, min((r + 1) * tile_px - top, len(valid)))
-            cols = slice(c * tile_px, min((c + 1) * tile_px, scene.width))
-            colours = stretch.apply(pixels[:, rows, cols], tables)
-            yield (r, c), *padded(colours, lake[rows, cols], valid[rows, cols], tile_px)

@@ -76,8 +76,11 @@ def apply(pixels: npt.NDArray[Any], tables: npt.NDArray[np.uint8]) -> npt.NDArra
     """Stretches (bands, H, W) uint8 or uint16 to (H, W, bands) uint8 through `Stretch.tables`."""
     bands, height, width = pixels.shape
     out = np.empty((height, width, bands), dtype=np.uint8)
+    one = np.empty((height, width), dtype=np.uint8)
     for band in range(bands):
-        out[:, :, band] = tables[band][pixels[band]]
+        # every uint16 is a place of the table, so nothing is clipped: it only spares NumPy the check
+        np.take(tables[band], pixels[band], out=one, mode="clip")
+        out[:, :, band] = one
     return out
 
 

@@ -1,19 +1,24 @@
 """A scene's strips as often as they are asked for: decoded once, then taken from a file beside the store."""
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 
 from glidexp.data.parts import writing
 from glidexp.data.scenes import Scene, read_strips
 
 Strip = tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_]]
 """first row, pixels (bands, h, W), valid (h, W)"""
+CACHE_BYTES = 64 << 20
+"""least that GDAL keeps of decoded blocks; by itself it takes a twentieth of the machine's memory, in every process"""
 
 
 @dataclass(slots=True)
@@ -29,6 +34,8 @@ class Strips:
     beside: Path
     """folder that takes the decoded pixels; the file has no name, so that nothing stays behind"""
     most_px: int
+    threads: int = 1
+    """more than one: the next strip is decoded while the last one is worked on"""
     _file: BinaryIO | None = field(default=None, init=False)
     _whole: bool = field(default=False, init=False)
     _held: list[tuple[int, tuple[int, ...], np.dtype[Any], bytes | None]] = field(default_factory=list, init=False)
@@ -42,20 +49,23 @@ class Strips:
             self._file.close()
 
     def once(self) -> Iterator[Strip]:
-        """The strips, for a pass that no other follows."""
+        """The strips, for a pass that no other follows. Their pixels may lie where the next strip will."""
         if self._file is None or not self._whole:
-            yield from read_strips(self.scene, self.tile_px, self.most_px)
+            yield from self._decoded()
             return
         self._file.seek(0)
+        buffer = np.empty(0, np.uint8)
         for top, shape, kind, packed in self._held:
-            pixels = np.empty(shape, kind)
+            if (size := math.prod(shape) * kind.itemsize) > len(buffer):
+                buffer = np.empty(size, np.uint8)
             with writing(self.beside):
-                self._file.readinto(pixels.data.cast("B"))  # type: ignore[attr-defined]
+                self._file.readinto(buffer[:size])  # type: ignore[attr-defined]
+            pixels = buffer[:size].view(kind).reshape(shape)
             if packed is None:
                 valid = np.ones(shape[1:], bool)
             else:
-                size = shape[1] * shape[2]
-                valid = np.unpackbits(np.frombuffer(packed, np.uint8), count=size).view(bool).reshape(shape[1:])
+                count = shape[1] * shape[2]
+                valid = np.unpackbits(np.frombuffer(packed, np.uint8), count=count).view(bool).reshape(shape[1:])
             yield top, pixels, valid
 
     def kept(self) -> Iterator[Strip]:
@@ -65,10 +75,31 @@ class Strips:
             self.beside.mkdir(parents=True, exist_ok=True)
             stream = self._file = spool.open("w+b")
             spool.unlink()
-        for top, pixels, valid in read_strips(self.scene, self.tile_px, self.most_px):
+        for top, pixels, valid in self._decoded():
             with writing(spool):
                 stream.write(np.ascontiguousarray(pixels).data)
             packed = None if valid.all() else np.packbits(valid).tobytes()
             self._held.append((top, pixels.shape, pixels.dtype, packed))
             yield top, pixels, valid
         self._whole = True
+
+    def _decoded(self) -> Iterator[Strip]:
+        """The strips from the scene's own files."""
+        strips = self._read()
+        if self.threads == 1:
+            yield from strips
+            return
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                coming = thread.submit(next, strips, None)
+                while (strip := coming.result()) is not None:
+                    coming = thread.submit(next, strips, None)
+                    yield strip
+            finally:  # GDAL's settings are those of a thread, so they are taken back where they were made
+                thread.submit(strips.close).result()
+
+    def _read(self) -> Generator[Strip, None, None]:
+        rows = max(self.scene.strip_px, self.tile_px)
+        cache = max(CACHE_BYTES, min(4 * rows * self.scene.width * len(self.scene.bands), 4 * CACHE_BYTES))
+        with rasterio.Env(GDAL_CACHEMAX=cache, GDAL_NUM_THREADS=str(self.threads)):
+            yield from read_strips(self.scene, self.tile_px, self.most_px)

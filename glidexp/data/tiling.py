@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +31,52 @@ class Survey:
     """(rows, cols) of valid lake pixels"""
     drawn_px: int = 0
     """lake pixels of the whole scene, also where it is not valid"""
+    overlapped_valid_px: Counts = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    """valid pixels in each cell of the grid of overlapping tiles, where one is asked for"""
+    overlapped_lake_px: Counts = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
 
 def count_by_tile(pixels: Mask, tile_px: int) -> Counts:
     """True pixels in each square of tile_px of an (H, W) array; the last squares may be incomplete."""
-    rows = np.add.reduceat(pixels, np.arange(0, pixels.shape[0], tile_px), axis=0, dtype=np.int64)
-    return np.add.reduceat(rows, np.arange(0, pixels.shape[1], tile_px), axis=1)
+    edges = [range(0, length, tile_px) for length in pixels.shape]
+    # bytes are counted by words, which adding along rows is not
+    return np.array(
+        [[np.count_nonzero(pixels[r : r + tile_px, c : c + tile_px]) for c in edges[1]] for r in edges[0]], np.int64
+    )
+
+
+class WindowCounts:
+    """True pixels in each window of a grid with overlap, from strips of any height."""
+
+    def __init__(self, height: int, width: int, tile_px: int, stride_px: int) -> None:
+        """Starts with nothing counted.
+
+        Args:
+            height: of the scene, pixels
+            width: of the scene
+            tile_px: side of a window
+            stride_px: from one window to the next
+        """
+        self._rows, self._cols = (starts(length, tile_px, stride_px) for length in (height, width))
+        self._tile_px, self._height, self._width = tile_px, height, width
+        self._sums = np.zeros((height + 1, len(self._cols)), np.int64)
+
+    def add(self, top: int, pixels: Mask) -> None:
+        """Counts the rows of a strip."""
+        sums = np.zeros((len(pixels), self._width + 1), np.int32)
+        np.cumsum(pixels, axis=1, dtype=np.int32, out=sums[:, 1:])
+        ends = np.minimum(self._cols + self._tile_px, self._width)
+        self._sums[top + 1 : top + 1 + len(pixels)] = sums[:, ends] - sums[:, self._cols]
+
+    def totals(self) -> Counts:
+        """(rows, cols) of the windows, after all strips."""
+        down = np.cumsum(self._sums, axis=0)
+        return down[np.minimum(self._rows + self._tile_px, self._height)] - down[self._rows]
+
+
+def starts(length: int, tile_px: int, stride_px: int) -> Counts:
+    """First pixels of the windows along one side: the last one is the first that reaches the end."""
+    return np.arange(max(math.ceil((length - tile_px) / stride_px), 0) + 1, dtype=np.int64) * stride_px
 
 
 def choose_tiles(
@@ -91,6 +131,8 @@ def padded(
         image (tile_px, tile_px, C) and label (tile_px, tile_px) of 0, 1, 255
     """
     height, width, channels = image.shape
+    if height == width == tile_px and valid.all():
+        return image, lake.view(np.uint8)
     out = np.zeros((tile_px, tile_px, channels), dtype=np.uint8)
     label = np.full((tile_px, tile_px), INVALID, dtype=np.uint8)
     out[:height, :width] = image

@@ -1,0 +1,253 @@
+"""Building tiles from one large scene, against a plain script of the same work (peer) and against decoding (limit).
+
+    python bench/build.py [--px 15000] [--lakes 5000] [--tile-px 512] [--repeats 3] [--folder FOLDER]
+
+A generated 3-band 16-bit scene, deflated in blocks of 512 px, and round lakes. The peer is what is usually written for
+it: rasterio reads the whole scene, NumPy takes percentiles of each band and stretches it as float64, geopandas reads
+the lakes, rasterio rasterises them at once, Pillow saves a pair of PNGs for every tile with lake. Ours gives the same
+tiles as a store, with hashes, index and inventory. The limit decodes the file once, strip by strip, and does nothing
+else.
+
+Each runs in a process of its own, one after the other in every repeat, imports not counted. JSON lines: scenes a second
+of wall and of CPU, our cost by phase in CPU seconds of its thread, and the peer's without its PNGs. `peak_gb` is the
+resident set of each process at its largest.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+WEST, NORTH, GSD_M = 400_000.0, 3_200_000.0, 2.0
+BLOCK = 512
+
+
+def make_scene(folder: Path, px: int, lakes: int) -> None:
+    """A scene with the smoothness and the noise of land, and lakes spread evenly over it."""
+    import geopandas
+    import rasterio
+    import shapely
+    from PIL import Image
+    from rasterio.transform import Affine
+    from rasterio.windows import Window
+
+    rng = np.random.default_rng(0)
+    profile = {"driver": "GTiff", "width": px, "height": px, "count": 3, "dtype": "uint16", "crs": "EPSG:32645"}
+    layout = {
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "compress": "deflate",
+        "zlevel": 1,
+        "predictor": 2,
+    }
+    corner = Affine(GSD_M, 0, WEST, 0, -GSD_M, NORTH)
+    with rasterio.open(folder / "scene.tif", "w", **profile, **layout, transform=corner) as sink:
+        for top in range(0, px, BLOCK):
+            height = min(BLOCK, px - top)
+            coarse = Image.fromarray(rng.integers(0, 256, (BLOCK // 64, px // 64 + 1), dtype=np.uint8))
+            smooth = np.asarray(coarse.resize((px, height), Image.Resampling.BICUBIC)).astype(np.uint16) * 12 + 400
+            noise = rng.integers(0, 64, (height, px), dtype=np.uint16)
+            bands = np.stack([smooth + np.roll(noise, band) + 50 * band for band in range(3)])
+            sink.write(bands, window=Window(0, top, px, height))
+    x, y = WEST + rng.uniform(0, px, lakes) * GSD_M, NORTH - rng.uniform(0, px, lakes) * GSD_M
+    outlines = shapely.buffer(shapely.points(x, y), rng.uniform(8, 80, lakes))
+    geopandas.GeoDataFrame(geometry=outlines, crs="EPSG:32645").to_file(folder / "lakes.gpkg", engine="pyogrio")
+
+
+def ours(folder: Path, tile_px: int) -> dict[str, Any]:
+    """Builds the store, with its phases timed."""
+    from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
+    from glidexp.data import build, cutting, inventory, scene_part, stretch, strips, writer
+    from glidexp.data.lake_mask import LakeMask
+    from glidexp.data.prepare import prepare
+
+    phases: dict[str, float] = {}
+
+    def timed(place: Any, name: str, phase: str) -> None:
+        work = getattr(place, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return work(*args, **options)
+            finally:
+                phases[phase] = phases.get(phase, 0.0) + time.thread_time() - start
+
+        setattr(place, name, call)
+
+    def decoded(*args: Any) -> Iterator[Any]:
+        found = read_strips(*args)
+        while True:
+            start = time.thread_time()
+            strip = next(found, None)
+            phases["decode"] = phases.get("decode", 0.0) + time.thread_time() - start
+            if strip is None:
+                return
+            yield strip
+
+    read_strips, strips.read_strips = strips.read_strips, decoded
+    for place, name, phase in (
+        (inventory, "read", "read outlines"),
+        (stretch, "count_values", "histogram"),
+        (LakeMask, "strip", "rasterise"),
+        (LakeMask, "owners", "rasterise"),
+        (cutting, "shares", "lakes of a tile"),
+        (cutting, "count_by_tile", "count by tile"),
+        (stretch, "apply", "stretch"),
+        (cutting, "padded", "label"),
+        (scene_part, "measured", "hash and histogram of a tile"),
+        (scene_part.PartWriter, "add", "write part"),
+        (writer.StoreWriter, "adopt", "put together"),
+        (writer.StoreWriter, "close", "index and manifest"),
+    ):
+        timed(place, name, phase)
+    assert build  # its heavy imports are not counted
+    dataset = DatasetConfig(
+        kind=DatasetKind.scenes,
+        root=str(folder / "scene.tif"),
+        lakes=str(folder / "lakes.gpkg"),
+        buffer_m=0.0,
+        split=SplitConfig(val=0.0, test=0.0),
+    )
+
+    def work() -> int:
+        return len(prepare(dataset, tile_px, folder / "data", progress=False))
+
+    return measured(work) | {"phases": {name: round(seconds, 2) for name, seconds in phases.items()}}
+
+
+def peer(folder: Path, tile_px: int) -> dict[str, Any]:
+    """The plain script."""
+    import geopandas
+    import rasterio
+    from PIL import Image
+    from rasterio.features import rasterize
+
+    pictures = 0.0
+
+    def work() -> int:
+        nonlocal pictures
+        with rasterio.open(folder / "scene.tif") as source:
+            scene, crs, transform = source.read(), source.crs, source.transform
+        image = np.empty(scene.shape, np.uint8)
+        for band, values in enumerate(scene):
+            low, high = np.percentile(values, [2, 98])
+            image[band] = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255
+        lakes = geopandas.read_file(folder / "lakes.gpkg").to_crs(crs)
+        mask = rasterize(lakes.geometry, out_shape=scene.shape[1:], transform=transform, dtype="uint8")
+        (folder / "images").mkdir()
+        (folder / "labels").mkdir()
+        tiles = 0
+        for row in range(0, mask.shape[0], tile_px):
+            for col in range(0, mask.shape[1], tile_px):
+                label = mask[row : row + tile_px, col : col + tile_px]
+                if not label.any():
+                    continue
+                start = time.process_time()
+                tile = image[:, row : row + tile_px, col : col + tile_px].transpose(1, 2, 0)
+                Image.fromarray(np.ascontiguousarray(tile)).save(folder / "images" / f"{row}_{col}.png")
+                Image.fromarray(label * 255).save(folder / "labels" / f"{row}_{col}.png")
+                pictures += time.process_time() - start
+                tiles += 1
+        return tiles
+
+    return measured(work) | {"pictures": pictures}
+
+
+def limit(folder: Path, tile_px: int) -> dict[str, Any]:
+    """Decodes the scene."""
+    from glidexp.data.catalogue import SceneFile
+    from glidexp.data.scenes import read_header, read_strips
+
+    scene = read_header(SceneFile(folder / "scene.tif", "scene", "unknown"))
+    return measured(lambda: sum(len(valid) > 0 for _, _, valid in read_strips(scene, tile_px)))
+
+
+def measured(work: Callable[[], int]) -> dict[str, Any]:
+    """Wall and CPU seconds of a piece of work, what it gave, and the largest resident set of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    tiles = work()
+    taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "tiles": tiles}
+    return taken | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+
+
+def child(who: str, folder: Path, tile_px: int) -> dict[str, Any]:
+    """Runs one of the three in a process of its own, and removes what it wrote."""
+    command = [sys.executable, __file__, "--child", who, "--folder", str(folder), "--tile-px", str(tile_px)]
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    for name in ("data", "images", "labels"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--px", type=int, default=15_000)
+    parser.add_argument("--lakes", type=int, default=5_000)
+    parser.add_argument("--tile-px", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--folder", type=Path, help="where scene and tiles lie meanwhile; a scene that is there is taken"
+    )
+    parser.add_argument("--child", choices=("ours", "peer", "limit"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps({"ours": ours, "peer": peer, "limit": limit}[args.child](args.folder, args.tile_px)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "lakes.gpkg").is_file():
+            make_scene(folder, args.px, args.lakes)
+        runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": [], "limit": []}
+        for _ in range(args.repeats):
+            for who, found in runs.items():
+                found.append(child(who, folder, args.tile_px))
+    assert runs["ours"][0]["tiles"] == runs["peer"][0]["tiles"], "both make the same tiles"
+    for clock in ("wall", "cpu"):
+        report(f"build_{args.px}px_{args.tile_px}px_{clock}", args.repeats, runs, clock)
+    last = runs["ours"][-1]
+    rest = last["cpu"] - sum(last["phases"].values())
+    phases = dict(sorted(last["phases"].items(), key=lambda phase: -phase[1])) | {"rest": round(rest, 2)}
+    print(json.dumps({"name": f"build_{args.px}px_phases", "unit": "CPU s", "n": 1, **phases}), flush=True)
+    found = [
+        (own["cpu"], other["cpu"] - other["pictures"]) for own, other in zip(runs["ours"], runs["peer"], strict=True)
+    ]
+    line = {"name": f"build_{args.px}px_peer_without_pictures", "unit": "CPU s", "n": args.repeats}
+    line |= {"ours": statistics.median(own for own, _ in found), "peer": statistics.median(other for _, other in found)}
+    line |= {"ratio_peer": statistics.median(other / own for own, other in found)}
+    print(json.dumps({key: round(v, 2) if isinstance(v, float) else v for key, v in line.items()}), flush=True)
+
+
+def report(name: str, n: int, runs: dict[str, list[dict[str, Any]]], clock: str) -> None:
+    """One JSON line: medians, ratios within each repeat, and the spread of ours against the peer."""
+    rates = {who: [1 / run[clock] for run in found] for who, found in runs.items()}
+    to_peer, to_limit = ([a / b for a, b in zip(rates["ours"], rates[who], strict=True)] for who in ("peer", "limit"))
+    low, high = np.percentile(to_peer, [25, 75])
+    line = {"name": name, "unit": "scenes/s", "n": n}
+    line |= {who: round(statistics.median(found), 4) for who, found in rates.items()}
+    line["ratio_peer"] = round(statistics.median(to_peer), 2)
+    line["ratio_limit"] = round(statistics.median(to_limit), 3)
+    line["spread"] = round(float(high - low) / 2 / statistics.median(to_peer), 3)
+    line["seconds"] = {who: round(statistics.median(run[clock] for run in found), 2) for who, found in runs.items()}
+    line["peak_gb"] = {who: round(max(run["peak_gb"] for run in found), 2) for who, found in runs.items()}
+    line["tiles"] = runs["ours"][0]["tiles"]
+    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""A scene's strips to counts, and to tiles."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.data import stretch
+from glidexp.data.lake_mask import LakeMask, Owners, Share, shares
+from glidexp.data.scenes import Scene
+from glidexp.data.strips import Strip
+from glidexp.data.tiling import Survey, WindowCounts, count_by_tile, padded
+from glidexp.errors import DataError
+
+Window = tuple[int, int]
+"""first row and column of a tile in its scene"""
+Cut = tuple[int, int, npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[Share]]
+"""first row and column of a tile, image (tile_px, tile_px, bands), label (tile_px, tile_px) of 0, 1, 255, its lakes"""
+
+
+def survey_scene(scene: Scene, mask: LakeMask, tile_px: int, strips: Iterable[Strip], overlap_px: int = 0) -> Survey:
+    """Counts a scene's values, and each tile's valid and lake pixels.
+
+    Raises:
+        DataError: no valid pixel, or unreadable
+    """
+    shape = (math.ceil(scene.height / tile_px), math.ceil(scene.width / tile_px))
+    counts = np.zeros((len(scene.bands), stretch.LEVELS), np.int64)
+    survey = Survey(counts, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    denser = [WindowCounts(scene.height, scene.width, tile_px, tile_px - overlap_px) for _ in range(2)]
+    for top, pixels, valid in strips:
+        stretch.count_values(pixels, valid, survey.histogram)
+        lake = mask.strip(top, len(valid))
+        survey.drawn_px += int(np.count_nonzero(lake))
+        lake &= valid
+        first = top // tile_px
+        for grid, windows, pixels_of in zip((survey.valid_px, survey.lake_px), denser, (valid, lake), strict=True):
+            found = count_by_tile(pixels_of, tile_px)
+            grid[first : first + len(found)] += found
+            if overlap_px:
+                windows.add(top, pixels_of)
+    if not survey.valid_px.any():
+        raise DataError(f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out.")
+    if overlap_px:
+        survey.overlapped_valid_px, survey.overlapped_lake_px = (windows.totals() for windows in denser)
+    return survey
+
+
+def cut(
+    scene: Scene,
+    mask: LakeMask,
+    tables: npt.NDArray[np.uint8],
+    windows: Iterable[Window],
+    tile_px: int,
+    strips: Iterable[Strip],
+) -> Iterator[Cut]:
+    """Tiles of a scene, row by row."""
+    waiting = deque(sorted(windows))
+    # rows that tiles are waiting for which go on in the next strip
+    rest: tuple[npt.NDArray[Any], npt.NDArray[np.bool_], Owners] | None = None
+    for top, pixels, valid in strips:
+        bottom = top + len(valid)
+        if not waiting:
+            return
+        if waiting[0][0] >= bottom:
+            continue
+        owner = mask.owners(top, len(valid))
+        begin = top
+        if rest is not None:
+            begin -= len(rest[1])
+            pixels = np.concatenate([rest[0], pixels], axis=1)
+            valid, owner = np.concatenate([rest[1], valid]), np.concatenate([rest[2], owner])
+        while waiting and min(waiting[0][0] + tile_px, scene.height) <= bottom:
+            row, col = waiting.popleft()
+            rows = slice(row - begin, min(row - begin + tile_px, len(valid)))
+            cols = slice(col, min(col + tile_px, scene.width))
+            colours = stretch.apply(pixels[:, rows, cols], tables)
+            lake = (owner[rows, cols] > 0) & valid[rows, cols]
+            image, label = padded(colours, lake, valid[rows, cols], tile_px)
+            yield row, col, image, label, shares(owner[rows, cols], lake, row, col)
+        rest = None
+        if waiting and waiting[0][0] < bottom:
+            kept = waiting[0][0] - begin
+            rest = pixels[:, kept:].copy(), valid[kept:].copy(), owner[kept:].copy()
