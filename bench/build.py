@@ -70,7 +70,7 @@ def make_scene(folder: Path, px: int, lakes: int) -> None:
 def ours(folder: Path, tile_px: int) -> dict[str, Any]:
     """Builds the store, with its phases timed."""
     from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
-    from glidexp.data import build, cutting, inventory, scene_part, stretch, strips, writer
+    from glidexp.data import build, cutting, polygons, scene_part, stretch, strips, writer
     from glidexp.data.lake_mask import LakeMask
     from glidexp.data.prepare import prepare
 
@@ -100,7 +100,7 @@ def ours(folder: Path, tile_px: int) -> dict[str, Any]:
 
     read_strips, strips.read_strips = strips.read_strips, decoded
     for place, name, phase in (
-        (inventory, "read", "read outlines"),
+        (polygons, "read_both", "read outlines"),
         (stretch, "count_values", "histogram"),
         (LakeMask, "strip", "rasterise"),
         (LakeMask, "owners", "rasterise"),
