@@ -14,12 +14,15 @@ import torch
 from runs import small_config, words
 from skimage import measure
 
-from glidexp.data.prepare import prepare
-from glidexp.errors import GlidexpError, RunFailed
+from glidexp.data.prepare import prepare, recipe_id
+from glidexp.errors import GlidexpError, RunFailed, TrackingError
+from glidexp.identity import config_id
 from glidexp.scoring.lakes import read_lakes
 from glidexp.scoring.scores import read_scores, score_split
+from glidexp.tracking.resume import starting
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training import loop
+from glidexp.training.device import resolve
 from glidexp.training.run import Outcome, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -343,3 +346,18 @@ def test_a_notice_to_the_program_saves_and_exits_with_138(small_data: Path, tmp_
     store = client(tmp_path, config)
     (killed,) = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
     assert killed.info.status == "KILLED"
+
+
+def test_while_another_process_begins_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before any data are made, by the lock of its config id; resume=never asks for no lock."""
+    monkeypatch.setattr("glidexp.tracking.resume.STARTING_S", 0.0)
+    config = small_config(tmp_path, tmp_path)
+    store = open_store(tracking_uri(config.tracking, config.paths), tmp_path)
+    recipe = recipe_id(config.dataset, config.tile_size.px)
+    identity = config_id(config, recipe=recipe, resolved=resolve(config.train).resolved())
+    monkeypatch.setattr("glidexp.training.run.prepare", lambda *_, **__: pytest.fail("data were made"))
+    with starting(store, identity):
+        with pytest.raises(TrackingError, match=rf"about to begin a run .*\(config id {identity}\): .* resume=never"):
+            run(config, choices=CHOICES)
+        with pytest.raises(pytest.fail.Exception, match="data were made"):
+            run(small_config(tmp_path, tmp_path, "resume=never"), choices=CHOICES)

@@ -6,13 +6,11 @@ import platform
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import words
 from test_tracking_spool import hold
 
 from glidexp.errors import TrackingError
@@ -265,28 +263,48 @@ def test_sync_leaves_what_is_at_work_and_what_has_no_run(store: Store, tmp_path:
         sync(mlruns=tmp_path / "nothing")
 
 
-@pytest.mark.slow
-def test_of_two_that_begin_at_once_one_is_refused(small_data: Path, tmp_path: Path) -> None:
-    """Neither finds a run in the store, as both look before either has made one."""
-    command = [sys.executable, "train.py", *words(small_data, tmp_path, "tracking=light", "train.epochs=5000")]
-    place = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
-    started = [subprocess.Popen(command, **place, text=True, stderr=subprocess.PIPE) for _ in range(2)]
-    try:
-        deadline = time.monotonic() + 200
-        while all(process.poll() is None for process in started):
-            assert time.monotonic() < deadline, "both train the same run"
-            time.sleep(0.1)
-        refused, other = sorted(started, key=lambda process: process.poll() is None)
-        assert refused.stderr is not None
-        said = refused.stderr.read()
-        assert refused.returncode == 2, said
-        assert "the same settings (config id " in said and "resume=never" in said and "Traceback" not in said
-        client = open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).client
-        while not (runs := client.search_runs([one.experiment_id for one in client.search_experiments()])):
-            assert time.monotonic() < deadline and other.poll() is None
-            time.sleep(0.2)
-        assert [run.info.status for run in runs] == ["RUNNING"]
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
+TWIN = """
+import sys, time
+from pathlib import Path
+from glidexp.errors import TrackingError
+from glidexp.tracking.resume import starting, take_over
+from glidexp.tracking.run import Run
+from glidexp.tracking.store import open_store
+
+store = open_store(sys.argv[1], Path(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with starting(store, "twin"):
+        assert take_over(store, "twin", "twins") is None
+        time.sleep(1)  # data are made, a network is built
+        run = Run.start(store, experiment="twins", run_name="r", config_flat={}, config_id="twin")
+except TrackingError as error:
+    print(error)
+    sys.exit(2)
+print("began", flush=True)
+sys.stdin.readline()
+run.finish()
+"""
+
+
+def test_of_two_that_begin_at_once_one_is_refused(store: Store) -> None:
+    """Both look before either has made a run; the second waits, and then sees the first at work."""
+    command = [sys.executable, "-c", TWIN, store.uri, str(store.mlruns)]
+    place = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    twins = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **place) for _ in range(2)]
+    for twin in twins:
+        assert twin.stdout is not None and twin.stdout.readline() == "ready\n"
+    for twin in twins:
+        assert twin.stdin is not None
+        twin.stdin.write("\n")
+        twin.stdin.flush()
+    lines = [twin.stdout.readline() for twin in twins if twin.stdout is not None]
+    for twin in twins:
+        twin.communicate("\n", timeout=60)
+    assert sorted(twin.returncode for twin in twins) == [0, 2], lines
+    began, refused = sorted(lines, key=len)
+    assert began == "began\n"
+    assert "has the same settings (config id twin) and is at work: wait for it, or start another" in refused
+    assert len(store.client.search_runs([store.experiment_id("twins")])) == 1
+    assert not (store.mlruns / "starting").exists()
