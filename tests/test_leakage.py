@@ -121,9 +121,9 @@ def test_footprints_across_the_line_of_180_degrees_are_one_place() -> None:
         x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(lon, 10.0)
         rows.append({"world": EARTH, "crs": f"EPSG:{crs}", "transform": [10.0, 0, x - 1000, 0, -10.0, y + 1000]})
     table = pd.DataFrame(rows).assign(box=[[0, 0, 200, 200]] * 3)
-    assert leakage._same_place(table.iloc[[0]], table.iloc[[1]]) == [(0, 1)]
-    assert leakage._same_place(table.iloc[[1]], table.iloc[[0]]) == [(1, 0)]
-    assert leakage._same_place(table.iloc[[0]], table.iloc[[2]]) == []
+    assert leakage.same_place(table.iloc[[0]], table.iloc[[1]]) == [(0, 1)]
+    assert leakage.same_place(table.iloc[[1]], table.iloc[[0]]) == [(1, 0)]
+    assert leakage.same_place(table.iloc[[0]], table.iloc[[2]]) == []
 
 
 def test_padding_beyond_the_edge_is_no_ground(tmp_path: Path) -> None:

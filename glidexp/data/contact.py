@@ -30,7 +30,7 @@ def contact_sheet(store: TileStore) -> Image.Image:
     row_px = THUMB_PX + TEXT_PX + 2 * GAP_PX
     sheet = Image.new("RGB", (ACROSS * (THUMB_PX + GAP_PX) + GAP_PX, len(groups) * row_px + GAP_PX), "white")
     pen, font = ImageDraw.Draw(sheet), _font()
-    channels = _colours(store)
+    channels = shown_bands(store)
     for n, ((sensor, region), own) in enumerate(groups):
         top = n * row_px + GAP_PX
         gsd = f", {own['gsd_m'].iloc[0]:g} m" if own["gsd_m"].notna().all() else ""
@@ -48,18 +48,21 @@ def contact_sheet(store: TileStore) -> Image.Image:
     return sheet
 
 
-def thumbnail(image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def thumbnail(
+    image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], side_px: int = THUMB_PX
+) -> npt.NDArray[np.uint8]:
     """A tile small enough for the sheet, a line around its lakes on their outer side.
 
     Args:
         image: (H, W, 3) uint8
         label: (H, W) of 0, 1, 255
+        side_px: longest side of the picture
 
     Returns:
-        (h, w, 3), at most `THUMB_PX` a side
+        (h, w, 3), at most `side_px` a side
     """
-    shrink = -(-max(label.shape) // THUMB_PX)
-    grow = max(THUMB_PX // max(label.shape), 1)
+    shrink = -(-max(label.shape) // side_px)
+    grow = max(side_px // max(label.shape), 1)
     picture = np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(shrink)).repeat(grow, 0).repeat(grow, 1)
     lake, void = (_any(label == value, shrink).repeat(grow, 0).repeat(grow, 1) for value in (LAKE, INVALID))
     out: npt.NDArray[np.uint8] = picture.copy()
@@ -74,7 +77,7 @@ def _any(mask: npt.NDArray[np.bool_], step: int) -> npt.NDArray[np.bool_]:
     return np.logical_or.reduceat(rows, np.arange(0, mask.shape[1], step), axis=1)
 
 
-def _colours(store: TileStore) -> list[int]:
+def shown_bands(store: TileStore) -> list[int]:
     """Channels that are shown as red, green and blue."""
     bands = [str(band) for band in store.manifest.get("bands", [])]
     if {"red", "green", "blue"} <= set(bands):

@@ -188,7 +188,7 @@ def find_leak(ground: pd.DataFrame, tiles: TileStore, rows: Rows, *, trains: boo
     if not len(ground):
         return Leak(scenes, {})
     here = ground_of(tiles, rows, "test")
-    pairs = _same_bytes(ground, here) + _same_look(ground, here) + _same_place(ground, here)
+    pairs = same_pixels(ground, here) + _same_look(ground, here) + same_place(ground, here)
     by_model: dict[tuple[int, str], Flags] = {}
     models, sides = ground["model"].tolist(), ground["side"].tolist()
     for met, i in pairs:
@@ -241,7 +241,7 @@ def _squares(image: npt.NDArray[np.uint8]) -> list[int]:
     ]
 
 
-def _same_bytes(ground: pd.DataFrame, here: pd.DataFrame) -> list[tuple[int, int]]:
+def same_pixels(ground: pd.DataFrame, here: pd.DataFrame) -> list[tuple[int, int]]:
     """(row of ground, row of here) of tiles with the same bytes, or with a square of the same pixels."""
     first: dict[Any, list[int]] = {}
     for met, xxh3, squares in zip(ground.index.tolist(), ground["xxh3"], ground["squares"], strict=True):
@@ -275,7 +275,7 @@ def _look(content: bytes) -> duplicates.Look:
     return duplicates.Look(thumbnail=thumbnail, code=content[:_CODE_BYTES])
 
 
-def _same_place(ground: pd.DataFrame, here: pd.DataFrame) -> list[tuple[int, int]]:
+def same_place(ground: pd.DataFrame, here: pd.DataFrame) -> list[tuple[int, int]]:
     """(row of ground, row of here) of footprints that share more than `SHARED` of the smaller one."""
     pairs: list[tuple[int, int]] = []
     for world in sorted(set(here["world"]) & set(ground["world"]) - {""}):

@@ -129,6 +129,11 @@ class TileStore:
         return len(self.index)
 
     @property
+    def every(self) -> npt.NDArray[np.int64]:
+        """All rows, ascending."""
+        return np.arange(len(self), dtype=np.int64)
+
+    @property
     def tile_px(self) -> int:
         return int(self.manifest["tile_px"])
 
@@ -181,6 +186,16 @@ class TileStore:
                 _damaged(self.path, f"{len(bad)} of {len(names)} tiles changed since it was built ({first})")
             )
         _verified[self.path.resolve()] = stand
+
+
+def opened(named: str, data_dir: Path) -> TileStore:
+    """Opens a store by its folder, or by its id below `data_dir`/stores.
+
+    Raises:
+        DataError: as `TileStore.open`
+    """
+    known = data_dir / "stores" / named
+    return TileStore.open(known if known.is_dir() and not Path(named).is_dir() else Path(named))
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

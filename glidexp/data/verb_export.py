@@ -32,10 +32,9 @@ def run(argv: list[str], compose: "Compose") -> int:
     given = options().parse_args(argv)
     from glidexp.data.export import export
     from glidexp.data.steps import shown_steps
-    from glidexp.data.store import TileStore
+    from glidexp.data.store import opened
 
-    named = Path(given.data) / "stores" / given.store
-    store = TileStore.open(named if named.is_dir() and not Path(given.store).is_dir() else Path(given.store))
+    store = opened(given.store, Path(given.data))
     store.verify()
     started = time.monotonic()
     with shown_steps(len(store), "tiles", True) as step:

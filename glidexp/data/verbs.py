@@ -14,6 +14,7 @@ Compose = Callable[[list[str]], Config]
 VERBS = {
     "build": ("verb_build", "scenes and outlines to a store: cut, stretched, rasterised, shared out"),
     "import": ("verb_import", "ready tiles to a store: the published GLID, folders, archives, COCO"),
+    "check": ("verb_check", "a store's damage, odd tiles, doubtful masks, and ground on two sides"),
     "export": ("verb_export", "a store to PNG folders, COCO, GeoTIFF or Croissant"),
 }
 """name: (module of glidexp.data, what it does)"""

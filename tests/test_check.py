@@ -1,0 +1,168 @@
+"""`glidexp data check`: what is wrong with a store is found, drawn, and decides over the exit code."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_near import KINDS, texture, turned
+from tiny_scenes import world
+
+from glidexp import cli
+from glidexp.config import DatasetConfig
+from glidexp.data.prepare import prepare
+from glidexp.data.store import TileStore
+from glidexp.data.writer import StoreWriter
+from glidexp.errors import DataError
+
+PX = 64
+Tile = tuple[np.ndarray, np.ndarray]
+SIDES = ("train", "train", "val", "test")
+
+
+def scenery(count: int, seed: int) -> list[Tile]:
+    """Ground with a lake or two, bluish and calm, some of them turbid."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:PX, :PX]
+    found = []
+    for i in range(count):
+        image = texture(rng, PX, *KINDS[0 if i % 3 else 1])
+        label = np.zeros((PX, PX), np.uint8)
+        for _ in range(int(rng.integers(1, 3))):
+            centre, size = rng.integers(14, PX - 14, 2), rng.integers(6, 13, 2)
+            label[((y - centre[0]) / size[0]) ** 2 + ((x - centre[1]) / size[1]) ** 2 < 1] = 1
+        colour = np.array([40, 80, 110]) + rng.integers(-10, 11, 3)
+        image[label == 1] = np.clip(colour + rng.normal(size=(int(label.sum()), 3)) * 1.5, 0, 255)
+        found.append((image, label))
+    return found
+
+
+def write(path: Path, tiles: list[Tile], side: Callable[[int], str] = lambda i: SIDES[i % 4]) -> TileStore:
+    with StoreWriter(path, tile_px=PX, bands=["red", "green", "blue"]) as sink:
+        for i, (image, label) in enumerate(tiles):
+            record = {"tile": f"t{i:03d}", "scene": "unknown", "sensor": "unknown", "region": "", "gsd_m": float("nan")}
+            record |= {"row": -1, "col": -1, "block": f"b{i}", "split": side(i), "transform": None, "crs": ""}
+            sink.add(image, label, record)
+        sink.close(
+            {"recipe": {"kind": "folder"}, "recipe_id": "0", "split_hash": path.name, "split_rule": {"by": "group"}}
+        )
+    return TileStore.open(path)
+
+
+def told(out: Path) -> dict[str, list[str]]:
+    """What was found: tiles by severity and kind."""
+    content = json.loads((out / "check.json").read_text())
+    for finding in content["findings"]:
+        assert all((out / name).stat().st_size for name in finding["pictures"])
+    return {f"{finding['severity']} {finding['kind']}": finding["tiles"] for finding in content["findings"]}
+
+
+def check(*words: str | Path) -> int:
+    return cli.data(["check", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def tiles() -> list[Tile]:
+    return scenery(48, 0)
+
+
+def test_masks_with_a_fault_stand_first(tiles: list[Tile], tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    faulty, given = [int(i) for i in rng.choice(48, 12, replace=False)], list(tiles)
+    for number, i in enumerate(faulty):
+        image, label = tiles[i]
+        wrong = [np.roll(label, (14, -12), (0, 1)), tiles[(i + 7) % 48][1], np.zeros_like(label), 1 - label][number % 4]
+        given[i] = image, np.ascontiguousarray(wrong)
+    write(tmp_path / "store", given)
+    assert check(tmp_path / "store", "--out", tmp_path / "out") == 0
+    order = [line.split(",")[0] for line in (tmp_path / "out" / "masks.csv").read_text().splitlines()[1:]]
+    assert set(order[:12]) == {f"t{i:03d}" for i in faulty}
+    assert set(told(tmp_path / "out")["doubtful mask"]) <= set(order[:12])
+
+
+def test_a_sound_store_has_nothing_to_tell(tiles: list[Tile], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    store = write(tmp_path / "store", tiles)
+    assert check(store.path, "--out", tmp_path / "out") == 0
+    assert told(tmp_path / "out") == {}
+    assert "nothing found" in capsys.readouterr().out
+    content = json.loads((tmp_path / "out" / "check.json").read_text())
+    pixels = np.stack([image for image, _ in tiles]).reshape(-1, 3).astype(float)
+    assert content["channels"]["unknown"]["mean"] == pytest.approx(pixels.mean(0), abs=1e-3)
+    assert content["channels"]["unknown"]["std"] == pytest.approx(pixels.std(0), abs=1e-3)
+    assert sum(row["tiles"] for row in content["balance"]) == 48
+
+
+def test_test_ground_that_was_trained_on_ends_with_1(tiles: list[Tile], tmp_path: Path) -> None:
+    """Of tile 0 (train) a turned copy in test, of 2 (val) one in train, of 4 (train) one there, without its label."""
+    given = list(tiles)
+    for at, (of, position) in {3: (0, 5), 1: (2, 2), 5: (4, 1)}.items():
+        image, label = given[of]
+        flipped = turned(label[..., None], position)[..., 0]
+        given[at] = turned(image, position), np.zeros_like(label) if at == 5 else flipped
+    write(tmp_path / "store", given)
+    assert check(tmp_path / "store", "--out", tmp_path / "out") == 1
+    found = told(tmp_path / "out")
+    assert (found["leak copy"], found["doubtful copy"], found["note copy"]) == (["t000"], ["t001"], ["t004"])
+    assert found["doubtful labels"] == ["t004"] and "t005" in found["doubtful mask"]
+
+
+def test_two_stores_that_share_test_ground_end_with_1(tiles: list[Tile], tmp_path: Path) -> None:
+    own = write(tmp_path / "own", tiles[:12])
+    other = scenery(11, 5)
+    image, label = tiles[3]  # test here, train there
+    moved = np.roll(turned(image, 6), 3, axis=0), np.roll(turned(label[..., None], 6)[..., 0], 3, axis=0)
+    met = write(tmp_path / "met", [*other, moved], side=lambda i: "train")
+    assert check(own.path, "--against", met.path, "--out", tmp_path / "out") == 1
+    assert told(tmp_path / "out")["leak copy"] == ["t003"]
+    apart = write(tmp_path / "apart", other, side=lambda i: "train")
+    assert check(own.path, "--against", apart.path, "--out", tmp_path / "two") == 0
+    assert not told(tmp_path / "two")
+
+
+def test_ground_of_two_builds_overlaps_and_a_split_is_sound_in_itself(tmp_path: Path) -> None:
+    dataset = world(tmp_path / "scenes")
+    store = prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert check(store.path, "--out", tmp_path / "out") == 0
+    assert not [kind for kind in told(tmp_path / "out") if "overlap" in kind or "copy" in kind or "scene" in kind]
+    others = (prepare(_reseeded(dataset, seed), 64, tmp_path / "data", progress=False) for seed in range(1, 20))
+    other = next(one for one in others if _tests(one) != _tests(store))
+    # by its id below paths.data
+    assert (
+        check(store.path.name, "--against", other.path.name, "--data", tmp_path / "data", "--out", tmp_path / "two")
+        == 1
+    )
+    met = set(store.index["scene"][store.index["tile"].isin(told(tmp_path / "two")["leak overlap"])])
+    here, there = (dict(zip(one.index["scene"], one.index["split"], strict=True)) for one in (store, other))
+    assert met == {scene for scene, side in here.items() if {side, there[scene]} == {"train", "test"}}
+
+
+def _reseeded(dataset: DatasetConfig, seed: int) -> DatasetConfig:
+    dataset.split.seed = seed
+    return dataset
+
+
+def _tests(store: TileStore) -> set[str]:
+    return set(store.index["scene"][store.index["split"] == "test"])
+
+
+def test_damage_and_odd_tiles(tiles: list[Tile], tmp_path: Path) -> None:
+    given = list(tiles[:12])
+    given[1] = np.full((PX, PX, 3), 7, np.uint8), given[1][1]
+    given[2] = np.where(given[2][0] > 60, 255, given[2][0]).astype(np.uint8), given[2][1]
+    given[4] = given[4][0], np.where(given[4][1] == 1, 7, 0).astype(np.uint8)
+    store = write(tmp_path / "store", given)
+    assert check(store.path, "--out", tmp_path / "out") == 0
+    found = told(tmp_path / "out")
+    assert (found["doubtful constant"], found["doubtful clipped"], found["wrong values"]) == (
+        ["t001"],
+        ["t002"],
+        ["t004"],
+    )
+    with (store.path / "images.u8").open("r+b") as file:
+        file.seek(6 * PX * PX * 3 + 100)
+        file.write(bytes([file.read(1)[0] ^ 1]))
+    assert check(store.path, "--out", tmp_path / "two") == 1
+    assert told(tmp_path / "two")["wrong damaged"] == ["t006"]
+    with pytest.raises(DataError, match="is not a folder"):
+        check(tmp_path / "nothing")
