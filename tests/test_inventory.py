@@ -116,7 +116,7 @@ def test_a_named_id_column_and_the_ids_of_rgi(tmp_path: Path, scene) -> None:
         (("RGIId", ["RGI60-15.03410", "RGI60-15.1"], "RGI 6.0"), ("rgi_id", ["RGI2000-v7.0-G-15-1", "q"], "RGI 7.0"))
     ):
         found = polygons.read(with_columns(tmp_path / f"g{n}.gpkg", **{column: ids}), "dataset.glaciers")
-        assert found.ids.tolist() == ids and polygons.told(found, "dataset.glaciers", [scene])["source"] == source
+        assert found.ids.tolist() == ids and polygons.told(found, [scene])["source"] == source
 
 
 def test_a_crs_is_taken_from_the_file_else_from_the_settings(
@@ -131,7 +131,7 @@ def test_a_crs_is_taken_from_the_file_else_from_the_settings(
     found = polygons.read(degrees, "dataset.lakes", crs="EPSG:4326")
     judged = inventory.lakes_of(scene, found, None, buffer_m=0.0, min_lake_px=0)
     assert judged.geometries[0].area == pytest.approx(metres[0].area, rel=1e-6)
-    told = polygons.told(found, "dataset.lakes", [scene])
+    told = polygons.told_of(found, None, [scene], aloud=True)["lakes"]
     assert (told["crs"], told["crs_given"], told["transformed_to"]) == ("EPSG:4326", True, ["EPSG:32645"])
     assert "dataset.lakes is in EPSG:4326: transformed to that of the scenes (EPSG:32645)" in caplog.text
     with pytest.raises(ConfigError, match=r"dataset\.lakes_crs=utm is no CRS"):

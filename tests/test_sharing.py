@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_archive import PX, write_pairs
 from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
 
 from glidexp.config import Config, DatasetConfig, DatasetKind, SplitBy, SplitConfig
@@ -154,3 +155,29 @@ def test_a_random_split_is_marked_or_refused(two_sensors: DatasetConfig, tmp_pat
     config = Config(dataset=replace(two_sensors, split=replace(two_sensors.split, by=SplitBy.random)))
     with pytest.raises(ConfigError, match=r"by=random puts neighbours of each test tile into train"):
         check(config)
+
+
+def test_ready_tiles_by_sensor_and_in_folds(tmp_path: Path) -> None:
+    """A table says where tiles come from; tile 12, of the other sensor, is a copy of one that is left out."""
+    write_pairs(tmp_path / "tiles", range(1, 13), [*range(1, 12), 2])
+    lines = ["tile,scene,sensor,region"]
+    lines += [f"{n},scene{n},{'landsat8' if n in (2, 5) else 'sentinel2'},andes" for n in range(1, 13)]
+    (tmp_path / "tiles.csv").write_text("\n".join(lines) + "\n")
+    root, table = str(tmp_path / "tiles"), str(tmp_path / "tiles.csv")
+    dataset = DatasetConfig(kind=DatasetKind.folder, root=root, manifest=table)
+    store = built(dataset, tmp_path, px=PX, leave_out="landsat8")
+    tests = store.index.loc[store.index["split"] == "test", "tile"]
+    assert set(tests) == {"2", "5"} and "12" not in set(store.index["tile"])
+    assert store.manifest["dropped"]["tiles_on_divided_ground"] == 1
+    met: Counter[str] = Counter()
+    for fold in range(3):
+        index = built(dataset, tmp_path, px=PX, folds=3, fold=fold).index
+        met.update(index.loc[index["split"] == "test", "tile"])
+    assert met == {str(n): 1 for n in range(1, 13)}
+    with pytest.raises(ConfigError, match=r"by=region needs positions, which ready tiles lack: use scene"):
+        built(dataset, tmp_path, px=PX, by=SplitBy.region)
+    glid = tmp_path / "glid"
+    write_pairs(glid / "GLID", range(1, 4))
+    write_pairs(glid / "val", range(1, 3))
+    with pytest.raises(ConfigError, match=r"folds=3, .*the published val is the test set of dataset=glid"):
+        built(DatasetConfig(kind=DatasetKind.glid, root=str(glid)), tmp_path, px=PX, folds=3)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from glidexp.config import DatasetConfig, SplitBy
+from glidexp.config import DatasetConfig, DatasetKind, SplitBy
 from glidexp.data import crop, inventory, polygons, splits, stretch
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.catalogue import SceneFile
@@ -79,7 +79,7 @@ def build_scenes(
     failed: dict[str, str] = {}
     scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
     water, ice = polygons.read_both(sources.lakes, sources.glaciers, job.dataset)
-    inventories = polygons.told_of(water, ice, scenes)
+    inventories = polygons.told_of(water, ice, scenes, aloud=job.dataset.kind == DatasetKind.scenes)
     places = _places(scenes, water, job)
     split = splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides)
     if not failed:  # what is frozen is the ground of all scenes

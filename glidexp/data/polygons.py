@@ -135,24 +135,26 @@ def read_both(lakes: Path, glaciers: Path | None, dataset: DatasetConfig) -> tup
     return water, read(glaciers, "dataset.glaciers", crs=dataset.glaciers_crs) if glaciers else None
 
 
-def told_of(lakes: Inventory, glaciers: Inventory | None, scenes: Sequence[Scene]) -> dict[str, dict[str, Any]]:
-    """What the manifest says of both inventories, `told` of each."""
-    return {"lakes": told(lakes, "dataset.lakes", scenes)} | (
-        {"glaciers": told(glaciers, "dataset.glaciers", scenes)} if glaciers else {}
-    )
+def told_of(
+    lakes: Inventory, glaciers: Inventory | None, scenes: Sequence[Scene], *, aloud: bool
+) -> dict[str, dict[str, Any]]:
+    """What the manifest says of both inventories; `aloud`: the log says when one is in another CRS than scenes are."""
+    found = {"lakes": told(lakes, scenes)} | ({"glaciers": told(glaciers, scenes)} if glaciers else {})
+    for name, entry in found.items():
+        if aloud and entry["transformed_to"]:
+            others = ", ".join(entry["transformed_to"])
+            log.info("dataset.%s is in %s: transformed to that of the scenes (%s)", name, entry["crs"], others)
+    return found
 
 
-def told(inventory: Inventory, setting: str, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """What the manifest says of an inventory; the log says when it is in another CRS than scenes are."""
+def told(inventory: Inventory, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """What the manifest says of an inventory."""
     others = sorted({scene.crs_text.split("[")[0] for scene in scenes if scene.crs != inventory.crs})
-    name = _name(inventory.crs)
-    if others:
-        log.info("%s is in %s: transformed to that of the scenes (%s)", setting, name, ", ".join(others))
     version = _RGI.match(str(inventory.ids[0]))
     return {
         "file": inventory.path.name,
         "source": f"RGI {version[1]}.{version[2]}" if version else "",
-        "crs": name,
+        "crs": _name(inventory.crs),
         "crs_given": not inventory.own_crs,
         "transformed_to": others,
         "features": inventory.read,
