@@ -152,4 +152,7 @@ def test_tiles_without_place_or_inventory_are_reported_as_well(store: TileStore,
     text = write_report(bare, tmp_path)[-1].read_text()
     assert "No tile has a position" in text and "Distance to ice" not in text
     bare.manifest["split_rule"] = {"by": SplitBy.random.value}
-    assert "scores on it leak" in write_report(bare, tmp_path)[-1].read_text()
+    bare.manifest["recipe"], bare.manifest["skipped"] = {"overlap_px": 8}, {"s9": "s9.tif cannot be read <at all>"}
+    text = write_report(bare, tmp_path)[-1].read_text()
+    assert "scores on them leak" in text and "overlap by 8 px" in text
+    assert "scene left out: s9.tif cannot be read &lt;at all&gt;" in text

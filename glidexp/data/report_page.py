@@ -12,7 +12,7 @@ import pandas as pd
 
 from glidexp.data import contact, footprints
 from glidexp.data.store import SPLITS, TileStore
-from glidexp.data.summary import BUFFERS_M, SMALLEST_PX, Summary, beyond, summarise
+from glidexp.data.summary import BUFFERS_M, SMALLEST_PX, Summary, beyond, cautions, summarise
 from glidexp.errors import DataError
 
 PAGE, SHEET, FAR = "report.html", "contact_sheet.png", "lakes_by_distance.csv"
@@ -80,7 +80,7 @@ def _page(store: TileStore, summary: Summary, sheet: bytes) -> str:
         f"<h1>Tile store {name}</h1>",
         f"<p>{len(store)} tiles of {store.tile_px} px, bands {escape(', '.join(map(str, manifest['bands'])))}. Data "
         f"<code>{store.data_hash[:16]}</code>, split <code>{store.split_hash[:16]}</code>.</p>",
-        *_warnings(manifest),
+        *(f'<p class="warn">{escape(caution)}</p>' for caution in cautions(store)),
         "<h2>Tiles and lakes</h2>",
         _places(summary),
         *_lakes(store, summary),
@@ -103,16 +103,6 @@ def _page(store: TileStore, summary: Summary, sheet: bytes) -> str:
         f"<style>{STYLE}</style></head>"
     )
     return head + "<body>" + "\n".join(body) + "</body></html>\n"
-
-
-def _warnings(manifest: dict[str, Any]) -> Iterable[str]:
-    if manifest["split_rule"].get("by") == "random":
-        yield (
-            '<p class="warn">The split is at random: test tiles have neighbours in train, so scores on it leak and are '
-            "marked as leaking.</p>"
-        )
-    for scene, reason in manifest.get("skipped", {}).items():
-        yield f'<p class="warn">Scene {escape(scene)} was left out: {escape(reason)}</p>'
 
 
 def _places(summary: Summary) -> str:

@@ -69,6 +69,17 @@ def beyond(lakes: pd.DataFrame, nearest_m: float) -> pd.DataFrame:
     return far.sort_values(["glacier_distance_m", "scene", "lake"], kind="stable")
 
 
+def cautions(store: TileStore) -> list[str]:
+    """What must be known to read the numbers of a store."""
+    manifest, found = store.manifest, []
+    if manifest["split_rule"].get("by") == "random":
+        found.append("tiles were shared out at random: test tiles have neighbours in train, so scores on them leak")
+    overlap_px = manifest.get("recipe", {}).get("overlap_px", 0)
+    if overlap_px:
+        found.append(f"tiles for training overlap by {overlap_px} px: lake area counts what is in two tiles twice")
+    return found + [f"scene left out: {reason}" for reason in manifest.get("skipped", {}).values()]
+
+
 def _asked(store: TileStore) -> float:
     return float(store.manifest.get("recipe", {}).get("buffer_m", 0.0))
 
@@ -151,9 +162,7 @@ def show(store: TileStore, console: Console | None = None) -> None:
         console.print(_table("", ["a buffer of", "would drop", "km2", "and keep"], rows))
     lines = ["lakes: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["lakes"].items())]
     lines += [f"left out: {reason}: {n}" for reason, n in summary.dropped.items()]
-    lines += [f"scene left out: {reason}" for reason in manifest.get("skipped", {}).values()]
-    if manifest["split_rule"].get("by") == "random":
-        lines.append("split: tiles at random; test tiles have neighbours in train, so scores on it leak")
+    lines += cautions(store)
     size = sum(manifest["files"].values()) >> 20
     lines.append(f"store: {store.path}, {size} MiB, data {store.data_hash[:12]}, split {store.split_hash[:12]}")
     for line in lines:
