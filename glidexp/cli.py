@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "data": (data, "make, import, export and look at tile stores"),
         "ui": (ui, "open the runs in MLflow's pages at 127.0.0.1"),
         "evaluate": (evaluate, "score a trained model on a data set"),
+        "compare": (compare, "say which of several settings is better, by how much and how sure"),
         "sync": (sync, "send what runs could not log because the tracking store was away"),
         "audit": (audit, "say which aggregations printed scores can and cannot be"),
         "doctor": (doctor, "look at machine, folders and programs, and say what to do"),
@@ -165,6 +166,14 @@ def audit(argv: list[str]) -> int:
 
     Console().print(audit_table(readings))
     return 0
+
+
+def compare(argv: list[str]) -> int:
+    """Compares the arms of finished runs."""
+    prepare_process()
+    from glidexp.study import verb_compare
+
+    return verb_compare.run(argv)
 
 
 def ui(argv: list[str]) -> int:

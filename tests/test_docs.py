@@ -20,6 +20,8 @@ from glidexp.config import Config, evaluation, flat, load, register
 from glidexp.data import verbs
 from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
+from glidexp.study import verb_compare
+from glidexp.study.compare import measure_of
 from glidexp.training.check import SELECTABLE, check, check_data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,6 +113,9 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         module = import_module(f"glidexp.data.{verbs.VERBS[arguments[0]][0]}")
         given = module.options().parse_intermixed_args(arguments[1:])
         composed(door.quoted([word for word in getattr(given, "words", []) if "=" in word]))
+        return
+    if verb == "compare":
+        assert measure_of(verb_compare.options().parse_args(arguments).score)
         return
     if verb == "audit":  # reads nothing and writes nothing
         assert cli.audit(arguments) == 0 and capsys.readouterr().out

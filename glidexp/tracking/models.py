@@ -48,7 +48,7 @@ def find_model(store: Store, reference: str) -> TrackedModel:
             f"'{reference}' is no model: give a run id (4 to 32 of 0-9a-f), the folder of a bundle, models:/NAME@ALIAS "
             f"or models:/NAME/VERSION. {_latest(store)}"
         )
-    run = _run(store, name)
+    run = one_run(store, name)
     outputs = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
     ready = [model for model in map(store.client.get_logged_model, outputs) if str(model.status) == "READY"]
     if not ready:
@@ -99,7 +99,12 @@ def read_text(store: Store, run_id: str, name: str, folder: Path) -> str | None:
         return None
 
 
-def _run(store: Store, prefix: str) -> "Run":
+def one_run(store: Store, prefix: str) -> "Run":
+    """The run of an id or of its first characters.
+
+    Raises:
+        TrackingError: none, or several
+    """
     found = _search(store, f"attributes.run_id LIKE '{prefix}%'")
     if len(found) == 1:
         return found[0]

@@ -1,0 +1,185 @@
+"""Arms: runs that differ in nothing but their seed, and their scores on the same ground, laid side by side."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from glidexp.errors import DataError
+from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts
+from glidexp.scoring.scores import read_scores
+from glidexp.tracking.found import TrackedRun, fetch_file
+from glidexp.tracking.store import Store
+
+ELSEWHERE = ("seed", "paths.", "tracking", "resume", "allow_leak", "train.device", "train.threads", "train.resident",
+             "train.checkpoint_every", "train.gradient_checkpointing", "eval.", "model")  # fmt: skip
+"""params in which the runs of one arm may differ"""
+COUNTED = ("tp", "fp", "fn", "tn")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Trainings of one setting. Runs are sorted by seed."""
+
+    name: str
+    """by what differs from the other arms: `backbone=resnet18 loss=dice`"""
+    runs: tuple[TrackedRun, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [int(run.params.get("seed", "0")) for run in self.runs]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the runs were scored on."""
+
+    clusters: tuple[str, ...]
+    kind: str
+    """scene, block or tile: what is drawn together when intervals are made"""
+    tiles: int
+
+    @property
+    def caveat(self) -> str:
+        """A sentence where the clusters are less than one could wish; else empty."""
+        return "tiles treated as independent: no scene or block is known" if self.kind == "tile" else ""
+
+
+def arms_of(runs: Sequence[TrackedRun]) -> list[Arm]:
+    """Groups runs that differ only in their seed, in the order in which they were given.
+
+    Raises:
+        DataError: a seed twice in one arm
+    """
+    grouped: dict[tuple[tuple[str, str], ...], list[TrackedRun]] = {}
+    for run in runs:
+        grouped.setdefault(_setting(run), []).append(run)
+    varied = _differing([dict(key) for key in grouped])
+    arms = []
+    for key, members in grouped.items():
+        name = " ".join(f"{name}={dict(key).get(name, '-')}" for name in varied) or "all runs"
+        arm = Arm(name, tuple(sorted(members, key=lambda run: int(run.params.get("seed", "0")))))
+        twice = sorted({seed for seed in arm.seeds if arm.seeds.count(seed) > 1})
+        if twice:
+            same = [run.run_id[:12] for run in arm.runs if int(run.params.get("seed", "0")) == twice[0]]
+            raise DataError(
+                f"seed {twice[0]} comes {len(same)} times in arm '{name}' (runs {', '.join(same)}): give one run a "
+                "seed, they would count as independent trainings."
+            )
+        arms.append(arm)
+    return arms
+
+
+def _setting(run: TrackedRun) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, value) for key, value in run.params.items() if not key.startswith(ELSEWHERE)))
+
+
+def _differing(settings: Sequence[dict[str, str]]) -> list[str]:
+    """Params in which arms differ; of a group's choice and what it brings, the choice alone."""
+    keys = sorted({key for setting in settings for key in setting})
+    varied = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+    chosen = {key for key in varied if "." not in key}
+    plain = [key for key in varied if key.split(".")[0] not in chosen or key in chosen]
+    apart = {tuple(setting.get(key) for key in plain) for setting in settings}
+    return plain if len(apart) == len(settings) else varied
+
+
+def read_tables(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[str, pd.DataFrame]:
+    """Rows of `scores.parquet` of a split, by run id.
+
+    Raises:
+        TrackingError: a run left none
+        DataError: it cannot be read, or has no tile of that split
+    """
+    tables = {}
+    for run in runs:
+        with tempfile.TemporaryDirectory() as folder:
+            table, _ = read_scores(fetch_file(store, run, "scores.parquet", Path(folder)))
+        table = table[table["split"] == split].reset_index(drop=True)
+        if table.empty:
+            raise DataError(f"run {run.run_id[:12]} ({run.name}) has no scored tile of split '{split}'.")
+        tables[run.run_id] = table
+    return tables
+
+
+def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
+    """The clusters on which all runs were scored, after making sure that all met the same pixels and labels.
+
+    Tiles of different size over the same ground are the same ground when each cluster holds as many valid and as many
+    lake pixels.
+
+    Raises:
+        DataError: the runs were scored on different ground, or on other labels
+    """
+    kind = _cluster_kind(next(iter(tables.values())))
+    reference: pd.DataFrame | None = None
+    first = ""
+    for run_id, table in tables.items():
+        sums = table.groupby(_cluster(table, kind))[["valid_px", "lake_px"]].sum()
+        if reference is None:
+            reference, first = sums, run_id
+            continue
+        missing = sorted(set(reference.index) ^ set(sums.index))
+        if missing:
+            raise DataError(
+                f"runs {first[:12]} and {run_id[:12]} were scored on different ground ({kind} {missing[0]} and "
+                f"{len(missing) - 1} more are in one of them only): score both on one data set with glidexp evaluate."
+            )
+        other = reference.index[(reference != sums.loc[reference.index]).any(axis=1)]
+        if len(other):
+            raise DataError(
+                f"runs {first[:12]} and {run_id[:12]} were scored on other pixels or labels ({kind} {other[0]} has "
+                f"{reference.loc[other[0], 'lake_px']} and {sums.loc[other[0], 'lake_px']} lake pixels): score both on "
+                "one data set with glidexp evaluate."
+            )
+    assert reference is not None
+    return Ground(tuple(map(str, reference.index)), kind, len(tables[first]))
+
+
+def counts_of(
+    arm: Arm, tables: dict[str, pd.DataFrame], ground: Ground, *, at_half: bool = False, stratum: tuple[str, str] | None
+) -> tuple[Counts, NDArray[np.object_]]:
+    """Confusion counts by seed and cluster.
+
+    Args:
+        arm: its runs
+        tables: from `read_tables`
+        ground: from `common_ground`
+        at_half: at the fixed threshold 0.5 instead of the one chosen on val
+        stratum: column and value that tiles must have, such as ("sensor", "landsat8"); None takes all
+
+    Returns:
+        (S, C, 4) and the names of the C clusters that hold such tiles
+
+    Raises:
+        DataError: no tile is left
+    """
+    columns = [f"{name}_at_0.5" for name in COUNTED] if at_half else list(COUNTED)
+    found = []
+    for run in arm.runs:
+        table = tables[run.run_id]
+        if stratum is not None:
+            table = table[table[stratum[0]].astype(str) == stratum[1]]
+        if table.empty:
+            known = ", ".join(sorted(set(tables[run.run_id][stratum[0]].astype(str)))) if stratum else ""
+            raise DataError(f"no scored tile has {'='.join(stratum or ())}. There is: {known}.")
+        found.append(table.groupby(_cluster(table, ground.kind))[columns].sum())
+    names = found[0].index
+    return np.stack([frame.loc[names].to_numpy(np.int64) for frame in found]), names.to_numpy(dtype=object)
+
+
+def _cluster_kind(table: pd.DataFrame) -> str:
+    """scene where two or more are known, else block, else tile."""
+    for kind in ("scene", "block"):
+        names = table[kind].astype(object).where(table[kind].notna(), "").astype(str)
+        if names.nunique() > 1 and not names.isin(UNKNOWN_SCENES).any():
+            return kind
+    return "tile"
+
+
+def _cluster(table: pd.DataFrame, kind: str) -> "pd.Series[str]":
+    return table[kind].astype(str)

@@ -1,0 +1,91 @@
+"""Runs of a store that are to be compared: found by id or by their parent, with what they were given and gave."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.errors import TrackingError
+from glidexp.tracking.models import RUN_ID, one_run
+from glidexp.tracking.store import Store, first_line
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """A finished run."""
+
+    run_id: str
+    name: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def finished_runs(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], list[str]]:
+    """Runs by id, first characters of one, or id of a parent, which stands for all its children.
+
+    Args:
+        store: from `open_store`
+        references: as typed
+
+    Returns:
+        the finished ones, each once, in the order given; and a sentence for each that is not finished
+
+    Raises:
+        TrackingError: no such run, several, or a parent without children
+    """
+    found: dict[str, TrackedRun] = {}
+    left: list[str] = []
+    for reference in references:
+        if not RUN_ID.fullmatch(reference):
+            raise TrackingError(f"'{reference}' is no run: give run ids, 4 to 32 of 0-9a-f, or the id of a parent run.")
+        run = one_run(store, reference)
+        children = _children(store, run)
+        if not children and "glidexp.config_id" not in run.data.tags:
+            raise TrackingError(f"run {run.info.run_id} ({run.info.run_name}) trained nothing and has no children.")
+        for one in children or [run]:
+            if one.info.status == "FINISHED":
+                found.setdefault(one.info.run_id, _tracked(one))
+            else:
+                left.append(f"{one.info.run_id[:12]} ({one.info.run_name}) is {one.info.status} and left out")
+    return list(found.values()), left
+
+
+def fetch_file(store: Store, run: TrackedRun, name: str, folder: Path) -> Path:
+    """A copy of a file that a run left behind.
+
+    Args:
+        store: from `open_store`
+        run: whose
+        name: e.g. scores.parquet
+        folder: for the copy, one for each run
+
+    Raises:
+        TrackingError: it has none of that name
+    """
+    from mlflow.exceptions import MlflowException
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return Path(store.client.download_artifacts(run.run_id, name, str(folder)))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"run {run.run_id[:12]} ({run.name}) has no {name}: {first_line(error)}") from error
+
+
+def _children(store: Store, run: "Run") -> "list[Run]":
+    children = store.client.search_runs(
+        [run.info.experiment_id],
+        filter_string=f"tags.`mlflow.parentRunId` = '{run.info.run_id}'",
+        order_by=["attributes.start_time ASC"],
+        max_results=1000,
+    )
+    return list(children)
+
+
+def _tracked(run: "Run") -> TrackedRun:
+    return TrackedRun(
+        run.info.run_id, run.info.run_name, dict(run.data.params), dict(run.data.metrics), dict(run.data.tags)
+    )

@@ -1,0 +1,199 @@
+"""`glidexp compare`: arms from runs, differences with their intervals, and what it refuses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glidexp.cli import compare as verb
+from glidexp.cli import guarded
+from glidexp.config import Config, PathsConfig, TrackingConfig, flat
+from glidexp.scoring.counts import BINS
+from glidexp.scoring.scores import score_split, scores_table, write_scores
+from glidexp.study.arms import arms_of
+from glidexp.study.compare import Comparison, compare, measure_of, verdict
+from glidexp.tracking.found import TrackedRun, finished_runs
+from glidexp.tracking.run import Run
+from glidexp.tracking.store import Store, open_store, tracking_uri
+
+SCENES, TILES = 8, 4
+
+
+@pytest.fixture(scope="module")
+def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compare") / "mlruns"
+
+
+@pytest.fixture(scope="module")
+def store(mlruns: Path) -> Iterator[Store]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield open_store(tracking_uri(TrackingConfig(), PathsConfig(mlruns=str(mlruns))), mlruns)
+
+
+def scored(seed: int, skill: float, *, lakes: int = 0, scenes: int = SCENES) -> tuple[pd.DataFrame, np.ndarray]:
+    """Tiles whose lakes are found with a share that grows with skill; the ground is the same for every seed."""
+    ground, luck = np.random.default_rng(99), np.random.default_rng(1000 + seed)
+    tiles = scenes * TILES
+    scene = np.repeat(np.arange(scenes), TILES)
+    lake = ground.integers(50, 200, tiles) + lakes
+    share = skill + 0.1 * ground.normal(size=scenes)[scene] + 0.01 * luck.normal() + 0.01 * luck.normal(size=tiles)
+    found = np.round(np.clip(share, 0, 1) * lake).astype(int)
+    hist = np.zeros((tiles, 2, BINS), dtype=np.int32)
+    hist[:, 1, 200], hist[:, 1, 20] = found, lake - found
+    hist[:, 0, 200], hist[:, 0, 20] = (lake - found) // 2, 4096 - lake - (lake - found) // 2
+    index = pd.DataFrame(
+        {
+            "tile": [f"t{number}" for number in range(tiles)],
+            "scene": [f"s{number}" for number in scene],
+            "sensor": np.where(scene % 2 == 0, "landsat8", "sentinel2"),
+            "region": "andes",
+            "split": "test",
+            "gsd_m": 10.0,
+            "block": "",
+        }
+    )
+    return index, hist
+
+
+def log(store: Store, seed: int, skill: float, folder: Path, tags: dict[str, str] | None = None, **params: Any) -> str:
+    """A finished run as training leaves it, without training."""
+    lakes, scenes = params.pop("lakes", 0), params.pop("scenes", SCENES)
+    index, hist = scored(seed, skill, lakes=lakes, scenes=scenes)
+    values = flat(Config(seed=seed)) | {"backbone": "resnet18"} | params
+    run = Run.start(store, experiment="c", run_name=f"seed{seed}", config_flat=values, config_id="x", tags=tags or {})
+    with run:
+        write_scores(scores_table(index, hist, 0.5), folder / "scores.parquet")
+        run.artifact(folder / "scores.parquet")
+        naive = {"test/naive/index_threshold/lake_iou_pooled": 0.21}
+        run.metrics(score_split(index, hist, 0.5, "test") | naive, 1)
+    return run.run_id
+
+
+@pytest.fixture(scope="module")
+def runs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    folder = tmp_path_factory.mktemp("scores")
+    name = "backbone.name"
+    return {
+        "base": [log(store, seed, 0.70, folder, **{name: "resnet18"}) for seed in (0, 1, 2)],
+        "better": [log(store, seed, 0.78, folder, **{name: "resnet34", "backbone": "resnet34"}) for seed in (0, 1, 2)],
+        "twin": [log(store, seed, 0.70, folder, **{name: "twin", "backbone": "twin"}) for seed in (10, 11, 12)],
+        "relabelled": [log(store, 0, 0.7, folder, lakes=5, **{name: "resnet50"})],
+        "elsewhere": [log(store, 0, 0.7, folder, scenes=5, **{name: "resnet50"})],
+        "lucky": [log(store, 0, 0.9, folder, **{name: "resnet18", "train.device": "cuda"})],
+    }
+
+
+def compared(store: Store, ids: list[str], score: str = "test/lake_iou_pooled") -> Comparison:
+    found, left = finished_runs(store, ids)
+    assert not left
+    return compare(store, found, measure_of(score))
+
+
+def test_a_planted_difference_is_found_and_none_is_not(store: Store, runs: dict[str, list[str]]) -> None:
+    comparison = compared(store, runs["base"] + runs["better"] + runs["twin"])
+    base, better, twin = comparison.rows
+    assert [row.arm.name for row in comparison.rows] == ["backbone=resnet18", "backbone=resnet34", "backbone=twin"]
+    assert [verdict(row, comparison) for row in (base, better)] == ["baseline", "better"]
+    assert verdict(twin, comparison).startswith("not distinguishable")
+    assert better.effect is not None and twin.effect is not None
+    for row in comparison.rows:  # the scores are those that each run logged
+        logged = [run.metrics["test/lake_iou_pooled"] for run in row.arm.runs]
+        assert row.values == pytest.approx(logged)
+    assert better.effect.value == pytest.approx(np.mean(better.values) - np.mean(base.values))
+    assert better.effect.low < better.effect.value < better.effect.high
+    assert better.paired == (0, 1, 2) and twin.paired == ()
+    assert any("backbone=twin: no seed in common" in note for note in comparison.notes)
+    assert better.p_holm == pytest.approx(min(1, 2 * better.effect.p))
+    assert better.p_flips == 2 / 2**SCENES
+    assert comparison.ranks[1, 0] == 1
+    assert comparison.naive == {"index_threshold": 0.21}
+
+
+def test_one_sensor_and_the_mean_over_scenes(store: Store, runs: dict[str, list[str]]) -> None:
+    ids = runs["base"] + runs["better"]
+    stratum = compared(store, ids, "test/sensor/landsat8/lake_iou_pooled")
+    assert stratum.clusters == SCENES // 2
+    name = "test/sensor/landsat8/lake_iou_pooled"
+    assert stratum.rows[0].values == pytest.approx([run.metrics[name] for run in stratum.rows[0].arm.runs])
+    scenes = compared(store, ids, "test/f1_per_scene")
+    assert scenes.rows[1].values == pytest.approx([run.metrics["test/f1_per_scene"] for run in scenes.rows[1].arm.runs])
+    half = compared(store, ids, "test/at_0.5/lake_iou_pooled")
+    assert half.rows[1].values == pytest.approx(
+        [run.metrics["test/at_0.5/lake_iou_pooled"] for run in half.rows[1].arm.runs]
+    )
+
+
+def test_one_training_an_arm_is_said_to_be_one(store: Store, runs: dict[str, list[str]]) -> None:
+    comparison = compared(store, [runs["base"][0], runs["better"][0]])
+    assert verdict(comparison.rows[1], comparison) == "better, on the trainings at hand"
+    assert any("one training an arm" in note for note in comparison.notes)
+
+
+def refused(capsys: pytest.CaptureFixture[str], mlruns: Path, *words: str) -> str:
+    assert guarded(verb, [*words, "--mlruns", str(mlruns)]) == 2
+    told = capsys.readouterr().err.strip()
+    assert len(told.splitlines()) == 1
+    return told
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(
+    store: Store, runs: dict[str, list[str]], mlruns: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    base = runs["base"]
+    assert "differ in nothing but their seed" in refused(capsys, mlruns, *base)
+    assert "other pixels or labels (scene s0 has" in refused(capsys, mlruns, base[0], runs["relabelled"][0])
+    told = refused(capsys, mlruns, base[0], runs["elsewhere"][0])
+    assert "different ground (scene s5 and 2 more" in told
+    assert "seed 0 comes 2 times in arm" in refused(capsys, mlruns, *base, runs["lucky"][0], runs["better"][0])
+    assert "--score test/speed cannot be compared" in refused(capsys, mlruns, *base, "--score", "test/speed")
+    assert "There is: landsat8, sentinel2" in refused(
+        capsys, mlruns, base[0], runs["better"][0], "--score", "test/sensor/gaofen2/lake_iou_pooled"
+    )
+    assert "is no run: give run ids" in refused(capsys, mlruns, "resnet18")
+    assert "there is no run ffffffff" in refused(capsys, mlruns, "ffffffff")
+    assert "--level 95.0 is outside" in refused(capsys, mlruns, base[0], "--level", "95")
+    fixed = log(store, 0, 0.7, tmp_path, **{"backbone.name": "resnet50", "eval.threshold": "0.4"})
+    told = refused(capsys, mlruns, base[0], fixed)
+    assert "different rules for the threshold" in told and "test/at_0.5/lake_iou_pooled" in told
+
+
+def test_a_parent_stands_for_its_children_and_files_are_written(
+    store: Store, mlruns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = store.client.create_run(store.experiment_id("c"), run_name="sweep").info.run_id
+    tags = {"mlflow.parentRunId": parent}
+    children = [
+        log(store, seed, skill, tmp_path, tags, loss=name)
+        for name, skill in (("dice", 0.6), ("bce", 0.5))
+        for seed in (0, 1)
+    ]
+    killed = store.client.create_run(store.experiment_id("c"), tags=tags, run_name="killed").info.run_id
+    store.client.set_terminated(killed, "KILLED")
+    assert guarded(verb, [parent[:16], "--mlruns", str(mlruns), "--out", str(tmp_path / "out")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "loss=dice" in told and "baseline" in told and "naive: index" in told
+    assert f"{killed[:12]} (killed) is KILLED and left out" in told
+    table = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert table["arm"].tolist() == ["loss=dice", "loss=bce"]
+    assert table["n_seeds"].tolist() == [2, 2] and table["n_scenes"].tolist() == [SCENES, SCENES]
+    assert table.loc[1, "low"] < table.loc[1, "difference"] < table.loc[1, "high"] < 0
+    assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
+    assert len(children) == 4
+
+
+def test_arms_are_named_by_what_differs() -> None:
+    def tracked(**params: str) -> TrackedRun:
+        return TrackedRun("0" * 32, "r", {key.replace("__", "."): value for key, value in params.items()}, {}, {})
+
+    one = tracked(seed="0", backbone="a", backbone__name="resnet18", train__epochs="3", paths__data="x")
+    two = tracked(seed="0", backbone="b", backbone__name="resnet34", train__epochs="3", paths__data="y")
+    three = tracked(seed="0", backbone="b", backbone__name="resnet34", train__epochs="5")
+    four = tracked(seed="1", backbone="b", backbone__name="resnet34", train__epochs="5", train__device="cuda")
+    names = [arm.name for arm in arms_of([one, two, three, four])]
+    assert names == ["backbone=a train.epochs=3", "backbone=b train.epochs=3", "backbone=b train.epochs=5"]
+    plain = [tracked(seed="0", backbone="timm", backbone__name=name) for name in ("x", "y")]
+    assert [arm.name for arm in arms_of(plain)] == ["backbone.name=x", "backbone.name=y"]

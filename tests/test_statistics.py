@@ -1,0 +1,144 @@
+"""Intervals hold what they promise, and agree with scipy where it does the same."""
+
+import importlib.util
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from glidexp.scoring.confusion import lake_iou
+from glidexp.scoring.statistics import (
+    detectable,
+    effect_of,
+    holm,
+    pseudo_values,
+    rank_shares,
+    sign_flips,
+    two_way,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pooled(counts: Any) -> Any:
+    return lake_iou(counts.sum(axis=-2))
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (5, 1)])
+def test_one_seed_or_one_scene_is_the_t_test_of_the_other(shape: tuple[int, int]) -> None:
+    table = np.random.default_rng(0).normal(0.4, 1.0, shape)
+    effect = effect_of(table)
+    reference = stats.ttest_1samp(table.ravel(), 0.0)
+    low, high = reference.confidence_interval(0.95)
+    assert (effect.value, effect.low, effect.high) == pytest.approx((table.mean(), low, high))
+    assert effect.p == pytest.approx(reference.pvalue, rel=1e-6)
+
+
+def test_two_way_by_hand() -> None:
+    """Rows 1 and 3 on average, columns 1.5 and 2.5, and one cell of each sign beside the sum."""
+    table = np.array([[1.0, 1.0], [2.0, 4.0]])
+    parts = two_way(table)
+    assert (parts.seed, parts.cluster, parts.rest) == pytest.approx((4.0, 1.0, 1.0))
+    assert parts.variance == pytest.approx((4.0 + 1.0 - 1.0) / 4)
+    assert parts.shares == pytest.approx({"seed": 0.75, "cluster": 0.0, "rest": 0.25})
+    assert parts.quantile(0.05) == pytest.approx(stats.t.isf(0.025, 1))
+
+
+def test_the_mean_squares_are_those_of_an_analysis_of_variance() -> None:
+    """Against F tests of scipy: without rest, clusters alone against their mean square within."""
+    random = np.random.default_rng(3)
+    table = random.normal(size=(4, 9)) + random.normal(size=(1, 9))
+    parts = two_way(table)
+    within = ((table - table.mean(0)) ** 2).sum() / (9 * 3)
+    f = stats.f_oneway(*table.T).statistic
+    assert parts.cluster / within == pytest.approx(f)
+    assert parts.seed * 3 + parts.rest * 24 == pytest.approx(within * 27)
+
+
+def test_p_is_the_alpha_whose_interval_touches_nothing() -> None:
+    table = np.random.default_rng(5).normal(0.5, 1.0, (3, 8))
+    p = effect_of(table).p
+    at_p = effect_of(table, level=1 - p)
+    assert min(abs(at_p.low), abs(at_p.high)) == pytest.approx(0, abs=1e-9)
+    assert 0 < p < 1
+
+
+def test_what_never_varies_is_sure_and_what_was_seen_once_is_not_known() -> None:
+    same = effect_of(np.full((2, 3), 0.1))
+    assert (same.low, same.high, same.p) == pytest.approx((0.1, 0.1, 0.0))
+    assert effect_of(np.zeros((2, 3))).p == 1
+    once = effect_of(np.array([[0.1]]))
+    assert math.isnan(once.low) and math.isnan(once.p) and not once.distinguishable
+    assert math.isnan(detectable(once.parts))
+    with pytest.raises(ValueError, match="finite"):
+        effect_of(np.array([[0.1, np.nan]]))
+
+
+def test_pseudo_values_of_a_mean_are_its_terms_and_of_a_ratio_are_known() -> None:
+    counts = np.random.default_rng(1).integers(1, 50, (2, 5, 4))
+    terms = pseudo_values(counts, lambda c: lake_iou(c).mean(axis=-1))
+    np.testing.assert_allclose(terms, lake_iou(counts))
+    two = np.array([[[1, 0, 1, 0], [6, 1, 1, 0]]])  # IoU 1/2 and 6/8, together 7/10
+    np.testing.assert_allclose(pseudo_values(two, pooled), [[2 * 0.7 - 0.75, 2 * 0.7 - 0.5]])
+
+
+@pytest.mark.parametrize("clusters", [5, 11])
+def test_sign_flips_are_scipys_exact_ones(clusters: int) -> None:
+    values = np.random.default_rng(clusters).normal(0.4, 1.0, clusters)
+    reference = stats.permutation_test((values,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert sign_flips(values) == pytest.approx(reference.pvalue)
+    assert sign_flips(np.ones(clusters)) == 2 / 2**clusters
+
+
+def test_many_clusters_are_flipped_at_random() -> None:
+    values = np.random.default_rng(2).normal(0.2, 1.0, 60)
+    assert sign_flips(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    adjusted = holm([0.02, math.nan, 0.6])
+    assert adjusted[0] == pytest.approx(0.04) and math.isnan(adjusted[1]) and adjusted[2] == pytest.approx(0.6)
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_ranks_are_sure_where_one_is_better_everywhere() -> None:
+    random = np.random.default_rng(0)
+    counts = np.stack([random.integers(40, 60, (3, 6)), *random.integers(1, 20, (3, 3, 6))], axis=-1)
+    better = counts + np.array([200, 0, 0, 0])
+    np.testing.assert_array_equal(rank_shares([counts, better], pooled, draws=50), [[0, 1], [1, 0]])
+    shares = rank_shares([counts, counts + random.integers(0, 3, counts.shape)], pooled, draws=400)
+    assert (shares > 0.05).all()
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+def test_what_can_be_found_is_found_so_often() -> None:
+    """80 % power at the detectable difference, for clusters that vary by 1 and one seed."""
+    random = np.random.default_rng(4)
+    size = (stats.t.isf(0.025, 11) + stats.t.isf(0.2, 11)) / math.sqrt(12)
+    tables = random.normal(size, 1.0, (600, 1, 12))
+    found = np.mean([effect_of(table).distinguishable for table in tables])
+    assert found == pytest.approx(0.8, abs=0.05)
+    exact = np.sqrt(12) * stats.zscore(random.normal(size=12), ddof=1)[None]
+    assert detectable(two_way(exact / np.sqrt(12))) == pytest.approx(size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "scenes"), [(3, 6), (5, 12)])
+def test_intervals_hold_the_truth_and_raise_few_false_alarms(seeds: int, scenes: int) -> None:
+    """On simulated studies, where the plain percentile bootstrap does not; bench/coverage.py has all designs."""
+    spec = importlib.util.spec_from_file_location("coverage_bench", ROOT / "bench" / "coverage.py")
+    assert spec is not None and spec.loader is not None
+    bench: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    random, studies = np.random.default_rng(7), 250
+    for layout in bench.LAYOUTS.values():
+        true = bench.truth(layout, bench.SHIFT, 100_000) - bench.truth(layout, 0.0, 100_000)
+        effects = [bench.interval(bench.study(random, seeds, scenes, bench.SHIFT, layout)) for _ in range(studies)]
+        equal = [bench.interval(bench.study(random, seeds, scenes, 0.0, layout)) for _ in range(studies)]
+        chance = math.sqrt(0.05 * 0.95 / studies)
+        assert np.mean([e.low <= true <= e.high for e in effects]) >= 0.93 - chance
+        assert np.mean([e.distinguishable for e in equal]) <= 0.05 + 3 * chance
