@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 
-from glidexp.config import DatasetConfig, DatasetKind, SplitConfig, StretchConfig, StretchMethod
+from glidexp.config import DatasetConfig, DatasetKind, SplitConfig, StretchConfig, StretchMethod, StretchScope
 from glidexp.data import crop
 from glidexp.data.catalogue import SceneFile
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.scenes import read_header, read_strips
 from glidexp.data.splits import scene_groups
 from glidexp.data.store import TileStore
+from glidexp.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -124,3 +125,18 @@ def test_a_real_scene_of_234_by_237_km_is_cut_and_stretched(
             ).tolist()
     images = store.images[np.asarray(store.labels) != 255]
     assert images.min() == 0 and images.max() == 255 and images.std() > 30
+
+
+def test_an_empty_part_is_left_out_and_an_empty_scene_refused(dataset: DatasetConfig, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 4000, (3, 64, 96)).astype(np.uint16)
+    pixels[:, 32:, 48:] = 0
+    write_scene(tmp_path / "s.tif", pixels=pixels, nodata=0)
+    cut = replace(dataset, part_km=0.5, stretch=StretchConfig())
+    for scope in StretchScope:
+        cut.stretch.scope = scope
+        store = prepare(cut, 16, tmp_path / "data", progress=False)
+        assert set(store.index["scene"]) == set(store.manifest["stretch"]) == {"s_p0_0", "s_p0_1", "s_p1_0"}
+        assert store.manifest["dropped"]["parts_without_valid_pixel"] == 1
+    write_scene(tmp_path / "s.tif", pixels=pixels * 0, nodata=0)
+    with pytest.raises(DataError, match=r"s\.tif has no valid pixel \(all is nodata or masked\): take it out"):
+        prepare(cut, 16, tmp_path / "data", progress=False)

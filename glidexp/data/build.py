@@ -114,6 +114,7 @@ def build_scenes(
             else:
                 done[tiles.scene] = tiles
             step(tiles.scene)
+    _note_empty(scenes, done, failed)
     _check_failed(failed, len(failed.keys() | {scene.name for scene in scenes}), parts)
     ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories)
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
@@ -145,6 +146,17 @@ def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: dict[st
     if not scenes:
         raise DataError(f"none of the {len(files)} scenes can be used; the first: {next(iter(failed.values()))}")
     return scenes
+
+
+def _note_empty(scenes: Sequence[Scene], done: dict[str, SceneTiles], failed: dict[str, str]) -> None:
+    """Scenes of which each part is without a valid pixel fail, as whole ones do."""
+    filled = {scene.file.scene for scene in scenes if scene.name not in done or not done[scene.name].empty}
+    for scene in scenes:
+        if scene.file.scene not in filled | failed.keys():
+            reason = f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out."
+            if len({other.file.scene for other in scenes}) == 1:
+                raise DataError(reason)
+            _note(failed, scene.file.scene, reason)
 
 
 def _note(failed: dict[str, str], scene: str, reason: str) -> None:
@@ -247,7 +259,10 @@ def _assemble(
     for tiles in done:
         ledger.lakes.update(tiles.lakes)
         ledger.dropped.update(tiles.dropped)
-        ledger.stretch[tiles.scene] = tiles.limits.to_json()
+        if tiles.empty:
+            ledger.dropped["parts_without_valid_pixel"] += 1
+        else:
+            ledger.stretch[tiles.scene] = tiles.limits.to_json()
         if tiles.flat:
             log.warning(
                 "%s: no contrast between the limits of %s, which turns black.", tiles.scene, ", ".join(tiles.flat)

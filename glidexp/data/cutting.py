@@ -25,7 +25,7 @@ def survey_scene(scene: Scene, mask: LakeMask, tile_px: int, strips: Iterable[St
     """Counts a scene's values, and each tile's valid and lake pixels.
 
     Raises:
-        DataError: no valid pixel, or unreadable
+        DataError: a whole scene without valid pixel, or unreadable
     """
     shape = (math.ceil(scene.height / tile_px), math.ceil(scene.width / tile_px))
     counts = np.zeros((len(scene.bands), stretch.LEVELS), np.int64)
@@ -42,7 +42,7 @@ def survey_scene(scene: Scene, mask: LakeMask, tile_px: int, strips: Iterable[St
             grid[first : first + len(found)] += found
             if overlap_px:
                 windows.add(top, pixels_of)
-    if not survey.valid_px.any():
+    if not survey.valid_px.any() and not scene.part:  # a corner of a large scene may well be empty
         raise DataError(f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out.")
     if overlap_px:
         survey.overlapped_valid_px, survey.overlapped_lake_px = (windows.totals() for windows in denser)

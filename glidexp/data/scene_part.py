@@ -70,6 +70,8 @@ class SceneTiles:
     """lake pixels, also where the scene is not valid"""
     anew: bool
     """cut now, not found"""
+    empty: bool
+    """no pixel is valid: a corner of a large scene"""
     lakes: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
 
@@ -149,6 +151,7 @@ def _cut(task: SceneTask) -> SceneTiles:
     mask = _mask(task, judged)
     with _strips(task) as strips:
         survey = _surveyed(task, mask, strips.kept)
+        empty = not survey.valid_px.any()
         limits = task.limits or stretch.fit(survey.histogram, task.dataset.stretch)
         dropped = Counter(lakes_far_from_ice=int(judged.far.sum()), lakes_too_small=int(judged.small.sum()))
         chosen = _chosen(task, survey, dropped)
@@ -173,12 +176,15 @@ def _cut(task: SceneTask) -> SceneTiles:
         part=part,
         limits=limits,
         flat=tuple(
-            band for band, low, high in zip(task.dataset.bands, limits.low, limits.high, strict=True) if high <= low
+            band
+            for band, low, high in zip(task.dataset.bands, limits.low, limits.high, strict=True)
+            if high <= low and not empty
         ),
         records=records,
         known=_known_lakes(scene, judged, lakes_of_tiles),
         drawn_px=survey.drawn_px,
         anew=anew,
+        empty=empty,
         lakes=Counter(in_scenes=len(judged.geometries), labelled=len(judged.kept)),
         dropped=dropped,
     )

@@ -22,6 +22,7 @@ REASONS = {
     "tiles_on_divided_ground": "tiles with lake on ground of two sides, or too near to it",
     "tiles_on_divided_ground_without_lake": "tiles without lake on such ground",
     "tiles_without_lake": "tiles without lake beyond dataset.empty_share",
+    "parts_without_valid_pixel": "parts of large scenes without a valid pixel",
     "tiles_without_valid_pixel": "tiles without a valid pixel",
     "tiles_like_a_test_tile": "training tiles that show the ground of a test tile",
 }
