@@ -14,7 +14,9 @@ Compose = Callable[[list[str]], Config]
 VERBS = {
     "build": ("verb_build", "scenes and outlines to a store: cut, stretched, rasterised, shared out"),
     "import": ("verb_import", "ready tiles to a store: the published GLID, folders, archives, COCO"),
+    "show": ("verb_show", "what a store is, and a sheet of its tiles"),
     "check": ("verb_check", "a store's damage, odd tiles, doubtful masks, and ground on two sides"),
+    "diff": ("verb_diff", "what changed between two versions of outlines or of a store"),
     "export": ("verb_export", "a store to PNG folders, COCO, GeoTIFF or Croissant"),
 }
 """name: (module of glidexp.data, what it does)"""
