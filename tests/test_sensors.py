@@ -29,6 +29,26 @@ def test_unknown_name_says_which_are_known() -> None:
         sensors.get("sentinel")
 
 
+def test_codes_and_names_of_products() -> None:
+    got = [sensors.get("sentinel2").band_of(code) for code in ("B02", "b2", "B8A", "B08", "B10", "B13")]
+    assert got == ["blue", "blue", "nir2", "nir", "cirrus", ""]
+    assert [sensors.get(f"landsat{n}").band_of("B4") for n in (5, 7, 8, 9)] == ["nir", "nir", "red", "red"]
+    told = {
+        "LC08_L1TP_140041_20201103": "landsat8",
+        "LC80460282016177LGN00": "landsat8",
+        "LE71400412000304SGS00": "landsat7",
+        "LT05_L2SP_1": "landsat5",
+        "LC09_L2SP_1": "landsat9",
+        "S2B_MSIL1C_2020": "sentinel2",
+        "T45RVL_20201012T045719": "sentinel2",
+        "landsat-8": "landsat8",
+        "sentinel-2a": "sentinel2",
+        "khumbu": "",
+        "unknown": "",
+    }
+    assert {name: sensors.of_product(name) for name in told} == told
+
+
 def test_own_sensors_join_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "_registry", lambda own={}: own)  # the shared one stays as it is
     path = tmp_path / "mine.yaml"
@@ -38,7 +58,12 @@ def test_own_sensors_join_the_registry(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "text", ["drone: {gsd_m: -1}", "drone: {gsd_m: two}", "drone: 3", "- drone", "a: !!python/object:os.system {}"]
+    "text",
+    [
+        *("drone: {gsd_m: -1}", "drone: {gsd_m: two}", "drone: 3", "- drone", "a: !!python/object:os.system {}"),
+        "drone: {gsd_m: 1, bands: [red], codes: [B1, B2]}",
+        "drone: {gsd_m: 1, product: '('}",
+    ],
 )
 def test_bad_file_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.yaml"

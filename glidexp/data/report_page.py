@@ -126,7 +126,7 @@ def _lakes(store: TileStore, summary: Summary) -> Iterable[str]:
     yield _table(headings, [[str(row[0]).replace("_", " "), *row[1:5], f"{row[5]:.3f}"] for row in sizes])
     yield (
         "<p>In no tile: drawn into the label, but on ground that is not valid, in a tile that was left out, or without "
-        "the centre of a pixel.</p>"
+        f"the centre of a pixel. In more than one tile: {summary.in_two} lakes.</p>"
     )
     if summary.buffers is None:
         yield "<p>No glaciers were given, so distances to ice are not known.</p>"

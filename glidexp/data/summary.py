@@ -45,6 +45,11 @@ class Summary:
     dropped: dict[str, int]
     """sentence: how many"""
 
+    @property
+    def in_two(self) -> int:
+        """Lakes with pixels in more than one tile."""
+        return 0 if self.lakes is None else int((self.lakes["tiles"] > 1).sum())
+
 
 def summarise(store: TileStore) -> Summary:
     """Counts what a store holds.
@@ -162,6 +167,8 @@ def show(store: TileStore, console: Console | None = None) -> None:
         ]
         console.print(_table("", ["a buffer of", "would drop", "km2", "and keep"], rows))
     lines = ["lakes: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["lakes"].items())]
+    if summary.in_two:
+        lines.append(f"lakes in more than one tile: {summary.in_two}")
     lines += [f"left out: {reason}: {n}" for reason, n in summary.dropped.items()]
     lines += cautions(store)
     size = sum(manifest["files"].values()) >> 20
