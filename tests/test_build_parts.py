@@ -88,6 +88,13 @@ def test_a_killed_build_goes_on_and_redoes_what_is_damaged(tmp_path: Path, cuts:
         data = shutil.copytree(tmp_path / "killed", tmp_path / f"data_{damage}")
         assert not (data / "stores" / recipe_id(dataset, 32)).exists()
         assert sorted(p.name.split("-")[0] for p in parts_of(data)) == ["s0", "s1"]
+        (data / "stores" / ".x.partial").mkdir()  # of another store
+        for place in (
+            (data / "stores" / f".{recipe_id(dataset, 32)}.7.partial"),
+            parts_of(data)[0].parent / ".s9.7.partial",
+        ):
+            place.mkdir()
+            (place / "images.u8").write_bytes(b"half")
         if damage:
             (file,) = (p / damage for p in parts_of(data) if p.name.startswith("s1"))
             content = bytearray(file.read_bytes())
@@ -98,6 +105,7 @@ def test_a_killed_build_goes_on_and_redoes_what_is_damaged(tmp_path: Path, cuts:
         assert cuts == anew
         assert bytes_of(store) == whole
         assert not parts_of(data)
+        assert [p.name for p in (data / "stores").glob(".*.partial")] == [".x.partial"]
 
 
 def damaged(path: Path) -> bytes:

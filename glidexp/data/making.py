@@ -107,6 +107,7 @@ class Making:
         from glidexp.data.report import Job, log_summary
 
         started, dataset = time.monotonic(), self.dataset
+        _clear(path.parent, f".{path.name}.*.partial")
         job = Job(
             path=path,
             split_path=self.data_dir / "splits" / f"{split_id(self.recipe)}.json",
@@ -138,6 +139,7 @@ class Making:
         name = f"{parts_id(self.recipe)}.parts"
         parts = job.path.with_name(f".{name}")
         with locked(job.path.with_name(name)):
+            _clear(parts, ".*.partial")
             try:
                 build_scenes(
                     job,
@@ -150,6 +152,15 @@ class Making:
             except DataError:  # these settings will never make a store of what was finished
                 shutil.rmtree(parts, ignore_errors=True)
                 raise
+
+
+def _clear(folder: Path, half_written: str) -> None:
+    """Removes what a killed build left half-written; who calls holds the lock."""
+    for left in folder.glob(half_written):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def parts_id(recipe: dict[str, Any]) -> str:

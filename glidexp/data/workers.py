@@ -143,7 +143,9 @@ def free_bytes() -> int:
     group = Path("/sys/fs/cgroup")
     most, used = (_lines(group / name) for name in ("memory.max", "memory.current"))
     if most and used and most[0].isdigit():
-        free = min(free, int(most[0]) - int(used[0]))
+        # pages of files count as used, and are given back when somebody needs them
+        files = sum(int(line.split()[1]) for line in _lines(group / "memory.stat") if line.startswith("inactive_file "))
+        free = min(free, int(most[0]) - int(used[0]) + files)
     return max(free, 0)
 
 
