@@ -104,3 +104,13 @@ def test_shipped_settings_fit_and_say_what_they_are(group: str, section: type) -
             assert all(name == "all" or name in sensors.names() for name in values["sensors"])
         if group == "tile_size":
             assert str(section(**values).px) == file.stem
+
+
+def test_settings_of_scenes_do_not_reach_generated_ones(tmp_path: Path) -> None:
+    """They are not in the recipe of a generated data set, so they must not change its bytes."""
+    made = SyntheticConfig(sensors=["landsat8"], regions=["andes"], scenes_per_sensor=3, scene_px=128)
+    settings = {"part_km": 1.0, "lakes_crs": "EPSG:4326", "lake_id_column": "none", "lake_type_column": "none"}
+    plain, changed = DatasetConfig(synthetic=made), DatasetConfig(synthetic=made, **settings)
+    assert recipe_id(plain, 64) == recipe_id(changed, 64)
+    stores = [prepare(dataset, 64, tmp_path / name, progress=False) for name, dataset in (("a", plain), ("b", changed))]
+    assert stores[0].manifest == stores[1].manifest

@@ -133,9 +133,11 @@ class ScenesFailed(RunFailed):
 def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: dict[str, str]) -> list[Scene]:
     """Headers of the scenes that can be opened; of the others `failed` says why."""
     scenes = []
+    # generated scenes are as large as they were asked for, and their recipes know no parts
+    part_km = dataset.part_km if dataset.kind == DatasetKind.scenes else 0.0
     for file in files:
         try:
-            scenes += crop.parts_of(read_header(file, dataset.bands), dataset.part_km)
+            scenes += crop.parts_of(read_header(file, dataset.bands), part_km)
         except DataError as error:
             if len(files) == 1:
                 raise

@@ -15,7 +15,7 @@ import pyproj
 import pyproj.exceptions
 import shapely
 
-from glidexp.config import DatasetConfig
+from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.scenes import Scene
 from glidexp.errors import ConfigError, DataError
 
@@ -129,7 +129,9 @@ def read(
 
 
 def read_both(lakes: Path, glaciers: Path | None, dataset: DatasetConfig) -> tuple[Inventory, Inventory | None]:
-    """Lakes and glaciers as the settings say; see `read`."""
+    """Lakes and glaciers as the settings say; see `read`. Generated ones are known, whatever columns are named."""
+    if dataset.kind != DatasetKind.scenes:
+        return read(lakes, "dataset.lakes"), read(glaciers, "dataset.glaciers") if glaciers else None
     columns = {"type_column": dataset.lake_type_column, "id_column": dataset.lake_id_column}
     water = read(lakes, "dataset.lakes", crs=dataset.lakes_crs, **columns)
     return water, read(glaciers, "dataset.glaciers", crs=dataset.glaciers_crs) if glaciers else None
