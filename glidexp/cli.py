@@ -140,8 +140,9 @@ def data(argv: list[str]) -> int:
     prepare_process()
     from glidexp import door
     from glidexp.data import verbs
+    from glidexp.training.answers import answer_of
 
-    return verbs.main(argv, door.compose)
+    return verbs.main(argv, door.compose, answer_of)
 
 
 def audit(argv: list[str]) -> int:

@@ -85,11 +85,11 @@ def read(
     if not path.exists():
         raise DataError(f"{setting}={path} does not exist: give a vector file of polygons.")
     try:
-        columns = list(pyogrio.read_info(path)["fields"])
+        columns = list(pyogrio.read_info(path, layer=0)["fields"])
         id_column = _named(path, columns, "dataset.lake_id_column", id_column, ID_COLUMNS)
         type_column = _named(path, columns, "dataset.lake_type_column", type_column, TYPE_COLUMNS)
         wanted = [name for name in dict.fromkeys((id_column, type_column)) if name]
-        meta, fids, wkb, values = pyogrio.raw.read(path, columns=wanted, force_2d=True, return_fids=True)
+        meta, fids, wkb, values = pyogrio.raw.read(path, layer=0, columns=wanted, force_2d=True, return_fids=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise DataError(f"{setting}={path} cannot be read as polygons: {' '.join(str(error).split())}") from None
     found_crs = _crs(path, setting, meta["crs"], crs)

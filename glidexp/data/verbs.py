@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from glidexp.config import Config
+from glidexp.data.verb_suspects import AnswerOf
 from glidexp.errors import unknown_name
 
 Compose = Callable[[list[str]], Config]
@@ -16,18 +17,20 @@ VERBS = {
     "import": ("verb_import", "ready tiles to a store: the published GLID, folders, archives, COCO"),
     "show": ("verb_show", "what a store is, and a sheet of its tiles"),
     "check": ("verb_check", "a store's damage, odd tiles, doubtful masks, and ground on two sides"),
+    "suspects": ("verb_suspects", "lakes where picture, mask and a model disagree, for QGIS"),
     "diff": ("verb_diff", "what changed between two versions of outlines or of a store"),
     "export": ("verb_export", "a store to PNG folders, COCO, GeoTIFF or Croissant"),
 }
 """name: (module of glidexp.data, what it does)"""
 
 
-def main(argv: list[str], compose: Compose) -> int:
+def main(argv: list[str], compose: Compose, answer_of: AnswerOf | None = None) -> int:
     """Calls one verb and gives its exit code.
 
     Args:
         argv: the verb and its words
         compose: overrides to the whole config
+        answer_of: asks a network about tiles, which this room cannot
 
     Raises:
         ConfigError: no such verb
@@ -41,5 +44,5 @@ def main(argv: list[str], compose: Compose) -> int:
     if argv[0] not in VERBS:
         raise unknown_name("glidexp data", argv[0], VERBS)
     module = import_module(f"glidexp.data.{VERBS[argv[0]][0]}")
-    code: int = module.run(argv[1:], compose)
+    code: int = module.run(argv[1:], compose, *([answer_of] if argv[0] == "suspects" else []))
     return code

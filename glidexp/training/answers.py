@@ -1,0 +1,50 @@
+"""What a trained network says of single tiles of a store, for those who look at tiles and know no network."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.config import PathsConfig, TrackingConfig
+
+if TYPE_CHECKING:
+    from glidexp.data.store import TileStore
+    from glidexp.data.suspects import Answer
+
+
+def answer_of(reference: str, tiles: "TileStore", mlruns: str, uri: str | None) -> "tuple[Answer, float]":
+    """The probability of lake by row of a store, and the threshold of the model.
+
+    Args:
+        reference: run id, folder of a bundle, models:/NAME@ALIAS
+        tiles: an opened store
+        mlruns: folder of the tracking store
+        uri: tracking address; None: the folder's own
+
+    Raises:
+        GlidexpError: no such model, or the tiles lack a band of it
+    """
+    from glidexp.models.load import find, is_place
+    from glidexp.tracking.store import open_store, tracking_uri
+
+    paths = PathsConfig(mlruns=mlruns)
+    store = None if is_place(reference) else open_store(tracking_uri(TrackingConfig(uri=uri), paths), Path(mlruns))
+    with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
+        found = find(reference, store, Path(aside))
+        import torch
+
+        from glidexp.models.export import load_bundle
+        from glidexp.training.rescore import places_of_bands
+
+        bands = places_of_bands(found.card, tiles)
+        predictor = load_bundle(found.bundle)
+
+    def answer(row: int) -> npt.NDArray[np.float32]:
+        image = np.ascontiguousarray(tiles.images[row][..., bands].transpose(2, 0, 1))
+        with torch.inference_mode():
+            probability: npt.NDArray[np.float32] = predictor(torch.from_numpy(image)[None])[0, 0].numpy()
+        return probability
+
+    return answer, predictor.threshold

@@ -1,0 +1,111 @@
+"""`glidexp data suspects`: lakes that are not there, lakes that nobody drew; the edited file is the next inventory."""
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+from test_export import card, network
+from test_near import texture
+from tiny_scenes import lake, write_polygons, write_scene
+
+from glidexp import cli
+from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
+from glidexp.data import polygons
+from glidexp.data.prepare import prepare
+from glidexp.data.store import TileStore
+from glidexp.data.suspects import suspects, write_suspects
+from glidexp.errors import GlidexpError
+from glidexp.models.export import save_bundle
+
+PX = 256
+SHOWN = [(x, y) for x in (180, 500, 820, 1500, 1820, 2140) for y in (180, 820, 1500, 2140)]
+INVENTED, FORGOTTEN = (1160, 500), (1160, 1820)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TileStore:
+    """A scene of rock with round lakes; one outline has no lake in it, one lake no outline."""
+    root = tmp_path_factory.mktemp("scene")
+    rng = np.random.default_rng(0)
+    image = texture(rng, PX, 1.2, 90, 220, 3.0)
+    y, x = np.mgrid[:PX, :PX] * 10.0 + 5
+    for at in [*SHOWN, FORGOTTEN]:
+        inside = np.hypot(x - at[0], y - at[1]) < 70
+        image[inside] = np.clip([30, 70, 100] + rng.normal(size=(int(inside.sum()), 3)) * 2, 0, 255)
+    write_scene(root / "s.tif", pixels=np.moveaxis(image, -1, 0))
+    drawn = [lake(*at, 70.0) for at in [*SHOWN, INVENTED]]
+    write_polygons(root / "lakes.gpkg", drawn)
+    frame = geopandas.read_file(root / "lakes.gpkg").assign(
+        gl_id=[f"L{i}" for i in range(len(drawn))], kind="proglacial"
+    )
+    frame.to_file(root / "lakes.gpkg", engine="pyogrio")
+    dataset = DatasetConfig(
+        kind=DatasetKind.scenes,
+        root=str(root / "s.tif"),
+        lakes=str(root / "lakes.gpkg"),
+        buffer_m=0.0,
+        empty_share=0.9,
+        sensor="sentinel2",
+        split=SplitConfig(val=0, test=0),
+    )
+    return prepare(dataset, 64, root / "data", progress=False)
+
+
+def near(frame: geopandas.GeoDataFrame, at: tuple[int, int]) -> geopandas.GeoDataFrame:
+    return frame[frame.intersects(lake(*at, 70.0))]
+
+
+def test_what_picture_and_mask_disagree_about(store: TileStore) -> None:
+    lakes, tiles = suspects(store)
+    assert set(lakes["why"]) == {"labelled, not seen by picture", "not labelled, seen by picture"}
+    invented, forgotten = near(lakes, INVENTED), near(lakes, FORGOTTEN)
+    assert set(invented["why"]) == {"labelled, not seen by picture"} and set(invented["lake_id"]) == {f"L{len(SHOWN)}"}
+    assert set(forgotten["why"]) == {"not labelled, seen by picture"} and set(forgotten["lake_id"]) == {""}
+    # nothing else is suspected, and the outline is that of the lake
+    assert len(lakes) == len(invented) + len(forgotten) and lakes["probability"].isna().all()
+    assert forgotten.area.sum() == pytest.approx(np.pi * 70**2, rel=0.2)
+    assert set(tiles["tile"]) == set(lakes["tile"]) and (tiles["score"] > 0.5).all()
+    assert lakes.crs.to_epsg() == 32645 and tiles.area.iloc[0] == pytest.approx(640**2)
+
+
+def test_a_network_is_a_third_opinion(store: TileStore) -> None:
+    """One that says what the labels say disagrees with nobody but the picture."""
+    lakes, _ = suspects(store, lambda row: (np.asarray(store.labels[row]) == 1).astype(np.float32))
+    assert set(lakes["why"]) == {"labelled, not seen by picture", "not labelled, seen by picture"}
+    assert (lakes["score"] < 0.6).all() and set(lakes["probability"]) == {0.0, 1.0}
+    blind, _ = suspects(store, lambda row: np.zeros((64, 64), np.float32))
+    assert "labelled, not seen by picture and model" in set(near(blind, INVENTED)["why"])
+    assert set(near(blind, SHOWN[0])["why"]) == {"labelled, not seen by model"}
+
+
+def test_the_verb_with_and_without_a_model(store: TileStore, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "suspects.gpkg"
+    assert cli.data(["suspects", str(store.path), "--out", str(out)]) == 0
+    assert "not labelled, seen by picture" in capsys.readouterr().out
+    assert set(geopandas.list_layers(out)["name"]) == {"lakes", "tiles"}
+    bundle = save_bundle(tmp_path / "bundle", network(), card=card())
+    assert cli.data(["suspects", str(store.path), "--model", str(bundle), "--out", str(out)]) == 0
+    assert geopandas.read_file(out, layer="lakes")["probability"].between(0, 1).all()
+    for words, message in ((["--out", "list.csv"], "no GeoPackage"), (["--model", str(tmp_path / "no.pt")], "no.pt")):
+        with pytest.raises(GlidexpError, match=message):
+            cli.data(["suspects", str(store.path), *words])
+
+
+def test_what_an_editor_saves_is_an_inventory(store: TileStore, tmp_path: Path) -> None:
+    """The corrected outlines with all columns of the list beside them are read with id and type."""
+    lakes, tiles = suspects(store)
+    old = geopandas.read_file(store.path.parents[2] / "lakes.gpkg")
+    added = near(lakes, FORGOTTEN).rename(columns={"lake_id": "gl_id"}).assign(kind="ice-marginal", gl_id="new")
+    edited = pd.concat([old[old["gl_id"] != f"L{len(SHOWN)}"], added], ignore_index=True)
+    edited.to_file(tmp_path / "edited.gpkg", engine="pyogrio")
+    found = polygons.read(tmp_path / "edited.gpkg", "dataset.lakes")
+    assert set(found.ids) == {*(f"L{i}" for i in range(len(SHOWN))), "new"} and set(found.types) == {
+        "proglacial",
+        "ice-marginal",
+    }
+    write_suspects(lakes, tiles, tmp_path / "suspects.gpkg")
+    assert len(polygons.read(tmp_path / "suspects.gpkg", "dataset.lakes").geometries) == len(lakes)
+    write_suspects(lakes[:0], tiles[:0], tmp_path / "none.gpkg")
+    assert geopandas.read_file(tmp_path / "none.gpkg", layer="tiles").empty
