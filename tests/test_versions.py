@@ -8,10 +8,10 @@ import pyogrio
 import pytest
 import shapely
 from PIL import Image
-from tiny_scenes import lake, world, write_polygons
+from tiny_scenes import lake, world, write_polygons, write_scene
 
 from glidexp import cli
-from glidexp.config import DatasetConfig
+from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
 from glidexp.data import polygons, versions
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
@@ -90,6 +90,29 @@ def test_two_stores(store: TileStore, scenes: DatasetConfig, tmp_path: Path, cap
     table = versions.store_changes(store, other)
     assert table["change"].tolist() == ["reshaped", "removed"] and set(table["scene"]) == {"s0", "s3"}
     assert "1 removed, 1 reshaped" in capsys.readouterr().out
+
+
+def test_the_manifest_tells_what_changed_since_the_previous_version(edited: tuple[Path, Path], tmp_path: Path) -> None:
+    write_scene(tmp_path / "s.tif", width=800, height=320, seed=3)
+    dataset = DatasetConfig(
+        kind=DatasetKind.scenes,
+        root=str(tmp_path / "s.tif"),
+        lakes=str(edited[1]),
+        buffer_m=0.0,
+        sensor="sentinel2",
+        split=SplitConfig(val=0, test=0),
+    )
+    plain = prepare(dataset, 64, tmp_path / "data", progress=False)
+    assert "changes" not in plain.manifest and "previous" not in plain.manifest["recipe"]
+    dataset.previous = str(edited[0])
+    store = prepare(dataset, 64, tmp_path / "data", progress=False)
+    found = store.manifest["changes"]
+    assert found["file"] == "old.shp" and found == {"file": "old.shp"} | versions.versions_diff(*map(read, edited))
+    assert [found[change] for change in versions.CHANGES] == [1, 1, 1, 1, 1]
+    assert (store.data_hash, store.split_hash) == (plain.data_hash, plain.split_hash)
+    dataset.previous = str(tmp_path / "no.gpkg")
+    with pytest.raises(GlidexpError, match=r"dataset\.previous=.*no\.gpkg does not exist"):
+        prepare(dataset, 64, tmp_path / "data", progress=False)
 
 
 def test_show_draws_the_tiles_that_were_asked_for(

@@ -141,6 +141,8 @@ class DatasetConfig:
     """CRS of dataset.lakes, where the file names none or a wrong one (kind=scenes)"""
     glaciers_crs: str | None = None
     """CRS of dataset.glaciers, likewise (kind=scenes)"""
+    previous: str | None = None
+    """lake polygons of an earlier version; what dataset.lakes changed goes into the manifest (kind=scenes)"""
     glaciers: str | None = None
     """glacier outlines, any vector format of GDAL; needed unless buffer_m is 0 (kind=scenes)"""
     sensor: str = "unknown"

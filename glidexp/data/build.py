@@ -21,7 +21,7 @@ import numpy as np
 import shapely
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy
-from glidexp.data import crop, inventory, polygons, splits, stretch
+from glidexp.data import crop, inventory, polygons, splits, stretch, versions
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.catalogue import SceneFile
 from glidexp.data.parts import writing
@@ -80,6 +80,7 @@ def build_scenes(
     scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
     water, ice = polygons.read_both(sources.lakes, sources.glaciers, job.dataset)
     inventories = polygons.told_of(water, ice, scenes, aloud=job.dataset.kind == DatasetKind.scenes)
+    changes = versions.since(job.dataset, water)
     places = _places(scenes, water, job)
     split = splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides)
     if not failed:  # what is frozen is the ground of all scenes
@@ -116,7 +117,7 @@ def build_scenes(
             step(tiles.scene)
     _note_empty(scenes, done, failed)
     _check_failed(failed, len(failed.keys() | {scene.name for scene in scenes}), parts)
-    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories)
+    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories, changes=changes)
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
     _assemble(job, scenes, [done[scene.name] for scene in scenes], split, ledger, (water, skipped))
     shutil.rmtree(parts, ignore_errors=True)

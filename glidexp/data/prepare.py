@@ -138,6 +138,8 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
         recipe |= {key: rule for key, rule in rules.items() if rule != getattr(usual, key)}
     if dataset.kind == DatasetKind.scenes and dataset.part_km != DatasetConfig().part_km:
         recipe["part_km"] = dataset.part_km
+    if dataset.kind == DatasetKind.scenes and dataset.previous:  # changes no tile and no split, but the manifest
+        recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
     return recipe | {"sensor": dataset.sensor, "inputs": {k: _fingerprint(v) for k, v in _inputs(dataset).items()}}
 
 
@@ -208,14 +210,18 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
         files["root"] = [*([root] if root.is_file() and root not in rasters else []), *rasters]
         for setting in ("lakes", "glaciers"):
             value = getattr(dataset, setting)
-            # a shapefile is several files of one stem
-            files[setting] = sorted(Path(value).parent.glob(f"{Path(value).stem}.*")) if value else []
+            files[setting] = _stem_files(value) if value else []
     else:
         files |= ready.tile_files(dataset, root)
     for setting in ("manifest", "sensors_file"):
         value = getattr(dataset, setting)
         files[setting] = [Path(value)] if value else []
     return files
+
+
+def _stem_files(value: str) -> list[Path]:
+    """A vector file; a shapefile is several files of one stem."""
+    return sorted(Path(value).parent.glob(f"{Path(value).stem}.*"))
 
 
 def _fingerprint(files: Iterable[Path]) -> dict[str, Any]:

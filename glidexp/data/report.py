@@ -46,6 +46,8 @@ class Ledger:
     parts: dict[str, Any] = field(default_factory=dict)
     """how large scenes were cut, `crop.told`"""
     inventories: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    """what the lakes have changed since `dataset.previous`"""
     """what was read of lakes and glaciers, `inventory.told`"""
 
 
@@ -103,6 +105,7 @@ def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledge
         "counts": {"tiles": len(records), **{side: sum(r["split"] == side for r in records) for side in SPLITS}},
         **({"parts": ledger.parts} if ledger.parts else {}),
         **({"inventories": ledger.inventories} if ledger.inventories else {}),
+        **({"changes": ledger.changes} if ledger.changes else {}),
         "lakes": dict(sorted(ledger.lakes.items())),
         "dropped": {reason: n for reason, n in sorted(ledger.dropped.items()) if n},
         **{

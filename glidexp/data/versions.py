@@ -14,7 +14,8 @@ import pandas as pd
 import pyproj
 import shapely
 
-from glidexp.data.polygons import Inventory
+from glidexp.config import DatasetConfig, DatasetKind
+from glidexp.data.polygons import Inventory, read
 from glidexp.data.splits import connected
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError
@@ -67,6 +68,18 @@ def changes(old: Inventory, new: Inventory) -> geopandas.GeoDataFrame:
 def versions_diff(old: Inventory, new: Inventory) -> dict[str, Any]:
     """The changes in a few numbers, as they go into a manifest: lakes before and after, lakes by change, km2."""
     return summed(changes(old, new)) | {"old_lakes": len(old.geometries), "new_lakes": len(new.geometries)}
+
+
+def since(dataset: DatasetConfig, new: Inventory) -> dict[str, Any]:
+    """What lakes have changed since `dataset.previous`, with the name of that file; empty where none is given.
+
+    Raises:
+        DataError: it cannot be read as outlines
+    """
+    if dataset.kind != DatasetKind.scenes or not dataset.previous:
+        return {}
+    old = read(dataset.previous, "dataset.previous")
+    return {"file": old.path.name} | versions_diff(old, new)
 
 
 def summed(table: pd.DataFrame) -> dict[str, Any]:
