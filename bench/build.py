@@ -1,6 +1,6 @@
 """Building tiles from one large scene, against a plain script of the same work (peer) and against decoding (limit).
 
-    python bench/build.py [--px 15000] [--lakes 5000] [--tile-px 512] [--repeats 3] [--folder FOLDER]
+    python bench/build.py [--px 15000] [--lakes 5000] [--tile-px 512] [--repeats 3] [--sample 0] [--folder FOLDER]
 
 A generated 3-band 16-bit scene, deflated in blocks of 512 px, and round lakes. The peer is what is usually written for
 it: rasterio reads the whole scene, NumPy takes percentiles of each band and stretches it as float64, geopandas reads
@@ -67,9 +67,9 @@ def make_scene(folder: Path, px: int, lakes: int) -> None:
     geopandas.GeoDataFrame(geometry=outlines, crs="EPSG:32645").to_file(folder / "lakes.gpkg", engine="pyogrio")
 
 
-def ours(folder: Path, tile_px: int) -> dict[str, Any]:
+def ours(folder: Path, tile_px: int, sample: int) -> dict[str, Any]:
     """Builds the store, with its phases timed."""
-    from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
+    from glidexp.config import DatasetConfig, DatasetKind, SplitConfig, StretchConfig
     from glidexp.data import build, cutting, polygons, scene_part, stretch, strips, writer
     from glidexp.data.lake_mask import LakeMask
     from glidexp.data.prepare import prepare
@@ -120,6 +120,7 @@ def ours(folder: Path, tile_px: int) -> dict[str, Any]:
         root=str(folder / "scene.tif"),
         lakes=str(folder / "lakes.gpkg"),
         buffer_m=0.0,
+        stretch=StretchConfig(sample_blocks=sample),
         split=SplitConfig(val=0.0, test=0.0),
     )
 
@@ -129,7 +130,7 @@ def ours(folder: Path, tile_px: int) -> dict[str, Any]:
     return measured(work) | {"phases": {name: round(seconds, 2) for name, seconds in phases.items()}}
 
 
-def peer(folder: Path, tile_px: int) -> dict[str, Any]:
+def peer(folder: Path, tile_px: int, _: int) -> dict[str, Any]:
     """The plain script."""
     import geopandas
     import rasterio
@@ -167,7 +168,7 @@ def peer(folder: Path, tile_px: int) -> dict[str, Any]:
     return measured(work) | {"pictures": pictures}
 
 
-def limit(folder: Path, tile_px: int) -> dict[str, Any]:
+def limit(folder: Path, tile_px: int, _: int) -> dict[str, Any]:
     """Decodes the scene."""
     from glidexp.data.catalogue import SceneFile
     from glidexp.data.scenes import read_header, read_strips
@@ -184,9 +185,10 @@ def measured(work: Callable[[], int]) -> dict[str, Any]:
     return taken | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
 
 
-def child(who: str, folder: Path, tile_px: int) -> dict[str, Any]:
+def child(who: str, folder: Path, tile_px: int, sample: int) -> dict[str, Any]:
     """Runs one of the three in a process of its own, and removes what it wrote."""
     command = [sys.executable, __file__, "--child", who, "--folder", str(folder), "--tile-px", str(tile_px)]
+    command += ["--sample", str(sample)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     for name in ("data", "images", "labels"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -200,13 +202,16 @@ def main() -> None:
     parser.add_argument("--lakes", type=int, default=5_000)
     parser.add_argument("--tile-px", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sample", type=int, default=0, help="dataset.stretch.sample_blocks of ours")
     parser.add_argument(
         "--folder", type=Path, help="where scene and tiles lie meanwhile; a scene that is there is taken"
     )
     parser.add_argument("--child", choices=("ours", "peer", "limit"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print(json.dumps({"ours": ours, "peer": peer, "limit": limit}[args.child](args.folder, args.tile_px)))
+        print(
+            json.dumps({"ours": ours, "peer": peer, "limit": limit}[args.child](args.folder, args.tile_px, args.sample))
+        )
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
@@ -216,7 +221,7 @@ def main() -> None:
         runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": [], "limit": []}
         for _ in range(args.repeats):
             for who, found in runs.items():
-                found.append(child(who, folder, args.tile_px))
+                found.append(child(who, folder, args.tile_px, args.sample))
     assert runs["ours"][0]["tiles"] == runs["peer"][0]["tiles"], "both make the same tiles"
     for clock in ("wall", "cpu"):
         report(f"build_{args.px}px_{args.tile_px}px_{clock}", args.repeats, runs, clock)

@@ -14,7 +14,7 @@ from tiny_scenes import WEST, world, write_scene
 
 from glidexp.cli import guarded
 from glidexp.config import DatasetConfig, SplitConfig, StretchConfig, StretchMethod, StretchScope
-from glidexp.data import scene_part, workers
+from glidexp.data import scene_part, strips, workers
 from glidexp.data.parts import PartWriter
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.store import TileStore
@@ -304,3 +304,36 @@ def test_lakes_without_a_pixel_are_an_error(tmp_path: Path) -> None:
     dataset.all_touched = True
     store = prepare(dataset, 32, tmp_path / "data", progress=False)
     assert int((np.asarray(store.labels) == 1).sum()) == 1
+
+
+def test_limits_from_a_sample_and_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many blocks as there are give the exact limits and so the same tiles; fewer give nearly these, in one pass."""
+    dataset = world(tmp_path)
+    for i in range(4):
+        grown = np.random.default_rng(i).normal(2000, 300, (3, 1024, 1024)).astype(np.uint16)
+        grown[:, :, 1000:] = 0
+        path, west = tmp_path / f"s{i}.tif", WEST + i * 20_000
+        write_scene(path, pixels=grown, west=west, nodata=0, tiled=True, blockxsize=256, blockysize=256)
+    exact = prepare(dataset, 64, tmp_path / "data", progress=False)
+    dataset.stretch = StretchConfig(sample_blocks=99)
+    passes: list[str] = []
+    decode = strips.read_strips
+    monkeypatch.setattr(
+        strips, "read_strips", lambda scene, *rest: (passes.append(scene.name), decode(scene, *rest))[1]
+    )
+    every = prepare(dataset, 64, tmp_path / "data", progress=False)
+    assert every.path != exact.path and sorted(passes) == ["s0", "s1", "s2", "s3"]
+    assert every.data_hash == exact.data_hash and every.manifest["stretch"] == exact.manifest["stretch"]
+    assert every.manifest["dropped"] == exact.manifest["dropped"]
+    for name in ("index.parquet", "inventory.parquet"):
+        assert (every.path / name).read_bytes() == (exact.path / name).read_bytes()
+    dataset.stretch = StretchConfig(sample_blocks=2)
+    few = prepare(dataset, 64, tmp_path / "data", progress=False)
+    again = prepare(dataset, 64, tmp_path / "b", progress=False, crew=Crew(workers=2))
+    assert bytes_of(few) == bytes_of(again)
+    near = [np.array([s.manifest["stretch"][f"s{i}"]["low"] for i in range(4)]) for s in (exact, few)]
+    assert 0 < np.abs(near[0] - near[1]).max() < 15
+    dataset.stretch, dataset.empty_share = StretchConfig(sample_blocks=2, scope=StretchScope.sensor), 0.5
+    shared = prepare(dataset, 64, tmp_path / "data", progress=False)
+    assert len({str(limits) for limits in shared.manifest["stretch"].values()}) == 1
+    assert (shared.index["lake_fraction"] == 0).any()

@@ -48,8 +48,11 @@ class StretchConfig:
     """percentile in 0-100 (method=percentile) or scene value (method=fixed) that becomes 0; unused by minmax"""
     high: float = 98.0
     """percentile in 0-100 (method=percentile) or scene value (method=fixed) that becomes 255; unused by minmax"""
+    sample_blocks: int = 0
+    """blocks of the file, drawn by a hash, that give a scene's limits; 0: every pixel does, so that they are exact"""
 
     def __post_init__(self) -> None:
+        at_least("dataset.stretch.sample_blocks", self.sample_blocks, 0)
         if self.method == StretchMethod.minmax:
             return
         if not self.low < self.high:

@@ -276,7 +276,8 @@ def _assemble(
     _check_lakes(scenes, done, water, ledger, job.dataset)
     with writing(job.path), StoreWriter(job.path, tile_px=job.tile_px, bands=job.dataset.bands) as writer:
         for tiles in done:
-            writer.adopt(tiles.part.folder, tiles.part.tiles, tiles.part.histograms, tiles.records)
+            part = tiles.part
+            writer.adopt(part.folder, part.tiles, part.histograms, tiles.records, alone=len(done) == 1)
         check_sides(writer.records, job, max(scene.gsd_m for scene in scenes))
         warn_of_lost({scene.file.sensor for scene in scenes}, writer.records)
         manifest = manifest_of(job, split, writer.records, ledger)

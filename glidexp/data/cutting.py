@@ -21,32 +21,55 @@ Cut = tuple[int, int, npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[Share]]
 """first row and column of a tile, image (tile_px, tile_px, bands), label (tile_px, tile_px) of 0, 1, 255, its lakes"""
 
 
-def survey_scene(scene: Scene, mask: LakeMask, tile_px: int, strips: Iterable[Strip], overlap_px: int = 0) -> Survey:
-    """Counts a scene's values, and each tile's valid and lake pixels.
-
-    Raises:
-        DataError: a whole scene without valid pixel, or unreadable
-    """
+def new_survey(scene: Scene, tile_px: int) -> Survey:
+    """A survey that has met nothing yet."""
     shape = (math.ceil(scene.height / tile_px), math.ceil(scene.width / tile_px))
     counts = np.zeros((len(scene.bands), stretch.LEVELS), np.int64)
-    survey = Survey(counts, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    return Survey(counts, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+
+
+def surveying(
+    scene: Scene,
+    mask: LakeMask,
+    tile_px: int,
+    strips: Iterable[Strip],
+    into: Survey,
+    *,
+    overlap_px: int = 0,
+    values: bool = True,
+) -> Iterator[Strip]:
+    """Hands strips on and counts each tile's valid and lake pixels, and the scene's values if these are asked for.
+
+    Raises:
+        DataError: at the end: a whole scene without valid pixel
+    """
     denser = [WindowCounts(scene.height, scene.width, tile_px, tile_px - overlap_px) for _ in range(2)]
     for top, pixels, valid in strips:
-        stretch.count_values(pixels, valid, survey.histogram)
+        if values:
+            stretch.count_values(pixels, valid, into.histogram)
         lake = mask.strip(top, len(valid))
-        survey.drawn_px += int(np.count_nonzero(lake))
+        into.drawn_px += int(np.count_nonzero(lake))
         lake &= valid
         first = top // tile_px
-        for grid, windows, pixels_of in zip((survey.valid_px, survey.lake_px), denser, (valid, lake), strict=True):
+        for grid, windows, pixels_of in zip((into.valid_px, into.lake_px), denser, (valid, lake), strict=True):
             found = count_by_tile(pixels_of, tile_px)
             grid[first : first + len(found)] += found
             if overlap_px:
                 windows.add(top, pixels_of)
-    if not survey.valid_px.any() and not scene.part:  # a corner of a large scene may well be empty
+        yield top, pixels, valid
+    if not into.valid_px.any() and not scene.part:  # a corner of a large scene may well be empty
         raise DataError(f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out.")
     if overlap_px:
-        survey.overlapped_valid_px, survey.overlapped_lake_px = (windows.totals() for windows in denser)
-    return survey
+        into.overlapped_valid_px, into.overlapped_lake_px = (windows.totals() for windows in denser)
+
+
+def drawn_windows(scene: Scene, mask: LakeMask, tile_px: int) -> set[Window]:
+    """Tiles that have lake by the outlines alone, whether valid or not."""
+    found = set()
+    for top in range(0, scene.height, tile_px):
+        counts = count_by_tile(mask.strip(top, min(tile_px, scene.height - top)), tile_px)[0]
+        found |= {(top, int(c) * tile_px) for c in np.flatnonzero(counts)}
+    return found
 
 
 def cut(

@@ -156,8 +156,9 @@ def _split_recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
 def _introduced(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that came later: at their defaults they stay out of a recipe, so that earlier stores are found."""
     usual = to_dict(DatasetConfig())
-    if settings["stretch"]["scope"] == usual["stretch"]["scope"]:
-        del settings["stretch"]["scope"]
+    for key in ("scope", "sample_blocks"):
+        if settings["stretch"][key] == usual["stretch"][key]:
+            del settings["stretch"][key]
     return {key: settings[key] for key in ("bands", "all_touched", "overlap_px") if settings[key] != usual[key]}
 
 

@@ -1,28 +1,28 @@
 """What is done for one scene alone: its survey and its tiles, by a function that any process or machine may run."""
 
-import math
+import os
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import shapely
-from affine import Affine
 
-from glidexp.config import DatasetConfig
+from glidexp.config import DatasetConfig, StretchMethod
 from glidexp.data import inventory, stretch
 from glidexp.data.blocks import BlockPlaces
-from glidexp.data.cutting import Window, cut, survey_scene
+from glidexp.data.cutting import Window, cut, drawn_windows, new_survey, surveying
 from glidexp.data.lake_mask import LakeMask
 from glidexp.data.parts import PartWriter, TilePart, part_name, read_survey, write_survey, writing
 from glidexp.data.scenes import STRIP_PX, Scene
 from glidexp.data.sharing import RandomPlaces
 from glidexp.data.splits import Place, ScenePlaces
 from glidexp.data.stretch import Stretch
-from glidexp.data.strips import Strips
+from glidexp.data.strips import Strip, Strips, read_blocks
+from glidexp.data.tile_records import known_lakes, record_of
 from glidexp.data.tiling import Cell, Survey, choose_tiles
 from glidexp.data.writer import measured
 from glidexp.errors import GlidexpError, RunFailed
@@ -106,6 +106,8 @@ def survey_task(task: SceneTask) -> tuple[str, npt.NDArray[np.int64]] | Failed:
     """
     try:
         with _strips(task) as strips:
+            if task.dataset.stretch.sample_blocks:
+                return task.scene.name, _sampled(task)
             return task.scene.name, _surveyed(task, _mask(task, _judged(task)), strips.once).histogram
     except RunFailed:
         raise
@@ -135,37 +137,94 @@ def _identity(task: SceneTask) -> list[Any]:
     return [scene.ground, read, task.stand, task.tile_px, task.dataset.overlap_px]
 
 
-def _surveyed(task: SceneTask, mask: LakeMask, source: Any) -> Survey:
+def _sampled(task: SceneTask) -> npt.NDArray[np.int64]:
+    """(bands, 65536) counts of the blocks that are drawn."""
+    counts = np.zeros((len(task.scene.bands), stretch.LEVELS), np.int64)
+    for pixels, valid in read_blocks(task.scene, task.dataset.stretch.sample_blocks):
+        stretch.count_values(pixels, valid, counts)
+    return counts
+
+
+def _known_limits(task: SceneTask) -> Stretch | None:
+    """Limits that are known before the scene is read as a whole."""
+    config = task.dataset.stretch
+    if task.limits or not (config.sample_blocks or config.method == StretchMethod.fixed):
+        return task.limits
+    fixed = config.method == StretchMethod.fixed
+    counts = np.ones((len(task.scene.bands), 1), np.int64) if fixed else _sampled(task)
+    return stretch.fit(counts, config) if counts.any() else None
+
+
+def _survey_file(task: SceneTask) -> Path:
+    return task.folder / f"{part_name(task.scene.name, *_identity(task))}.npz"
+
+
+def _surveyed(task: SceneTask, mask: LakeMask, source: Callable[[], Iterator[Strip]], values: bool = True) -> Survey:
     """The survey as it was kept, else made from the strips that `source` gives, and kept."""
-    file = task.folder / f"{part_name(task.scene.name, *_identity(task))}.npz"
-    survey = read_survey(file)
+    survey = read_survey(_survey_file(task))
     if survey is None:
-        survey = survey_scene(task.scene, mask, task.tile_px, source(), task.dataset.overlap_px)
-        write_survey(file, survey)
+        survey = new_survey(task.scene, task.tile_px)
+        overlap = task.dataset.overlap_px
+        for _ in surveying(task.scene, mask, task.tile_px, source(), survey, overlap_px=overlap, values=values):
+            pass
+        write_survey(_survey_file(task), survey)
     return survey
+
+
+def _in_one_pass(task: SceneTask, mask: LakeMask, limits: Stretch, strips: Strips) -> None:
+    """Surveys and cuts at once, and leaves both for `_cut` to find: limits are known, and so is what may be chosen.
+
+    Without tiles that lack lake, outlines say which tiles these are, but for pixels that turn out not to be valid.
+    """
+    scene, px = task.scene, task.tile_px
+    survey = new_survey(scene, px)
+    where = _where(task, survey.valid_px.shape, px)
+    windows = {w for w in drawn_windows(scene, mask, px) if where[w[0] // px, w[1] // px][1] is not None}
+    source = surveying(scene, mask, px, strips.once(), survey, values=False)
+    first = task.folder / part_name(scene.name, *_identity(task), limits.to_json(), "in one pass")
+    with PartWriter(first) as writer, writing(first):
+        for row, col, image, label, shares in cut(scene, mask, limits.tables(), windows, px, source):
+            tile = measured(image, label)
+            if tile.lake_px:
+                writer.add(row, col, tile, shares)
+        for _ in source:  # what lies below the last tile
+            pass
+        part = writer.close(len(scene.bands))
+        final = _part_folder(task, limits, {(tile["row"], tile["col"]) for tile in part.tiles})
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(first, final)
+    write_survey(_survey_file(task), survey)
+
+
+def _part_folder(task: SceneTask, limits: Stretch, chosen: Iterable[Window]) -> Path:
+    return task.folder / part_name(task.scene.name, *_identity(task), limits.to_json(), sorted(chosen))
 
 
 def _cut(task: SceneTask) -> SceneTiles:
     scene, px = task.scene, task.tile_px
     judged = _judged(task)
     mask = _mask(task, judged)
+    known = _known_limits(task)
+    anew = False
     with _strips(task) as strips:
-        survey = _surveyed(task, mask, strips.kept)
+        if known and not (task.dataset.empty_share or task.dataset.overlap_px or _survey_file(task).exists()):
+            _in_one_pass(task, mask, known, strips)
+            anew = True
+        survey = _surveyed(task, mask, strips.kept, values=known is None)
         empty = not survey.valid_px.any()
-        limits = task.limits or stretch.fit(survey.histogram, task.dataset.stretch)
+        limits = known or stretch.fit(survey.histogram, task.dataset.stretch)
         dropped = Counter(lakes_far_from_ice=int(judged.far.sum()), lakes_too_small=int(judged.small.sum()))
         chosen = _chosen(task, survey, dropped)
-        decides = [*_identity(task), limits.to_json(), sorted(chosen)]
-        folder = task.folder / part_name(scene.name, *decides)
+        folder = _part_folder(task, limits, chosen)
         bands = len(scene.bands)
         part = TilePart.read(folder, px, bands)
-        anew = part is None
         if part is None:
+            anew = True
             with PartWriter(folder) as writer, writing(folder):
                 for row, col, image, label, shares in cut(scene, mask, limits.tables(), chosen, px, strips.once()):
                     writer.add(row, col, measured(image, label), shares)
                 part = writer.close(bands)
-    records = [_record(scene, tile, chosen[tile["row"], tile["col"]]) for tile in part.tiles]
+    records = [record_of(scene, tile, chosen[tile["row"], tile["col"]]) for tile in part.tiles]
     lakes_of_tiles = [
         (record["tile"], tuple(share))
         for record, tile in zip(records, part.tiles, strict=True)
@@ -181,7 +240,7 @@ def _cut(task: SceneTask) -> SceneTiles:
             if high <= low and not empty
         ),
         records=records,
-        known=_known_lakes(scene, judged, lakes_of_tiles),
+        known=known_lakes(scene, judged, lakes_of_tiles),
         drawn_px=survey.drawn_px,
         anew=anew,
         empty=empty,
@@ -219,56 +278,3 @@ def _where(task: SceneTask, shape: tuple[int, ...], stride: int) -> dict[Cell, P
     corners = [(r * stride, c * stride) for r, c in cells]
     windows = np.array([(r, c, min(px, scene.height - r), min(px, scene.width - c)) for r, c in corners])
     return dict(zip(cells, task.places.of(scene, windows, task.sides), strict=True))
-
-
-def _record(scene: Scene, tile: dict[str, Any], place: Place) -> dict[str, Any]:
-    """The columns of the index that pixels do not give."""
-    row, col = tile["row"], tile["col"]
-    block, side = place
-    corner = scene.transform @ Affine.translation(col, row)
-    return {
-        "tile": f"{scene.name}_{row}_{col}",
-        "scene": scene.name,
-        "sensor": scene.file.sensor,
-        "region": scene.file.region,
-        "gsd_m": scene.gsd_m,
-        "row": row,
-        "col": col,
-        "block": block,
-        "split": side,
-        "transform": [float(v) for v in corner[:6]],
-        "crs": scene.crs_text,
-    }
-
-
-def _known_lakes(
-    scene: Scene, judged: inventory.SceneLakes, shares: Sequence[tuple[str, tuple[int, int, int, int]]]
-) -> list[dict[str, Any]]:
-    """Rows of `store.INVENTORY_SCHEMA`: a row a lake and tile, and one for each lake that is in no tile."""
-    area_km2 = judged.area_px * scene.gsd_m**2 / 1e6
-    fate = np.where(judged.far, "far_from_ice", np.where(judged.small, "too_small", "labelled"))
-    numbers = judged.labelled
-
-    def row_of(k: int, tile: str, row: int, col: int, px: int) -> dict[str, Any]:
-        return {
-            "scene": scene.name,
-            "lake": judged.ids[k],
-            "tile": tile,
-            "row": row,
-            "col": col,
-            "px": px,
-            "area_km2": float(area_km2[k]),
-            "glacier_distance_m": float(judged.distance_m[k]),
-            "lake_type": judged.types[k],
-            "fate": str(fate[k]),
-        }
-
-    rows = [row_of(int(numbers[lake]), tile, row, col, px) for tile, (lake, row, col, px) in shares]
-    drawn = {int(numbers[lake]) for _, (lake, *_) in shares}
-    a, b, c, d, e, f = (~scene.transform)[:6]
-    inside = shapely.get_coordinates(shapely.point_on_surface(judged.geometries))
-    for k in range(len(judged.geometries)):
-        if k not in drawn:
-            x, y = inside[k].tolist()
-            rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0))
-    return rows

@@ -124,7 +124,7 @@ class Scene:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+def opened_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
     """Opens a raster and turns GDAL's refusals, at opening or at reading, into one sentence."""
     try:
         with warnings.catch_warnings():
@@ -151,7 +151,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
     paths = _band_files(file, bands)
     scene: Scene | None = None
     for path in dict.fromkeys(paths):
-        with _opened(path) as source:
+        with opened_raster(path) as source:
             _check_kind(path, source)
             if file.bands and source.count != 1:
                 raise DataError(f"{path} is given as one band of {file.scene} but has {source.count}: give its file.")
@@ -271,13 +271,13 @@ def read_strips(
     fit = STRIP_BYTES // (tile_px * scene.width * len(scene.bands) * 2)
     rows = max(1, min(tall, fit)) * tile_px
     with ExitStack() as stack:
-        opened = {path: stack.enter_context(_opened(path)) for path in dict.fromkeys(scene.paths)}
+        opened = {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(scene.paths)}
         for top in range(0, scene.height, rows):
             window = Window(scene.left, scene.top + top, scene.width, min(rows, scene.height - top))
-            yield top, *_read(scene, opened, window)
+            yield top, *read_window(scene, opened, window)
 
 
-def _read(
+def read_window(
     scene: Scene, opened: Mapping[Path, rasterio.DatasetReader], window: Window
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Pixels (bands, h, W) and valid (h, W) of a window of the files."""

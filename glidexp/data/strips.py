@@ -1,9 +1,11 @@
 """A scene's strips as often as they are asked for: decoded once, then taken from a file beside the store."""
 
+import hashlib
 import math
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,12 +13,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio.windows import Window
 
 from glidexp.data.parts import writing
-from glidexp.data.scenes import Scene, read_strips
+from glidexp.data.scenes import Scene, opened_raster, read_strips, read_window
 
 Strip = tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_]]
 """first row, pixels (bands, h, W), valid (h, W)"""
+BLOCK_PX = 2**16
+"""least pixels of a block that is drawn"""
 CACHE_BYTES = 64 << 20
 """least that GDAL keeps of decoded blocks; by itself it takes a twentieth of the machine's memory, in every process"""
 
@@ -103,3 +108,32 @@ class Strips:
         cache = max(CACHE_BYTES, min(4 * rows * self.scene.width * len(self.scene.bands), 4 * CACHE_BYTES))
         with rasterio.Env(GDAL_CACHEMAX=cache, GDAL_NUM_THREADS=str(self.threads)):
             yield from read_strips(self.scene, self.tile_px, self.most_px)
+
+
+def read_blocks(scene: Scene, count: int) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]:
+    """Blocks of the file with valid pixels, drawn by a hash of their place: the same whenever they are read.
+
+    Args:
+        scene: its header
+        count: how many, where there are as many
+
+    Yields:
+        pixels (bands, h, w), valid (h, w), as `read_strips` gives them
+
+    Raises:
+        DataError: the file is damaged
+    """
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(scene.paths)}
+        high, wide = opened[scene.paths[0]].block_shapes[0]
+        high = math.ceil(BLOCK_PX / (high * min(wide, scene.width))) * high  # a row of a striped file is little
+        corners = [(r, c) for r in range(0, scene.height, high) for c in range(0, scene.width, wide)]
+        corners.sort(key=lambda corner: hashlib.sha256(f"{scene.name}/{corner[0]}/{corner[1]}".encode()).digest())
+        for row, col in corners:
+            if count == 0:
+                return
+            size = min(wide, scene.width - col), min(high, scene.height - row)
+            pixels, valid = read_window(scene, opened, Window(scene.left + col, scene.top + row, *size))
+            if valid.any():
+                count -= 1
+                yield pixels, valid

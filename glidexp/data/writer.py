@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -122,6 +123,8 @@ class StoreWriter:
         tiles: Sequence[Mapping[str, Any]],
         histograms: npt.NDArray[np.uint32],
         records: Sequence[Mapping[str, Any]],
+        *,
+        alone: bool = False,
     ) -> None:
         """Appends tiles that lie in a folder, as the files of a store hold them.
 
@@ -130,11 +133,11 @@ class StoreWriter:
             tiles: valid_px, lake_px and xxh3 of each tile
             histograms: (tiles, C, 256) of the valid pixels
             records: the other columns of the index
+            alone: the store is to hold nothing else, so that its files may be those of the folder
         """
         px = self.tile_px
-        for name, stream in ((IMAGES, self._images), (LABELS, self._labels)):
-            with (folder / name).open("rb") as source:
-                shutil.copyfileobj(source, stream, 4 << 20)
+        self._images = _taken(folder / IMAGES, self._images, alone)
+        self._labels = _taken(folder / LABELS, self._labels, alone)
         for tile, counts, record in zip(tiles, histograms, records, strict=True):
             if record["split"] == "train":
                 self._histogram += counts
@@ -242,6 +245,22 @@ def measured(image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8]) -> Tile
         bands = pixels.reshape(-1, image.shape[2])
         histogram = np.stack([np.bincount(bands[:, c], minlength=256) for c in range(image.shape[2])])
     return Tile(image, label, valid_px, values[LAKE], histogram, tile_hash(image, label))
+
+
+def _taken(source: Path, stream: BinaryIO, alone: bool) -> BinaryIO:
+    """The stream with a file's bytes behind its own; where it is empty and stays so, a second name of that file."""
+    if alone and stream.tell() == 0:
+        place = Path(stream.name)
+        stream.close()
+        place.unlink()
+        with suppress(OSError):  # not every file system has second names
+            os.link(source, place)
+        stream = place.open("a+b")
+        if os.fstat(stream.fileno()).st_size:
+            return stream
+    with source.open("rb") as whole:
+        shutil.copyfileobj(whole, stream, 4 << 20)
+    return stream
 
 
 def _compact(stream: BinaryIO, kept: Sequence[int], size: int) -> None:
