@@ -233,6 +233,35 @@ def test_a_registered_model_is_found_by_alias_and_version(
 
 
 @pytest.mark.slow
+def test_a_checkpoint_scores_as_the_run_that_it_becomes(
+    small_data: Path, store: Store, mlruns: Path, evaluate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as kept:
+        kept.setattr("glidexp.training.checkpoint.Series.clear", lambda _: None)  # as if it had not ended yet
+        config = small_config(small_data, mlruns, "train.epochs=2", "seed=5", "train.ema_decay=0.5", "train.tta=flips")
+        ended = run(config, choices={"dataset": "smoke"})
+    folder = next((mlruns / "checkpoints").glob(f"*-{ended.run_id[:8]}"))
+    newest = sorted(folder.glob("last.*.pt"))[-1]
+    code, out, _ = evaluate(str(newest), "resume=never")
+    assert code == 0 and "Scores of" in out
+    scored = latest(store).data
+    assert scored.tags["glidexp.model"] == str(newest) and scored.tags["glidexp.model_run_id"] == ended.run_id
+    for name in ("test/at_0.5/lake_iou_pooled", "test/average_precision"):
+        assert scored.metrics[name] == pytest.approx(ended.metrics[name], abs=1e-9)
+    epochs = {one.step: one.value for one in store.client.get_metric_history(ended.run_id, "val/threshold")}
+    assert scored.metrics["test/threshold"] == pytest.approx(epochs[int(ended.metrics["best_epoch"])])
+    overlapping = evaluate(str(newest), *DATA, "dataset.split.seed=3", "resume=never")
+    if split_scenes(small_data, 3) != split_scenes(small_data, 0):
+        refused(overlapping, "allow_leak=true")
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    (other / "checkpoint.json").unlink()
+    refused(evaluate(str(other / newest.name)), "no readable checkpoint.json", "let the run end")
+    with (other / newest.name).open("ab") as file:
+        file.write(b"0")
+    refused(evaluate(str(other / newest.name)), f"{newest.name} is damaged")
+
+
+@pytest.mark.slow
 def test_what_is_no_model_is_told_in_one_line(
     trained: Outcome, store: Store, bundle: Path, evaluate: Any, tmp_path: Path
 ) -> None:
@@ -256,7 +285,7 @@ def test_what_is_no_model_is_told_in_one_line(
     refused(evaluate(str(damaged), *DATA, "resume=never"), "ground.parquet is damaged")
     (damaged / CARD).unlink()
     refused(evaluate(str(damaged / WEIGHTS), *DATA), "is weights alone", "card.json")
-    refused(evaluate(str(tmp_path / "last.pt"), *DATA), "is a checkpoint of a run under way")
+    refused(evaluate(str(tmp_path / "last.pt"), *DATA), "last.pt cannot be read as a checkpoint: No such file")
 
     card = json.loads((bundle / CARD).read_text())
     card["bands"] = ["red", "green", "nir"]

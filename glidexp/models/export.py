@@ -6,8 +6,6 @@ The card (`models/card.py`) holds what `save_bundle` was given and: `format`, `f
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +18,17 @@ from glidexp.config import Tta
 from glidexp.errors import ConfigError, DataError
 from glidexp.models import catalog
 from glidexp.models.build import assemble
-from glidexp.models.card import CARD, FORMAT, FORMAT_VERSION, GROUND, WEIGHTS, check_card, read_card, read_part
+from glidexp.models.card import (
+    CARD,
+    FORMAT,
+    FORMAT_VERSION,
+    GROUND,
+    WEIGHTS,
+    check_card,
+    read_card,
+    read_part,
+    write_whole,
+)
 from glidexp.models.predictor import Predictor
 from glidexp.models.tta import views_of, with_views
 
@@ -62,10 +70,10 @@ def save_bundle(folder: Path | str, model: nn.Module, *, card: Mapping[str, Any]
         full["ground"] = {**card.get("ground", {}), "file": GROUND, "sha256": hashlib.sha256(ground).hexdigest()}
     text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / WEIGHTS, blob)
+    write_whole(folder / WEIGHTS, blob)
     if ground is not None:
-        _write(folder / GROUND, ground)
-    _write(folder / CARD, text.encode())
+        write_whole(folder / GROUND, ground)
+    write_whole(folder / CARD, text.encode())
     return folder
 
 
@@ -116,18 +124,3 @@ def _version() -> str:
         return version("glidexp")
     except PackageNotFoundError:
         return "unknown"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes aside and renames, so that no reader ever sees half a file."""
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)  # mkstemp makes it private
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise

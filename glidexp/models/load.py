@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import DataError
-from glidexp.models.card import CARD, WEIGHTS, find_bundle, read_card
+from glidexp.models.card import CARD, find_bundle, read_card
 from glidexp.tracking.models import TrackedModel, fetch, find_model
 from glidexp.tracking.store import Store
 
@@ -40,18 +40,24 @@ def is_place(reference: str) -> bool:
 
 def find(reference: str, store: Store | None, folder: Path) -> FoundModel:
     """The bundle meant by a run id or the first characters of one, `models:/NAME@alias`, `models:/NAME/3`, or a path.
-    The weights are not read.
+    The weights are not read, but of a checkpoint of training (`.pt`), of which a bundle is made.
 
     Args:
         reference: what a person typed
         store: an opened store; without it only paths are found
-        folder: for a copy, where the model lies on a server
+        folder: for a copy, where the model lies on a server or is a checkpoint
 
     Raises:
         DataError, TrackingError: nothing there, several, a damaged card; one line
     """
     if not reference.startswith(("models:/", "runs:/")) and (store is None or is_place(reference)):
-        bundle = find_bundle(_whole(reference))
+        path = _whole(reference)
+        if path.suffix == ".pt":
+            from glidexp.models.checkpoints import bundle_of
+
+            bundle = bundle_of(path, folder / "checkpoint")
+            return FoundModel(bundle, read_card(bundle), str(path.resolve()), None)
+        bundle = find_bundle(path)
         return FoundModel(bundle, read_card(bundle), str(bundle.resolve()), None)
     if store is None:
         raise DataError(f"{reference} is a name in a tracking store, and none was given: give the folder of a bundle.")
@@ -66,8 +72,9 @@ def load_model(
     """Loads the network that `find` finds.
 
     Args:
-        reference: a bundle folder, its `card.json` or `weights.safetensors`, or a folder with exactly one bundle below
-            it (a downloaded run, a model of the registry); with a store also a run id or `models:/...`
+        reference: a bundle folder, its `card.json` or `weights.safetensors`, a folder with exactly one bundle below it
+            (a downloaded run, a model of the registry), or a checkpoint of training (`.pt`); with a store also a run id
+            or `models:/...`
         store: from `tracking.store.open_store`
         device: where it shall run
 
@@ -81,13 +88,8 @@ def load_model(
 
 
 def _whole(reference: str) -> Path:
-    """The path, unless it is the weights alone or a checkpoint of training."""
+    """The path, unless it is the weights alone."""
     path = Path(reference).expanduser()
-    if path.suffix == ".pt":
-        raise DataError(
-            f"{path} is a checkpoint of a run under way, which holds no card: let the run end (the same command goes "
-            f"on with it) and give its id, or the folder of a bundle ({CARD} and {WEIGHTS})."
-        )
     if path.is_file() and path.suffix == ".safetensors" and not (path.parent / CARD).is_file():
         raise DataError(f"{path} is weights alone: {CARD} must lie beside it, which says how to build and feed them.")
     return path

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
+from glidexp.models.checkpoints import FORMAT, forget
+
 log = logging.getLogger("glidexp")
 
-FORMAT = 2
-"""raised when the layout of `state` changes, so that an older file is skipped and not misread"""
 KEPT = 2
 
 
@@ -123,6 +123,7 @@ class Series:
         for file in self.files():
             _remove(file)
         self.sweep()
+        forget(self.path.parent)
         self._unusable.clear()
         with suppress(OSError):  # not there, or somebody else's file in it
             self.path.parent.rmdir()

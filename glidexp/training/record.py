@@ -3,6 +3,7 @@
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -139,15 +140,20 @@ class Recorder:
         metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.tiles.rows("train")))}
         if self.config.tracking.log_model:
             with tempfile.TemporaryDirectory() as aside:
-                card, ground = self._card(fixed, metrics)
+                card, ground = self.card(fixed, metrics)
                 bundle = save_bundle(Path(aside) / "bundle", model, card=card, ground=ground)
                 self.tracked.model(bundle, in_channels=self.tiles.channels, pip_requirements=_requirements())
         metrics |= about
         self.tracked.metrics(metrics, step=step)
         return metrics
 
-    def _card(self, fixed: dict[str, float | None], metrics: dict[str, float]) -> tuple[dict[str, Any], bytes]:
-        """The card and the table of all ground that these weights have met."""
+    def card(self, fixed: Mapping[str, float | None], metrics: Mapping[str, float]) -> tuple[dict[str, Any], bytes]:
+        """The card and the table of all ground that these weights have met.
+
+        Args:
+            fixed: threshold and temperature from val, as far as known
+            metrics: of which those of test are kept
+        """
         manifest = self.tiles.manifest
         train, _ = rows_and_weights(self.tiles, "train", self.config.sensor_mix)
         own = [ground_of(self.tiles, rows, side) for side, rows in (("train", train), ("val", self.val.rows))]

@@ -27,6 +27,7 @@ from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import config_id
 from glidexp.models import catalog, lineage
 from glidexp.models.build import build_model
+from glidexp.models.checkpoints import describe
 from glidexp.models.init import checkpoint_digest, require_weights
 from glidexp.models.recompute import recompute_blocks
 from glidexp.models.stages import encoder_stages
@@ -160,6 +161,7 @@ def _made(
 ) -> dict[str, float]:
     """Trains and scores, from the first step or from the last checkpoint; gives the final metrics."""
     recorder.begin(parts.model)
+    describe(checkpoints.path.parent, *recorder.card({}, {}), tta=config.train.tta)
     if goes_on:
         restore(parts, checkpoints, recorder)
     tiles = recorder.tiles

@@ -1,0 +1,109 @@
+"""A checkpoint of training as a model: its best weights, and beside the series what is needed to use them.
+
+A run writes `checkpoint.json` (a card) and `checkpoint.parquet` (its ground) into the folder of its checkpoints as it
+begins. With them, `last.000007.pt` can be scored like a bundle before the run has ended.
+"""
+
+import hashlib
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glidexp.config import Tta
+from glidexp.errors import ConfigError, DataError
+from glidexp.models import catalog
+from glidexp.models.build import assemble
+from glidexp.models.card import check_card, write_whole
+from glidexp.models.export import save_bundle
+from glidexp.models.tta import with_views
+
+log = logging.getLogger("glidexp")
+
+FORMAT = 2
+"""of a checkpoint; raised when the layout of its state changes, so that an older file is skipped and not misread"""
+DESCRIPTION = "checkpoint.json"
+GROUND_MET = "checkpoint.parquet"
+
+
+def describe(folder: Path, card: Mapping[str, Any], ground: bytes, *, tta: str = Tta.none) -> None:
+    """Says beside a series of checkpoints how its networks are built and fed, and on which ground they train.
+
+    Args:
+        folder: of the series; made if absent
+        card: as for `save_bundle`, without threshold
+        ground: `data.leakage.to_bytes`
+        tta: views over which the run scores, `train.tta`
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / GROUND_MET, ground)
+        write_whole(folder / DESCRIPTION, json.dumps({**card, "tta": str(tta)}, indent=2, sort_keys=True).encode())
+    except OSError as error:  # the run itself does without
+        log.warning("nothing can be written to %s (%s): its checkpoints cannot be scored.", folder, error.strerror)
+
+
+def forget(folder: Path) -> None:
+    """Takes the description away again."""
+    for name in (DESCRIPTION, GROUND_MET):
+        (folder / name).unlink(missing_ok=True)
+
+
+def bundle_of(checkpoint: Path, folder: Path) -> Path:
+    """Makes a bundle of a checkpoint's best weights, with the threshold that was best on val in their epoch.
+
+    Args:
+        checkpoint: a `.pt` file of a series
+        folder: of the bundle; made if absent
+
+    Returns:
+        the folder
+
+    Raises:
+        DataError: damaged, of another format, before its first epoch was scored, or without description
+    """
+    best, threshold = _best(checkpoint)
+    beside = checkpoint.parent
+    try:
+        card = json.loads((beside / DESCRIPTION).read_text(encoding="utf-8"))
+        ground = (beside / GROUND_MET).read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{checkpoint} has no readable {DESCRIPTION} and {GROUND_MET} beside it, which say how to build and feed "
+            "the network: let the run end (the same command goes on with it) and give its id."
+        ) from error
+    check_card(card, str(beside / DESCRIPTION))
+    shape = card["architecture"]
+    try:
+        catalog.check_pair(shape["backbone"], shape["decoder"])
+        with torch.random.fork_rng(devices=[]):
+            net = assemble(shape["backbone"], shape["decoder"], in_channels=shape["in_channels"])
+        net.load_state_dict(best)
+    except (ConfigError, RuntimeError) as error:
+        raise DataError(f"{checkpoint} does not fit {DESCRIPTION}: {' '.join(str(error).split())[:300]}") from error
+    views = with_views(net, card.pop("tta", Tta.none))
+    return save_bundle(folder, views, card=card | {"threshold": threshold}, ground=ground)
+
+
+def _best(checkpoint: Path) -> tuple[dict[str, torch.Tensor], float]:
+    """Weights of the best epoch so far, and its threshold."""
+    beside = checkpoint.with_name(checkpoint.name + ".sha256")
+    try:
+        with checkpoint.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if beside.read_text().split()[:1] != [digest]:
+            raise DataError(f"{checkpoint} is damaged: its sha256 is not the one in {beside.name}. Take another one.")
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        raise DataError(f"{checkpoint} cannot be read as a checkpoint: {reason}.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{checkpoint} is no checkpoint of this version of glidexp: give a run id or a bundle.")
+    state = content["state"]
+    if not state["best"]:
+        raise DataError(f"{checkpoint} is from before its first epoch was scored: let the run go on.")
+    return state["best"], float(state["history"][state["position"]["best_epoch"]]["val/threshold"])
