@@ -27,7 +27,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import torch
 from loader import make_tiles
-from train_step import PIXELS, settings
+from train_sides import settings
+from train_step import PIXELS
 
 from glidexp.training.device import resolve
 from glidexp.training.record import Recorder

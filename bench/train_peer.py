@@ -100,16 +100,15 @@ def train_peer(
         config: epochs and batch size
         runtime: device and precision
         tiles: with rows of train and val
-        model: instead of the task's U-Net with resnet18
+        model: instead of the task's U-Net
         pngs: folder of the tiles as files; in memory when None
         layout: contiguous (its own) or channels_last
     """
 
     def work(boundary: Callable[[], None]) -> None:
         kind = ChannelsLast if layout == "channels_last" else SemanticSegmentationTask
-        task = kind(
-            model="unet", backbone="resnet18", weights=None, in_channels=tiles.channels, task="binary", loss="bce"
-        )
+        encoder = config.backbone.name  # smp calls these as we do
+        task = kind(model="unet", backbone=encoder, weights=None, in_channels=tiles.channels, task="binary", loss="bce")
         if model is not None:
             task.model = model
         if layout == "channels_last":

@@ -4,6 +4,8 @@
                                [--batch 8] [--threads 1] [--images N] [--peer-data memory|png]
                                [--peer-layout contiguous|channels_last] [--precision auto|fp32|bf16|fp16]
 
+`--device cuda` alone measures resnet34 and resnet50 at 512 px in batches of 32: bf16, compiled, tiles resident.
+
 A measurement is an epoch: N training tiles and N/4 val tiles (the shares of the default split, 0.65 and 0.15), counted
 as N images. Every side does the same forward and backward passes on batches of one size, and the same forward passes
 of val.
@@ -19,24 +21,37 @@ peer   Lightning and TorchGeo as their users have them, with the same network, p
 Left out on both sides: checkpoints and pictures, whose cost is by epoch or rarer and would weigh too much in epochs
 as short as these. What our side pays by epoch (scores, tracking) is in, and weighs more here than in a real epoch.
 
-The networks: smp's U-Net with resnet18, the same on every side; `tiny`, two convolutions at a quarter of the
+The networks: smp's U-Net with the named encoder, the same on every side; `tiny`, two convolutions at a quarter of the
 resolution, so that all else shows.
 
 Each repeat runs the sides one after the other, so that a busy machine slows all of them; the first is not counted.
 Medians, ratios within each repeat, and as spread half the interquartile range over the median of ours against the
 limit. Lines ending in `_cpu` count the CPU time of the process, background threads included: other processes disturb
 it less, and what runs beside the step is not free in it. On a GPU only `_wall` means something.
+
+After these comes a line for each side, by the same clock (see `effort.py`):
+
+images_per_s      training images, val's time included
+peak_memory_mb    what training took at its peak; on a CPU measured over one more epoch in a process of its own, null
+                  where that cannot be counted (not on Linux)
+utilisation       CPU: CPU seconds of the process over wall seconds times threads, so a busy machine lowers it, and
+                  threads in the background can take it over 1. GPU: share of an epoch in which a kernel ran, from one
+                  profiled epoch more; null where the profiler sees none
+flops_per_image   of a forward and a backward pass
+flop_limit_ratio  FLOPs a second, val's forward passes included, over those of a large matrix product at the same
+                  precision on the same device, taken in the same repeat; null in fp32 on a GPU
 """
 
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,193 +59,120 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import torch
-from hydra import compose, initialize_config_dir
+from effort import GpuMemory, Work, effort_line, flops, grown_mb, kernel_seconds, matmul_rate
 from lane import Lane, Taken
 from loader import make_tiles
-from torch import nn
+from train_sides import Tiny, limit, ours, parts_of, settings
 
-from glidexp import door
-from glidexp.config import Config, flat, load, register
-from glidexp.data.loader import Loader
+from glidexp.config import Config, Precision, TrainConfig
 from glidexp.data.store import TileStore
-from glidexp.signals import Signals
-from glidexp.tracking.run import Run
-from glidexp.tracking.store import open_store, tracking_uri
-from glidexp.training.augment import build_augment
+from glidexp.errors import GlidexpError
 from glidexp.training.device import Runtime, resolve
-from glidexp.training.loop import Position, fit
-from glidexp.training.losses import build_loss
-from glidexp.training.optim import build_optimizer, lr_schedule
-from glidexp.training.parts import Parts
-from glidexp.training.progress import Meter
-from glidexp.training.record import Recorder
-from glidexp.training.run import build_parts
-from glidexp.training.watch import Watch
 
 VAL_SHARE = 0.25
 PIXELS = 32 * 512 * 512
 """of the training tiles of an epoch when --images is not given"""
+GPU_PIXELS = 64 * PIXELS
+"""likewise on a GPU, which would be done in the blink of an eye"""
+NETWORKS = ("resnet18", "resnet34", "resnet50", "tiny")
+USUAL: dict[str, dict[str, Any]] = {
+    "cpu": {"sizes": [256, 512], "networks": ["resnet18", "tiny"], "batch": 8},
+    "cuda": {"sizes": [512], "networks": ["resnet34", "resnet50"], "batch": 32},
+}
+"""options that are not given, by kind of device"""
 OUT = sys.stdout
 """takes the measurements alone: what else prints, Lightning's bar among it, is sent to stderr"""
 
 
-class Tiny(nn.Module):
-    """Two convolutions, so that the network costs next to nothing. (B, 3, H, W) to logits (B, 1, H, W)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = nn.Conv2d(3, 8, 4, stride=4)
-        self.head = nn.Conv2d(8, 1, 1)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        logits = self.head(torch.relu(self.down(image)))
-        return nn.functional.interpolate(logits, scale_factor=4, mode="nearest")
+def epoch_of(args: argparse.Namespace, px: int) -> tuple[int, int]:
+    """Training and val tiles of an epoch: whole batches."""
+    pixels = GPU_PIXELS if args.device.startswith("cuda") else PIXELS
+    images = max(round((args.images or pixels / px**2) / args.batch), 1) * args.batch
+    return images, max(round(images * VAL_SHARE / args.batch), 1) * args.batch
 
 
-def settings(root: Path, args: argparse.Namespace, px: int, epochs: int) -> Config:
-    """The default run at this tile size, with a store of its own and no pictures after the first epoch."""
-    register()
-    words = [
-        f"tile_size.px={px}",
-        "backbone=resnet18",
-        "decoder=unet",
-        "augmentation=standard",
-        f"train.epochs={epochs}",
-        f"train.batch_size={args.batch}",
-        f"train.device={args.device}",
-        f"train.precision={args.precision}",
-        f"train.threads={args.threads}",
-        f"tracking.images_every={epochs + 1}",
-        f"paths.mlruns={root / 'mlruns'}",
-    ]
-    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
-        return load(compose("train", overrides=words))
+def contenders(
+    network: str, config: Config, runtime: Runtime, tiles: TileStore, args: argparse.Namespace, root: Path
+) -> dict[str, Lane]:
+    """The sides by name; none has made anything yet."""
+    images, val = epoch_of(args, tiles.tile_px)
+    steps, looks = images // args.batch, val // args.batch
+    works = {
+        "ours": ours(network, config, runtime, tiles, root),
+        "limit": limit(network, config, runtime, tiles, steps, looks),
+    }
+    if args.peer:
+        from train_peer import train_peer
+
+        pngs = root if args.peer_data == "png" else None
+        model = Tiny() if network == "tiny" else None
+        works["peer"] = train_peer(config, runtime, tiles, model, pngs, args.peer_layout)
+    return {name: Lane(work, runtime.device) for name, work in works.items()}
 
 
-def parts_of(network: str, config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
-    """Network and optimizer as a run makes them."""
-    parts = build_parts(config, runtime, tiles)
-    if network == "tiny":
-        parts.model = runtime.place(Tiny())
-        parts.optimizer = build_optimizer(config.optimizer, parts.model, device=runtime.device)
-    return parts
+def alone(side: str, network: str, px: int, args: argparse.Namespace, root: Path) -> float | None:
+    """Peak of a side's memory over one epoch in this process, MB; None where it cannot be counted."""
+    sys.stdout = sys.stderr
+    importlib.import_module("segmentation_models_pytorch")  # which building the network would load, on either side
+    torch.set_num_threads(args.threads)
+    tiles = TileStore.open(root / "store")
+    tiles.index.loc[epoch_of(args, px)[0] :, "split"] = "val"
+    config = settings(root / f"{network}_{side}", args, px, 1, network)
+    lane = contenders(network, config, resolve(config.train), tiles, args, root)[side]
+    grown = grown_mb(lane.epoch)
+    lane.end()
+    return grown
 
 
-def ours(network: str, config: Config, runtime: Runtime, tiles: TileStore, root: Path) -> Callable[..., None]:
-    """The real thing, but for its checkpoints."""
-
-    def work(boundary: Callable[[], None]) -> None:
-        parts = parts_of(network, config, runtime, tiles)
-        mean, std = tiles.manifest["channel_mean"], tiles.manifest["channel_std"]
-        augment = build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype)
-        rows, batch = tiles.rows("train"), config.train.batch_size
-        loader = Loader(tiles, rows, batch, seed=0, device=runtime.device, shuffle=True, drop_last=True)
-        meter = Meter(config.train.epochs, len(loader))
-        store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
-        with Run.start(
-            store, experiment="bench", run_name="bench", config_flat=flat(config), system_metrics=True
-        ) as tracked:
-            recorder = Recorder(tracked, config, tiles, runtime, "bench")
-
-            def on_epoch(epoch: int, metrics: dict[str, float], better: bool) -> None:
-                meter.epoch_line(epoch, metrics, config.train.select, better)
-                recorder.epoch(epoch, metrics, parts.model, last=False)
-                tracked.flush()
-                boundary()
-
-            boundary()
-            fit(
-                parts.model,
-                loader,
-                augment,
-                build_loss(config.loss),
-                parts.optimizer,
-                parts.scaler,
-                lr_schedule(config.optimizer, config.train.epochs * len(loader)),
-                lambda _: None,
-                runtime,
-                Position(),
-                config.train,
-                evaluate=lambda epoch: recorder.val_scores(parts.model).items(),
-                on_epoch=on_epoch,
-                save=lambda: None,
-                stop=Signals(),
-                meter=meter,
-                watch=Watch(parts.model, runtime, recorder.tile_names),
-            )
-
-    return work
+def alone_in_process(side: str, network: str, px: int, args: argparse.Namespace, root: Path) -> float | None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(alone, side, network, px, args, root).result()
 
 
-def limit(
-    network: str, config: Config, runtime: Runtime, tiles: TileStore, steps: int, val: int
-) -> Callable[..., None]:
-    """The bare loop."""
-
-    def work(boundary: Callable[[], None]) -> None:
-        parts = parts_of(network, config, runtime, tiles)
-        shape = (config.train.batch_size, tiles.channels, tiles.tile_px, tiles.tile_px)
-        image = torch.randn(shape, device=runtime.device, dtype=runtime.dtype)
-        image = image.to(memory_format=torch.channels_last)
-        mask = (torch.rand(shape[0], 1, *shape[2:], device=runtime.device) < 0.1).float()
-        model = parts.model
-        forward = torch.compile(model) if runtime.compile else model
-        for _ in range(config.train.epochs):
-            boundary()
-            model.train()
-            for _ in range(steps):
-                with runtime.autocast():
-                    logits = forward(image)
-                loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), mask)
-                parts.scaler.scale(loss).backward()
-                parts.scaler.step(parts.optimizer)
-                parts.scaler.update()
-                parts.optimizer.zero_grad(set_to_none=True)
-            model.eval()
-            with torch.no_grad(), runtime.autocast():
-                for _ in range(val):
-                    forward(image)
-        boundary()
-
-    return work
-
-
-def measure(network: str, px: int, args: argparse.Namespace) -> None:
+def measure(network: str, tiles: TileStore, args: argparse.Namespace, root: Path) -> None:
     """One network at one tile size: prints its lines."""
-    images = max(round((args.images or PIXELS / px**2) / args.batch), 1) * args.batch
-    val = max(round(images * VAL_SHARE / args.batch), 1) * args.batch
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        config = settings(root, args, px, args.repeats + 1)
-        runtime = resolve(config.train)
-        tiles = make_tiles(root, images + val, px, images + val if args.peer_data == "png" else 0)
-        tiles.index.loc[images:, "split"] = "val"
-        lanes = {
-            "ours": Lane(ours(network, config, runtime, tiles, root), runtime.device),
-            "limit": Lane(
-                limit(network, config, runtime, tiles, images // args.batch, val // args.batch), runtime.device
-            ),
-        }
-        if args.peer:
-            from train_peer import train_peer
-
-            pngs = root if args.peer_data == "png" else None
-            model = Tiny() if network == "tiny" else None
-            lanes["peer"] = Lane(train_peer(config, runtime, tiles, model, pngs, args.peer_layout), runtime.device)
-        rates: dict[str, list[Taken]] = {name: [] for name in lanes}
-        for repeat in range(args.repeats + 1):
-            for name, lane in lanes.items():
-                wall, cpu = lane.epoch()
-                print(f"{name} {repeat}: {wall:.2f} s, {cpu:.2f} s CPU", file=sys.stderr, flush=True)
-                if repeat > 0:  # the first warms page cache, allocator and kernels
-                    rates[name].append((images / wall, images / cpu))
-        for lane in lanes.values():
-            lane.end()
+    px, gpu = tiles.tile_px, args.device.startswith("cuda")
+    if gpu:
+        torch.compiler.reset()  # else the graphs of the network before count towards the few that one function may have
+    images, val = epoch_of(args, px)
+    config = settings(root / network, args, px, args.repeats + 1 + gpu, network)  # on a GPU the last one is profiled
+    runtime = resolve(config.train)
+    parts = parts_of(network, config, runtime, tiles)
+    work = Work(images, val, *flops(parts.model, (args.batch, tiles.channels, px, px)))
+    del parts
+    lanes = contenders(network, config, runtime, tiles, args, root)
+    memory = {name: GpuMemory(runtime.device) for name in lanes}
+    taken: dict[str, list[Taken]] = {name: [] for name in lanes}
+    matmul: list[Taken | None] = []
+    for repeat in range(args.repeats + 1):
+        for name, lane in lanes.items():
+            wall, cpu = memory[name].turn(lane.epoch) if gpu else lane.epoch()
+            print(f"{name} {repeat}: {wall:.2f} s, {cpu:.2f} s CPU", file=sys.stderr, flush=True)
+            if repeat > 0:  # the first warms page cache, allocator and kernels
+                taken[name].append((wall, cpu))
+        if repeat > 0:
+            matmul.append(matmul_rate(runtime.device, runtime.dtype))
+    kernels = {name: kernel_seconds(lane.epoch) if gpu else None for name, lane in lanes.items()}
+    for lane in lanes.values():
+        lane.end()
     which = f"{network}_{px}px_batch{args.batch}_{runtime.precision}_{args.device}_threads{args.threads}"
     which += "_peer_channels_last" if args.peer_layout == "channels_last" else ""
     which += "_peer_png" if args.peer_data == "png" else ""
-    for position, clock in enumerate(("wall", "cpu")):
-        report(f"train/{which}_{clock}", {name: [pair[position] for pair in kept] for name, kept in rates.items()})
+    for clock, what in enumerate(("wall", "cpu")):
+        rates = {name: [images / pair[clock] for pair in kept] for name, kept in taken.items()}
+        report(f"train/{which}_{what}", rates)
+    for name, pairs in taken.items():
+        if gpu:
+            peak, seconds = memory[name].peak_mb, statistics.median(wall for wall, _ in pairs)
+            busy = None if kernels[name] is None else kernels[name] / seconds
+        else:
+            peak = alone_in_process(name, network, px, args, root)
+            busy = statistics.median(cpu / (wall * args.threads) for wall, cpu in pairs)
+        for clock, what in enumerate(("wall",) if gpu else ("wall", "cpu")):
+            limits = [rate and rate[clock] for rate in matmul]
+            seconds_of = [pair[clock] for pair in pairs]
+            line = effort_line(f"train/{which}_{what}/{name}", work, seconds_of, limits, peak, busy)
+            print(json.dumps(line), file=OUT, flush=True)
 
 
 def report(name: str, rates: dict[str, list[float]]) -> None:
@@ -251,25 +193,42 @@ def report(name: str, rates: dict[str, list[float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
-    parser.add_argument("--networks", nargs="+", default=["resnet18", "tiny"], choices=["resnet18", "tiny"])
+    parser.add_argument("--sizes", type=int, nargs="+", help="default: 256 512; on a GPU 512")
+    parser.add_argument(
+        "--networks", nargs="+", choices=NETWORKS, help="default: resnet18 tiny; on a GPU resnet34 resnet50"
+    )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, help="default: 8; on a GPU 32")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--images", type=int, help="training tiles an epoch; default: 32 at 512 px, 128 at 256 px")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help="training tiles an epoch; default: 32 at 512 px, 128 at 256 px; 64 times as many on a GPU",
+    )
     parser.add_argument("--peer-data", default="memory", choices=["memory", "png"])
     parser.add_argument("--peer-layout", default="contiguous", choices=["contiguous", "channels_last"])
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     args = parser.parse_args()
+    usual = USUAL["cuda" if args.device.startswith("cuda") else "cpu"]
+    vars(args).update({key: value for key, value in usual.items() if getattr(args, key) is None})
+    try:  # before tiles are made
+        resolve(TrainConfig(device=args.device, precision=Precision(args.precision), threads=args.threads))
+    except GlidexpError as error:
+        parser.error(str(error))
     args.peer = all(importlib.util.find_spec(name) for name in ("lightning", "torchgeo"))
     if not args.peer:
         print("no peer: lightning and torchgeo are not installed (pip install '.[bench]')", file=sys.stderr)
     sys.stdout = sys.stderr
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", module="(lightning|torchgeo|torchmetrics).*")
-    for network in args.networks:
-        for px in args.sizes:
-            measure(network, px, args)
+    for px in args.sizes:
+        images, val = epoch_of(args, px)
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            tiles = make_tiles(root, images + val, px, images + val if args.peer_data == "png" else 0)
+            tiles.index.loc[images:, "split"] = "val"
+            for network in args.networks:
+                measure(network, tiles, args, root)
 
 
 if __name__ == "__main__":

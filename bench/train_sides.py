@@ -1,0 +1,143 @@
+"""The sides of `train_step.py` but for the peer: our whole training, and the bare loop."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from glidexp import door
+from glidexp.config import Config, flat, load, register
+from glidexp.data.store import TileStore
+from glidexp.signals import Signals
+from glidexp.tracking.run import Run
+from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.training.device import Runtime
+from glidexp.training.loop import Position, fit
+from glidexp.training.losses import build_loss
+from glidexp.training.optim import build_optimizer, lr_schedule
+from glidexp.training.parts import Parts
+from glidexp.training.progress import Meter
+from glidexp.training.record import Recorder
+from glidexp.training.run import build_parts, training_tiles
+from glidexp.training.watch import Watch
+
+
+class Tiny(nn.Module):
+    """Two convolutions, so that the network costs next to nothing. (B, 3, H, W) to logits (B, 1, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 4, stride=4)
+        self.head = nn.Conv2d(8, 1, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = self.head(torch.relu(self.down(image)))
+        return nn.functional.interpolate(logits, scale_factor=4, mode="nearest")
+
+
+def settings(root: Path, args: argparse.Namespace, px: int, epochs: int, network: str = "resnet18") -> Config:
+    """The default run at this tile size, with a store of its own and no pictures after the first epoch."""
+    register()
+    words = [
+        f"tile_size.px={px}",
+        f"backbone={'resnet18' if network == 'tiny' else network}",
+        "decoder=unet",
+        "augmentation=standard",
+        f"train.epochs={epochs}",
+        f"train.batch_size={args.batch}",
+        f"train.device={args.device}",
+        f"train.precision={args.precision}",
+        f"train.threads={args.threads}",
+        f"tracking.images_every={epochs + 1}",
+        f"paths.mlruns={root / 'mlruns'}",
+    ]
+    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
+        return load(compose("train", overrides=words))
+
+
+def parts_of(network: str, config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
+    """Network and optimizer as a run makes them."""
+    parts = build_parts(config, runtime, tiles)
+    if network == "tiny":
+        parts.model = runtime.place(Tiny())
+        parts.optimizer = build_optimizer(config.optimizer, parts.model, device=runtime.device)
+    return parts
+
+
+def ours(network: str, config: Config, runtime: Runtime, tiles: TileStore, root: Path) -> Callable[..., None]:
+    """The real thing, but for its checkpoints."""
+
+    def work(boundary: Callable[[], None]) -> None:
+        parts = parts_of(network, config, runtime, tiles)
+        loader, augment = training_tiles(config, runtime, tiles)
+        meter = Meter(config.train.epochs, len(loader))
+        store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
+        with Run.start(
+            store, experiment="bench", run_name="bench", config_flat=flat(config), system_metrics=True
+        ) as tracked:
+            recorder = Recorder(tracked, config, tiles, runtime, "bench")
+
+            def on_epoch(epoch: int, metrics: dict[str, float], better: bool) -> None:
+                meter.epoch_line(epoch, metrics, config.train.select, better)
+                recorder.epoch(epoch, metrics, parts.model, last=False)
+                tracked.flush()
+                boundary()
+
+            boundary()
+            fit(
+                parts.model,
+                loader,
+                augment,
+                build_loss(config.loss),
+                parts.optimizer,
+                parts.scaler,
+                lr_schedule(config.optimizer, config.train.epochs * len(loader)),
+                lambda _: None,
+                runtime,
+                Position(),
+                config.train,
+                evaluate=lambda epoch: recorder.val_scores(parts.model).items(),
+                on_epoch=on_epoch,
+                save=lambda: None,
+                stop=Signals(),
+                meter=meter,
+                watch=Watch(parts.model, runtime, recorder.tile_names),
+            )
+
+    return work
+
+
+def limit(
+    network: str, config: Config, runtime: Runtime, tiles: TileStore, steps: int, val: int
+) -> Callable[..., None]:
+    """The bare loop."""
+
+    def work(boundary: Callable[[], None]) -> None:
+        parts = parts_of(network, config, runtime, tiles)
+        shape = (config.train.batch_size, tiles.channels, tiles.tile_px, tiles.tile_px)
+        image = torch.randn(shape, device=runtime.device, dtype=runtime.dtype)
+        image = image.to(memory_format=torch.channels_last)
+        mask = (torch.rand(shape[0], 1, *shape[2:], device=runtime.device) < 0.1).float()
+        model = parts.model
+        forward = torch.compile(model) if runtime.compile else model
+        for _ in range(config.train.epochs):
+            boundary()
+            model.train()
+            for _ in range(steps):
+                with runtime.autocast():
+                    logits = forward(image)
+                loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), mask)
+                parts.scaler.scale(loss).backward()
+                parts.scaler.step(parts.optimizer)
+                parts.scaler.update()
+                parts.optimizer.zero_grad(set_to_none=True)
+            model.eval()
+            with torch.no_grad(), runtime.autocast():
+                for _ in range(val):
+                    forward(image)
+        boundary()
+
+    return work
