@@ -80,6 +80,7 @@ def test_what_a_finished_run_holds(finished: Outcome, artifacts: Path, small_dat
     for name in (
         "config.yaml",
         "scores.parquet",
+        "scene_scores.csv",
         "lakes.parquet",
         "lake_scores.csv",
         "confusion.json",

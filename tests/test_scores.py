@@ -10,7 +10,7 @@ import torch
 
 from glidexp.errors import DataError
 from glidexp.scoring import scores
-from glidexp.scoring.confusion import PER_PLACE, aggregate, pooled_scores, strata
+from glidexp.scoring.confusion import PER_PLACE, aggregate, pooled_scores, scene_rows, strata
 from glidexp.scoring.counts import BINS, EDGES, tile_histograms
 
 NAN = math.nan
@@ -106,6 +106,21 @@ def test_names_and_numbers_of_tiles_and_scenes() -> None:
     assert set(found) == expected
     assert (found["val/tiles"], found["val/scenes"], found["val/sensor/gaofen2/tiles"]) == (12, 5, 4)
     assert all(isinstance(value, float) and math.isfinite(value) for value in found.values())
+
+
+def test_rows_of_scenes_are_what_their_mean_is_made_of_and_add_up() -> None:
+    index, hist, _, _ = random_tiles()
+    index["scene"] = [*["", "unknown"], *index["scene"][2:]]
+    table = scores.scores_table(index, hist, 0.4)
+    rows = scene_rows(pd.concat([table, table.assign(split="val")]))
+    assert rows["split"].tolist() == ["test"] * 5 + ["val"] * 5
+    of_test = rows[rows["split"] == "test"]
+    found = aggregate(index, table[["tp", "fp", "fn", "tn"]].to_numpy(), "test")
+    for name in PER_PLACE:
+        assert of_test[name].mean() == pytest.approx(found[f"test/{name}_per_scene"])
+    for name in ("tp", "fp", "fn", "tn", "valid_px", "lake_px"):
+        assert of_test[name].sum() == table[name][2:].sum()
+    assert of_test["tiles"].tolist() == [2, 2, 2, 2, 2]
 
 
 def test_empty_tiles_are_left_out_of_the_mean_over_images_unless_they_hold_a_false_alarm() -> None:

@@ -114,6 +114,24 @@ def by_scene(scene: pd.Series, counts: Counts) -> Counts:
     return summed[~np.isin(np.asarray(names, dtype=object), UNKNOWN_SCENES)]
 
 
+def scene_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Pixel scores of every known scene.
+
+    Args:
+        table: a row a tile, with split, scene, sensor, region, valid_px, lake_px, tp, fp, fn and tn
+
+    Returns:
+        a row a split and scene, sorted: sensor, region, tiles, the summed counts, and precision, recall, f1 and
+        lake_iou of its pixels together, 0-1; NaN where 0/0
+    """
+    known = table[~_text(table["scene"]).isin(UNKNOWN_SCENES)]
+    summed = ["valid_px", "lake_px", "tp", "fp", "fn", "tn"]
+    kept = {"sensor": ("sensor", "first"), "region": ("region", "first"), "tiles": ("tile", "size")}
+    rows = known.groupby(["split", "scene"]).agg(**kept, **{name: (name, "sum") for name in summed}).reset_index()
+    counts = rows[["tp", "fp", "fn", "tn"]].to_numpy(np.int64)
+    return rows.assign(**{name: SCORES[name](counts) for name in PER_PLACE})
+
+
 def strata(keys: pd.Series) -> dict[str, NDArray[np.int64]]:
     """Row positions of each key, by a name that tracking accepts, "" as unknown. Different keys get different names."""
     codes, names = pd.factorize(_text(keys), sort=True)

@@ -21,6 +21,7 @@ from glidexp.data.masks import write_mask
 from glidexp.errors import RunFailed
 from glidexp.scoring import figures, plots
 from glidexp.scoring.calibration import fit_temperature
+from glidexp.scoring.confusion import scene_rows
 from glidexp.scoring.lake_scores import lake_scores, named, say_what_is_left_out
 from glidexp.scoring.lakes import score_lakes, write_lakes
 from glidexp.scoring.mistakes import mistake_scores, mistakes, summary, worst_tiles, write_mistakes
@@ -132,7 +133,9 @@ def log_results(
     with tempfile.TemporaryDirectory() as aside:
         table = pd.concat([scores_table(one.index, one.hist, one.threshold) for one in scored], ignore_index=True)
         write_scores(table, Path(aside) / "scores.parquet")
-        tracked.artifact(Path(aside) / "scores.parquet")
+        scene_rows(table).to_csv(Path(aside) / "scene_scores.csv", index=False)
+        for name in ("scores.parquet", "scene_scores.csv"):
+            tracked.artifact(Path(aside) / name)
         if tracking.log_masks:
             tracked.artifact(_masks(Path(aside) / "masks", reported))
         if tracking.probe_tiles:
