@@ -35,9 +35,15 @@ def real_data() -> Path:
     return folder
 
 
+def longest_s(item: pytest.Item) -> float:
+    """What a test may take at most, where its own mark says so, seconds; else 0."""
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest first, so that no core waits for one at the end; gpu tests are left out, and said, without a GPU."""
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    items.sort(key=lambda item: -longest_s(item))
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="no CUDA device")
