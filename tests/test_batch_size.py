@@ -123,14 +123,13 @@ def test_on_a_cpu_it_follows_from_what_tiles_take() -> None:
         if not len(fixed):
             fixed = torch.ones(40 * MB, dtype=torch.uint8)
         held = torch.ones(48 * MB * count, dtype=torch.uint8)
-        time.sleep(0.02)  # a real step is no quicker
+        time.sleep(0.3)  # a real step is no quicker, and on a busy machine the thread that looks waits for its turn
         del held
 
     choice = estimated(lambda: step, 1, 1000, free=2400 * MB)
     assert taken == [1, 1, 4]
-    # 24 in a fresh process; other tests leave memory behind that a step may take without the process growing
-    assert choice.tiles == pytest.approx((1200 - 40) / 48, rel=0.35)
-    assert re.search(r"about 0\.0\d+ GB a tile by trial steps, 2\.5 GB free", choice.why)
+    assert choice.tiles == pytest.approx((1200 - 40) / 48, rel=0.1)
+    assert re.search(r"about 0\.05\d GB a tile by trial steps, 2\.5 GB free", choice.why)
     assert estimated(lambda: step, 2, 6, free=2400 * MB).tiles == 6
     assert estimated(lambda: step, 2, 6, free=0).tiles == 2
 

@@ -183,6 +183,9 @@ def test_a_parent_stands_for_its_children_and_files_are_written(
     assert table.loc[1, "low"] < table.loc[1, "difference"] < table.loc[1, "high"] < 0
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
     assert len(children) == 4
+    (tmp_path / "taken").write_text("no folder")
+    told = refused(capsys, mlruns, parent[:16], "--out", str(tmp_path / "taken"))
+    assert "taken cannot be written to" in told and "give another folder" in told
 
 
 def test_arms_are_named_by_what_differs() -> None:

@@ -117,6 +117,7 @@ def whole(runner: Runner) -> tuple[dict[str, Any], float]:
     assert {"model", "best", "ema", "tail", "optimizer", "scaler", "position", "history", "rng"} == set(state)
     assert state["position"]["epoch"] == len(state["history"]) == EPOCHS
     assert [step for step, _ in end["metrics"]["val/lake_iou_pooled"]] == [*range(1, EPOCHS + 2)]
+    assert [step for step, _ in end["metrics"]["val/average_last/lake_iou_pooled"]] == [EPOCHS + 1]
     return end, done["seconds"]
 
 

@@ -4,7 +4,6 @@ Tiles of a scene that touch are put together first (`ground.pieces`). What the c
 """
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from glidexp.scoring.components import Components, Floats, Ints, area_bound_px, 
 from glidexp.scoring.counts import PROBABILITY
 from glidexp.scoring.ground import Piece, Tiles, pieces
 from glidexp.scoring.matching import Columns, Match, errors, hits, match
+from glidexp.scoring.scores import write_parquet
 from glidexp.scoring.shoreline import boundary_counts
 
 TRUE, PREDICTED = "true", "predicted"
@@ -229,16 +229,8 @@ def _joined(tables: list[dict[str, Any]]) -> pd.DataFrame:
 
 def write_lakes(table: pd.DataFrame, path: Path) -> None:
     """Writes lakes.parquet aside and renames it into place."""
-    import pyarrow.parquet as pq
-
     arrow = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False).replace_schema_metadata()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(arrow, aside, compression="zstd")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_parquet(arrow, path)
 
 
 def read_lakes(path: Path) -> pd.DataFrame:

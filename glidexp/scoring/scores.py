@@ -6,6 +6,7 @@ Histograms are (N, 2, 256) as `counts.tile_histograms` gives them: [n, 0] non-la
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from glidexp.errors import DataError
 from glidexp.scoring import calibration
 from glidexp.scoring.confusion import Counts, aggregate, defined, lake_iou, pooled_scores
 from glidexp.scoring.counts import BINS, HALF_BIN, PER_LOGIT, bin_of_threshold, threshold_of_bin
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Histograms = NDArray[np.integer]
 """(..., 2, 256) pixels by label and bin"""
@@ -135,7 +139,6 @@ def scores_table(index: pd.DataFrame, hist: Histograms, threshold: float) -> pd.
 def write_scores(table: pd.DataFrame, path: Path) -> None:
     """Writes scores.parquet aside and renames it into place. The bins' edges stand in the file's own metadata."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     counts_type = pa.list_(pa.int32())
     columns = {
@@ -144,6 +147,13 @@ def write_scores(table: pd.DataFrame, path: Path) -> None:
     }
     meaning = {"first_logit": -HALF_BIN / PER_LOGIT, "bins": BINS, "bin_width": 1 / PER_LOGIT}
     arrow = pa.table(columns).replace_schema_metadata({"glidexp.histogram": json.dumps(meaning)})
+    write_parquet(arrow, path)
+
+
+def write_parquet(arrow: "pa.Table", path: Path) -> None:
+    """Writes a table aside and renames it into place; a failed write leaves what was there."""
+    import pyarrow.parquet as pq
+
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

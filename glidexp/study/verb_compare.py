@@ -57,9 +57,14 @@ def run(argv: list[str]) -> int:
         console.print(f"note: {note}", highlight=False, markup=False)
     if given.out:
         folder = Path(given.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        as_table(comparison).to_csv(folder / "comparison.csv", index=False)
-        _picture(comparison).savefig(folder / "comparison.png", metadata={"Software": None})
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            as_table(comparison).to_csv(folder / "comparison.csv", index=False)
+            _picture(comparison).savefig(folder / "comparison.png", metadata={"Software": None})
+        except OSError as error:
+            raise ConfigError(
+                f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."
+            ) from None
         print(f"Written: {folder / 'comparison.csv'}, {folder / 'comparison.png'}")
     return 0
 
