@@ -70,9 +70,11 @@ def make_scene(folder: Path, px: int, lakes: int) -> None:
 def ours(folder: Path, tile_px: int, sample: int) -> dict[str, Any]:
     """Builds the store, with its phases timed."""
     from glidexp.config import DatasetConfig, DatasetKind, SplitConfig, StretchConfig
-    from glidexp.data import build, cutting, polygons, scene_part, stretch, strips, writer
-    from glidexp.data.lake_mask import LakeMask
+    from glidexp.data import writer
+    from glidexp.data.builder import cutting, from_scenes, scene_part
     from glidexp.data.prepare import prepare
+    from glidexp.data.scenes import polygons, stretch, strips
+    from glidexp.data.scenes.lake_mask import LakeMask
 
     phases: dict[str, float] = {}
 
@@ -114,7 +116,7 @@ def ours(folder: Path, tile_px: int, sample: int) -> dict[str, Any]:
         (writer.StoreWriter, "close", "index and manifest"),
     ):
         timed(place, name, phase)
-    assert build  # its heavy imports are not counted
+    assert from_scenes  # its heavy imports are not counted
     dataset = DatasetConfig(
         kind=DatasetKind.scenes,
         root=str(folder / "scene.tif"),
@@ -170,8 +172,8 @@ def peer(folder: Path, tile_px: int, _: int) -> dict[str, Any]:
 
 def limit(folder: Path, tile_px: int, _: int) -> dict[str, Any]:
     """Decodes the scene."""
-    from glidexp.data.catalogue import SceneFile
-    from glidexp.data.scenes import read_header, read_strips
+    from glidexp.data.scenes.catalogue import SceneFile
+    from glidexp.data.scenes.reading import read_header, read_strips
 
     scene = read_header(SceneFile(folder / "scene.tif", "scene", "unknown"))
     return measured(lambda: sum(len(valid) > 0 for _, _, valid in read_strips(scene, tile_px)))

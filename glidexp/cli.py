@@ -136,7 +136,7 @@ def sweep(argv: list[str]) -> int:
 
 
 def data(argv: list[str]) -> int:
-    """Makes, imports, exports and looks at tile stores: the verbs of glidexp/data/verbs.py."""
+    """Makes, imports, exports and looks at tile stores: the verbs of glidexp/data/verbs/."""
     prepare_process()
     from glidexp import door
     from glidexp.data import verbs

@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
-from glidexp.data import archive, duplicates, splits
-from glidexp.data.pairs import find_pairs
-from glidexp.data.pictures import read_image, read_label
+from glidexp.data import splits
+from glidexp.data.check import duplicates
 from glidexp.data.prepare import declared_sensors, prepare, recipe_id
+from glidexp.data.ready import archive
+from glidexp.data.ready.pairs import find_pairs
+from glidexp.data.ready.pictures import read_image, read_label
 from glidexp.errors import ConfigError, DataError
 
 PX = 64

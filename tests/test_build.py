@@ -11,10 +11,10 @@ import shapely
 from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod
-from glidexp.data.catalogue import SceneFile
+from glidexp.data.builder.report import warn_of_lost
 from glidexp.data.prepare import prepare
-from glidexp.data.report import warn_of_lost
-from glidexp.data.scenes import read_header
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.reading import read_header
 from glidexp.data.store import INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.lakes import score_lakes

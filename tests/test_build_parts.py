@@ -14,9 +14,11 @@ from tiny_scenes import WEST, world, write_scene
 
 from glidexp.cli import guarded
 from glidexp.config import DatasetConfig, SplitConfig, StretchConfig, StretchMethod, StretchScope
-from glidexp.data import scene_part, strips, workers
-from glidexp.data.parts import PartWriter
+from glidexp.data import workers
+from glidexp.data.builder import scene_part
+from glidexp.data.builder.parts import PartWriter
 from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.scenes import strips
 from glidexp.data.store import TileStore
 from glidexp.data.workers import Crew, mapped
 from glidexp.errors import ConfigError, DataError, RunFailed
@@ -60,7 +62,7 @@ def stopped(dataset: DatasetConfig, data: Path, after: int) -> None:
     code = (
         "import os, sys, contextlib, warnings; from pathlib import Path\n"
         "warnings.simplefilter('ignore')\n"
-        "from glidexp.config import *; from glidexp.data import making; from glidexp.data.prepare import prepare\n"
+        "from glidexp.config import *; from glidexp.data.builder import making; from glidexp.data.prepare import prepare\n"
         "root, data, after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])\n"
         "@contextlib.contextmanager\n"
         "def steps(*_):\n"
@@ -250,6 +252,7 @@ def test_a_cluster_gets_the_same_function(monkeypatch: pytest.MonkeyPatch) -> No
         get=lambda one: one[0](one[1]),
     )
     for package, cluster in (("distributed", "dask:tcp://h:1"), ("ray", "ray:h:2")):
+        monkeypatch.setitem(sys.modules, package, None)  # importing it fails, as where it is not installed
         with pytest.raises(ConfigError, match=f"needs the package {package}, which is not installed: pip install"):
             list(mapped(double, [1, 2], workers=1, cluster=cluster))
     monkeypatch.setattr(workers, "import_module", {"distributed": dask, "ray": ray}.__getitem__)

@@ -9,10 +9,10 @@ import pytest
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitConfig, StretchConfig, StretchMethod, StretchScope
-from glidexp.data import crop
-from glidexp.data.catalogue import SceneFile
 from glidexp.data.prepare import prepare, recipe_id
-from glidexp.data.scenes import read_header, read_strips
+from glidexp.data.scenes import crop
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.reading import read_header, read_strips
 from glidexp.data.splits import scene_groups
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError

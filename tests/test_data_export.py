@@ -12,8 +12,8 @@ from tiny_scenes import world
 
 from glidexp import cli
 from glidexp.config import DatasetConfig, DatasetKind
-from glidexp.data import annotations
 from glidexp.data.prepare import prepare
+from glidexp.data.ready import annotations
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError
 

@@ -110,7 +110,7 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         assert capsys.readouterr().out
         return
     if verb == "data":  # options and settings are possible
-        module = import_module(f"glidexp.data.{verbs.VERBS[arguments[0]][0]}")
+        module = import_module(f"glidexp.data.verbs.{verbs.VERBS[arguments[0]][0]}")
         given = module.options().parse_intermixed_args(arguments[1:])
         composed(door.quoted([word for word in getattr(given, "words", []) if "=" in word]))
         return

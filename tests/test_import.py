@@ -14,8 +14,8 @@ from test_archive import PX, label, picture, write_pairs
 
 from glidexp import cli, door
 from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
-from glidexp.data import layout, members, unpack
 from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.ready import layout, members, unpack
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, DataError
 

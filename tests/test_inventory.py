@@ -9,9 +9,9 @@ import pytest
 import shapely
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 
-from glidexp.data import inventory, polygons
-from glidexp.data.catalogue import SceneFile
-from glidexp.data.scenes import read_header
+from glidexp.data.scenes import inventory, polygons
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.reading import read_header
 from glidexp.errors import ConfigError, DataError
 
 

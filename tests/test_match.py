@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from glidexp import cli
-from glidexp.data import match, match_edges, outlines
+from glidexp.data.ready import match, match_edges, outlines
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, DataError
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from glidexp.data.duplicates import turns
-from glidexp.data.near import SHIFT_PX, look_at, near_pairs, parts
+from glidexp.data.check.duplicates import turns
+from glidexp.data.check.near import SHIFT_PX, look_at, near_pairs, parts
 from glidexp.data.splits import connected
 
 PX = 64
@@ -130,7 +130,7 @@ def test_what_has_nothing_to_be_known_by_takes_no_part(ground: list[np.ndarray])
 def test_two_stores_and_many_tiles_are_compared_in_parts(
     ground: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glidexp.data.near._PART", 7)
+    monkeypatch.setattr("glidexp.data.check.near._PART", 7)
     one, other = tiles([cut(piece) for piece in ground[:20]]), tiles([cut(ground[i]) for i in (30, 5, 31, 19)])
     told: list[str] = []
     table = near_pairs(look_at(one, every(one)), look_at(other, np.array([1, 3, 2])), told.append)

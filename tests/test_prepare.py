@@ -54,7 +54,7 @@ def test_second_call_only_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     dataset = world(tmp_path)
     store = prepare(dataset, 32, tmp_path / "data", progress=False)
     assert store.path.name == recipe_id(dataset, 32) == store.manifest["recipe_id"]
-    monkeypatch.setattr("glidexp.data.build.build_scenes", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr("glidexp.data.builder.from_scenes.build_scenes", lambda *_: pytest.fail("built again"))
     assert prepare(dataset, 32, tmp_path / "data").data_hash == store.data_hash
 
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from tiny_scenes import WEST, lake, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
-from glidexp.data import contact, footprints
 from glidexp.data.prepare import prepare
-from glidexp.data.report_page import write_report
+from glidexp.data.show import contact, footprints
+from glidexp.data.show.report_page import write_report
+from glidexp.data.show.summary import beyond, show, summarise
 from glidexp.data.store import TileStore
-from glidexp.data.summary import beyond, show, summarise
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from glidexp.data import leakage, splits
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.splits import Unit
 from glidexp.data.store import TileStore
-from glidexp.data.verb_build import train_line
+from glidexp.data.verbs.verb_build import train_line
 from glidexp.errors import ConfigError, DataError, LeakError
 from glidexp.models import lineage
 from glidexp.training.check import check

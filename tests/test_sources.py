@@ -14,8 +14,8 @@ import rasterio.shutil
 from rasterio.transform import Affine
 from tiny_scenes import NORTH, WEST, write_scene
 
-from glidexp.data.catalogue import SceneFile, find
-from glidexp.data.scenes import Scene, read_header, read_strips
+from glidexp.data.scenes.catalogue import SceneFile, find
+from glidexp.data.scenes.reading import Scene, read_header, read_strips
 from glidexp.errors import DataError, GlidexpError
 
 SAFE = "S2A_MSIL2A_20201012T045721_N0214_R119_T45RVL_20201012T071000.SAFE"

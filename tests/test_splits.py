@@ -11,9 +11,9 @@ from tiny_scenes import NORTH, WEST, lake, write_scene
 from glidexp.config import SplitBy, SplitConfig
 from glidexp.data import splits
 from glidexp.data.blocks import BlockPlaces
-from glidexp.data.catalogue import SceneFile
 from glidexp.data.geodesy import to_lonlat
-from glidexp.data.scenes import Scene, read_header
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.reading import Scene, read_header
 from glidexp.data.splits import ScenePlaces, Unit
 from glidexp.errors import DataError
 

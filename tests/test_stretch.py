@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glidexp.config import StretchConfig, StretchMethod
-from glidexp.data import stretch
+from glidexp.data.scenes import stretch
 from glidexp.errors import ConfigError
 
 

@@ -12,10 +12,10 @@ from tiny_scenes import lake, write_polygons, write_scene
 
 from glidexp import cli
 from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
-from glidexp.data import polygons
+from glidexp.data.check.suspects import suspects, write_suspects
 from glidexp.data.prepare import prepare
+from glidexp.data.scenes import polygons
 from glidexp.data.store import TileStore
-from glidexp.data.suspects import suspects, write_suspects
 from glidexp.errors import GlidexpError
 from glidexp.models.export import save_bundle
 

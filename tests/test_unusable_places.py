@@ -6,8 +6,8 @@ import pytest
 
 from glidexp import door
 from glidexp.config import DatasetConfig, DatasetKind
-from glidexp.data.catalogue import find
 from glidexp.data.prepare import declared_sensors, locked
+from glidexp.data.scenes.catalogue import find
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
 from glidexp.tracking.store import open_store
 

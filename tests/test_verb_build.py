@@ -10,8 +10,8 @@ import pytest
 from tiny_scenes import world
 
 from glidexp.cli import guarded
-from glidexp.data.verb_build import memory_bytes, run
 from glidexp.data.verbs import VERBS
+from glidexp.data.verbs.verb_build import memory_bytes, run
 from glidexp.door import compose
 from glidexp.errors import ConfigError
 

@@ -12,8 +12,8 @@ from tiny_scenes import lake, world, write_polygons, write_scene
 
 from glidexp import cli
 from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
-from glidexp.data import polygons, versions
 from glidexp.data.prepare import prepare
+from glidexp.data.scenes import polygons, versions
 from glidexp.data.store import TileStore
 from glidexp.errors import GlidexpError
 

@@ -33,7 +33,6 @@ from glidexp.config.network import (
 from glidexp.config.ranges import (
     at_least,
 )
-from glidexp.config.subset import SubsetConfig, ValFrom
 from glidexp.config.training import (
     AugmentationConfig,
     Compile,
@@ -76,13 +75,11 @@ __all__ = [
     "StretchConfig",
     "StretchMethod",
     "StretchScope",
-    "SubsetConfig",
     "SyntheticConfig",
     "TileSizeConfig",
     "TrackingConfig",
     "TrainConfig",
     "Tta",
-    "ValFrom",
     "Weighting",
     "flat",
     "load",
@@ -136,7 +133,6 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     sensor_mix: SensorMixConfig = field(default_factory=SensorMixConfig)
-    subset: SubsetConfig = field(default_factory=SubsetConfig)
     tile_size: TileSizeConfig = field(default_factory=TileSizeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

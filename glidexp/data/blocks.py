@@ -10,7 +10,7 @@ import shapely
 
 from glidexp.config import SplitConfig
 from glidexp.data.geodesy import to_lonlat, unwrap, zone
-from glidexp.data.scenes import Scene
+from glidexp.data.scenes.reading import Scene
 from glidexp.data.sharing import is_of, names_of
 from glidexp.data.splits import Place, Unit, choose
 

@@ -26,7 +26,7 @@ import pyproj
 import shapely
 import xxhash
 
-from glidexp.data import duplicates
+from glidexp.data.check import duplicates
 from glidexp.data.geodesy import to_lonlat, unwrap
 from glidexp.data.splits import connected
 from glidexp.data.store import INVALID, TileStore

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, to_dict
-from glidexp.data import ready, sensors
-from glidexp.data.catalogue import WHAT, find
-from glidexp.data.making import GENERATOR_VERSION, Making, digest, locked
+from glidexp.data import sensors
+from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
+from glidexp.data.ready import inputs
+from glidexp.data.scenes.catalogue import WHAT, find
 from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError, DataError
 
@@ -85,14 +86,14 @@ def prepare(
 
 def _is_of(path: Path, recipe: dict[str, Any], skip_failed: bool) -> bool:
     """Whether a store was made by a recipe, or by it without scenes that failed where these may be left out."""
-    found = ready.manifest_of(str(path))["recipe"]
+    found = inputs.manifest_of(str(path))["recipe"]
     return digest({k: v for k, v in found.items() if not (skip_failed and k == "without")}) == digest(recipe)
 
 
 def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     """Sensors a data set says it has, as far as settings tell before a build; None when they do not."""
     if dataset.kind == DatasetKind.store:
-        return sorted(ready.manifest_of(dataset.root)["sensors"])
+        return sorted(inputs.manifest_of(dataset.root)["sensors"])
     if dataset.kind == DatasetKind.synthetic:
         return sorted(dataset.synthetic.sensors)
     if dataset.kind == DatasetKind.scenes:
@@ -111,17 +112,12 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     return sorted(found)
 
 
-def declared_regions(dataset: DatasetConfig) -> list[str] | None:
-    """Regions a data set says it has, as far as settings tell before a build; None when they do not."""
-    return sorted(dataset.synthetic.regions) if dataset.kind == DatasetKind.synthetic else None
-
-
 def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     """Everything that decides a store's bytes, as plain values."""
     _check_inputs(dataset)
     _check_overlap(dataset, tile_px)
     if dataset.kind == DatasetKind.store:
-        return ready.recipe_of(str(dataset.root), tile_px)
+        return inputs.recipe_of(str(dataset.root), tile_px)
     settings = to_dict(dataset)
     recipe: dict[str, Any] = {
         "build": BUILD_VERSION,
@@ -189,7 +185,7 @@ def _check_inputs(dataset: DatasetConfig) -> None:
     if dataset.kind in (DatasetKind.synthetic, DatasetKind.store):
         return
     if dataset.kind == DatasetKind.glid:
-        ready.check_glid(dataset)
+        inputs.check_glid(dataset)
         return
     if not dataset.root:
         what = WHAT
@@ -218,7 +214,7 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
             value = getattr(dataset, setting)
             files[setting] = _stem_files(value) if value else []
     else:
-        files |= ready.tile_files(dataset, root)
+        files |= inputs.tile_files(dataset, root)
     for setting in ("manifest", "sensors_file"):
         value = getattr(dataset, setting)
         files[setting] = [Path(value)] if value else []

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.config import SplitConfig
-from glidexp.data.scenes import Scene
+from glidexp.data.scenes.reading import Scene
 from glidexp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

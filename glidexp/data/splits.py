@@ -21,7 +21,7 @@ import numpy.typing as npt
 import shapely
 
 from glidexp.config import SplitBy, SplitConfig
-from glidexp.data.scenes import Scene
+from glidexp.data.scenes.reading import Scene
 from glidexp.data.sharing import deal, held_out, is_of, names_of
 from glidexp.data.store import canonical
 from glidexp.errors import DataError

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from glidexp.config import PathsConfig, TrackingConfig
 
 if TYPE_CHECKING:
+    from glidexp.data.check.suspects import Answer
     from glidexp.data.store import TileStore
-    from glidexp.data.suspects import Answer
 
 
 def answer_of(reference: str, tiles: "TileStore", mlruns: str, uri: str | None) -> "tuple[Answer, float]":

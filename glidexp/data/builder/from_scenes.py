@@ -1,0 +1,318 @@
+"""Scenes and inventories to tiles, the way the published data set was made.
+
+For each scene: values are counted and stretched to 8 bit, lakes far from ice or too small are dropped, the rest is
+rasterised once (a pixel is lake where its centre is), and image and label are cut along one grid from the scene's
+upper left corner, without resampling. Tiles that reach over the edge are padded with invalid pixels, so that every
+lake pixel of a scene is in a tile at any tile size. Kept are tiles with lake, and of the others in the order of a hash
+as many as `empty_share` says, scene by scene and side by side.
+
+What concerns one scene is done in `scene_part`, by one process or many; here the parts are put together in the order
+of the scenes, so that the store is the same whoever made them.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from glidexp.config import DatasetConfig, DatasetKind, SplitBy
+from glidexp.data import splits
+from glidexp.data.blocks import BlockPlaces
+from glidexp.data.builder.parts import writing
+from glidexp.data.builder.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
+from glidexp.data.builder.scene_part import Failed, Places, SceneTask, SceneTiles, cut_scene, survey_task
+from glidexp.data.scenes import crop, inventory, polygons, stretch, versions
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
+from glidexp.data.sharing import RandomPlaces
+from glidexp.data.workers import Crew, cores, free_bytes, mapped
+from glidexp.data.writer import StoreWriter
+from glidexp.errors import ConfigError, DataError, RunFailed
+
+log = logging.getLogger("glidexp")
+WORTH_POOLING = 100_000_000
+"""values of all bands below which other processes take longer to start than they save"""
+PROCESS_BYTES = 280 << 20
+"""what a process takes without a scene: the interpreter, its libraries, GDAL's cache"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a store of scenes is built from."""
+
+    files: Sequence[SceneFile]
+    """sorted by name"""
+    lakes: Path
+    glaciers: Path | None
+    """may be None when buffer_m is 0"""
+
+
+def build_scenes(
+    job: Job,
+    sources: Sources,
+    steps: Callable[[int], AbstractContextManager[Callable[[str], None]]],
+    *,
+    parts: Path,
+    crew: Crew | None = None,
+    skipped: dict[str, str] | None = None,
+) -> None:
+    """Builds a store from scenes and writes it to `job.path`.
+
+    Args:
+        job: recipe and places
+        sources: scenes and outlines
+        steps: number of scenes to a context that gives a function to call with a scene's name when it is done
+        parts: folder for what is finished of single scenes; kept when the build fails, removed when the store is whole
+        crew: who works; by default this process alone
+        skipped: scenes to leave out, and why; the manifest names them
+
+    Raises:
+        DataError: an input that cannot be used, or no tile for a side that has a share
+        ScenesFailed: some of several scenes cannot be used; the others are done and kept
+    """
+    crew, skipped = crew or Crew(workers=1), skipped or {}
+    files = [file for file in sources.files if file.scene not in skipped]
+    failed: dict[str, str] = {}
+    scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
+    water, ice = polygons.read_both(sources.lakes, sources.glaciers, job.dataset)
+    inventories = polygons.told_of(water, ice, scenes, aloud=job.dataset.kind == DatasetKind.scenes)
+    changes = versions.since(job.dataset, water)
+    places = _places(scenes, water, job)
+    split = splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides)
+    if not failed:  # what is frozen is the ground of all scenes
+        split = splits.freeze(job.split_path, split)
+    workers, most_px = share_out(scenes, job, crew)
+    margin_m = max(job.dataset.buffer_m, inventory.SEARCH_M)
+    tasks = [
+        SceneTask(
+            scene=scene,
+            stand=_stand(scene.file),
+            water=inventory.near(scene, water),
+            ice=inventory.near(scene, ice, margin_m) if ice else None,
+            places=places,
+            sides=split.sides,
+            dataset=job.dataset,
+            tile_px=job.tile_px,
+            folder=parts,
+            most_px=most_px,
+            threads=1 if crew.cluster else max(cores() // workers, 1),
+        )
+        for scene in scenes
+    ]
+    if job.dataset.stretch.scope != "scene":
+        tasks = _with_shared_limits(tasks, job.dataset, workers, crew, failed)
+    done: dict[str, SceneTiles] = {}
+    with steps(len(tasks)) as step:
+        for tiles in mapped(cut_scene, tasks, workers=workers, cluster=crew.cluster):
+            if isinstance(tiles, Failed):
+                if len(files) == 1:
+                    raise DataError(tiles.reason)
+                _note(failed, tiles.scene, tiles.reason)
+            else:
+                done[tiles.scene] = tiles
+            step(tiles.scene)
+    _note_empty(scenes, done, failed)
+    _check_failed(failed, len(failed.keys() | {scene.name for scene in scenes}), parts)
+    ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories, changes=changes)
+    ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
+    _assemble(job, scenes, [done[scene.name] for scene in scenes], split, ledger, (water, skipped))
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+class ScenesFailed(RunFailed):
+    """Some of several scenes could not be used; `reasons` says why, by scene."""
+
+    def __init__(self, message: str, reasons: dict[str, str]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
+
+
+def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: dict[str, str]) -> list[Scene]:
+    """Headers of the scenes that can be opened; of the others `failed` says why."""
+    scenes = []
+    # generated scenes are as large as they were asked for, and their recipes know no parts
+    part_km = dataset.part_km if dataset.kind == DatasetKind.scenes else 0.0
+    for file in files:
+        try:
+            scenes += crop.parts_of(read_header(file, dataset.bands), part_km)
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            _note(failed, file.scene, str(error))
+    for scene in scenes:
+        for note in scene.warnings:
+            log.warning(note)
+    if not scenes:
+        raise DataError(f"none of the {len(files)} scenes can be used; the first: {next(iter(failed.values()))}")
+    return scenes
+
+
+def _note_empty(scenes: Sequence[Scene], done: dict[str, SceneTiles], failed: dict[str, str]) -> None:
+    """Scenes of which each part is without a valid pixel fail, as whole ones do."""
+    filled = {scene.file.scene for scene in scenes if scene.name not in done or not done[scene.name].empty}
+    for scene in scenes:
+        if scene.file.scene not in filled | failed.keys():
+            reason = f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out."
+            if len({other.file.scene for other in scenes}) == 1:
+                raise DataError(reason)
+            _note(failed, scene.file.scene, reason)
+
+
+def _note(failed: dict[str, str], scene: str, reason: str) -> None:
+    log.error("scene %s: %s", scene, reason)
+    failed[scene] = reason
+
+
+def _check_failed(failed: dict[str, str], total: int, parts: Path) -> None:
+    """Refuses a store without scenes that were asked for."""
+    if not failed:
+        return
+    first = sorted(failed.items())[:5]
+    more = "" if len(failed) == len(first) else f" (and {len(failed) - len(first)} more)"
+    raise ScenesFailed(
+        f"{len(failed)} of {total} scenes failed, so no store was made: "
+        f"{'; '.join(reason.rstrip('.') for _, reason in first)}{more}. The other "
+        f"{total - len(failed)} are done and kept in {parts}. Repair or take out what failed and give the same command "
+        "again, or build without it: glidexp data build ... --skip-failed.",
+        dict(failed),
+    )
+
+
+def _stand(file: SceneFile) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of last change of a scene's files."""
+    stats = [(path.name, path.stat()) for path in file.files]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:
+    """Processes, and most rows of a strip, that memory allows.
+
+    Args:
+        scenes: all scenes
+        job: tile size
+        crew: what was asked for
+
+    Raises:
+        ConfigError: not even one process has room for one row of tiles
+    """
+    values = [scene.width * scene.height * len(scene.bands) for scene in scenes]
+    # a strip that is worked on, one that is decoded meanwhile, what is made of them and GDAL's cache, 2 bytes a value
+    row_bytes = max(scene.width * (8 * len(scene.bands) + 10) for scene in scenes)
+    memory = crew.memory_bytes or int(0.7 * free_bytes())
+    least = PROCESS_BYTES + row_bytes * job.tile_px
+    wanted = crew.workers or (cores() if sum(values) > WORTH_POOLING else 1)
+    workers = max(min(wanted, len(scenes), memory // least), 1)
+    if crew.memory_bytes and memory < least:
+        raise ConfigError(
+            f"--memory={memory / 1e9:.2g}GB is too little: a row of tiles of {job.tile_px} px in the widest scene "
+            f"needs {least / 1e9:.2g}GB; give that much, or a smaller tile_size."
+        )
+    if workers < min(crew.workers, len(scenes)):
+        log.warning("memory allows %d of %d workers (--memory, dataset tile_size.px)", workers, crew.workers)
+    room = (memory // workers - PROCESS_BYTES) // row_bytes
+    return workers, int(min(max(room, job.tile_px) // job.tile_px * job.tile_px, STRIP_PX))
+
+
+def _places(scenes: Sequence[Scene], water: inventory.Inventory, job: Job) -> Places:
+    split = job.dataset.split
+    if split.by == SplitBy.block:
+        return BlockPlaces(scenes, inventory.lonlat_points(water), split)
+    if split.by == SplitBy.random:
+        return RandomPlaces(scenes, split, job.tile_px)
+    return splits.ScenePlaces(scenes, split)
+
+
+def _with_shared_limits(
+    tasks: Sequence[SceneTask], dataset: DatasetConfig, workers: int, crew: Crew, failed: dict[str, str]
+) -> list[SceneTask]:
+    """The tasks with limits of all scenes of a sensor, or of all scenes; their surveys are kept for the cut.
+
+    Raises:
+        ScenesFailed, DataError: a scene failed, without which the limits are not known
+    """
+    counts: dict[str, np.ndarray] = {}
+    for found in mapped(survey_task, tasks, workers=workers, cluster=crew.cluster):
+        if isinstance(found, Failed):
+            _note(failed, found.scene, found.reason)
+        else:
+            counts[found[0]] = found[1]
+    _check_failed(failed, len(failed.keys() | {task.scene.name for task in tasks}), tasks[0].folder)
+    sums: dict[str, np.ndarray] = {}
+    group = {t.scene.name: t.scene.file.sensor if dataset.stretch.scope == "sensor" else "all" for t in tasks}
+    for name, found_counts in counts.items():
+        sums[group[name]] = sums.get(group[name], 0) + found_counts
+    limits = {key: stretch.fit(total, dataset.stretch) for key, total in sums.items()}
+    return [replace(task, limits=limits[group[task.scene.name]]) for task in tasks]
+
+
+def _assemble(
+    job: Job,
+    scenes: Sequence[Scene],
+    done: Sequence[SceneTiles],
+    split: splits.Split,
+    ledger: Ledger,
+    read: tuple[inventory.Inventory, dict[str, str]],
+) -> None:
+    """Puts the parts of all scenes into one store, in the order of the scenes."""
+    water, skipped = read
+    for tiles in done:
+        ledger.lakes.update(tiles.lakes)
+        ledger.dropped.update(tiles.dropped)
+        if tiles.empty:
+            ledger.dropped["parts_without_valid_pixel"] += 1
+        else:
+            ledger.stretch[tiles.scene] = tiles.limits.to_json()
+        if tiles.flat:
+            log.warning(
+                "%s: no contrast between the limits of %s, which turns black.", tiles.scene, ", ".join(tiles.flat)
+            )
+    anew = sum(tiles.anew for tiles in done)
+    if anew < len(done):
+        log.info("%d of %d scenes were done before and are taken as they are", len(done) - anew, len(done))
+    _check_lakes(scenes, done, water, ledger, job.dataset)
+    with writing(job.path), StoreWriter(job.path, tile_px=job.tile_px, bands=job.dataset.bands) as writer:
+        for tiles in done:
+            part = tiles.part
+            writer.adopt(part.folder, part.tiles, part.histograms, tiles.records, alone=len(done) == 1)
+        check_sides(writer.records, job, max(scene.gsd_m for scene in scenes))
+        warn_of_lost({scene.file.sensor for scene in scenes}, writer.records)
+        manifest = manifest_of(job, split, writer.records, ledger)
+        writer.close(
+            manifest | ({"skipped": skipped} if skipped else {}),
+            inventory=[row for tiles in done for row in tiles.known],
+        )
+
+
+def _check_lakes(
+    scenes: Sequence[Scene],
+    done: Sequence[SceneTiles],
+    water: inventory.Inventory,
+    ledger: Ledger,
+    dataset: DatasetConfig,
+) -> None:
+    """Refuses a build without a labelled lake, which mostly is a wrong CRS."""
+    if ledger.lakes["in_scenes"] == 0:
+        left, bottom, right, top = shapely.total_bounds([scene.outline_lonlat for scene in scenes])
+        raise DataError(
+            f"no lake of {water.path} lies in a scene: lakes at {polygons.bounds_text(water)}, scenes at "
+            f"longitude {left:.4g} to {right:.4g}, latitude {bottom:.4g} to {top:.4g}; check the CRS of both."
+        )
+    if ledger.lakes["labelled"] == 0:
+        raise DataError(
+            f"all {ledger.lakes['in_scenes']} lakes in the scenes were dropped (far from ice "
+            f"{ledger.dropped['lakes_far_from_ice']}, too small {ledger.dropped['lakes_too_small']}): raise "
+            f"dataset.buffer_m={dataset.buffer_m:g} or lower dataset.min_lake_px={dataset.min_lake_px:g}."
+        )
+    without = [tiles.scene for tiles in done if tiles.lakes["labelled"] and not tiles.drawn_px]
+    if len(without) == sum(tiles.lakes["labelled"] > 0 for tiles in done):
+        raise DataError(
+            f"{ledger.lakes['labelled']} lakes lie in the scenes, but none covers the centre of a pixel: look at the "
+            f"CRS and the unit of {water.path} and at the pixel size, or set dataset.all_touched=true."
+        )
+    for name in without:
+        log.warning("%s: lakes lie in it, but none covers the centre of a pixel.", name)

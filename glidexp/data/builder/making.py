@@ -1,0 +1,184 @@
+"""A store in the making: who builds it, under which lock, where its split and its finished scenes lie.
+
+Nothing heavy is imported before something is built.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glidexp.config import DatasetConfig, DatasetKind, to_dict
+from glidexp.data.steps import shown_steps
+from glidexp.data.workers import Crew
+from glidexp.errors import DataError
+
+if TYPE_CHECKING:
+    from glidexp.data.builder.report import Job
+
+log = logging.getLogger("glidexp")
+GENERATOR_VERSION = 1
+"""bumped when the generator makes other scenes from the same settings than before"""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file beside `path`, so that of several processes one builds and the others wait."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.with_name(f".{path.name}.lock").open("w")
+    except OSError as error:
+        raise DataError(
+            f"nothing can be written to {path.parent} ({error.strerror}): give another folder as paths.data."
+        ) from None
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def digest(value: Any, digits: int = 16) -> str:
+    """Hexadecimal digits of a hash of plain values: the name of a recipe."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def split_id(recipe: dict[str, Any]) -> str:
+    """Names the split file: the ground and the rule, not what is done with the ground."""
+    keys = ("kind", "split", "generator", "synthetic", "sensor", "part_km", "inputs", "without")
+    return digest({key: recipe[key] for key in keys if key in recipe})
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A store in the making."""
+
+    dataset: DatasetConfig
+    tile_px: int
+    data_dir: Path
+    recipe: dict[str, Any]
+    progress: bool
+    crew: Crew
+
+    @property
+    def _note(self) -> Path:
+        """Names the store that was made without scenes of this recipe, so that these are not tried again."""
+        return self.data_dir / "stores" / f"{digest(self.recipe)}.without.json"
+
+    def made_without(self) -> Path | None:
+        """The store that was made before without scenes that failed, if there is one."""
+        if not self._note.is_file():
+            return None
+        path = self._note.with_name(json.loads(self._note.read_text(encoding="utf-8"))["recipe_id"])
+        return path if path.exists() else None
+
+    def write(self, path: Path, skip_failed: bool) -> Path:
+        """Builds into a folder that is not there yet, and gives the place of the store.
+
+        That is another one where scenes failed and are left out, as the recipe then is another.
+        """
+        from glidexp.data.builder.from_scenes import ScenesFailed
+
+        try:
+            self._build(path)
+        except ScenesFailed as error:
+            if not skip_failed:
+                raise
+            without = replace(self, recipe=self.recipe | {"without": sorted(error.reasons)})
+            if path != self.data_dir / "stores" / digest(self.recipe):
+                without._build(path, error.reasons)
+                return path
+            path = path.with_name(digest(without.recipe))
+            with locked(path):
+                if not path.exists():
+                    without._build(path, error.reasons)
+            note = {"recipe_id": path.name, "without": error.reasons}
+            self._note.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        return path
+
+    def _build(self, path: Path, skipped: dict[str, str] | None = None) -> None:
+        """Builds into a folder that is not there yet."""
+        from glidexp.data.builder.report import Job, log_summary
+
+        started, dataset = time.monotonic(), self.dataset
+        _clear(path.parent, f".{path.name}.*.partial")
+        job = Job(
+            path=path,
+            split_path=self.data_dir / "splits" / f"{split_id(self.recipe)}.json",
+            tile_px=self.tile_px,
+            dataset=dataset,
+            recipe=self.recipe,
+            recipe_id=digest(self.recipe),
+            data_dir=self.data_dir,
+        )
+        if dataset.kind in (DatasetKind.folder, DatasetKind.glid):
+            from glidexp.data.ready.archive import build_pairs
+
+            build_pairs(job, lambda total: shown_steps(total, "tiles", self.progress))
+        else:
+            self._from_scenes(job, skipped or {})
+        log_summary(path, time.monotonic() - started)
+
+    def _from_scenes(self, job: "Job", skipped: dict[str, str]) -> None:
+        from glidexp.data.builder.from_scenes import Sources, build_scenes
+        from glidexp.data.scenes.catalogue import find
+
+        dataset = self.dataset
+        root, lakes = Path(dataset.root or ""), Path(dataset.lakes or "")
+        glaciers = Path(dataset.glaciers) if dataset.glaciers else None
+        if dataset.kind == DatasetKind.synthetic:
+            folder = generated(dataset, self.data_dir, self.progress)
+            root, lakes, glaciers = folder / "scenes.csv", folder / "lakes.gpkg", folder / "glaciers.gpkg"
+        sources = Sources(find(root, dataset.sensor), lakes, glaciers)
+        name = f"{parts_id(self.recipe)}.parts"
+        parts = job.path.with_name(f".{name}")
+        with locked(job.path.with_name(name)):
+            _clear(parts, ".*.partial")
+            try:
+                build_scenes(
+                    job,
+                    sources,
+                    lambda total: shown_steps(total, "scenes", self.progress),
+                    parts=parts,
+                    crew=self.crew,
+                    skipped=skipped,
+                )
+            except DataError:  # these settings will never make a store of what was finished
+                shutil.rmtree(parts, ignore_errors=True)
+                raise
+
+
+def _clear(folder: Path, half_written: str) -> None:
+    """Removes what a killed build left half-written; who calls holds the lock."""
+    for left in folder.glob(half_written):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def parts_id(recipe: dict[str, Any]) -> str:
+    """Names the folder of finished scenes: the recipe but for the scenes, of which each part knows its own.
+
+    So a scene that is repaired or taken out leaves the parts of the others as they are.
+    """
+    inputs = {key: value for key, value in recipe.get("inputs", {}).items() if key != "root"}
+    return digest({**{key: value for key, value in recipe.items() if key != "without"}, "inputs": inputs})
+
+
+def generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
+    """Folder of the generated scenes, made where it is not there yet."""
+    folder = data_dir / "scenes" / digest([GENERATOR_VERSION, to_dict(dataset.synthetic)])
+    if not folder.exists():
+        with locked(folder):
+            if not folder.exists():
+                from glidexp.data.synthetic import generate
+
+                generate(dataset.synthetic, folder, progress=progress)
+    return folder

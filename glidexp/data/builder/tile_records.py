@@ -1,0 +1,66 @@
+"""What is written of a tile and of a lake: rows of the index and of the inventory that a store keeps."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import shapely
+from affine import Affine
+
+from glidexp.data.scenes import inventory
+from glidexp.data.scenes.reading import Scene
+from glidexp.data.splits import Place
+
+
+def record_of(scene: Scene, tile: dict[str, Any], place: Place) -> dict[str, Any]:
+    """The columns of the index that pixels do not give."""
+    row, col = tile["row"], tile["col"]
+    block, side = place
+    corner = scene.transform @ Affine.translation(col, row)
+    return {
+        "tile": f"{scene.name}_{row}_{col}",
+        "scene": scene.name,
+        "sensor": scene.file.sensor,
+        "region": scene.file.region,
+        "gsd_m": scene.gsd_m,
+        "row": row,
+        "col": col,
+        "block": block,
+        "split": side,
+        "transform": [float(v) for v in corner[:6]],
+        "crs": scene.crs_text,
+    }
+
+
+def known_lakes(
+    scene: Scene, judged: inventory.SceneLakes, shares: Sequence[tuple[str, tuple[int, int, int, int]]]
+) -> list[dict[str, Any]]:
+    """Rows of `store.INVENTORY_SCHEMA`: a row a lake and tile, and one for each lake that is in no tile."""
+    area_km2 = judged.area_px * scene.gsd_m**2 / 1e6
+    fate = np.where(judged.far, "far_from_ice", np.where(judged.small, "too_small", "labelled"))
+    numbers = judged.labelled
+
+    def row_of(k: int, tile: str, row: int, col: int, px: int) -> dict[str, Any]:
+        return {
+            "scene": scene.name,
+            "lake": judged.ids[k],
+            "tile": tile,
+            "row": row,
+            "col": col,
+            "px": px,
+            "area_km2": float(area_km2[k]),
+            "glacier_distance_m": float(judged.distance_m[k]),
+            "lake_type": judged.types[k],
+            "fate": str(fate[k]),
+        }
+
+    rows = [row_of(int(numbers[lake]), tile, row, col, px) for tile, (lake, row, col, px) in shares]
+    drawn = {int(numbers[lake]) for _, (lake, *_) in shares}
+    a, b, c, d, e, f = (~scene.transform)[:6]
+    inside = shapely.get_coordinates(shapely.point_on_surface(judged.geometries))
+    for k in range(len(judged.geometries)):
+        if k not in drawn:
+            x, y = inside[k].tolist()
+            rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0))
+    return rows

@@ -1,0 +1,307 @@
+"""Ready tiles to a tile store: folders and archives of pictures with labels, the published layout among them.
+
+Such tiles carry no position, unless a table or the file says one (origins.py). What nobody names is shared out in
+groups: runs of neighbouring numbers, joined where two tiles show the same ground. Of the published set, val/ is the
+test side, and train and val are shared out among the 16,000. Every picture is decoded once: tiles are written as they
+come, and get their side when all were seen.
+"""
+
+import dataclasses
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from glidexp.config import DatasetConfig, DatasetKind, SplitBy
+from glidexp.data import splits
+from glidexp.data.builder.report import Job, Ledger, check_sides, manifest_of
+from glidexp.data.builder.tiling import Survey, choose_tiles, count_by_tile, padded
+from glidexp.data.check import duplicates
+from glidexp.data.ready.layout import GLID_COUNTS, Place, Source, folder_place, glid_places
+from glidexp.data.ready.origins import Origin, read_origins, shared_ground
+from glidexp.data.ready.pairs import Pair, find_pairs
+from glidexp.data.ready.pictures import read_pair
+from glidexp.data.scenes.reading import RGB
+from glidexp.data.writer import StoreWriter, Tile, measured
+from glidexp.errors import ConfigError, DataError
+
+log = logging.getLogger("glidexp")
+
+PUBLISHED_SPLIT_HASH: str | None = None
+"""sha256 of the split of the whole published set at val=0.1, seed=0. None: nobody has built it from the published files
+yet, so a build tells its hash for others to compare, and can refuse nothing."""
+RUN = 100
+"""most neighbouring numbers in one group"""
+RUNS = 40
+"""groups that a small folder is cut into at least, as far as it has tiles"""
+Steps = Callable[[int], AbstractContextManager[Callable[[str], None]]]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a thread makes of a pair."""
+
+    look: duplicates.Look
+    tiles: list[tuple[int, int, Tile]]
+    """row and column in the picture, pixels, and the tile"""
+    whole: bool
+    """the picture is one tile"""
+    size: tuple[int, int]
+    """height and width of the picture"""
+    label_kind: str
+    grey_px: int
+    dropped: Counter[str]
+    transform: tuple[float, ...] | None
+    crs: str
+
+
+def build_pairs(job: Job, steps: Steps) -> None:
+    """Builds a store from ready tiles and writes it to `job.path`.
+
+    Args:
+        job: recipe and places; kind folder or glid
+        steps: gives, for a number of steps, a context with the function to call after each
+
+    Raises:
+        DataError: a pair incomplete, a picture damaged or of the wrong kind, too few tiles
+        ConfigError: a split that needs positions, or another test set than the published one
+    """
+    split = job.dataset.split
+    if split.by != SplitBy.scene:
+        raise ConfigError(f"dataset.split.by={split.by.value} needs positions, which ready tiles lack: use scene.")
+    if job.dataset.kind == DatasetKind.glid and (split.folds or split.leave_out):
+        raise ConfigError(
+            f"dataset.split.folds={split.folds}, dataset.split.leave_out={split.leave_out}: the published val is the "
+            "test set of dataset=glid; leave both out, or give the tiles as dataset=folder."
+        )
+    pairs, origins = read_origins(job.dataset.manifest, job.dataset.sensor, find(job.dataset, job.data_dir))
+    published = job.dataset.kind == DatasetKind.glid
+    ledger = Ledger()
+    for pair in pairs:
+        ledger.pairs["pairs" if not published else "val" if pair.name.startswith("val/") else "GLID"] += 1
+    seen: list[Seen] = []
+    with steps(len(pairs)) as step, StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer:
+        for i, one in enumerate(_in_threads(lambda pair: _see(pair, job), pairs, step)):
+            if origins[i].transform is None and one.transform is not None:
+                origins[i] = dataclasses.replace(origins[i], transform=one.transform, crs=one.crs)
+            for row, col, tile in one.tiles:
+                writer.append(tile, _record(pairs[i].name, origins[i], row, col, one.whole), group=i)
+            seen.append(dataclasses.replace(one, tiles=[]))
+        sides, units = _share_out(job, pairs, origins, seen, ledger)
+        frozen = splits.freeze(job.split_path, splits.Split(rule=splits.rule_of(job.dataset.split), sides=sides))
+        if published and ledger.pairs == GLID_COUNTS:
+            check_published(frozen)
+        places = {i: (place[0], frozen.sides[place[1]]) if place else None for i, place in enumerate(units)}
+        writer.settle(places)
+        for i, one in enumerate(seen):
+            if places[i]:
+                ledger.lakes["grey_label_px"] += one.grey_px
+                ledger.labels[one.label_kind] += 1
+                ledger.dropped.update(one.dropped)
+        if not all(origin.split for origin in origins):  # a table that shares out all tiles says what it wants
+            check_sides(writer.records, job)
+        writer.close(manifest_of(job, frozen, writer.records, ledger))
+
+
+def check_published(split: splits.Split) -> None:
+    """Compares the split of the whole published set with the one that is known.
+
+    Raises:
+        DataError: another split at the same rule: other files than the published ones, or a change of the rule
+    """
+    if split.rule["val"] != 0.1 or split.rule["seed"] != 0:
+        return
+    if PUBLISHED_SPLIT_HASH is None:
+        log.info("split of the published GLID: %s (no known one to compare with; quote it beside a score)", split.hash)
+    elif split.hash != PUBLISHED_SPLIT_HASH:
+        raise DataError(
+            f"the split of the published GLID is {split.hash}, but {PUBLISHED_SPLIT_HASH} is known: the files are not "
+            "the published ones, or were changed. Compare them with Zenodo record 14838695."
+        )
+
+
+def find(dataset: DatasetConfig, data_dir: Path) -> list[Pair]:
+    """The pairs of a data set of ready tiles; RAR archives are unpacked below `data_dir` first.
+
+    Raises:
+        DataError: a place missing, an archive refused, files without a partner
+    """
+    if dataset.kind == DatasetKind.glid:
+        places = glid_places(dataset.root)
+        return [
+            dataclasses.replace(pair, name=pair.name if name == "GLID" else f"{name}/{pair.name}")
+            for name in GLID_COUNTS
+            for pair in find_pairs(places[name].open(data_dir))
+        ]
+    root = str(dataset.root)
+    folder: Source = Path(root)
+    if dataset.images == DatasetConfig().images and dataset.labels == DatasetConfig().labels:
+        folder = folder_place(root).open(data_dir)
+    elif folder.is_file():
+        folder = Place(Path(root).stem, Path(root)).open(data_dir)
+    return find_pairs(folder, dataset.images, dataset.labels)
+
+
+def _see(pair: Pair, job: Job) -> Seen:
+    """Decodes a pair and cuts it: one tile, or a grid from the upper left corner where it is larger than a tile."""
+    picture, label = read_pair(pair)
+    px, (height, width) = job.tile_px, label.lake.shape
+    if min(height, width) < px:
+        raise DataError(
+            f"{pair.image} is {width} x {height} px, smaller than tile_size.px={px}: "
+            f"choose {min(height, width)} or less."
+        )
+    whole, dropped = (height, width) == (px, px), Counter[str]()
+    tiles = []
+    if whole and picture.valid is None:  # kept as published, with or without lake
+        tiles = [(0, 0, measured(picture.image, label.lake.view(np.uint8)))]
+    else:
+        valid = np.ones((height, width), dtype=bool) if picture.valid is None else picture.valid
+        survey = Survey(np.zeros((0, 0), np.int64), count_by_tile(valid, px), count_by_tile(valid & label.lake, px))
+        cells = [(r, c) for r in range(survey.valid_px.shape[0]) for c in range(survey.valid_px.shape[1])]
+        one_side: dict[tuple[int, int], splits.Place] = dict.fromkeys(cells, ("", "train"))
+        chosen = {(0, 0)} if whole else choose_tiles(pair.name, survey, one_side, job.dataset.empty_share, dropped)
+        for r, c in sorted(chosen):
+            part = (slice(r * px, (r + 1) * px), slice(c * px, (c + 1) * px))
+            tile = measured(*padded(picture.image[part], label.lake[part], valid[part], px))
+            tiles.append((r * px, c * px, tile))
+    look = duplicates.look(picture.image)
+    place = (picture.transform, picture.crs)
+    return Seen(look, tiles, whole, (height, width), label.kind, label.grey_px, dropped, *place)
+
+
+def _record(name: str, origin: Origin, row: int, col: int, whole: bool) -> dict[str, Any]:
+    """The index of a tile, as far as it is known before the ground is shared out."""
+    transform = None
+    if origin.transform is not None:
+        a, b, c, d, e, f = origin.transform
+        transform = [a, b, c + a * col + b * row, d, e, f + d * col + e * row]
+    return {
+        "tile": name if whole else f"{name}_{row}_{col}",
+        "scene": origin.scene,
+        "sensor": origin.sensor,
+        "region": origin.region,
+        "gsd_m": origin.gsd_m,
+        "row": origin.row + row if origin.row >= 0 else -1,
+        "col": origin.col + col if origin.col >= 0 else -1,
+        "block": "",
+        "split": "",
+        "transform": transform,
+        "crs": origin.crs if transform else "",
+    }
+
+
+def _share_out(
+    job: Job,
+    pairs: Sequence[Pair],
+    origins: Sequence[Origin],
+    seen: Sequence[Seen],
+    ledger: Ledger,
+) -> tuple[dict[str, str], list[tuple[str, str] | None]]:
+    """The side of each ground, and each tile's (unit, ground).
+
+    None stands for a training tile that shows ground of the test side. A group's ground is named by its numbers and by
+    what its tiles show.
+    """
+    if origins and all(origin.split for origin in origins):
+        return _as_the_table_says(origins)
+    looks = [one.look for one in seen]
+    fixed = [pair.name.startswith("val/") and job.dataset.kind == DatasetKind.glid for pair in pairs]
+    links = [*duplicates.same_ground(looks), *shared_ground(origins, [one.size for one in seen])]
+    copies = splits.connected(len(pairs), links)
+    leaking = {i for group in copies if any(fixed[i] for i in group) for i in group if not fixed[i]}
+    ledger.dropped["tiles_like_a_test_tile"] += len(leaking)
+    free = [i for i in range(len(pairs)) if not fixed[i] and i not in leaking]
+    groups = _groups(free, pairs, origins, links)
+    units, sides = [], {}
+    place: list[tuple[str, str] | None] = [None] * len(pairs)
+    for members in groups:
+        key = _group_name([pairs[i].name for i in members], {origins[i].scene for i in members})
+        ground = f"{key} {duplicates.digest([looks[i] for i in members])}"
+        names, regions = ("+".join(sorted({getattr(origins[i], a) for i in members})) for a in ("sensor", "region"))
+        own = frozenset(name for i in members for name in (origins[i].sensor, origins[i].region))
+        units.append(splits.Unit(ground, names, regions, own))
+        for i in members:
+            place[i] = (key, ground)
+    config = job.dataset.split
+    if any(fixed):
+        held = [i for i in range(len(pairs)) if fixed[i]]
+        ground = f"published val {duplicates.digest([looks[i] for i in held])}"
+        sides[ground] = "test"
+        for i in held:
+            place[i] = ("published val" if origins[i].scene == "unknown" else origins[i].scene, ground)
+        config = dataclasses.replace(config, test=0.0)
+    sides |= splits.choose(units, config)
+    for i, at in enumerate(place):
+        shown = (origins[i].sensor, origins[i].region)
+        if at and config.leave_out and sides[at[1]] == "test" and config.leave_out not in shown:
+            ledger.dropped["tiles_on_divided_ground"] += 1
+            place[i] = None
+    return sides, place
+
+
+def _as_the_table_says(origins: Sequence[Origin]) -> tuple[dict[str, str], list[tuple[str, str] | None]]:
+    """Sides as a table gives them, unit by unit."""
+    sides: dict[str, str] = {}
+    place: list[tuple[str, str] | None] = []
+    for origin in origins:
+        unit = origin.block or origin.scene
+        key = unit if unit != "unknown" else f"{unit} {origin.split}"
+        if sides.setdefault(key, origin.split) != origin.split:
+            raise DataError(
+                f"dataset.manifest puts tiles of '{key}' on two sides, {sides[key]} and {origin.split}: "
+                "one block or scene belongs to one side."
+            )
+        place.append((unit, key))
+    return sides, place
+
+
+def _groups(
+    free: Sequence[int], pairs: Sequence[Pair], origins: Sequence[Origin], links: Iterable[tuple[int, int]]
+) -> list[list[int]]:
+    """Tiles that must stay together: of one scene, else of one run of numbers, and all that show the same ground."""
+    position = {i: n for n, i in enumerate(free)}
+    joined = [(position[a], position[b]) for a, b in links if a in position and b in position]
+    length = max(1, min(RUN, len(free) // RUNS))
+    first: dict[Any, int] = {}
+    run, previous = 0, -1
+    for n, i in enumerate(free):
+        # a gap in the numbers starts a run, and so does a full one
+        number = pairs[i].number
+        if n and ((number >= 0 and number != previous + 1) or n - first[run] >= length):
+            run = n
+        previous = number
+        first.setdefault(run, n)
+        key: Any = run if origins[i].scene == "unknown" else origins[i].scene
+        joined.append((first.setdefault(key, n), n))
+    return [[free[n] for n in group] for group in splits.connected(len(free), joined)]
+
+
+def _group_name(names: Sequence[str], scenes: set[str]) -> str:
+    if "unknown" not in scenes:
+        return "+".join(sorted(scenes))
+    return f"tiles {names[0]} to {names[-1]} ({len(names)})"
+
+
+def _in_threads(work: Callable[[Pair], Result], pairs: Sequence[Pair], step: Callable[[str], None]) -> Iterator[Result]:
+    """Results in the order of the pairs; decoding runs without Python's lock, so threads use all cores."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = iter(pairs)
+        # a bounded number ahead, since a decoded picture is large
+        ahead = [(pair, pool.submit(work, pair)) for pair in islice(waiting, 2 * workers)]
+        while ahead:
+            pair, future = ahead.pop(0)
+            result = future.result()
+            ahead += [(new, pool.submit(work, new)) for new in islice(waiting, 1)]
+            step(pair.name)
+            yield result

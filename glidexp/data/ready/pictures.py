@@ -1,0 +1,168 @@
+"""Pixels of pictures and labels. PNG and JPEG through Pillow, which refuses truncated files; TIFF through GDAL."""
+
+import io
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from glidexp.data.ready.layout import Source
+from glidexp.data.ready.pairs import Drawn, Pair
+from glidexp.errors import DataError
+
+# for the whole process, since a filter of one thread would be that of all
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+Mask = npt.NDArray[np.bool_]
+ZERO_255, ZERO_ONE, GREY, EMPTY, OUTLINES = "0 and 255", "0 and 1", "grey edges", "no lake", "outlines"
+"""kinds of labels"""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture."""
+
+    image: npt.NDArray[np.uint8]
+    """(H, W, 3)"""
+    valid: Mask | None
+    """(H, W); None where every pixel is"""
+    transform: tuple[float, ...] | None = None
+    """six numbers, of a TIFF that has a place"""
+    crs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A decoded label."""
+
+    lake: Mask
+    """(H, W)"""
+    kind: str
+    grey_px: int
+    """pixels that were neither black nor white"""
+
+
+def read_pair(pair: Pair) -> tuple[Picture, Label]:
+    """A picture and its label.
+
+    Raises:
+        DataError: damaged, another kind of picture, sizes that differ, values that are no mask
+    """
+    picture = read_image(pair.image)
+    if isinstance(pair.label, Drawn):
+        height, width = picture.image.shape[:2]
+        lake = pair.label.draw(height, width, (picture.transform, picture.crs))
+        return picture, Label(lake, OUTLINES if lake.any() else EMPTY, 0)
+    label = read_label(pair.label)
+    if label.lake.shape != picture.image.shape[:2]:
+        raise DataError(
+            f"{pair.label} is {label.lake.shape[1]} x {label.lake.shape[0]} px, its image "
+            f"{picture.image.shape[1]} x {picture.image.shape[0]}: both must cover the same ground."
+        )
+    return picture, label
+
+
+def read_image(path: Source) -> Picture:
+    """The picture; transparent pixels are not valid.
+
+    Raises:
+        DataError: damaged, or not RGB of 8 bit
+    """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return _read_tiff(path)
+    with _opened(path) as picture:
+        if picture.mode not in ("RGB", "RGBA"):
+            raise DataError(f"{path} is a picture of mode {picture.mode}, not RGB of 8 bit: convert it first.")
+        pixels = np.asarray(picture)
+    if pixels.shape[2] == 3:
+        return Picture(pixels, None)
+    return Picture(np.ascontiguousarray(pixels[:, :, :3]), pixels[:, :, 3] > 0)
+
+
+def read_label(path: Source) -> Label:
+    """True for lake: 0 and 1, or 0 and 255; edges that a lossy step made grey are lake above 127.
+
+    Raises:
+        DataError: damaged, more than one channel, or values that are no mask
+    """
+    with _opened(path) as picture:
+        mode = picture.mode
+        if mode not in ("1", "L"):
+            raise DataError(f"{path} is a picture of mode {mode}: a label has one channel of 0 and 255.")
+        pixels = np.asarray(picture)
+        counts = np.asarray(picture.histogram()) if mode == "L" else None
+    if counts is None:
+        return Label(pixels, ZERO_255 if pixels.any() else EMPTY, 0)
+    highest = int(np.flatnonzero(counts)[-1])
+    if highest <= 1:
+        return Label(pixels == 1, ZERO_ONE if highest else EMPTY, 0)
+    if highest < 128:
+        raise DataError(f"{path} holds values up to {highest}: a label has 0 and 255 (or 0 and 1).")
+    grey = int(counts[1:255].sum())
+    return Label(pixels > 127, GREY if grey else ZERO_255, grey)
+
+
+def read_bytes(path: Source) -> bytes:
+    """The content of a file, on the disk or in a ZIP, whose CRC is compared.
+
+    Raises:
+        DataError: it cannot be read
+    """
+    try:
+        with path.open("rb") as stream:
+            content: bytes = stream.read()
+            return content
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; fetch it again.") from None
+
+
+@contextmanager
+def _opened(path: Source) -> Iterator[Image.Image]:
+    """The decoded picture."""
+    content = io.BytesIO(read_bytes(path))
+    try:
+        with Image.open(content) as picture:
+            picture.load()
+            yield picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; fetch it again.") from None
+
+
+def allow_no_position() -> None:
+    """Lets rasterio read and draw without a position, silently and in all threads.
+
+    To be called before threads start: rasterio's own filter is one of the whole process, and is lost when two threads
+    draw at once.
+    """
+    from rasterio.errors import NotGeoreferencedWarning
+
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+
+def _read_tiff(path: Source) -> Picture:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    allow_no_position()
+    name = str(path) if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+    try:
+        with rasterio.open(name) as file:
+            if file.count not in (3, 4) or any(kind != "uint8" for kind in file.dtypes):
+                raise DataError(
+                    f"{path} has {file.count} bands of {file.dtypes[0]}, not red, green and blue of 8 bit: "
+                    "convert it first, or build tiles from scenes (dataset=scenes)."
+                )
+            if file.width * file.height > (Image.MAX_IMAGE_PIXELS or 0):
+                raise DataError(f"{path} is {file.width} x {file.height} px: build tiles from it (dataset=scenes).")
+            pixels = np.ascontiguousarray(np.moveaxis(file.read((1, 2, 3)), 0, 2))
+            valid = file.dataset_mask() > 0
+            place = (tuple(file.transform)[:6], file.crs.to_string()) if file.crs else (None, "")
+    except RasterioError as error:
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; fetch it again.") from None
+    return Picture(pixels, None if valid.all() else valid, *place)

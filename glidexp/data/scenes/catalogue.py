@@ -1,0 +1,215 @@
+"""Which scenes there are: a folder, one file, or a catalogue (CSV, GeoParquet, STAC items). No pixel is read here."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glidexp.data import sensors
+from glidexp.data.scenes import products
+from glidexp.data.scenes.stac import read_items
+from glidexp.data.scenes.vrt import sources_of
+from glidexp.errors import DataError
+
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
+TABLES = (".csv", ".parquet", ".geoparquet", ".json", ".geojson")
+COLUMNS = ("path", "scene", "sensor", "region", "date", "bands")
+WHAT = f"a folder of scenes ({', '.join(SUFFIXES)}, .SAFE), one of these, or a catalogue (CSV, GeoParquet, STAC JSON)"
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFile:
+    """A scene as the catalogue names it."""
+
+    path: Path
+    """its file; of several, the first"""
+    scene: str
+    sensor: str
+    region: str = "unknown"
+    date: str = ""
+    bands: tuple[tuple[str, Path], ...] = ()
+    """(name, file) of each band, where every band is a file of its own"""
+    order: tuple[str, ...] = ()
+    """names of the file's bands, where the catalogue gives them"""
+    fill: float | None = None
+    """value without data in band files that declare none"""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that the scene is read from; of a VRT also those that it refers to."""
+        own = tuple(path for _, path in self.bands) or (self.path,)
+        return tuple(dict.fromkeys(part for path in own for part in (path, *sources_of(path))))
+
+
+def find(root: Path, sensor: str) -> list[SceneFile]:
+    """Scenes of a folder, of one file, or of a catalogue. Sorted by scene.
+
+    In a folder every raster is a scene; files whose names say that they are bands of one product are one scene, and so
+    are a .SAFE folder and a folder that holds the band files of a product. What a VRT refers to is no scene of its own.
+    Of a catalogue only `path` is needed; paths are relative to it.
+
+    Args:
+        root: folder, raster or catalogue
+        sensor: sensor of every scene that does not name its own
+
+    Raises:
+        DataError: nothing there, a file missing, a scene named twice
+        ConfigError: a sensor outside the registry
+    """
+    if not root.exists():
+        raise DataError(f"dataset.root={root} does not exist: give {WHAT}.")
+    if root.is_dir():
+        files = _of_folder(root, sensor)
+    elif root.suffix.lower() in TABLES:
+        files = list(_of_rows(root, sensor))
+    else:
+        files = [SceneFile(path=root, scene=root.stem, sensor=sensor)]
+    if not files and root.is_file():
+        raise DataError(f"{root} has no rows: write one a scene below its first line.")
+    if not files:
+        raise DataError(f"dataset.root={root} holds no scene: give {WHAT}.")
+    seen: set[str] = set()
+    for file in files:
+        sensors.get(file.sensor, f"sensor of scene {file.scene}")
+        for path in (file.path, *(path for _, path in file.bands)):
+            if not path.is_file():
+                raise DataError(f"{path} is named by {root} but is not there: correct the path or remove the line.")
+        if file.scene in seen:
+            raise DataError(f"scene '{file.scene}' comes twice in {root}: give every scene a name of its own.")
+        seen.add(file.scene)
+    return sorted(files, key=lambda f: f.scene)
+
+
+def _of_folder(root: Path, sensor: str) -> list[SceneFile]:
+    if root.suffix.lower() == products.SAFE:
+        return [_of_bands(group, sensor) for group in products.in_safe(root)]
+    entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    rasters = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+    shown = {source.resolve() for path in rasters for source in sources_of(path)}
+    groups, alone = products.grouped(path for path in rasters if path.resolve() not in shown)
+    files = [SceneFile(path=path, scene=path.stem, sensor=sensor) for path in alone]
+    for folder in entries:
+        if not folder.is_dir():
+            continue
+        if folder.suffix.lower() == products.SAFE:
+            groups += products.in_safe(folder)
+        elif sensors.of_product(folder.name):
+            inside = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+            groups += products.grouped(inside)[0]
+    return files + [_of_bands(group, sensor) for group in groups]
+
+
+def _of_bands(group: products.BandFiles, sensor: str, **known: str) -> SceneFile:
+    name = products.sensor_of(group.stem, sensor)
+    return SceneFile(
+        path=group.files[0][1],
+        scene=known.get("scene") or group.stem,
+        sensor=name,
+        region=known.get("region") or "unknown",
+        date=known.get("date") or products.date_of(group.stem),
+        bands=products.named(group, name),
+        fill=products.FILL,
+    )
+
+
+def _of_rows(table: Path, sensor: str) -> Iterator[SceneFile]:
+    suffix = table.suffix.lower()
+    if suffix in (".json", ".geojson"):
+        for item in read_items(table):
+            own = sensors.of_product(item.platform) or sensor
+            yield SceneFile(
+                path=item.path,
+                scene=item.scene,
+                sensor=own,
+                region=item.region,
+                date=item.date,
+                bands=_renamed(item.bands, own),
+                order=item.order,
+                fill=_fill(own) if item.bands else None,
+            )
+        return
+    rows = _parquet_rows(table) if suffix != ".csv" else _csv_rows(table)
+    for row in rows:
+        if row.get("path") or "=" in row.get("bands", ""):
+            yield _of_row(table, row, sensor)
+
+
+def _renamed(bands: Sequence[tuple[str, Path]], sensor: str) -> tuple[tuple[str, Path], ...]:
+    """Bands that are named by a code (B04), named as the registry does."""
+    entry = sensors.get(sensor, "sensor")
+    return tuple({entry.band_of(name) or name: path for name, path in reversed(bands)}.items())[::-1]
+
+
+def _fill(sensor: str) -> float | None:
+    """0 for the band files of a provider whose band codes are known, which fill with 0 and may not declare it."""
+    return products.FILL if sensors.get(sensor, "sensor").codes else None
+
+
+def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
+    path = table.parent / row.get("path", "")
+    own = row.get("sensor") or sensor
+    known = {key: row.get(key, "") for key in ("scene", "region", "date")}
+    said = [part.strip() for part in (row.get("bands", "").replace(",", ";").replace(" ", ";")).split(";")]
+    said = [part for part in said if part]
+    if any("=" in part for part in said):
+        folder = path if path.is_dir() else path.parent
+        pairs = [part.partition("=") for part in said]
+        if any(not (name and equals and file) for name, equals, file in pairs):
+            raise DataError(f"{table}: bands '{row['bands']}' must be 'red=FILE green=FILE ...' or 'blue green red'.")
+        bands = tuple((name.lower(), folder / file) for name, _, file in pairs)
+        scene = known["scene"] or Path(pairs[0][2]).stem
+        region = known["region"] or "unknown"
+        return SceneFile(bands[0][1], scene, own, region, known["date"], bands, fill=_fill(own))
+    if path.is_dir():
+        safe = path.suffix.lower() == products.SAFE
+        inside = (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        groups = products.in_safe(path) if safe else products.grouped(inside)[0]
+        if len(groups) != 1:
+            raise DataError(
+                f"{path}, named by {table}, holds {len(groups)} scenes of one file a band: name a folder that holds "
+                "one, or the files in the column bands."
+            )
+        return _of_bands(groups[0], own, **known)
+    return SceneFile(
+        path=path,
+        scene=known["scene"] or path.stem,
+        sensor=own,
+        region=known["region"] or "unknown",
+        date=known["date"],
+        order=tuple(part.lower() for part in said),
+    )
+
+
+def _csv_rows(table: Path) -> list[dict[str, str]]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            _need_path(table, reader.fieldnames or [])
+            return [
+                {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read as a table in UTF-8: {error}.") from None
+
+
+def _parquet_rows(table: Path) -> list[dict[str, str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(table).names
+        _need_path(table, names)
+        rows = pq.read_table(table, columns=[name for name in COLUMNS if name in names]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{table} cannot be read as GeoParquet: {' '.join(str(error).split())[:120]}.") from None
+    return [{key: "" if value is None else _text(value) for key, value in row.items()} for row in rows]
+
+
+def _text(value: Any) -> str:
+    return ";".join(map(str, value)) if isinstance(value, list) else str(value).strip()
+
+
+def _need_path(table: Path, header: Sequence[str]) -> None:
+    if "path" not in header:
+        raise DataError(f"{table} has no column 'path': it must have columns like {','.join(COLUMNS)}.")

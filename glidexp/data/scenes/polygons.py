@@ -1,0 +1,239 @@
+"""Polygons of lakes and glaciers, read from any vector file: columns found, rings repaired, Z dropped, CRS checked."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyogrio
+import pyogrio.errors
+import pyproj
+import pyproj.exceptions
+import shapely
+
+from glidexp.config import DatasetConfig, DatasetKind
+from glidexp.data.scenes.reading import Scene
+from glidexp.errors import ConfigError, DataError
+
+log = logging.getLogger("glidexp")
+Geometries = npt.NDArray[np.object_]
+Texts = npt.NDArray[np.object_]
+POLYGONAL = (3, 6)
+"""type numbers of Polygon and MultiPolygon in shapely"""
+ID_COLUMNS = ("lake_id", "gl_id", "glake_id", "rgi_id", "rgiid", "id")
+TYPE_COLUMNS = ("lake_type", "gl_type", "type", "kind")
+"""columns that are taken for a lake's id and type when none is named, in any case: ICIMOD's GL_ID
+and Type, RGI's ids"""
+_RGI = re.compile(r"RGI(?:2000-v)?(\d)\.?(\d)-")
+"""ids of the Randolph Glacier Inventory: RGI60-15.03410, RGI2000-v7.0-G-15-03410"""
+
+
+@dataclass(slots=True)
+class Inventory:
+    """Polygons of one file in the file's CRS: two dimensions, valid, not empty."""
+
+    path: Path
+    geometries: Geometries
+    crs: pyproj.CRS
+    read: int
+    """features in the file"""
+    repaired: int
+    """features whose rings crossed or touched themselves"""
+    unusable: int
+    """features without a polygon, even after repair"""
+    ids: Texts
+    """of each polygon: its id, the feature's number in the file where there is none"""
+    types: Texts
+    """of each polygon, "" where not known"""
+    id_column: str | None = None
+    type_column: str | None = None
+    own_crs: bool = True
+    """the file names the CRS; else it was given"""
+    tree: shapely.STRtree = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.tree = shapely.STRtree(self.geometries)
+
+
+def read(
+    path: Path | str,
+    setting: str,
+    *,
+    type_column: str | None = None,
+    id_column: str | None = None,
+    crs: str | None = None,
+) -> Inventory:
+    """Reads every polygon of a vector file (GeoPackage, shapefile, GeoJSON ...), repairs rings and drops Z.
+
+    Args:
+        path: the file; its first layer is read
+        setting: config key that named it, for messages
+        type_column: column of the lake types; one of `TYPE_COLUMNS`, if there is one, when not given
+        id_column: column of the lake ids; likewise one of `ID_COLUMNS`
+        crs: where the file names none, or a wrong one
+
+    Raises:
+        DataError: not there, unreadable, without CRS, without polygons, without the named column, or with coordinates
+            that cannot be of its CRS
+        ConfigError: a CRS that is none
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{setting}={path} does not exist: give a vector file of polygons.")
+    try:
+        columns = list(pyogrio.read_info(path, layer=0)["fields"])
+        id_column = _named(path, columns, "dataset.lake_id_column", id_column, ID_COLUMNS)
+        type_column = _named(path, columns, "dataset.lake_type_column", type_column, TYPE_COLUMNS)
+        wanted = [name for name in dict.fromkeys((id_column, type_column)) if name]
+        meta, fids, wkb, values = pyogrio.raw.read(path, layer=0, columns=wanted, force_2d=True, return_fids=True)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise DataError(f"{setting}={path} cannot be read as polygons: {' '.join(str(error).split())}") from None
+    found_crs = _crs(path, setting, meta["crs"], crs)
+    raw = shapely.from_wkb(wkb, on_invalid="ignore")
+    some = ~(shapely.is_missing(raw) | shapely.is_empty(raw))
+    present = raw[some]
+    areal = np.isin(shapely.get_type_id(present), POLYGONAL)
+    broken = areal & ~shapely.is_valid(present)
+    fixed = present.copy()
+    fixed[broken] = [polygons_of(geometry) for geometry in shapely.make_valid(present[broken])]
+    usable = areal & ~shapely.is_empty(fixed)
+    fixed = fixed[usable]
+    if len(fixed) == 0:
+        raise DataError(
+            f"{setting}={path} holds {len(raw)} features but no polygon: give outlines, not points or lines."
+        )
+    _check_coordinates(path, setting, fixed, found_crs)
+    # a driver gives columns in the order of the file
+    by_name = dict(zip(meta["fields"].tolist(), values, strict=True))
+    numbers = _texts(fids)
+    ids, types = (_texts(by_name[name]) if name else np.full(len(raw), "", object) for name in (id_column, type_column))
+    ids[ids == ""] = numbers[ids == ""]
+    rows = np.flatnonzero(some)[usable]
+    return Inventory(
+        path=path,
+        geometries=fixed,
+        crs=found_crs,
+        read=len(raw),
+        repaired=int(broken.sum()),
+        unusable=len(raw) - len(fixed),
+        ids=ids[rows],
+        types=types[rows],
+        id_column=id_column,
+        type_column=type_column,
+        own_crs=not crs,
+    )
+
+
+def read_both(lakes: Path, glaciers: Path | None, dataset: DatasetConfig) -> tuple[Inventory, Inventory | None]:
+    """Lakes and glaciers as the settings say; see `read`. Generated ones are known, whatever columns are named."""
+    if dataset.kind != DatasetKind.scenes:
+        return read(lakes, "dataset.lakes"), read(glaciers, "dataset.glaciers") if glaciers else None
+    columns = {"type_column": dataset.lake_type_column, "id_column": dataset.lake_id_column}
+    water = read(lakes, "dataset.lakes", crs=dataset.lakes_crs, **columns)
+    return water, read(glaciers, "dataset.glaciers", crs=dataset.glaciers_crs) if glaciers else None
+
+
+def told_of(
+    lakes: Inventory, glaciers: Inventory | None, scenes: Sequence[Scene], *, aloud: bool
+) -> dict[str, dict[str, Any]]:
+    """What the manifest says of both inventories; `aloud`: the log says when one is in another CRS than scenes are."""
+    found = {"lakes": told(lakes, scenes)} | ({"glaciers": told(glaciers, scenes)} if glaciers else {})
+    for name, entry in found.items():
+        if aloud and entry["transformed_to"]:
+            others = ", ".join(entry["transformed_to"])
+            log.info("dataset.%s is in %s: transformed to that of the scenes (%s)", name, entry["crs"], others)
+    return found
+
+
+def told(inventory: Inventory, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """What the manifest says of an inventory."""
+    others = sorted({scene.crs_text.split("[")[0] for scene in scenes if scene.crs != inventory.crs})
+    version = _RGI.match(str(inventory.ids[0]))
+    return {
+        "file": inventory.path.name,
+        "source": f"RGI {version[1]}.{version[2]}" if version else "",
+        "crs": _name(inventory.crs),
+        "crs_given": not inventory.own_crs,
+        "transformed_to": others,
+        "features": inventory.read,
+        "repaired": inventory.repaired,
+        "unusable": inventory.unusable,
+        "id_column": inventory.id_column or "",
+        "type_column": inventory.type_column or "",
+    }
+
+
+def bounds_text(lakes: Inventory) -> str:
+    """Where the polygons lie, for a message."""
+    left, bottom, right, top = shapely.total_bounds(lakes.geometries)
+    return f"x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g} in {lakes.crs.name}"
+
+
+def _column(columns: list[str], known: tuple[str, ...]) -> str | None:
+    """The first of the known names that is a column, in any case."""
+    lower = {column.lower(): column for column in columns}
+    return next((lower[name] for name in known if name in lower), None)
+
+
+def _named(path: Path, columns: list[str], setting: str, named: str | None, known: tuple[str, ...]) -> str | None:
+    if named and named not in columns:
+        raise DataError(
+            f"{setting}={named} is no column of {path}, which has {', '.join(columns) or 'none'}: name one of these, "
+            "or leave it out."
+        )
+    return named or _column(columns, known)
+
+
+def _crs(path: Path, setting: str, own: str | None, given: str | None) -> pyproj.CRS:
+    """The CRS that was given, else the file's own."""
+    if not given:
+        if not own:
+            raise DataError(
+                f"{setting}={path} has no CRS: set {setting}_crs, EPSG:4326 if the coordinates are degrees of "
+                "longitude and latitude."
+            )
+        return pyproj.CRS.from_user_input(own)
+    try:
+        crs = pyproj.CRS.from_user_input(given)
+    except pyproj.exceptions.CRSError:
+        raise ConfigError(f"{setting}_crs={given} is no CRS: write it like EPSG:32645.") from None
+    if own and pyproj.CRS.from_user_input(own) != crs:
+        log.warning("%s=%s says it is in %s, but is taken as %s", setting, path, own.split("[")[0], given)
+    return crs
+
+
+def _check_coordinates(path: Path, setting: str, geometries: Geometries, crs: pyproj.CRS) -> None:
+    """Refuses degrees in a CRS of metres and the reverse, which would put every lake in the sea without a word."""
+    left, bottom, right, top = shapely.total_bounds(geometries).tolist()
+    degrees = left >= -360.0 and right <= 360.0 and bottom >= -90.0 and top <= 90.0
+    where = f"x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g}"
+    if crs.is_geographic and not degrees:
+        raise DataError(f"{setting}={path}: {where} are no degrees, but {_name(crs)} has degrees: set {setting}_crs.")
+    if crs.is_projected and degrees:
+        raise DataError(
+            f"{setting}={path}: {where} look like degrees, but {_name(crs)} has metres: set {setting}_crs=EPSG:4326."
+        )
+
+
+def _name(crs: pyproj.CRS) -> str:
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else str(crs.name)
+
+
+def _texts(values: npt.NDArray[Any]) -> Texts:
+    """As text, "" where there is nothing."""
+    texts = ["" if value is None or value != value else str(value).strip() for value in values.tolist()]
+    return np.array(texts, dtype=object)
+
+
+def polygons_of(geometry: Any) -> Any:
+    """The polygons of what a repair left: lines and points of a collapsed ring are let go."""
+    parts = shapely.get_parts(geometry)
+    # make_valid may put polygons into a collection with a line beside them
+    flat = np.concatenate([shapely.get_parts(part).reshape(-1) for part in parts]) if len(parts) else parts
+    polygons = flat[np.isin(shapely.get_type_id(flat), POLYGONAL)]
+    return shapely.union_all(polygons) if len(polygons) else shapely.Polygon()

@@ -1,0 +1,306 @@
+"""What a scene's header says, and its pixels strip by strip, from one file or one a band."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import rasterio
+import rasterio.errors
+import shapely
+from affine import Affine
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window
+
+from glidexp.data import sensors
+from glidexp.data.geodesy import Floats, is_metric, to_lonlat, unwrap, utm
+from glidexp.data.scenes import vrt
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.errors import DataError
+
+RGB = ("red", "green", "blue")
+STRIP_PX = 4096
+"""most rows that are read at once when the file's own blocks are higher than a tile"""
+STRIP_BYTES = 2**28
+"""a strip of more than one row of tiles stays below this, whatever the file's blocks are"""
+_SHORT = {"r": "red", "g": "green", "b": "blue"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene's header, checked. Pixel windows are half open: rows [row, row + height)."""
+
+    file: SceneFile
+    width: int
+    height: int
+    crs: pyproj.CRS
+    transform: Affine
+    bands: tuple[int, ...]
+    """1-based numbers in their files of the bands that are taken: red, green, blue when nothing else was asked for"""
+    paths: tuple[Path, ...] = ()
+    """file of each of these bands"""
+    strip_px: int = field(default=1)
+    """rows of the file's own blocks"""
+    warnings: tuple[str, ...] = ()
+    part: str = ""
+    """ending of the name, where a large file is cut into several scenes"""
+    top: int = 0
+    left: int = 0
+    """where the scene begins in its file, pixels; `transform` is of this corner"""
+
+    @property
+    def name(self) -> str:
+        return self.file.scene + self.part
+
+    def xy(self, col: Floats, row: Floats) -> tuple[Floats, Floats]:
+        """Coordinates of pixel corners (col, row) in the scene's CRS."""
+        a, b, c, d, e, f = self.transform[:6]
+        return a * col + b * row + c, d * col + e * row + f
+
+    @cached_property
+    def crs_text(self) -> str:
+        """EPSG code where there is one, else WKT."""
+        code = self.crs.to_epsg()
+        return f"EPSG:{code}" if code else self.crs.to_wkt()
+
+    @cached_property
+    def outline(self) -> shapely.Polygon:
+        """The scene's edge in its own CRS, with points along it so that it may be transformed."""
+        steps = np.linspace(0.0, 1.0, 9)[:-1]
+        sides = [
+            (steps * self.width, np.zeros_like(steps)),
+            (np.full_like(steps, self.width), steps * self.height),
+            ((1 - steps) * self.width, np.full_like(steps, self.height)),
+            (np.zeros_like(steps), (1 - steps) * self.height),
+        ]
+        col, row = (np.concatenate([side[i] for side in sides]) for i in (0, 1))
+        return shapely.Polygon(np.column_stack(self.xy(col, row)))
+
+    @cached_property
+    def outline_lonlat(self) -> shapely.Polygon:
+        """The edge in degrees. Across the antimeridian, longitudes go on beyond 180."""
+        lon, lat = to_lonlat(self.crs, *shapely.get_coordinates(self.outline).T)
+        return shapely.Polygon(np.column_stack([unwrap(lon), lat]))
+
+    @cached_property
+    def metric_crs(self) -> pyproj.CRS:
+        """The scene's own CRS where its unit is a true metre here (within 1 %), else the UTM zone of its centre."""
+        point = self.outline_lonlat.centroid
+        return self.crs if is_metric(self.crs, point.x, point.y) else utm(point.x, point.y)
+
+    @cached_property
+    def gsd_m(self) -> float:
+        """Side of a square of a pixel's ground area at the scene's centre, metres."""
+        right, down = self._steps_m
+        return round(math.sqrt(abs(right[0] * down[1] - right[1] * down[0])), 6)
+
+    @property
+    def pixel_m(self) -> tuple[float, float]:
+        """Height and width of a pixel on the ground at the scene's centre, metres."""
+        right, down = self._steps_m
+        return math.hypot(*down), math.hypot(*right)
+
+    @cached_property
+    def _steps_m(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """What a pixel to the right and one down is on the ground at the scene's centre, metres."""
+        row, col = self.height / 2, self.width / 2
+        pixels = np.array([(col, row), (col + 1, row), (col, row + 1)]).T
+        x, y = self.xy(pixels[0], pixels[1])
+        if self.metric_crs != self.crs:
+            x, y = pyproj.Transformer.from_crs(self.crs, self.metric_crs, always_xy=True).transform(x, y)
+        return (float(x[1] - x[0]), float(y[1] - y[0])), (float(x[2] - x[0]), float(y[2] - y[0]))
+
+    @property
+    def ground(self) -> str:
+        """Names the ground the scene covers: scene, CRS and corners rounded to a thousandth of its unit."""
+        corners = ",".join(f"{value:.3f}" for value in self.outline.bounds)
+        return f"{self.name} {self.crs_text} {corners}"
+
+
+@contextmanager
+def opened_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
+    """Opens a raster and turns GDAL's refusals, at opening or at reading, into one sentence."""
+    try:
+        with warnings.catch_warnings():
+            # said in one sentence by read_header
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            source = rasterio.open(path)
+        with source:
+            yield source
+    except rasterio.errors.RasterioError as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise DataError(f"{path} cannot be read: {reason}; fetch it again or take it out.") from None
+
+
+def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
+    """Opens a scene and checks what a build needs of it: CRS, north and metres, pixel type, the bands asked for.
+
+    Args:
+        file: the scene
+        bands: lower-case names of the bands to take, in the order in which `read_strips` gives them
+
+    Raises:
+        DataError: one sentence with the file and what is wrong
+    """
+    paths = _band_files(file, bands)
+    scene: Scene | None = None
+    for path in dict.fromkeys(paths):
+        with opened_raster(path) as source:
+            _check_kind(path, source)
+            if file.bands and source.count != 1:
+                raise DataError(f"{path} is given as one band of {file.scene} but has {source.count}: give its file.")
+            numbers, notes = ((1,), ()) if file.bands else _choose_bands(file, source, tuple(bands))
+            met = Scene(
+                file=file,
+                width=source.width,
+                height=source.height,
+                crs=pyproj.CRS.from_wkt(source.crs.to_wkt()),
+                transform=source.transform,
+                bands=numbers if len(paths) == 1 else (1,) * len(paths),
+                paths=paths * len(numbers) if len(paths) == 1 else paths,
+                strip_px=int(source.block_shapes[0][0]),
+                warnings=notes,
+            )
+        if scene is not None:
+            _check_grid(scene, met, paths[0], path)
+        scene = scene or met
+    assert scene is not None  # a scene has at least one band
+    notes = scene.warnings
+    notes += tuple(f"{p}: a VRT that resamples its sources." for p in paths if _is_vrt(p) and vrt.resamples(p))
+    nominal = sensors.get(file.sensor).gsd_m
+    if nominal == nominal and not 0.7 < scene.gsd_m / nominal < 1.43:
+        notes += (f"{file.path}: a pixel is {scene.gsd_m:g} m where {file.sensor} has {nominal:g} m.",)
+    return replace(scene, warnings=notes)
+
+
+def _band_files(file: SceneFile, bands: Sequence[str]) -> tuple[Path, ...]:
+    """The one file of a scene, or the file of each band."""
+    if not file.bands:
+        return (file.path,)
+    known = dict(file.bands)
+    lacking = [name for name in bands if name not in known]
+    if lacking:
+        raise DataError(
+            f"scene {file.scene} has no file for {', '.join(lacking)}, only for {', '.join(known)}: add it beside "
+            f"{file.path}, or choose other bands."
+        )
+    return tuple(known[name] for name in bands)
+
+
+def _check_kind(path: Path, source: rasterio.DatasetReader) -> None:
+    if source.crs is None or source.transform.is_identity:
+        raise DataError(f"{path} has no CRS or no position: georeference it (gdal_translate -a_srs -a_ullr).")
+    kinds = set(source.dtypes)
+    if not kinds <= {"uint8", "uint16"}:
+        raise DataError(f"{path} holds {'/'.join(sorted(kinds))}, not uint8 or uint16: convert it first.")
+
+
+def _check_grid(first: Scene, other: Scene, path: Path, other_path: Path) -> None:
+    """Bands of a scene lie on one grid: to bring them there is resampling, which is never done in silence."""
+
+    def told(scene: Scene) -> str:
+        return f"{scene.width} x {scene.height} px of {scene.gsd_m:g} m in {scene.crs_text.split('[')[0]}"
+
+    apart = np.abs(np.array(first.transform[:6]) - np.array(other.transform[:6])).max()
+    size = (first.width, first.height) == (other.width, other.height)
+    if not size or first.crs != other.crs or apart > 1e-3 * abs(first.transform.determinant) ** 0.5:
+        raise DataError(
+            f"scene {first.file.scene}: {path.name} ({told(first)}) and {other_path.name} ({told(other)}) do not share "
+            "one grid: choose bands of one resolution, or bring them to one grid first; nothing is resampled here."
+        )
+
+
+def _is_vrt(path: Path) -> bool:
+    return path.suffix.lower() == ".vrt"
+
+
+def _choose_bands(
+    file: SceneFile, source: rasterio.DatasetReader, names: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Numbers of the named bands: by the file's band names, its colours, the sensor's order; R, G, B else by place."""
+    if file.order and len(file.order) != source.count:
+        raise DataError(
+            f"{file.path} has {source.count} bands, the catalogue names {len(file.order)} ({', '.join(file.order)}): "
+            "name every band in its order."
+        )
+    said = file.order or source.descriptions
+    described = [_SHORT.get(text, text) for text in ((d or "").strip().lower() for d in said)]
+    meant = [c.name for c in source.colorinterp]
+    for known in (described, meant):
+        if all(known.count(name) == 1 for name in names):
+            return tuple(known.index(name) + 1 for name in names), ()
+    order = sensors.get(file.sensor).bands
+    colours = [i for i, kind in enumerate(source.colorinterp, start=1) if kind != ColorInterp.alpha]
+    if len(order) == len(colours) and set(names) <= set(order):
+        note = f"{file.path} names no bands: taken in the order of {file.sensor} ({', '.join(order)})."
+        return tuple(colours[order.index(name)] for name in names), (note,)
+    if len(colours) == 3 and names == RGB:
+        return (colours[0], colours[1], colours[2]), (f"{file.path} names no bands: its three are taken as R, G, B.",)
+    lacking = [name for name in names if name not in described]
+    none = "none is named" if len(lacking) == len(names) else "none or more than one is named"
+    raise DataError(
+        f"{file.path} has {len(colours)} bands and {none} {', '.join(lacking or names)}: "
+        "set band descriptions, or dataset.sensor to one whose band order fits."
+    )
+
+
+def read_strips(
+    scene: Scene, tile_px: int, most_px: int = STRIP_PX
+) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_]]]:
+    """The scene from top to bottom in strips of whole tile rows, along the file's own blocks.
+
+    Args:
+        scene: its header
+        tile_px: side of a tile
+        most_px: most rows in a strip, where a tile has fewer
+
+    Yields:
+        first row, pixels (bands, h, W) uint8 or uint16, valid (h, W); invalid is what alpha, mask or nodata (in all
+        bands that are taken) declares
+
+    Raises:
+        DataError: the file is damaged
+    """
+    tall = math.ceil(min(max(scene.strip_px, tile_px), most_px) / tile_px)
+    fit = STRIP_BYTES // (tile_px * scene.width * len(scene.bands) * 2)
+    rows = max(1, min(tall, fit)) * tile_px
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(scene.paths)}
+        for top in range(0, scene.height, rows):
+            window = Window(scene.left, scene.top + top, scene.width, min(rows, scene.height - top))
+            yield top, *read_window(scene, opened, window)
+
+
+def read_window(
+    scene: Scene, opened: Mapping[Path, rasterio.DatasetReader], window: Window
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Pixels (bands, h, W) and valid (h, W) of a window of the files."""
+    first = opened[scene.paths[0]]
+    if len(opened) == 1:
+        pixels = first.read(scene.bands, window=window)
+    else:
+        pixels = np.stack([opened[p].read(b, window=window) for p, b in zip(scene.paths, scene.bands, strict=True)])
+    nodata = [
+        opened[path].nodatavals[band - 1] if opened[path].nodatavals[band - 1] is not None else scene.file.fill
+        for path, band in zip(scene.paths, scene.bands, strict=True)
+    ]
+    masked = [
+        source
+        for path, source in opened.items()
+        if MaskFlags.per_dataset in source.mask_flag_enums[scene.bands[scene.paths.index(path)] - 1]
+    ]
+    valid = np.ones(pixels.shape[1:], dtype=bool)
+    for source in masked:
+        valid &= source.dataset_mask(window=window) > 0
+    if not masked and all(value is not None for value in nodata):
+        valid[:] = False
+        for band, value in zip(pixels, nodata, strict=True):
+            valid |= band != value
+    return pixels, valid

@@ -1,0 +1,66 @@
+"""Pictures of chosen tiles with their lakes outlined and a line of text each, two beside each other or many."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from glidexp.data.show.contact import shown_bands, thumbnail
+from glidexp.data.store import TileStore
+
+CAPTION_PX = 14
+GAP_PX = 6
+Picture = npt.NDArray[np.uint8]
+
+
+def picture(tiles: TileStore, row: int, side_px: int) -> Picture:
+    """(h, w, 3) of a tile, at most `side_px` a side, with a line around its lakes and grey where it is not valid."""
+    return thumbnail(tiles.images[row][..., shown_bands(tiles)], np.asarray(tiles.labels[row]), side_px)
+
+
+def sheet(pictures: Sequence[Picture], captions: Sequence[str], *, columns: int, title: str = "") -> Image.Image:
+    """Puts pictures side by side, row by row, with a line under each.
+
+    Args:
+        pictures: (H, W, 3) uint8 each, at least one
+        captions: a line each, cut where it is too long
+        columns: pictures in a row
+        title: stands above all
+    """
+    height, width = (max(one.shape[side] for one in pictures) for side in (0, 1))
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    top = CAPTION_PX + GAP_PX if title else 0
+    step = width + GAP_PX, height + CAPTION_PX + GAP_PX
+    canvas = Image.new("RGB", (columns * step[0] + GAP_PX, top + rows * step[1] + GAP_PX), "white")
+    pen = ImageDraw.Draw(canvas)
+    if title:
+        pen.text((GAP_PX, GAP_PX), _fitted(pen, title, canvas.width - 2 * GAP_PX), fill="black")
+    for i, (one, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, upper = GAP_PX + i % columns * step[0], top + GAP_PX + i // columns * step[1]
+        canvas.paste(Image.fromarray(one), (left, upper))
+        pen.text((left, upper + height + 1), _fitted(pen, caption, width), fill="black")
+    return canvas
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Writes a PNG aside and renames it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        image.save(aside, format="PNG")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _fitted(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """The text, its beginning cut off where it is too long: names differ at their ends."""
+    if pen.textlength(text) <= width:
+        return text
+    while len(text) > 1 and pen.textlength(f"..{text}") > width:
+        text = text[1:]
+    return f"..{text}"
