@@ -62,7 +62,8 @@ def stopped(dataset: DatasetConfig, data: Path, after: int) -> None:
     code = (
         "import os, sys, contextlib, warnings; from pathlib import Path\n"
         "warnings.simplefilter('ignore')\n"
-        "from glidexp.config import *; from glidexp.data.builder import making; from glidexp.data.prepare import prepare\n"
+        "from glidexp.config import *; from glidexp.data.builder import making\n"
+        "from glidexp.data.prepare import prepare\n"
         "root, data, after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])\n"
         "@contextlib.contextmanager\n"
         "def steps(*_):\n"

@@ -33,6 +33,7 @@ from glidexp.config.network import (
 from glidexp.config.ranges import (
     at_least,
 )
+from glidexp.config.subset import SubsetConfig, ValFrom
 from glidexp.config.training import (
     AugmentationConfig,
     Compile,
@@ -75,11 +76,13 @@ __all__ = [
     "StretchConfig",
     "StretchMethod",
     "StretchScope",
+    "SubsetConfig",
     "SyntheticConfig",
     "TileSizeConfig",
     "TrackingConfig",
     "TrainConfig",
     "Tta",
+    "ValFrom",
     "Weighting",
     "flat",
     "load",
@@ -133,6 +136,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     sensor_mix: SensorMixConfig = field(default_factory=SensorMixConfig)
+    subset: SubsetConfig = field(default_factory=SubsetConfig)
     tile_size: TileSizeConfig = field(default_factory=TileSizeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

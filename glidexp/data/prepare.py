@@ -112,6 +112,11 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     return sorted(found)
 
 
+def declared_regions(dataset: DatasetConfig) -> list[str] | None:
+    """Regions a data set says it has, as far as settings tell before a build; None when they do not."""
+    return sorted(dataset.synthetic.regions) if dataset.kind == DatasetKind.synthetic else None
+
+
 def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     """Everything that decides a store's bytes, as plain values."""
     _check_inputs(dataset)

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.config import SensorMixConfig, Weighting
+from glidexp.config import SensorMixConfig, SubsetConfig, Weighting
+from glidexp.data.subset import ALL, part_of, val_rows
 from glidexp.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from glidexp.data.store import TileStore
-
-ALL = "all"
 
 
 def chosen_sensors(mix: SensorMixConfig, present: Iterable[str]) -> list[str]:
@@ -46,26 +45,28 @@ def chosen_sensors(mix: SensorMixConfig, present: Iterable[str]) -> list[str]:
 
 
 def rows_and_weights(
-    store: "TileStore", split: str, mix: SensorMixConfig
+    store: "TileStore", split: str, mix: SensorMixConfig, subset: SubsetConfig | None = None, seed: int = 0
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
     """Rows of a split that the mix takes, and the relative frequency of each.
 
     With weighting=balanced the rows of each sensor share a weight of 1, with weighting=natural each row has 1; both are
-    multiplied with the sensor's entry in `weights`. Sensors of weight 0 are left out.
+    multiplied with the sensor's entry in `weights`. Sensors of weight 0 are left out. A subset draws from the rows of
+    the mix; weights are those of what it leaves.
 
     Args:
         store: opened store
         split: train, val or test
         mix: settings
+        subset: part of these rows that is used; all of them when not given
+        seed: of the run, by which the part is drawn
 
     Returns:
         rows (n,), ascending, and weights (n,), or None where all are equal
 
     Raises:
-        ConfigError: see `chosen_sensors`; or no tile of the mix in this split
+        ConfigError: see `chosen_sensors` and `subset.part_of`; or no tile of the mix in this split
     """
-    chosen = chosen_sensors(mix, store.index["sensor"].unique().tolist())
-    chosen = [name for name in chosen if mix.weights.get(name, 1.0) > 0]
+    chosen = drawn_sensors(store, mix)
     rows = store.rows(split)
     sensors = store.index["sensor"].to_numpy(dtype=object)[rows]
     taken = np.isin(sensors.astype(str), chosen)
@@ -74,9 +75,36 @@ def rows_and_weights(
         raise ConfigError(
             f"sensor_mix.sensors: no {split} tile of {', '.join(chosen)}: choose others or another dataset.split."
         )
+    if subset is not None:
+        rows = part_of(store, rows, subset, seed)
+        if len(rows) == 0:
+            raise ConfigError(
+                f"subset.regions=[{','.join(subset.regions)}]: no {split} tile of {', '.join(chosen)} there: choose "
+                "other regions, sensors or dataset.split."
+            )
+        sensors = store.index["sensor"].to_numpy(dtype=object)[rows]
     weights = np.empty(len(rows), dtype=np.float64)
     for name in chosen:
         own = sensors == name
         share = 1.0 / max(int(own.sum()), 1) if mix.weighting == Weighting.balanced else 1.0
         weights[own] = share * mix.weights.get(name, 1.0)
     return rows, None if np.ptp(weights) == 0 else weights
+
+
+def drawn_sensors(store: "TileStore", mix: SensorMixConfig) -> list[str]:
+    """The sensors of a mix that are drawn at all.
+
+    Raises:
+        ConfigError: see `chosen_sensors`
+    """
+    chosen = chosen_sensors(mix, store.index["sensor"].unique().tolist())
+    return [name for name in chosen if mix.weights.get(name, 1.0) > 0]
+
+
+def judging_rows(store: "TileStore", mix: SensorMixConfig, subset: SubsetConfig, seed: int) -> npt.NDArray[np.int64]:
+    """The val rows that choose epoch and threshold of a run: `subset.val_rows` for the sensors of the mix.
+
+    Raises:
+        ConfigError: see `chosen_sensors` and `subset.val_rows`
+    """
+    return val_rows(store, subset, drawn_sensors(store, mix), seed)

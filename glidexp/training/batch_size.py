@@ -19,7 +19,7 @@ import torch
 from glidexp.config import Config, TrainConfig
 from glidexp.data.host_memory import free_host_bytes
 from glidexp.data.resident import GB, free_bytes, has_room, tile_bytes
-from glidexp.data.sensor_mix import rows_and_weights
+from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.catalog import least_batch
@@ -76,7 +76,7 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
         ConfigError: not even the smallest batch fits
     """
     started, ranks = time.monotonic(), runtime.ranks
-    count = len(rows_and_weights(tiles, "train", config.sensor_mix)[0])
+    count = len(rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)[0])
     least = least_batch(config.decoder.name, config.tile_size.px)
     by_epoch = max(count // (STEPS * config.train.accumulate), min(FEW, count)) // ranks.size
     most, why_most = _most(runtime, max(by_epoch, least))
@@ -110,8 +110,9 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
 
 
 def _tried_here(config: Config, runtime: Runtime, tiles: TileStore, parts: Parts, least: int, most: int) -> Choice:
-    count = len(rows_and_weights(tiles, "train", config.sensor_mix)[0])
-    kept = _kept_back(config.train, runtime, tiles, count, parts)
+    count = len(rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)[0])
+    judging = len(judging_rows(tiles, config.sensor_mix, config.subset, config.seed))
+    kept = _kept_back(config.train, runtime, tiles, (judging, count), parts)
     return tried(training_step(config, replace(runtime, ranks=Ranks()), tiles, parts), parts, least, most, kept)
 
 
@@ -137,10 +138,10 @@ def _most(runtime: Runtime, by_epoch: int) -> tuple[int, str]:
     return by_epoch, f"more would leave an epoch fewer than {STEPS} steps"
 
 
-def _kept_back(cfg: TrainConfig, runtime: Runtime, tiles: TileStore, count: int, parts: Parts) -> int:
+def _kept_back(cfg: TrainConfig, runtime: Runtime, tiles: TileStore, counts: tuple[int, ...], parts: Parts) -> int:
     """Bytes of a GPU that a trial leaves alone: a margin, tiles that are to stay there, gradients on their way."""
     free, reserve = free_bytes(runtime.device), 0
-    for rows in (len(tiles.rows("val")), count):  # in the order in which they take their place
+    for rows in counts:  # val, then train: in the order in which they take their place
         nbytes = tile_bytes(tiles) * rows
         if has_room(cfg.resident, nbytes, free - reserve, runtime.device):
             reserve += nbytes

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.config import Config, DatasetConfig, DatasetKind, InitKind, SensorMixConfig, SplitBy
 from glidexp.config.evaluation import EvalSplit, EvaluateConfig
-from glidexp.data.prepare import declared_sensors, recipe_id
-from glidexp.data.sensor_mix import chosen_sensors, rows_and_weights
+from glidexp.data.prepare import declared_regions, declared_sensors, recipe_id
+from glidexp.data.sensor_mix import chosen_sensors, judging_rows, rows_and_weights
+from glidexp.data.subset import chosen_regions
 from glidexp.errors import ConfigError, GlidexpError, unknown_name
 from glidexp.models import catalog
 
@@ -47,6 +48,9 @@ def check(config: Config) -> None:
             "one to choose the epoch and the threshold, one to report on."
         )
     check_data(config.dataset, config.tile_size.px, config.sensor_mix)
+    regions = declared_regions(config.dataset)
+    if regions is not None:
+        chosen_regions(config.subset, regions)
 
 
 def check_evaluation(config: EvaluateConfig, card: Mapping[str, Any]) -> None:
@@ -117,7 +121,8 @@ def check_tiles(config: Config, tiles: "TileStore") -> None:
     for split in ("val", "test"):
         if not len(tiles.rows(split)):
             raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
-    rows, _ = rows_and_weights(tiles, "train", config.sensor_mix)
+    judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
+    rows, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
     if len(rows) < config.train.batch_tiles:
         raise GlidexpError(
             f"train.batch_size={config.train.batch_tiles} is more than the {len(rows)} training tiles: lower it."

@@ -8,6 +8,7 @@ import torch
 
 from glidexp.config import Config
 from glidexp.data.resident import stays
+from glidexp.data.sensor_mix import judging_rows
 from glidexp.data.store import TileStore
 from glidexp.training.augment import Augment
 from glidexp.training.device import Runtime
@@ -37,7 +38,7 @@ class Follower:
 
     def __init__(self, config: Config, tiles: TileStore, runtime: Runtime) -> None:
         self.ranks, self.tiles = runtime.ranks, tiles
-        val, test = tiles.rows("val"), tiles.rows("test")
+        val, test = judging_rows(tiles, config.sensor_mix, config.subset, config.seed), tiles.rows("test")
         size = config.train.batch_tiles
         resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
         self.val = shared_evaluator(tiles, val, runtime, size, resident=resident)

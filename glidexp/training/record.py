@@ -17,7 +17,7 @@ from rich.console import Console
 from glidexp.config import Config
 from glidexp.data.leakage import Leak, find_leak, ground_of, join
 from glidexp.data.resident import stays
-from glidexp.data.sensor_mix import rows_and_weights
+from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.models.build import parameters
 from glidexp.models.export import save_bundle
@@ -61,7 +61,8 @@ class Recorder:
         self.line = line or Lineage()
         self.leak = leak or find_leak(self.line.ground, tiles, tiles.rows("test"))
         self.normalise = plain(tiles.manifest["channel_mean"], tiles.manifest["channel_std"], runtime)
-        val = tiles.rows("val")
+        self.train, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
+        val = judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
         resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
         self.val = self._shared(val, resident=resident)
         self.probe = probe_rows(tiles, self.val.rows, config.tracking.probe_tiles)
@@ -83,8 +84,9 @@ class Recorder:
         tags |= {f"glidexp.{key}": value for key, value in self.runtime.resolved().items()}
         tags |= marks(self.line, self.leak)[0]
         self.tracked.environment(tags | {"glidexp.parameters": str(parameters(model))})
-        for split in ("train", "val", "test"):
-            log_dataset(self.tracked, self.config.dataset.name, self.tiles, self.tiles.rows(split), split)
+        used = {"train": self.train, "val": self.val.rows, "test": self.tiles.rows("test")}
+        for split, rows in used.items():
+            log_dataset(self.tracked, self.config.dataset.name, self.tiles, rows, split)
 
     def augmented(self, augment: Augment, rows: npt.NDArray[np.int64]) -> None:
         """Draws 16 training tiles as the network will see them."""
@@ -137,7 +139,7 @@ class Recorder:
         test = predict(test_rows, model, "test", **fixed, scratch=self.scratch)
         metrics = log_results(self.tracked, [val, test], self.config.tracking, step=step)
         metrics |= marks(self.line, self.leak)[1]
-        metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.tiles.rows("train")))}
+        metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.train))}
         if self.config.tracking.log_model:
             with tempfile.TemporaryDirectory() as aside:
                 card, ground = self.card(fixed, metrics)
@@ -155,8 +157,7 @@ class Recorder:
             metrics: of which those of test are kept
         """
         manifest = self.tiles.manifest
-        train, _ = rows_and_weights(self.tiles, "train", self.config.sensor_mix)
-        own = [ground_of(self.tiles, rows, side) for side, rows in (("train", train), ("val", self.val.rows))]
+        own = [ground_of(self.tiles, rows, side) for side, rows in (("train", self.train), ("val", self.val.rows))]
         ancestors, ground = self.line.below(join(own))
         card = {
             "architecture": {
@@ -168,7 +169,8 @@ class Recorder:
             "std": list(manifest["channel_std"]),
             **fixed,
             "bands": list(manifest["bands"]),
-            "sensors": sorted(set(self.tiles.index.loc[self.tiles.rows("train"), "sensor"])),
+            "sensors": sorted(set(self.tiles.index.loc[self.train, "sensor"])),
+            "regions": sorted(set(self.tiles.index.loc[self.train, "region"])),
             "tile_px": self.tiles.tile_px,
             "dataset": self.config.dataset.name,
             "split_hash": self.tiles.split_hash,

@@ -231,7 +231,7 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
 def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[Loader, Augment]:
     """Batches of the training tiles, or this rank's part of each, and what is done to them."""
     ranks = runtime.ranks
-    rows, weights = rows_and_weights(tiles, "train", config.sensor_mix)
+    rows, weights = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
     loader = Loader(
         tiles,
         rows,
