@@ -6,10 +6,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.options import Parser
+
+if TYPE_CHECKING:
+    from glidexp.training.rescore import Outcome as Scored
+    from glidexp.training.run import Outcome
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -75,11 +79,12 @@ def train(argv: list[str]) -> int:
         from glidexp.training.multirun import run_multirun
 
         return run_multirun(argv)
-    door.run_hydra(_train_one, argv)
+    door.run_hydra(train_one, argv)
     return 0
 
 
-def _train_one(composed: object) -> None:
+def train_one(composed: object) -> "Outcome":
+    """Checks and carries out a composed run."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
@@ -91,7 +96,7 @@ def _train_one(composed: object) -> None:
     check(config)
     from glidexp.training.run import run  # torch is imported here and not before: wrong settings are told at once
 
-    run(config, choices=dict(HydraConfig.get().runtime.choices))
+    return run(config, choices=dict(HydraConfig.get().runtime.choices))
 
 
 def evaluate(argv: list[str]) -> int:
@@ -103,11 +108,12 @@ def evaluate(argv: list[str]) -> int:
         return 0 if argv else 2
     model, words = door.model_and_overrides(argv)
     prepare_process()
-    door.run_hydra(lambda composed: _evaluate_one(composed, model), words, config_name="evaluate")
+    door.run_hydra(lambda composed: evaluate_one(composed, model), words, config_name="evaluate")
     return 0
 
 
-def _evaluate_one(composed: object, model: str | None) -> None:
+def evaluate_one(composed: object, model: str | None) -> "Scored":
+    """Checks and carries out a composed evaluation."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
@@ -119,7 +125,7 @@ def _evaluate_one(composed: object, model: str | None) -> None:
     config.model = model or config.model
     job = HydraConfig.get()
     given = [word.split("=", 1)[0].lstrip("+~") for word in job.overrides.task]
-    score(config, given=given, choices=dict(job.runtime.choices))
+    return score(config, given=given, choices=dict(job.runtime.choices))
 
 
 def sweep(argv: list[str]) -> int:

@@ -15,6 +15,7 @@ from glidexp.errors import ConfigError, GlidexpError, unknown_name
 
 if TYPE_CHECKING:
     from glidexp.config import Config
+    from glidexp.config.evaluation import EvaluateConfig
 
 GROUPS = {
     "dataset": "where tiles come from and how they are made",
@@ -162,19 +163,35 @@ def compose(overrides: list[str], config_name: str = "train") -> "Config":
     Raises:
         ConfigError: the settings cannot be composed; the message is one line
     """
+    from glidexp.config import load
+
+    return load(_composed(overrides, config_name))
+
+
+def compose_evaluation(overrides: list[str]) -> "EvaluateConfig":
+    """The same for `glidexp evaluate`; what it takes from its model is not in it.
+
+    Raises:
+        ConfigError: the settings cannot be composed; the message is one line
+    """
+    from glidexp.config import evaluation
+
+    return evaluation.load(_composed(overrides, "evaluate"))
+
+
+def _composed(overrides: list[str], config_name: str) -> DictConfig:
     import hydra
 
-    from glidexp.config import load, register
+    from glidexp.config import evaluation, register
 
     register()
+    evaluation.register()
     words = quoted(overrides)
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return load(hydra.compose(config_name, overrides=words))
+            return hydra.compose(config_name, overrides=words)
     except Exception as error:
-        if isinstance(error, GlidexpError):
-            raise
-        raise explain(error, words) from error
+        raise explain(error, words, known_keys(config_name)) from error
 
 
 def model_and_overrides(argv: list[str]) -> tuple[str | None, list[str]]:

@@ -171,7 +171,7 @@ def test_no_other_word(value: str, tmp_path: Path) -> None:
     from glidexp import cli, door
 
     with pytest.raises(ConfigError, match=r"^train\.batch_size=\S+ is not possible.*") as told:
-        door.run_hydra(cli._train_one, words(tmp_path, tmp_path, f"train.batch_size={value}"))
+        door.run_hydra(cli.train_one, words(tmp_path, tmp_path, f"train.batch_size={value}"))
     assert "\n" not in str(told.value)
 
 

@@ -2,6 +2,9 @@
 
 import getpass
 import importlib.metadata
+import json
+import logging
+import os
 import platform
 import subprocess
 import sys
@@ -10,6 +13,10 @@ from pathlib import Path
 
 import psutil
 
+log = logging.getLogger("glidexp.tracking")
+
+RUN_TAGS_VARIABLE = "GLIDEXP_RUN_TAGS"
+"""JSON of further tags that each run of this process gets, such as its study and arm"""
 GIT_TIMEOUT_S = 10
 DIFF_LIMIT_BYTES = 1_000_000
 """a longer diff is cut: it is there to see what was changed, not to carry data files"""
@@ -99,9 +106,18 @@ def user() -> str:
 
 
 def process_tags() -> dict[str, str]:
-    """Who runs which program, under the names that MLflow's pages know."""
+    """Who runs which program, under the names that MLflow's pages know, and what GLIDEXP_RUN_TAGS adds."""
     return {
         "mlflow.user": user(),
         "mlflow.source.name": Path(sys.argv[0]).name or "python",
         "mlflow.source.type": "LOCAL",
-    }
+    } | _given_tags()
+
+
+def _given_tags() -> dict[str, str]:
+    """Tags that whoever started this process wants on its runs; none where they cannot be read."""
+    try:
+        return {str(key): str(value) for key, value in json.loads(os.environ.get(RUN_TAGS_VARIABLE) or "{}").items()}
+    except (ValueError, AttributeError):
+        log.warning("Tracking: %s is no JSON object and left out.", RUN_TAGS_VARIABLE)
+        return {}

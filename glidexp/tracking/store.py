@@ -10,7 +10,7 @@ import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from glidexp.tracking.spool import FOLDER as SPOOL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 KIND_TAG = "mlflow.experimentKind"
 KIND = "custom_model_development"
@@ -154,27 +155,50 @@ class Store:
             self.client.set_experiment_tag(found.experiment_id, KIND_TAG, KIND)
         return str(found.experiment_id)
 
-    def find_run(self, config_id: str, experiment: str, *, tag: str = ID_TAG) -> FoundRun | None:
+    def find_run(
+        self, config_id: str, experiment: str, *, tag: str = ID_TAG, also: Mapping[str, str] | None = None
+    ) -> FoundRun | None:
         """The run of a config id to show or to go on with: the latest finished one, else the latest of the others.
 
         Args:
             config_id: as in the tag `glidexp.config_id`
             experiment: name; nothing is found, and nothing made, where it does not exist
             tag: another one that names runs in the same way
+            also: further tags that it must have
         """
         found = self.client.get_experiment_by_name(experiment)
         if found is None:
             return None
+        wanted = {tag: config_id} | dict(also or {})
         runs = self.client.search_runs(
             [found.experiment_id],
-            filter_string=f"tags.`{tag}` = '{config_id}'",
+            filter_string=" and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items()),
             order_by=["attributes.start_time DESC"],
             max_results=50,
         )
         finished = [run for run in runs if run.info.status == "FINISHED"]
         if not runs:
             return None
-        run = (finished or runs)[0]
+        return self._found((finished or runs)[0])
+
+    def found(self, run_id: str) -> FoundRun | None:
+        """A run by its id; None where it is not in the store, or in its bin."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException:
+            return None
+        return self._found(run) if run.info.lifecycle_stage == "active" else None
+
+    def share_of_epochs(self, run_id: str) -> float | None:
+        """How many of a training's epochs are in the store, 0-1; None before the first."""
+        run = self.client.get_run(run_id)
+        done = [metric.step for metric in run.data._metric_objs if metric.key == "train/loss"]
+        epochs = run.data.params.get("train.epochs", "")
+        return min(done[0] / int(epochs), 1.0) if done and epochs.isdigit() and int(epochs) else None
+
+    def _found(self, run: "Run") -> FoundRun:
         alive = run.info.status == "RUNNING" and at_work(run.data.tags, self.spool_folder(run.info.run_id))
         return FoundRun(run.info.run_id, run.info.status, dict(run.data.metrics), alive, dict(run.data.tags))
 

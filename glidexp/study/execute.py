@@ -1,0 +1,308 @@
+"""Carries out a plan: what is finished is skipped, what was killed goes on, what failed is named.
+
+May be ended at any moment, by `kill -9` too, and begun again, twice at once as well: a cell is taken by one process, and
+the store says what is finished. Nothing here needs torch.
+"""
+
+import fnmatch
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glidexp.config.launcher import LauncherConfig
+from glidexp.errors import ConfigError, RunFailed
+from glidexp.signals import Signals
+from glidexp.study.cells import Cell, Plan
+from glidexp.study.launchers import Job, Launcher, build_launcher
+from glidexp.study.ledger import CANCEL, Entry, Ledger, Status
+from glidexp.study.live import Live
+from glidexp.study.parent import keep_alive, parent_run
+from glidexp.study.provide import prepare_data
+from glidexp.study.work import BUSY, Order, environment
+from glidexp.tracking.store import Store
+
+log = logging.getLogger("glidexp")
+
+LOOK_S = 0.1
+"""seconds between looks at the processes"""
+ELSEWHERE_S = 2.0
+"""seconds between looks at cells that other processes have"""
+BEAT_S = 60.0
+
+
+def execute(
+    plan: Plan,
+    store: Store,
+    settings: LauncherConfig,
+    *,
+    experiment: str = "glidexp",
+    only: str | None = None,
+    retry_failed: bool = False,
+    prepare: Callable[[Sequence[Cell]], object] = prepare_data,
+    order: Callable[[Order], Order] = lambda order: order,
+) -> Ledger:
+    """Brings a study as far as it goes.
+
+    Args:
+        plan: what is to be run
+        store: where the runs go
+        settings: of the launcher
+        experiment: of the runs and of their parent
+        only: cells to run, a pattern of arms (`resnet*`) or of `arm|seed`
+        retry_failed: run those again that failed; else they are only named
+        prepare: makes the data of cells that are to be run
+        order: may change what a process is told to do
+
+    Returns:
+        the ledger: `complete`, `failed`, `parent_run_id`
+
+    Raises:
+        ConfigError: no cell is called so
+        GlidexpError: data or launcher cannot be used; no run was begun
+        Interrupted: a signal came; the runs have saved and ended
+        RunFailed: another process asked for the end
+    """
+    ledger = Ledger(plan, store, experiment)
+    cells = chosen(plan, only)
+    ledger.begin()
+    signals = Signals()
+    with signals.installed(), parent_run(ledger):
+        sweep = _Sweep(ledger, settings, signals, order)
+        sweep.sort(cells, retry_failed=retry_failed)
+        if sweep.waiting:
+            prepare(sweep.waiting)
+        with signals.deferred():
+            sweep.run()
+        if sweep.cancelled:
+            raise RunFailed(f"study {plan.name} was cancelled: the same command goes on with it.")
+    return ledger
+
+
+def chosen(plan: Plan, only: str | None) -> list[Cell]:
+    """Cells that a pattern names, in the order in which they are run: seed by seed, so that arms can soon be compared.
+
+    Raises:
+        ConfigError: none
+    """
+    cells = [
+        cell
+        for cell in plan.cells
+        if only is None or any(fnmatch.fnmatchcase(name, only) for name in (cell.arm, cell.name))
+    ]
+    if not cells:
+        raise ConfigError(f"only={only} names no run: give a pattern of arms, {', '.join(plan.arms)}, or of ARM|SEED.")
+    places = {arm: place for place, arm in enumerate(plan.arms)}
+    seeds = {seed: place for place, seed in enumerate(plan.seeds)}
+    return sorted(cells, key=lambda cell: (seeds.get(cell.seed, cell.seed), places.get(cell.arm, 0)))
+
+
+def cancel(plan: Plan, store: Store, settings: LauncherConfig, *, experiment: str = "glidexp") -> int:
+    """Asks every sweep that is at work on the study to stop, and ends the jobs that a scheduler has of it.
+
+    Returns:
+        number of cells that were at work
+    """
+    ledger = Ledger(plan, store, experiment)
+    if not ledger.path.exists():
+        return 0
+    (ledger.folder / CANCEL).write_text(f"{time.time():.3f}\n", encoding="utf-8")
+    running = [cell for cell in plan.cells if ledger.look(cell).status is Status.running]
+    queued = {name: entry for name, entry in ledger.entries().items() if entry.job}
+    if queued:
+        launcher = build_launcher(settings, ledger.folder, cells=len(queued))
+        for entry in queued.values():
+            if (job := launcher.adopt(entry)) is not None:
+                job.kill()
+        launcher.close()
+    return len({cell.name for cell in running} | set(queued))
+
+
+@dataclass(slots=True)
+class _Running:
+    cell: Cell
+    job: Job
+    began: float = field(default_factory=time.monotonic)
+
+
+class _Sweep:
+    """One sweep at work on a study."""
+
+    def __init__(
+        self, ledger: Ledger, settings: LauncherConfig, signals: Signals, order: Callable[[Order], Order]
+    ) -> None:
+        self.ledger, self.settings, self.signals, self.order = ledger, settings, signals, order
+        self.waiting: list[Cell] = []
+        self.running: list[_Running] = []
+        self.elsewhere: list[Cell] = []
+        self.attempts: dict[str, int] = {}
+        self.cancelled = False
+        self._stopping = False
+        self._looked = self._beaten = time.monotonic()
+        self._began = time.time()
+        self.live = Live(ledger)
+
+    def sort(self, cells: list[Cell], *, retry_failed: bool) -> None:
+        """Finds out what is to be done."""
+        for cell in cells:
+            entry = self.ledger.look(cell)
+            if entry.status is Status.failed and retry_failed:
+                entry = self.ledger.update(cell, status=Status.killed, error="")
+            if entry.status is Status.running:
+                self.elsewhere.append(cell)
+            elif entry.status not in (Status.finished, Status.failed):
+                self.waiting.append(cell)
+        self.live.begin(len(self.waiting), len(self.elsewhere))
+
+    def run(self) -> None:
+        """Until every cell is finished or failed, or somebody asks for the end."""
+        if not (self.waiting or self.elsewhere):
+            return
+        device = next((word.split("=", 1)[1] for word in self._words() if word.startswith("train.device=")), "auto")
+        cells = len(self.waiting) + len(self.elsewhere)
+        launcher = build_launcher(self.settings, self.ledger.folder, cells=cells, device=device)
+        try:
+            with self.live:
+                while self.waiting or self.running or self.elsewhere:
+                    if self._stop_asked() and not self.running:
+                        break
+                    if not self._step(launcher):
+                        time.sleep(LOOK_S)
+        finally:
+            for one in self.running:  # after an error, or a second signal
+                one.job.stop(signal.SIGTERM)
+            launcher.close()
+
+    def _words(self) -> tuple[str, ...]:
+        return (self.waiting or self.elsewhere)[0].words
+
+    def _step(self, launcher: Launcher) -> bool:
+        """One look at everything; tells whether something ended or began."""
+        ended = [(one, code) for one in self.running if (code := one.job.poll()) is not None]
+        for one, code in ended:
+            self.running.remove(one)
+            self._end(one, code)
+        begun = 0 if self._stopping else self._fill(launcher)
+        now = time.monotonic()
+        if now - self._looked > ELSEWHERE_S:
+            self._looked = now
+            self._look_elsewhere()
+        if now - self._beaten > BEAT_S:
+            self._beaten = now
+            keep_alive(self.ledger)
+        self.live.show([one.cell for one in self.running], len(self.waiting), launcher.slots)
+        return bool(ended or begun)
+
+    def _fill(self, launcher: Launcher) -> int:
+        orders: list[tuple[Cell, Order]] = []
+        begun = 0
+        while self.waiting and len(self.running) + len(orders) < launcher.slots:
+            cell = self.waiting.pop(0)
+            entry = self.ledger.look(cell)  # another sweep may have been faster
+            if entry.status in (Status.finished, Status.failed):
+                self.live.ended(cell, entry)
+            elif entry.status is Status.running:
+                self.elsewhere.append(cell)
+            elif entry.job and (job := launcher.adopt(entry)) is not None:
+                self.running.append(_Running(cell, job))
+                begun += 1
+            else:
+                orders.append((cell, self._order(cell, launcher.threads)))
+        jobs = launcher.start([order for _, order in orders]) if orders else []
+        for (cell, _), job in zip(orders, jobs, strict=True):
+            self.attempts[cell.name] = self.attempts.get(cell.name, 0) + 1
+            self.running.append(_Running(cell, job))
+            if job.name:
+                self.ledger.update(cell, job=job.name)
+        return begun + len(jobs)
+
+    def _order(self, cell: Cell, threads: int | None) -> Order:
+        ledger = self.ledger
+        assert ledger.parent_run_id is not None
+        return self.order(
+            Order(
+                name=cell.name,
+                words=cell.words,
+                key=cell.key,
+                scored_on=cell.scored_on,
+                cells=str(ledger.path.absolute()),
+                log=str(ledger.log_path(cell).absolute()),
+                mlruns=str(ledger.store.mlruns),
+                primary=ledger.plan.primary,
+                environment=environment(ledger.parent_run_id, ledger.plan.name, cell.arm, threads),
+            )
+        )
+
+    def _end(self, one: _Running, code: int) -> None:
+        cell, entry = one.cell, self.ledger.look(one.cell)
+        if one.job.name:
+            entry = self.ledger.update(cell, job="")
+        if entry.status is Status.finished or (entry.status is Status.failed and not one.job.why):
+            self.live.ended(cell, entry)
+        elif code == BUSY or entry.status is Status.running:
+            self.elsewhere.append(cell)
+        elif one.job.why or code in (0, 1, 2):
+            reason = one.job.why or f"ended with exit code {code} and no finished run: see {self.ledger.log_path(cell)}"
+            self.live.ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
+        elif self._stop_asked():
+            self.live.ended(cell, self.ledger.update(cell, status=Status.killed))
+        elif self.attempts.get(cell.name, 0) >= self.settings.attempts:
+            times = self.attempts[cell.name]
+            reason = f"killed {times} times, by {signal_name(code)} at last: too little memory? launcher.attempts={times}"
+            self.live.ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
+        else:
+            log.info("%s was killed by %s and goes on", cell.name, signal_name(code))
+            self.ledger.update(cell, status=Status.killed)
+            self.waiting.insert(0, cell)
+
+    def _look_elsewhere(self) -> None:
+        for cell in list(self.elsewhere):
+            entry = self.ledger.look(cell)
+            if entry.status is Status.running:
+                continue
+            self.elsewhere.remove(cell)
+            if entry.status in (Status.finished, Status.failed):
+                self.live.ended(cell, entry)
+            else:
+                self.waiting.insert(0, cell)
+
+    def _stop_asked(self) -> bool:
+        """Whether the sweep is to end; the first time, its runs are told to save and end."""
+        if self._stopping:
+            return True
+        number = self.signals.pending
+        if number is None and not self._cancel_asked():
+            return False
+        self.cancelled = number is None
+        self._stopping = True
+        self.waiting.clear()
+        self.elsewhere.clear()
+        log.info("%s: the runs save and end", signal.Signals(number).name if number else "cancelled")
+        for one in self.running:
+            one.job.stop(number or signal.SIGTERM)
+        return True
+
+    def _cancel_asked(self) -> bool:
+        try:
+            return float((self.ledger.folder / CANCEL).read_text(encoding="utf-8")) > self._began
+        except (FileNotFoundError, ValueError):
+            return False
+
+
+def signal_name(code: int) -> str:
+    """Of the signal that an exit code stands for."""
+    number = -code if code < 0 else code - 128
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"exit code {code}"
+
+
+def status(plan: Plan, store: Store, *, experiment: str = "glidexp") -> dict[str, Entry]:
+    """What the store knows of each cell now, by name. Writes only what `cells.json` has wrong."""
+    ledger = Ledger(plan, store, experiment)
+    if not Path(ledger.path).exists():
+        ledger.begin()
+    return {cell.name: ledger.look(cell) for cell in plan.cells}

@@ -1,0 +1,95 @@
+"""The parent run of a study: one for each study id, taken up again by every sweep of it, with a status that is true."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from glidexp.study.ledger import CELLS, PLAN, Ledger, Status
+from glidexp.tracking import environment
+from glidexp.tracking.liveness import beat, marks
+from glidexp.tracking.multirun import close_parent
+from glidexp.tracking.run import true_status
+from glidexp.tracking.sink import ERROR_TAG
+
+STUDY_TAG, STUDY_ID_TAG, KIND_TAG = "glidexp.study", "glidexp.study_id", "glidexp.kind"
+KIND = "study"
+AT_WORK = "sweeps.lock"
+"""shared by the sweeps of a study: who gets it alone is the last"""
+
+
+@contextmanager
+def parent_run(ledger: Ledger) -> Iterator[str]:
+    """Begins or takes up the parent run, and ends it, where no other sweep of the study is at work.
+
+    Its id is in `ledger.parent_run_id`. Ends as FINISHED when every cell is, as FAILED where some failed, else KILLED.
+    """
+    with (ledger.folder / AT_WORK).open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # of two that begin, one makes the run
+        ledger.parent_run_id = _open(ledger)
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        error: BaseException | None = None
+        try:
+            yield ledger.parent_run_id
+        except BaseException as reason:
+            error = reason
+            raise
+        finally:
+            put_cells(ledger)
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # another sweep goes on with it
+            else:
+                _close(ledger, error)
+
+
+def _open(ledger: Ledger) -> str:
+    store, plan = ledger.store, ledger.plan
+    found = store.find_run(ledger.study_id, ledger.experiment, tag=STUDY_ID_TAG)
+    tags = {STUDY_TAG: plan.name, STUDY_ID_TAG: ledger.study_id, KIND_TAG: KIND}
+    if found is None:
+        made = store.client.create_run(
+            store.experiment_id(ledger.experiment),
+            tags=environment.process_tags() | tags | marks(),
+            run_name=f"study {plan.name}",
+        )
+        run_id = str(made.info.run_id)
+        store.client.set_tag(run_id, "mlflow.note.content", plan.question)
+    else:
+        run_id = found.run_id
+        for key, value in marks().items():
+            store.client.set_tag(run_id, key, value)
+        store.client.update_run(run_id, status="RUNNING")
+        if ERROR_TAG in found.tags:
+            store.client.delete_tag(run_id, ERROR_TAG)
+    store.client.log_artifact(run_id, str(ledger.folder / PLAN))
+    return run_id
+
+
+def keep_alive(ledger: Ledger) -> None:
+    """Says that somebody is at work on the study; about once a minute."""
+    if ledger.parent_run_id is not None:
+        with suppress(Exception):  # a store that is away: the runs are what counts
+            for key, value in beat().items():
+                ledger.store.client.set_tag(ledger.parent_run_id, key, value)
+
+
+def put_cells(ledger: Ledger) -> None:
+    """Leaves `cells.json` with the parent run, as it is now."""
+    if ledger.parent_run_id is not None:
+        with suppress(Exception):
+            ledger.store.client.log_artifact(ledger.parent_run_id, str(ledger.folder / CELLS))
+
+
+def _close(ledger: Ledger, error: BaseException | None) -> None:
+    assert ledger.parent_run_id is not None
+    status, reason = true_status(error)
+    failed = ledger.failed
+    if failed and status == "FINISHED":
+        names = ", ".join(sorted(failed))
+        status, reason = "FAILED", f"{len(failed)} of {len(ledger.plan.cells)} runs failed: {names}"
+    elif status == "FINISHED" and not ledger.complete:
+        status, reason = "KILLED", f"{len(ledger.of(Status.finished))} of {len(ledger.plan.cells)} runs are finished"
+    close_parent(ledger.store, ledger.parent_run_id, status, reason)
+
+
