@@ -30,6 +30,10 @@ GROUPS = {
     "tracking": "where MLflow keeps runs, and what it is given",
     "experiment": "a ready-made set of choices",
 }
+SWEEP_GROUPS = {
+    "launcher": "what carries out the runs of a study, and how many at once",
+}
+"""groups that belong to `sweep.py` alone"""
 
 
 TAKES_A_WORD = (
@@ -117,7 +121,7 @@ def evaluate_help() -> str:
     return "\n".join(out)
 
 
-def run_hydra(task: Callable[[DictConfig], None], argv: list[str], config_name: str = "train") -> None:
+def run_hydra(task: Callable[[DictConfig], object], argv: list[str], config_name: str = "train") -> None:
     """Composes `config_name` from `argv` and calls `task`, letting every error through as an exception.
 
     Raises:

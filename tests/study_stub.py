@@ -12,8 +12,9 @@ from glidexp.study.work import Done
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.multirun import parent_run_id
-from glidexp.tracking.store import ID_TAG, open_store
+from glidexp.tracking.store import ID_TAG, import_mlflow, open_store
 
+import_mlflow()  # once, in the process that the runs are forked off
 SCORE = "test/lake_iou_pooled"
 
 

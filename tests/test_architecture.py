@@ -23,9 +23,18 @@ OWNERS = {
     "segmentation_models_pytorch": {"models"},
     "timm": {"models"},
     "kornia": {"training"},
+    "ray": {"study/launchers_ray"},
+    "submitit": {"study/launchers_slurm"},
     "matplotlib": {"scoring", "data", "tracking"},
 }
 """outside libraries and the rooms that may know them"""
+
+LATE_DOORS = {
+    "training/multirun": {"glidexp.door", "glidexp.cli"},
+    "study/work": {"glidexp.door", "glidexp.cli"},
+    "study/provide": {"glidexp.door"},
+}
+"""modules that stand for many calls of a door, and what they may import of it, late"""
 
 NO_DRAWERS = {"utils", "common", "helpers", "base", "misc"}
 LONGEST = 330
@@ -63,7 +72,7 @@ def test_a_module_knows_its_room(path: Path) -> None:
     place = "/".join(path.relative_to(PACKAGE).with_suffix("").parts)
     if own is not None:
         above = {name for name in imports(path) if (floor(name) or 0) > own}
-        late_doors = {"training.multirun": {"glidexp.door", "glidexp.cli"}}.get(".".join(place.split("/")), set())
+        late_doors = LATE_DOORS.get(place, set())
         above = {name for name in above if not any(name.startswith(door) for door in late_doors)}
         if place == "tracking/pyfunc_model":  # run by MLflow in a process of its own; nothing here imports it
             above = set()

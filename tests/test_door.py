@@ -75,7 +75,7 @@ def test_help_explains_every_group_and_lists_its_options(capsys: pytest.CaptureF
     for group, meaning in door.GROUPS.items():
         assert f"{group}: {meaning}" in page
         assert all(f"  {name}" in page for name in door.options(group))
-    assert {path.name for path in door.conf_dir().iterdir() if path.is_dir()} == set(door.GROUPS)
+    assert {path.name for path in door.conf_dir().iterdir() if path.is_dir()} == {*door.GROUPS, *door.SWEEP_GROUPS}
 
 
 def test_cfg_shows_the_result() -> None:

@@ -1,7 +1,7 @@
 """Carries out a plan: what is finished is skipped, what was killed goes on, what failed is named.
 
-May be ended at any moment, by `kill -9` too, and begun again, twice at once as well: a cell is taken by one process, and
-the store says what is finished. Nothing here needs torch.
+May be ended at any moment, by `kill -9` too, and begun again, twice at once as well: a cell is taken by one process,
+and the store says what is finished. Nothing here needs torch.
 """
 
 import fnmatch
@@ -250,7 +250,9 @@ class _Sweep:
             self.live.ended(cell, self.ledger.update(cell, status=Status.killed))
         elif self.attempts.get(cell.name, 0) >= self.settings.attempts:
             times = self.attempts[cell.name]
-            reason = f"killed {times} times, by {signal_name(code)} at last: too little memory? launcher.attempts={times}"
+            reason = (
+                f"killed {times} times, by {signal_name(code)} at last: too little memory? launcher.attempts={times}"
+            )
             self.live.ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
         else:
             log.info("%s was killed by %s and goes on", cell.name, signal_name(code))

@@ -4,11 +4,13 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
 import psutil
@@ -92,8 +94,9 @@ class LocalLauncher(Launcher):
         self._free = slots.slots(cfg, cells=cells, device=device)
         self.slots = len(self._free)
         self.threads = cfg.cores or max(slots.cores() // self.slots, 1)
-        self._context = multiprocessing.get_context("forkserver" if cfg.warm else "spawn")
+        self._context: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
         if cfg.warm:
+            self._context = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload([PRELOADED])
 
     def start(self, orders: list[Order]) -> list[Job]:
@@ -102,27 +105,42 @@ class LocalLauncher(Launcher):
 
     def _start(self, order: Order) -> Job:
         place = self._free.pop(0)
-        extra = {} if place is None else {"CUDA_VISIBLE_DEVICES": place}
+        extra = {"PYTHONPATH": os.environ.get("PYTHONPATH"), "CUDA_VISIBLE_DEVICES": place}
         process = self._context.Process(target=_child, args=(order, extra), name=order.name)
-        before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-        os.environ |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))  # libraries read them as they are imported
-        try:
+        # Libraries read their threads as they are imported, and the process to be forked looks for modules in its own
+        # path only: Python gives it none of ours (before 3.14).
+        for_imports = dict.fromkeys(THREAD_VARIABLES, str(self.threads)) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        with _environment(for_imports):
             process.start()
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
         return LocalJob(process, self._cfg, lambda: self._free.insert(0, place))
 
     def close(self) -> None:
         """As `Launcher.close`: the process that runs are forked off ends with this one."""
 
 
-def _child(order: Order, extra: dict[str, str]) -> None:
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for what is started inside the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _child(order: Order, extra: Mapping[str, str | None]) -> None:
     begin_process(order.log)
-    os.environ.update(extra)  # before CUDA is asked for the first time
+    _set({name: value for name, value in extra.items() if value is not None or name == "PYTHONPATH"})
+    # CUDA_VISIBLE_DEVICES is read when CUDA is asked for the first time, which no import does
     threading.Thread(target=_follow_parent, daemon=True).start()
     code = carry_out(order)
     logging.shutdown()

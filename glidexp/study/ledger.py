@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -204,10 +204,8 @@ def held(mlruns: Path, key: str) -> Iterator[bool]:
         yield True
     finally:
         (folder / "lock").unlink(missing_ok=True)
-        try:
+        with suppress(OSError):  # somebody else is about to take it
             folder.rmdir()
-        except OSError:
-            pass  # somebody else is about to take it
         os.close(lock)
 
 

@@ -91,5 +91,3 @@ def _close(ledger: Ledger, error: BaseException | None) -> None:
     elif status == "FINISHED" and not ledger.complete:
         status, reason = "KILLED", f"{len(ledger.of(Status.finished))} of {len(ledger.plan.cells)} runs are finished"
     close_parent(ledger.store, ledger.parent_run_id, status, reason)
-
-
