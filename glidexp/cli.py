@@ -129,16 +129,17 @@ def evaluate_one(composed: object, model: str | None) -> "Scored":
 
 
 def sweep(argv: list[str]) -> int:
-    """Runs every combination of the given settings. For now the same as `train -m`."""
-    if any(word in ("-h", "--help") for word in argv):
-        print(
-            "Usage: sweep.py GROUP=OPTION,OPTION [KEY=VALUE,VALUE ...]\n\nOne run for every combination, e.g.\n"
-            "  python sweep.py backbone=resnet18,mobilenetv3 seed=0,1\n\nGroups and keys: python train.py --help"
-        )
-        return 0
-    if not argv:
-        raise GlidexpError("sweep needs something to vary: for example backbone=resnet18,mobilenetv3 seed=0,1.")
-    return train([*argv, *([] if "-m" in argv or "--multirun" in argv else ["-m"])])
+    """Plans a study, carries it out and reports it; without study=NAME, a grid of the settings with several values."""
+    from glidexp import door
+    from glidexp.study import verb_sweep
+    from glidexp.study.plan_words import searched
+
+    if not argv or any(word in ("-h", "--help") for word in argv):
+        print(verb_sweep.help_text(door.SWEEP_GROUPS, door.options))
+        return 0 if argv else 2
+    prepare_process()
+    words, own = searched(argv, door.config_dir(argv))
+    return verb_sweep.run(words, door.compose, lambda given: door.compose_sweep([*given, *own]))
 
 
 def data(argv: list[str]) -> int:

@@ -16,6 +16,7 @@ from glidexp.errors import ConfigError, GlidexpError, unknown_name
 if TYPE_CHECKING:
     from glidexp.config import Config
     from glidexp.config.evaluation import EvaluateConfig
+    from glidexp.config.study import SweepConfig
 
 GROUPS = {
     "dataset": "where tiles come from and how they are made",
@@ -31,10 +32,10 @@ GROUPS = {
     "experiment": "a ready-made set of choices",
 }
 SWEEP_GROUPS = {
+    "study": "what varies, in which design, on which budget",
     "launcher": "what carries out the runs of a study, and how many at once",
 }
 """groups that belong to `sweep.py` alone"""
-
 
 TAKES_A_WORD = (
     "--config-dir",
@@ -183,18 +184,31 @@ def compose_evaluation(overrides: list[str]) -> "EvaluateConfig":
     return evaluation.load(_composed(overrides, "evaluate"))
 
 
+def compose_sweep(overrides: list[str]) -> "SweepConfig":
+    """The config of the words that are the sweep's own: of study, launcher, plan ...
+
+    Raises:
+        ConfigError: the settings cannot be composed; the message is one line
+    """
+    from glidexp.config import study
+
+    return study.load(_composed(overrides, "sweep"))
+
+
 def _composed(overrides: list[str], config_name: str) -> DictConfig:
     import hydra
 
-    from glidexp.config import evaluation, register
+    from glidexp.config import evaluation, register, study
 
-    register()
-    evaluation.register()
+    for schema in (register, evaluation.register, study.register):
+        schema()
     words = quoted(overrides)
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return hydra.compose(config_name, overrides=words)
     except Exception as error:
+        if isinstance(error, GlidexpError):
+            raise
         raise explain(error, words, known_keys(config_name)) from error
 
 
@@ -261,8 +275,10 @@ def known_keys(config_name: str) -> list[str]:
     """Every key that a composed config may hold."""
     from glidexp.config import Config, flat
     from glidexp.config.evaluation import EvaluateConfig
+    from glidexp.config.study import SweepConfig
 
-    return list(flat(EvaluateConfig() if config_name == "evaluate" else Config()))
+    schema = {"evaluate": EvaluateConfig, "sweep": SweepConfig}.get(config_name, Config)
+    return list(flat(schema()))
 
 
 def explain(error: Exception, argv: list[str], known: list[str] | None = None) -> GlidexpError:

@@ -15,7 +15,7 @@ FLOORS += ["training", "study", "release", "door", "cli"]
 
 OWNERS = {
     "mlflow": {"tracking"},
-    "hydra": {"config", "door", "cli", "tracking", "training/multirun"},
+    "hydra": {"config", "door", "cli", "tracking", "training/multirun", "study/plan_words"},
     "rasterio": {"data"},
     "geopandas": {"data"},
     "pyogrio": {"data"},

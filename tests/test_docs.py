@@ -22,6 +22,9 @@ from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
 from glidexp.study import verb_compare
 from glidexp.study.compare import measure_of
+from glidexp.study.plan_arms import arms_of
+from glidexp.study.plan_check import checked
+from glidexp.study.plan_words import merged, split
 from glidexp.training.check import SELECTABLE, check, check_data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,7 +134,12 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
             asked.kind = Config().dataset.kind
         check_data(asked, scored.tile_size.px, scored.sensor_mix)
         return
-    assert verb in ("train", "sweep"), f"{name}: glidexp has no verb {verb}"
+    if verb == "sweep":  # every arm is composed and checked
+        typed = split(arguments)
+        study = door.compose_sweep(list(typed.own)).study
+        assert checked(arms_of(study, typed), merged(study.base, typed.base), door.compose)
+        return
+    assert verb == "train", f"{name}: glidexp has no verb {verb}"
     folders = own_folder(tmp_path) if "--config-dir" in arguments else None
     overrides = [word for word in door.quoted(arguments) if "=" in word]
     for single in combinations(overrides):
@@ -250,7 +258,7 @@ def inside(cell: str, default: Any) -> list[Any]:
     return cell.split(", ") if ", " in cell and not isinstance(default, bool) else []
 
 
-def merged(values: dict[str, Any]) -> Config:
+def as_config(values: dict[str, Any]) -> Config:
     """The settings without Hydra, which takes three times as long."""
     schema: DictConfig = OmegaConf.structured(Config)
     for key, value in values.items():
@@ -274,10 +282,10 @@ def test_ranges_are_those_of_the_code(key: str) -> None:
         if key in NOT_AT_ITS_END and value == 1:
             continue
         more = NEEDS.get((key, value), {}) if not isinstance(value, list) else {}
-        assert flat(merged({**more, key: value}))[key] == value
+        assert flat(as_config({**more, key: value}))[key] == value
     for value in outside(cell, defaults()[key]):
         with pytest.raises((ConfigError, ValidationError)):
-            merged({key: value})
+            as_config({key: value})
 
 
 def test_scores_that_choose_are_told() -> None:

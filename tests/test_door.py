@@ -9,6 +9,7 @@ import pytest
 
 from glidexp import cli, door
 from glidexp.errors import ConfigError, GlidexpError, RunFailed
+from glidexp.study import verb_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,6 +77,10 @@ def test_help_explains_every_group_and_lists_its_options(capsys: pytest.CaptureF
         assert f"{group}: {meaning}" in page
         assert all(f"  {name}" in page for name in door.options(group))
     assert {path.name for path in door.conf_dir().iterdir() if path.is_dir()} == {*door.GROUPS, *door.SWEEP_GROUPS}
+    page = verb_sweep.help_text(door.SWEEP_GROUPS, door.options)
+    for group, meaning in door.SWEEP_GROUPS.items():
+        assert f"{group}: {meaning}" in page
+        assert all(sentence and f"  {name}" in page for name, sentence in door.options(group).items())
 
 
 def test_cfg_shows_the_result() -> None:
@@ -127,8 +132,8 @@ def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sweep_without_anything_to_vary() -> None:
-    with pytest.raises(GlidexpError, match="something to vary"):
-        cli.sweep([])
+    with pytest.raises(GlidexpError, match="nothing varies"):
+        cli.sweep(["backbone=resnet18"])
 
 
 def test_environment_of_hydra_is_put_back() -> None:

@@ -76,11 +76,26 @@ def resolve(cfg: TrainConfig) -> Runtime:
         torch.cuda.set_device(device)
     threads = cfg.threads or _cores(ranks.locals)
     torch.set_num_threads(threads)
+    precision, compiled = _as_on(cfg, device)
+    return Runtime(device=device, precision=precision, compile=compiled, threads=threads, ranks=ranks)
+
+
+def resolved_here(cfg: TrainConfig) -> dict[str, str]:
+    """What `Runtime.resolved` would say of a run on this machine, without joining or setting anything.
+
+    Raises:
+        ConfigError: as `resolve`
+    """
+    precision, compiled = _as_on(cfg, _device(cfg.device))
+    return {"train.precision": str(precision), "train.compile": "on" if compiled else "off"}
+
+
+def _as_on(cfg: TrainConfig, device: torch.device) -> tuple[Precision, bool]:
+    """Precision on a device, and whether the network is compiled."""
     precision = best_precision(device) if cfg.precision is Precision.auto else cfg.precision
     if precision is Precision.fp16 and device.type == "cpu":
         raise ConfigError("train.precision=fp16 is not possible on a CPU. Allowed there: auto, fp32, bf16.")
-    compiled = cfg.compile is Compile.on or (cfg.compile is Compile.auto and device.type == "cuda")
-    return Runtime(device=device, precision=precision, compile=compiled, threads=threads, ranks=ranks)
+    return precision, cfg.compile is Compile.on or (cfg.compile is Compile.auto and device.type == "cuda")
 
 
 def device_name(runtime: Runtime) -> str:

@@ -1,0 +1,165 @@
+"""Settings of a study: what varies, in which design, on which budget, and what the door `sweep.py` takes besides."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from glidexp.config import typed
+from glidexp.config.launcher import LauncherConfig
+from glidexp.config.ranges import at_least, within
+from glidexp.errors import ConfigError
+
+
+class Design(StrEnum):
+    ofat = "ofat"
+    full = "full"
+    fraction = "fraction"
+    list = "list"
+
+
+class BudgetKind(StrEnum):
+    epochs = "epochs"
+    steps = "steps"
+    pixels = "pixels"
+
+
+class BudgetBatch(StrEnum):
+    keep = "keep"
+    pixels = "pixels"
+
+
+@dataclass(kw_only=True, slots=True)
+class AxisConfig:
+    """One factor. Its first value, or level, is the baseline's."""
+
+    key: str | None = None
+    """config key or group; the axis's own name when not given"""
+    values: list[Any] = field(default_factory=list)
+    """of that key"""
+    levels: dict[str, list[str]] = field(default_factory=dict)
+    """instead of values, where a level is several settings: its name, and words as train.py takes them"""
+    when: str | None = None
+    """AXIS=VALUE of another axis without which this one is not varied"""
+
+    def __post_init__(self) -> None:
+        if bool(self.values) == bool(self.levels):
+            raise ConfigError(
+                f"study.axes: an axis has values {self.values} and levels {list(self.levels)}: give one of the two."
+            )
+        if self.key and self.levels:
+            raise ConfigError(f"study.axes: key={self.key} does not go with levels, whose words name their own keys.")
+
+
+@dataclass(kw_only=True, slots=True)
+class BudgetConfig:
+    """What is equal in every arm. The baseline's train.epochs says how much it is."""
+
+    kind: BudgetKind = BudgetKind.steps
+    """steps: optimizer steps; pixels: pixels seen in training; both set each arm's train.epochs. epochs: as the arms
+    say"""
+    batch: BudgetBatch = BudgetBatch.keep
+    """keep: tiles a batch as the arms say; pixels: as many pixels a batch as the baseline, so fewer of larger tiles"""
+
+
+@dataclass(kw_only=True, slots=True)
+class AssumeConfig:
+    """Spread of a paired difference, where no finished runs tell it: standard deviations on the scale of the score."""
+
+    seed_sd: float = 0.01
+    """between seeds"""
+    cluster_sd: float = 0.03
+    """between scenes"""
+    rest_sd: float = 0.02
+    """of one seed on one scene, beyond both"""
+
+    def __post_init__(self) -> None:
+        for name in ("seed_sd", "cluster_sd", "rest_sd"):
+            within(f"study.assume.{name}", getattr(self, name), 0, 1, "a standard deviation of a score of 0 to 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class StudyConfig:
+    name: str = "grid"
+    question: str = ""
+    """what the study is to answer, in words"""
+    primary: str = "test/lake_iou_pooled"
+    """score that decides, as `glidexp compare --score` takes it"""
+    design: Design = Design.full
+    """ofat: one factor at a time around the baseline; full: every combination; fraction: a balanced share of them;
+    list: study.arms"""
+    fraction: float = 0.5
+    """share of the combinations (design=fraction)"""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """trainings of every arm: the same seeds in all of them"""
+    base: list[str] = field(default_factory=list)
+    """words of every arm, as train.py takes them; the command line's come after them"""
+    axes: dict[str, AxisConfig] = field(default_factory=dict)
+    """factors by name"""
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    """words by name, the baseline first (design=list)"""
+    exclude: list[str] = field(default_factory=list)
+    """combinations that are left out, each as "AXIS=VALUE AXIS=VALUE" """
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    alpha: float = 0.05
+    """rate of false alarms over all comparisons with the baseline"""
+    power: float = 0.8
+    """with which the smallest detectable effect is found"""
+    assume: AssumeConfig = field(default_factory=AssumeConfig)
+
+    def __post_init__(self) -> None:
+        within("study.alpha", self.alpha, 0.0001, 0.5, "a rate such as 0.05")
+        within("study.power", self.power, 0.5, 0.999, "a probability such as 0.8")
+        within("study.fraction", self.fraction, 0.01, 1, "a share of the combinations")
+        if not self.name.strip() or "/" in self.name:
+            raise ConfigError(f"study.name='{self.name}' is not possible: give a word such as backbones.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"study.seeds={self.seeds} must be one seed or more, each once: such as [0,1,2].")
+        for seed in self.seeds:
+            at_least("study.seeds", seed, 0)
+        if self.design is Design.list and self.axes:
+            raise ConfigError("study.design=list takes its arms from study.arms: study.axes does not go with it.")
+        if self.arms and self.design is not Design.list:
+            raise ConfigError(f"study.arms needs study.design=list, not {self.design}.")
+
+
+@dataclass(kw_only=True, slots=True)
+class SweepConfig:
+    """What `sweep.py` takes besides the settings of the runs."""
+
+    study: StudyConfig = field(default_factory=StudyConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    plan: bool = False
+    """print the plan, check it, and start nothing"""
+    status: bool = False
+    """print how far the study is, and start nothing"""
+    retry: str | None = None
+    """failed: begin the runs again that failed"""
+    only: str | None = None
+    """runs that are carried out: a pattern of arms (resnet*) or of ARM|SEED; all when not given"""
+    cancel: bool = False
+    """end the study's runs that are at work"""
+
+    def __post_init__(self) -> None:
+        if self.retry not in (None, "failed"):
+            raise ConfigError(f"retry={self.retry} is not possible. Allowed: failed.")
+
+
+OWN_KEYS = ("study", "launcher", "plan", "status", "retry", "only", "cancel")
+"""first parts of keys that are the sweep's own; all others are settings of the runs"""
+
+
+def register() -> None:
+    """Makes the schema known to Hydra under the name `sweep_schema`."""
+    ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
+
+
+def load(composed: DictConfig) -> SweepConfig:
+    """Turns what Hydra composed from conf/sweep.yaml into the typed config.
+
+    Raises:
+        ConfigError: a value is missing or outside its range
+    """
+    return typed(composed, SweepConfig)

@@ -1,0 +1,128 @@
+"""The words of a command line: which are the sweep's, which vary, and which words replace which."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glidexp.config.study import OWN_KEYS
+from glidexp.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What was typed at `sweep.py`."""
+
+    own: tuple[str, ...]
+    """settings of the sweep itself: study, launcher, plan ..."""
+    base: tuple[str, ...]
+    """settings of the runs with one value: every arm gets them"""
+    swept: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """values of the settings that were given several"""
+
+
+def split(argv: Sequence[str]) -> Words:
+    """Sorts the words of a command line.
+
+    Args:
+        argv: overrides of Hydra's grammar, without flags
+
+    Raises:
+        ConfigError: a word that is no override, or a range that only a search could try
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    own: list[str] = []
+    base: list[str] = []
+    swept: dict[str, tuple[str, ...]] = {}
+    for word in argv:
+        if word in ("-m", "--multirun"):  # as `train -m` takes it; here it goes without saying
+            continue
+        if word.startswith("-") or ("=" not in word and not word.startswith("~")):
+            raise ConfigError(
+                f"'{word}' is neither GROUP=OPTION nor KEY=VALUE: for example backbone=resnet18,resnet34."
+            )
+        key = key_of(word)
+        if key.split(".")[0] in OWN_KEYS:
+            own.append(word)
+            continue
+        if key.split("/")[0] == "hydra" and key != "hydra.searchpath":
+            raise ConfigError(f"{word}: a study has launchers of its own; Hydra's go with `python train.py -m`.")
+        try:
+            (item,) = OverridesParser.create().parse_overrides([word])
+        except HydraException as error:
+            raise ConfigError(f"'{word}' cannot be read: {' '.join(str(error).split())}") from None
+        if not item.is_sweep_override():
+            base.append(word)
+        elif item.is_discrete_sweep():
+            swept[key] = tuple(value.strip("'\"") for value in item.sweep_string_iterator())
+        else:
+            raise ConfigError(f"{word}: a range without steps has no list of values; to search it, see study=tune.")
+    return Words(tuple(own), tuple(base), swept)
+
+
+def searched(argv: Sequence[str], own: Path | None) -> tuple[list[str], list[str]]:
+    """`--config-dir FOLDER` as a setting of Hydra's, which every run can be given.
+
+    Args:
+        argv: as typed
+        own: that folder
+
+    Returns:
+        the words with that setting in place of the flag, and the setting alone
+    """
+    if own is None:
+        return list(argv), []
+    left: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word in ("--config-dir", "-cd"):
+            next(rest, None)
+        elif not word.startswith(("--config-dir=", "-cd=")):
+            left.append(word)
+    setting = f"hydra.searchpath=[file://{own}]"
+    return [*left, setting], [setting]
+
+
+def key_of(word: str) -> str:
+    """The config key or group that a word sets."""
+    return word.split("=", 1)[0].lstrip("+~").split("@")[0]
+
+
+def value_of(word: str) -> str:
+    """What a word sets it to."""
+    return word.partition("=")[2]
+
+
+def merged(*parts: Iterable[str]) -> tuple[str, ...]:
+    """Words in which later parts replace what earlier ones said of the same key.
+
+    A group that is chosen later also replaces earlier values inside it: `tile_size=512` after `tile_size.px=64`.
+    """
+    found: list[str] = []
+    for part in parts:
+        words = list(part)
+        keys = {key_of(word) for word in words}
+        groups = tuple(f"{key}." for key in keys if "." not in key)
+        found = [old for old in found if key_of(old) not in keys and not key_of(old).startswith(groups or ("\0",))]
+        found += words
+    return tuple(found)
+
+
+def word(key: str, value: Any) -> str:
+    """`KEY=VALUE` as Hydra's grammar writes it."""
+    return f"{key}={written(value)}"
+
+
+def written(value: Any) -> str:
+    """A value as Hydra's grammar writes it: true, null, [a,b], {a:1}."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{written(inner)}" for key, inner in value.items()) + "}"
+    return str(value)

@@ -1,0 +1,120 @@
+"""`sweep.py`: plans a study, and hands it on to be carried out and reported."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.config.study import SweepConfig
+from glidexp.errors import RunFailed
+from glidexp.study.plan import Planned, make_plan
+from glidexp.study.plan_check import Compose
+from glidexp.study.plan_show import show
+from glidexp.study.plan_words import split
+
+if TYPE_CHECKING:
+    from glidexp.tracking.store import Store
+
+
+def help_text(groups: Mapping[str, str], options: Callable[[str], Mapping[str, str]]) -> str:
+    """The page behind `sweep.py --help`.
+
+    Args:
+        groups: of the sweep, with what each is for
+        options: of a group, with a sentence each
+    """
+    out = [
+        "Usage: sweep.py study=NAME [KEY=VALUE ...] [any setting of train.py]",
+        "       sweep.py GROUP=OPTION,OPTION [KEY=VALUE,VALUE ...]     every combination of these",
+        "",
+        "Plans a study, carries out its runs and reports them. The same command goes on where it was stopped, and runs",
+        "that are finished, in this study or another, are not made again.",
+        "  sweep.py study=backbones plan=true                      print arms, runs, hours and what can be told; stop",
+        "  sweep.py study=backbones tile_size=128 train.epochs=5   with other settings in every arm",
+        "  sweep.py study=backbones backbone=resnet18,mit_b0       with other values of a factor, the baseline's first",
+        "  sweep.py backbone=resnet18,mobilenetv3 seed=0,1         a grid of your own",
+        "",
+    ]
+    for group, meaning in groups.items():
+        out.append(f"{group}: {meaning}")
+        width = max((len(name) for name in options(group)), default=0)
+        out += [f"  {name:<{width}}  {sentence}".rstrip() for name, sentence in options(group).items()]
+        out.append("")
+    out += [
+        "Keys: plan=true, status=true, retry=failed, only='ARM*', cancel=true, study.seeds=[0,1,2], study.primary=SCORE,",
+        "  study.design (ofat | full | fraction | list), study.axes.NAME.values=[A,B], study.budget.kind (steps |",
+        "  pixels | epochs). All of them: docs/studies.md. Your own YAML: --config-dir FOLDER, with study/NAME.yaml in it",
+        "Settings of the runs: python train.py --help",
+    ]
+    return "\n".join(out)
+
+
+def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str]], SweepConfig]) -> int:
+    """Plans, carries out and reports a study; gives the exit code.
+
+    Args:
+        argv: overrides of Hydra's grammar
+        compose: the config of a run's words, from the door
+        compose_sweep: the config of the sweep's own words, from the door
+
+    Raises:
+        GlidexpError: the study is not possible as it is; nothing was started
+        RunFailed: some runs failed; the others are finished
+    """
+    typed = split(argv)
+    sweep = compose_sweep(list(typed.own))
+    planned = make_plan(sweep.study, typed, compose)
+    if sweep.plan:
+        show(planned)
+        return 0
+    from glidexp.tracking.store import open_store, tracking_uri
+
+    config, plan = planned.baseline, planned.plan
+    store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
+    experiment = config.tracking.experiment
+    if sweep.cancel:
+        from glidexp.study.execute import cancel
+
+        count = cancel(plan, store, sweep.launcher, experiment=experiment)
+        print(f"{count} runs of study {plan.name} were at work or queued, and are asked to save and end.")
+        return 0
+    if sweep.status:
+        return _status(planned, store, experiment)
+    from glidexp.study.execute import execute
+
+    ledger = execute(
+        plan, store, sweep.launcher, experiment=experiment, only=sweep.only, retry_failed=sweep.retry == "failed"
+    )
+    _report(store, ledger.parent_run_id)
+    for name, error in ledger.failed.items():
+        print(f"glidexp: failed: {name}: {error}", file=sys.stderr)
+    if ledger.failed:
+        raise RunFailed(f"{len(ledger.failed)} of {len(plan.cells)} runs failed: add retry=failed to try them again.")
+    return 0
+
+
+def _status(planned: Planned, store: "Store", experiment: str) -> int:
+    """Prints how far a study is."""
+    from rich.console import Console
+
+    from glidexp.study.ledger import Ledger
+    from glidexp.study.live import table
+
+    ledger = Ledger(planned.plan, store, experiment)
+    if not ledger.path.exists():
+        print(f"study {planned.plan.name} has not begun with these settings.")
+        return 0
+    for cell in planned.plan.cells:
+        ledger.look(cell)
+    Console().print(table(ledger))
+    for name, error in ledger.failed.items():
+        print(f"failed: {name}: {error}")
+    return 0
+
+
+def _report(store: "Store", parent: str | None) -> None:
+    if importlib.util.find_spec("glidexp.study.report") is None or parent is None:
+        return
+    report = importlib.import_module("glidexp.study.report").report
+    print(f"Report: {report(store, parent)}")

@@ -1,0 +1,137 @@
+"""The plan of a study: words, arms of each design, checks before the first run, the names of its runs."""
+
+from collections import Counter
+from itertools import combinations, product
+
+import pytest
+
+from glidexp import door
+from glidexp.config.study import AxisConfig, Design, StudyConfig
+from glidexp.errors import ConfigError
+from glidexp.study.plan_arms import arms_of, balanced
+from glidexp.study.plan_check import checked
+from glidexp.study.plan_words import Words, merged, split, written
+
+
+def names(study: StudyConfig, *typed: str) -> list[str]:
+    return [arm.name for arm in arms_of(study, split(typed))]
+
+
+def axes(**values: list[object]) -> dict[str, AxisConfig]:
+    return {name: AxisConfig(values=among) for name, among in values.items()}
+
+
+def test_words_are_sorted_by_whose_they_are() -> None:
+    found = split(["study=loss", "plan=true", "backbone=resnet18,mit_b0", "seed=range(2)", "train.epochs=3", "~x=1"])
+    assert found.own == ("study=loss", "plan=true")
+    assert found.base == ("train.epochs=3", "~x=1")
+    assert found.swept == {"backbone": ("resnet18", "mit_b0"), "seed": ("0", "1")}
+    assert split(["tile_size=256,512"]).swept == {"tile_size": ("256", "512")}
+    assert split(["sensor_mix.sensors=[a,b]"]).base == ("sensor_mix.sensors=[a,b]",)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("backbone", "neither GROUP=OPTION"),
+        ("optimizer.lr=interval(0.1,1)", "study=tune"),
+        ("hydra/launcher=joblib", "train.py -m"),
+        ("loss=[a", "cannot be read"),
+    ],
+)
+def test_words_that_no_study_takes(word: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        split([word])
+
+
+def test_later_words_replace_earlier_ones() -> None:
+    found = merged(["tile_size.px=64", "loss=bce", "seed=1"], ["tile_size=512", "loss=dice"], ["loss.dice=2"])
+    assert found == ("seed=1", "tile_size=512", "loss=dice", "loss.dice=2")
+    assert merged(["loss=bce"], ["loss.bce=2"]) == ("loss=bce", "loss.bce=2")
+
+
+def test_values_as_hydra_writes_them() -> None:
+    assert [written(value) for value in (None, True, 0.5, ["a", 1], {"x": False})] == [
+        "null", "true", "0.5", "[a,1]", "{x:false}",
+    ]  # fmt: skip
+
+
+def test_one_factor_at_a_time() -> None:
+    study = StudyConfig(design=Design.ofat, axes=axes(backbone=["resnet18", "mit_b0"], loss=["bce", "dice", "focal"]))
+    found = arms_of(study, Words((), ()))
+    assert [arm.name for arm in found] == ["baseline", "backbone=mit_b0", "loss=dice", "loss=focal"]
+    assert found[0].words == ("backbone=resnet18", "loss=bce")
+    assert found[2].words == ("backbone=resnet18", "loss=dice")
+
+
+def test_full_grid_has_every_combination_once() -> None:
+    study = StudyConfig(axes=axes(backbone=["a", "b"], loss=["x", "y", "z"]))
+    found = names(study)
+    assert found[0] == "backbone=a loss=x"
+    assert len(set(found)) == len(found) == 6
+
+
+def test_what_is_typed_changes_an_axis() -> None:
+    study = StudyConfig(axes=axes(backbone=["a", "b"]))
+    assert names(study, "backbone=c,a") == ["backbone=c", "backbone=a"]
+    assert names(study, "backbone=b") == ["backbone=b", "backbone=a"]  # another baseline
+    assert names(study, "loss=x,y") == [
+        "backbone=a loss=x",
+        "backbone=a loss=y",
+        "backbone=b loss=x",
+        "backbone=b loss=y",
+    ]
+    assert names(StudyConfig(), "loss=x,y") == ["loss=x", "loss=y"]
+
+
+def test_an_axis_with_a_condition_is_varied_where_it_holds() -> None:
+    conditional = axes(backbone=["a", "vit"]) | {"decoder": AxisConfig(values=["dpt", "fpn"], when="backbone=vit")}
+    assert names(StudyConfig(axes=conditional)) == [
+        "backbone=a",
+        "backbone=vit decoder=dpt",
+        "backbone=vit decoder=fpn",
+    ]
+    found = arms_of(StudyConfig(axes=conditional, design=Design.ofat), Words((), ()))
+    assert [arm.words for arm in found] == [
+        ("backbone=a",), ("backbone=vit", "decoder=dpt"), ("backbone=vit", "decoder=fpn"),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"when: backbone='vti' is not known\. Did you mean 'vit'"):
+        names(StudyConfig(axes=axes(backbone=["a", "vit"]) | {"x": AxisConfig(values=[1, 2], when="backbone=vti")}))
+
+
+def test_named_levels_and_exclusions() -> None:
+    stretch = AxisConfig(levels={"usual": [], "wide": ["dataset.stretch.low=0", "dataset.stretch.high=100"]})
+    study = StudyConfig(axes={"stretch": stretch} | axes(loss=["x", "y"]), exclude=["stretch=wide loss=y"])
+    found = arms_of(study, Words((), ()))
+    assert [arm.name for arm in found] == ["stretch=usual loss=x", "stretch=usual loss=y", "stretch=wide loss=x"]
+    assert found[2].words == ("dataset.stretch.low=0", "dataset.stretch.high=100", "loss=x")
+    with pytest.raises(ConfigError, match="baseline"):
+        names(StudyConfig(axes=axes(loss=["x", "y"]), exclude=["loss=x"]))
+    with pytest.raises(ConfigError, match=r"study\.exclude: loss='z'"):
+        names(StudyConfig(axes=axes(loss=["x", "y"]), exclude=["loss=z"]))
+
+
+def test_a_fraction_is_balanced() -> None:
+    every = [dict(zip("abcd", levels, strict=True)) for levels in product("01", repeat=4)]
+    half = balanced(every, 8)
+    assert half[0] == every[0] and len(half) == 8
+    for factor in "abcd":
+        assert Counter(levels[factor] for levels in half) == {"0": 4, "1": 4}
+    for one, other in combinations("abcd", 2):
+        assert set(Counter((levels[one], levels[other]) for levels in half).values()) == {2}, (one, other)
+    assert half == balanced(every, 8)
+
+
+def test_wrong_arms_are_told_before_anything_starts() -> None:
+    study = StudyConfig(axes=axes(backbone=["resnet18", "vit_small", "mit_b0"]))
+    with pytest.raises(ConfigError, match=r"1 of 3 arms cannot run.*backbone=vit_small: "):
+        checked(arms_of(study, Words((), ())), ["decoder=unet"], door.compose)
+    with pytest.raises(ConfigError, match=r"^there is no setting 'trian\.epochs'"):
+        checked(arms_of(study, Words((), ())), ["trian.epochs=3"], door.compose)
+
+
+@pytest.mark.parametrize("name", door.options("study"))
+def test_every_study_plans_with_what_is_shipped(name: str) -> None:
+    study = door.compose_sweep([f"study={name}"]).study
+    assert study.name == name and study.question.endswith("?")
+    assert len(checked(arms_of(study, Words((), ())), study.base, door.compose)) > 1
