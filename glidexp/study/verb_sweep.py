@@ -42,9 +42,9 @@ def help_text(groups: Mapping[str, str], options: Callable[[str], Mapping[str, s
         out += [f"  {name:<{width}}  {sentence}".rstrip() for name, sentence in options(group).items()]
         out.append("")
     out += [
-        "Keys: plan=true, status=true, retry=failed, only='ARM*', cancel=true, study.seeds=[0,1,2], study.primary=SCORE,",
-        "  study.design (ofat | full | fraction | list), study.axes.NAME.values=[A,B], study.budget.kind (steps |",
-        "  pixels | epochs). All of them: docs/studies.md. Your own YAML: --config-dir FOLDER, with study/NAME.yaml in it",
+        "Keys: plan=true, status=true, retry=failed, only='ARM*', cancel=true, study.seeds=[0,1,2],",
+        "  study.primary=SCORE, study.design (ofat | full | fraction | list), study.axes.NAME.values=[A,B],",
+        "  study.budget.kind (steps | pixels | epochs). Your own YAML: --config-dir FOLDER, with study/NAME.yaml in it",
         "Settings of the runs: python train.py --help",
     ]
     return "\n".join(out)
