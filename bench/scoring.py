@@ -31,8 +31,8 @@ from train_sides import settings
 from train_step import PIXELS
 
 from glidexp.training.device import resolve
+from glidexp.training.parts import build_parts
 from glidexp.training.record import Recorder
-from glidexp.training.run import build_parts
 
 
 def taken(work: Callable[[], object], device: torch.device) -> tuple[float, float]:

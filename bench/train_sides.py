@@ -18,10 +18,10 @@ from glidexp.training.device import Runtime
 from glidexp.training.loop import Position, fit
 from glidexp.training.losses import build_loss
 from glidexp.training.optim import build_optimizer, lr_schedule
-from glidexp.training.parts import Parts
+from glidexp.training.parts import Parts, build_parts
 from glidexp.training.progress import Meter
 from glidexp.training.record import Recorder
-from glidexp.training.run import build_parts, training_tiles
+from glidexp.training.run import training_tiles
 from glidexp.training.watch import Watch
 
 

@@ -24,6 +24,9 @@ OUTSIDE_THE_ID = (
 
 INTRODUCED_AT: dict[str, Any] = {
     "allow_leak": False,
+    "init.bands": [],
+    "init.key_map": [],
+    "init.run": None,
     "loss.tversky": 0.0,
     "loss.tversky_alpha": 0.3,
     "loss.tversky_beta": 0.7,

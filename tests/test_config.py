@@ -16,6 +16,8 @@ OPTIONS = [(group, name) for group in door.GROUPS for name in door.options(group
 NEEDS = {
     ("backbone", "timm"): ["backbone.name=regnety_004"],
     ("init", "checkpoint"): ["init.checkpoint=weights.safetensors"],
+    ("init", "external"): ["init.checkpoint=weights.pth"],
+    ("init", "run"): ["init.run=0123abcd"],
     ("backbone", "vit_small"): ["decoder=dpt"],
     ("decoder", "dpt"): ["backbone=vit_small"],
 }

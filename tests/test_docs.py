@@ -269,6 +269,8 @@ def as_config(values: dict[str, Any]) -> Config:
 # a share of 1 leaves nothing to train, a checkpoint needs its path, and a loss needs a term above 0
 NEEDS: dict[tuple[str, Any], dict[str, Any]] = {
     ("init.kind", "checkpoint"): {"init.checkpoint": "x.safetensors"},
+    ("init.kind", "external"): {"init.checkpoint": "x.pth", "init.scope": "encoder"},
+    ("init.kind", "run"): {"init.run": "0123abcd"},
     ("loss.bce", 0): {"loss.dice": 1.0},
     ("loss.dice", 0): {"loss.bce": 1.0},
 }

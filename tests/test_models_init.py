@@ -16,10 +16,16 @@ from glidexp.models.init import checkpoint_digest, require_weights
 IMAGENET = InitConfig(kind=InitKind.imagenet)
 
 
-def build(backbone: str, decoder: str, init: InitConfig | None = None, in_channels: int = 3) -> torch.nn.Module:
-    return build_model(
-        BackboneConfig(name=backbone), DecoderConfig(name=decoder), init or InitConfig(), in_channels=in_channels
-    )
+def build(
+    backbone: str,
+    decoder: str,
+    init: InitConfig | None = None,
+    in_channels: int = 3,
+    bands: tuple[str, ...] | None = None,
+) -> torch.nn.Module:
+    in_channels = len(bands) if bands else in_channels
+    names = BackboneConfig(name=backbone), DecoderConfig(name=decoder)
+    return build_model(*names, init or InitConfig(), in_channels=in_channels, bands=bands)
 
 
 @pytest.fixture
@@ -196,6 +202,16 @@ def test_settings_that_contradict_each_other() -> None:
         InitConfig(kind=InitKind.checkpoint)
     with pytest.raises(ConfigError, match=r"would not be used with init\.kind=scratch"):
         InitConfig(checkpoint="w.safetensors")
+    with pytest.raises(ConfigError, match=r"init\.run=abcd would not be used with init\.kind=scratch: add init=run"):
+        InitConfig(run="abcd")
+    with pytest.raises(ConfigError, match=r"init=run needs init\.run"):
+        InitConfig(kind=InitKind.run)
+    with pytest.raises(ConfigError, match=r"init\.bands would not be used"):
+        InitConfig(bands=["red"])
+    with pytest.raises(ConfigError, match=r"init\.key_map: 'encoder' is not possible"):
+        external(Path("w.pth"), key_map=["encoder"])
+    with pytest.raises(ConfigError, match="the encoder only"):
+        InitConfig(kind=InitKind.external, checkpoint="w.pth")
 
 
 def test_the_digest_follows_the_content_not_the_path(tmp_path: Path) -> None:
@@ -205,3 +221,106 @@ def test_the_digest_follows_the_content_not_the_path(tmp_path: Path) -> None:
     a, b, c = (checkpoint_digest(from_file(tmp_path / f"{name}.safetensors")) for name in "abc")
     assert a == b != c
     assert a["init.checkpoint"].startswith("sha256:")
+
+
+# --- files of others --------------------------------------------------------------------------------------------------
+
+SENTINEL2 = ["coastal", "blue", "green", "red", "nir"]
+RGB = ("red", "green", "blue")
+
+
+def external(path: Path, **settings: list[str]) -> InitConfig:
+    return InitConfig(kind=InitKind.external, scope=InitScope.encoder, checkpoint=str(path), **settings)
+
+
+def resnet18_of_five_bands() -> dict[str, torch.Tensor]:
+    import segmentation_models_pytorch as smp
+
+    torch.manual_seed(42)
+    return smp.encoders.get_encoder("resnet18", in_channels=5, weights=None).state_dict()
+
+
+@pytest.mark.parametrize("beginning", ["", "module.encoder_q.", "backbone.", "model."])
+def test_a_foreign_resnet_goes_in_by_the_names_of_its_bands(
+    beginning: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As TorchGeo and contrastive learning leave them: wrapped, with a beginning, a head, and no count of batches."""
+    source = resnet18_of_five_bands()
+    theirs = {f"{beginning}{k}": v for k, v in source.items() if not k.endswith("num_batches_tracked")}
+    theirs |= {f"{beginning}fc.weight": torch.zeros(3, 512), "module.queue": torch.zeros(2)}
+    torch.save({"epoch": 3, "state_dict": theirs}, tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO, "glidexp"):
+        model = build("resnet18", "fcn", external(tmp_path / "w.pth", bands=SENTINEL2), bands=(*RGB, "swir1"))
+    kernel, own = source["conv1.weight"], model.encoder.state_dict()
+    assert torch.equal(own["conv1.weight"][:, :3], kernel[:, [3, 2, 1]])
+    assert torch.allclose(own["conv1.weight"][:, 3], kernel.mean(dim=1))
+    assert torch.equal(own["layer4.1.conv2.weight"], source["layer4.1.conv2.weight"])
+    assert "3 of 4 bands matched by name; without match, so the mean of the file's: swir1" in caplog.text
+    assert "left out: coastal, nir" in caplog.text
+
+
+def test_a_foreign_timm_state_dict_fills_our_encoder_of_timm(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(42)
+    whole = timm.create_model("mobilenetv3_large_100", pretrained=False, in_chans=4).state_dict()
+    save_file(whole, tmp_path / "w.safetensors")
+    bands = ["blue", "green", "red", "nir"]
+    model = build("mobilenetv3", "fcn", external(tmp_path / "w.safetensors", bands=bands), bands=RGB)
+    assert torch.equal(model.encoder.model.conv_stem.weight, whole["conv_stem.weight"][:, [2, 1, 0]])
+    assert torch.equal(model.encoder.model.blocks[5][0].conv_pw.weight, whole["blocks.5.0.conv_pw.weight"])
+
+
+def test_an_embedding_of_patches_is_matched_by_band(tmp_path: Path) -> None:
+    torch.manual_seed(42)
+    source = build("mit_b0", "fpn", bands=("blue", "green", "red", "nir"))
+    torch.save(source.encoder.state_dict(), tmp_path / "w.pth")
+    settings = external(tmp_path / "w.pth", bands=["blue", "green", "red", "nir"])
+    model = build("mit_b0", "fpn", settings, bands=RGB)
+    kernel = source.encoder.patch_embed1.proj.weight
+    assert torch.equal(model.encoder.patch_embed1.proj.weight, kernel[:, [2, 1, 0]])
+
+
+def test_a_map_of_names_goes_before_guessing(tmp_path: Path) -> None:
+    source = resnet18_of_five_bands()
+    odd = {k.replace("layer1.", "stage_one.").replace("conv1.", "first.", 1): v for k, v in source.items()}
+    torch.save({f"enc/{k}": v for k, v in odd.items() if "." in k}, tmp_path / "w.pth")
+    bands = tuple(SENTINEL2)
+    with pytest.raises(ConfigError, match=r"does not fill the encoder: .* missing .*such as enc/first"):
+        build("resnet18", "fcn", external(tmp_path / "w.pth"), bands=bands)
+    back = [*(f"enc/layer{n}.:layer{n}." for n in (2, 3, 4)), "enc/bn1:bn1", "enc/first.:conv1."]
+    with pytest.raises(ConfigError, match="missing"):
+        build("resnet18", "fcn", external(tmp_path / "w.pth", key_map=back), bands=bands)
+    torch.save({f"enc/{k}": v for k, v in source.items()}, tmp_path / "w.pth")
+    model = build("resnet18", "fcn", external(tmp_path / "w.pth", key_map=["enc/:"]), bands=bands)
+    assert torch.equal(model.encoder.layer1[0].conv1.weight, source["layer1.0.conv1.weight"])
+
+
+def test_foreign_files_that_do_not_do(tmp_path: Path) -> None:
+    torch.save(resnet18_of_five_bands(), tmp_path / "w.pth")
+    with pytest.raises(ConfigError, match=r"names 2 bands, the first layer of .* takes 5"):
+        build("resnet18", "fcn", external(tmp_path / "w.pth", bands=["red", "nir"]), bands=RGB)
+    with pytest.raises(ConfigError, match="none of the data's bands red, green, blue is among them"):
+        build("resnet18", "fcn", external(tmp_path / "w.pth", bands=list("abcde")), bands=RGB)
+    with pytest.raises(ConfigError, match=r"does not fill the encoder: 1 of another shape .* name its bands"):
+        build("resnet18", "fcn", external(tmp_path / "w.pth"), bands=RGB)
+    torch.save({"lr": 0.1}, tmp_path / "none.pth")
+    with pytest.raises(ConfigError, match="holds no state dict: its keys are lr"):
+        build("resnet18", "fcn", external(tmp_path / "none.pth"), bands=RGB)
+    torch.save({"state_dict": {}, "config": Path("x")}, tmp_path / "code.pth")
+    with pytest.raises(ConfigError, match="cannot be read as plain tensors"):
+        build("resnet18", "fcn", external(tmp_path / "code.pth"), bands=RGB)
+
+
+def test_a_bundle_of_other_bands_is_matched_by_its_card(tmp_path: Path) -> None:
+    from glidexp.models.export import save_bundle
+
+    torch.manual_seed(1)
+    source = build("resnet18", "fcn", bands=("blue", "green", "red", "nir"))
+    kernel = source.encoder.conv1.weight.detach().clone()
+    shape = {"backbone": "resnet18", "decoder": "fcn", "in_channels": 4}
+    card = {"architecture": shape, "mean": [0.0] * 4, "std": [1.0] * 4, "bands": ["blue", "green", "red", "nir"]}
+    card |= {"threshold": 0.5, "temperature": 1.0}
+    bundle = save_bundle(tmp_path / "bundle", source, card=card)
+    model = build("resnet18", "fcn", from_file(bundle), bands=RGB)
+    assert torch.equal(model.encoder.conv1.weight, kernel[:, [2, 1, 0]])

@@ -1,6 +1,6 @@
 """Settings of the network: backbone, decoder, first weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from glidexp.errors import ConfigError
@@ -10,6 +10,8 @@ class InitKind(StrEnum):
     scratch = "scratch"
     imagenet = "imagenet"
     checkpoint = "checkpoint"
+    run = "run"
+    external = "external"
 
 
 class InitScope(StrEnum):
@@ -39,12 +41,36 @@ class InitConfig:
     scope: InitScope = InitScope.all
     """what is taken from a checkpoint"""
     checkpoint: str | None = None
-    """path of a .safetensors file or of a bundle folder (kind=checkpoint)"""
+    """path of a .safetensors file or a bundle folder (kind=checkpoint), or of a foreign state dict (kind=external)"""
+    run: str | None = None
+    """trained model of the store: run id or its first characters, models:/NAME@ALIAS, config:CONFIG_ID (kind=run)"""
+    bands: list[str] = field(default_factory=list)
+    """bands of the file's first layer, in its order; a bundle says its own (kind=checkpoint, external)"""
+    key_map: list[str] = field(default_factory=list)
+    """beginnings of names in the file, and what our encoder has in their place, as THEIRS:OURS (kind=external)"""
 
     def __post_init__(self) -> None:
-        if self.kind is InitKind.checkpoint and not self.checkpoint:
-            raise ConfigError("init=checkpoint needs init.checkpoint=PATH: a .safetensors file or a bundle folder.")
-        if self.kind is not InitKind.checkpoint and self.checkpoint:
+        by_path = self.kind in (InitKind.checkpoint, InitKind.external)
+        if by_path and not self.checkpoint:
+            what = "a .safetensors file or a bundle folder" if self.kind is InitKind.checkpoint else "a state dict"
+            raise ConfigError(f"init={self.kind} needs init.checkpoint=PATH: {what}.")
+        if not by_path and self.checkpoint:
             raise ConfigError(
                 f"init.checkpoint={self.checkpoint} would not be used with init.kind={self.kind}: add init=checkpoint."
             )
+        if self.kind is InitKind.run and not self.run:
+            raise ConfigError("init=run needs init.run: a run id, models:/NAME@ALIAS or config:CONFIG_ID.")
+        if self.kind is not InitKind.run and self.run:
+            raise ConfigError(f"init.run={self.run} would not be used with init.kind={self.kind}: add init=run.")
+        for name, kinds in (("bands", (InitKind.checkpoint, InitKind.external)), ("key_map", (InitKind.external,))):
+            if getattr(self, name) and self.kind not in kinds:
+                raise ConfigError(f"init.{name} would not be used with init.kind={self.kind}: leave it out.")
+        if len({*self.bands}) < len(self.bands) or any(band != band.strip().lower() for band in self.bands):
+            raise ConfigError(f"init.bands=[{','.join(self.bands)}] must be lower-case names, each once.")
+        for entry in self.key_map:
+            if ":" not in entry:
+                raise ConfigError(
+                    f"init.key_map: '{entry}' is not possible: give THEIRS:OURS, such as encoder_q.: alone."
+                )
+        if self.kind is InitKind.external and self.scope is not InitScope.encoder:
+            raise ConfigError("init=external fills the encoder only: init.scope=encoder.")

@@ -1,6 +1,7 @@
 """From two names to a network: an encoder of smp or timm under a decoder of smp or our own FCN. Layout (B, C, H, W)."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,14 +29,22 @@ _SMP_CLASSES = {
 }
 
 
-def build_model(backbone: BackboneConfig, decoder: DecoderConfig, init: InitConfig, *, in_channels: int) -> nn.Module:
+def build_model(
+    backbone: BackboneConfig,
+    decoder: DecoderConfig,
+    init: InitConfig,
+    *,
+    in_channels: int,
+    bands: Sequence[str] | None = None,
+) -> nn.Module:
     """Builds the network and gives it its first weights. The caller seeds torch; the same seed gives the same weights.
 
     Args:
         backbone: encoder, listed in `catalog.BACKBONES` or any timm model with feature maps
         decoder: one of `catalog.DECODERS`
-        init: where the first weights come from
+        init: where the first weights come from; a run (`init.run`) was turned into its folder before
         in_channels: bands of the input
+        bands: their names, where a checkpoint is to be matched by them
 
     Returns:
         module from normalised images (B, in_channels, H, W), H and W multiples of `catalog.stride`, to logits
@@ -49,9 +58,9 @@ def build_model(backbone: BackboneConfig, decoder: DecoderConfig, init: InitConf
     if init.kind is InitKind.imagenet:
         pretrained = imagenet_arguments(backbone.name, catalog.find(backbone.name))
     model = assemble(backbone.name, decoder.name, in_channels=in_channels, pretrained=pretrained)
-    if init.kind is InitKind.checkpoint:
-        load_checkpoint(model, init.checkpoint, init.scope)
-    if in_channels != 3:
+    if init.checkpoint is not None:
+        load_checkpoint(model, init, bands or [f"band {place}" for place in range(in_channels)])
+    elif in_channels != 3:
         _log.info("3 -> %d input channels: %s", in_channels, _adaptation(init.kind, in_channels))
     return model
 
@@ -59,8 +68,6 @@ def build_model(backbone: BackboneConfig, decoder: DecoderConfig, init: InitConf
 def _adaptation(kind: InitKind, in_channels: int) -> str:
     if kind is InitKind.scratch:
         return f"the first convolution is drawn anew for {in_channels} bands"
-    if kind is InitKind.checkpoint:
-        return f"the checkpoint's first convolution takes {in_channels} bands already"
     if in_channels == 1:
         return "the first convolution's RGB weights are summed"
     return f"the first convolution's RGB weights are repeated in turn and scaled by 3/{in_channels}"

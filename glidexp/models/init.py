@@ -5,7 +5,7 @@ import logging
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from glidexp.config import BackboneConfig, InitConfig, InitKind, InitScope
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, DataError
+from glidexp.models.bands import first_layer, matched
+from glidexp.models.card import read_card
 from glidexp.models.catalog import Backbone, find
 
 _log = logging.getLogger("glidexp")
@@ -86,7 +88,7 @@ def require_weights(backbone: BackboneConfig, init: InitConfig) -> None:
     """
     if init.kind is InitKind.imagenet:
         imagenet_arguments(backbone.name, find(backbone.name))
-    elif init.kind is InitKind.checkpoint:
+    elif init.checkpoint is not None:
         weights_file(init.checkpoint)
 
 
@@ -122,31 +124,59 @@ def _probe(endpoint: str) -> None:
         answer.close()
 
 
-def load_checkpoint(model: nn.Module, path: str | None, scope: InitScope) -> None:
-    """Fills the network, or its encoder alone, from a .safetensors file or from a bundle folder.
+def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str]) -> None:
+    """Fills the network, or its encoder alone, from a .safetensors file, a bundle folder or a foreign state dict.
+
+    Where the file was made for other bands, its first layer is taken over band by band, by name (`bands.matched`).
 
     Args:
         model: network with an `encoder`; changed in place
-        path: `init.checkpoint`
-        scope: all: every weight of file and network must agree. encoder: every weight of the encoder must be in the
-            file; what else the file holds is left alone
+        init: settings. Scope all: every weight of file and network must agree. encoder: every weight of the encoder
+            must be in the file; what else the file holds is left alone
+        bands: of the images that the network will see
 
     Raises:
-        ConfigError: no such file, not a safetensors file, or weights that do not fit
+        ConfigError: no such file, not a file of weights, or weights that do not fit
     """
-    file = weights_file(path)
-    weights = _read(file)
-    target: nn.Module = model
-    if scope is InitScope.encoder:
-        target = model.get_submodule("encoder")
-        inner = {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
-        weights = inner or weights  # a file of an encoder alone has no such prefix
-    _compare(target, weights, file, scope)
+    file = weights_file(init.checkpoint)
+    foreign = init.kind is InitKind.external
+    target: nn.Module = model if init.scope is InitScope.all else model.get_submodule("encoder")
     own = target.state_dict()
+    if foreign:
+        from glidexp.models.foreign import STATISTIC, read, renamed
+
+        found = read(file)
+        weights = renamed(found, own, init.key_map)
+        own = {name: value for name, value in own.items() if not name.endswith(STATISTIC) or name in weights}
+    else:
+        found = weights = read_safetensors(file)
+        if init.scope is InitScope.encoder:
+            inner = {name.removeprefix("encoder."): v for name, v in weights.items() if name.startswith("encoder.")}
+            weights = inner or weights  # a file of an encoder alone has no such prefix
+    theirs = init.bands or _bands_of(file)
+    if theirs and theirs != [*bands]:
+        first = first_layer(model, len(bands)).removeprefix("" if target is model else "encoder.")
+        if first not in weights:
+            raise ConfigError(f"init.checkpoint={file} has no {first}, the encoder's first layer: give init.key_map.")
+        weights = dict(weights)
+        weights[first], unmatched, left = matched(weights[first], theirs, bands, str(file))
+        _log.info(
+            "first layer: %d of %d bands matched by name; without match, so the mean of the file's: %s; left out: %s",
+            *(len(bands) - len(unmatched), len(bands), ", ".join(unmatched) or "none", ", ".join(left) or "none"),
+        )
+    _compare(own, weights, file, init.scope, found if foreign else {})
     with torch.no_grad():  # not load_state_dict: smp's encoders override it, each with another signature
         for name, value in own.items():
             value.copy_(weights[name])
-    _log.info("first weights: %d tensors (%s) from %s", len(own), scope, file)
+    _log.info("first weights: %d tensors (%s) from %s", len(own), init.scope, file)
+
+
+def _bands_of(file: Path) -> list[str]:
+    """Bands that the card beside a file of weights names; none without one."""
+    try:
+        return [str(band).lower() for band in read_card(file.parent).get("bands", [])]
+    except DataError:
+        return []
 
 
 def checkpoint_digest(init: InitConfig) -> dict[str, str]:
@@ -177,7 +207,12 @@ def weights_file(path: str | None) -> Path:
     return file
 
 
-def _read(file: Path) -> dict[str, torch.Tensor]:
+def read_safetensors(file: Path) -> dict[str, torch.Tensor]:
+    """Weights of a .safetensors file by name.
+
+    Raises:
+        ConfigError: not one
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -191,8 +226,14 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _compare(target: nn.Module, weights: Mapping[str, torch.Tensor], file: Path, scope: InitScope) -> None:
-    own = target.state_dict()
+def _compare(
+    own: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    file: Path,
+    scope: InitScope,
+    foreign: Mapping[str, torch.Tensor],
+) -> None:
+    """Refuses weights that do not fill `own`; `foreign` are the names as the file has them, where they were changed."""
     missing = sorted(own.keys() - weights.keys())
     extra = sorted(weights.keys() - own.keys()) if scope is InitScope.all else []
     shapes = [
@@ -205,8 +246,15 @@ def _compare(target: nn.Module, weights: Mapping[str, torch.Tensor], file: Path,
         for what, names in (("of another shape", shapes), ("missing", missing), ("not of this network", extra))
         if names
     ]
-    if parts:
+    if not parts:
+        return
+    if foreign:
         raise ConfigError(
-            f"init.checkpoint={file} does not fit the network: {'; '.join(parts)}. Choose the backbone, decoder and "
-            "bands it was trained with, or init.scope=encoder to take the encoder alone."
+            f"init.checkpoint={file} does not fill the encoder: {'; '.join(parts)}. The file has {len(foreign)} "
+            f"tensors such as {', '.join(list(foreign)[:3])}: choose the backbone it is of, name its bands with "
+            "init.bands, or turn its names into ours with init.key_map=[THEIRS:OURS]."
         )
+    raise ConfigError(
+        f"init.checkpoint={file} does not fit the network: {'; '.join(parts)}. Choose the backbone, decoder and "
+        "bands it was trained with, or init.scope=encoder to take the encoder alone."
+    )

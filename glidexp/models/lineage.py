@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glidexp.config import InitConfig, InitKind
+from glidexp.config import InitConfig
 from glidexp.data import leakage
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError, LeakError
@@ -76,12 +76,12 @@ def of_init(init: InitConfig) -> Lineage:
     ImageNet's pictures are no ground.
 
     Args:
-        init: settings
+        init: settings; a run was turned into its folder before
 
     Raises:
         ConfigError: there is no such checkpoint
     """
-    if init.kind is not InitKind.checkpoint:
+    if init.checkpoint is None:
         return Lineage()
     file = weights_file(init.checkpoint)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from glidexp.config import Config, DatasetConfig, DatasetKind, InitKind, SensorMixConfig, SplitBy
+from glidexp.config import Config, DatasetConfig, DatasetKind, SensorMixConfig, SplitBy
 from glidexp.config.evaluation import EvalSplit, EvaluateConfig
 from glidexp.data.prepare import declared_regions, declared_sensors, recipe_id
 from glidexp.data.sensor_mix import chosen_sensors, judging_rows, rows_and_weights
@@ -34,8 +34,6 @@ def check(config: Config) -> None:
         catalog.check_batch(config.decoder.name, config.tile_size.px, config.train.batch_tiles)
     if config.train.select not in SELECTABLE:
         raise unknown_name("train.select", config.train.select, SELECTABLE)
-    if config.init.kind is InitKind.checkpoint and not config.init.checkpoint:
-        raise ConfigError("init=checkpoint needs init.checkpoint=PATH: a .safetensors file or the folder of a model.")
     split = config.dataset.split
     if split.by is SplitBy.random and not config.allow_leak:
         raise ConfigError(

@@ -6,8 +6,16 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from glidexp.config import Config
+from glidexp.data.store import TileStore
+from glidexp.models import catalog
+from glidexp.models.build import build_model
+from glidexp.models.recompute import recompute_blocks
+from glidexp.models.stages import encoder_stages
 from glidexp.training.averages import Ema
+from glidexp.training.device import Runtime
 from glidexp.training.loop import Position
+from glidexp.training.optim import build_optimizer
 
 
 @dataclass(slots=True)
@@ -80,3 +88,25 @@ def random_states(device: torch.device) -> list[torch.Tensor]:
     """States of torch's generators: the CPU's, and the GPU's where one is used."""
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
+    """Network, optimizer and scaler of a seed, on the device."""
+    torch.manual_seed(config.seed)
+    bands = [str(band).lower() for band in tiles.manifest["bands"]]
+    model = build_model(config.backbone, config.decoder, config.init, in_channels=tiles.channels, bands=bands)
+    stages: list[list[str]] = []
+    if config.optimizer.by_depth or config.train.freezes:
+        side_px = catalog.smallest_px(config.backbone.name, config.decoder.name)
+        stages = encoder_stages(model, in_channels=tiles.channels, side_px=side_px)
+    if config.train.gradient_checkpointing:
+        recompute_blocks(model)
+    model = runtime.place(model)
+    optimizer = build_optimizer(config.optimizer, model, device=runtime.device, stages=stages)
+    rng = random_states(runtime.device)
+    parts = Parts(model, optimizer, runtime.scaler(), Position(), runtime.device, rng, stages)
+    if config.train.ema_decay is not None:
+        parts.ema = Ema(model, config.train.ema_decay)
+    if config.train.average_last:
+        parts.tail = AveragedModel(model)
+    return parts

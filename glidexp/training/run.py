@@ -13,10 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch.optim.swa_utils import AveragedModel
-
-from glidexp.config import Config, InitConfig, InitKind, flat
+from glidexp.config import Config, InitConfig, flat
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.resident import stays
@@ -25,19 +22,16 @@ from glidexp.data.store import TileStore
 from glidexp.data.workers import Crew
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import config_id
-from glidexp.models import catalog, lineage
-from glidexp.models.build import build_model
+from glidexp.models import lineage
 from glidexp.models.checkpoints import describe
-from glidexp.models.init import checkpoint_digest, require_weights
-from glidexp.models.recompute import recompute_blocks
-from glidexp.models.stages import encoder_stages
+from glidexp.models.init import require_weights
 from glidexp.models.tta import with_views
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.augment import Augment, build_augment
-from glidexp.training.averages import Ema, renew_batch_statistics, statistics_loader
+from glidexp.training.averages import renew_batch_statistics, statistics_loader
 from glidexp.training.batch_size import settle, with_batch
 from glidexp.training.check import check_shares, check_tiles
 from glidexp.training.checkpoint import Series
@@ -45,13 +39,14 @@ from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore
 from glidexp.training.follow import Follower
 from glidexp.training.freezing import build_freezing, frozen_stages
-from glidexp.training.loop import Position, fit
+from glidexp.training.loop import fit
 from glidexp.training.losses import build_loss
-from glidexp.training.optim import build_optimizer, lr_schedule
-from glidexp.training.parts import Parts, random_states
+from glidexp.training.optim import lr_schedule
+from glidexp.training.parts import Parts, build_parts
 from glidexp.training.progress import Meter
 from glidexp.training.ranks import joined, lost_rank_told
 from glidexp.training.record import Recorder, show
+from glidexp.training.start import start_of
 from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")
@@ -85,20 +80,21 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
         with joined(runtime.ranks):
             if runtime.ranks.first:
                 return _lead(config, runtime, signals, choices, name)
-            return _follow(config, runtime, signals)
+            with start_of(config) as (first, _):
+                return _follow(config, first, runtime, signals)
 
 
 def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str, str], name: str | None) -> Outcome:
     """The run of rank 0, which is the only one but for torchrun: finds out whether it is to be made, and makes it."""
     if not config.train.auto_batch:
         check_shares(config, runtime.ranks.size, common_statistics=runtime.device.type == "cuda")
-    extra = checkpoint_digest(config.init) if config.init.kind is InitKind.checkpoint else {}
     require_weights(config.backbone, config.init)  # told before data is made
-    recipe, resolved = recipe_id(config.dataset, config.tile_size.px), runtime.resolved() | extra
+    recipe = recipe_id(config.dataset, config.tile_size.px)
     uri = tracking_uri(config.tracking, config.paths)
     store = open_store(uri, Path(config.paths.mlruns))
-    with ExitStack() as beginning:  # left when the run is in the store, where others see that it is at work
-        tags: dict[str, str] = {}
+    # the stack is left when the run is in the store, where others see that it is at work
+    with start_of(config, store) as (first, start), ExitStack() as beginning:
+        tags, resolved = dict[str, str](), runtime.resolved() | start
         if config.train.auto_batch:
             auto = AutoBatch(config, runtime, recipe, resolved)
             beginning.enter_context(alone(store, config, auto.key))
@@ -118,9 +114,9 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
         tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
         tiles.verify()
         check_tiles(config, tiles)
-        line = lineage.of_init(config.init)
+        line = lineage.of_init(first)
         leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak, trains=True)
-        parts = build_parts(config, runtime, tiles)
+        parts = build_parts(replace(config, init=first), runtime, tiles)
         tracked = Run.start(
             store,
             experiment=config.tracking.experiment,
@@ -184,7 +180,7 @@ def _batch_found(config: Config, runtime: Runtime, known: int | None) -> Config:
         return settle(config, runtime, tiles, lambda single: build_parts(first_weights, single, tiles))
 
 
-def _follow(config: Config, runtime: Runtime, signals: Signals) -> Outcome:
+def _follow(config: Config, first: InitConfig, runtime: Runtime, signals: Signals) -> Outcome:
     """The run of another rank: the same training on its part of each batch, and its part of the scoring."""
     with lost_rank_told(runtime.ranks):
         if config.train.auto_batch:
@@ -197,7 +193,7 @@ def _follow(config: Config, runtime: Runtime, signals: Signals) -> Outcome:
             raise GlidexpError(
                 f"{tiles.path} holds other tiles than that of rank 0: give all machines one paths.data, or copy it."
             )
-        parts = build_parts(config, runtime, tiles)
+        parts = build_parts(replace(config, init=first), runtime, tiles)
         follower = Follower(config, tiles, runtime)
         if told["state"]:
             parts.restore(told["state"])
@@ -205,27 +201,6 @@ def _follow(config: Config, runtime: Runtime, signals: Signals) -> Outcome:
         train(config, runtime, loader, augment, parts, follower, None, signals)
         score(config, runtime, loader, augment, parts, follower)
         return Outcome("", {})
-
-
-def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
-    """Network, optimizer and scaler of a seed, on the device."""
-    torch.manual_seed(config.seed)
-    model = build_model(config.backbone, config.decoder, config.init, in_channels=tiles.channels)
-    stages: list[list[str]] = []
-    if config.optimizer.by_depth or config.train.freezes:
-        side_px = catalog.smallest_px(config.backbone.name, config.decoder.name)
-        stages = encoder_stages(model, in_channels=tiles.channels, side_px=side_px)
-    if config.train.gradient_checkpointing:
-        recompute_blocks(model)
-    model = runtime.place(model)
-    optimizer = build_optimizer(config.optimizer, model, device=runtime.device, stages=stages)
-    rng = random_states(runtime.device)
-    parts = Parts(model, optimizer, runtime.scaler(), Position(), runtime.device, rng, stages)
-    if config.train.ema_decay is not None:
-        parts.ema = Ema(model, config.train.ema_decay)
-    if config.train.average_last:
-        parts.tail = AveragedModel(model)
-    return parts
 
 
 def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[Loader, Augment]:

@@ -1,0 +1,83 @@
+"""What a run starts from, found in the store before anything is made: its folder, and what stands for it in the id."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from glidexp.config import Config, InitConfig, InitKind, InitScope
+from glidexp.errors import ConfigError
+from glidexp.models.init import checkpoint_digest
+from glidexp.models.load import FoundModel, find
+from glidexp.tracking.store import Store, open_store, tracking_uri
+
+BY_CONFIG = "config:"
+"""stands before a config id in init.run"""
+
+
+@contextmanager
+def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitConfig, dict[str, str]]]:
+    """The first weights as a file, and what stands for them in the config id.
+
+    Args:
+        config: whole
+        store: opened; opened here, if one is needed, when not given
+
+    Returns:
+        `init` with kind=checkpoint where a run was meant, whose files may be gone after the block; and `digest_of`
+
+    Raises:
+        GlidexpError: no such file, run or model, or one of another network
+    """
+    if config.init.kind is not InitKind.run:
+        yield config.init, checkpoint_digest(config.init) if config.init.checkpoint else {}
+        return
+    if store is None:
+        store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
+    with tempfile.TemporaryDirectory(prefix="glidexp-start-") as aside:
+        found = find(_run_of(config, store), store, Path(aside))
+        _fits(config, found)
+        file = str(found.bundle)
+        yield replace(config.init, kind=InitKind.checkpoint, checkpoint=file, run=None), digest_of(found.card)
+
+
+def digest_of(card: Mapping[str, Any]) -> dict[str, str]:
+    """What stands for a trained model in the config id of a run that starts from it.
+
+    It is the config id of the run that trained it: that is known before there is a model, so that what follows from a
+    run can be planned with it, and however the model is named, the start is the same.
+    """
+    if card.get("config_id"):
+        return {"init.run": f"{BY_CONFIG}{card['config_id']}"}
+    return {"init.run": f"sha256:{card['weights']['sha256']}"}
+
+
+def _run_of(config: Config, store: Store) -> str:
+    """A reference that `find` knows."""
+    reference = str(config.init.run)
+    if not reference.startswith(BY_CONFIG):
+        return reference
+    identity = reference.removeprefix(BY_CONFIG)
+    run = store.find_run(identity, config.tracking.experiment)
+    if run is None or run.status != "FINISHED":
+        state = "there is none" if run is None else f"run {run.run_id} is {run.status}"
+        raise ConfigError(
+            f"init.run={reference}: no finished run of this config id in experiment {config.tracking.experiment} "
+            f"({state}): train it first, or give the id of a run."
+        )
+    return run.run_id
+
+
+def _fits(config: Config, found: FoundModel) -> None:
+    """Refuses a model of another network before data is made."""
+    shape = found.card["architecture"]
+    asked = {"backbone": config.backbone.name, "decoder": config.decoder.name}
+    parts = asked if config.init.scope is InitScope.all else {"backbone": asked["backbone"]}
+    wrong = [f"{part}.name={name}, the model has {shape[part]}" for part, name in parts.items() if shape[part] != name]
+    if wrong:
+        more = "" if "backbone" in wrong[0] else ", or init.scope=encoder to take the encoder alone"
+        raise ConfigError(
+            f"init.run={config.init.run} is of another network: {'; '.join(wrong)}: choose its own{more}."
+        )

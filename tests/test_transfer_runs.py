@@ -1,0 +1,128 @@
+"""From a source to a target with tiny networks: what a run starts from, what it remembers, and what it is refused."""
+
+from pathlib import Path
+
+import pytest
+from runs import small_config
+
+from glidexp.config import Config
+from glidexp.data.leakage import from_bytes
+from glidexp.data.prepare import prepare
+from glidexp.data.store import TileStore
+from glidexp.errors import ConfigError, LeakError, TrackingError
+from glidexp.models.card import GROUND, read_card
+from glidexp.models.load import find
+from glidexp.tracking.store import Store, open_store
+from glidexp.training.run import Outcome, run
+from glidexp.training.start import start_of
+
+TWO_REGIONS = [
+    "dataset.synthetic.regions=[andes,greenland]",
+    "dataset.synthetic.scenes_per_sensor=8",
+    "dataset.split.val=0.25",
+    "dataset.split.test=0.25",
+    "tracking.log_masks=false",
+    "tracking.probe_tiles=0",
+]
+"""8 scenes of one sensor: of each region two to train, one to judge, one to report on"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("transfer")
+
+
+def config_of(place: Path, *words: str) -> Config:
+    return small_config(place / "data", place / "mlruns", *TWO_REGIONS, *words)
+
+
+@pytest.fixture(scope="module")
+def source(place: Path) -> Outcome:
+    """Two epochs on the Andes."""
+    return run(config_of(place, "subset.regions=[andes]"), choices={})
+
+
+@pytest.fixture(scope="module")
+def store(source: Outcome, place: Path) -> Store:
+    return open_store(f"sqlite:///{place}/mlruns/mlflow.db", place / "mlruns")
+
+
+@pytest.fixture(scope="module")
+def tiles(place: Path) -> TileStore:
+    config = config_of(place)
+    return prepare(config.dataset, 64, place / "data", progress=False)
+
+
+def scenes(tiles: TileStore, region: str, *sides: str) -> set[str]:
+    index = tiles.index[(tiles.index["region"] == region) & tiles.index["split"].isin(sides)]
+    return set(index["scene"])
+
+
+def test_a_source_scores_every_region_and_remembers_its_own(source: Outcome, store: Store, tiles: TileStore) -> None:
+    assert {f"test/region/{name}/lake_iou_pooled" for name in ("andes", "greenland")} <= source.metrics.keys()
+    bundle = find(source.run_id, store, Path("unused")).bundle
+    card = read_card(bundle)
+    assert card["regions"] == ["andes"]
+    ground = from_bytes((bundle / GROUND).read_bytes(), "")
+    assert set(ground["scene"]) == scenes(tiles, "andes", "train", "val")
+    trained = ((tiles.index["region"] == "andes") & (tiles.index["split"] == "train")).sum()
+    assert source.metrics["tiles/train"] == trained < len(tiles.rows("train"))
+
+
+def test_a_run_is_found_by_its_id_and_by_its_config(source: Outcome, store: Store, place: Path) -> None:
+    """However it is named, the start is the same: the id of what follows is known before the source is trained."""
+    identity = store.client.get_run(source.run_id).data.tags["glidexp.config_id"]
+    digests = []
+    for name in (source.run_id, source.run_id[:8], f"config:{identity}"):
+        with start_of(config_of(place, "init=run", f"init.run='{name}'")) as (init, digest):
+            assert init.checkpoint is not None and (Path(init.checkpoint) / "weights.safetensors").is_file()
+            digests.append(digest)
+    assert digests == [{"init.run": f"config:{identity}"}] * 3
+    store.client.create_registered_model("andes")
+    bundle = find(source.run_id, store, Path("unused")).bundle
+    version = store.client.create_model_version("andes", str(bundle), run_id=source.run_id)
+    store.client.set_registered_model_alias("andes", "champion", version.version)
+    with start_of(config_of(place, "init=run", "init.run='models:/andes@champion'")) as (_, digest):
+        assert digest == digests[0]
+
+
+def test_what_cannot_be_started_from_is_told(source: Outcome, store: Store, place: Path) -> None:
+    def refused(kind: type[Exception], says: str, *words: str) -> None:
+        config = config_of(place, "init=run", *words)
+        with pytest.raises(kind, match=says), start_of(config, store):
+            pass
+
+    refused(ConfigError, r"no finished run of this config id .*there is none", f"init.run='config:{'0' * 16}'")
+    refused(TrackingError, "there is no run ffffff", "init.run=ffffff")
+    mine = f"init.run={source.run_id}"
+    refused(ConfigError, r"backbone\.name=resnet18, the model has mobilenetv3", mine, "backbone=resnet18")
+    refused(ConfigError, r"decoder\.name=unet, the model has fcn: .* init\.scope=encoder", mine, "decoder=unet")
+
+
+def test_what_a_target_adds_to_its_source(source: Outcome, store: Store, place: Path, tiles: TileStore) -> None:
+    """One scene of the target: the source's ground stays an ancestor's, and its region is scored."""
+    words = ("init=run", f"init.run={source.run_id}", "subset.regions=[greenland]", "subset.scenes=1", "train.epochs=1")
+    tuned = run(config_of(place, *words), choices={})
+    card = read_card(bundle := find(tuned.run_id, store, Path("unused")).bundle)
+    assert card["regions"] == ["greenland"]
+    assert [member["run_id"] for member in card["ancestors"]] == [source.run_id]
+    ground = from_bytes((bundle / GROUND).read_bytes(), "")
+    own, before = ground[ground["model"] == 0], ground[ground["model"] == 1]
+    assert set(before["scene"]) == scenes(tiles, "andes", "train", "val")
+    assert len(set(own[own["side"] == "train"]["scene"])) == 1
+    assert set(own["scene"]) <= scenes(tiles, "greenland", "train", "val")
+    assert "test/region/andes/lake_iou_pooled" in tuned.metrics  # what is left of the source
+    again = run(config_of(place, *words), choices={})
+    assert again.run_id == tuned.run_id
+
+
+def test_a_planted_leak_is_caught_before_training(
+    source: Outcome, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another split of the same ground: the source has met what the target would be tested on."""
+    monkeypatch.setattr("glidexp.training.run.train", lambda *_, **__: pytest.fail("trained"))
+    config = config_of(place, "init=run", f"init.run={source.run_id}", "dataset.split.seed=1")
+    with pytest.raises(LeakError, match=f"met in training.*by run {source.run_id[:12]}"):
+        run(config, choices={})
