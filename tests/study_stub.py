@@ -1,20 +1,31 @@
-"""A trainer that stands in for the network: writes a run as training does, and dies where it is told. Not a test."""
+"""A trainer that stands in for the network: writes a run as training does, and dies where it is told. Not a test.
 
+As a script it is a sweep of such runs: `study_stub.py MLRUNS SLOTS ATTEMPTS` carries out the plan in MLRUNS/plan.json.
+"""
+
+import dataclasses
 import hashlib
+import logging
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
+from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import GlidexpError
-from glidexp.study.work import Done
+from glidexp.study import launchers_local
+from glidexp.study.cells import Cell, Plan
+from glidexp.study.execute import execute
+from glidexp.study.ledger import Ledger
+from glidexp.study.work import Done, Order
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.multirun import parent_run_id
-from glidexp.tracking.store import ID_TAG, import_mlflow, open_store
+from glidexp.tracking.store import ID_TAG, Store, open_store, warm_up
 
-import_mlflow()  # once, in the process that the runs are forked off
+warm_up()  # once, in the process that the runs are forked off
 SCORE = "test/lake_iou_pooled"
 
 
@@ -27,6 +38,29 @@ def key_of(words: tuple[str, ...]) -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
 
 
+def plan(mlruns: Path, ends: dict[str, str], seeds: int = 2) -> Plan:
+    """Arms by name, each with how its runs end; several, by commas, one for each seed."""
+    cells = []
+    for arm, end in ends.items():
+        for seed in range(seeds):
+            how = (end.split(",") * seeds)[seed]
+            words = (f"mlruns={mlruns}", f"arm={arm}", f"end={how}", f"seed={seed}")
+            cells.append(Cell(arm, seed, words, key_of(words)))
+    return Plan("stub", "Does it go on?", SCORE, tuple(ends), tuple(range(seeds)), tuple(cells))
+
+
+def stubbed(order: Order) -> Order:
+    return dataclasses.replace(order, train="study_stub:train", score="study_stub:score")
+
+
+def carried_out(plan: Plan, store: Store, cfg: LauncherConfig | None = None, **options: object) -> Ledger:
+    return execute(plan, store, cfg or LauncherConfig(), prepare=len, order=stubbed, **options)  # type: ignore[arg-type]
+
+
+def opened(mlruns: Path) -> Store:
+    return open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
+
+
 def noted(folder: Path, what: str, key: str) -> None:
     """A line of the diary, appended in one write."""
     line = os.open(folder / "diary", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -34,42 +68,67 @@ def noted(folder: Path, what: str, key: str) -> None:
     os.close(line)
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def train(words: tuple[str, ...]) -> Done:
-    """Takes up a run of these words or begins one, and ends as `end=` says: well, by an error, or killed the first
-    times."""
+    """Takes up a run of these words or begins one, and ends as `end=` says: well, by an error, or killed."""
     given, key = settings(words), key_of(words)
-    mlruns = Path(given["mlruns"])
-    store = open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
+    mlruns, end = Path(given["mlruns"]), given["end"]
+    store = opened(mlruns)
     found = store.find_run(key, "glidexp")
     if found is not None and found.status == "FINISHED":
         return Done(found.run_id, found.metrics)
+    mine = mlruns / f"at-work-{key}"
+    if mine.exists() and Path(f"/proc/{mine.read_text()}").exists():
+        noted(mlruns, "twice", key)
+    mine.write_text(str(os.getpid()))
     noted(mlruns, "begun", key)
-    if given["end"] == "refused":
+    if end == "refused":
         raise GlidexpError("train.batch_size=5000 is more than the 12 training tiles: lower it.")
-    client = store.client
+    if end == "killed at first" and not (mlruns / f"died-{key}").exists():
+        (mlruns / f"died-{key}").touch()
+        die()
     if found is None:
         tags = process_tags() | marks() | {ID_TAG: key, "mlflow.parentRunId": parent_run_id() or ""}
-        run_id = client.create_run(store.experiment_id("glidexp"), tags=tags).info.run_id
+        run_id = store.client.create_run(store.experiment_id("glidexp"), tags=tags).info.run_id
     else:
         run_id = found.run_id
-    if given["end"] == "killed" and found is None:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if given["end"] == "error" and not (mlruns / "mended").exists():
-        client.set_terminated(run_id, status="FAILED")
+    if end == "always killed" or (end == "killed" and found is None):
+        die()
+    if end == "error" and not (mlruns / "mended").exists():
+        store.client.set_terminated(run_id, status="FAILED")
         raise ValueError("the network gives NaN")
-    if given["end"] == "hangs":
-        while not (mlruns / "go").exists():
-            time.sleep(0.02)
-    if given["end"] == "greedy":
-        kept = bytearray(os.urandom(1)) * 400_000_000
+    while end == "hangs" and not (mlruns / "go").exists():
+        time.sleep(0.02)
+    if end == "greedy":
+        kept = b"x" * 400_000_000
         while kept:
             time.sleep(0.02)
     score = random.Random(key).random()
-    client.log_metric(run_id, SCORE, score)
-    client.set_terminated(run_id)
+    store.client.log_metric(run_id, SCORE, score)
+    store.client.set_terminated(run_id)
+    mine.unlink()
+    if end == "killed at last":
+        die()
     noted(mlruns, "finished", key)
     return Done(run_id, {SCORE: score})
 
 
 def score(run_id: str, words: tuple[str, ...]) -> Done:
     raise AssertionError("no cell here is scored elsewhere")
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    mlruns, slots, attempts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    launchers_local.PRELOADED = "study_stub"
+    cfg = LauncherConfig(slots=slots, attempts=attempts)
+    ledger = carried_out(Plan.from_json((mlruns / "plan.json").read_text()), opened(mlruns), cfg)
+    sys.exit(0 if ledger.complete else 1)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()

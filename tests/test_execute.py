@@ -1,21 +1,31 @@
 """A study is carried out: nothing twice, nothing lost, whoever is killed; and what failed is named."""
 
-import dataclasses
+import json
+import os
 import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import study_stub
+from study_stub import carried_out, key_of, opened, plan
 
 from glidexp.config.launcher import LauncherConfig
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, RunFailed
+from glidexp.signals import Interrupted
 from glidexp.study import launchers_local
-from glidexp.study.cells import Cell, Plan
-from glidexp.study.execute import chosen, execute
-from glidexp.study.ledger import Ledger, Status
-from glidexp.study.work import Order
-from glidexp.tracking.store import Store, open_store
+from glidexp.study.cells import Plan
+from glidexp.study.execute import _Sweep, cancel, chosen, status
+from glidexp.study.ledger import Ledger, Status, study_id
+from glidexp.tracking.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -24,52 +34,88 @@ def light_forkserver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launchers_local, "PRELOADED", "study_stub")
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new database, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("empty")
+    opened(folder)
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+def store(empty_store: Path, tmp_path: Path) -> Store:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return opened(tmp_path)
 
 
-def plan(mlruns: Path, ends: dict[str, str], seeds: int = 2) -> Plan:
-    """Arms by name, each with how its runs end."""
-    cells = []
-    for arm, end in ends.items():
-        for seed in range(seeds):
-            words = (f"mlruns={mlruns}", f"arm={arm}", f"end={end}", f"seed={seed}")
-            cells.append(Cell(arm, seed, words, study_stub.key_of(words)))
-    return Plan("stub", "Does it go on?", study_stub.SCORE, tuple(ends), tuple(range(seeds)), tuple(cells))
+@pytest.fixture
+def sweep(store: Store) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts a sweep in a process of its own, that may be killed."""
+    begun: list[subprocess.Popen[str]] = []
 
+    def start(study: Plan, *, slots: int = 2, attempts: int = 3) -> "subprocess.Popen[str]":
+        (store.mlruns / "plan.json").write_text(study.to_json())
+        command = [sys.executable, "-W", "error", str(ROOT / "tests" / "study_stub.py")]
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        begun.append(
+            subprocess.Popen(
+                [*command, str(store.mlruns), str(slots), str(attempts)],
+                env=environment, cwd=store.mlruns, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+        )  # fmt: skip
+        return begun[-1]
 
-def stubbed(order: Order) -> Order:
-    return dataclasses.replace(order, train="study_stub:train", score="study_stub:score")
-
-
-def carried_out(plan: Plan, store: Store, cfg: LauncherConfig | None = None, **options: object) -> Ledger:
-    return execute(plan, store, cfg or LauncherConfig(), prepare=len, order=stubbed, **options)  # type: ignore[arg-type]
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def diary(mlruns: Path) -> Counter[str]:
-    return Counter((mlruns / "diary").read_text().splitlines())
+    path = mlruns / "diary"
+    return Counter(path.read_text().splitlines() if path.exists() else [])
+
+
+def wait_for(lines: int, mlruns: Path, what: str = "begun") -> None:
+    """Until the diary has so many lines of a kind."""
+    while sum(count for line, count in diary(mlruns).items() if line.startswith(what)) < lines:
+        time.sleep(0.05)
+
+
+def finished_runs(store: Store) -> Counter[str]:
+    """How many finished runs the store has of each key."""
+    found = store.client.search_runs([store.experiment_id("glidexp")], max_results=1000)
+    return Counter(run.data.tags.get("glidexp.config_id", "parent") for run in found if run.info.status == "FINISHED")
 
 
 def test_finished_ones_are_skipped_killed_ones_go_on_and_failed_ones_are_named(tmp_path: Path, store: Store) -> None:
     study = plan(tmp_path, {"good": "well", "dies": "killed", "bad": "error", "wrong": "refused"})
     ledger = carried_out(study, store)
-    status = {name: entry.status for name, entry in ledger.entries().items()}
-    assert status == {
+    found = {name: entry.status for name, entry in ledger.entries().items()}
+    assert found == {
         "good|0": "finished", "good|1": "finished", "dies|0": "finished", "dies|1": "finished",
         "bad|0": "failed", "bad|1": "failed", "wrong|0": "failed", "wrong|1": "failed",
     }  # fmt: skip
     assert ledger.failed["bad|0"] == "ValueError: the network gives NaN"
     assert ledger.failed["wrong|1"].startswith("train.batch_size=5000 is more than")
+    assert "ValueError: the network gives NaN" in ledger.log_path(study.cells[4]).read_text()
     assert not ledger.complete
     parent = store.client.get_run(ledger.parent_run_id)
     assert parent.info.status == "FAILED"
     assert parent.data.tags["glidexp.error"] == "4 of 8 runs failed: bad|0, bad|1, wrong|0, wrong|1"
+    assert parent.data.tags["glidexp.study_id"] == study_id(study)
+    assert {file.path for file in store.client.list_artifacts(ledger.parent_run_id)} == {"study.json", "cells.json"}
     before = diary(tmp_path)
-    dies = {study_stub.key_of(cell.words) for cell in study.cells if cell.arm == "dies"}
+    dies = {cell.key for cell in study.cells if cell.arm == "dies"}
     assert {key: before[f"begun {key}"] for key in dies} == dict.fromkeys(dies, 2)
     runs = store.client.search_runs([store.experiment_id("glidexp")])
     assert len(runs) == 7, "a run that went on was begun a second time"
+    child = store.find_run(study.cells[0].key, "glidexp")
+    assert child is not None
+    assert child.tags["mlflow.parentRunId"] == ledger.parent_run_id
+    assert (child.tags["glidexp.study"], child.tags["glidexp.arm"]) == ("stub", "good")
 
     again = carried_out(study, store)
     assert diary(tmp_path) == before, "a finished or failed run was begun once more"
@@ -83,10 +129,33 @@ def test_finished_ones_are_skipped_killed_ones_go_on_and_failed_ones_are_named(t
     assert only.entries()["bad|1"].score == random.Random(study.cells[5].key).random()
 
 
-def test_the_log_of_a_run_is_kept(tmp_path: Path, store: Store) -> None:
-    study = plan(tmp_path, {"bad/worse": "error"}, seeds=1)
-    ledger = carried_out(study, store)
-    assert "ValueError: the network gives NaN" in ledger.log_path(study.cells[0]).read_text()
+def test_another_study_takes_what_is_finished(tmp_path: Path, store: Store) -> None:
+    first = carried_out(plan(tmp_path, {"a": "well"}), store)
+    second = carried_out(plan(tmp_path, {"a": "well", "b": "well"}), store)
+    assert second.complete and second.study_id != first.study_id
+    assert second.parent_run_id != first.parent_run_id
+    assert diary(tmp_path)[f"begun {first.plan.cells[0].key}"] == 1
+    shared = store.find_run(first.plan.cells[0].key, "glidexp")
+    assert shared is not None and shared.tags["mlflow.parentRunId"] == first.parent_run_id
+    assert second.entries()["a|0"].train == shared.run_id
+
+
+def test_who_is_killed_again_and_again_is_given_up(tmp_path: Path, store: Store) -> None:
+    ledger = carried_out(plan(tmp_path, {"never": "always killed"}, seeds=1), store, LauncherConfig(attempts=2))
+    assert ledger.failed == {
+        "never|0": "killed 2 times, by SIGKILL at last: too little memory? launcher.attempts=2"
+    }  # fmt: skip
+    assert sum(diary(tmp_path).values()) == 2
+
+
+def test_memory_and_time_are_limited(tmp_path: Path, store: Store) -> None:
+    cfg = LauncherConfig(slots=2, memory_gb=0.3)
+    ledger = carried_out(plan(tmp_path, {"greedy": "greedy", "modest": "well"}, seeds=1), store, cfg)
+    assert list(ledger.failed) == ["greedy|0"]
+    assert ledger.failed["greedy|0"].endswith("GB of memory, launcher.memory_gb=0.3 allows no more")
+    cfg = LauncherConfig(time_limit_min=0.001)
+    ledger = carried_out(plan(tmp_path, {"hangs": "hangs"}, seeds=1), store, cfg)
+    assert ledger.failed == {"hangs|0": "was at work for launcher.time_limit_min=0.001 minutes"}
 
 
 def test_only_takes_arms_and_cells(tmp_path: Path) -> None:
@@ -95,3 +164,126 @@ def test_only_takes_arms_and_cells(tmp_path: Path) -> None:
     assert [cell.name for cell in chosen(study, "mit_b0|1")] == ["mit_b0|1"]
     with pytest.raises(ConfigError, match=r"only=vgg names no run: .*resnet18, resnet34, mit_b0"):
         chosen(study, "vgg")
+
+
+def test_a_signal_goes_to_the_runs_and_the_same_command_goes_on(
+    tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    study = plan(tmp_path, {"hangs": "hangs"})
+    process = sweep(study)
+    wait_for(2, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate()
+    assert "SIGTERM: the runs save and end" in out
+    entries = status(study, store)
+    assert {entry.status for entry in entries.values()} == {Status.killed}
+    parent = store.find_run(study_id(study), "glidexp", tag="glidexp.study_id")
+    assert parent is not None and parent.status == "KILLED"
+    (tmp_path / "go").touch()
+    assert carried_out(study, store).complete
+    assert finished_runs(store) == {**{cell.key: 1 for cell in study.cells}, "parent": 1}
+
+
+def test_cancel_ends_a_sweep_elsewhere(
+    tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    study = plan(tmp_path, {"hangs": "hangs"})
+    assert cancel(study, store, LauncherConfig()) == 0
+    process = sweep(study)
+    wait_for(2, tmp_path)
+    assert cancel(study, store, LauncherConfig()) == 2
+    out, _ = process.communicate()
+    assert process.returncode == 1
+    assert "RunFailed: study stub was cancelled" in out
+    assert {entry.status for entry in status(study, store).values()} == {Status.killed}
+
+
+def test_two_sweeps_share_the_work(tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]) -> None:
+    study = plan(tmp_path, {f"arm{number}": "well" for number in range(8)})
+    both = [sweep(study), sweep(study)]
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert diary(tmp_path) == Counter(f"{what} {cell.key}" for what in ("begun", "finished") for cell in study.cells)
+    assert finished_runs(store) == {**{cell.key: 1 for cell in study.cells}, "parent": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_200_runs_through_kills_and_failures(
+    tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    """10 % of the runs are killed, 5 % fail, and the sweep is killed twice: in the end all is there, once."""
+    ends = ["killed at first", "killed", "killed at last", "killed"] * 5 + ["error", "refused"] * 5 + ["well"] * 170
+    random.Random(4).shuffle(ends)
+    study = plan(tmp_path, {f"arm{n:02}": ",".join(ends[5 * n : 5 * n + 5]) for n in range(40)}, seeds=5)
+    assert len({cell.key for cell in study.cells}) == 200
+    for lines in (60, 130):
+        process = sweep(study)
+        wait_for(lines, tmp_path)
+        process.kill()
+        process.wait()
+    process = sweep(study)
+    out, _ = process.communicate()
+    assert process.returncode == 1, out
+    cells = json.loads((tmp_path / "studies" / study_id(study) / "cells.json").read_text())
+    bad = {cell.name: cell.words[2] for cell in study.cells if cell.words[2] in ("end=error", "end=refused")}
+    assert {name for name, line in cells.items() if line["status"] == "failed"} == set(bad)
+    for name, how in bad.items():
+        assert cells[name]["error"].startswith("ValueError" if how == "end=error" else "train.batch_size=5000"), name
+    well = [cell for cell in study.cells if cell.name not in bad]
+    assert {line["status"] for name, line in cells.items() if name not in bad} == {"finished"}
+    assert finished_runs(store) == {cell.key: 1 for cell in well}, "a run was finished twice, or is lost"
+    for cell in well:
+        assert cells[cell.name]["score"] == random.Random(key_of(cell.words)).random()
+    assert not [line for line in diary(tmp_path) if line.startswith("twice")], "two processes had one run"
+    parent = store.find_run(study_id(study), "glidexp", tag="glidexp.study_id")
+    assert parent is not None and parent.status == "FAILED"
+    assert parent.tags["glidexp.error"].startswith("10 of 200 runs failed: arm")
+
+
+def test_a_killed_run_that_had_no_time_to_note_its_end_is_found_finished(tmp_path: Path, store: Store) -> None:
+    study = plan(tmp_path, {"last": "killed at last"}, seeds=1)
+    assert carried_out(study, store).complete
+    assert diary(tmp_path) == {f"begun {study.cells[0].key}": 1}
+
+
+def test_the_store_knows_better_than_the_list(tmp_path: Path, store: Store) -> None:
+    study = plan(tmp_path, {"a": "well"}, seeds=1)
+    ledger = carried_out(study, store)
+    store.client.delete_run(ledger.entries()["a|0"].train)
+    assert status(study, store)["a|0"].status is Status.killed
+    assert carried_out(study, store).complete
+    assert diary(tmp_path)[f"finished {study.cells[0].key}"] == 2
+
+
+def test_a_second_signal_does_not_wait(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = plan(tmp_path, {"a": "well"}, seeds=1)
+
+    def twice(self: _Sweep) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    monkeypatch.setattr(_Sweep, "_stop_asked", twice)
+    with pytest.raises(Interrupted):
+        carried_out(study, store)
+    parent = store.find_run(study_id(study), "glidexp", tag="glidexp.study_id")
+    assert parent is not None and parent.status == "KILLED"
+
+
+def test_a_cancelled_study_says_so(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Sweep, "_cancel_asked", lambda self: True)
+    with pytest.raises(RunFailed, match="study stub was cancelled: the same command goes on"):
+        carried_out(plan(tmp_path, {"a": "well"}, seeds=1), store)
+
+
+def test_cells_json_holds_what_others_read(tmp_path: Path, store: Store) -> None:
+    study = plan(tmp_path, {"a": "well"}, seeds=1)
+    ledger = carried_out(study, store)
+    line = json.loads((tmp_path / "studies" / ledger.study_id / "cells.json").read_text())["a|0"]
+    found = store.find_run(study.cells[0].key, "glidexp")
+    assert found is not None
+    assert (line["train"], line["scored"], line["status"]) == (found.run_id, None, "finished")
+    assert Plan.from_json((ledger.folder / "study.json").read_text()) == study
+    assert Ledger(study, store, "glidexp").entries() == ledger.entries()
+    assert study.primary == study_stub.SCORE

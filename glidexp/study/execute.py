@@ -108,8 +108,8 @@ def cancel(plan: Plan, store: Store, settings: LauncherConfig, *, experiment: st
     ledger = Ledger(plan, store, experiment)
     if not ledger.path.exists():
         return 0
-    (ledger.folder / CANCEL).write_text(f"{time.time():.3f}\n", encoding="utf-8")
     running = [cell for cell in plan.cells if ledger.look(cell).status is Status.running]
+    (ledger.folder / CANCEL).write_text(f"{time.time():.3f}\n", encoding="utf-8")
     queued = {name: entry for name, entry in ledger.entries().items() if entry.job}
     if queued:
         launcher = build_launcher(settings, ledger.folder, cells=len(queued))
@@ -172,7 +172,8 @@ class _Sweep:
                         time.sleep(LOOK_S)
         finally:
             for one in self.running:  # after an error, or a second signal
-                one.job.stop(signal.SIGTERM)
+                if not one.job.lasts:
+                    one.job.stop(signal.SIGTERM)
             launcher.close()
 
     def _words(self) -> tuple[str, ...]:
@@ -282,8 +283,13 @@ class _Sweep:
         self.waiting.clear()
         self.elsewhere.clear()
         log.info("%s: the runs save and end", signal.Signals(number).name if number else "cancelled")
-        for one in self.running:
-            one.job.stop(number or signal.SIGTERM)
+        if (staying := sum(one.job.lasts for one in self.running)) and not self.cancelled:
+            log.info("%d jobs stay with the scheduler; cancel=true ends them", staying)
+        for one in list(self.running):
+            if one.job.lasts and not self.cancelled:
+                self.running.remove(one)  # the same command finds it again
+            else:
+                one.job.stop(number or signal.SIGTERM)
         return True
 
     def _cancel_asked(self) -> bool:

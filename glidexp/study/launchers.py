@@ -16,6 +16,8 @@ class Job(ABC):
     """by which the same job is found again by another sweep; empty where it ends with this one"""
     why = ""
     """what the launcher knows of its end: a limit that it broke"""
+    lasts = False
+    """stays with a scheduler when the sweep ends"""
 
     @abstractmethod
     def poll(self) -> int | None:
@@ -61,8 +63,20 @@ def build_launcher(cfg: LauncherConfig, folder: Path, *, cells: int, device: str
     Raises:
         GlidexpError: what it needs is not installed, or not there
     """
-    if cfg.kind is not LauncherKind.local:
-        raise GlidexpError(f"launcher={cfg.kind} is not there yet: leave launcher=local.")
+    try:
+        if cfg.kind is LauncherKind.slurm:
+            from glidexp.study.launchers_slurm import SlurmLauncher
+
+            return SlurmLauncher(cfg, folder)
+        if cfg.kind is LauncherKind.ray:
+            from glidexp.study.launchers_ray import RayLauncher
+
+            return RayLauncher(cfg, folder)
+    except ImportError as error:
+        extra = "submitit" if cfg.kind is LauncherKind.slurm else "ray"
+        raise GlidexpError(
+            f"launcher={cfg.kind} needs {extra} ({error}): pip install 'glidexp[{cfg.kind}]', or launcher=local."
+        ) from None
     from glidexp.study.launchers_local import LocalLauncher
 
     return LocalLauncher(cfg, cells=cells, device=device)

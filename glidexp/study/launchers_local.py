@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ import psutil
 from glidexp.config.launcher import LauncherConfig
 from glidexp.study import slots
 from glidexp.study.launchers import Job, Launcher
-from glidexp.study.work import THREAD_VARIABLES, Order, begin_process, carry_out
+from glidexp.study.work import THREAD_VARIABLES, Order, begin_process, carry_out, end_when_left
 
 log = logging.getLogger("glidexp")
 
@@ -141,15 +140,9 @@ def _child(order: Order, extra: Mapping[str, str | None]) -> None:
     begin_process(order.log)
     _set({name: value for name, value in extra.items() if value is not None or name == "PYTHONPATH"})
     # CUDA_VISIBLE_DEVICES is read when CUDA is asked for the first time, which no import does
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # who kills a sweep wants the machine back
+        end_when_left(lambda: wait([parent.sentinel]))
     code = carry_out(order)
     logging.shutdown()
     raise SystemExit(code)
-
-
-def _follow_parent() -> None:
-    """When the sweep dies, asks this process to save and end: who kills a sweep wants the machine back."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -166,9 +167,9 @@ def preload() -> None:
     """Imports everything that a run needs, in the process from which runs are forked. Starts no thread."""
     from importlib import import_module
 
-    from glidexp.tracking.store import import_mlflow, import_pyfunc
+    from glidexp.tracking.store import import_pyfunc, warm_up
 
-    import_mlflow()
+    warm_up()
     import_pyfunc()
     for name in ("glidexp.training.run", "glidexp.training.rescore", "glidexp.training.evaluation", "hydra"):
         import_module(name)
@@ -186,9 +187,25 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500]
 
 
+def end_when_left(wait: Callable[[], object]) -> None:
+    """When `wait` returns, because whoever started this process died, asks it to save and end."""
+
+    def watch() -> None:
+        wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> NoReturn:
-    """`python -m glidexp.study.work ORDER.json`: the work of a cell where a scheduler starts it."""
+    """`python -m glidexp.study.work ORDER.json [--follow]`: the work of a cell where a scheduler starts it.
+
+    With --follow it ends when its standard input does.
+    """
     order = Order.from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if "--follow" in sys.argv:
+        own = os.dup(0)
+        end_when_left(lambda: os.read(own, 1))
     begin_process(order.log)
     sys.exit(carry_out(order))
 

@@ -1,5 +1,6 @@
 """The sqlite file behind a local store: its address, made safely, and checked before MLflow touches it."""
 
+import functools
 import os
 import sqlite3
 import urllib.parse
@@ -56,10 +57,8 @@ def check_revision(database: Path) -> None:
         TrackingError: it is of another MLflow, or none of MLflow's
     """
     import mlflow
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import _get_alembic_config
 
-    script = ScriptDirectory.from_config(_get_alembic_config(db_url=""))
+    head, known = revisions()
     try:
         # Not mode=ro: after a kill within a write sqlite first rolls that write back.
         with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode=rw", uri=True)) as connection:
@@ -69,15 +68,23 @@ def check_revision(database: Path) -> None:
             f"{database} is not a database of MLflow ({first_line(error)}): move it away, or give another paths.mlruns."
         ) from error
     revision = rows[0][0] if rows else "none"
-    if revision == script.get_current_head():
+    if revision == head:
         return
-    if revision in {entry.revision for entry in script.walk_revisions()}:
+    if revision in known:
         way_out = f"keep a copy of it, then run `mlflow db upgrade sqlite:///{database}`"
     else:
         way_out = "use the newer MLflow that wrote it, or give another paths.mlruns"
-    raise TrackingError(
-        f"{database} has schema {revision}, MLflow {mlflow.__version__} needs {script.get_current_head()}: {way_out}."
-    )
+    raise TrackingError(f"{database} has schema {revision}, MLflow {mlflow.__version__} needs {head}: {way_out}.")
+
+
+@functools.cache
+def revisions() -> tuple[str, frozenset[str]]:
+    """The schema of the installed MLflow, and all that it can migrate from. Reads 67 files, so it is asked once."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    script = ScriptDirectory.from_config(_get_alembic_config(db_url=""))
+    return str(script.get_current_head()), frozenset(entry.revision for entry in script.walk_revisions())
 
 
 def first_line(error: Any) -> str:

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import TrackingError
-from glidexp.tracking.database import check_revision, database_path, first_line, make_database, sqlite_uri
+from glidexp.tracking.database import (
+    check_revision,
+    database_path,
+    first_line,
+    make_database,
+    revisions,
+    sqlite_uri,
+)
 from glidexp.tracking.liveness import at_work
 from glidexp.tracking.spool import FOLDER as SPOOL
 
@@ -58,6 +65,15 @@ def import_mlflow() -> ModuleType:
         import mlflow
         import mlflow.store.tracking.sqlalchemy_store
     return mlflow
+
+
+def warm_up() -> None:
+    """Does once what every process does on its first look into a store, for one off which others are forked."""
+    import_mlflow()
+    from sqlalchemy.orm import configure_mappers
+
+    revisions()
+    configure_mappers()
 
 
 def import_pyfunc() -> ModuleType:
