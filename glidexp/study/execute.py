@@ -19,7 +19,7 @@ from glidexp.study.cells import Cell, Plan
 from glidexp.study.launchers import Job, Launcher, build_launcher
 from glidexp.study.ledger import CANCEL, Entry, Ledger, Status
 from glidexp.study.live import Live
-from glidexp.study.parent import keep_alive, parent_run
+from glidexp.study.parent import keep_alive, parent_run, put_link
 from glidexp.study.provide import prepare_data
 from glidexp.study.work import BUSY, Order, environment
 from glidexp.tracking.store import Store
@@ -76,6 +76,7 @@ def execute(
             prepare(sweep.waiting)
         with signals.deferred():
             sweep.run()
+        put_link(ledger)
         if sweep.cancelled:
             raise RunFailed(f"study {plan.name} was cancelled: the same command goes on with it.")
     return ledger

@@ -7,12 +7,16 @@ from contextlib import contextmanager, suppress
 from glidexp.study.ledger import CELLS, PLAN, Ledger, Status
 from glidexp.tracking import environment
 from glidexp.tracking.liveness import beat, marks
-from glidexp.tracking.multirun import close_parent
+from glidexp.tracking.multirun import close_parent, comparison_link, ui_hint
 from glidexp.tracking.run import true_status
 from glidexp.tracking.sink import ERROR_TAG
 
 STUDY_TAG, STUDY_ID_TAG, KIND_TAG = "glidexp.study", "glidexp.study_id", "glidexp.kind"
 KIND = "study"
+NOTE_TAG = "mlflow.note.content"
+"""shown as the run's description"""
+NOTE_LIMIT = 8000
+"""characters of a tag, at most"""
 AT_WORK = "sweeps.lock"
 """shared by the sweeps of a study: who gets it alone is the last"""
 
@@ -54,7 +58,7 @@ def _open(ledger: Ledger) -> str:
             run_name=f"study {plan.name}",
         )
         run_id = str(made.info.run_id)
-        store.client.set_tag(run_id, "mlflow.note.content", plan.question)
+        store.client.set_tag(run_id, NOTE_TAG, plan.question)
     else:
         run_id = found.run_id
         for key, value in marks().items():
@@ -79,6 +83,22 @@ def put_cells(ledger: Ledger) -> None:
     if ledger.parent_run_id is not None:
         with suppress(Exception):
             ledger.store.client.log_artifact(ledger.parent_run_id, str(ledger.folder / CELLS))
+
+
+def put_link(ledger: Ledger) -> None:
+    """Prints a link that opens the study's finished runs side by side, and leaves it in the parent's description."""
+    store, plan = ledger.store, ledger.plan
+    ids = [found for entry in ledger.entries().values() if (found := entry.scored or entry.train) is not None]
+    if len(ids) < 2 or ledger.parent_run_id is None:
+        return
+    link = comparison_link(store.uri, store.experiment_id(ledger.experiment), ids)
+    print(f"Compare the {len(ids)} runs: {link}")
+    if hint := ui_hint(store.uri):
+        print(f"To open it: {hint}")
+    with suppress(Exception):
+        note = f"{plan.question}\n\n[The {len(ids)} runs side by side]({link})"
+        if len(note) <= NOTE_LIMIT:  # half a link leads nowhere
+            store.client.set_tag(ledger.parent_run_id, NOTE_TAG, note)
 
 
 def _close(ledger: Ledger, error: BaseException | None) -> None:
