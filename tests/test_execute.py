@@ -90,6 +90,7 @@ def finished_runs(store: Store) -> Counter[str]:
     return Counter(run.data.tags.get("glidexp.config_id", "parent") for run in found if run.info.status == "FINISHED")
 
 
+@pytest.mark.slow
 def test_finished_ones_are_skipped_killed_ones_go_on_and_failed_ones_are_named(tmp_path: Path, store: Store) -> None:
     study = plan(tmp_path, {"good": "well", "dies": "killed", "bad": "error", "wrong": "refused"})
     ledger = carried_out(study, store)
@@ -166,6 +167,7 @@ def test_only_takes_arms_and_cells(tmp_path: Path) -> None:
         chosen(study, "vgg")
 
 
+@pytest.mark.slow
 def test_a_signal_goes_to_the_runs_and_the_same_command_goes_on(
     tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
@@ -184,6 +186,7 @@ def test_a_signal_goes_to_the_runs_and_the_same_command_goes_on(
     assert finished_runs(store) == {**{cell.key: 1 for cell in study.cells}, "parent": 1}
 
 
+@pytest.mark.slow
 def test_cancel_ends_a_sweep_elsewhere(
     tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
@@ -198,8 +201,9 @@ def test_cancel_ends_a_sweep_elsewhere(
     assert {entry.status for entry in status(study, store).values()} == {Status.killed}
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_the_work(tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]) -> None:
-    study = plan(tmp_path, {f"arm{number}": "well" for number in range(8)})
+    study = plan(tmp_path, {f"arm{number}": "well" for number in range(5)})
     both = [sweep(study), sweep(study)]
     told = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told

@@ -75,7 +75,7 @@ class RayLauncher(Launcher):
         has = ray.cluster_resources()
         cpus, gpus = has.get("CPU", 1.0), has.get("GPU", 0.0) if cfg.gpus != 0 else 0.0
         self.threads = cfg.cores or max(min(CORES, int(cpus)), 1)
-        share = {"num_cpus": self.threads, "num_gpus": 1 / cfg.runs_per_gpu if gpus else 0}
+        share: dict[str, Any] = {"num_cpus": self.threads, "num_gpus": 1 / cfg.runs_per_gpu if gpus else 0}
         fit = int(cpus // self.threads) if not gpus else min(int(cpus // self.threads), int(gpus * cfg.runs_per_gpu))
         self.slots = cfg.slots if isinstance(cfg.slots, int) else max(fit, 1)
         if has.get("memory") and cfg.ray_address is not None:

@@ -28,6 +28,25 @@ log = logging.getLogger("glidexp")
 
 BUSY = 75
 """exit code: another process has the cell (EX_TEMPFAIL of sysexits.h)"""
+LATE = (
+    "glidexp.door",
+    "glidexp.training.run",
+    "glidexp.training.evaluation",
+    "glidexp.training.rescore",
+    "glidexp.tracking.model",
+    "segmentation_models_pytorch",
+    "timm",
+    "kornia.augmentation",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.pyplot",
+    "scipy.ndimage",
+    "pyarrow.parquet",
+    "torch._dynamo",
+    "safetensors.torch",
+    "hydra._internal.hydra",
+    "rich.table",
+)
+"""what a run imports when it comes to it, and one that was forked has at hand: 16 of 24 CPU seconds of a tiny run"""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -171,7 +190,7 @@ def preload() -> None:
 
     warm_up()
     import_pyfunc()
-    for name in ("glidexp.training.run", "glidexp.training.rescore", "glidexp.training.evaluation", "hydra"):
+    for name in LATE:
         import_module(name)
 
 
