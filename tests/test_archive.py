@@ -175,6 +175,8 @@ def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
 
     image.write_bytes(whole[: len(whole) // 2])
     refused(r"3\.png cannot be read")
+    image.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    refused(r"3\.png cannot be read: its IDAT chunk does not fit its checksum; fetch it again")
     image.write_bytes(whole)
     Image.fromarray(np.zeros((PX, PX), np.uint8)).save(image)
     refused(r"3\.png is a picture of mode L, not RGB")

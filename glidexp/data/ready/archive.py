@@ -28,7 +28,7 @@ from glidexp.data.check import duplicates
 from glidexp.data.ready.layout import GLID_COUNTS, Place, Source, folder_place, glid_places
 from glidexp.data.ready.origins import Origin, read_origins, shared_ground
 from glidexp.data.ready.pairs import Pair, find_pairs
-from glidexp.data.ready.pictures import read_pair
+from glidexp.data.ready.pictures import allow_no_position, read_pair
 from glidexp.data.scenes.reading import RGB
 from glidexp.data.writer import StoreWriter, Tile, measured
 from glidexp.errors import ConfigError, DataError
@@ -295,6 +295,7 @@ def _group_name(names: Sequence[str], scenes: set[str]) -> str:
 def _in_threads(work: Callable[[Pair], Result], pairs: Sequence[Pair], step: Callable[[str], None]) -> Iterator[Result]:
     """Results in the order of the pairs; decoding runs without Python's lock, so threads use all cores."""
     workers = os.cpu_count() or 1
+    allow_no_position()  # before threads start
     with ThreadPoolExecutor(workers) as pool:
         waiting = iter(pairs)
         # a bounded number ahead, since a decoded picture is large

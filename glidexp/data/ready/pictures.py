@@ -1,4 +1,7 @@
-"""Pixels of pictures and labels. PNG and JPEG through Pillow, which refuses truncated files; TIFF through GDAL."""
+"""Pixels of pictures and labels: whole, plain PNGs and TIFF through GDAL, the rest through Pillow.
+
+Pillow refuses truncated files, which GDAL does not.
+"""
 
 import io
 import warnings
@@ -11,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from glidexp.data.ready import png
 from glidexp.data.ready.layout import Source
 from glidexp.data.ready.pairs import Drawn, Pair
 from glidexp.errors import DataError
@@ -76,10 +82,14 @@ def read_image(path: Source) -> Picture:
     """
     if path.suffix.lower() in (".tif", ".tiff"):
         return _read_tiff(path)
-    with _opened(path) as picture:
-        if picture.mode not in ("RGB", "RGBA"):
-            raise DataError(f"{path} is a picture of mode {picture.mode}, not RGB of 8 bit: convert it first.")
-        pixels = np.asarray(picture)
+    content, plain = _quickly(path)
+    if plain is not None and plain.shape[2] > 1:
+        pixels = plain
+    else:
+        with _opened(path, content) as picture:
+            if picture.mode not in ("RGB", "RGBA"):
+                raise DataError(f"{path} is a picture of mode {picture.mode}, not RGB of 8 bit: convert it first.")
+            pixels = np.asarray(picture)
     if pixels.shape[2] == 3:
         return Picture(pixels, None)
     return Picture(np.ascontiguousarray(pixels[:, :, :3]), pixels[:, :, 3] > 0)
@@ -91,12 +101,16 @@ def read_label(path: Source) -> Label:
     Raises:
         DataError: damaged, more than one channel, or values that are no mask
     """
-    with _opened(path) as picture:
-        mode = picture.mode
-        if mode not in ("1", "L"):
-            raise DataError(f"{path} is a picture of mode {mode}: a label has one channel of 0 and 255.")
-        pixels = np.asarray(picture)
-        counts = np.asarray(picture.histogram()) if mode == "L" else None
+    content, plain = _quickly(path)
+    if plain is not None and plain.shape[2] == 1:
+        pixels, counts = plain[:, :, 0], np.asarray(Image.fromarray(plain[:, :, 0]).histogram())
+    else:
+        with _opened(path, content) as picture:
+            mode = picture.mode
+            if mode not in ("1", "L"):
+                raise DataError(f"{path} is a picture of mode {mode}: a label has one channel of 0 and 255.")
+            pixels = np.asarray(picture)
+            counts = np.asarray(picture.histogram()) if mode == "L" else None
     if counts is None:
         return Label(pixels, ZERO_255 if pixels.any() else EMPTY, 0)
     highest = int(np.flatnonzero(counts)[-1])
@@ -122,12 +136,23 @@ def read_bytes(path: Source) -> bytes:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; fetch it again.") from None
 
 
-@contextmanager
-def _opened(path: Source) -> Iterator[Image.Image]:
-    """The decoded picture."""
-    content = io.BytesIO(read_bytes(path))
+def _quickly(path: Source) -> tuple[bytes, npt.NDArray[np.uint8] | None]:
+    """The content of a file, and (H, W, C) pixels where it is a plain PNG."""
+    content = read_bytes(path)
+    if not content.startswith(png.SIGNATURE):
+        return content, None
+    allow_no_position()
     try:
-        with Image.open(content) as picture:
+        return content, png.decoded(content)
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}; fetch it again.") from None
+
+
+@contextmanager
+def _opened(path: Source, content: bytes) -> Iterator[Image.Image]:
+    """The decoded picture."""
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
             picture.load()
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -140,15 +165,12 @@ def allow_no_position() -> None:
     To be called before threads start: rasterio's own filter is one of the whole process, and is lost when two threads
     draw at once.
     """
-    from rasterio.errors import NotGeoreferencedWarning
-
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    silent = ("ignore", None, NotGeoreferencedWarning, None, 0)
+    if silent not in warnings.filters:  # taking it out and putting it in again, another thread may warn in between
+        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 
 def _read_tiff(path: Source) -> Picture:
-    import rasterio
-    from rasterio.errors import RasterioError
-
     allow_no_position()
     name = str(path) if isinstance(path, Path) else io.BytesIO(read_bytes(path))
     try:
