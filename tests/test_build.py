@@ -354,6 +354,7 @@ def test_the_store_keeps_what_the_inventory_says(tmp_path: Path) -> None:
     assert tiles[["lake", "tile"]].to_numpy().tolist() == [
         ["across", "s_0_0"], ["across", "s_0_32"], ["single", "s_0_64"],
     ]  # fmt: skip
+    assert tiles["cut"].tolist() == [True, True, False] and not found.loc[found["tile"] == "", "cut"].any()
     labels = mosaic(store, 64, 96)[1]
     for row in tiles.to_dict("records"):
         assert labels[row["row"], row["col"]] == 1
@@ -366,6 +367,11 @@ def test_the_store_keeps_what_the_inventory_says(tmp_path: Path) -> None:
     area = found.drop_duplicates("lake").set_index("lake")["area_km2"]
     assert area["across"] == pytest.approx(across.area / 1e6) and area["thread"] == pytest.approx(24e-6)
     assert tiles["lake_type"].tolist() == ["proglacial", "proglacial", ""]
+
+
+def test_a_lake_over_the_edge_of_the_scene_is_cut(tmp_path: Path) -> None:
+    store = alone(tmp_path, [lake(930, 150, 60), lake(890, 450, 60)])
+    assert store.inventory is not None and store.inventory["cut"].tolist() == [True, False]
 
 
 def test_without_glaciers_no_distance_and_with_them_no_lake_is_dropped_at_buffer_0(tmp_path: Path) -> None:

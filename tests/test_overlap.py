@@ -52,6 +52,14 @@ def test_training_ground_overlaps_and_no_other_does(tmp_path: Path, overlap: int
         assert np.array_equal(store.labels[i], label[row : row + 32, col : col + 32])
         assert store.index["valid_fraction"][i] == (np.asarray(store.labels[i]) != 255).mean()
     assert store.index["tile"].is_unique
+    known = store.inventory
+    assert known is not None
+    shown = known[known["tile"] != ""].merge(store.index[["tile", "row", "col"]], on="tile", suffixes=("", "_tile"))
+    centres = np.array([(15, 15), (42, 33), (80, 50)])[(shown["lake"].astype(int).to_numpy() - 1) % 3]
+    corner = shown[["col_tile", "row_tile"]].to_numpy()
+    whole_lake = (centres - 6 >= corner) & (centres + 6 <= np.minimum(corner + 32, [96, 64]))
+    assert shown["cut"].tolist() == (~whole_lake.all(axis=1)).tolist()
+    assert shown.groupby("lake")["cut"].nunique().max() == 2  # whole in one tile, cut in another
     many = prepare(dataset, 32, tmp_path / "b", progress=False, crew=Crew(workers=2))
     assert many.data_hash == store.data_hash
 

@@ -49,7 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TileStore:
 
 def test_counts_are_those_of_the_inventory(store: TileStore) -> None:
     summary = summarise(store)
-    assert summary.in_two == 4  # of each scene the one that lies over the edge, 6.4 km from the top
+    assert summary.cut == summary.in_two == 4  # of each scene the one that lies over the edge, 6.4 km from the top
     places = summary.places.set_index("region")
     assert places.index.tolist() == ["<b>&", "north"]
     assert places["lakes"].tolist() == [6, 6] and places["under_6px"].tolist() == [2, 2]

@@ -60,6 +60,7 @@ INVENTORY_SCHEMA = pa.schema(
         ("row", pa.int64()),  # of one of its pixels, in the scene; in the tile where there is one
         ("col", pa.int64()),
         ("px", pa.int64()),  # labelled pixels in the tile
+        ("cut", pa.bool_()),  # the outline goes on beyond the edge of the tile, or of the scene
         ("area_km2", pa.float64()),  # of the whole polygon
         ("glacier_distance_m", pa.float64()),  # 0 at ice, infinite where none is near, NaN where no glaciers were given
         ("lake_type", pa.string()),  # "" where not known

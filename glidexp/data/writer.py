@@ -235,16 +235,16 @@ def measured(image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8]) -> Tile
         label: (H, W) uint8 of 0, 1, 255
     """
     image, label = np.ascontiguousarray(image), np.ascontiguousarray(label)
+    valid_px = label.size - int(np.count_nonzero(label == INVALID))
+    lake_px = int(np.count_nonzero(label == LAKE))
     # Pillow counts in C and lets other threads work meanwhile
-    values = Image.fromarray(label).histogram()
-    valid_px = label.size - values[INVALID]
     if valid_px == label.size and image.shape[2] == 3:
         histogram = np.asarray(Image.fromarray(image).histogram(), dtype=np.int64).reshape(3, 256)
     else:
         pixels = image if valid_px == label.size else image[label != INVALID]
         bands = pixels.reshape(-1, image.shape[2])
         histogram = np.stack([np.bincount(bands[:, c], minlength=256) for c in range(image.shape[2])])
-    return Tile(image, label, valid_px, values[LAKE], histogram, tile_hash(image, label))
+    return Tile(image, label, valid_px, lake_px, histogram, tile_hash(image, label))
 
 
 def _taken(source: Path, stream: BinaryIO, alone: bool) -> BinaryIO:

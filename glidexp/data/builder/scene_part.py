@@ -15,7 +15,7 @@ from glidexp.config import DatasetConfig, StretchMethod
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.builder.cutting import Window, cut, drawn_windows, new_survey, surveying
 from glidexp.data.builder.parts import PartWriter, TilePart, part_name, read_survey, write_survey, writing
-from glidexp.data.builder.tile_records import known_lakes, record_of
+from glidexp.data.builder.tile_records import Shown, known_lakes, record_of
 from glidexp.data.builder.tiling import Cell, Survey, choose_tiles
 from glidexp.data.scenes import inventory, stretch
 from glidexp.data.scenes.lake_mask import LakeMask
@@ -225,10 +225,10 @@ def _cut(task: SceneTask) -> SceneTiles:
                     writer.add(row, col, measured(image, label), shares)
                 part = writer.close(bands)
     records = [record_of(scene, tile, chosen[tile["row"], tile["col"]]) for tile in part.tiles]
-    lakes_of_tiles = [
-        (record["tile"], tuple(share))
-        for record, tile in zip(records, part.tiles, strict=True)
-        for share in tile["shares"]
+    shown = [
+        Shown(r["tile"], r["row"], r["col"], s)
+        for r, tile in zip(records, part.tiles, strict=True)
+        for s in tile["shares"]
     ]
     return SceneTiles(
         scene=scene.name,
@@ -240,7 +240,7 @@ def _cut(task: SceneTask) -> SceneTiles:
             if high <= low and not empty
         ),
         records=records,
-        known=known_lakes(scene, judged, lakes_of_tiles),
+        known=known_lakes(scene, judged, mask.bounds, shown, px),
         drawn_px=survey.drawn_px,
         anew=anew,
         empty=empty,

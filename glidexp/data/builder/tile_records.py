@@ -2,15 +2,32 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from affine import Affine
 
 from glidexp.data.scenes import inventory
+from glidexp.data.scenes.lake_mask import Share
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.splits import Place
+
+ROUNDING_PX = 1e-6
+"""what a coordinate may lose on its way to pixels"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A lake's pixels in a tile."""
+
+    tile: str
+    top: int
+    """first row of the tile in its scene"""
+    left: int
+    share: Share
 
 
 def record_of(scene: Scene, tile: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -34,14 +51,26 @@ def record_of(scene: Scene, tile: dict[str, Any], place: Place) -> dict[str, Any
 
 
 def known_lakes(
-    scene: Scene, judged: inventory.SceneLakes, shares: Sequence[tuple[str, tuple[int, int, int, int]]]
+    scene: Scene,
+    judged: inventory.SceneLakes,
+    bounds: npt.NDArray[np.float64],
+    shown: Sequence[Shown],
+    tile_px: int,
 ) -> list[dict[str, Any]]:
-    """Rows of `store.INVENTORY_SCHEMA`: a row a lake and tile, and one for each lake that is in no tile."""
+    """Rows of `store.INVENTORY_SCHEMA`: a row a lake and tile, and one for each lake that is in no tile.
+
+    Args:
+        scene: header of the scene
+        judged: its lakes
+        bounds: (labelled lakes, 4) as `LakeMask.bounds`
+        shown: which lakes have pixels in which tiles
+        tile_px: side of a tile
+    """
     area_km2 = judged.area_px * scene.gsd_m**2 / 1e6
     fate = np.where(judged.far, "far_from_ice", np.where(judged.small, "too_small", "labelled"))
     numbers = judged.labelled
 
-    def row_of(k: int, tile: str, row: int, col: int, px: int) -> dict[str, Any]:
+    def row_of(k: int, tile: str, row: int, col: int, px: int, cut: bool) -> dict[str, Any]:
         return {
             "scene": scene.name,
             "lake": judged.ids[k],
@@ -49,18 +78,25 @@ def known_lakes(
             "row": row,
             "col": col,
             "px": px,
+            "cut": cut,
             "area_km2": float(area_km2[k]),
             "glacier_distance_m": float(judged.distance_m[k]),
             "lake_type": judged.types[k],
             "fate": str(fate[k]),
         }
 
-    rows = [row_of(int(numbers[lake]), tile, row, col, px) for tile, (lake, row, col, px) in shares]
-    drawn = {int(numbers[lake]) for _, (lake, *_) in shares}
+    rows = []
+    for one in shown:
+        lake, row, col, px = one.share
+        left, top, right, bottom = bounds[lake].tolist()
+        last_row, last_col = min(one.top + tile_px, scene.height), min(one.left + tile_px, scene.width)
+        cut = max(one.left - left, one.top - top, right - last_col, bottom - last_row) > ROUNDING_PX
+        rows.append(row_of(int(numbers[lake]), one.tile, row, col, px, cut))
+    drawn = {int(numbers[one.share[0]]) for one in shown}
     a, b, c, d, e, f = (~scene.transform)[:6]
     inside = shapely.get_coordinates(shapely.point_on_surface(judged.geometries))
     for k in range(len(judged.geometries)):
         if k not in drawn:
             x, y = inside[k].tolist()
-            rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0))
+            rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0, False))
     return rows

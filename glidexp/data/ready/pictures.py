@@ -103,22 +103,21 @@ def read_label(path: Source) -> Label:
     """
     content, plain = _quickly(path)
     if plain is not None and plain.shape[2] == 1:
-        pixels, counts = plain[:, :, 0], np.asarray(Image.fromarray(plain[:, :, 0]).histogram())
+        pixels = plain[:, :, 0]
     else:
         with _opened(path, content) as picture:
             mode = picture.mode
             if mode not in ("1", "L"):
                 raise DataError(f"{path} is a picture of mode {mode}: a label has one channel of 0 and 255.")
             pixels = np.asarray(picture)
-            counts = np.asarray(picture.histogram()) if mode == "L" else None
-    if counts is None:
+    if pixels.dtype == bool:
         return Label(pixels, ZERO_255 if pixels.any() else EMPTY, 0)
-    highest = int(np.flatnonzero(counts)[-1])
+    highest = int(pixels.max())
     if highest <= 1:
         return Label(pixels == 1, ZERO_ONE if highest else EMPTY, 0)
     if highest < 128:
         raise DataError(f"{path} holds values up to {highest}: a label has 0 and 255 (or 0 and 1).")
-    grey = int(counts[1:255].sum())
+    grey = int(np.count_nonzero(pixels) - np.count_nonzero(pixels == 255))
     return Label(pixels > 127, GREY if grey else ZERO_255, grey)
 
 

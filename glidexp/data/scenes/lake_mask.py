@@ -34,6 +34,8 @@ class LakeMask:
         self._shapes = shapely.transform(
             lakes, lambda p: np.column_stack([a * p[:, 0] + b * p[:, 1] + c, d * p[:, 0] + e * p[:, 1] + f])
         )
+        self.bounds: npt.NDArray[np.float64] = shapely.bounds(self._shapes).reshape(-1, 4)
+        """(lakes, 4) left, top, right and bottom of each outline, pixels of the scene"""
         self._tree = shapely.STRtree(self._shapes)
         self._drawn = _as_json(self._shapes)
 

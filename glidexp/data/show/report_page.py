@@ -56,7 +56,7 @@ def write_report(store: TileStore | Path | str, folder: Path) -> list[Path]:
         os.replace(aside, folder / SHEET)
         written = [folder / SHEET]
         if summary.buffers is not None and summary.lakes is not None:
-            table = beyond(summary.lakes, min(BUFFERS_M)).drop(columns=["area_px", "gsd_m"])
+            table = beyond(summary.lakes, min(BUFFERS_M)).drop(columns=["area_px", "gsd_m", "cut"])
             _write(folder / FAR, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"), written)
         _write(folder / PAGE, _page(store, summary, picture), written)
     except OSError as error:
@@ -126,7 +126,8 @@ def _lakes(store: TileStore, summary: Summary) -> Iterable[str]:
     yield _table(headings, [[str(row[0]).replace("_", " "), *row[1:5], f"{row[5]:.3f}"] for row in sizes])
     yield (
         "<p>In no tile: drawn into the label, but on ground that is not valid, in a tile that was left out, or without "
-        f"the centre of a pixel. In more than one tile: {summary.in_two} lakes.</p>"
+        f"the centre of a pixel. Cut by an edge of a tile or of the scene: {summary.cut} lakes; in more than one tile: "
+        f"{summary.in_two}.</p>"
     )
     if summary.buffers is None:
         yield "<p>No glaciers were given, so distances to ice are not known.</p>"

@@ -37,13 +37,18 @@ class Summary:
     """a row a sensor and region: tiles by side, tiles, lake_km2 (of labels), lakes (drawn) and lakes under 6 px"""
     lakes: pd.DataFrame | None
     """a row a scene and lake: sensor, region, scene, lake, area_km2, area_px, glacier_distance_m, lake_type, fate,
-    size, px (labelled), tiles (in how many)"""
+    size, px (labelled), tiles (in how many), cut (by an edge of a tile or scene, in any of them)"""
     sizes: pd.DataFrame | None
     """a row a size class: drawn, in_no_tile, far_from_ice, too_small (numbers), km2 (drawn)"""
     buffers: pd.DataFrame | None
     """a row a buffer_m: dropped (lakes beyond it), dropped_km2, kept, kept_km2; None without glaciers"""
     dropped: dict[str, int]
     """sentence: how many"""
+
+    @property
+    def cut(self) -> int:
+        """Lakes that an edge cuts, of a tile or of a scene."""
+        return 0 if self.lakes is None else int(self.lakes["cut"].sum())
 
     @property
     def in_two(self) -> int:
@@ -94,10 +99,17 @@ def _lakes(store: TileStore) -> pd.DataFrame | None:
     known = store.inventory
     if known is None:
         return None
-    known = known.assign(in_tile=known["tile"] != "")
+    # stores from before edges were marked lack the column: there a lake in two tiles is one that was cut
+    cut = known["cut"] if "cut" in known else known.duplicated(["scene", "lake"], keep=False)
+    known = known.assign(in_tile=known["tile"] != "", cut=cut)
     groups = known.groupby(["scene", "lake"], sort=True)
     columns = ["area_km2", "glacier_distance_m", "lake_type", "fate"]
-    table = groups[columns].first().join(groups.agg(px=("px", "sum"), tiles=("in_tile", "sum"))).reset_index()
+    table = (
+        groups[columns]
+        .first()
+        .join(groups.agg(px=("px", "sum"), tiles=("in_tile", "sum"), cut=("cut", "any")))
+        .reset_index()
+    )
     # first() skips what is missing, so a distance that is not known has to be put back
     table["glacier_distance_m"] = groups["glacier_distance_m"].max().to_numpy()
     scenes = store.index.groupby("scene")[["sensor", "region", "gsd_m"]].first()
@@ -167,8 +179,8 @@ def show(store: TileStore, console: Console | None = None) -> None:
         ]
         console.print(_table("", ["a buffer of", "would drop", "km2", "and keep"], rows))
     lines = ["lakes: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["lakes"].items())]
-    if summary.in_two:
-        lines.append(f"lakes in more than one tile: {summary.in_two}")
+    if summary.cut:
+        lines.append(f"lakes cut by an edge of a tile or scene: {summary.cut}; in more than one tile: {summary.in_two}")
     lines += [f"left out: {reason}: {n}" for reason, n in summary.dropped.items()]
     lines += cautions(store)
     size = sum(manifest["files"].values()) >> 20
