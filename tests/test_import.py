@@ -75,6 +75,12 @@ def test_the_verb_reports_and_a_run_takes_the_same_store(
     assert "Found GLID" in out and "Found val" in out and "Also there: GLID_annotation.zip" in out
     assert "odd: GLID holds 24 pairs; the published set has 16000" in out
     assert "labels: 0 and 255 in 30" in out
+    (page,) = (Path(line.partition(": ")[2]) for line in out.splitlines() if line.startswith("report: "))
+    text = page.read_text()
+    assert "GLID holds 24 pairs; the published set has 16000" in text and "No tile has a position" in text
+    assert ">GLID</td><td>24</td>" in text and ">val</td><td>6</td>" in text and ">0 and 255</td><td>30</td>" in text
+    with Image.open(page.with_name("contact_sheet.png")) as sheet:
+        assert sheet.width > 8 * 128
     (line,) = (line.strip() for line in out.splitlines() if "train.py" in line)
     config = door.compose(shlex.split(line)[2:])
     assert (tmp_path / "data" / "stores" / recipe_id(config.dataset, config.tile_size.px)).is_dir()

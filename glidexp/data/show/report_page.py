@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -11,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from glidexp.data.show import contact, footprints
-from glidexp.data.show.summary import BUFFERS_M, SMALLEST_PX, Summary, beyond, cautions, summarise
+from glidexp.data.show.summary import BUFFERS_M, SMALLEST_PX, Summary, beyond, cautions, known_places, odd, summarise
 from glidexp.data.store import SPLITS, TileStore
 from glidexp.errors import DataError
 
+log = logging.getLogger("glidexp")
 PAGE, SHEET, FAR = "report.html", "contact_sheet.png", "lakes_by_distance.csv"
 MOST_LISTED = 100
 STYLE = """
@@ -66,6 +68,14 @@ def write_report(store: TileStore | Path | str, folder: Path) -> list[Path]:
     return written
 
 
+def write_beside(store: TileStore) -> None:
+    """Writes the report into the store's folder `report` and says where; the store is whole without it, too."""
+    try:
+        print(f"report: {write_report(store, store.path / 'report')[-1]}")
+    except DataError as error:
+        log.warning("%s", error)
+
+
 def _write(path: Path, text: str, written: list[Path]) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     aside.write_text(text, encoding="utf-8")
@@ -81,6 +91,7 @@ def _page(store: TileStore, summary: Summary, sheet: bytes) -> str:
         f"<p>{len(store)} tiles of {store.tile_px} px, bands {escape(', '.join(map(str, manifest['bands'])))}. Data "
         f"<code>{store.data_hash[:16]}</code>, split <code>{store.split_hash[:16]}</code>.</p>",
         *(f'<p class="warn">{escape(caution)}</p>' for caution in cautions(store)),
+        *_ready(store),
         "<h2>Tiles and lakes</h2>",
         _places(summary),
         *_lakes(store, summary),
@@ -103,6 +114,18 @@ def _page(store: TileStore, summary: Summary, sheet: bytes) -> str:
         f"<style>{STYLE}</style></head>"
     )
     return head + "<body>" + "\n".join(body) + "</body></html>\n"
+
+
+def _ready(store: TileStore) -> Iterable[str]:
+    """What was found in pictures that somebody else had cut."""
+    manifest = store.manifest
+    if "pairs" not in manifest:
+        return
+    yield from (f'<p class="warn">{escape(line)}</p>' for line in odd(store))
+    yield "<h2>What was read</h2>"
+    yield _table(["pairs of", "number"], list(manifest["pairs"].items()))
+    yield _table(["values of the label", "labels"], list(manifest.get("labels", {}).items()))
+    yield f"<p>Known: {escape(known_places(store))}.</p>"
 
 
 def _places(summary: Summary) -> str:

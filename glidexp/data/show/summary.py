@@ -9,6 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from glidexp.config import DatasetKind
+from glidexp.data.ready.layout import GLID_COUNTS
+from glidexp.data.ready.pictures import GREY, ZERO_255, ZERO_ONE
 from glidexp.data.sizes import SIZES_KM2, size_of
 from glidexp.data.store import SPLITS, TileStore
 
@@ -89,6 +92,30 @@ def cautions(store: TileStore) -> list[str]:
     if overlap_px:
         found.append(f"tiles for training overlap by {overlap_px} px: lake area counts what is in two tiles twice")
     return found + [f"scene left out: {reason}" for reason in manifest.get("skipped", {}).values()]
+
+
+def known_places(store: TileStore) -> str:
+    """Of how many tiles it is known where they lie, and of which scene they are."""
+    index = store.index
+    return f"position of {(index['crs'] != '').sum()} tiles, scene of {(index['scene'] != 'unknown').sum()}"
+
+
+def odd(store: TileStore) -> list[str]:
+    """What somebody should look at before trusting ready tiles."""
+    found, index, labels = [], store.index, store.manifest.get("labels", {})
+    if labels.get(GREY):
+        found.append(f"{labels[GREY]} labels have grey edges; lake is what is above 127")
+    if labels.get(ZERO_ONE) and (labels.get(ZERO_255) or labels.get(GREY)):
+        found.append(f"{labels[ZERO_ONE]} labels are 0 and 1 and others 0 and 255: two sources were mixed")
+    full = index[index["lake_fraction"] > 0.999]["tile"].tolist()
+    if full:
+        found.append(f"{len(full)} tiles are lake all over, first {full[0]}")
+    if store.manifest["recipe"].get("kind") == DatasetKind.glid.value:
+        for name, published in GLID_COUNTS.items():
+            n = store.manifest.get("pairs", {}).get(name, 0)
+            if n != published:
+                found.append(f"{name} holds {n} pairs; the published set has {published}: a part, or other files")
+    return found
 
 
 def _asked(store: TileStore) -> float:

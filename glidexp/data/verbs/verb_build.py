@@ -1,6 +1,5 @@
 """`glidexp data build`: scenes and inventories to a tile store, by all cores, and a word on what is in it."""
 
-import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -9,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from glidexp.config import Config, DatasetKind
 from glidexp.data.workers import CLUSTERS, Crew
-from glidexp.errors import ConfigError, DataError
+from glidexp.errors import ConfigError
 from glidexp.options import Parser
 
 if TYPE_CHECKING:
     from glidexp.data.store import TileStore
     from glidexp.data.verbs import Compose
 
-log = logging.getLogger("glidexp")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
@@ -55,7 +53,7 @@ def run(argv: list[str], compose: "Compose") -> int:
     crew = Crew(workers=given.workers, memory_bytes=memory_bytes(given.memory), cluster=given.map)
     config = settings(compose, given.words)
     from glidexp.data.prepare import prepare
-    from glidexp.data.show.report_page import write_report
+    from glidexp.data.show.report_page import write_beside
     from glidexp.data.show.summary import show
 
     out = Path(given.out).absolute() if given.out else None
@@ -68,11 +66,7 @@ def run(argv: list[str], compose: "Compose") -> int:
         skip_failed=given.skip_failed,
     )
     show(store)
-    try:
-        page = write_report(store, store.path / "report")[-1]
-        print(f"report: {page}")
-    except DataError as error:  # the store is whole all the same
-        log.warning("%s", error)
+    write_beside(store)
     known = out is None and "skipped" not in store.manifest
     print(f"\nTrain on it:\n  {train_line(given.words if known else None, store)}")
     return 0

@@ -76,12 +76,14 @@ def run(argv: list[str], compose: "Compose") -> int:
     words = [word for word in given.words if word not in paths]
     config = settings(compose, words, given.__dict__, root, places)
     from glidexp.data.prepare import prepare
+    from glidexp.data.show.report_page import write_beside
 
     if given.match:
         config = matched(config, Path(given.match), given.gsd)
     out = Path(given.out).absolute() if given.out else None
     store = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), path=out)
-    report(store, config.dataset)
+    report(store)
+    write_beside(store)
     print(f"\nTrain on it:\n  {train_line(config, store, out)}")
     return 0
 
@@ -193,10 +195,12 @@ def found_lines(root: str, places: Sequence[Place]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def report(store: "TileStore", dataset: DatasetConfig) -> None:
+def report(store: "TileStore") -> None:
     """Prints tiles by split, labels by kind, what was left out and what is odd."""
     from rich.console import Console
     from rich.table import Table
+
+    from glidexp.data.show.summary import known_places, odd
 
     index, manifest = store.index, store.manifest
     table = Table(title=f"{len(store)} tiles of {store.tile_px} px", title_justify="left", show_edge=False)
@@ -214,34 +218,14 @@ def report(store: "TileStore", dataset: DatasetConfig) -> None:
     lines = [
         f"labels: {', '.join(f'{kind} in {n}' for kind, n in labels.items())}" if labels else "",
         "sensors: " + ", ".join(f"{name} {entry['tiles']}" for name, entry in manifest["sensors"].items()),
-        f"known: position of {(index['crs'] != '').sum()} tiles, scene of {(index['scene'] != 'unknown').sum()}",
+        f"known: {known_places(store)}",
         *(f"left out: {reason.replace('_', ' ')} {n}" for reason, n in manifest["dropped"].items()),
-        *(f"odd: {line}" for line in odd(store, dataset)),
+        *(f"odd: {line}" for line in odd(store)),
         f"store: {store.path}, {sum(manifest['files'].values()) >> 20} MiB, data {store.data_hash[:12]}, "
         f"split {store.split_hash[:12]}",
     ]
     for line in filter(None, lines):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def odd(store: "TileStore", dataset: DatasetConfig) -> list[str]:
-    """What somebody should look at before trusting the tiles."""
-    from glidexp.data.ready.pictures import GREY, ZERO_255, ZERO_ONE
-
-    found, index, labels = [], store.index, store.manifest.get("labels", {})
-    if labels.get(GREY):
-        found.append(f"{labels[GREY]} labels have grey edges; lake is what is above 127")
-    if labels.get(ZERO_ONE) and (labels.get(ZERO_255) or labels.get(GREY)):
-        found.append(f"{labels[ZERO_ONE]} labels are 0 and 1 and others 0 and 255: two sources were mixed")
-    full = index[index["lake_fraction"] > 0.999]["tile"].tolist()
-    if full:
-        found.append(f"{len(full)} tiles are lake all over, first {full[0]}")
-    if dataset.kind == DatasetKind.glid:
-        for name, published in GLID_COUNTS.items():
-            n = store.manifest["pairs"].get(name, 0)
-            if n != published:
-                found.append(f"{name} holds {n} pairs; the published set has {published}: a part, or other files")
-    return found
 
 
 def train_line(config: Config, store: "TileStore", out: Path | None) -> str:
