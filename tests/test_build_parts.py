@@ -205,6 +205,48 @@ def test_limits_may_be_shared_by_a_sensor_or_by_all(tmp_path: Path) -> None:
     assert bytes_of(many) == bytes_of(store)
 
 
+@pytest.mark.parametrize("header", [False, True])
+def test_one_scene_that_cannot_be_read_is_told_before_limits_are_shared(
+    tmp_path: Path, cuts: list[str], header: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' surveys are kept, no tile is cut by limits that lack a scene; `skip_failed` shares them without it."""
+    dataset = world(tmp_path, scenes=5)
+    dataset.stretch = StretchConfig(scope=StretchScope("global"), low=5.0, high=90.0)
+    path = write_scene(tmp_path / "s2.tif", west=WEST + 40_000.0, seed=2, compress="deflate")
+    whole = path.read_bytes()
+    path.write_bytes(b"no scene" if header else whole[: len(whole) // 2])
+    with pytest.raises(
+        RunFailed, match=r"1 of 5 scenes failed.*s2\.tif cannot be read.*other 4 are surveyed \("
+    ) as told:
+        prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert "\n" not in str(told.value) and not cuts
+    surveys = list((tmp_path / "data" / "stores").glob(".*.parts/*.npz"))
+    assert sorted(file.name.split("-")[0] for file in surveys) == ["s0", "s1", "s3", "s4"]
+    anew: list[str] = []
+    survey = scene_part.new_survey
+    monkeypatch.setattr(scene_part, "new_survey", lambda scene, px: (anew.append(scene.name), survey(scene, px))[1])
+    without = prepare(dataset, 32, tmp_path / "data", progress=False, skip_failed=True)
+    pixels = np.stack([np.random.default_rng(i).integers(1, 4000, (3, 64, 96)) for i in (0, 1, 3, 4)])
+    low = np.percentile(pixels, 5.0, axis=(0, 2, 3), method="inverted_cdf").tolist()
+    assert list(without.manifest["skipped"]) == ["s2"] and set(anew) <= {"s2"}
+    assert {tuple(limits["low"]) for limits in without.manifest["stretch"].values()} == {tuple(low)}
+    path.write_bytes(whole)
+    store = prepare(dataset, 32, tmp_path / "data", progress=False)
+    fresh = prepare(dataset, 32, tmp_path / "fresh", progress=False)
+    assert bytes_of(store) == bytes_of(fresh) and set(store.index["scene"]) == {"s0", "s1", "s2", "s3", "s4"}
+
+
+def test_a_single_scene_that_cannot_be_read_is_a_mistake_in_any_scope(tmp_path: Path) -> None:
+    dataset = world(tmp_path, scenes=1)
+    dataset.split = SplitConfig(val=0, test=0)
+    path = write_scene(tmp_path / "s0.tif", compress="deflate")
+    path.write_bytes(path.read_bytes()[:20_000])
+    for scope in StretchScope:
+        dataset.stretch = StretchConfig(scope=scope)
+        with pytest.raises(DataError, match=r"s0\.tif cannot be read"):
+            prepare(dataset, 32, tmp_path / "data", progress=False)
+
+
 def test_memory_bounds_strips_and_workers(tmp_path: Path) -> None:
     dataset = world(tmp_path)
     one = prepare(dataset, 32, tmp_path / "a", progress=False)

@@ -105,7 +105,7 @@ def build_scenes(
         for scene in scenes
     ]
     if job.dataset.stretch.scope != "scene":
-        tasks = _with_shared_limits(tasks, job.dataset, workers, crew, failed)
+        tasks = _with_shared_limits(tasks, job.dataset, workers, crew, failed, alone=len(files) == 1)
     done: dict[str, SceneTiles] = {}
     with steps(len(tasks)) as step:
         for tiles in mapped(cut_scene, tasks, workers=workers, cluster=crew.cluster):
@@ -168,8 +168,8 @@ def _note(failed: dict[str, str], scene: str, reason: str) -> None:
     failed[scene] = reason
 
 
-def _check_failed(failed: dict[str, str], total: int, parts: Path) -> None:
-    """Refuses a store without scenes that were asked for."""
+def _check_failed(failed: dict[str, str], total: int, parts: Path, state: str = "done") -> None:
+    """Refuses a store without scenes that were asked for; `state` says how far the others are."""
     if not failed:
         return
     first = sorted(failed.items())[:5]
@@ -177,8 +177,8 @@ def _check_failed(failed: dict[str, str], total: int, parts: Path) -> None:
     raise ScenesFailed(
         f"{len(failed)} of {total} scenes failed, so no store was made: "
         f"{'; '.join(reason.rstrip('.') for _, reason in first)}{more}. The other "
-        f"{total - len(failed)} are done and kept in {parts}. Repair or take out what failed and give the same command "
-        "again, or build without it: glidexp data build ... --skip-failed.",
+        f"{total - len(failed)} are {state} and kept in {parts}. Repair or take out what failed and give the same "
+        "command again, or build without it: glidexp data build ... --skip-failed.",
         dict(failed),
     )
 
@@ -228,7 +228,13 @@ def _places(scenes: Sequence[Scene], water: inventory.Inventory, job: Job) -> Pl
 
 
 def _with_shared_limits(
-    tasks: Sequence[SceneTask], dataset: DatasetConfig, workers: int, crew: Crew, failed: dict[str, str]
+    tasks: Sequence[SceneTask],
+    dataset: DatasetConfig,
+    workers: int,
+    crew: Crew,
+    failed: dict[str, str],
+    *,
+    alone: bool,
 ) -> list[SceneTask]:
     """The tasks with limits of all scenes of a sensor, or of all scenes; their surveys are kept for the cut.
 
@@ -238,10 +244,13 @@ def _with_shared_limits(
     counts: dict[str, np.ndarray] = {}
     for found in mapped(survey_task, tasks, workers=workers, cluster=crew.cluster):
         if isinstance(found, Failed):
+            if alone:
+                raise DataError(found.reason)
             _note(failed, found.scene, found.reason)
         else:
             counts[found[0]] = found[1]
-    _check_failed(failed, len(failed.keys() | {task.scene.name for task in tasks}), tasks[0].folder)
+    total = len(failed.keys() | {task.scene.name for task in tasks})
+    _check_failed(failed, total, tasks[0].folder, "surveyed (dataset.stretch.scope needs all of them before the cut)")
     sums: dict[str, np.ndarray] = {}
     group = {t.scene.name: t.scene.file.sensor if dataset.stretch.scope == "sensor" else "all" for t in tasks}
     for name, found_counts in counts.items():
