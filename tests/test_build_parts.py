@@ -3,9 +3,9 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from tiny_scenes import WEST, world, write_scene
 
 from glidexp.cli import guarded
 from glidexp.config import DatasetConfig, SplitConfig, StretchConfig, StretchMethod, StretchScope
-from glidexp.data import workers
 from glidexp.data.builder import scene_part
 from glidexp.data.builder.parts import PartWriter
 from glidexp.data.prepare import prepare, recipe_id
@@ -209,7 +208,7 @@ def test_limits_may_be_shared_by_a_sensor_or_by_all(tmp_path: Path) -> None:
 def test_one_scene_that_cannot_be_read_is_told_before_limits_are_shared(
     tmp_path: Path, cuts: list[str], header: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others' surveys are kept, no tile is cut by limits that lack a scene; `skip_failed` shares them without it."""
+    """The others' surveys are kept, no tile is cut by limits that lack a scene; `skip_failed` shares without it."""
     dataset = world(tmp_path, scenes=5)
     dataset.stretch = StretchConfig(scope=StretchScope("global"), low=5.0, high=90.0)
     path = write_scene(tmp_path / "s2.tif", west=WEST + 40_000.0, seed=2, compress="deflate")
@@ -260,50 +259,58 @@ def double(value: int) -> int:
     return 2 * value
 
 
-def test_a_cluster_gets_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins with the calls of the two libraries; who has neither is told what to install."""
-    sent: list[tuple[str, int]] = []
-
-    class Client:
-        def __init__(self, address: str | None) -> None:
-            self.address = address
-
-        def __enter__(self) -> "Client":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def map(self, work, tasks, pure):  # type: ignore[no-untyped-def]
-            assert pure is False
-            sent.extend((f"dask {self.address}", task) for task in tasks)
-            return [types.SimpleNamespace(result=lambda task=task: work(task)) for task in tasks]
-
-    dask = types.SimpleNamespace(Client=Client, as_completed=lambda futures: reversed(list(futures)))
-
-    class Remote:
-        def __init__(self, work) -> None:  # type: ignore[no-untyped-def]
-            self.work = work
-
-        def remote(self, task: int) -> tuple[object, int]:
-            sent.append(("ray", task))
-            return self.work, task
-
-    ray = types.SimpleNamespace(
-        init=lambda address, ignore_reinit_error: sent.append((f"init {address}", 0)),
-        remote=lambda num_cpus: Remote,
-        wait=lambda waiting, num_returns: (waiting[-1:], waiting[:-1]),
-        get=lambda one: one[0](one[1]),
-    )
+def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=rf"--map=ray:{address} gives no cluster \(.*refused.*\): correct"):
+            list(mapped(double, [1, 2], workers=1, cluster=f"ray:{address}"))
     for package, cluster in (("distributed", "dask:tcp://h:1"), ("ray", "ray:h:2")):
         monkeypatch.setitem(sys.modules, package, None)  # importing it fails, as where it is not installed
         with pytest.raises(ConfigError, match=f"needs the package {package}, which is not installed: pip install"):
             list(mapped(double, [1, 2], workers=1, cluster=cluster))
-    monkeypatch.setattr(workers, "import_module", {"distributed": dask, "ray": ray}.__getitem__)
-    for cluster in ("dask:tcp://h:1", "ray:h:2"):
-        assert list(mapped(double, [1, 2, 3], workers=1, cluster=cluster)) == [6, 4, 2]
-    assert [who for who, _ in sent] == ["dask tcp://h:1"] * 3 + ["init h:2"] + ["ray"] * 3
     with pytest.raises(ConfigError, match=r"--map=slurm is not known: give ray or dask"):
         Crew(cluster="slurm")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("cluster", "package"), [("ray", "ray"), ("dask", "distributed")])
+def test_a_real_cluster_makes_the_same_store(tmp_path: Path, cluster: str, package: str) -> None:
+    """One of the machine's own, which the verb starts and ends; a word of a worker comes as it is, in one line."""
+    pytest.importorskip(package)
+    dataset = world(tmp_path, scenes=2)
+    dataset.split = SplitConfig(val=0, test=0)
+    here = prepare(dataset, 32, tmp_path / "here", progress=False)
+    (tmp_path / "elsewhere.py").write_text(
+        "import sys\n"
+        "from glidexp.cli import main\n"
+        "from glidexp.data.workers import mapped\n"
+        "from glidexp.errors import RunFailed\n"
+        "def fails(task):\n    raise RunFailed(f'no room for {task}.')\n"
+        "if __name__ == '__main__':\n"
+        "    import elsewhere\n"
+        "    if sys.argv[-1] == 'ray':  # one start of it is dear enough: the build finds what the first call began\n"
+        "        import ray\n"
+        "        ray.shutdown = lambda: None\n"
+        "    try:\n        list(mapped(elsewhere.fails, ['x'], workers=1, cluster=sys.argv[-1]))\n"
+        "    except RunFailed as error:\n        print(f'told: {error}')\n"
+        "    main()\n"
+    )
+    words = [f"dataset.{key}={getattr(dataset, key)}" for key in ("root", "lakes", "glaciers")]
+    words += ["dataset.split.val=0", "dataset.split.test=0", "tile_size.px=32", f"paths.data={tmp_path / 'data'}"]
+    run = subprocess.run(
+        [sys.executable, "elsewhere.py", "data", "build", *words, "--map", cluster], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}, cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "told: no room for x.\n" in run.stdout
+    (folder,) = (tmp_path / "data" / "stores").glob("[!.]*")
+    made = TileStore.open(folder)
+    for name in ("images.u8", "masks.u8", "index.parquet", "inventory.parquet"):
+        assert (made.path / name).read_bytes() == (here.path / name).read_bytes()
+    assert made.manifest["stretch"] == here.manifest["stretch"] and len(made.manifest["stretch"]) == 2
 
 
 def dies(value: int) -> int:

@@ -6,10 +6,12 @@ Nothing heavy is imported here. Results come as they are ready, in any order.
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +23,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 CLUSTERS = {"ray": "ray", "dask": "distributed"}
 """word of --map, and the package it needs"""
+
+KILLED = (
+    "a worker process was killed, most often for want of memory: give fewer --workers or less --memory; finished "
+    "scenes are kept and the same command goes on."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ def mapped(work: Callable[[T], R], tasks: Sequence[T], *, workers: int, cluster:
         cluster: as `Crew.cluster`; its machines must see the same paths
 
     Raises:
-        ConfigError: the cluster's package is not installed
+        ConfigError: the cluster's package is not installed, or no cluster is at the address
         RunFailed: a worker was killed
     """
     if cluster:
@@ -78,10 +85,7 @@ def _in_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> I
         for future in as_completed([pool.submit(work, task) for task in tasks]):
             yield future.result()
     except BrokenProcessPool:
-        raise RunFailed(
-            "a worker process was killed, most often for want of memory: give fewer --workers or less --memory; "
-            "finished scenes are kept and the same command goes on."
-        ) from None
+        raise RunFailed(KILLED) from None
     except BaseException:
         for process in list((pool._processes or {}).values()):  # until Python 3.14 there is no other way
             process.terminate()
@@ -114,19 +118,65 @@ def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], cluster: str) -> Ite
             f"--map={cluster} needs the package {package}, which is not installed: pip install "
             f"'{'ray' if kind == 'ray' else 'dask[distributed]'}', or leave --map out to use processes of this machine."
         ) from None
-    if kind == "ray":
-        library.init(address=address or None, ignore_reinit_error=True)
-        remote = library.remote(num_cpus=1)(work)
+    yield from (_on_ray if kind == "ray" else _on_dask)(library, work, tasks, address)
+
+
+def _on_ray(ray: Any, work: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
+    ours = not ray.is_initialized()
+    if ours:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of one's own tells nobody
+        with _reaching("ray", address, (OSError, ValueError, RuntimeError)):
+            host, _, port = address.rpartition("://")[2].rpartition(":")
+            if host and port.isdigit():  # where nobody answers, Ray tries for minutes
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+            ray.init(
+                address=address or None,
+                **({} if address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}),
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+    try:
+        remote = ray.remote(num_cpus=1)(work)
         waiting = [remote.remote(task) for task in tasks]
         while waiting:
-            ready, waiting = library.wait(waiting, num_returns=1)
+            ready, waiting = ray.wait(waiting, num_returns=1)
             for one in ready:
-                yield library.get(one)
-        return
-    with library.Client(address or None) as client:
-        # pure=False: the same task is done again when files were repaired in between
-        for future in library.as_completed(client.map(work, list(tasks), pure=False)):
-            yield future.result()
+                yield ray.get(one)
+    except ray.exceptions.RayTaskError as error:  # its text is a traceback of the worker
+        raise error.cause from None
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+        raise RunFailed(KILLED) from None
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _on_dask(distributed: Any, work: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
+    # a cluster of its own: no page, whose port may be taken, and a process a core, as a scene's memory is
+    own = {} if address else {"threads_per_worker": 1, "dashboard_address": None}
+    with _reaching("dask", address, (OSError, ValueError)):
+        client = distributed.Client(address or None, **own)
+    with client:
+        try:
+            # pure=False: the same task is done again when files were repaired in between
+            for future in distributed.as_completed(client.map(work, list(tasks), pure=False)):
+                yield future.result()
+        except distributed.scheduler.KilledWorker:
+            raise RunFailed(KILLED) from None
+
+
+@contextmanager
+def _reaching(kind: str, address: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turns what a library says of a cluster that is not there into one sentence."""
+    try:
+        yield
+    except errors as error:
+        says = " ".join(str(error).split())[:200] or type(error).__name__
+        where = f"--map={kind}{':' if address else ''}{address}"
+        raise ConfigError(
+            f"{where} gives no cluster ({says}): correct the address, or leave --map out to use processes of this "
+            "machine."
+        ) from None
 
 
 def cores() -> int:

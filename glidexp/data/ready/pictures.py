@@ -111,7 +111,7 @@ def read_label(path: Source) -> Label:
                 raise DataError(f"{path} is a picture of mode {mode}: a label has one channel of 0 and 255.")
             pixels = np.asarray(picture)
     if pixels.dtype == bool:
-        return Label(pixels, ZERO_255 if pixels.any() else EMPTY, 0)
+        return Label(pixels.astype(bool, copy=False), ZERO_255 if pixels.any() else EMPTY, 0)
     highest = int(pixels.max())
     if highest <= 1:
         return Label(pixels == 1, ZERO_ONE if highest else EMPTY, 0)
