@@ -203,8 +203,10 @@ def test_cancel_ends_a_sweep_elsewhere(
 
 @pytest.mark.slow
 def test_two_sweeps_share_the_work(tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]) -> None:
-    study = plan(tmp_path, {f"arm{number}": "well" for number in range(5)})
-    both = [sweep(study), sweep(study)]
+    study = plan(tmp_path, {f"arm{number}": "hangs" for number in range(5)})
+    both = [sweep(study, slots=1), sweep(study, slots=1)]
+    wait_for(2, tmp_path)  # each has one place: both are at work
+    (tmp_path / "go").touch()
     told = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert diary(tmp_path) == Counter(f"{what} {cell.key}" for what in ("begun", "finished") for cell in study.cells)

@@ -19,6 +19,7 @@ NOTE_LIMIT = 8000
 """characters of a tag, at most"""
 AT_WORK = "sweeps.lock"
 """shared by the sweeps of a study: who gets it alone is the last"""
+TURN = "turn.lock"
 
 
 @contextmanager
@@ -27,11 +28,11 @@ def parent_run(ledger: Ledger) -> Iterator[str]:
 
     Its id is in `ledger.parent_run_id`. Ends as FINISHED when every cell is, as FAILED where some failed, else KILLED.
     """
+    error: BaseException | None = None
     with (ledger.folder / AT_WORK).open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # of two that begin, one makes the run
-        ledger.parent_run_id = _open(ledger)
-        fcntl.flock(stream, fcntl.LOCK_SH)
-        error: BaseException | None = None
+        with _turn(ledger):  # of two that begin, one makes the run
+            ledger.parent_run_id = _open(ledger)
+            fcntl.flock(stream, fcntl.LOCK_SH)
         try:
             yield ledger.parent_run_id
         except BaseException as reason:
@@ -39,12 +40,21 @@ def parent_run(ledger: Ledger) -> Iterator[str]:
             raise
         finally:
             put_cells(ledger)
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass  # another sweep goes on with it
-            else:
-                _close(ledger, error)
+            with _turn(ledger):
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    pass  # another sweep goes on with it
+                else:
+                    _close(ledger, error)
+
+
+@contextmanager
+def _turn(ledger: Ledger) -> Iterator[None]:
+    """One sweep of a study at a time begins or ends."""
+    with (ledger.folder / TURN).open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _open(ledger: Ledger) -> str:
