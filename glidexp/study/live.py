@@ -138,7 +138,7 @@ def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = ""
         text = f"{statistics.mean(scores):.4f}" if scores else ""
         text += f" ({statistics.stdev(scores):.4f})" if len(scores) > 1 else ""
         at_work = [
-            (running or {}).get(cell.name, f"seed {cell.seed} elsewhere")
+            (running or {}).get(cell.name, f"seed {cell.seed} {'at work' if running is None else 'elsewhere'}")
             for cell in cells
             if cell.name in (running or {}) or entries[cell.name].status is Status.running
         ]
