@@ -139,7 +139,7 @@ def lake_scores(found: LakeScores) -> pd.DataFrame:
             inside = ground["piece"].iloc[places]
             part = lakes[lakes["piece"].isin(inside)]
             rows.append({"by": kind, "name": name} | scores_of(found, part, ground.iloc[places]))
-    for kind, keys in _keys(lakes).items():
+    for kind, keys in kinds_of(lakes).items():
         groups = {name: lakes.iloc[at] for name, at in strata(keys).items() if name != "unknown"}
         for name in sorted(groups, key=lower_bound):
             scores = scores_of(found, groups[name], None)
@@ -196,7 +196,7 @@ def _totals(lakes: pd.DataFrame, *, metric: bool) -> dict[str, float]:
     return {f"area_true_{unit}": true, f"area_predicted_{unit}": predicted, "area_total_bias_percent": bias}
 
 
-def _keys(lakes: pd.DataFrame) -> dict[str, pd.Series]:
+def kinds_of(lakes: pd.DataFrame) -> dict[str, pd.Series]:
     """The stratum of each lake by kind, "" where it has none."""
     km = lakes["glacier_distance_m"].to_numpy(dtype=np.float64) / 1000
     names = [f"{low}-{high}km" for low, high in pairwise(GLACIER_KM)]

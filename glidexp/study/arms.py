@@ -183,3 +183,37 @@ def _cluster_kind(table: pd.DataFrame) -> str:
 
 def _cluster(table: pd.DataFrame, kind: str) -> "pd.Series[str]":
     return table[kind].astype(str)
+
+
+def read_lakes(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[str, pd.DataFrame]:
+    """Rows of `lakes.parquet` of a split, by run id.
+
+    Raises:
+        TrackingError: a run left none
+        DataError: it cannot be read
+    """
+    tables = {}
+    for run in runs:
+        with tempfile.TemporaryDirectory() as folder:
+            path = fetch_file(store, run, "lakes.parquet", Path(folder))
+            try:
+                table = pd.read_parquet(path)
+                tables[run.run_id] = table[table["split"] == split].reset_index(drop=True)
+            except (OSError, KeyError, ValueError) as error:
+                raise DataError(f"lakes.parquet of run {run.run_id[:12]} ({run.name}) cannot be read.") from error
+    return tables
+
+
+def lake_clusters(lakes: pd.DataFrame, tiles: pd.DataFrame, ground: Ground) -> "pd.Series[str]":
+    """The cluster of the ground that each lake lies in.
+
+    Args:
+        lakes: rows of lakes.parquet
+        tiles: rows of scores.parquet of the same run
+        ground: from `common_ground`
+    """
+    if ground.kind == "scene":
+        return _cluster(lakes, "scene")
+    if ground.kind == "tile":
+        return _cluster(lakes, "tile")
+    return lakes["tile"].map(dict(zip(tiles["tile"], _cluster(tiles, ground.kind), strict=True))).astype(str)

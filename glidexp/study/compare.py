@@ -1,15 +1,14 @@
 """`glidexp compare`: is one arm better than another, by how much, and how sure is that? From `scores.parquet` alone."""
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from glidexp.errors import ConfigError, DataError
-from glidexp.scoring.confusion import SCORES, STRATA, Counts
+from glidexp.errors import DataError
+from glidexp.scoring.confusion import Counts
 from glidexp.scoring.statistics import (
     Effect,
     Score,
@@ -20,35 +19,15 @@ from glidexp.scoring.statistics import (
     rank_shares,
     sign_flips,
 )
-from glidexp.study.arms import Arm, Ground, arms_of, common_ground, counts_of, read_tables
+from glidexp.study.arms import Arm, Ground, arms_of, common_ground, counts_of, lake_clusters, read_lakes, read_tables
+from glidexp.study.measures import Measure, lake_sums, measure_of
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
 
-AGGREGATIONS = ("pooled", "per_scene")
+__all__ = ["Comparison", "Measure", "Row", "compare", "measure_of", "verdict"]
+
 FEW = 6
 """below so many clusters the ground is said to be the bottleneck, whatever the parts say"""
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A score as its name says it."""
-
-    name: str
-    """as in tracking: test/sensor/landsat8/lake_iou_pooled"""
-    split: str
-    score: str
-    aggregation: str
-    at_half: bool
-    stratum: tuple[str, str] | None
-
-    def of(self, counts: Counts) -> NDArray[np.float64]:
-        """(..., C, 4) -> (...), 0-1."""
-        if self.aggregation == "pooled":
-            return SCORES[self.score](counts.sum(axis=-2))
-        of_clusters = SCORES[self.score](counts)
-        known = ~np.isnan(of_clusters)
-        total = np.where(known, of_clusters, 0.0).sum(axis=-1)
-        return np.divide(total, known.sum(axis=-1), out=np.full(total.shape, np.nan), where=known.any(axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +68,54 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def measure_of(name: str) -> Measure:
-    """Reads the name of a score.
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the runs of a comparison left behind, read once."""
+
+    tables: Mapping[str, pd.DataFrame]
+    """rows of scores.parquet, by run id"""
+    lakes: Mapping[str, pd.DataFrame]
+    """rows of lakes.parquet, by run id; empty where they are not wanted"""
+    ground: Ground
+
+    def sums(self, arms: Sequence[Arm], measure: Measure) -> list[Counts]:
+        """What a score is made of, (S, C, k) of each arm, on the same C clusters.
+
+        Raises:
+            DataError: nothing is left of the ground, or no lake
+        """
+        if not measure.of_lakes:
+            tables = dict(self.tables)
+            return [
+                counts_of(arm, tables, self.ground, at_half=measure.at_half, stratum=measure.stratum)[0] for arm in arms
+            ]
+        ids = [run.run_id for arm in arms for run in arm.runs]
+        lakes = {run_id: self.lakes[run_id] for run_id in ids}
+        clusters = {run_id: lake_clusters(lakes[run_id], self.tables[run_id], self.ground) for run_id in ids}
+        found = lake_sums(lakes, clusters, measure)
+        return [np.stack([found[run.run_id] for run in arm.runs]) for arm in arms]
+
+
+def gather(store: Store, runs: Sequence[TrackedRun], split: str, *, lakes: bool = False) -> Material:
+    """Reads what runs left behind, and makes sure that all met the same ground.
 
     Raises:
-        ConfigError: no score of that name can be compared
+        DataError: other ground, other labels
+        TrackingError: a run without scores
     """
-    strata = "|".join(STRATA)
-    found = re.fullmatch(
-        rf"(?P<split>test|val)/(?:(?P<half>at_0\.5)/)?(?:(?P<kind>{strata})/(?P<value>[^/]+)/)?"
-        rf"(?P<score>{'|'.join(SCORES)})_(?P<how>{'|'.join(AGGREGATIONS)})",
-        name,
-    )
-    if found is None:
-        raise ConfigError(
-            f"--score {name} cannot be compared: it must be test/SCORE_HOW with SCORE one of {', '.join(SCORES)} and "
-            f"HOW {' or '.join(AGGREGATIONS)}, with at_0.5/, sensor/NAME/ or region/NAME/ between if wanted."
-        )
-    stratum = (found["kind"], found["value"]) if found["kind"] else None
-    return Measure(name, found["split"], found["score"], found["how"], found["half"] is not None, stratum)
+    tables = read_tables(store, runs, split)
+    ground = common_ground(tables)
+    return Material(tables, read_lakes(store, runs, split) if lakes else {}, ground)
 
 
-def compare(store: Store, runs: Sequence[TrackedRun], measure: Measure, *, level: float = 0.95) -> Comparison:
+def compare(
+    store: Store,
+    runs: Sequence[TrackedRun],
+    measure: Measure,
+    *,
+    level: float = 0.95,
+    arms: Sequence[Arm] | None = None,
+) -> Comparison:
     """Compares every arm with the first one.
 
     Args:
@@ -118,34 +123,51 @@ def compare(store: Store, runs: Sequence[TrackedRun], measure: Measure, *, level
         runs: finished; those of the first arm are the baseline
         measure: from `measure_of`
         level: of the intervals, 0-1; 1 - level is the family's error rate after Holm
+        arms: of these runs, baseline first, where they are known; else found by what differs
 
     Raises:
         DataError: fewer than two arms, other ground, other labels, another rule for the threshold
         TrackingError: a run without scores
     """
-    arms = arms_of(runs)
+    arms = list(arms) if arms is not None else arms_of(runs)
     if len(arms) < 2:
         raise DataError(f"these {len(runs)} runs differ in nothing but their seed: give runs of two settings, or more.")
-    _same_rule(runs, measure)
-    tables = read_tables(store, runs, measure.split)
-    ground = common_ground(tables)
+    same_rule(runs, measure)
+    return compare_arms(arms, gather(store, runs, measure.split, lakes=measure.of_lakes), measure, level=level)
+
+
+def compare_arms(
+    arms: Sequence[Arm], material: Material, measure: Measure, *, level: float = 0.95, ranks: bool = True
+) -> Comparison:
+    """As `compare`, of arms whose scores were read before.
+
+    Args:
+        arms: baseline first, two or more
+        material: from `gather`
+        measure: of the same split
+        level: of the intervals
+        ranks: how stable the order is takes most of the time; NaN where it is not wanted
+    """
+    ground = material.ground
     if measure.aggregation == "per_scene" and ground.kind != "scene":
         raise DataError(f"{measure.name}: the tiles name no scenes; compare a pooled score.")
-    counts = [counts_of(arm, tables, ground, at_half=measure.at_half, stratum=measure.stratum)[0] for arm in arms]
+    counts = material.sums(arms, measure)
     rows = [_row(arms[0], counts[0], None, None, measure, level)]
     rows += [
         _row(arm, table, arms[0], counts[0], measure, level) for arm, table in zip(arms[1:], counts[1:], strict=True)
     ]
     adjusted = holm([row.effect.p for row in rows if row.effect])
-    rows[1:] = [_with_holm(row, p) for row, p in zip(rows[1:], adjusted, strict=True)]
+    rows[1:] = [replace(row, p_holm=p) for row, p in zip(rows[1:], adjusted, strict=True)]
+    sign = measure.better or 1
+    shares = rank_shares(counts, lambda c: sign * measure.of(c)) if ranks else np.full((len(arms),) * 2, np.nan)
     return Comparison(
         measure=measure,
         ground=ground,
         clusters=counts[0].shape[1],
         rows=tuple(rows),
-        ranks=rank_shares(counts, measure.of),
+        ranks=shares,
         level=level,
-        naive=_naive(runs[0], measure),
+        naive=_naive(arms[0].runs[0], measure),
         notes=_notes(arms, rows, ground),
     )
 
@@ -159,16 +181,29 @@ def verdict(row: Row, comparison: Comparison) -> str:
         return "one training on one piece of ground: nothing can be said"
     if row.sure(comparison.level):
         only = [what for what, n in (("trainings", effect.parts.seeds), ("ground", effect.parts.clusters)) if n == 1]
-        return ("better" if effect.value > 0 else "worse") + (f", on the {only[0]} at hand" if only else "")
+        better = comparison.measure.better
+        said = ("higher", "lower") if not better else ("better", "worse")
+        return said[0 if effect.value * (better or 1) > 0 else 1] + (f", on the {only[0]} at hand" if only else "")
     if effect.distinguishable:
         return f"not distinguishable among {len(comparison.rows) - 1} comparisons (alone it would be)"
-    shares = effect.parts.shares
-    wanting = "trainings" if shares["seed"] > shares["cluster"] else f"{comparison.ground.kind}s"
-    if effect.parts.clusters < FEW:
-        wanting = f"{comparison.ground.kind}s"
+    kind, shares = f"{comparison.ground.kind}s", effect.parts.shares
     if effect.parts.seeds == 1:
-        wanting = "trainings (one seed)"
-    return f"not distinguishable: {wanting} are the bottleneck"
+        return "not distinguishable: trainings (one seed) are the bottleneck"
+    if effect.parts.clusters < FEW or shares["cluster"] >= shares["seed"]:
+        return f"not distinguishable: {kind}, not seeds, are the bottleneck"
+    return f"not distinguishable: seeds, not {kind}, are the bottleneck"
+
+
+def sentence(row: Row, comparison: Comparison) -> str:
+    """The difference with its interval and what can be said: `+1.8 lake IoU points [0.6, 3.1], better`."""
+    effect, measure = row.effect, comparison.measure
+    if effect is None:
+        return verdict(row, comparison)
+    value, low, high = (measure.scale * number for number in (effect.value, effect.low, effect.high))
+    digits = 1 if max(abs(value), abs(high - low) if high == high else 0.0) >= 1 else 2
+    what = f"{measure.words} {measure.unit}" if measure.unit == "points" else f"{measure.unit} of {measure.words}"
+    between = f"[{low:.{digits}f}, {high:.{digits}f}]" if low == low else "[no interval]"
+    return f"{value:+.{digits}f} {what} {between}, {verdict(row, comparison)}"
 
 
 def _row(arm: Arm, counts: Counts, base: Arm | None, base_counts: Counts | None, measure: Measure, level: float) -> Row:
@@ -203,12 +238,12 @@ def _differences(of_arm: Counts, of_base: Counts, measure: Measure) -> NDArray[n
     return difference[:, None]
 
 
-def _with_holm(row: Row, p: float) -> Row:
-    return Row(row.arm, row.values, row.effect, p, row.p_flips, row.paired, row.detectable)
+def same_rule(runs: Sequence[TrackedRun], measure: Measure) -> None:
+    """Refuses runs whose threshold was chosen in different ways.
 
-
-def _same_rule(runs: Sequence[TrackedRun], measure: Measure) -> None:
-    """Refuses runs whose threshold was chosen in different ways."""
+    Raises:
+        DataError: naming two of them
+    """
     if measure.at_half:
         return
     rules = {run.params.get("eval.threshold", "card"): run for run in runs}
@@ -216,15 +251,23 @@ def _same_rule(runs: Sequence[TrackedRun], measure: Measure) -> None:
         (one, first), (other, second) = list(rules.items())[:2]
         raise DataError(
             f"runs {first.run_id[:12]} and {second.run_id[:12]} have different rules for the threshold (eval.threshold "
-            f"{one} and {other}): compare {measure.split}/at_0.5/{measure.score}_{measure.aggregation}."
+            f"{one} and {other}): {_instead(measure)}."
         )
+
+
+def _instead(measure: Measure) -> str:
+    if measure.of_lakes:
+        return "lakes were made at that threshold; score the runs with one rule (glidexp evaluate)"
+    return f"compare {measure.split}/at_0.5/{measure.score}_{measure.aggregation}"
 
 
 def _naive(run: TrackedRun, measure: Measure) -> dict[str, float]:
     """Naive rows of the same score. They have no threshold of a network and no strata."""
     if measure.stratum is not None:
         return {}
-    name = f"{measure.split}/naive/{{}}/{measure.score}_{measure.aggregation}"
+    half = "at_0.5/" if measure.at_half else ""
+    name = measure.name.removeprefix(f"{measure.split}/").removeprefix(half)
+    name = f"{measure.split}/naive/{{}}/{name}"
     return {
         kind: run.metrics[name.format(kind)]
         for kind in ("index_threshold", "background")
@@ -252,6 +295,14 @@ def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[st
     return tuple(notes)
 
 
+def _shares(row: Row) -> dict[str, float]:
+    """Parts of a difference's variance, NaN where seeds or clusters were not repeated."""
+    parts = row.effect.parts if row.effect else None
+    if parts is None or parts.seeds < 2 or parts.clusters < 2:
+        return dict.fromkeys(("seed", "cluster", "rest"), float("nan"))
+    return parts.shares
+
+
 def as_table(comparison: Comparison) -> pd.DataFrame:
     """A row an arm, for CSV: name, seeds, mean, sd, difference with bounds, p values, verdict. Scores as 0-1."""
     found = []
@@ -273,6 +324,7 @@ def as_table(comparison: Comparison) -> pd.DataFrame:
                 "p_sign_flips": row.p_flips,
                 "share_best": float(comparison.ranks[place, 0]),
                 "detectable": row.detectable,
+                **{f"variance_{part}": share for part, share in _shares(row).items()},
                 "verdict": verdict(row, comparison),
             }
         )
