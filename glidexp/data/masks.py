@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ def write_mask(
         the written file
     """
     pixels = mask.astype(np.uint8) * 255
-    stem = "".join(character if character.isalnum() or character in "-_." else "_" for character in name)
+    stem = _stem(name)
     if transform is None or not crs:
         from PIL import Image
 
@@ -57,3 +57,20 @@ def write_mask(
                 file.write(pixels, 1)
     os.replace(aside, path)
     return path
+
+
+def mask_file(name: str, files: Collection[str]) -> str | None:
+    """Which of these files is the mask of a tile; None where there is none."""
+    return next((file for file in (f"{_stem(name)}.tif", f"{_stem(name)}.png") if file in files), None)
+
+
+def read_mask(path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W) of 0 and 255, as `write_mask` wrote it."""
+    from PIL import Image
+
+    with Image.open(path) as image:  # Pillow reads the GeoTIFFs, too
+        return np.asarray(image, dtype=np.uint8)
+
+
+def _stem(name: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in name)

@@ -63,6 +63,27 @@ def error_overlay(
     return picture if valid is None else _hatched(picture, np.asarray(valid) == 0)
 
 
+def difference_overlay(
+    image: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    one: NDArray[np.integer | np.bool_],
+    other: NDArray[np.integer | np.bool_],
+) -> Rgb:
+    """The image in pale grey; where two predictions differ, blue if the other is right, vermilion if the one is.
+
+    Args:
+        image: (H, W, C) uint8
+        truth: (H, W), 0, 1 and 255 for not valid
+        one: (H, W), lake where it is not 0
+        other: (H, W), likewise
+    """
+    lake, first, second = truth == 1, np.asarray(one) != 0, np.asarray(other) != 0
+    drawn = np.repeat(90 + 0.55 * _rgb(image).astype(np.float32).mean(axis=2, keepdims=True), 3, axis=2)
+    drawn[(first != second) & (second == lake)] = HIT
+    drawn[(first != second) & (first == lake)] = FALSE_ALARM
+    return _hatched(drawn.round().astype(np.uint8), truth > 1)
+
+
 def truth_picture(truth: NDArray[np.uint8]) -> Rgb:
     """Label (H, W) 0/1/255 as land, lake and hatched."""
     return _hatched(_blend((truth == 1).astype(np.float32)), truth > 1)

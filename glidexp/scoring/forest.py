@@ -27,7 +27,7 @@ class Bar:
     """whether the verdict is better or worse"""
 
 
-def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str) -> "Figure":
+def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit: str = "points") -> "Figure":
     """Scores on the left, differences to the first arm on the right, one line an arm.
 
     Args:
@@ -35,6 +35,7 @@ def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str) -> "
         score: what is compared, as its axis says it
         level: of the intervals, 0-1
         n: what the intervals rest on, e.g. "3 seeds, 12 scenes"
+        unit: of the axes
     """
     from matplotlib.figure import Figure
 
@@ -55,8 +56,8 @@ def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str) -> "
         right.plot(value, place, "s", color=colour, markersize=6)
     right.axvline(0, color="0.72", linewidth=1, zorder=0)
     left.set_yticks(range(len(bars)), [bar.name for bar in bars], fontsize=9)
-    left.set(ylim=(len(bars) - 0.4, -0.6), xlabel=f"{score}, points\na dot a training, a stroke their mean")
-    right.set(xlabel=f"difference to the baseline, points\n{level:.0%} interval over {n}")
+    left.set(ylim=(len(bars) - 0.4, -0.6), xlabel=f"{score}, {unit}\na dot a training, a stroke their mean")
+    right.set(xlabel=f"difference to the baseline, {unit}\n{level:.0%} interval over {n}")
     for axes in (left, right):
         axes.tick_params(labelsize=9)
         axes.xaxis.label.set_size(9)

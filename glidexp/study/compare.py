@@ -1,6 +1,6 @@
 """`glidexp compare`: is one arm better than another, by how much, and how sure is that? From `scores.parquet` alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,8 +19,9 @@ from glidexp.scoring.statistics import (
     rank_shares,
     sign_flips,
 )
-from glidexp.study.arms import Arm, Ground, arms_of, common_ground, counts_of, lake_clusters, read_lakes, read_tables
-from glidexp.study.measures import Measure, lake_sums, measure_of
+from glidexp.study.arms import Arm, Ground, arms_of
+from glidexp.study.material import Material, gather
+from glidexp.study.measures import Measure, measure_of
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
 
@@ -66,46 +67,6 @@ class Comparison:
     naive: dict[str, float]
     """the naive rows' score by name, the same for every arm"""
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What the runs of a comparison left behind, read once."""
-
-    tables: Mapping[str, pd.DataFrame]
-    """rows of scores.parquet, by run id"""
-    lakes: Mapping[str, pd.DataFrame]
-    """rows of lakes.parquet, by run id; empty where they are not wanted"""
-    ground: Ground
-
-    def sums(self, arms: Sequence[Arm], measure: Measure) -> list[Counts]:
-        """What a score is made of, (S, C, k) of each arm, on the same C clusters.
-
-        Raises:
-            DataError: nothing is left of the ground, or no lake
-        """
-        if not measure.of_lakes:
-            tables = dict(self.tables)
-            return [
-                counts_of(arm, tables, self.ground, at_half=measure.at_half, stratum=measure.stratum)[0] for arm in arms
-            ]
-        ids = [run.run_id for arm in arms for run in arm.runs]
-        lakes = {run_id: self.lakes[run_id] for run_id in ids}
-        clusters = {run_id: lake_clusters(lakes[run_id], self.tables[run_id], self.ground) for run_id in ids}
-        found = lake_sums(lakes, clusters, measure)
-        return [np.stack([found[run.run_id] for run in arm.runs]) for arm in arms]
-
-
-def gather(store: Store, runs: Sequence[TrackedRun], split: str, *, lakes: bool = False) -> Material:
-    """Reads what runs left behind, and makes sure that all met the same ground.
-
-    Raises:
-        DataError: other ground, other labels
-        TrackingError: a run without scores
-    """
-    tables = read_tables(store, runs, split)
-    ground = common_ground(tables)
-    return Material(tables, read_lakes(store, runs, split) if lakes else {}, ground)
 
 
 def compare(

@@ -7,7 +7,6 @@ from glidexp.errors import ConfigError
 from glidexp.options import Parser
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.table import Table
 
     from glidexp.study.compare import Comparison, Row
@@ -24,7 +23,11 @@ def options() -> Parser:
         "values are over seeds and scenes, p values after Holm.",
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="run ids, or their first characters; a parent's stands for its children"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        help="run ids, or their first characters; a parent's stands for its children, a study's, or its folder, for "
+        "its arms",
     )
     parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is compared (default: {DEFAULT_SCORE})")
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
@@ -41,14 +44,15 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"--level {given.level} is outside 0.5 to 1: give a share such as 0.95.")
     from glidexp.config import PathsConfig, TrackingConfig
     from glidexp.study.compare import as_table, compare, measure_of
-    from glidexp.tracking.found import finished_runs
+    from glidexp.study.report_tables import forest
+    from glidexp.study.studies import runs_of
     from glidexp.tracking.store import open_store, tracking_uri
 
     measure = measure_of(given.score)
     uri = tracking_uri(TrackingConfig(uri=given.uri), PathsConfig(mlruns=given.mlruns))
     store = open_store(uri, Path(given.mlruns))
-    runs, left = finished_runs(store, given.runs)
-    comparison = compare(store, runs, measure, level=given.level)
+    runs, left, arms = runs_of(store, given.runs)
+    comparison = compare(store, runs, measure, level=given.level, arms=arms)
     from rich.console import Console
 
     console = Console()
@@ -60,7 +64,7 @@ def run(argv: list[str]) -> int:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             as_table(comparison).to_csv(folder / "comparison.csv", index=False)
-            _picture(comparison).savefig(folder / "comparison.png", metadata={"Software": None})
+            forest(comparison).savefig(folder / "comparison.png", metadata={"Software": None})
         except OSError as error:
             raise ConfigError(
                 f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."
@@ -78,30 +82,32 @@ def table_of(comparison: "Comparison") -> "Table":
     from glidexp.study.compare import verdict
 
     table = Table(
-        title=f"{comparison.measure.name}, 0-100", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        caption=_caption(comparison), caption_justify="left", padding=(0, 1), collapse_padding=True,
+        title=f"{comparison.measure.name} [{comparison.measure.unit}]", title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, caption=_caption(comparison), caption_justify="left", padding=(0, 1),
+        collapse_padding=True,
     )  # fmt: skip
     table.add_column("arm", overflow="fold")
     for heading in ("seeds", "mean", "SD", f"difference [{comparison.level:.0%}]", "p Holm"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     table.add_column("verdict")
+    scale = comparison.measure.scale
     for place, (name, value) in enumerate(comparison.naive.items()):
         last = place == len(comparison.naive) - 1
-        table.add_row(f"naive: {name.replace('_', ' ')}", "-", f"{100 * value:.2f}", *["-"] * 3, "", end_section=last)
+        table.add_row(f"naive: {name.replace('_', ' ')}", "-", f"{scale * value:.2f}", *["-"] * 3, "", end_section=last)
     for row in comparison.rows:
-        table.add_row(Text(row.arm.name), *_cells(row), verdict(row, comparison))
+        table.add_row(Text(row.arm.name), *_cells(row, scale), verdict(row, comparison))
     return table
 
 
-def _cells(row: "Row") -> list[str]:
+def _cells(row: "Row", scale: float) -> list[str]:
     from statistics import fmean, stdev
 
-    cells = [str(len(row.values)), f"{100 * fmean(row.values):.2f}"]
-    cells.append(f"{100 * stdev(row.values):.2f}" if len(row.values) > 1 else "-")
+    cells = [str(len(row.values)), f"{scale * fmean(row.values):.2f}"]
+    cells.append(f"{scale * stdev(row.values):.2f}" if len(row.values) > 1 else "-")
     effect = row.effect
     if effect is None:
         return [*cells, "-", "-"]
-    value, low, high = (100 * number for number in (effect.value, effect.low, effect.high))
+    value, low, high = (scale * number for number in (effect.value, effect.low, effect.high))
     between = f"[{low:+.2f}, {high:+.2f}]" if low == low else "[-, -]"
     p = "-" if row.p_holm != row.p_holm else "<0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
     return [*cells, f"{value:+.2f} {between}", p]
@@ -120,20 +126,7 @@ def _caption(comparison: "Comparison") -> str:
             parts = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
             said.append(f"spread of the first difference: {parts}".replace("cluster", comparison.ground.kind))
         if row.detectable == row.detectable:
-            said.append(f"80 % power to find {100 * row.detectable:.2f} points")
+            said.append(f"80 % power to find {comparison.measure.scale * row.detectable:.2f} {comparison.measure.unit}")
     best = int(comparison.ranks[:, 0].argmax())
     said.append(f"best in {comparison.ranks[best, 0]:.0%} of redrawn worlds: {comparison.rows[best].arm.name}")
     return "; ".join(said)
-
-
-def _picture(comparison: "Comparison") -> "Figure":
-    from glidexp.scoring.forest import Bar, forest_figure
-
-    bars = []
-    for row in comparison.rows:
-        effect = row.effect
-        difference = (effect.value, effect.low, effect.high) if effect else None
-        bars.append(Bar(row.arm.name, row.values, difference, row.sure(comparison.level)))
-    seeds = sorted({row.effect.parts.seeds for row in comparison.rows if row.effect})
-    n = f"{' or '.join(map(str, seeds))} seeds, {comparison.clusters} {comparison.ground.kind}s"
-    return forest_figure(bars, score=comparison.measure.name, level=comparison.level, n=n)

@@ -54,6 +54,16 @@ def finished_runs(store: Store, references: Sequence[str]) -> tuple[list[Tracked
     return list(found.values()), left
 
 
+def tracked_run(store: Store, reference: str) -> tuple[TrackedRun, str]:
+    """One run of any status, by its id or its first characters, and the id of its experiment.
+
+    Raises:
+        TrackingError: none, or several
+    """
+    run = one_run(store, reference)
+    return _tracked(run), str(run.info.experiment_id)
+
+
 def fetch_file(store: Store, run: TrackedRun, name: str, folder: Path) -> Path:
     """A copy of a file that a run left behind.
 

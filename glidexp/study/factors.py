@@ -1,0 +1,177 @@
+"""What a study varies, and how much of the spread between its runs each source makes.
+
+Factors are read from the words of the cells: keys whose value differs between arms. Keys that always change together
+are one factor.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glidexp.scoring.confusion import Counts
+from glidexp.scoring.statistics import Effect, effect_of, pseudo_values
+from glidexp.study.arms import Arm
+from glidexp.study.cells import Plan
+from glidexp.study.measures import Measure
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """Something that is varied."""
+
+    name: str
+    level: dict[str, str]
+    """by arm"""
+
+    @property
+    def levels(self) -> list[str]:
+        """In the order of the arms, the baseline's first."""
+        return list(dict.fromkeys(self.level.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class LevelEffect:
+    """A level of a factor, averaged over all else, beside the factor's first one."""
+
+    factor: str
+    level: str
+    mean: float
+    effect: Effect | None
+    """difference to the first level; None for that itself"""
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """By how much the effect of one factor's level differs at another factor's level."""
+
+    levels: tuple[tuple[str, str], tuple[str, str]]
+    """(factor, level) of both, each against its first level"""
+    effect: Effect
+
+
+def factors_of(plan: Plan, arms: Sequence[str]) -> list[Factor]:
+    """What differs between these arms of a plan; an arm without a word of that key has the level "-"."""
+    words: dict[str, dict[str, str]] = {}
+    for cell in plan.cells:
+        pairs = [word.split("=", 1) for word in cell.words if "=" in word]
+        words.setdefault(cell.arm, {key.lstrip("+~"): value for key, value in pairs if key != "seed"})
+    keys = dict.fromkeys(key for arm in arms for key in words.get(arm, {}))
+    found: dict[tuple[int, ...], Factor] = {}
+    for key in keys:
+        level = {arm: words.get(arm, {}).get(key, "-") for arm in arms}
+        order = list(dict.fromkeys(level.values()))
+        if len(order) > 1:
+            found.setdefault(tuple(order.index(value) for value in level.values()), Factor(key, level))
+    return list(found.values())
+
+
+def is_grid(factors: Sequence[Factor], arms: Sequence[str]) -> bool:
+    """Whether every combination of levels is there, once."""
+    cells = [tuple(factor.level[arm] for factor in factors) for arm in arms]
+    return len(factors) > 1 and sorted(cells) == sorted(product(*(factor.levels for factor in factors)))
+
+
+def values_by_cell(arms: Sequence[Arm], sums: Sequence[Counts], measure: Measure) -> dict[str, Floats] | None:
+    """Pseudo-values (S, C) of each arm over the seeds that all have; None with fewer than one such seed.
+
+    Columns are one where the score has no value without some cluster.
+    """
+    seeds = sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
+    if not seeds:
+        return None
+    kept = [table[[arm.seeds.index(seed) for seed in seeds]] for arm, table in zip(arms, sums, strict=True)]
+    found = {}
+    if kept[0].shape[1] > 1:
+        found = {arm.name: pseudo_values(table, measure.of) for arm, table in zip(arms, kept, strict=True)}
+    if not found or not all(np.isfinite(table).all() for table in found.values()):
+        found = {arm.name: measure.of(table)[:, None] for arm, table in zip(arms, kept, strict=True)}
+    return found if all(np.isfinite(table).all() for table in found.values()) else None
+
+
+def main_effects(factors: Sequence[Factor], cells: Mapping[str, Floats], *, level: float) -> list[LevelEffect]:
+    """Every level of every factor, averaged over all other factors; of a grid."""
+    found = []
+    for factor in factors:
+        tables = [
+            np.mean([cells[arm] for arm, at in factor.level.items() if at == name], axis=0) for name in factor.levels
+        ]
+        for name, table in zip(factor.levels, tables, strict=True):
+            first = name == factor.levels[0]
+            effect = None if first else effect_of(table - tables[0], level=level)
+            found.append(LevelEffect(factor.name, name, float(table.mean()), effect))
+    return found
+
+
+def interactions(factors: Sequence[Factor], cells: Mapping[str, Floats], *, level: float) -> list[Interaction]:
+    """Of every pair of factors and of levels other than the first; of a grid."""
+    found = []
+    for one, other in combinations(factors, 2):
+
+        def at(a: str, b: str, one: Factor = one, other: Factor = other) -> Floats:
+            return np.asarray(
+                np.mean([cells[arm] for arm in cells if (one.level[arm], other.level[arm]) == (a, b)], axis=0)
+            )
+
+        for a, b in product(one.levels[1:], other.levels[1:]):
+            first_a, first_b = one.levels[0], other.levels[0]
+            table = (at(a, b) - at(first_a, b)) - (at(a, first_b) - at(first_a, first_b))
+            found.append(Interaction(((one.name, a), (other.name, b)), effect_of(table, level=level)))
+    return found
+
+
+def variance_parts(cells: Mapping[str, Floats], ground: str) -> dict[str, float] | None:
+    """Where the spread of one training's score on one cluster comes from: shares that sum to 1.
+
+    Arms x clusters with seeds within arms: components from the mean squares of a balanced layout, negative ones as 0
+    (Searle, Casella & McCulloch (1992), Variance Components, ch. 4).
+
+    Args:
+        cells: (S, C) of each arm, all of one shape
+        ground: what the clusters are called
+
+    Returns:
+        arm, the clusters, how differently arms suit them, seed, and the rest; None without two arms, seeds and clusters
+    """
+    table = np.stack(list(cells.values()))
+    arms, seeds, clusters = table.shape
+    if min(arms, seeds, clusters) < 2:
+        return None
+    mean = table.mean()
+    of_arm, of_cluster = table.mean((1, 2)), table.mean((0, 1))
+    of_seed, of_pair = table.mean(2), table.mean(1)
+    ms_arm = seeds * clusters * ((of_arm - mean) ** 2).sum() / (arms - 1)
+    ms_cluster = seeds * arms * ((of_cluster - mean) ** 2).sum() / (clusters - 1)
+    both = of_pair - of_arm[:, None] - of_cluster + mean
+    ms_both = seeds * (both**2).sum() / ((arms - 1) * (clusters - 1))
+    ms_seed = clusters * ((of_seed - of_arm[:, None]) ** 2).sum() / (arms * (seeds - 1))
+    rest = table - of_seed[:, :, None] - of_pair[:, None] + of_arm[:, None, None]
+    ms_rest = (rest**2).sum() / (arms * (seeds - 1) * (clusters - 1))
+    parts = {
+        "arm": (ms_arm - ms_both - ms_seed + ms_rest) / (seeds * clusters),
+        ground: (ms_cluster - ms_both) / (seeds * arms),
+        f"arm x {ground}": (ms_both - ms_rest) / seeds,
+        "seed": (ms_seed - ms_rest) / clusters,
+        "rest": ms_rest,
+    }
+    kept = {name: max(float(value), 0.0) for name, value in parts.items()}
+    total = sum(kept.values())
+    return {name: value / total for name, value in kept.items()} if total > 0 else None
+
+
+def factor_shares(factors: Sequence[Factor], cells: Mapping[str, Floats]) -> dict[str, float] | None:
+    """Of the sum of squares between the arms of a grid, each factor's share, and what is left to their interplay."""
+    means = {arm: float(table.mean()) for arm, table in cells.items()}
+    whole = np.mean(list(means.values()))
+    total = sum((value - whole) ** 2 for value in means.values())
+    if total <= 0:
+        return None
+    shares = {}
+    for factor in factors:
+        of_level = {name: np.mean([means[arm] for arm in means if factor.level[arm] == name]) for name in factor.levels}
+        shares[factor.name] = float(sum((of_level[factor.level[arm]] - whole) ** 2 for arm in means) / total)
+    return shares | {"interplay": max(0.0, 1.0 - sum(shares.values()))}

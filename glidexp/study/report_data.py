@@ -1,0 +1,297 @@
+"""Everything that a study's report says, found in the store once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
+from glidexp.scoring.components import lower_bound
+from glidexp.scoring.confusion import strata
+from glidexp.study.arms import Arm
+from glidexp.study.compare import FEW, Comparison, Row, compare_arms, same_rule, verdict
+from glidexp.study.factors import (
+    Factor,
+    Interaction,
+    LevelEffect,
+    factor_shares,
+    factors_of,
+    interactions,
+    is_grid,
+    main_effects,
+    values_by_cell,
+    variance_parts,
+)
+from glidexp.study.material import Material, gather
+from glidexp.study.measures import Measure, measure_of, strata_of_lakes
+from glidexp.study.studies import Study
+from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.gathered import history, hours, watts
+from glidexp.tracking.store import Store
+
+FALLBACK = "test/lake_iou_pooled"
+OF_LAKES = ("lake_recall", "lake_precision", "area_error_percent", "area_bias_percent", "assd_m", "assd_px")
+"""per-lake scores of the report's table, as far as the lakes have them"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an arm takes: means over its trainings, None where not known."""
+
+    arm: str
+    images_per_s: float | None
+    parameters: float | None
+    hours: float | None
+    """of one training"""
+    kwh: float | None
+    """of one training, GPUs only"""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the report is made of. Lists are empty and values None where the study does not give them."""
+
+    study: Study
+    comparison: Comparison | None = None
+    also: list[Comparison] = field(default_factory=list)
+    """of all lakes, and other scores beside the primary one"""
+    by_stratum: list[Comparison] = field(default_factory=list)
+    """the primary score by sensor and region"""
+    by_size: list[Comparison] = field(default_factory=list)
+    """lake recall by size class"""
+    factors: list[Factor] = field(default_factory=list)
+    effects: list[LevelEffect] = field(default_factory=list)
+    interactions: list[Interaction] = field(default_factory=list)
+    variance: dict[str, float] | None = None
+    factor_shares: dict[str, float] | None = None
+    curves: dict[str, list[dict[int, float]]] = field(default_factory=dict)
+    curve_name: str = ""
+    costs: list[Cost] = field(default_factory=list)
+    material: Material | None = None
+    cautions: list[str] = field(default_factory=list)
+    """what cannot be concluded"""
+
+
+def find(store: Store, study: Study) -> Findings:
+    """Reads and computes all of it.
+
+    Raises:
+        TrackingError: the store cannot be read
+    """
+    found = Findings(study)
+    found.costs = [_cost(store, study, arm) for arm in study.arms]
+    measure = _primary(found)
+    _curves(store, found, measure)
+    found.factors = factors_of(study.plan, [arm.name for arm in study.arms])
+    try:
+        _compare(store, found, measure)
+    except (DataError, TrackingError) as error:
+        found.cautions.append(f"The arms could not be compared: {error}")
+    found.cautions += list(_cautions(found))
+    return found
+
+
+def _primary(found: Findings) -> Measure:
+    try:
+        return measure_of(found.study.plan.primary)
+    except ConfigError:
+        found.cautions.append(
+            f"The study's primary score {found.study.plan.primary} is not made of sums over scenes, so that it has no "
+            f"interval; {FALLBACK} is compared instead."
+        )
+        return measure_of(FALLBACK)
+
+
+def _compare(store: Store, found: Findings, measure: Measure) -> None:
+    study, level = found.study, 1 - found.study.plan.alpha
+    if len(study.arms) < 2 or study.arms[0].name != study.plan.arms[0]:
+        raise DataError("the baseline and one other arm need a finished run each.")
+    runs = [run for arm in study.arms for run in arm.runs]
+    same_rule(runs, measure)
+    try:
+        material = gather(store, runs, measure.split, lakes=True)
+    except TrackingError:
+        if measure.of_lakes:
+            raise
+        material = gather(store, runs, measure.split)
+    found.material = material
+    arms = study.arms
+    found.comparison = compare_arms(arms, material, measure, level=level)
+    cells = values_by_cell(arms, material.sums(arms, measure), measure)
+    if cells is not None:
+        found.variance = variance_parts(cells, material.ground.kind)
+        if is_grid(found.factors, [arm.name for arm in arms]):
+            found.effects = main_effects(found.factors, cells, level=level)
+            found.interactions = interactions(found.factors, cells, level=level)
+            found.factor_shares = factor_shares(found.factors, cells)
+    found.by_stratum = list(_compared(found, _strata(material, measure)))
+    found.by_size = list(_compared(found, _sizes(material, measure.split)))
+    found.also = list(_compared(found, _others(material, measure)))
+
+
+def _compared(found: Findings, measures: Iterable[Measure]) -> Iterable[Comparison]:
+    """Comparisons of these scores, those without a value for some arm left out."""
+    assert found.material is not None
+    for measure in measures:
+        try:
+            one = compare_arms(found.study.arms, found.material, measure, level=1 - found.study.plan.alpha, ranks=False)
+        except GlidexpError:
+            continue
+        yield one
+
+
+def _strata(material: Material, measure: Measure) -> Iterable[Measure]:
+    if measure.stratum is not None or measure.aggregation != "pooled" or measure.of_lakes:
+        return
+    table = next(iter(material.tables.values()))
+    half = "at_0.5/" if measure.at_half else ""
+    for kind in ("sensor", "region"):
+        names = [name for name in strata(table[kind]) if name != "unknown"]
+        for name in names if len(names) > 1 else ():
+            yield measure_of(f"{measure.split}/{half}{kind}/{name}/{measure.score}_{measure.aggregation}")
+
+
+def _sizes(material: Material, split: str) -> Iterable[Measure]:
+    names: set[str] = set()
+    for lakes in material.lakes.values():
+        names |= set(strata_of_lakes(lakes, "size"))
+    for name in sorted(names, key=lower_bound):
+        yield measure_of(f"{split}/size/{name}/lake_recall")
+
+
+def _others(material: Material, measure: Measure) -> Iterable[Measure]:
+    if not measure.of_lakes:
+        for score in ("precision", "recall", "f1", "lake_iou"):
+            if score != measure.score:
+                yield measure_of(f"{measure.split}/{score}_pooled")
+    if material.lakes:
+        metric = not any(lakes["gsd_m"].isna().any() for lakes in material.lakes.values())
+        for score in OF_LAKES:
+            if score != measure.score and score != ("assd_px" if metric else "assd_m"):
+                yield measure_of(f"{measure.split}/{score}")
+
+
+def _curves(store: Store, found: Findings, measure: Measure) -> None:
+    name = f"val/{measure.score}_pooled" if not measure.of_lakes else "val/lake_iou_pooled"
+    found.curve_name = name
+    for arm in found.study.arms:
+        trainings = []
+        for run in arm.runs:
+            trained = found.study.trained[run.run_id]
+            epochs = trained.params.get("train.epochs", "")
+            last = int(epochs) if epochs.isdigit() else None
+            points = history(store, trained, name)
+            curve = {step: value for step, value in points if last is None or step <= last}
+            if len(curve) > 1:
+                trainings.append(curve)
+        if trainings:
+            found.curves[arm.name] = trainings
+
+
+def _cost(store: Store, study: Study, arm: Arm) -> Cost:
+    runs = [study.trained[run.run_id] for run in arm.runs]
+
+    def mean(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    spent = [hours(store, run) for run in runs]
+    power = [watts(store, run) for run in runs]
+    energy = [h * w / 1000 if h is not None and w is not None else None for h, w in zip(spent, power, strict=True)]
+    return Cost(
+        arm.name,
+        mean([run.metrics.get("train/images_per_s") for run in runs]),
+        mean([_number(run, "glidexp.parameters") for run in runs]),
+        mean(spent),
+        mean(energy),
+    )
+
+
+def _number(run: TrackedRun, tag: str) -> float | None:
+    try:
+        return float(run.tags[tag])
+    except (KeyError, ValueError):
+        return None
+
+
+def said_of(findings: Findings, tag: str) -> dict[str, int]:
+    """Values of a tag among the trainings, with how many have it; "" where it is not set."""
+    found: dict[str, int] = {}
+    for run in findings.study.trained.values():
+        value = run.tags.get(tag, "")
+        found[value] = found.get(value, 0) + 1
+    return found
+
+
+def _cautions(found: Findings) -> Iterable[str]:
+    study, comparison = found.study, found.comparison
+    if study.missing:
+        yield f"{len(study.missing)} of {len(study.entries)} runs are missing; what they would have shown is not known."
+    for tag, what in (("mlflow.source.git.commit", "commit"), ("glidexp.device", "device")):
+        if len(said_of(found, tag)) > 1:
+            yield f"Not all runs were made with the same {what}; see What ran on what."
+    if said_of(found, "glidexp.git_dirty").get("true"):
+        yield "Some runs were made with uncommitted changes; their diff is among their artifacts."
+    if comparison is None:
+        return
+    for row in comparison.rows[1:]:
+        said = verdict(row, comparison)
+        if said.startswith("not distinguishable"):
+            yield _undecided(row, comparison)
+    ground = f"{comparison.ground.kind}s"
+    if comparison.clusters < FEW:
+        yield f"{comparison.clusters} {ground} are few: whether other ground would say the same is hardly known."
+    yield from (note[:1].upper() + note[1:] + "." for note in comparison.notes)
+    yield (
+        "Scores by sensor, region and size class, and other scores than the primary one, are for looking: their "
+        "intervals are not adjusted for being many."
+    )
+    budget = study.plan.budget or "the training budget of this study"
+    yield f"All of this holds for this data, these settings and {budget}; what a longer training does is not shown."
+
+
+def _undecided(row: Row, comparison: Comparison) -> str:
+    unit, measure = comparison.measure.unit, comparison.measure
+    said = f"{row.arm.name} and the baseline cannot be told apart; that is no proof that they are equal"
+    if row.effect is None or row.detectable != row.detectable:
+        return said + "."
+    low, high = measure.scale * row.effect.low, measure.scale * row.effect.high
+    return (
+        f"{said}: differences from {low:+.1f} to {high:+.1f} {unit} are compatible with what was seen, and this design "
+        f"finds only {measure.scale * row.detectable:.1f} {unit} or more with 80 % power."
+    )
+
+
+def facts(findings: Findings) -> list[tuple[str, str]]:
+    """What ran on what, in words."""
+    study = findings.study
+    tags = {
+        "commit": "mlflow.source.git.commit",
+        "data": "glidexp.data_hash",
+        "split": "glidexp.split_hash",
+        "device": "glidexp.device",
+        "processor": "glidexp.cpu",
+        "torch": "glidexp.torch",
+        "precision": "glidexp.train.precision",
+    }
+    found = []
+    for name, tag in tags.items():
+        values = {value: n for value, n in said_of(findings, tag).items() if value}
+        short = 12 if name in ("commit", "data", "split") else 200
+        many = len(values) > 1
+        found.append(
+            (name, "; ".join(f"{value[:short]}{f' ({n} runs)' if many else ''}" for value, n in values.items()))
+        )
+    times = {cost.arm: cost.hours for cost in findings.costs}
+    total = sum((times[arm.name] or 0.0) * len(arm.runs) for arm in study.arms)
+    energy = [cost.kwh for cost in findings.costs]
+    found.append(("hours of all runs", f"{total:.2f}"))
+    known = [k * len(arm.runs) for k, arm in zip(energy, study.arms, strict=True) if k is not None]
+    found.append(("energy", f"{sum(known):.2f} kWh of the GPUs" if known else "not measured"))
+    found.append(("study", f"{study.study_id}, parent run {study.parent.run_id}"))
+    return [(name, value or "not known") for name, value in found]
+
+
+def naive_rows(comparison: Comparison) -> list[tuple[str, float]]:
+    """Name and score of each naive row."""
+    return [(f"naive: {name.replace('_', ' ')}", value) for name, value in comparison.naive.items()]

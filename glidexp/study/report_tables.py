@@ -1,0 +1,94 @@
+"""Tables of a study's report that stand alone, and the picture of a comparison."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glidexp.scoring.forest import Bar, forest_figure
+from glidexp.scoring.statistics import Effect
+from glidexp.study.compare import Comparison, verdict
+from glidexp.study.measures import Measure
+from glidexp.study.report_blocks import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NONE = "–"
+
+
+def axis(measure: Measure) -> str:
+    """A score with its unit, as an axis says it."""
+    return f"{measure.words} [{measure.unit}]"
+
+
+def number(value: float | None, scale: float = 1.0, digits: int = 2, sign: str = "") -> str:
+    """A cell; – where there is nothing."""
+    return NONE if value is None or value != value else f"{scale * value:{sign}.{digits}f}"
+
+
+def main_table(comparison: Comparison) -> Table:
+    """Naive rows, then a row an arm."""
+    measure, scale = comparison.measure, comparison.measure.scale
+    headings = ["arm", "n", "mean", "SD", f"difference [{comparison.level:.0%}]", "p (Holm)", "verdict"]
+    rows = [
+        [f"naive: {name.replace('_', ' ')}", NONE, number(value, scale), NONE, NONE, NONE, ""]
+        for name, value in comparison.naive.items()
+    ]
+    quiet = len(rows)
+    for row in comparison.rows:
+        sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
+        cells = [row.arm.name, str(len(row.values)), number(float(np.mean(row.values)), scale), number(sd, scale)]
+        p = NONE if row.p_holm != row.p_holm else "<0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
+        rows.append([*cells, interval(row.effect, scale), p, verdict(row, comparison)])
+    ground = f"{comparison.clusters} {comparison.ground.kind}s, {comparison.ground.tiles} tiles"
+    caption = (
+        f"{measure.words[:1].upper()}{measure.words[1:]} on {measure.split} [{measure.unit}]: mean and SD over n "
+        f"trainings, paired difference to the baseline with {comparison.level:.0%} interval over seeds and "
+        f"{comparison.ground.kind}s ({ground})."
+    )
+    return Table("result", caption, headings, rows, quiet)
+
+
+def forest(comparison: Comparison) -> "Figure":
+    """The picture of the result."""
+    scale = comparison.measure.scale / 100
+    bars = []
+    for row in comparison.rows:
+        effect = row.effect
+        shown = (scale * effect.value, scale * effect.low, scale * effect.high) if effect else None
+        bars.append(Bar(row.arm.name, [scale * v for v in row.values], shown, row.sure(comparison.level)))
+    seeds = sorted({row.effect.parts.seeds for row in comparison.rows if row.effect})
+    n = f"{' or '.join(map(str, seeds))} seeds, {comparison.clusters} {comparison.ground.kind}s"
+    return forest_figure(
+        bars, score=comparison.measure.words, level=comparison.level, n=n, unit=comparison.measure.unit
+    )
+
+
+def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:
+    """A row a stratum or score and arm; intervals are not adjusted for being many."""
+    rows = []
+    for one in comparisons:
+        measure, scale = one.measure, one.measure.scale
+        label = f"{measure.stratum[0]} {measure.stratum[1]}" if measure.stratum else axis(measure)
+        for row in one.rows:
+            sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
+            mean = float(np.mean(row.values))
+            shown = [number(mean, scale), number(sd, scale), interval(row.effect, scale), str(one.clusters)]
+            rows.append([label, row.arm.name, *shown])
+    first, level = comparisons[0], comparisons[0].level
+    what = first.measure.score.replace("_", " ").replace("iou", "IoU") + f" [{first.measure.unit}]"
+    caption = what if first.measure.stratum else "Scores beside the primary one, in the unit named"
+    caption += f"; difference to the baseline with {level:.0%} interval, not adjusted for being many."
+    kind = f"{first.ground.kind}s"
+    return Table(
+        name, caption, ["stratum" if first.measure.stratum else "score", "arm", "mean", "SD", "difference", kind], rows
+    )
+
+
+def interval(effect: Effect | None, scale: float) -> str:
+    """`+1.80 [0.60, 3.10]`; – where there is none."""
+    if effect is None:
+        return NONE
+    between = f"[{scale * effect.low:.2f}, {scale * effect.high:.2f}]" if effect.low == effect.low else ""
+    return f"{scale * effect.value:+.2f} {between}".strip()

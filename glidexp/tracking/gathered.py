@@ -1,0 +1,79 @@
+"""What a report takes from runs beside their scores, and what it leaves with their parent."""
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.sink import TAG_LIMIT
+from glidexp.tracking.store import Store
+
+A_CALL = 900
+"""metrics in one call; MLflow takes 1,000"""
+POWER = re.compile(r"system/gpu_\d+_power_usage_watts")
+
+
+def history(store: Store, run: TrackedRun, name: str) -> list[tuple[int, float]]:
+    """A metric by step, ascending; empty where the run has none of that name."""
+    found = {metric.step: float(metric.value) for metric in store.client.get_metric_history(run.run_id, name)}
+    return sorted(found.items())
+
+
+def hours(store: Store, run: TrackedRun) -> float | None:
+    """From a run's beginning to its end; None while it is under way."""
+    info = store.client.get_run(run.run_id).info
+    return None if info.end_time is None else (info.end_time - info.start_time) / 3.6e6
+
+
+def watts(store: Store, run: TrackedRun) -> float | None:
+    """Mean power of the run's GPUs together, where their load was logged."""
+    names = [name for name in run.metrics if POWER.fullmatch(name)]
+    means = []
+    for name in names:
+        values = [metric.value for metric in store.client.get_metric_history(run.run_id, name)]
+        means.append(sum(values) / len(values))
+    return sum(means) if means else None
+
+
+def files_in(store: Store, run: TrackedRun, folder: str) -> list[str]:
+    """Names of the files in a folder of a run's artifacts; empty where it has none."""
+    return [str(file.path).rsplit("/", 1)[-1] for file in store.client.list_artifacts(run.run_id, folder)]
+
+
+def tile_source(store: Store, run: TrackedRun, split: str) -> str | None:
+    """Folder of the tile store that a run used for a split, as it stood then."""
+    inputs = store.client.get_run(run.run_id).inputs
+    for one in inputs.dataset_inputs if inputs else ():
+        if any(tag.key == "mlflow.data.context" and tag.value == split for tag in one.tags):
+            return json.loads(one.dataset.source).get("uri") or None
+    return None
+
+
+def metric_name(name: str) -> str:
+    """The name with _ for every character that MLflow does not take."""
+    return re.sub(r"[^\w .:/-]", "_", name, flags=re.ASCII)
+
+
+def leave_with_parent(
+    store: Store, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path
+) -> None:
+    """Gives a parent run what is known of all its children.
+
+    Args:
+        store: from `open_store`
+        run_id: of the parent
+        metrics: by name, see `metric_name`; what is not finite is left out
+        tags: set, and replaced where they are there
+        folder: logged as artifact under its own name
+    """
+    from mlflow.entities import Metric, RunTag
+
+    now = int(time.time() * 1000)
+    entries = [Metric(metric_name(name), v, now, 0) for name, v in metrics.items() if math.isfinite(v)]
+    marks = [RunTag(key, value[:TAG_LIMIT]) for key, value in tags.items()]
+    for start in range(0, max(len(entries), 1), A_CALL):
+        store.client.log_batch(run_id, metrics=entries[start : start + A_CALL], tags=[] if start else marks)
+    store.client.log_artifacts(run_id, str(folder), folder.name)
