@@ -53,7 +53,7 @@ def ground(folder: Path, *, scenes: int = 8, tiles: int = 2, seed: int = 0, px: 
 def answers(tiles: TileStore, skill: float, luck: int) -> np.ndarray:
     """(N, H, W) bins of a network: the truth blurred, plus smooth noise that is larger with less skill."""
     random = np.random.default_rng(luck)
-    noise = ndimage.gaussian_filter(random.normal(size=tiles.labels.shape), (0, 1.5, 1.5)) * 4.5
+    noise = ndimage.gaussian_filter(random.normal(size=tiles.labels.shape), (0, 1.5, 1.5)) * 7.5
     hard = np.random.default_rng(77).uniform(0.6, 1.4, tiles.index["scene"].nunique())
     scene = pd.factorize(tiles.index["scene"])[0]
     bias = 0.25 * random.normal()

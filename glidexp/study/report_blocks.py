@@ -22,7 +22,7 @@ caption{text-align:left;color:var(--soft);font-size:13px;padding:.3em 0;caption-
 thead th{border-top:2px solid var(--ink);border-bottom:1px solid var(--ink);font-weight:600;vertical-align:bottom}
 tbody tr:last-child td{border-bottom:2px solid var(--ink)}td,th{padding:.28em .75em;text-align:right;white-space:nowrap}
 td:first-child,th:first-child{padding-left:.2em}td.t,th.t{text-align:left;white-space:normal;min-width:7em}
-tbody tr+tr td{border-top:1px solid #eef0f3}tr.quiet td{color:var(--soft);font-style:italic}
+tbody tr+tr td{border-top:1px solid #eef0f3}tr.first td,tbody tr.first+tr.first td{border-top:1px solid #9aa3af}tr.quiet td{color:var(--soft);font-style:italic}
 figure{margin:1em 0}figure img{max-width:100%;height:auto;display:block}figcaption{font-size:13px;color:var(--soft);
 max-width:78ch;margin-top:.3em}.pair{display:flex;flex-wrap:wrap;gap:1em}.tiles{display:flex;flex-wrap:wrap;gap:8px;
 margin:.5em 0 1.4em}.tiles figure{margin:0;width:168px}.tiles img{width:168px;height:168px;image-rendering:auto;
@@ -76,6 +76,8 @@ class Table:
     caption: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    grouped: bool = False
+    """rows with the same first cell belong together"""
     quiet: int = 0
     """so many first rows are no arms of the study"""
 
@@ -99,6 +101,8 @@ class Tiles:
     """what it shows, PNG"""
 
 
+NUMBER = re.compile(r"–|[-+<]?\d[\d.]*( \[.*\])?")
+"""a cell that stands to the right"""
 Block = Heading | Text | Points | Link | Table | Picture | Tiles
 
 
@@ -142,11 +146,19 @@ def _img(png: bytes, alt: str) -> str:
 
 def left_columns(table: Table) -> list[bool]:
     """Which columns hold words rather than numbers."""
-    number = re.compile(r"[-+<~]?\d")
+    rows = table.rows[table.quiet :]
     return [
-        place == 0 or all(row[place] and not number.match(row[place]) for row in table.rows[table.quiet :])
+        place == 0 or any(row[place] and not NUMBER.fullmatch(row[place]) for row in rows)
         for place in range(len(table.headings))
     ]
+
+
+def _grouped(table: Table) -> list[Sequence[str]]:
+    """Rows as they are read: where `table.grouped`, a group is named in its first row alone."""
+    if not table.grouped:
+        return list(table.rows)
+    before = [None, *(row[0] for row in table.rows)]
+    return [("", *row[1:]) if row[0] == last else row for row, last in zip(table.rows, before, strict=False)]
 
 
 def _html_table(table: Table) -> str:
@@ -156,8 +168,10 @@ def _html_table(table: Table) -> str:
         marks = [' class="t"' if text else "" for text in left]
         return "".join(f"<{tag}{m}>{escape(c)}</{tag}>" for m, c in zip(marks, cells, strict=True))
 
-    quiet = ["<tr class='quiet'>" if place < table.quiet else "<tr>" for place in range(len(table.rows))]
-    rows = "".join(f"{mark}{line(row, 'td')}</tr>" for mark, row in zip(quiet, table.rows, strict=True))
+    marks = ["quiet" if place < table.quiet else "" for place in range(len(table.rows))]
+    if table.grouped:
+        marks = ["" if not row[0] else "first" for row in _grouped(table)]
+    rows = "".join(f'<tr class="{m}">{line(row, "td")}</tr>' for m, row in zip(marks, _grouped(table), strict=True))
     return (
         f'<div class="wide"><table><caption>{escape(table.caption)}</caption><thead><tr>'
         f"{line(table.headings, 'th')}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -180,7 +194,7 @@ def _markdown(block: Block) -> str:
         return "\n".join(f"- {item}" for item in block.items)
     if isinstance(block, Table):
         left = left_columns(block)
-        lines = [block.headings, [":--" if text else "--:" for text in left], *block.rows]
+        lines = [block.headings, [":--" if text else "--:" for text in left], *_grouped(block)]
         return block.caption + "\n\n" + "\n".join(map(_line, lines))
     if isinstance(block, Picture):
         return f"![{block.caption}](figures/{block.name}.png)\n\n*{block.caption}*"
@@ -208,7 +222,9 @@ def as_latex(table: Table) -> str:
     columns = "".join("l" if text else "r" for text in left_columns(table))
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{tex(table.caption)}}}", rf"\label{{tab:{table.name}}}"]
     lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _tex_row(table.headings), r"\midrule"]
-    for place, row in enumerate(table.rows):
+    for place, row in enumerate(_grouped(table)):
+        if place and table.grouped and row[0]:
+            lines.append(r"\midrule")
         lines.append(_tex_row(row))
         if table.quiet and place == table.quiet - 1:
             lines.append(r"\midrule")

@@ -178,7 +178,7 @@ def _factors(found: Findings) -> Iterable[Block]:
         points.setdefault(one.factor, []).append(Point(one.level, scale * one.mean, scale * low, scale * high))
         rows.append([one.factor, one.level, number(one.mean, scale), interval(one.effect, scale)])
     picture = effects_figure(points, score=axis(measure), level=comparison.level)
-    yield Picture("main_effects", png_bytes(picture), "Each factor, averaged over all others.")
+    yield Picture("main_effects", png_bytes(picture), f"Each factor, averaged over all others, over {_shared(found)}.")
     caption = f"Main effects on {axis(measure)}, difference to the factor's first level; not adjusted for being many."
     yield Table("main_effects", caption, ["factor", "level", "mean", "difference"], rows)
     if len(found.factors) == 2:
@@ -195,6 +195,11 @@ def _factors(found: Findings) -> Iterable[Block]:
     ]
     caption = f"Interactions on {axis(measure)}: by how much one factor's effect is larger at the other's level."
     yield Table("interactions", caption, ["levels", f"difference of differences [{comparison.level:.0%}]"], rows)
+
+
+def _shared(found: Findings) -> str:
+    seeds = set.intersection(*(set(arm.seeds) for arm in found.study.arms))
+    return f"the {len(seeds)} seeds that all arms have" if len(seeds) > 1 else "the one seed that all arms have"
 
 
 def _training(found: Findings) -> Iterable[Block]:

@@ -47,7 +47,7 @@ def main_table(comparison: Comparison) -> Table:
         f"trainings, paired difference to the baseline with {comparison.level:.0%} interval over seeds and "
         f"{comparison.ground.kind}s ({ground})."
     )
-    return Table("result", caption, headings, rows, quiet)
+    return Table("result", caption, headings, rows, quiet=quiet)
 
 
 def forest(comparison: Comparison) -> "Figure":
@@ -81,9 +81,8 @@ def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:
     caption = what if first.measure.stratum else "Scores beside the primary one, in the unit named"
     caption += f"; difference to the baseline with {level:.0%} interval, not adjusted for being many."
     kind = f"{first.ground.kind}s"
-    return Table(
-        name, caption, ["stratum" if first.measure.stratum else "score", "arm", "mean", "SD", "difference", kind], rows
-    )
+    headings = ["stratum" if first.measure.stratum else "score", "arm", "mean", "SD", "difference", kind]
+    return Table(name, caption, headings, rows, grouped=True)
 
 
 def interval(effect: Effect | None, scale: float) -> str:

@@ -1,0 +1,223 @@
+"""A study's report: verdicts are right, the page stands alone, the parent run carries the aggregates."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import studies
+
+from glidexp.cli import compare as verb
+from glidexp.cli import guarded
+from glidexp.config import PathsConfig, TrackingConfig
+from glidexp.data.store import TileStore
+from glidexp.scoring.statistics import effect_of
+from glidexp.study.compare import compare, measure_of, sentence, verdict
+from glidexp.study.factors import factor_shares, factors_of, interactions, is_grid, main_effects, variance_parts
+from glidexp.study.report import report
+from glidexp.study.report_blocks import Table, as_latex, tex
+from glidexp.study.studies import Study, load_study, runs_of
+from glidexp.tracking.store import Store, open_store, tracking_uri
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    mlruns = tmp_path_factory.mktemp("report") / "mlruns"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield open_store(tracking_uri(TrackingConfig(), PathsConfig(mlruns=str(mlruns))), mlruns)
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> TileStore:
+    return studies.ground(tmp_path_factory.mktemp("tiles") / "store")
+
+
+@pytest.fixture(scope="module")
+def parent(store: Store, tiles: TileStore, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The baseline, the same network under another name, and one that learnt a broken label stretch."""
+    arms = {
+        "plain": (("stretch=plain",), 1.0),
+        "twin": (("stretch=twin",), 1.0),
+        "broken <b>": (("stretch=broken",), 0.55),
+    }
+    failed = {"broken <b>|2": "the loss became NaN & stopped <here>"}
+    run, _ = studies.make_study(store, tmp_path_factory.mktemp("runs"), tiles, arms, failed=failed)
+    return run
+
+
+@pytest.fixture(scope="module")
+def study(store: Store, parent: str) -> Study:
+    found = load_study(store, parent)
+    assert found is not None
+    return found
+
+
+def test_a_planted_effect_is_found_and_none_where_there_is_none(store: Store, study: Study) -> None:
+    runs = [run for arm in study.arms for run in arm.runs]
+    for score in ("test/lake_iou_pooled", "test/f1_pooled"):
+        comparison = compare(store, runs, measure_of(score), arms=study.arms)
+        base, twin, broken = comparison.rows
+        assert verdict(base, comparison) == "baseline"
+        assert verdict(twin, comparison).startswith("not distinguishable")
+        assert verdict(broken, comparison) == "worse"
+        assert broken.effect is not None and broken.effect.high < 0
+    said = sentence(broken, compare(store, runs, measure_of("test/lake_iou_pooled"), arms=study.arms))
+    assert re.fullmatch(r"-\d+\.\d lake IoU points \[-\d+\.\d, -\d+\.\d\], worse", said)
+
+
+@pytest.mark.parametrize(
+    "score", ["lake_recall", "lake_precision_iou50", "area_error_percent", "area_bias_percent", "assd_px", "assd_m"]
+)
+def test_scores_of_lakes_are_those_that_the_runs_logged(store: Store, study: Study, score: str) -> None:
+    runs = [run for arm in study.arms for run in arm.runs]
+    for place in ("", "sensor/landsat8/"):
+        name = f"test/{place}{score}"
+        logged = [run.metrics.get(name) for run in study.arms[0].runs]
+        if None not in logged:
+            comparison = compare(store, runs, measure_of(name), arms=study.arms)
+            assert comparison.rows[0].values == pytest.approx(logged)
+    sizes = [name for name in runs[0].metrics if re.fullmatch(r"test/size/[^/]+/lake_recall", name)]
+    comparison = compare(store, runs, measure_of(sizes[0]), arms=study.arms)
+    assert comparison.rows[0].values == pytest.approx([run.metrics[sizes[0]] for run in study.arms[0].runs])
+
+
+def test_where_less_is_better_the_worse_arm_is_called_so(store: Store, study: Study) -> None:
+    runs = [run for arm in study.arms for run in arm.runs]
+    comparison = compare(store, runs, measure_of("test/area_error_percent"), arms=study.arms)
+    broken = comparison.rows[2]
+    assert broken.effect is not None and broken.effect.value > 0
+    assert verdict(broken, comparison) in ("worse", "not distinguishable: scenes, not seeds, are the bottleneck",
+                                           "not distinguishable: seeds, not scenes, are the bottleneck")  # fmt: skip
+    assert int(np.argmax(comparison.ranks[:, 2])) == 2
+
+
+@pytest.fixture(scope="module")
+def page(store: Store, parent: str) -> Path:
+    return report(store, parent[:12])
+
+
+def test_the_page_stands_alone_and_says_what_counts(page: Path, store: Store, study: Study) -> None:
+    text = page.read_text()
+    assert page == store.mlruns / "studies" / study.study_id / "report" / "report.html"
+    assert "<script" not in text and "default-src 'none'" in text
+    assert not re.search(r"""(src|href)=["'](?!data:|http://127\.0\.0\.1:5000/)""", text)
+    assert "<b>" not in text and "broken &lt;b&gt;" in text
+    assert "the loss became NaN &amp; stopped &lt;here&gt;" in text
+    for said in (
+        "Which is best?",
+        "naive: index threshold",
+        "What cannot be concluded",
+        "the same 400 steps",
+        "c" * 12,
+    ):
+        assert said in text
+    assert text.index("naive: index threshold") < text.index('<td class="t">plain')
+    assert "best in" in text or "is the best" in text
+    for name in ("forest", "variance", "curves", "pareto"):
+        assert (page.parent / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(list((page.parent / "tiles").glob("*.png"))) == 4 * (2 + 3 + 2)
+    lines = (page.parent / "report.md").read_text()
+    assert all((page.parent / link).is_file() for link in re.findall(r"\]\(((?:figures|tiles)/[^)]+)\)", lines))
+
+
+def test_tables_hold_the_numbers_of_the_comparison(page: Path, store: Store, study: Study) -> None:
+    with (page.parent / "tables" / "result.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["arm"] for row in rows] == ["naive: index threshold", "plain", "twin", "broken <b>"]
+    assert [row["n"] for row in rows[1:]] == ["3", "3", "2"]
+    scores = [run.metrics["test/lake_iou_pooled"] for run in study.arms[1].runs]
+    assert float(rows[2]["mean"]) == pytest.approx(100 * np.mean(scores), abs=0.006)
+    assert float(rows[2]["SD"]) == pytest.approx(100 * np.std(scores, ddof=1), abs=0.006)
+    latex = (page.parent / "tables" / "result.tex").read_text()
+    assert latex.count(r"\\") == 5 and "broken $<$b$>$" in latex and r"\midrule" in latex
+
+
+def test_latex_takes_no_character_as_its_own() -> None:
+    assert tex("a_b & 5 % -1.2 [-3]") == r"a\_b \& 5 \% $-$1.2 [$-$3]"
+    assert as_latex(Table("t", "c", ["x", "y"], [["a", "1"]])).count("{lr}") == 1
+
+
+def test_the_parent_carries_aggregates_and_a_link(page: Path, store: Store, parent: str, study: Study) -> None:
+    run = store.client.get_run(parent)
+    scores = [one.metrics["test/lake_iou_pooled"] for one in study.arms[0].runs]
+    assert run.data.metrics["study/plain/test/lake_iou_pooled/mean"] == pytest.approx(np.mean(scores))
+    assert run.data.metrics["study/broken _b_/test/lake_iou_pooled/high"] < 0
+    link = run.data.tags["glidexp.comparison"]
+    assert link.startswith("http://127.0.0.1:5000/#/compare-runs?")
+    assert all(one.run_id in link for arm in study.arms for one in arm.runs)
+    assert link in run.data.tags["mlflow.note.content"]
+    assert {file.path for file in store.client.list_artifacts(parent, "report")} >= {"report/report.html"}
+    report(store, parent)  # a second time replaces it
+    assert [
+        path.name for path in page.parent.parent.iterdir() if "partial" in path.name or "earlier" in path.name
+    ] == []
+
+
+def test_a_study_is_compared_by_its_parent_or_its_folder(
+    store: Store, parent: str, study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = store.mlruns / "studies" / study.study_id
+    for reference in (parent, str(folder)):
+        _, left, arms = runs_of(store, [reference])
+        assert arms is not None and [arm.name for arm in arms] == ["plain", "twin", "broken <b>"]
+        assert left == ["broken <b>|2 is failed: the loss became NaN & stopped <here>"]
+    capsys.readouterr()
+    assert guarded(verb, [str(folder), "--mlruns", str(store.mlruns), "--score", "test/lake_recall"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "plain" in told and "baseline" in told and "note: broken <b>|2 is failed" in told
+    assert guarded(verb, [str(folder / "no"), "--mlruns", str(store.mlruns)]) == 2
+    assert "neither a run id nor the folder of a study" in capsys.readouterr().err
+
+
+def test_a_study_with_nothing_finished_has_a_report_that_says_so(
+    store: Store, tiles: TileStore, tmp_path: Path
+) -> None:
+    arms = {"a": (("x=1",), 1.0), "b": (("x=2",), 1.0)}
+    failed = {f"{arm}|0": "no memory" for arm in arms}
+    parent, _ = studies.make_study(store, tmp_path, tiles, arms, seeds=(0,), failed=failed, name="none")
+    text = report(store, parent, folder=tmp_path / "out").read_text()
+    assert "No verdict" in text and text.count("no memory") >= 2
+
+
+def test_effects_of_a_grid_by_hand(study: Study) -> None:
+    arms = ["a1 b1", "a2 b1", "a1 b2", "a2 b2"]
+    level = {arm: arm.split() for arm in arms}
+    cells = [
+        {"arm": arm, "seed": 0, "words": [f"x={level[arm][0]}", f"y={level[arm][1]}", f"z={level[arm][1]}", "seed=0"]}
+        for arm in arms
+    ]
+    plan = type(study.plan).from_json(json.dumps(
+        {"name": "g", "question": "", "primary": "test/lake_iou_pooled", "arms": arms, "seeds": [0],
+         "cells": [{**cell, "key": "k", "scored_on": None} for cell in cells]}))  # fmt: skip
+    factors = factors_of(plan, arms)
+    assert [factor.name for factor in factors] == ["x", "y"] and is_grid(factors, arms)
+    assert not is_grid(factors_of(plan, arms[:3]), arms[:3])
+    noise = np.random.default_rng(0).normal(0, 0.01, (4, 3, 8))
+    values = [0.5, 0.7, 0.6, 0.9]
+    table = {arm: value + one for arm, value, one in zip(arms, values, noise, strict=True)}
+    found = {(one.factor, one.level): one for one in main_effects(factors, table, level=0.95)}
+    across = found["x", "a2"].effect
+    assert across is not None and across.value == pytest.approx(0.25, abs=0.01)
+    by_hand = effect_of((table["a2 b1"] + table["a2 b2"]) / 2 - (table["a1 b1"] + table["a1 b2"]) / 2)
+    assert (across.low, across.high) == pytest.approx((by_hand.low, by_hand.high))
+    (both,) = interactions(factors, table, level=0.95)
+    assert both.effect.value == pytest.approx(0.1, abs=0.02)
+    shares = factor_shares(factors, {arm: np.full((1, 1), value) for arm, value in zip(arms, values, strict=True)})
+    # means 0.675; x: 4 * 0.125^2, y: 4 * 0.075^2, all: 0.0875
+    assert shares == pytest.approx({"x": 0.0625 / 0.0875, "y": 0.0225 / 0.0875, "interplay": 0.0025 / 0.0875})
+
+
+def test_variance_goes_to_its_source() -> None:
+    random = np.random.default_rng(1)
+    scene = random.normal(0, 3, (1, 1, 400))
+    seed = random.normal(0, 2, (40, 40, 1))
+    rest = random.normal(0, 1, (40, 40, 400))
+    parts = variance_parts({f"a{n}": one for n, one in enumerate(seed + scene + rest)}, "scene")
+    assert parts is not None
+    assert [parts[name] for name in ("scene", "seed", "rest")] == pytest.approx([9 / 14, 4 / 14, 1 / 14], abs=0.05)
+    assert parts["arm"] < 0.02 and parts["arm x scene"] < 0.02
+    assert variance_parts({"a": np.zeros((1, 5)), "b": np.ones((1, 5))}, "scene") is None
