@@ -56,7 +56,7 @@ def answers(tiles: TileStore, skill: float, luck: int) -> np.ndarray:
     noise = ndimage.gaussian_filter(random.normal(size=tiles.labels.shape), (0, 1.5, 1.5)) * 7.5
     hard = np.random.default_rng(77).uniform(0.6, 1.4, tiles.index["scene"].nunique())
     scene = pd.factorize(tiles.index["scene"])[0]
-    bias = 0.25 * random.normal()
+    bias = 0.1 * random.normal()
     truth = ndimage.gaussian_filter(tiles.labels.astype(float), (0, 0.8, 0.8)) * 8 - 3.5
     logit = truth + bias + noise * (hard[scene] / skill)[:, None, None]
     return np.clip(np.floor(logit * PER_LOGIT) + HALF_BIN, 0, BINS - 1).astype(np.uint8)

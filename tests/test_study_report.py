@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import studies
+from scipy import stats
 
 from glidexp.cli import compare as verb
 from glidexp.cli import guarded
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.data.store import TileStore
 from glidexp.scoring.statistics import effect_of
-from glidexp.study.compare import compare, measure_of, sentence, verdict
+from glidexp.study.compare import compare_arms, measure_of, sentence, verdict
 from glidexp.study.factors import factor_shares, factors_of, interactions, is_grid, main_effects, variance_parts
+from glidexp.study.material import Material, gather
 from glidexp.study.report import report
 from glidexp.study.report_blocks import Table, as_latex, tex
 from glidexp.study.studies import Study, load_study, runs_of
@@ -42,10 +44,10 @@ def parent(store: Store, tiles: TileStore, tmp_path_factory: pytest.TempPathFact
     arms = {
         "plain": (("stretch=plain",), 1.0),
         "twin": (("stretch=twin",), 1.0),
-        "broken <b>": (("stretch=broken",), 0.55),
+        "broken <b>": (("stretch=broken",), 0.45),
     }
-    failed = {"broken <b>|2": "the loss became NaN & stopped <here>"}
-    run, _ = studies.make_study(store, tmp_path_factory.mktemp("runs"), tiles, arms, failed=failed)
+    failed = {"broken <b>|3": "the loss became NaN & stopped <here>"}
+    run, _ = studies.make_study(store, tmp_path_factory.mktemp("runs"), tiles, arms, seeds=(0, 1, 2, 3), failed=failed)
     return run
 
 
@@ -56,43 +58,42 @@ def study(store: Store, parent: str) -> Study:
     return found
 
 
-def test_a_planted_effect_is_found_and_none_where_there_is_none(store: Store, study: Study) -> None:
-    runs = [run for arm in study.arms for run in arm.runs]
-    for score in ("test/lake_iou_pooled", "test/f1_pooled"):
-        comparison = compare(store, runs, measure_of(score), arms=study.arms)
+@pytest.fixture(scope="module")
+def material(store: Store, study: Study) -> Material:
+    return gather(store, [run for arm in study.arms for run in arm.runs], "test", lakes=True)
+
+
+def test_a_planted_effect_is_found_and_none_where_there_is_none(study: Study, material: Material) -> None:
+    for score in ("test/f1_pooled", "test/lake_iou_pooled"):
+        comparison = compare_arms(study.arms, material, measure_of(score))
         base, twin, broken = comparison.rows
         assert verdict(base, comparison) == "baseline"
         assert verdict(twin, comparison).startswith("not distinguishable")
         assert verdict(broken, comparison) == "worse"
         assert broken.effect is not None and broken.effect.high < 0
-    said = sentence(broken, compare(store, runs, measure_of("test/lake_iou_pooled"), arms=study.arms))
-    assert re.fullmatch(r"-\d+\.\d lake IoU points \[-\d+\.\d, -\d+\.\d\], worse", said)
+    assert re.fullmatch(r"-\d+\.\d lake IoU points \[-\d+\.\d, -\d+\.\d\], worse", sentence(broken, comparison))
+    kind = "not distinguishable: (scenes, not seeds|seeds, not scenes), are the bottleneck"
+    assert re.search(kind, sentence(twin, comparison))
+    assert comparison.ranks[2].tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
     "score", ["lake_recall", "lake_precision_iou50", "area_error_percent", "area_bias_percent", "assd_px", "assd_m"]
 )
-def test_scores_of_lakes_are_those_that_the_runs_logged(store: Store, study: Study, score: str) -> None:
-    runs = [run for arm in study.arms for run in arm.runs]
-    for place in ("", "sensor/landsat8/"):
-        name = f"test/{place}{score}"
-        logged = [run.metrics.get(name) for run in study.arms[0].runs]
-        if None not in logged:
-            comparison = compare(store, runs, measure_of(name), arms=study.arms)
-            assert comparison.rows[0].values == pytest.approx(logged)
-    sizes = [name for name in runs[0].metrics if re.fullmatch(r"test/size/[^/]+/lake_recall", name)]
-    comparison = compare(store, runs, measure_of(sizes[0]), arms=study.arms)
-    assert comparison.rows[0].values == pytest.approx([run.metrics[sizes[0]] for run in study.arms[0].runs])
+def test_scores_of_lakes_are_those_that_the_runs_logged(study: Study, material: Material, score: str) -> None:
+    runs = study.arms[2].runs
+    sizes = [name for name in runs[0].metrics if re.fullmatch(rf"test/size/[^/]+/{score}", name)]
+    for name in (f"test/{score}", f"test/sensor/landsat8/{score}", *sizes[1:2]):
+        comparison = compare_arms(study.arms, material, measure_of(name), ranks=False)
+        assert comparison.rows[2].values == pytest.approx([run.metrics[name] for run in runs])
 
 
-def test_where_less_is_better_the_worse_arm_is_called_so(store: Store, study: Study) -> None:
-    runs = [run for arm in study.arms for run in arm.runs]
-    comparison = compare(store, runs, measure_of("test/area_error_percent"), arms=study.arms)
+def test_where_less_is_better_more_is_worse(study: Study, material: Material) -> None:
+    comparison = compare_arms(study.arms, material, measure_of("test/assd_px"))
     broken = comparison.rows[2]
-    assert broken.effect is not None and broken.effect.value > 0
-    assert verdict(broken, comparison) in ("worse", "not distinguishable: scenes, not seeds, are the bottleneck",
-                                           "not distinguishable: seeds, not scenes, are the bottleneck")  # fmt: skip
-    assert int(np.argmax(comparison.ranks[:, 2])) == 2
+    assert broken.effect is not None and broken.effect.low > 0
+    assert verdict(broken, comparison) == "worse" and comparison.ranks[2].tolist() == [0, 0, 1]
+    assert sentence(broken, comparison).startswith("+") and "px of ASSD [" in sentence(broken, comparison)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_tables_hold_the_numbers_of_the_comparison(page: Path, store: Store, stu
     with (page.parent / "tables" / "result.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["arm"] for row in rows] == ["naive: index threshold", "plain", "twin", "broken <b>"]
-    assert [row["n"] for row in rows[1:]] == ["3", "3", "2"]
+    assert [row["n"] for row in rows[1:]] == ["4", "4", "3"]
     scores = [run.metrics["test/lake_iou_pooled"] for run in study.arms[1].runs]
     assert float(rows[2]["mean"]) == pytest.approx(100 * np.mean(scores), abs=0.006)
     assert float(rows[2]["SD"]) == pytest.approx(100 * np.std(scores, ddof=1), abs=0.006)
@@ -164,11 +165,11 @@ def test_a_study_is_compared_by_its_parent_or_its_folder(
     for reference in (parent, str(folder)):
         _, left, arms = runs_of(store, [reference])
         assert arms is not None and [arm.name for arm in arms] == ["plain", "twin", "broken <b>"]
-        assert left == ["broken <b>|2 is failed: the loss became NaN & stopped <here>"]
+        assert left == ["broken <b>|3 is failed: the loss became NaN & stopped <here>"]
     capsys.readouterr()
     assert guarded(verb, [str(folder), "--mlruns", str(store.mlruns), "--score", "test/lake_recall"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "plain" in told and "baseline" in told and "note: broken <b>|2 is failed" in told
+    assert "plain" in told and "baseline" in told and "note: broken <b>|3 is failed" in told
     assert guarded(verb, [str(folder / "no"), "--mlruns", str(store.mlruns)]) == 2
     assert "neither a run id nor the folder of a study" in capsys.readouterr().err
 
@@ -179,7 +180,11 @@ def test_a_study_with_nothing_finished_has_a_report_that_says_so(
     arms = {"a": (("x=1",), 1.0), "b": (("x=2",), 1.0)}
     failed = {f"{arm}|0": "no memory" for arm in arms}
     parent, _ = studies.make_study(store, tmp_path, tiles, arms, seeds=(0,), failed=failed, name="none")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.txt").write_text("of an earlier report")
     text = report(store, parent, folder=tmp_path / "out").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    assert not (tmp_path / "out" / "old.txt").exists()
     assert "No verdict" in text and text.count("no memory") >= 2
 
 
@@ -213,11 +218,11 @@ def test_effects_of_a_grid_by_hand(study: Study) -> None:
 
 def test_variance_goes_to_its_source() -> None:
     random = np.random.default_rng(1)
-    scene = random.normal(0, 3, (1, 1, 400))
-    seed = random.normal(0, 2, (40, 40, 1))
+    scene = 3 * stats.zscore(random.normal(size=400), ddof=1)[None, None]
+    seed = 2 * stats.zscore(random.normal(size=(40, 40)), axis=1, ddof=1)[:, :, None]
     rest = random.normal(0, 1, (40, 40, 400))
     parts = variance_parts({f"a{n}": one for n, one in enumerate(seed + scene + rest)}, "scene")
     assert parts is not None
-    assert [parts[name] for name in ("scene", "seed", "rest")] == pytest.approx([9 / 14, 4 / 14, 1 / 14], abs=0.05)
+    assert [parts[name] for name in ("scene", "seed", "rest")] == pytest.approx([9 / 14, 4 / 14, 1 / 14], abs=0.01)
     assert parts["arm"] < 0.02 and parts["arm x scene"] < 0.02
     assert variance_parts({"a": np.zeros((1, 5)), "b": np.ones((1, 5))}, "scene") is None

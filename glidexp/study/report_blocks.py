@@ -22,7 +22,8 @@ caption{text-align:left;color:var(--soft);font-size:13px;padding:.3em 0;caption-
 thead th{border-top:2px solid var(--ink);border-bottom:1px solid var(--ink);font-weight:600;vertical-align:bottom}
 tbody tr:last-child td{border-bottom:2px solid var(--ink)}td,th{padding:.28em .75em;text-align:right;white-space:nowrap}
 td:first-child,th:first-child{padding-left:.2em}td.t,th.t{text-align:left;white-space:normal;min-width:7em}
-tbody tr+tr td{border-top:1px solid #eef0f3}tr.first td,tbody tr.first+tr.first td{border-top:1px solid #9aa3af}tr.quiet td{color:var(--soft);font-style:italic}
+tbody tr+tr td{border-top:1px solid #eef0f3}
+tr.first td,tbody tr.first+tr.first td{border-top:1px solid #9aa3af}tr.quiet td{color:var(--soft);font-style:italic}
 figure{margin:1em 0}figure img{max-width:100%;height:auto;display:block}figcaption{font-size:13px;color:var(--soft);
 max-width:78ch;margin-top:.3em}.pair{display:flex;flex-wrap:wrap;gap:1em}.tiles{display:flex;flex-wrap:wrap;gap:8px;
 margin:.5em 0 1.4em}.tiles figure{margin:0;width:168px}.tiles img{width:168px;height:168px;image-rendering:auto;
