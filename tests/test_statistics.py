@@ -66,6 +66,19 @@ def test_p_is_the_alpha_whose_interval_touches_nothing() -> None:
     assert 0 < p < 1
 
 
+@pytest.mark.parametrize("many", range(2, 42))
+def test_p_and_interval_say_the_same_for_every_number_of_seeds_and_clusters(many: int) -> None:
+    """SciPy's t quantile of 3 degrees of freedom is minus infinity far out, which must not become a p of 0."""
+    for shape in ((many, 1), (1, many), (many, 6), (3, many)):
+        table = np.random.default_rng(many).normal(size=shape)
+        table -= table.mean()
+        spread = effect_of(table).high
+        for size, sure in ((0.9 * spread, False), (1.1 * spread, True)):
+            effect = effect_of(table + size)
+            assert (effect.p < 0.05) == sure == effect.distinguishable
+            assert effect.p > 1e-9
+
+
 def test_what_never_varies_is_sure_and_what_was_seen_once_is_not_known() -> None:
     same = effect_of(np.full((2, 3), 0.1))
     assert (same.low, same.high, same.p) == pytest.approx((0.1, 0.1, 0.0))

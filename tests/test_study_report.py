@@ -171,7 +171,7 @@ def test_a_study_is_compared_by_its_parent_or_its_folder(
     told = " ".join(capsys.readouterr().out.split())
     assert "plain" in told and "baseline" in told and "note: broken <b>|3 is failed" in told
     assert guarded(verb, [str(folder / "no"), "--mlruns", str(store.mlruns)]) == 2
-    assert "neither a run id nor the folder of a study" in capsys.readouterr().err
+    assert "or a study's folder, with study.json in it" in capsys.readouterr().err
 
 
 def test_a_study_with_nothing_finished_has_a_report_that_says_so(

@@ -160,7 +160,7 @@ def _p_value(size: float, error: float, parts: Parts) -> float:
     def excess(log_alpha: float) -> float:
         return parts.quantile(float(np.exp(log_alpha))) * error - size
 
-    lowest = -600.0
+    lowest = -100.0  # 4e-44; farther out, SciPy's t quantile of 3 degrees of freedom is minus infinity
     return float(np.exp(optimize.brentq(excess, lowest, 0.0))) if excess(lowest) > 0 else 0.0
 
 

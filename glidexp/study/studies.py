@@ -56,7 +56,10 @@ def load_study(store: Store, reference: str) -> Study | None:
     folder = Path(reference)
     if not RUN_ID.fullmatch(reference) or (folder / PLAN).is_file():
         if not (folder / PLAN).is_file():
-            raise TrackingError(f"'{reference}' is neither a run id nor the folder of a study (with {PLAN} in it).")
+            raise TrackingError(
+                f"'{reference}' is no run: give run ids, 4 to 32 of 0-9a-f, the id of a parent run, or a study's folder, "
+                f"with {PLAN} in it."
+            )
         parent = _parent_of(store, folder.resolve().name)
     else:
         parent, _ = tracked_run(store, reference)
