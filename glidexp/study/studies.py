@@ -57,8 +57,8 @@ def load_study(store: Store, reference: str) -> Study | None:
     if not RUN_ID.fullmatch(reference) or (folder / PLAN).is_file():
         if not (folder / PLAN).is_file():
             raise TrackingError(
-                f"'{reference}' is no run: give run ids, 4 to 32 of 0-9a-f, the id of a parent run, or a study's folder, "
-                f"with {PLAN} in it."
+                f"'{reference}' is no run: give run ids, 4 to 32 of 0-9a-f, the id of a parent run, or a study's "
+                f"folder, with {PLAN} in it."
             )
         parent = _parent_of(store, folder.resolve().name)
     else:
