@@ -144,9 +144,6 @@ def pareto_figure(
                 front.append((cost, value))
         front.sort()
         axes.plot([c for c, _ in front], [v for _, v in front], color="0.6", linewidth=1, linestyle=":", zorder=0)
-        costs = [cost for *_, cost in known]
-        if costs and max(costs) > 5 * min(costs) > 0:
-            axes.set_xscale("log")
         axes.set_xlabel(label, fontsize=9)
     panels[0].set_ylabel(score, fontsize=9)
     handles, labels = panels[0 if panels[0].lines[:-1] else 1].get_legend_handles_labels()

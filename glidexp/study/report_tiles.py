@@ -91,7 +91,7 @@ def _panels(image: Mask, truth: Mask, masks: Mapping[str, Mask], rgb: list[int])
         panels.append((f"{arm}{score}", error_overlay(image[..., rgb], truth, mask, valid)))
         if arm != first:
             shown = difference_overlay(image[..., rgb], truth, masks[first], mask)
-            panels.append((f"{arm}: where it differs from {first}", shown))
+            panels.append((f"{arm}: where it differs from the baseline", shown))
     return [(label, png_bytes(_squared(picture))) for label, picture in panels]
 
 
