@@ -1,6 +1,7 @@
 """Building tiles from one large scene, against a plain script of the same work (peer) and against decoding (limit).
 
     python bench/build.py [--px 15000] [--lakes 5000] [--tile-px 512] [--repeats 3] [--sample 0] [--folder FOLDER]
+    python bench/build.py --linear 1,2,4,8 [--px 2000] [--lakes 200] [--tile-px 256]
 
 A generated 3-band 16-bit scene, deflated in blocks of 512 px, and round lakes. The peer is what is usually written for
 it: rasterio reads the whole scene, NumPy takes percentiles of each band and stretches it as float64, geopandas reads
@@ -11,6 +12,10 @@ else.
 Each runs in a process of its own, one after the other in every repeat, imports not counted. JSON lines: scenes a second
 of wall and of CPU, our cost by phase in CPU seconds of its thread, and the peer's without its PNGs. `peak_gb` is the
 resident set of each process at its largest.
+
+`--linear` builds so many copies of the scene beside each other, each with its lakes, in one process, and prints the CPU
+seconds a scene and what each scene beyond the fewest costs, against one of the fewest: 1 where the cost is linear, less
+where what a build costs once is a part of the first.
 """
 
 import argparse
@@ -132,6 +137,59 @@ def ours(folder: Path, tile_px: int, sample: int) -> dict[str, Any]:
     return measured(work) | {"phases": {name: round(seconds, 2) for name, seconds in phases.items()}}
 
 
+def copies(folder: Path, number: int) -> None:
+    """A folder with copies of the scene, each a scene's width east of the one before, and the lakes of all."""
+    import geopandas
+    import pandas as pd
+    import rasterio
+    from rasterio.transform import Affine
+
+    (folder / "scenes").mkdir()
+    lakes, parts = geopandas.read_file(folder / "lakes.gpkg"), []
+    for i in range(number):
+        shutil.copyfile(folder / "scene.tif", folder / "scenes" / f"s{i}.tif")
+        with rasterio.open(folder / "scenes" / f"s{i}.tif", "r+") as scene:
+            east = i * 1.1 * scene.width * GSD_M
+            scene.transform = Affine(GSD_M, 0, WEST + east, 0, -GSD_M, NORTH)
+        parts.append(lakes.assign(geometry=lakes.translate(east, 0)))
+    pd.concat(parts, ignore_index=True).to_file(folder / "many.gpkg", engine="pyogrio")
+
+
+def many(folder: Path, tile_px: int, sample: int) -> dict[str, Any]:
+    """Builds a store from the copies."""
+    from glidexp.config import DatasetConfig, DatasetKind, SplitConfig, StretchConfig
+    from glidexp.data.builder import from_scenes
+    from glidexp.data.prepare import prepare
+
+    assert from_scenes  # its heavy imports are not counted
+    dataset = DatasetConfig(
+        kind=DatasetKind.scenes,
+        root=str(folder / "scenes"),
+        lakes=str(folder / "many.gpkg"),
+        buffer_m=0.0,
+        stretch=StretchConfig(sample_blocks=sample),
+        split=SplitConfig(val=0.0, test=0.0),
+    )
+    return measured(lambda: len(prepare(dataset, tile_px, folder / "data", progress=False)))
+
+
+def linear(folder: Path, numbers: list[int], args: argparse.Namespace) -> None:
+    """One JSON line: CPU seconds a scene by the number of scenes, and the marginal scene against the fewest."""
+    taken = {}
+    for number in numbers:
+        copies(folder, number)
+        runs = [child("many", folder, args.tile_px, args.sample) for _ in range(args.repeats)]
+        taken[number] = statistics.median(run["cpu"] for run in runs)
+        shutil.rmtree(folder / "scenes")
+        (folder / "many.gpkg").unlink()
+    first, last = min(taken), max(taken)
+    marginal = (taken[last] - taken[first]) / (last - first)
+    line = {"name": f"build_linear_{args.px}px_{args.tile_px}px", "unit": "CPU s", "n": args.repeats}
+    line |= {"a_scene": {str(number): round(seconds / number, 3) for number, seconds in taken.items()}}
+    line |= {"marginal_scene": round(marginal, 3), "ratio_linear": round(marginal / (taken[first] / first), 3)}
+    print(json.dumps(line), flush=True)
+
+
 def peer(folder: Path, tile_px: int, _: int) -> dict[str, Any]:
     """The plain script."""
     import geopandas
@@ -198,6 +256,9 @@ def child(who: str, folder: Path, tile_px: int, sample: int) -> dict[str, Any]:
     return found
 
 
+WHO = {"ours": ours, "peer": peer, "limit": limit, "many": many}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--px", type=int, default=15_000)
@@ -208,18 +269,20 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where scene and tiles lie meanwhile; a scene that is there is taken"
     )
-    parser.add_argument("--child", choices=("ours", "peer", "limit"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=("ours", "peer", "limit", "many"), help=argparse.SUPPRESS)
+    parser.add_argument("--linear", metavar="N,N", help="build so many copies of the scene instead, as 1,2,4,8")
     args = parser.parse_args()
     if args.child:
-        print(
-            json.dumps({"ours": ours, "peer": peer, "limit": limit}[args.child](args.folder, args.tile_px, args.sample))
-        )
+        print(json.dumps(WHO[args.child](args.folder, args.tile_px, args.sample)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "lakes.gpkg").is_file():
             make_scene(folder, args.px, args.lakes)
+        if args.linear:
+            linear(folder, sorted(int(number) for number in args.linear.split(",")), args)
+            return
         runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": [], "limit": []}
         for _ in range(args.repeats):
             for who, found in runs.items():
