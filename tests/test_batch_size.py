@@ -1,5 +1,6 @@
 """`train.batch_size=auto`: the largest that fits, found by trials; it names the run, which keeps it."""
 
+import mmap
 import re
 import time
 from dataclasses import replace
@@ -112,19 +113,29 @@ def test_what_is_a_lack_of_memory(told: str, short: bool) -> None:
     assert is_short_of_memory(RuntimeError(told)) is short
 
 
+def fresh(size: int) -> mmap.mmap:
+    """Resident pages that the process did not have before.
+
+    What an allocator gives may be what an earlier test freed, and then no more memory is resident than before.
+    """
+    pages = mmap.mmap(-1, size)
+    for start in range(0, size, mmap.PAGESIZE):
+        pages[start] = 1
+    return pages
+
+
 def test_on_a_cpu_it_follows_from_what_tiles_take() -> None:
     """40 MB for a step and 48 MB a tile, which may fill half of what is free."""
-    fixed = torch.empty(0, dtype=torch.uint8)
+    fixed: list[mmap.mmap] = []
     taken: list[int] = []
 
     def step(count: int) -> None:
-        nonlocal fixed
         taken.append(count)
-        if not len(fixed):
-            fixed = torch.ones(40 * MB, dtype=torch.uint8)
-        held = torch.ones(48 * MB * count, dtype=torch.uint8)
+        if not fixed:
+            fixed.append(fresh(40 * MB))
+        held = fresh(48 * MB * count)
         time.sleep(0.3)  # a real step is no quicker, and on a busy machine the thread that looks waits for its turn
-        del held
+        held.close()
 
     choice = estimated(lambda: step, 1, 1000, free=2400 * MB)
     assert taken == [1, 1, 4]
@@ -132,15 +143,16 @@ def test_on_a_cpu_it_follows_from_what_tiles_take() -> None:
     assert re.search(r"about 0\.05\d GB a tile by trial steps, 2\.5 GB free", choice.why)
     assert estimated(lambda: step, 2, 6, free=2400 * MB).tiles == 6
     assert estimated(lambda: step, 2, 6, free=0).tiles == 2
+    fixed[0].close()
 
 
 def test_a_peak_is_seen_after_it_is_over() -> None:
     with Peak() as before:
         pass
     with Peak() as during:
-        held = torch.ones(200 * MB, dtype=torch.uint8)
-        time.sleep(0.02)
-        del held
+        held = fresh(200 * MB)
+        time.sleep(0.3)
+        held.close()
     assert during.rss - before.rss > 150 * MB
 
 

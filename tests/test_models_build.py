@@ -11,7 +11,7 @@ from glidexp.models import catalog
 from glidexp.models.build import build_model, parameters
 from glidexp.models.fcn import FcnDecoder
 
-QUICK = {"resnet18", "efficientnet_b0", "mobilenetv3", "mit_b0"}
+QUICK = {"regnetx_002", "resnet18", "efficientnet_b0", "mobilenetv3", "mit_b0"}
 PAIRS = [
     pytest.param(
         *pair, marks=() if pair[0] in QUICK or pair == ("vit_small", "dpt") else pytest.mark.slow, id="-".join(pair)

@@ -17,7 +17,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 def test_the_lists_hold_what_is_promised() -> None:
     promised = {"resnet18", "resnet34", "resnet50", "resnet101", "resnext50", "efficientnet_b0", "efficientnet_b3"}
-    promised |= {"mobilenetv3", "convnext_tiny", "convnext_small", "swin_tiny", "mit_b0", "mit_b2", "mit_b5"}
+    promised |= {"mobilenetv3", "convnext_tiny", "convnext_small", "swin_tiny", "mit_b0", "mit_b2", "mit_b5", "regnetx_002"}
     assert promised <= catalog.BACKBONES.keys()
     decoders = {"unet", "unetplusplus", "fcn", "deeplabv3plus", "fpn", "upernet", "segformer", "linknet", "manet"}
     assert set(catalog.DECODERS) == decoders | {"pspnet", "dpt"}

@@ -17,6 +17,7 @@ _log = logging.getLogger("glidexp")
 
 _SMP_CLASSES = {
     "unet": "Unet",
+    "unet_light": "Unet",
     "unetplusplus": "UnetPlusPlus",
     "deeplabv3plus": "DeepLabV3Plus",
     "fpn": "FPN",
@@ -27,6 +28,8 @@ _SMP_CLASSES = {
     "pspnet": "PSPNet",
     "dpt": "DPT",
 }
+_LIGHT = (64, 32, 32, 16, 8)
+"""channels of `unet_light` from 1/16 to 1/1, where U-Net has 256, 128, 64, 32 and 16"""
 
 
 def build_model(
@@ -91,6 +94,8 @@ def assemble(backbone: str, decoder: str, *, in_channels: int, pretrained: dict[
         return Fcn(smp.encoders.get_encoder(entry.encoder, weights=weights, **options))
     if decoder == "dpt" and not _has_prefix_tokens(entry.encoder):
         options["decoder_readout"] = "ignore"
+    if decoder == "unet_light":
+        options["decoder_channels"] = _LIGHT
     model: nn.Module = getattr(smp, _SMP_CLASSES[decoder])(entry.encoder, classes=1, **options)
     if catalog.DECODERS[decoder].partial:
         side_px = catalog.smallest_px(backbone, decoder)

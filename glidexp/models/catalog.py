@@ -70,6 +70,7 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnet_b0": Backbone("tu-efficientnet_b0", _CONV, dilates=True),
     "efficientnet_b3": Backbone("tu-efficientnet_b3", _CONV, dilates=True),
     "mobilenetv3": Backbone("tu-mobilenetv3_large_100", _CONV, dilates=True),
+    "regnetx_002": Backbone("tu-regnetx_002", _CONV, dilates=True),
     "convnext_tiny": Backbone("tu-convnext_tiny", _FOUR, dilates=True),
     "convnext_small": Backbone("tu-convnext_small", _FOUR, dilates=True),
     "swin_tiny": Backbone("tu-swin_tiny_patch4_window7_224", _FOUR, options=_ANY_SIZE),
@@ -81,6 +82,7 @@ BACKBONES: dict[str, Backbone] = {
 
 DECODERS: dict[str, Decoder] = {
     "unet": Decoder((_CONV, _FOUR, _MIT)),
+    "unet_light": Decoder((_CONV, _FOUR, _MIT)),
     "unetplusplus": Decoder((_CONV, _FOUR)),
     "fcn": Decoder((_CONV, _FOUR, _MIT)),
     "deeplabv3plus": Decoder((_CONV, _FOUR), stride=16, dilated=True, pools=True),
