@@ -17,10 +17,19 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 def test_the_lists_hold_what_is_promised() -> None:
     promised = {"resnet18", "resnet34", "resnet50", "resnet101", "resnext50", "efficientnet_b0", "efficientnet_b3"}
-    promised |= {"mobilenetv3", "convnext_tiny", "convnext_small", "swin_tiny", "mit_b0", "mit_b2", "mit_b5", "regnetx_002"}
+    promised |= {
+        "mobilenetv3",
+        "convnext_tiny",
+        "convnext_small",
+        "swin_tiny",
+        "mit_b0",
+        "mit_b2",
+        "mit_b5",
+        "regnetx_002",
+    }
     assert promised <= catalog.BACKBONES.keys()
     decoders = {"unet", "unetplusplus", "fcn", "deeplabv3plus", "fpn", "upernet", "segformer", "linknet", "manet"}
-    assert set(catalog.DECODERS) == decoders | {"pspnet", "dpt"}
+    assert set(catalog.DECODERS) == decoders | {"pspnet", "dpt", "unet_light"}
     assert {decoder for _, decoder in catalog.allowed_pairs()} == set(catalog.DECODERS)
     assert {backbone for backbone, _ in catalog.allowed_pairs()} == set(catalog.BACKBONES)
 
@@ -41,7 +50,7 @@ def test_every_name_has_a_file_whose_first_line_explains_it(group: str, names: d
         ("vit_small", "unet", "Decoders for vit_small: dpt."),
         ("resnet18", "dpt", "Backbones for dpt: vit_small."),
         ("swin_tiny", "deeplabv3plus", "Backbones for deeplabv3plus: resnet18,"),
-        ("mit_b0", "linknet", "Decoders for mit_b0: unet, fcn, fpn, upernet, segformer, manet, pspnet."),
+        ("mit_b0", "linknet", "Decoders for mit_b0: unet, unet_light, fcn, fpn, upernet, segformer, manet, pspnet."),
         ("mit_b2", "unetplusplus", "cannot stand on backbone.name=mit_b2"),
     ],
 )
