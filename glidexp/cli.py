@@ -25,6 +25,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "data": (data, "make, import, export and look at tile stores"),
         "ui": (ui, "open the runs in MLflow's pages at 127.0.0.1"),
         "evaluate": (evaluate, "score a trained model on a data set"),
+        "predict": (predict, "map the lakes of whole scenes with a trained model"),
+        "inventory": (inventory, "compare two maps of lakes"),
         "compare": (compare, "say which of several settings is better, by how much and how sure"),
         "sync": (sync, "send what runs could not log because the tracking store was away"),
         "audit": (audit, "say which aggregations printed scores can and cannot be"),
@@ -174,6 +176,22 @@ def audit(argv: list[str]) -> int:
 
     Console().print(audit_table(readings))
     return 0
+
+
+def predict(argv: list[str]) -> int:
+    """Maps the lakes of scenes."""
+    prepare_process()
+    from glidexp.mapping import verb_predict
+
+    return verb_predict.run(argv)
+
+
+def inventory(argv: list[str]) -> int:
+    """Compares two maps of lakes."""
+    prepare_process()
+    from glidexp.mapping import verb_inventory
+
+    return verb_inventory.run(argv)
 
 
 def compare(argv: list[str]) -> int:

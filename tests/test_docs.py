@@ -20,6 +20,7 @@ from glidexp.config import Config, evaluation, flat, load, register
 from glidexp.data import verbs
 from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
+from glidexp.mapping import verb_inventory, verb_predict
 from glidexp.study import verb_compare
 from glidexp.study.compare import measure_of
 from glidexp.study.plan_arms import arms_of
@@ -119,6 +120,12 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         return
     if verb == "compare":
         assert measure_of(verb_compare.options().parse_args(arguments).score)
+        return
+    if verb == "predict":
+        assert verb_predict.options().parse_intermixed_args(arguments).out
+        return
+    if verb == "inventory":
+        assert arguments[0] == "diff" and verb_inventory.options().parse_args(arguments[1:]).old
         return
     if verb == "audit":  # reads nothing and writes nothing
         assert cli.audit(arguments) == 0 and capsys.readouterr().out

@@ -11,14 +11,14 @@ Step = Callable[[str], None]
 
 
 @contextmanager
-def shown_steps(total: int, unit: str, progress: bool) -> Iterator[Step]:
+def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles") -> Iterator[Step]:
     """Gives a function to call after each step: a bar with ETA on a terminal, ten lines at most in a log."""
     if progress and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("tiles from {task.fields[name]}"),
+            TextColumn(what + " of {task.fields[name]}" if what != "tiles" else "tiles from {task.fields[name]}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -35,6 +35,6 @@ def shown_steps(total: int, unit: str, progress: bool) -> Iterator[Step]:
         if progress and done * 10 // total > (done - 1) * 10 // total:
             left = (time.monotonic() - began) / done * (total - done)
             eta = f", about {left:.0f} s left" if left >= 1 else ""
-            log.info("tiles: %d of %d %s done (%s)%s", done, total, unit, name, eta)
+            log.info("%s: %d of %d %s done (%s)%s", what, done, total, unit, name, eta)
 
     yield step

@@ -12,6 +12,7 @@ import torch
 from glidexp.config import Compile, Precision, TrainConfig
 from glidexp.errors import ConfigError
 from glidexp.models.build import synchronised
+from glidexp.models.hardware import best_precision, device_of
 from glidexp.training.ranks import GPU_STRIDE, Ranks, join
 
 log = logging.getLogger("glidexp")
@@ -70,7 +71,7 @@ def resolve(cfg: TrainConfig) -> Runtime:
         ConfigError: the device is not there, or cannot compute in the wanted precision
     """
     ranks = join(cfg.device)
-    device = _device(cfg.device)
+    device = device_of(cfg.device)
     if device.type == "cuda" and ranks.size > 1:
         device = torch.device("cuda", ranks.local)
         torch.cuda.set_device(device)
@@ -86,7 +87,7 @@ def resolved_here(cfg: TrainConfig) -> dict[str, str]:
     Raises:
         ConfigError: as `resolve`
     """
-    precision, compiled = _as_on(cfg, _device(cfg.device))
+    precision, compiled = _as_on(cfg, device_of(cfg.device))
     return {"train.precision": str(precision), "train.compile": "on" if compiled else "off"}
 
 
@@ -127,16 +128,6 @@ def forward_of(model: torch.nn.Module, runtime: Runtime) -> Callable[[], torch.n
     return forward
 
 
-def best_precision(device: torch.device) -> Precision:
-    """bf16 where the hardware multiplies in it, fp16 on older GPUs, fp32 elsewhere: emulated bf16 is slower."""
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-        return Precision.bf16 if native else Precision.fp16
-    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return Precision.bf16
-    return Precision.fp32
-
-
 def _cores(processes: int) -> int:
     """Cores for each of the processes on this machine."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")  # whoever shares a machine says so there
@@ -147,22 +138,3 @@ def _cores(processes: int) -> int:
     except AttributeError:  # macOS
         cores = os.cpu_count() or 1
     return max(cores // processes, 1)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"train.device='{name}' is not a device. Allowed: auto, cpu, cuda, cuda:N, mps.") from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        raise ConfigError(
-            f"train.device='{name}' is not there: torch sees {count} CUDA device(s). Use train.device=auto or cpu."
-        )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("train.device='mps' is not there on this machine. Use train.device=auto or cpu.")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"train.device='{name}' is not supported. Allowed: auto, cpu, cuda, cuda:N, mps.")
-    return device

@@ -19,6 +19,7 @@ from glidexp.data.leakage import Leak, find_leak, ground_of, join
 from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.store import TileStore
+from glidexp.mapping.domain import domain_of
 from glidexp.models.build import parameters
 from glidexp.models.export import save_bundle
 from glidexp.models.lineage import Lineage, marks
@@ -172,6 +173,7 @@ class Recorder:
             "sensors": sorted(set(self.tiles.index.loc[self.train, "sensor"])),
             "regions": sorted(set(self.tiles.index.loc[self.train, "region"])),
             "tile_px": self.tiles.tile_px,
+            **domain_of(self.tiles, self.train),
             "dataset": self.config.dataset.name,
             "split_hash": self.tiles.split_hash,
             "data_hash": self.tiles.data_hash,

@@ -1,0 +1,152 @@
+"""Two inventories compared by ground: lakes that appeared, vanished, grew, shrank, and how sure each change is."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pyogrio
+import pyproj
+import shapely
+
+from glidexp.data.builder.parts import writing
+from glidexp.data.scenes import polygons
+from glidexp.data.scenes.versions import LINK, LONLAT
+from glidexp.data.splits import connected
+from glidexp.errors import DataError
+from glidexp.mapping.areas import on_ellipsoid
+from glidexp.mapping.outputs import GROUND
+
+CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen")
+"""not_seen: it lies, in part at least, where the other map looked at nothing"""
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The lakes of one inventory, in degrees."""
+
+    shapes: npt.NDArray[np.object_]
+    ids: npt.NDArray[np.object_]
+    area_km2: Floats
+    bound_km2: Floats
+    """by how much the area may be off; 0 where nothing is known"""
+    ground: Any
+    """what was looked at; None where the file does not say"""
+    notes: tuple[str, ...]
+
+
+def read(path: Path, setting: str, gsd_m: float | None) -> Map:
+    """Reads outlines with the uncertainty of their areas.
+
+    Args:
+        path: any vector file; of one that `glidexp predict` wrote, the columns of the area interval and the ground
+        setting: names it in messages
+        gsd_m: for half a pixel along the perimeter, where the file has no interval
+
+    Raises:
+        DataError: it cannot be read as outlines
+    """
+    own = polygons.read(path, setting)
+    shapes = _lonlat(own.geometries, own.crs)
+    measured = [on_ellipsoid(one) for one in shapes]
+    area = np.array([one[0] for one in measured]) / 1e6
+    notes: tuple[str, ...] = ()
+    columns = set(pyogrio.read_info(path, layer=0)["fields"])
+    if {"lake_id", "area_low_km2", "area_high_km2"} <= columns:
+        known = pyogrio.read_dataframe(
+            path, layer=0, columns=["lake_id", "area_low_km2", "area_high_km2"], read_geometry=False
+        )
+        half = (known["area_high_km2"] - known["area_low_km2"]) / 2
+        of = dict(zip(known["lake_id"].astype(str), half.to_numpy(), strict=True))
+        bound = np.array([of.get(name, 0.0) for name in own.ids.tolist()])
+    elif gsd_m:
+        bound = np.array([0.5 * gsd_m * one[1] for one in measured]) / 1e6
+    else:
+        bound = np.zeros(len(area))
+        notes += (f"{path.name} gives no interval of areas, so each is taken as exact: give --gsd.",)
+    ground = None
+    if any(name == GROUND for name, _ in pyogrio.list_layers(path)):
+        frame = geopandas.read_file(path, layer=GROUND)
+        ground = shapely.union_all(_lonlat(frame.geometry.to_numpy(), pyproj.CRS(frame.crs)))
+    return Map(shapes, own.ids, area, bound, ground, notes)
+
+
+def compared(old: Map, new: Map) -> geopandas.GeoDataFrame:
+    """A row a lake, or a group of lakes that split or merged: change (one of `CHANGES`), ids, areas, change_km2 and
+    uncertainty_km2, in degrees; the geometry is as it is now, of a vanished lake as it was."""
+    first, second = shapely.STRtree(new.shapes).query(old.shapes, predicate="intersects")
+    common = shapely.area(shapely.intersection(old.shapes[first], new.shapes[second]))
+    linked = common > LINK * np.minimum(shapely.area(old.shapes[first]), shapely.area(new.shapes[second]))
+    n = len(old.shapes)
+    links = [(a, n + b) for a, b in zip(first[linked].tolist(), second[linked].tolist(), strict=True)]
+    rows = []
+    for group in connected(n + len(new.shapes), links):
+        was, now = [i for i in group if i < n], [i - n for i in group if i >= n]
+        before, after = float(old.area_km2[was].sum()), float(new.area_km2[now].sum())
+        spread = float(np.sqrt((old.bound_km2[was] ** 2).sum() + (new.bound_km2[now] ** 2).sum()))
+        shape = shapely.union_all(new.shapes[now] if now else old.shapes[was])
+        rows.append(
+            {
+                "change": _change(old, new, was, now, after - before, spread, shape),
+                "old_ids": ",".join(map(str, old.ids[was])),
+                "new_ids": ",".join(map(str, new.ids[now])),
+                "old_km2": before,
+                "new_km2": after,
+                "change_km2": after - before,
+                "uncertainty_km2": spread,
+                "geometry": shape,
+            }
+        )
+    columns = ["change", "old_ids", "new_ids", "old_km2", "new_km2", "change_km2", "uncertainty_km2", "geometry"]
+    return geopandas.GeoDataFrame(rows, columns=columns, geometry="geometry", crs=LONLAT)
+
+
+def totals(table: geopandas.GeoDataFrame) -> str:
+    """The changes in a sentence: lakes by change, and the change of the area of all ground that both looked at."""
+    counts = ", ".join(f"{int((table['change'] == name).sum())} {name.replace('_', ' ')}" for name in CHANGES)
+    seen = table[table["change"] != "not_seen"]
+    spread = float(np.sqrt((seen["uncertainty_km2"] ** 2).sum()))
+    old, new = seen["old_km2"].sum(), seen["new_km2"].sum()
+    return f"{counts}; {old:.4f} km2 to {new:.4f} km2, {new - old:+.4f} +- {spread:.4f} km2"
+
+
+def write(table: geopandas.GeoDataFrame, path: Path) -> None:
+    """Writes the rows as a GeoPackage, aside and renamed.
+
+    Raises:
+        DataError: another ending
+    """
+    if path.suffix.lower() != ".gpkg":
+        raise DataError(f"--out={path} is no GeoPackage: name a file that ends with .gpkg.")
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.to_file(aside, layer="changes", driver="GPKG", engine="pyogrio", geometry_type="Unknown")
+            os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _change(old: Map, new: Map, was: list[int], now: list[int], grown: float, spread: float, shape: Any) -> str:
+    other = new.ground if was and not now else old.ground if now and not was else None
+    if not (was and now):
+        if other is not None and not shapely.covers(other, shape):
+            return "not_seen"
+        return "vanished" if was else "appeared"
+    if abs(grown) <= spread:
+        return "unchanged"
+    return "grown" if grown > 0 else "shrunk"
+
+
+def _lonlat(shapes: npt.NDArray[np.object_], crs: pyproj.CRS) -> npt.NDArray[np.object_]:
+    if crs == LONLAT:
+        return shapes
+    transformer = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
+    moved = shapely.transform(shapes, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
+    valid: npt.NDArray[np.object_] = np.where(shapely.is_valid(moved), moved, shapely.make_valid(moved))
+    return valid

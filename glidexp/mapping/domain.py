@@ -1,0 +1,93 @@
+"""What a model is for: its sensors, pixel sizes and stretch, kept in its card and held against a new scene."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.config import StretchConfig, StretchMethod
+from glidexp.data import sensors
+from glidexp.data.scenes.reading import RGB, Scene
+from glidexp.data.scenes.stretch import Stretch
+from glidexp.data.store import TileStore
+
+GSD_RATIO = (0.7, 1.43)
+"""pixels this much finer or coarser than those of training are said"""
+
+
+def domain_of(tiles: TileStore, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """What the card keeps of the ground that a model was trained on: pixel sizes by sensor, and the stretch.
+
+    Args:
+        tiles: the store
+        rows: that were trained on
+    """
+    table = tiles.index.iloc[rows]
+    known = table[table["gsd_m"].notna()]
+    sizes = known.groupby("sensor")["gsd_m"].agg(["min", "max"])
+    found: dict[str, Any] = {"gsd_m": {str(name): [float(low), float(high)] for name, low, high in sizes.itertuples()}}
+    limits = tiles.manifest.get("stretch") or {}
+    if limits:
+        told = dict(tiles.manifest.get("recipe", {}).get("stretch") or {})
+        sensor = dict(zip(tiles.index["scene"], tiles.index["sensor"], strict=True))
+        found["stretch"] = {
+            **{key: told[key] for key in ("method", "low", "high", "scope") if key in told},
+            "limits": limits,
+            "sensors": {scene: sensor[scene] for scene in limits if scene in sensor},
+        }
+    return found
+
+
+def bands_of(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """Bands that the network takes, by name, in its order."""
+    return tuple(str(band).lower() for band in card.get("bands") or RGB)
+
+
+def outside(card: Mapping[str, Any], scene: Scene) -> list[str]:
+    """Sentences on what of a scene the model was not trained for."""
+    known = [str(name) for name in card.get("sensors") or ()]
+    own, told = scene.file.sensor, []
+    if known and own not in known:
+        hint = " Name it with --sensor." if own == sensors.UNKNOWN else ""
+        told.append(f"{scene.name}: sensor {own} is not one that the model was trained on ({', '.join(known)}).{hint}")
+    sizes: Mapping[str, Any] = card.get("gsd_m") or {
+        name: [sensors.get(name).gsd_m] * 2 for name in known if name in sensors.names()
+    }
+    met = sizes.get(own)
+    ranges = [[float(v) for v in pair] for pair in ([met] if met else sizes.values()) if pair[0] == pair[0]]
+    if ranges and not any(GSD_RATIO[0] * low <= scene.gsd_m <= GSD_RATIO[1] * high for low, high in ranges):
+        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+        size = f"{low:g} m" if low == high else f"{low:g} to {high:g} m"
+        told.append(f"{scene.name}: a pixel is {scene.gsd_m:g} m, the model was trained on {size}.")
+    return told
+
+
+def limits_of(card: Mapping[str, Any], scene: Scene) -> tuple[Stretch | None, str]:
+    """Limits that the card has for a scene: its own, its sensor's or those of all, as the model's data were stretched.
+
+    Returns:
+        the limits, None where they have to be fitted to the scene; and what is said of them
+    """
+    told = card.get("stretch")
+    if not told:
+        return None, "fitted to the scene (the model's card records no stretch)"
+    limits, scope = told["limits"], told.get("scope", "scene")
+    if told.get("method") == StretchMethod.fixed and limits:
+        return Stretch.from_json(next(iter(limits.values()))), "fixed limits of the model's card"
+    if scope == "global" and limits:
+        return Stretch.from_json(next(iter(limits.values()))), "limits of the model's card for all scenes"
+    if scope == "sensor":
+        for name, sensor in told.get("sensors", {}).items():
+            if sensor == scene.file.sensor:
+                return Stretch.from_json(limits[name]), f"limits of the model's card for sensor {sensor}"
+    elif scene.name in limits and told.get("sensors", {}).get(scene.name, scene.file.sensor) == scene.file.sensor:
+        return Stretch.from_json(limits[scene.name]), f"limits of the model's card for scene {scene.name}"
+    return None, "fitted to the scene"
+
+
+def method_of(card: Mapping[str, Any]) -> StretchConfig:
+    """How limits are fitted: as for the model's data, percentiles 2 and 98 where that is not known."""
+    told = card.get("stretch") or {}
+    chosen = {key: told[key] for key in ("low", "high") if key in told}
+    return StretchConfig(method=StretchMethod(told.get("method", StretchMethod.percentile)), **chosen)

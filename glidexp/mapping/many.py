@@ -1,0 +1,87 @@
+"""Many scenes: what each needs, and one after the other in this process."""
+
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from glidexp.config import PathsConfig, TrackingConfig
+from glidexp.data.scenes import polygons
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.steps import Step, shown_steps
+from glidexp.data.workers import cores
+from glidexp.mapping.predict import SceneMap, SceneTask, map_scene
+from glidexp.mapping.settings import MapSettings
+from glidexp.models.load import find, is_place
+
+log = logging.getLogger("glidexp")
+COPY = ".model"
+"""folder below the maps for a model that comes from a server or a checkpoint, which other machines can see"""
+
+
+def tasks_of(given: Namespace, files: Sequence[SceneFile], settings: MapSettings, out: Path) -> list[SceneTask]:
+    """A task a scene.
+
+    Args:
+        given: options model, mlruns, uri, glaciers, again
+        files: the scenes
+        settings: for all of them
+        out: folder of the maps
+
+    Raises:
+        GlidexpError: no such model, or glaciers that cannot be read
+    """
+    from glidexp.tracking.store import open_store, tracking_uri
+
+    paths = PathsConfig(mlruns=given.mlruns)
+    store = None
+    if not is_place(given.model):
+        store = open_store(tracking_uri(TrackingConfig(uri=given.uri), paths), Path(given.mlruns))
+    model = find(given.model, store, out / COPY)
+    glaciers = polygons.read(given.glaciers, "--glaciers") if given.glaciers else None
+    stat = os.stat(given.glaciers) if given.glaciers else None
+    ice = (Path(given.glaciers).name, stat.st_size, stat.st_mtime_ns) if stat else None
+    name = model.run_id or model.uri
+    return [
+        SceneTask(file, model.bundle.absolute(), out, settings, name, glaciers, ice, again=given.again)
+        for file in files
+    ]
+
+
+def with_threads(tasks: Sequence[SceneTask], workers: int) -> list[SceneTask]:
+    """The cores of this machine shared out among processes."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    mine = int(wanted) if wanted.isdigit() and int(wanted) else max(cores() // workers, 1)
+    return [replace(task, threads=mine) for task in tasks]
+
+
+def on_one_process(tasks: Sequence[SceneTask]) -> list[SceneMap]:
+    """One scene after the other, with progress by rows of windows."""
+    maps = []
+    for number, task in enumerate(tasks, start=1):
+        name = f"rows of windows, scene {number} of {len(tasks)}"
+        with _Steps(name) as step:
+            maps.append(map_scene(task, step))
+    return maps
+
+
+class _Steps:
+    """Progress that learns how many steps there are from the first of them."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit, self._stack = unit, ExitStack()
+        self._inner: Step | None = None
+
+    def __enter__(self) -> "_Steps":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def __call__(self, total: int, name: str) -> None:
+        if self._inner is None:
+            self._inner = self._stack.enter_context(shown_steps(total, self._unit, True, what="map"))
+        self._inner(name)

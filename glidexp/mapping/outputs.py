@@ -1,0 +1,101 @@
+"""The files of a mapped scene beside its rasters: lakes as GeoPackage and GeoParquet, the summary by size."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+
+from glidexp.data.builder.parts import writing
+from glidexp.data.scenes.reading import Scene
+from glidexp.data.sizes import SIZES_KM2
+from glidexp.mapping.areas import COLUMNS, FAR_M, ids_of
+from glidexp.mapping.polygons import Geometries
+
+Floats = npt.NDArray[np.float64]
+LAKES, GROUND = "lakes", "ground"
+"""layers of the GeoPackage; the second is what was looked at, so that a lake that is not there is not taken for gone"""
+
+
+def lakes_table(
+    scene: Scene, shapes: Geometries, table: pd.DataFrame, distance_m: Floats, *, model: str
+) -> geopandas.GeoDataFrame:
+    """A row a lake, columns of `areas.COLUMNS` and geometry, sorted by id.
+
+    Args:
+        scene: its header
+        shapes: outlines in the scene's CRS
+        table: of `areas.measured`
+        distance_m: to the nearest glacier; infinite where none is near, NaN where none was given
+        model: what names it
+    """
+    found = table.copy()
+    far = np.isnan(distance_m)
+    found["glacier_distance_m"] = np.where(np.isinf(distance_m), np.nan, distance_m)
+    found["within_10km"] = pd.array(
+        [None if gone else bool(d <= FAR_M) for d, gone in zip(distance_m, far, strict=True)], "boolean"
+    )
+    for name, value in (
+        ("scene", scene.name),
+        ("sensor", scene.file.sensor),
+        ("date", scene.file.date),
+        ("model", model),
+    ):
+        found[name] = value
+    found["lake_id"] = ""
+    geometry = [one if one.geom_type == "MultiPolygon" else shapely.MultiPolygon([one]) for one in shapes]
+    frame = geopandas.GeoDataFrame(found.reindex(columns=list(COLUMNS)), geometry=geometry, crs=scene.crs)
+    frame = frame.sort_values(["lon", "lat", "area_km2"], ignore_index=True)
+    frame["lake_id"] = ids_of(frame["lon"].to_numpy(dtype=np.float64), frame["lat"].to_numpy(dtype=np.float64))
+    kinds = {"cut": bool, "area_px": "int64", "mean_probability": float}
+    texts = dict.fromkeys(("lake_id", "size_class", "scene", "sensor", "date", "model"), object)
+    numbers = {name: float for name in COLUMNS if name.endswith(("km2", "_km", "_m")) and not name.startswith("within")}
+    return frame.astype(kinds | texts | numbers | {"lon": float, "lat": float})
+
+
+def write_lakes(frame: geopandas.GeoDataFrame, ground: shapely.Geometry, base: Path) -> tuple[Path, Path]:
+    """Writes BASE_lakes.gpkg and BASE_lakes.parquet, aside and renamed.
+
+    Args:
+        frame: lakes
+        ground: what was looked at, in the frame's CRS
+        base: folder and name of the scene
+    """
+    looked = geopandas.GeoDataFrame({"looked_at": [True]}, geometry=[ground], crs=frame.crs)
+
+    def gpkg(path: Path) -> None:
+        kind = {"driver": "GPKG", "engine": "pyogrio"}
+        frame.to_file(path, layer=LAKES, geometry_type="MultiPolygon", **kind)
+        looked.to_file(path, layer=GROUND, **kind)
+
+    def parquet(path: Path) -> None:
+        frame.to_parquet(path, index=False)
+
+    return _aside(base.with_name(f"{base.name}_lakes.gpkg"), gpkg), _aside(
+        base.with_name(f"{base.name}_lakes.parquet"), parquet
+    )
+
+
+def by_size(frame: pd.DataFrame) -> pd.DataFrame:
+    """Lakes and km2 by size class: size_class, lakes, area_km2, area_low_km2, area_high_km2; the last row is all."""
+    columns = ["area_km2", "area_low_km2", "area_high_km2"]
+    sums = frame.groupby("size_class")[columns].sum().reindex(SIZES_KM2, fill_value=0.0)
+    sums.insert(0, "lakes", frame["size_class"].value_counts().reindex(SIZES_KM2, fill_value=0))
+    sums.loc["all"] = sums.sum()
+    sums["lakes"] = sums["lakes"].astype(int)
+    return sums.rename_axis("size_class").reset_index()
+
+
+def _aside(path: Path, write: Callable[[Path], None]) -> Path:
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        with writing(path):
+            write(aside)
+            os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,267 @@
+"""One scene, from its file to a map of its lakes; called by any process, for as many scenes as there are."""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import rasterio.features
+import shapely
+import torch
+from affine import Affine
+
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.polygons import Inventory
+from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
+from glidexp.data.scenes.stretch import Stretch
+from glidexp.data.scenes.strips import Strips
+from glidexp.data.store import canonical
+from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
+from glidexp.mapping import areas, cog, domain, polygons, raster
+from glidexp.mapping.network import network, precision_on, predicting
+from glidexp.mapping.outputs import by_size, lakes_table, write_lakes
+from glidexp.mapping.quicklook import draw
+from glidexp.mapping.settings import MapSettings, StretchFrom
+from glidexp.mapping.stac import done_before, write_item
+from glidexp.mapping.windows import Axis, axis
+from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBABILITY, STEPS, WorkFiles
+from glidexp.models.card import read_card
+
+log = logging.getLogger("glidexp")
+FORMAT = 1
+"""raised when the same scene and settings give other files"""
+SURE = 0.95
+COARSE = 16
+"""pixels of a scene to one of the outline of what was looked at"""
+MASK = "mask.u8"
+
+
+@dataclass(frozen=True, slots=True)
+class SceneTask:
+    """A scene, and all that is needed to map it."""
+
+    file: SceneFile
+    bundle: Path
+    out: Path
+    settings: MapSettings
+    model: str
+    """what names it in tables"""
+    glaciers: Inventory | None = None
+    ice: tuple[str, int, int] | None = None
+    """name, size and time of last change of the glaciers' file"""
+    threads: int = 1
+    again: bool = False
+    """also where it is finished"""
+
+
+@dataclass(slots=True)
+class SceneMap:
+    """What was made of a scene, or why nothing was."""
+
+    scene: str
+    lakes: int = 0
+    area_km2: float = 0.0
+    sizes: list[dict[str, Any]] = field(default_factory=list)
+    """rows of `outputs.by_size`"""
+    said: list[str] = field(default_factory=list)
+    failed: str = ""
+    found: bool = False
+    """it was finished before"""
+
+
+def map_scene(task: SceneTask, step: Callable[[int, str], None] | None = None) -> SceneMap:
+    """Maps a scene; a scene that cannot be used is told in the result, so that others go on.
+
+    Args:
+        task: the scene
+        step: called with the number of rows of windows and the scene's name, after each of them
+
+    Raises:
+        ConfigError: settings that no scene could be mapped with
+        RunFailed: the disk refuses it, which no other scene would escape
+    """
+    try:
+        return _mapped(task, step or (lambda total, name: None))
+    except (ConfigError, RunFailed):
+        raise
+    except GlidexpError as error:
+        return SceneMap(task.file.scene, failed=str(error))
+
+
+def sides(task_settings: MapSettings, card: dict[str, Any], scene: Scene) -> tuple[Axis, Axis]:
+    """Windows down and across a scene.
+
+    Raises:
+        ConfigError: an overlap of more than half a window
+    """
+    window = task_settings.window_px or int(card.get("tile_px") or 512)
+    overlap = task_settings.overlap_px or window // 4
+    if 2 * overlap > window:
+        raise ConfigError(f"--overlap={overlap} must be at most half of a window of {window} pixels.")
+    return axis(scene.height, window, overlap), axis(scene.width, window, overlap)
+
+
+def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
+    card = read_card(task.bundle)
+    scene = read_header(task.file, domain.bands_of(card))
+    said = [*scene.warnings, *domain.outside(card, scene)]
+    base = task.out / areas.plain(scene.name)
+    keys = _keys(task, card, scene)
+    item = base.with_name(f"{base.name}.json")
+    known = None if task.again else done_before(item, keys[1])
+    if known is not None:
+        sizes = known["glidexp:sizes"]
+        return SceneMap(scene.name, sizes[-1]["lakes"], sizes[-1]["area_km2"], sizes, said, found=True)
+    torch.set_num_threads(task.threads)
+    look_step = raster.look_step(scene)
+    look = (math.ceil(scene.height / look_step), math.ceil(scene.width / look_step), 3)
+    with WorkFiles(base.with_name(f".{base.name}.partial"), keys[0], scene.height, scene.width, look) as files:
+        told = _rasters(task, card, scene, files, step)
+        said += told.pop("said")
+        assets, table = _vectors(task, card, scene, files, base, look_step)
+        sizes = by_size(table).to_dict("records")
+        told |= {"sizes": sizes, "warnings": said, "model": task.model, "key": keys[1]}
+        write_item(item, scene, assets, told)
+        files.drop()
+    return SceneMap(scene.name, len(table), float(table["area_km2"].sum()), sizes, said)
+
+
+def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str]:
+    """What names the pixels of a map, and what names all of its files."""
+    stats = [(path.name, path.stat()) for path in task.file.files]
+    stand = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    all_settings = {key: str(value) for key, value in asdict(task.settings).items()}
+    later = {key: all_settings.pop(key) for key in ("min_px", "min_km2", "fill_px", "smooth")}
+    told = {key: card.get(key) for key in ("threshold", "temperature", "stretch", "tta", "bands", "mean", "std")}
+    pixels = [FORMAT, card["weights"]["sha256"], told, scene.ground, scene.bands, stand, all_settings]
+    first = hashlib.sha256(canonical(pixels)).hexdigest()
+    return first, hashlib.sha256(canonical([first, later, task.ice, scene.file.sensor, scene.file.date])).hexdigest()
+
+
+def _rasters(
+    task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles, step: Callable[[int, str], None]
+) -> dict[str, Any]:
+    settings = task.settings
+    rows, cols = sides(settings, card, scene)
+    predictor = network(task.bundle, card["weights"]["sha256"], settings.tta, settings.device)
+    device = predictor.mean.device
+    precision = precision_on(settings.precision, device)
+    threshold = predictor.threshold if settings.threshold is None else settings.threshold
+    unit = raster.unit_px(scene)
+    limits, words = _limits(task, card, scene)
+    if files.limits is not None:
+        limits = Stretch(low=tuple(files.limits[0].tolist()), high=tuple(files.limits[1].tolist()))
+    offset = rows.starts[files.rows] // unit * unit if files.rows < len(rows) else 0
+    if files.rows:
+        log.info("%s: goes on with row %d of %d of windows", scene.name, files.rows + 1, len(rows))
+    for _ in range(files.rows):
+        step(len(rows), scene.name)
+    strips = Strips(raster.below(scene, offset), unit, files.folder, min(unit, STRIP_PX), 2)
+    with strips:
+        if limits is None and settings.stretch is not StretchFrom.none:
+            limits = raster.fitted(strips, domain.method_of(card))
+            if limits is None:
+                raise DataError(f"{scene.file.path} has no valid pixel: there is nothing to map.")
+        if limits is not None:
+            files.limits = np.array([limits.low, limits.high])
+        if files.rows < len(rows):
+            source = raster.ahead(raster.stretched(strips, limits, offset, files, raster.look_step(scene)))
+            with predicting(device, precision):
+                seen = raster.run_windows(
+                    source, rows, cols, predictor, files, cuts=_cuts(threshold, card), device=device,
+                    batch=settings.batch, step=lambda name: step(len(rows), name), name=scene.name,
+                )  # fmt: skip
+            source.close()
+        else:
+            seen = 0
+    log.info("%s: stretch %s", scene.name, words)
+    return {
+        "said": [],
+        "stretch": {"from": words, **(limits.to_json() if limits else {})},
+        "threshold": threshold,
+        "precision": str(precision),
+        "window_px": rows.window,
+        "windows": [len(rows), len(cols)],
+        "windows_seen": seen,
+        "tta": str(settings.tta or card.get("tta", "none")),
+    }
+
+
+def _limits(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[Stretch | None, str]:
+    if task.settings.stretch is StretchFrom.none:
+        with rasterio.open(scene.paths[0]) as source:
+            if source.dtypes[0] != "uint8":
+                raise DataError(f"{scene.file.path} is not 8 bit: --stretch=none takes 8-bit scenes as they are.")
+        return None, "none, taken as they are"
+    if task.settings.stretch is StretchFrom.refit:
+        return None, "fitted to the scene, as was asked for"
+    return domain.limits_of(card, scene)
+
+
+def _cuts(threshold: float, card: dict[str, Any]) -> tuple[float, float, float]:
+    """Probabilities of the network at the threshold, and where the calibrated one is 0.05 and 0.95."""
+    temperature = float(card.get("temperature") or 1.0)
+    logit = math.log(SURE / (1 - SURE)) * temperature
+    return threshold, 1 / (1 + math.exp(logit)), 1 / (1 + math.exp(-logit))
+
+
+def _vectors(
+    task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles, base: Path, look_step: int
+) -> tuple[dict[str, Path], geopandas.GeoDataFrame]:
+    settings = task.settings
+    levels, marks = files.read(PROBABILITY), files.read(MARKS)
+    mask = np.memmap(files.folder / MASK, np.uint8, "w+", shape=marks.shape)
+    for top in range(0, scene.height, raster.UNIT_PX):
+        some = marks[top : top + raster.UNIT_PX]
+        mask[top : top + raster.UNIT_PX] = np.where(some == INVALID, NODATA, some & LAKE)
+    mask.flush()
+    vrt = cog.describe(files.folder / MASK, scene, name="lake")
+    flat = cog.describe(files.folder / MASK, scene, name="lake", placed=False)
+    outlines = polygons.outlines(flat, mask, fill_px=settings.fill_px, min_px=settings.min_px)
+    calibrated = bool(card.get("temperature"))
+    shapes, table = areas.measured(
+        scene, outlines, levels, marks, mask, smooth=settings.smooth, calibrated=calibrated
+    )  # fmt: skip
+    if settings.min_km2 and len(table):
+        small = table["area_km2"].to_numpy() < settings.min_km2
+        for outline in outlines[small]:
+            polygons.burn(outline, mask, 0)
+        outlines, shapes, table = outlines[~small], shapes[~small], table[~small].reset_index(drop=True)
+    mask.flush()
+    distance = areas.to_ice(scene, shapes, task.glaciers)
+    frame = lakes_table(scene, shapes, table, distance, model=task.model)
+    gpkg, parquet = write_lakes(frame, looked_at(scene, marks), base)
+    assets = {name: base.with_name(f"{base.name}_{name}.tif") for name in ("probability", "mask")}
+    probability = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
+    cog.write_cog(probability, assets["probability"], resampling="average")
+    cog.write_cog(vrt, assets["mask"], resampling="mode")
+    title = f"{scene.name}: {len(frame)} lakes, {frame['area_km2'].sum():.3f} km2"
+    picture = base.with_name(f"{base.name}_quicklook.png")
+    draw(picture, files.read(LOOK), outlines, step=look_step, gsd_m=scene.gsd_m, title=title)
+    return assets | {"lakes": gpkg, "lakes_parquet": parquet, "quicklook": picture}, frame
+
+
+def looked_at(scene: Scene, marks_HW: Any) -> Any:
+    """Outline of the ground with data, in the scene's CRS, from squares of 16 pixels that have data throughout."""
+    height, width = marks_HW.shape
+    rows, cols = math.ceil(height / COARSE), math.ceil(width / COARSE)
+    good = np.ones((rows, cols), np.uint8)
+    for row in range(rows):
+        invalid = (np.asarray(marks_HW[row * COARSE : (row + 1) * COARSE]) & INVALID).any(axis=0)
+        good[row] = ~np.logical_or.reduceat(invalid, np.arange(0, width, COARSE))
+    transform = scene.transform @ Affine.scale(COARSE)
+    shapes = rasterio.features.shapes(good, mask=good > 0, transform=transform)
+    ground = shapely.union_all([shapely.geometry.shape(one) for one, _ in shapes])
+    return shapely.intersection(ground, scene.outline)
+
+
+def total_by_size(maps: list[SceneMap]) -> pd.DataFrame:
+    """Lakes and km2 of all scenes by size class."""
+    rows = pd.DataFrame([row for one in maps for row in one.sizes])
+    return rows.groupby("size_class", sort=False).sum().reset_index() if len(rows) else rows

@@ -1,0 +1,83 @@
+"""A picture of a mapped scene: the image made small, lakes outlined over it, a scale bar."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from PIL import Image, ImageDraw, ImageFont
+
+from glidexp.data.builder.parts import writing
+from glidexp.mapping.polygons import Geometries
+
+LINE, FILL = (255, 221, 0, 255), (0, 200, 255, 70)
+LEAST_PX = 480
+"""a smaller picture is enlarged, so that outlines can be told apart"""
+TITLE_PX = 34
+
+
+def draw(
+    path: Path, look_HWC: npt.NDArray[np.uint8], outlines: Geometries, *, step: int, gsd_m: float, title: str
+) -> Path:
+    """Writes a PNG, aside and renamed.
+
+    Args:
+        path: of the PNG
+        look_HWC: every `step`th pixel of the scene
+        outlines: in pixels of the scene
+        step: pixels of the scene to one of the picture
+        gsd_m: of the scene
+        title: stands above the picture
+    """
+    times = max(1, math.ceil(LEAST_PX / max(look_HWC.shape[:2])))
+    height, width = (side * times for side in look_HWC.shape[:2])
+    picture = (
+        Image.fromarray(np.ascontiguousarray(look_HWC))
+        .resize((width, height), Image.Resampling.NEAREST)
+        .convert("RGBA")
+    )
+    over = Image.new("RGBA", picture.size, (0, 0, 0, 0))
+    pen = ImageDraw.Draw(over)
+    for outline in outlines:
+        for part in shapely.get_parts(outline):
+            _lake(pen, part, times / step)
+    picture = Image.alpha_composite(picture, over).convert("RGB")
+    page = Image.new("RGB", (width, height + TITLE_PX), (255, 255, 255))
+    page.paste(picture, (0, TITLE_PX))
+    pen = ImageDraw.Draw(page)
+    font: Any = ImageFont.load_default(size=16)
+    while pen.textlength(title, font=font) > width - 16 and font.size > 9:
+        font = ImageFont.load_default(size=font.size - 1)
+    pen.text((8, TITLE_PX // 2), title, fill=(0, 0, 0), font=font, anchor="lm")
+    _scale_bar(pen, page.size, gsd_m * step / times)
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    with writing(path):
+        page.save(aside, format="PNG")
+        os.replace(aside, path)
+    return path
+
+
+def _lake(pen: ImageDraw.ImageDraw, part: Any, scale: float) -> None:
+    ring = [tuple(xy) for xy in (shapely.get_coordinates(part.exterior) * scale).tolist()]
+    pen.polygon(ring, fill=FILL)
+    for hole in part.interiors:
+        edge = [tuple(xy) for xy in (shapely.get_coordinates(hole) * scale).tolist()]
+        pen.polygon(edge, fill=(0, 0, 0, 0))
+        pen.line(edge, fill=LINE, width=1)
+    pen.line(ring, fill=LINE, width=1)
+
+
+def _scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], pixel_m: float) -> None:
+    """The longest bar of 1, 2 or 5 times a power of ten that is no longer than a quarter of the picture."""
+    most = size[0] / 4 * pixel_m
+    power = 10 ** math.floor(math.log10(most))
+    length_m = max(n for n in (1, 2, 5) if n * power <= most) * power
+    text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
+    left, bottom = 12, size[1] - 12
+    right = left + length_m / pixel_m
+    pen.rectangle((left - 4, bottom - 26, right + 4, bottom + 6), fill=(255, 255, 255))
+    pen.rectangle((left, bottom - 4, right, bottom), fill=(0, 0, 0))
+    pen.text(((left + right) / 2, bottom - 15), text, fill=(0, 0, 0), font=ImageFont.load_default(size=13), anchor="mm")

@@ -1,0 +1,176 @@
+"""From the pixels of a scene to a probability and a mark a pixel: strips, windows, network, blend, files.
+
+Strips are decoded along the file's own blocks by a thread while the network works on the ones before. A window row of
+pixels, of answers, and a strip are all that is in memory, whatever the scene's height.
+"""
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from affine import Affine
+
+from glidexp.data.scenes import stretch
+from glidexp.data.scenes.reading import Scene
+from glidexp.data.scenes.strips import Strips
+from glidexp.mapping.blend import Blend
+from glidexp.mapping.windows import Axis
+from glidexp.mapping.workfiles import INVALID, LAKE, LIKELY, LOOK, MARKS, NODATA, PROBABILITY, STEPS, SURE, WorkFiles
+
+Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Answer = Callable[[torch.Tensor], torch.Tensor]
+"""uint8 (B, C, H, W) to probabilities (B, 1, H, W)"""
+UNIT_PX = 256
+"""rows read at once, rounded up to the file's blocks"""
+HIGHEST_PX = 2048
+"""blocks of more rows are read in pieces"""
+LOOK_PX = 1600
+"""longest side of the small picture"""
+
+
+class Band:
+    """The stretched rows of a scene that the windows at work need; rows above them are let go."""
+
+    def __init__(self, strips: Iterator[tuple[int, Bytes, Mask]], top: int) -> None:
+        self._strips, self.top = strips, top
+        self.image: Bytes | None = None
+        self.valid: Mask = np.zeros((0, 0), bool)
+
+    def rows(self, top: int, bottom: int) -> tuple[Bytes, Mask]:
+        """Pixels (h, W, C) and valid (h, W) of these rows; none above `top` are asked for again."""
+        images = [] if self.image is None else [self.image[top - self.top :]]
+        valids = [] if self.image is None else [self.valid[top - self.top :]]
+        held = sum(len(one) for one in valids)
+        while held < bottom - top:
+            first, image, valid = next(self._strips)
+            skip = max(top - first, 0)  # a strip may begin above the first window after a restart
+            images.append(image[skip:])
+            valids.append(valid[skip:])
+            held += len(valids[-1])
+        self.image = images[0] if len(images) == 1 else np.concatenate(images)
+        self.valid = valids[0] if len(valids) == 1 else np.concatenate(valids)
+        self.top = top
+        return self.image[: bottom - top], self.valid[: bottom - top]
+
+
+def look_step(scene: Scene) -> int:
+    """Pixels of a scene to one of its small picture."""
+    return max(1, math.ceil(max(scene.height, scene.width) / LOOK_PX))
+
+
+def fitted(strips: Strips, config: Any) -> stretch.Stretch | None:
+    """Limits of all valid pixels; None where there is none. The decoded strips are kept for the second pass."""
+    counts = np.zeros((len(strips.scene.bands), stretch.LEVELS), np.int64)
+    for _, pixels, valid in strips.kept():
+        stretch.count_values(pixels, valid, counts)
+    return stretch.fit(counts, config) if counts.any() else None
+
+
+def below(scene: Scene, row: int) -> Scene:
+    """The scene from a row on."""
+    return replace(
+        scene, top=scene.top + row, height=scene.height - row, transform=scene.transform @ Affine.translation(0, row)
+    )
+
+
+def unit_px(scene: Scene) -> int:
+    """Rows that are read at once: whole blocks of the file."""
+    block = scene.strip_px if scene.strip_px <= HIGHEST_PX else UNIT_PX
+    return math.ceil(UNIT_PX / block) * block
+
+
+def stretched(
+    strips: Strips, limits: stretch.Stretch | None, offset: int, files: WorkFiles, step: int
+) -> Generator[tuple[int, Bytes, Mask], None, None]:
+    """Strips as 8 bit (h, W, C), black where not valid; rows of the small picture are written on the way."""
+    tables = limits.tables() if limits else None
+    for top, pixels, valid in strips.once():
+        image = stretch.apply(pixels, tables) if tables is not None else pixels.transpose(1, 2, 0).astype(np.uint8)
+        if not valid.all():
+            image[~valid] = 0
+        row = top + offset
+        first = -row % step
+        small = image[first::step, ::step]
+        if len(small):
+            colours = small[..., [min(i, small.shape[2] - 1) for i in range(3)]] if small.shape[2] != 3 else small
+            files.write(LOOK, (row + first) // step, colours)
+        yield row, image, valid
+
+
+def ahead(strips: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """The same, one ahead: a thread makes the next while the last is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            coming = thread.submit(next, strips, None)
+            while (strip := coming.result()) is not None:
+                coming = thread.submit(next, strips, None)
+                yield strip
+        finally:  # settings of GDAL are those of a thread
+            thread.submit(strips.close).result()
+
+
+def run_windows(
+    strips: Iterator[tuple[int, Bytes, Mask]],
+    rows: Axis,
+    cols: Axis,
+    answer: Answer,
+    files: WorkFiles,
+    *,
+    cuts: tuple[float, float, float],
+    device: torch.device,
+    batch: int,
+    step: Callable[[str], None],
+    name: str = "",
+) -> int:
+    """Maps a scene from the first unfinished row of windows on.
+
+    Args:
+        strips: stretched rows, from at most the first row of these windows on
+        rows: windows down the scene
+        cols: windows across it
+        answer: the network
+        files: take the rows; say which are finished
+        cuts: probabilities of a lake, of what may be lake, of what is surely lake
+        device: of the network
+        batch: windows a forward pass
+        step: called after each row of windows
+        name: of the scene, for `step`
+
+    Returns:
+        windows that the network saw; those without a valid pixel are spared
+    """
+    blend, seen, bits = Blend(rows, cols, device), 0, (LAKE, LIKELY, SURE)
+    if files.carry is not None:
+        blend.carry = torch.from_numpy(files.carry).to(device)
+    band = Band(strips, 0)
+    for number in range(files.rows, len(rows)):
+        top = rows.starts[number]
+        image, valid = band.rows(top, top + rows.window)
+        somewhere = valid.any(axis=0)
+        wanted = [j for j, left in enumerate(cols.starts) if somewhere[left : left + cols.window].any()]
+        blend.begin(number)
+        for at in range(0, len(wanted), batch):
+            some = wanted[at : at + batch]
+            tiles = np.stack([image[:, cols.starts[j] : cols.starts[j] + cols.window] for j in some])
+            answers = answer(torch.from_numpy(tiles).permute(0, 3, 1, 2).to(device, non_blocking=True))
+            for place, j in enumerate(some):
+                blend.add(number, j, answers[place, 0])
+        seen += len(wanted)
+        first, done = blend.end(number)
+        levels = done.mul(STEPS).add_(0.5).to(torch.uint8).cpu().numpy()
+        marks = torch.zeros(done.shape, dtype=torch.uint8, device=device)
+        for bit, cut in zip(bits, cuts, strict=True):
+            marks |= (done >= cut).to(torch.uint8) * bit
+        out, good = marks.cpu().numpy(), valid[first - top : first - top + len(done)]
+        levels[~good], out[~good] = NODATA, INVALID
+        files.write(PROBABILITY, first, levels)
+        files.write(MARKS, first, out)
+        files.keep(number + 1, blend.carry.cpu().numpy())
+        step(name)
+    return seen

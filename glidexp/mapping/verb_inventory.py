@@ -1,0 +1,53 @@
+"""`glidexp inventory diff`: which lakes appeared, vanished, grew or shrank between two maps."""
+
+from pathlib import Path
+
+from glidexp.errors import ConfigError
+from glidexp.options import Parser
+
+SHOWN = 20
+
+
+def options() -> Parser:
+    """What the verb takes."""
+    parser = Parser(
+        prog="glidexp inventory diff",
+        description="Compares two maps or inventories of lakes, which are known again by their ground. A lake grew or "
+        "shrank where its areas differ by more than both are uncertain together (root of the sum of squares).",
+    )
+    parser.add_argument("old", metavar="OLD", help="outlines in any format of GDAL, as glidexp predict writes them")
+    parser.add_argument("new", metavar="NEW", help="likewise, later")
+    parser.add_argument("--out", metavar="FILE.gpkg", help="write a row and an outline a lake")
+    parser.add_argument(
+        "--gsd", type=float, metavar="M", help="pixel of outlines that give no area_low_km2, for half a pixel's bound"
+    )
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Compares, prints, writes; gives the exit code."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print("Usage: glidexp inventory diff OLD NEW [--out FILE.gpkg] [--gsd M]")
+        return 0 if argv else 2
+    if argv[0] != "diff":
+        raise ConfigError(f"glidexp inventory {argv[0]} is not known. Allowed: diff.")
+    given = options().parse_args(argv[1:])
+    if given.gsd is not None and not given.gsd > 0:
+        raise ConfigError(f"--gsd={given.gsd} must be above 0 metres.")
+    from glidexp.mapping.diff import compared, read, totals, write
+
+    old, new = read(Path(given.old), "OLD", given.gsd), read(Path(given.new), "NEW", given.gsd)
+    table = compared(old, new)
+    if given.out:
+        write(table, Path(given.out))
+    columns = ["change", "old_ids", "new_ids", "old_km2", "new_km2", "change_km2", "uncertainty_km2"]
+    told = table[table["change"] != "unchanged"]
+    if len(told):
+        print(told[columns].head(SHOWN).to_string(index=False, float_format="%.4f", na_rep="-"))
+        print(f"... and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+    print(totals(table))
+    for note in (*old.notes, *new.notes):
+        print(f"note: {note}")
+    if given.out:
+        print(f"outlines: {given.out}")
+    return 0

@@ -1,0 +1,157 @@
+"""`glidexp predict`: a model and scenes to maps of lakes."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.config import Precision, Tta
+from glidexp.data.workers import CLUSTERS, Crew, cores, free_bytes, mapped
+from glidexp.errors import DataError
+from glidexp.mapping.settings import MapSettings, StretchFrom
+from glidexp.options import Parser
+
+if TYPE_CHECKING:
+    from glidexp.data.scenes.catalogue import SceneFile
+    from glidexp.mapping.predict import SceneMap, SceneTask
+
+log = logging.getLogger("glidexp")
+PROCESS_BYTES = 2 << 30
+"""what a process is reckoned to need"""
+
+
+def options() -> Parser:
+    """What the verb takes."""
+    usual = MapSettings()
+    parser = Parser(
+        prog="glidexp predict",
+        usage="glidexp predict MODEL SCENE... --out DIR [options]",
+        description="Maps the lakes of whole scenes of any size: probability and mask as Cloud Optimized GeoTIFF, "
+        "outlines as GeoPackage and GeoParquet, a picture, and a STAC item beside them.",
+        epilog="The same command goes on where it was stopped, and passes over scenes that are finished. Exit code 1: "
+        "a scene could not be mapped, the others are.",
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="run id, checkpoint (.pt), folder of a bundle, models:/NAME@ALIAS"
+    )
+    parser.add_argument("scenes", metavar="SCENE", nargs="+", help="raster, VRT, .SAFE, folder or catalogue of scenes")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the maps")
+    parser.add_argument("--sensor", default="unknown", help="sensor of scenes that name none (default: unknown)")
+    parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
+    parser.add_argument("--glaciers", metavar="FILE", help="glacier outlines, for distances and the 10 km flag")
+    parser.add_argument(
+        "--window", type=int, default=0, metavar="PX", help="side of a window (default: the model's tile)"
+    )
+    parser.add_argument("--overlap", type=int, default=0, metavar="PX", help="of windows (default: a quarter of one)")
+    parser.add_argument("--batch", type=int, default=usual.batch, help=f"windows a pass (default: {usual.batch})")
+    parser.add_argument("--tta", choices=list(Tta), help="mean over flips or turns (default: as the model was scored)")
+    parser.add_argument("--threshold", type=float, help="probability of a lake (default: the model's own)")
+    parser.add_argument("--precision", choices=list(Precision), default="auto", help="(default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    parser.add_argument("--stretch", choices=list(StretchFrom), default="auto", help="limits (default: auto)")
+    parser.add_argument("--min-px", type=int, default=usual.min_px, help=f"smallest lake (default: {usual.min_px} px)")
+    parser.add_argument("--min-km2", type=float, default=0.0, help="smallest lake (default: 0 km2)")
+    parser.add_argument("--fill-px", type=int, default=usual.fill_px, help="smallest hole kept (default: 6 px)")
+    parser.add_argument("--smooth", type=int, default=0, metavar="ROUNDS", help="cut corners of outlines (default: 0)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="scenes at a time (default: by machine)")
+    parser.add_argument(
+        "--map", default="", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}, :ADDRESS of one that runs"
+    )
+    parser.add_argument("--again", action="store_true", help="also scenes that are finished")
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
+    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Maps, reports; gives the exit code."""
+    given = options().parse_intermixed_args(argv)
+    settings = MapSettings(
+        window_px=given.window,
+        overlap_px=given.overlap,
+        batch=given.batch,
+        tta=Tta(given.tta) if given.tta else None,
+        threshold=given.threshold,
+        precision=Precision(given.precision),
+        device=given.device,
+        stretch=StretchFrom(given.stretch),
+        min_px=given.min_px,
+        min_km2=given.min_km2,
+        fill_px=given.fill_px,
+        smooth=given.smooth,
+    )
+    crew = Crew(workers=given.workers, cluster=given.map)
+    if given.sensors_file:
+        from glidexp.data import sensors
+
+        sensors.register_file(given.sensors_file)
+    files = scenes_of(given.scenes, given.sensor)
+    out = Path(given.out).absolute()
+    from glidexp.data.builder.parts import writing
+    from glidexp.mapping.many import tasks_of
+
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    tasks = tasks_of(given, files, settings, out)
+    maps = _all(tasks, crew, given.device)
+    return _report(maps, out)
+
+
+def scenes_of(places: Sequence[str], sensor: str) -> "list[SceneFile]":
+    """The scenes of all places.
+
+    Raises:
+        DataError: nothing there, or two scenes of one name
+    """
+    from glidexp.data.scenes.catalogue import find
+
+    files = [file for place in places for file in find(Path(place), sensor)]
+    names = [file.scene for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"scene '{twice[0]}' comes twice: the outputs are named by it, so map them into two folders.")
+    return files
+
+
+def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
+    from glidexp.mapping.many import on_one_process, with_threads
+
+    workers = crew.workers or (
+        min(cores(), len(tasks), max(free_bytes() // PROCESS_BYTES, 1)) if device == "cpu" else 0
+    )
+    if not workers:
+        import torch
+
+        workers = 1 if torch.cuda.is_available() else min(cores(), len(tasks), max(free_bytes() // PROCESS_BYTES, 1))
+    if workers <= 1 and not crew.cluster:
+        return on_one_process(with_threads(tasks, 1))
+    from glidexp.mapping.predict import map_scene
+
+    maps: list[SceneMap] = []
+    for one in mapped(map_scene, with_threads(tasks, workers), workers=workers, cluster=crew.cluster):
+        maps.append(one)
+        log.info("%d of %d scenes done (%s)", len(maps), len(tasks), one.scene)
+    return sorted(maps, key=lambda one: one.scene)
+
+
+def _report(maps: "list[SceneMap]", out: Path) -> int:
+    from glidexp.mapping.predict import total_by_size
+
+    failed = [one for one in maps if one.failed]
+    if len(maps) == 1 and failed:
+        raise DataError(failed[0].failed)
+    for one in maps:
+        for word in one.said:
+            log.warning("warning: %s", word)
+        if one.failed:
+            log.error("failed: %s", one.failed)
+        else:
+            print(f"{one.scene}: {one.lakes} lakes, {one.area_km2:.4f} km2{' (finished before)' * one.found}")
+    table = total_by_size(maps)
+    if len(table):
+        print(f"\n{table.to_string(index=False, float_format='%.4f')}")
+        table.to_csv(out / "summary.csv", index=False)
+    print(f"\nmaps: {out}")
+    if failed:
+        log.error("%d of %d scenes could not be mapped.", len(failed), len(maps))
+    return 1 if failed else 0

@@ -1,0 +1,107 @@
+"""What is finished of a scene while it is mapped: plain files beside the outputs, from which a killed run goes on.
+
+The folder holds, in raw bytes of the scene's size, `probability.u8` and `marks.u8`, and `progress.npz`, which is
+renamed into place after the rows it speaks of are on the disk. A folder of other settings or another scene is dropped.
+"""
+
+import fcntl
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.data.builder.parts import DAMAGED, writing
+from glidexp.errors import RunFailed
+
+LAKE, LIKELY, SURE, INVALID = 1, 2, 4, 128
+"""bits of a mark: probability at the threshold or above; calibrated probability 0.05, and 0.95, or above; no data"""
+STEPS = 254
+"""a probability p is written as the whole number nearest to 254 p"""
+NODATA = 255
+PROBABILITY, MARKS, PROGRESS, LOOK = "probability.u8", "marks.u8", "progress.npz", "look.u8"
+
+
+@dataclass(slots=True)
+class WorkFiles:
+    """The folder of a scene at work. Use as a context manager."""
+
+    folder: Path
+    key: str
+    """names all that decides the bytes"""
+    height: int
+    width: int
+    look: tuple[int, int, int]
+    """shape of the small picture"""
+    rows: int = field(default=0, init=False)
+    """rows of windows that are finished"""
+    carry: npt.NDArray[np.float32] | None = field(default=None, init=False)
+    limits: npt.NDArray[np.float64] | None = field(default=None, init=False)
+    """(2, bands) of the stretch, once they are known"""
+    _open: dict[str, BinaryIO] = field(default_factory=dict, init=False)
+
+    def __enter__(self) -> "WorkFiles":
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._open["lock"] = (self.folder / "lock").open("ab")
+        try:
+            fcntl.flock(self._open["lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._open["lock"].close()
+            raise RunFailed(f"another process is at work in {self.folder}: wait for it.") from None
+        self._take_up()
+        sizes = {PROBABILITY: self.height * self.width, MARKS: self.height * self.width, LOOK: int(np.prod(self.look))}
+        with writing(self.folder):
+            for name, size in sizes.items():
+                self._open[name] = (self.folder / name).open("r+b" if (self.folder / name).exists() else "w+b")
+                self._open[name].truncate(size)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for stream in self._open.values():
+            stream.close()
+
+    def write(self, name: str, row: int, values: npt.NDArray[np.uint8]) -> None:
+        """Writes whole rows of one of the files."""
+        stream = self._open[name]
+        with writing(self.folder):
+            stream.seek(row * int(np.prod(values.shape[1:])))
+            stream.write(np.ascontiguousarray(values).data)
+
+    def keep(self, rows: int, carry: npt.NDArray[np.float32]) -> None:
+        """Says that so many rows of windows are on the disk, and keeps what goes on into the next one."""
+        with writing(self.folder):
+            for name in (PROBABILITY, MARKS, LOOK):
+                self._open[name].flush()
+                os.fsync(self._open[name].fileno())
+            aside = self.folder / f".{PROGRESS}"
+            with aside.open("wb") as stream:
+                limits = self.limits if self.limits is not None else np.zeros((0, 0))
+                np.savez(stream, key=np.array(self.key), rows=np.array(rows), carry=carry, limits=limits)
+            os.replace(aside, self.folder / PROGRESS)
+        self.rows = rows
+
+    def read(self, name: str) -> npt.NDArray[np.uint8]:
+        """A file mapped into memory, to be read."""
+        shape = self.look if name == LOOK else (self.height, self.width)
+        self._open[name].flush()
+        return np.memmap(self.folder / name, np.uint8, "r", shape=shape)
+
+    def drop(self) -> None:
+        """Takes the folder away."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _take_up(self) -> None:
+        try:
+            with np.load(self.folder / PROGRESS) as found:
+                known: dict[str, Any] = dict(found)
+        except DAMAGED:
+            known = {}
+        if str(known.get("key")) != self.key:
+            (self.folder / PROGRESS).unlink(missing_ok=True)
+            return
+        self.rows, self.carry = int(known["rows"]), known["carry"]
+        self.limits = known["limits"] if known["limits"].size else None

@@ -1,0 +1,271 @@
+"""From a model to a map: windows and blend, whole scenes, kills, damaged scenes, what is said and refused."""
+
+import itertools
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import shapely
+import torch
+from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
+from torch import nn
+
+from glidexp import cli
+from glidexp.errors import GlidexpError
+from glidexp.mapping import predict, raster, verb_predict
+from glidexp.mapping.blend import Blend
+from glidexp.mapping.windows import axis
+from glidexp.models.card import FORMAT, FORMAT_VERSION
+from glidexp.models.predictor import Predictor
+
+
+class Bright(nn.Module):
+    """Lake where red is bright: a network whose answer is known."""
+
+    def __init__(self, radius: int = 0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 2 * radius + 1, padding=radius)
+        nn.init.zeros_(self.conv.weight)
+        self.conv.weight.data[0, 0, radius, radius] = 8.0
+        nn.init.zeros_(self.conv.bias)
+        self.seen = 0
+        self.stop_after = 10**9
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.seen += len(image)
+        if self.seen > self.stop_after:
+            raise KeyboardInterrupt
+        return self.conv(image)
+
+
+@pytest.fixture
+def bright(monkeypatch: pytest.MonkeyPatch) -> Bright:
+    net = Bright()
+    made = Predictor(net, mean=[128.0] * 3, std=[64.0] * 3, stride=1, smallest_px=1, card={"threshold": 0.5}).eval()
+    monkeypatch.setattr(predict, "network", lambda *_: made)
+    return net
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    card = {
+        "format": FORMAT, "format_version": FORMAT_VERSION, "weights": {"sha256": "0" * 64}, "mean": [128.0] * 3,
+        "std": [64.0] * 3, "architecture": {"backbone": "b", "decoder": "d", "in_channels": 3}, "tile_px": 64,
+        "threshold": 0.5, "temperature": 1.5, "bands": ["red", "green", "blue"], "sensors": ["sentinel2"],
+        "gsd_m": {"sentinel2": [10.0, 10.0]},
+    }  # fmt: skip
+    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "weights.safetensors").write_bytes(b"")
+    return folder
+
+
+def pixels(height: int = 150, width: int = 200) -> np.ndarray:
+    """Dark ground; a lake of 30 x 40 px with a hole of 2 and one of 9, a lake of two squares that touch at a corner, a
+    speck of 4, one cut by the edge. Red alone tells."""
+    red = np.full((height, width), 200, np.uint16)
+    red[20:50, 30:70] = 3000
+    red[30, 40:42] = 200
+    red[40:43, 50:53] = 200
+    red[80:84, 100:104] = red[84:88, 104:108] = 3000
+    red[120:122, 20:22] = 3000
+    red[140:150, 150:160] = 3000
+    return np.stack([red, np.full_like(red, 500), np.full_like(red, 500)])
+
+
+def mapped(model: Path, out: Path, *scenes: Path, more: tuple[str, ...] = ("--sensor", "sentinel2")) -> int:
+    words = [str(model), *map(str, scenes), "--out", str(out), "--precision", "fp32", "--workers", "1", *more]
+    return verb_predict.run(words)
+
+
+@pytest.mark.parametrize(("length", "window", "overlap"), [(64, 64, 16), (10, 64, 16), (65, 64, 16), (1000, 64, 32)])
+def test_weights_add_up_to_one(length: int, window: int, overlap: int) -> None:
+    side = axis(length, window, overlap)
+    total = np.zeros(length)
+    for number in range(len(side)):
+        total[side.begins[number] : side.ends[number]] += side.weights(number)
+        assert side.starts[number] <= side.begins[number] < side.ends[number] <= side.starts[number] + side.window
+    np.testing.assert_allclose(total, 1.0, atol=1e-6)
+    assert side.starts[-1] + side.window == length
+    assert all(a + side.window - b >= overlap for a, b in itertools.pairwise(side.starts))
+
+
+def tiled(answer: nn.Module, image: torch.Tensor, window: int, overlap: int) -> torch.Tensor:
+    """An image (C, H, W) by windows and blend alone."""
+    rows, cols = (axis(side, window, overlap) for side in image.shape[1:])
+    blend, out = Blend(rows, cols, torch.device("cpu")), torch.full(image.shape[1:], torch.nan)
+    for i, top in enumerate(rows.starts):
+        blend.begin(i)
+        for j, left in enumerate(cols.starts):
+            blend.add(i, j, answer(image[None, :, top : top + rows.window, left : left + cols.window])[0, 0])
+        first, done = blend.end(i)
+        out[first : first + len(done)] = done
+    return out
+
+
+def test_tiled_is_whole_where_the_network_fits_the_overlap() -> None:
+    """Radius 12 of an overlap of 32: everywhere to 1e-3, also along the scene's edge, where both see the same."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 9, padding=4), nn.ReLU(), nn.Conv2d(8, 8, 9, padding=4), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.Conv2d(8, 1, 9, padding=4), nn.Sigmoid()).eval()
+    image = torch.randn(3, 188, 188) * 3
+    with torch.inference_mode():
+        whole = net(image[None])[0, 0]
+        assert float((tiled(net, image, 96, 32) - whole).abs().max()) < 1e-3
+        rough = tiled(net, image, 96, 4)  # too little overlap: the test would see it
+    assert float((rough - whole).abs().max()) > 1e-3
+
+
+def test_a_scene_becomes_a_map(model: Path, bright: Bright, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(), descriptions=["red", "green", "blue"])
+    ice = write_polygons(tmp_path / "ice.gpkg", [lake(-5000, 350, 100)])
+    out = tmp_path / "maps"
+    assert mapped(model, out, scene, more=("--sensor", "sentinel2", "--glaciers", str(ice))) == 0
+    for name in ("probability", "mask"):
+        with rasterio.open(out / f"s_{name}.tif") as file:
+            assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            assert file.crs.to_epsg() == 32645 and file.dtypes == ("uint8",) and file.nodata == 255
+            values = file.read(1)
+    expected = pixels()[0] > 1000
+    expected[30, 40:42], expected[120:122, 20:22] = True, False
+    np.testing.assert_array_equal(values == 1, expected)
+    lakes = geopandas.read_file(out / "s_lakes.gpkg", layer="lakes").sort_values("area_px", ignore_index=True)
+    assert lakes["area_px"].tolist() == [32, 100, 1191]
+    assert lakes["cut"].tolist() == [False, True, False]
+    large = lakes.iloc[2]
+    outline = shapely.box(WEST + 300, NORTH - 500, WEST + 700, NORTH - 200)
+    to_lonlat = pyproj.Transformer.from_crs(32645, 4326, always_xy=True)
+    ball = shapely.transform(outline.segmentize(10), lambda xy: np.column_stack(to_lonlat.transform(*xy.T)))
+    area, perimeter = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(ball))
+    assert large["area_km2"] == pytest.approx(area / 1e6 * 1191 / 1200, rel=1e-5)
+    assert large["perimeter_km"] == pytest.approx(perimeter / 1e3 * 152 / 140, rel=1e-5)
+    bound = 0.5 * 10 * 1520 * np.pi / 4 / 1e6
+    assert large["area_high_km2"] - large["area_km2"] == pytest.approx(bound, rel=2e-3)
+    assert large["mean_probability"] > 0.99
+    assert large["area_p05_km2"] <= large["area_km2"] <= large["area_p95_km2"] + 1e-12
+    assert large["glacier_distance_m"] == pytest.approx(5000 + 300 - 100, abs=5)
+    assert lakes["within_10km"].all() and len(set(lakes["lake_id"])) == 3
+    assert geopandas.read_parquet(out / "s_lakes.parquet")["lake_id"].tolist() == sorted(lakes["lake_id"])
+    item = json.loads((out / "s.json").read_text())
+    assert item["stac_version"] and item["properties"]["datetime"] and item["properties"]["proj:code"] == "EPSG:32645"
+    assert all((out / asset["href"]).is_file() for asset in item["assets"].values())
+    assert item["properties"]["glidexp:stretch"]["from"].startswith("fitted to the scene")
+    assert not (out / ".s.partial").exists()
+    seen = bright.seen
+    assert mapped(model, out, scene, more=("--sensor", "sentinel2", "--glaciers", str(ice))) == 0
+    assert bright.seen == seen, "a finished scene is passed over"
+
+
+def test_a_killed_map_goes_on_and_ends_the_same(model: Path, bright: Bright, tmp_path: Path) -> None:
+    """The window rows before the kill are not done again, and nothing differs."""
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(300, 90), descriptions=["red", "green", "blue"])
+    assert mapped(model, tmp_path / "whole", scene) == 0
+    seen, bright.seen = bright.seen, 0
+    bright.stop_after = seen // 2
+    with pytest.raises(KeyboardInterrupt):
+        mapped(model, tmp_path / "again", scene)
+    before, bright.stop_after, bright.seen = bright.stop_after, 10**9, 0
+    assert mapped(model, tmp_path / "again", scene) == 0
+    assert bright.seen <= seen - before + 2
+    for name in ("probability", "mask"):
+        one, other = (rasterio.open(tmp_path / place / f"s_{name}.tif").read() for place in ("whole", "again"))
+        np.testing.assert_array_equal(one, other)
+    looks = [(tmp_path / place / "s_quicklook.png").read_bytes() for place in ("whole", "again")]
+    assert looks[0] == looks[1]
+
+
+def test_a_damaged_scene_is_told_and_the_others_finish(
+    model: Path, bright: Bright, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write_scene(tmp_path / "good.tif", pixels=pixels(), descriptions=["red", "green", "blue"])
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(good.read_bytes()[:3000])
+    code = cli.guarded(
+        cli.predict, [str(model), str(bad), str(good), "--out", str(tmp_path / "maps"), "--workers", "1"]
+    )
+    assert code == 1
+    told = capsys.readouterr()
+    assert "bad.tif" in told.err and "1 of 2 scenes" in told.err and "good: 3 lakes" in told.out
+    assert (tmp_path / "maps" / "good.json").is_file()
+
+
+def test_what_the_model_does_not_know_is_said(model: Path, bright: Bright, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(), gsd_m=30.0)
+    assert mapped(model, tmp_path / "maps", scene, more=("--sensor", "landsat8")) == 0
+    said = caplog.text
+    assert "sensor landsat8 is not one" in said and "a pixel is 30 m" in said and "taken as R, G, B" in said
+    four = write_scene(tmp_path / "four.tif", bands=4)
+    with pytest.raises(GlidexpError, match="bands"):
+        mapped(model, tmp_path / "maps", four, more=())
+
+
+def test_limits_of_the_card_are_replayed(model: Path, bright: Bright, tmp_path: Path) -> None:
+    card = json.loads((model / "card.json").read_text())
+    card["stretch"] = {
+        "method": "percentile", "low": 2.0, "high": 98.0, "scope": "sensor", "sensors": {"x": "sentinel2"},
+        "limits": {"x": {"low": [0.0] * 3, "high": [20000.0] * 3}},
+    }  # fmt: skip
+    (model / "card.json").write_text(json.dumps(card))
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels())
+    assert mapped(model, tmp_path / "maps", scene) == 0
+    told = json.loads((tmp_path / "maps" / "s.json").read_text())["properties"]
+    assert "card for sensor sentinel2" in told["glidexp:stretch"]["from"]
+    assert told["glidexp:sizes"][-1]["lakes"] == 0  # 3000 of 20000 is dark
+    assert mapped(model, tmp_path / "maps", scene, more=("--sensor", "sentinel2", "--stretch", "refit")) == 0
+    told = json.loads((tmp_path / "maps" / "s.json").read_text())["properties"]
+    assert told["glidexp:sizes"][-1]["lakes"] == 3
+
+
+def test_ground_without_data_is_not_looked_at(model: Path, bright: Bright, tmp_path: Path) -> None:
+    values = pixels(300, 300)
+    values[:, :, 120:] = 0
+    scene = write_scene(tmp_path / "s.tif", pixels=values, nodata=0, descriptions=["red", "green", "blue"])
+    assert mapped(model, tmp_path / "maps", scene) == 0
+    told = json.loads((tmp_path / "maps" / "s.json").read_text())["properties"]
+    assert bright.seen == told["glidexp:windows_seen"] < np.prod(told["glidexp:windows"])
+    with rasterio.open(tmp_path / "maps" / "s_mask.tif") as file:
+        assert (file.read(1)[:, 120:] == 255).all()
+    ground = geopandas.read_file(tmp_path / "maps" / "s_lakes.gpkg", layer="ground")
+    assert 0.9 * 120 * 300 * 100 < ground.area[0] <= 120 * 300 * 100
+
+
+def test_memory_does_not_grow_with_the_height() -> None:
+    """Rows held at once are a window's and a strip's."""
+    strips = ((top, np.zeros((32, 8, 3), np.uint8), np.ones((32, 8), bool)) for top in range(0, 3200, 32))
+    band, held = raster.Band(strips, 0), 0
+    for top in range(0, 3100, 48):
+        image, valid = band.rows(top, top + 64)
+        assert image.shape == (64, 8, 3) and valid.shape == (64, 8)
+        assert band.image is not None
+        held = max(held, len(band.image))
+    assert held <= 64 + 32
+
+
+def test_the_real_scene_is_mapped(model: Path, bright: Bright, real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "everest_landsat7"
+    more = ("--sensor", "landsat7", "--glaciers", str(folder / "15_rgi60_glacier_outlines.gpkg"), "--window", "256")
+    assert mapped(model, tmp_path, folder / "LE71400412000304SGS00_RGB.tif", more=more) == 0
+    lakes = geopandas.read_parquet(tmp_path / "LE71400412000304SGS00_RGB_lakes.parquet")
+    assert len(lakes) and lakes["glacier_distance_m"].notna().any()
+
+
+def test_a_real_bundle_is_loaded_and_turned(tmp_path: Path) -> None:
+    from glidexp.models.build import assemble
+    from glidexp.models.export import save_bundle
+
+    torch.manual_seed(0)
+    card = {
+        "architecture": {"backbone": "mobilenetv3", "decoder": "fcn", "in_channels": 3}, "mean": [128.0] * 3,
+        "std": [64.0] * 3, "tile_px": 64,
+    }  # fmt: skip
+    save_bundle(tmp_path / "bundle", assemble("mobilenetv3", "fcn", in_channels=3), card=card)
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(70, 90))
+    assert mapped(tmp_path / "bundle", tmp_path / "maps", scene, more=("--tta", "d4")) == 0
+    with rasterio.open(tmp_path / "maps" / "s_probability.tif") as file:
+        assert len(np.unique(file.read(1))) > 3
+    assert geopandas.read_parquet(tmp_path / "maps" / "s_lakes.parquet")["area_p05_km2"].isna().all()
