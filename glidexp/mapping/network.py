@@ -29,7 +29,7 @@ def network(bundle: Path, sha256: str, tta: Tta | None, device: str) -> Predicto
     if tta is not None:
         bare = predictor.net.module if isinstance(predictor.net, MeanOfViews) else predictor.net
         predictor.net = with_views(bare, tta).eval()
-    predictor.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    predictor.net.to(memory_format=torch.channels_last)
     return predictor
 
 

@@ -116,8 +116,8 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
     item = base.with_name(f"{base.name}.json")
     known = None if task.again else done_before(item, keys[1])
     if known is not None:
-        sizes = known["glidexp:sizes"]
-        return SceneMap(scene.name, sizes[-1]["lakes"], sizes[-1]["area_km2"], sizes, said, found=True)
+        before = known["glidexp:sizes"]
+        return SceneMap(scene.name, before[-1]["lakes"], before[-1]["area_km2"], before, said, found=True)
     torch.set_num_threads(task.threads)
     look_step = raster.look_step(scene)
     look = (math.ceil(scene.height / look_step), math.ceil(scene.width / look_step), 3)
@@ -125,7 +125,7 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
         told = _rasters(task, card, scene, files, step)
         said += told.pop("said")
         assets, table = _vectors(task, card, scene, files, base, look_step)
-        sizes = by_size(table).to_dict("records")
+        sizes: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in by_size(table).to_dict("records")]
         told |= {"sizes": sizes, "warnings": said, "model": task.model, "key": keys[1]}
         write_item(item, scene, assets, told)
         files.drop()

@@ -152,7 +152,7 @@ def run_windows(
     for number in range(files.rows, len(rows)):
         top = rows.starts[number]
         image, valid = band.rows(top, top + rows.window)
-        somewhere = valid.any(axis=0)
+        somewhere: Mask = np.asarray(valid.any(axis=0), dtype=bool)
         wanted = [j for j, left in enumerate(cols.starts) if somewhere[left : left + cols.window].any()]
         blend.begin(number)
         for at in range(0, len(wanted), batch):
