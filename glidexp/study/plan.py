@@ -6,19 +6,27 @@ from dataclasses import dataclass
 from glidexp.config import Config
 from glidexp.config.study import StudyConfig
 from glidexp.errors import ConfigError
+from glidexp.study import plan_budget, plan_ground
 from glidexp.study.cells import Cell, Plan
 from glidexp.study.plan_arms import Arm, arms_of
 from glidexp.study.plan_check import Checked, Compose, checked, keys
+from glidexp.study.plan_data import Data, Sizes
 from glidexp.study.plan_words import Words, key_of, merged
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan with the configs it was made from."""
+    """A plan with what it was made from."""
 
     plan: Plan
+    study: StudyConfig
     arms: tuple[Checked, ...]
     """baseline first, as in the plan"""
+    sizes: tuple[Sizes, ...]
+    """tiles of each arm, of its first seed"""
+    spent: tuple[plan_budget.Spent, ...]
+    """training of each arm"""
+    data: Data
 
     @property
     def baseline(self) -> Config:
@@ -26,7 +34,7 @@ class Planned:
 
 
 def make_plan(study: StudyConfig, typed: Words, compose: Compose) -> Planned:
-    """Makes the plan, with every arm checked.
+    """Makes the plan: every arm is checked first, then the data of all arms is made where it is not there.
 
     Args:
         study: from conf/study/ and the command line
@@ -36,38 +44,62 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose) -> Planned:
     Raises:
         GlidexpError: an arm cannot run, or nothing varies
     """
-    seeds = _seeds(study, typed)
-    base = tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
-    swept = Words(typed.own, typed.base, {key: values for key, values in typed.swept.items() if key != "seed"})
-    if not study.axes and not study.arms and not swept.swept and "seed" in typed.swept:  # one setting, several seeds
-        arms = checked([_alone()], base, compose)
-    else:
-        arms = checked(arms_of(study, swept), base, compose)
-    cells: list[Cell] = []
-    for one in arms:
-        for seed, key in zip(seeds, keys(one, seeds), strict=True):
-            cells.append(Cell(arm=one.name, seed=seed, words=(*one.words, f"seed={seed}"), key=key))
+    seeds = seeds_of(study, typed)
+    arms = all_checked(study, typed, compose, seeds[0])
+    grounds = plan_ground.grounds(arms)
+    named = [keys(one, seeds) for one in arms]  # weights or a device that are not there are told before data is made
+    data = Data()
+    settled = plan_budget.equal(arms, study.budget, data.train_tiles)
+    sizes = [data.sizes(one.config) for one in settled]
+    data.refuse_mixed_ground(settled)
+    for one, size in zip(settled, sizes, strict=True):
+        plan_budget.refuse_too_few(one, size.train)
+    cells = []
+    for one, before, ids, ground in zip(settled, arms, named, grounds, strict=True):
+        own = ids if one is before else keys(one, seeds)
+        cells += [
+            Cell(arm=one.name, seed=seed, words=(*one.words, f"seed={seed}"), key=key, scored_on=ground)
+            for seed, key in zip(seeds, own, strict=True)
+        ]
+    spent = [plan_budget.spent(one.config, size.train) for one, size in zip(settled, sizes, strict=True)]
     plan = Plan(
         name=study.name,
         question=study.question,
         primary=study.primary,
-        arms=tuple(one.name for one in arms),
+        arms=tuple(one.name for one in settled),
         seeds=tuple(seeds),
         cells=tuple(cells),
         alpha=study.alpha,
+        budget=plan_budget.told(study.budget, spent),
     )
-    return Planned(plan, tuple(arms))
+    return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent), data)
 
 
-def _alone() -> Arm:
-    return Arm("baseline", ())
+def all_checked(study: StudyConfig, typed: Words, compose: Compose, seed: int) -> list[Checked]:
+    """Every arm, composed with the study's first seed and checked; the seed is not among the words.
+
+    Raises:
+        ConfigError: an arm cannot run, or nothing varies
+    """
+    base = tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
+    swept = Words(typed.own, typed.base, {key: values for key, values in typed.swept.items() if key != "seed"})
+    alone = not study.axes and not study.arms and not swept.swept and "seed" in typed.swept  # one setting, many seeds
+    arms = [Arm("baseline", ())] if alone else arms_of(study, swept)
+    return checked(arms, base, lambda words: compose([*words, f"seed={seed}"]))
 
 
-def _seeds(study: StudyConfig, typed: Words) -> Sequence[int]:
-    """The seeds of every arm: as typed, else the study's."""
+def seeds_of(study: StudyConfig, typed: Words) -> Sequence[int]:
+    """The seeds of every arm: as typed, else the study's.
+
+    Raises:
+        ConfigError: no whole number, or one twice
+    """
     given = [word.partition("=")[2] for word in typed.base if key_of(word) == "seed"]
     listed = typed.swept.get("seed", tuple(given[-1:]))
     try:
-        return [int(seed) for seed in listed] if listed else list(study.seeds)
+        seeds = [int(seed) for seed in listed] if listed else list(study.seeds)
     except ValueError:
         raise ConfigError(f"seed={','.join(listed)} is not possible: seeds are whole numbers.") from None
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seed={','.join(listed)} names a seed twice: it would count as two trainings.")
+    return seeds

@@ -1,5 +1,6 @@
 """The words of a command line: which are the sweep's, which vary, and which words replace which."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 from glidexp.config.study import OWN_KEYS
 from glidexp.errors import ConfigError
+
+PLAIN = re.compile(r"[\w./:+%@ -]*[\w./]")
+"""text that Hydra's grammar takes without quotes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +129,7 @@ def written(value: Any) -> str:
         return f"[{','.join(map(written, value))}]"
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{written(inner)}" for key, inner in value.items()) + "}"
-    return str(value)
+    text = str(value)
+    if isinstance(value, str) and not PLAIN.fullmatch(text):
+        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return text

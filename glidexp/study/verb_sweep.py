@@ -66,7 +66,7 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
     sweep = compose_sweep(list(typed.own))
     planned = make_plan(sweep.study, typed, compose)
     if sweep.plan:
-        show(planned)
+        show(planned, sweep.launcher, calibrate=True)
         return 0
     from glidexp.tracking.store import open_store, tracking_uri
 
@@ -83,6 +83,7 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
         return _status(planned, store, experiment)
     from glidexp.study.execute import execute
 
+    show(planned, sweep.launcher, calibrate=False)
     ledger = execute(
         plan, store, sweep.launcher, experiment=experiment, only=sweep.only, retry_failed=sweep.retry == "failed"
     )

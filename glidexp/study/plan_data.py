@@ -1,0 +1,93 @@
+"""How many tiles each arm has, made where they are not there yet: budget, hours and power depend on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.config import Config
+from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.sensor_mix import judging_rows, rows_and_weights
+from glidexp.data.workers import Crew
+from glidexp.errors import ConfigError
+from glidexp.study.plan_check import Checked
+
+if TYPE_CHECKING:
+    from glidexp.data.store import TileStore
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Tiles of an arm's sides, as its runs use them."""
+
+    train: int
+    val: int
+    test: int
+    clusters: int
+    """scenes with test tiles, else blocks, else tiles: what counts as independent ground"""
+    cluster: str
+    """scene, block or tile"""
+    tile_bytes: int
+
+
+class Data:
+    """The opened stores of a study, each recipe once."""
+
+    def __init__(self) -> None:
+        self._stores: dict[str, TileStore] = {}
+
+    def store(self, config: Config) -> "TileStore":
+        """The store of a config, built where it is not there."""
+        key = f"{config.paths.data}/{recipe_id(config.dataset, config.tile_size.px)}"
+        if key not in self._stores:
+            self._stores[key] = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
+        return self._stores[key]
+
+    def sizes(self, config: Config) -> Sizes:
+        """Tiles of the run of a config.
+
+        Raises:
+            GlidexpError: data that cannot be used, or a side without tiles
+        """
+        store = self.store(config)
+        train, _ = rows_and_weights(store, "train", config.sensor_mix, config.subset, config.seed)
+        val = judging_rows(store, config.sensor_mix, config.subset, config.seed)
+        test = store.rows("test")
+        cluster, count = _clusters(store)
+        return Sizes(len(train), len(val), len(test), count, cluster, store.tile_px**2 * (store.channels + 1))
+
+    def train_tiles(self, config: Config) -> int:
+        """Number of training tiles."""
+        return self.sizes(config).train
+
+    def refuse_mixed_ground(self, arms: Sequence[Checked]) -> None:
+        """Refuses arms of which one trains on scenes that another is scored on.
+
+        Raises:
+            ConfigError: which arm and which scene
+        """
+        base = self.store(arms[0].config).index
+        tested = set(base.loc[base["split"] == "test", "scene"].astype(str)) - {"", "unknown"}
+        for one in arms[1:]:
+            index = self.store(one.config).index
+            if index is base:
+                continue
+            trained = set(index.loc[index["split"] != "test", "scene"].astype(str))
+            own = set(base.loc[base["split"] != "test", "scene"].astype(str))
+            met = sorted((tested & trained) - own)  # of a split by block both sides may share a scene
+            if met:
+                raise ConfigError(
+                    f"{one.name} trains on scene {met[0]}, which the baseline tests on: its settings change the split. "
+                    "Fix it with dataset.split.by=region or leave_out, or give other arms."
+                )
+
+
+def _clusters(store: "TileStore") -> tuple[str, int]:
+    index = store.index[store.index["split"] == "test"]
+    for kind in ("scene", "block"):
+        if kind not in index:
+            continue
+        names = index[kind].astype(object).where(index[kind].notna(), "").astype(str)
+        if names.nunique() > 1 and not names.isin(("", "unknown")).any():
+            return kind, int(names.nunique())
+    return "tile", len(index)
