@@ -10,12 +10,13 @@ UV := uv==0.13.9
 BENCHES := loader augment losses train_step scoring lakes leakage import build coverage startup study
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup train test lint ui bench clean
+.PHONY: help setup train study-demo test lint ui bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup   make the environment in $(VENV) (about 6 GB: torch brings CUDA)"
 	@echo "make train   one training run on generated scenes, a few minutes without a GPU; the same as: python train.py"
+	@echo "make study-demo  3 backbones x 2 augmentations x 3 seeds on small generated scenes, with a report"
 	@echo "make test    lint, types and all tests"
 	@echo "make lint    format and lint checks, types"
 	@echo "make ui      look at the runs in a browser, http://127.0.0.1:$(PORT)"
@@ -36,6 +37,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 train: setup
 	$(RUN) train.py
+
+study-demo: setup
+	$(RUN) sweep.py study=demo
 
 test: setup lint
 	$(RUN) -m pytest -n 2 --dist worksteal --durations 15

@@ -10,6 +10,7 @@ the writer's thread; one JSON line, `ratio` is study over alone and should be at
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -106,7 +107,8 @@ def study(folder: Path, words: tuple[str, ...], runs: int, slots: int, warm: boo
     def mine(order: Order) -> Order:
         return dataclasses.replace(order, train="study:train")
 
-    ledger = execute(plan, store, LauncherConfig(slots=slots, warm=warm), order=mine)
+    with contextlib.redirect_stdout(sys.stderr):  # links to pages are no lines of a measurement
+        ledger = execute(plan, store, LauncherConfig(slots=slots, warm=warm), order=mine)
     if not ledger.complete:
         raise SystemExit(f"the study is not complete: {ledger.failed}")
     common = time.process_time() - before

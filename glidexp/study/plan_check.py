@@ -80,10 +80,12 @@ def keys(one: Checked, seeds: Sequence[int]) -> list[str]:
 
         resolved = resolved_here(train)
     if config.init.kind is not InitKind.scratch:
-        from glidexp.models.init import checkpoint_digest, require_weights
+        from glidexp.models.init import require_weights
+        from glidexp.training.start import BY_CONFIG, start_of
 
         require_weights(config.backbone, config.init)
-        if config.init.kind is InitKind.checkpoint:
-            resolved |= checkpoint_digest(config.init)
+        if not str(config.init.run).startswith(BY_CONFIG):  # which is its own digest, before there is such a model
+            with start_of(config) as (_, start):
+                resolved |= start
     recipe = recipe_id(config.dataset, config.tile_size.px)
     return [config_id(replace(config, seed=seed), recipe=recipe, resolved=resolved) for seed in seeds]

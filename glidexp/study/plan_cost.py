@@ -36,7 +36,8 @@ class Speed:
     ends_s: float
     """of a run besides its epochs"""
     parameters: int
-    source: str
+    tried: bool
+    """from trial steps, not from finished runs"""
 
 
 def seconds(speed: Speed, spent: Spent, sizes: Sizes, batch: int) -> float:
@@ -91,7 +92,7 @@ def of_history(config: Config, sizes: Sizes, past: Sequence[PastRun]) -> Speed |
         max(one.seconds - int(one.run.params["train.epochs"]) * tiles / speed, 1.0) for one in same
     )
     parameters = int(same[0].run.tags.get("glidexp.parameters", "0") or 0)
-    return Speed(speed, ends, parameters, f"{len(same)} finished runs")
+    return Speed(speed, ends, parameters, tried=False)
 
 
 def tried(config: Config, store: object, ends_s: float) -> Speed:
@@ -99,7 +100,7 @@ def tried(config: Config, store: object, ends_s: float) -> Speed:
     from glidexp.models.build import parameters
     from glidexp.training.batch_size import training_step
     from glidexp.training.device import resolve
-    from glidexp.training.run import build_parts
+    from glidexp.training.parts import build_parts
 
     runtime = resolve(config.train)
     parts = build_parts(config, runtime, store)  # type: ignore[arg-type]
@@ -112,7 +113,7 @@ def tried(config: Config, store: object, ends_s: float) -> Speed:
         _wait(runtime.device.type)
         done += 1
     each = (time.perf_counter() - began) / done
-    return Speed(batch / each, ends_s, parameters(parts.model), f"{done} trial steps")
+    return Speed(batch / each, ends_s, parameters(parts.model), tried=True)
 
 
 def _wait(device: str) -> None:

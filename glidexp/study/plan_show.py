@@ -144,8 +144,13 @@ def _cost(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed]) -
     if not runs:
         return "Time: none, every run is finished."
     text = f"{hours:.1f} hours" if hours >= 2 else f"{60 * hours:.0f} minutes"
-    sources = ", ".join(sorted({speed.source for speed in speeds}))
-    return f"Time: about {text} for {runs} runs, {places} at once, on this machine; from {sources}."
+    tried = sum(speed.tried for speed in speeds)
+    told = (
+        f"{len(speeds) - tried} arms from finished runs, {tried} from trial steps"
+        if tried < len(speeds)
+        else "trial steps"
+    )
+    return f"Time: about {text} for {runs} runs, {places} at once, on this machine; from {told}."
 
 
 def _disk(planned: Planned, speeds: list[plan_cost.Speed], places: int) -> str:
