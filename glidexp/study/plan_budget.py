@@ -7,6 +7,7 @@ see as many pixels; both by whole epochs, so that arms differ by half an epoch a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from glidexp.config import Config
 from glidexp.config.study import BudgetBatch, BudgetConfig, BudgetKind
@@ -124,7 +125,7 @@ def _settled(one: Checked, key: str, value: int) -> Checked:
     return Checked(one.arm, merged(one.words, [word(key, value)]), config)
 
 
-def _changed(config: Config, **train: int) -> Config:
+def _changed(config: Config, **train: Any) -> Config:
     return replace(config, train=replace(config.train, **train))
 
 
