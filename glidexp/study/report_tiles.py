@@ -36,6 +36,11 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
     runs = {arm.name: arm.runs[0] for arm in study.arms[:MOST_ARMS]}
     if len(runs) < 2:
         return [], "Fewer than two arms have a finished run."
+    px = next(iter(runs.values())).params.get("tile_size.px")
+    other = [name for name, run in runs.items() if run.params.get("tile_size.px") != px]
+    runs = {name: run for name, run in runs.items() if name not in other}
+    if len(runs) < 2:
+        return [], f"No tiles are shown: the baseline's have {px} px, those of {', '.join(other)} another size."
     try:
         tiles = _tiles(store, next(iter(runs.values())), split)
     except (DataError, TrackingError) as error:
@@ -59,6 +64,7 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
         blocks.append(Tiles(f"tile{number}", title, _panels(image, truth, masks, _rgb(tiles))))
     seed = next(iter(runs.values())).params.get("seed", "0")
     more = f" The first {MOST_ARMS} of {len(study.arms)} arms." if len(study.arms) > MOST_ARMS else ""
+    more += f" Without {', '.join(other)}, whose tiles have another size." if other else ""
     return blocks, (
         f"Chosen by the data alone, not by the result: in turn from every sensor, those with most lake. Seed {seed} of "
         "each arm. Predictions: hits blue, false alarms vermilion, misses yellow. Differences: blue where the arm is "
