@@ -24,7 +24,7 @@ def network(*_: Any, **__: Any) -> torch.nn.Module:
 
 def patch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts the network in place of the one that the settings name, which is not even imported."""
-    monkeypatch.setattr("glidexp.training.run.build_model", network)
+    monkeypatch.setattr("glidexp.training.parts.build_model", network)
 
 
 def harm(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
