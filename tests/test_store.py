@@ -152,7 +152,7 @@ def test_a_store_without_tiles_is_refused(tmp_path: Path) -> None:
 
 def test_inventory_is_there_or_not_and_a_changed_one_is_refused(tmp_path: Path) -> None:
     assert write(tmp_path / "old", tiles()).inventory is None
-    row = {"scene": "s0", "lake": "l", "tile": "t0", "row": 1, "col": 2, "px": 3, "area_km2": 0.5}
+    row = {"scene": "s0", "lake": "l", "tile": "t0", "row": 1, "col": 2, "px": 3, "cut": True, "area_km2": 0.5}
     row |= {"glacier_distance_m": math.inf, "lake_type": "", "fate": "labelled"}
     store = write(tmp_path / "new", tiles(), inventory=[row])
     assert store.inventory is not None and store.inventory.to_dict("records") == [row]
