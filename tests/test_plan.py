@@ -34,7 +34,7 @@ def test_words_are_sorted_by_whose_they_are() -> None:
     ("word", "told"),
     [
         ("backbone", "neither GROUP=OPTION"),
-        ("optimizer.lr=interval(0.1,1)", "study=tune"),
+        ("optimizer.lr=interval(0.1,1)", "give those to try"),
         ("hydra/launcher=joblib", "train.py -m"),
         ("loss=[a", "cannot be read"),
     ],
