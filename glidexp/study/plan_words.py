@@ -62,7 +62,9 @@ def split(argv: Sequence[str]) -> Words:
         elif item.is_discrete_sweep():
             swept[key] = tuple(value.strip("'\"") for value in item.sweep_string_iterator())
         else:
-            raise ConfigError(f"{word}: a range without steps has no list of values: give those to try, such as KEY=1e-4,1e-3.")
+            raise ConfigError(
+                f"{word}: a range without steps has no list of values: give those to try, such as KEY=1e-4,1e-3."
+            )
     return Words(tuple(own), tuple(base), swept)
 
 
