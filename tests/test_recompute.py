@@ -105,8 +105,9 @@ def test_blocks_by_name() -> None:
         ]
         convnext = block_names(assemble("convnext_tiny", "unet", in_channels=3).encoder)
         assert len(convnext) == 18 and all(".blocks." in name for name in convnext)
-        stages = block_names(assemble("regnety_004", "unet", in_channels=3).encoder)
-        assert stages == [f"model.s{stage}" for stage in range(1, 5)]
+        regnet = block_names(assemble("regnetx_002", "unet", in_channels=3).encoder)
+        depths = {1: 1, 2: 1, 3: 4, 4: 7}
+        assert regnet == [f"model.s{stage}.b{block + 1}" for stage in depths for block in range(depths[stage])]
 
 
 def test_an_encoder_without_blocks_is_refused() -> None:

@@ -47,11 +47,18 @@ def recompute_blocks(model: nn.Module) -> list[str]:
 def block_names(encoder: nn.Module) -> list[str]:
     """Names of the outermost modules that stand in a list or sequence and have parts and weights of their own.
 
-    Where there is none, as in RegNet, whose stages hold their blocks by name: modules that stand beside others of
-    their kind.
+    Where there is none: modules that stand beside others of their kind. Where these are stages that hold blocks of one
+    kind by name and nothing else, as in RegNet, the blocks.
     """
     listed = _outermost(encoder, "", lambda parent, child: type(parent) in (nn.Sequential, nn.ModuleList))
-    return listed or _outermost(encoder, "", _has_sibling)
+    if listed:
+        return listed
+    stages = _outermost(encoder, "", _has_sibling)
+    held = {f"{stage}.{name}": part for stage in stages for name, part in encoder.get_submodule(stage).named_children()}
+    alike = len({type(part) for part in held.values()}) == 1 and all(
+        any(True for _ in part.children()) for part in held.values()
+    )
+    return list(held) if alike else stages
 
 
 def _outermost(module: nn.Module, prefix: str, chosen: Any) -> list[str]:
