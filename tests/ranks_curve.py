@@ -1,4 +1,7 @@
-"""What torchrun starts in `test_ranks.py`: a small training without batch statistics; prints its losses as JSON."""
+"""What torchrun starts in `test_ranks.py`: small trainings without batch statistics, whose losses it writes as JSON.
+
+And then `train.py` with the words that follow, as `ranks_train.py` does, since starting the processes takes longest.
+"""
 
 import hashlib
 import json
@@ -8,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ranks_train
 import torch
 import torch.distributed as dist
 from runs import small_config
 from test_loop import CPU, Blobs, Training, config, network
 from torch.optim.swa_utils import AveragedModel
 
+from glidexp import cli
 from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig
 from glidexp.data.loader import Loader
 from glidexp.training import batch_size
@@ -139,3 +144,6 @@ if __name__ == "__main__":
     found["batch"] = of_each(shared, found_batch(shared, Path(sys.argv[1]).parent))
     if shared.first:
         Path(sys.argv[1]).write_text(json.dumps(found))
+    with pytest.MonkeyPatch.context() as patched:
+        ranks_train.patch(patched)
+        cli.main(["train", *sys.argv[2:]])

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import study_stub
 from study_stub import carried_out, key_of, opened, plan
 
 from glidexp.config.launcher import LauncherConfig
+from glidexp.data import workers
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Interrupted
 from glidexp.study import launchers_local
@@ -157,6 +159,15 @@ def test_memory_and_time_are_limited(tmp_path: Path, store: Store) -> None:
     cfg = LauncherConfig(time_limit_min=0.001)
     ledger = carried_out(plan(tmp_path, {"hangs": "hangs"}, seeds=1), store, cfg)
     assert ledger.failed == {"hangs|0": "was at work for launcher.time_limit_min=0.001 minutes"}
+
+
+def test_the_fork_server_of_a_build_is_not_the_one_of_runs() -> None:
+    """A process has one, which keeps the modules that it began with: runs would import all of theirs, each anew."""
+    running = forkserver._forkserver  # type: ignore[attr-defined]
+    assert sorted(workers.mapped(len, ["a", "bb"], workers=2)) == [1, 2]
+    assert running._forkserver_pid is not None
+    launchers_local.LocalLauncher(LauncherConfig(slots=1), cells=1)
+    assert running._forkserver_pid is None and running._preload_modules == ["study_stub"]
 
 
 def test_only_takes_arms_and_cells(tmp_path: Path) -> None:

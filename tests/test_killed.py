@@ -53,12 +53,19 @@ class Runner:
     def log(self, experiment: str) -> str:
         return (self.folder / f"{experiment}.log").read_text()
 
-    def end(self, experiment: str) -> dict[str, Any]:
-        """All that a finished run left."""
+    def stored(self, experiment: str) -> tuple[Any, Any]:
+        """MLflow's client and the one run of an experiment."""
         client = open_store(f"sqlite:///{self.mlruns}/mlflow.db", self.mlruns).client
         found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
         assert len(found) == 1, self.log(experiment)
-        (one,) = found
+        return client, found[0]
+
+    def status(self, experiment: str) -> str:
+        return str(self.stored(experiment)[1].info.status)
+
+    def end(self, experiment: str) -> dict[str, Any]:
+        """All that a finished run left."""
+        client, one = self.stored(experiment)
         assert one.info.status == "FINISHED", self.log(experiment)
         run_id = one.info.run_id
         history = {key: client.get_metric_history(run_id, key) for key in one.data.metrics}
@@ -136,6 +143,9 @@ def test_killed_at_every_planned_place(runner: Runner, whole: tuple[dict[str, An
     for place in mortal.PLACES:
         done = runner.run("planned", at=place)
         assert done["code"] == (mortal.NOTICE if "notice" in place else -9), (place, runner.log("planned"))
+        if "notice" in place:
+            assert "goes on from the last checkpoint" in runner.log("planned")
+            assert runner.status("planned") == "KILLED"
         if "not in the store" in place:  # as on another machine, or after a power cut: what waited there is gone too
             shutil.rmtree(runner.mlruns / "spool")
     assert runner.run("planned")["code"] == 0

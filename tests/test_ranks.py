@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +54,50 @@ def finish(process: "subprocess.Popen[str]", timeout_s: float = 400) -> str:
     return told
 
 
+LIGHT = ["tracking=light", "loss.dice=0.5", "train.average_last=2"]
+
+
+def signal_after(monkeypatch: pytest.MonkeyPatch, *, steps: int) -> None:
+    real, count = loop.Meter.step, itertools.count(2)
+
+    def step(self: Any, images: int, loss: torch.Tensor) -> None:
+        real(self, images, loss)
+        if next(count) == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Meter, "step", step)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What two processes did that were started once."""
+
+    told: str
+    mlruns: Path
+
+
+@pytest.fixture(scope="module")
+def job(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A run is begun here and stopped in its second step; two processes make their curves, and go on with it."""
+    mlruns = tmp_path_factory.mktemp("job")
+    with pytest.MonkeyPatch.context() as patches:
+        patch(patches)
+        signal_after(patches, steps=2)
+        with pytest.raises(Interrupted):
+            run(small_config(small_data, mlruns, *LIGHT), choices={})
+    process = start("tests/ranks_curve.py", str(mlruns / "curves.json"), *words(small_data, mlruns, *LIGHT))
+    told = finish(process)
+    assert process.returncode == 0, told
+    return Job(told, mlruns)
+
+
 @pytest.mark.slow
-def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
+def test_two_processes_have_the_loss_curve_of_one(job: Job) -> None:
     """Without batch statistics, in fp32; with parts of unequal valid ground, staged unfreezing, and accumulation.
 
     And what else two processes must agree on, since starting them takes longest.
     """
-    process = start("tests/ranks_curve.py", str(tmp_path / "curves.json"))
-    told = finish(process)
-    assert process.returncode == 0, told
-    found = json.loads((tmp_path / "curves.json").read_text())
+    found = json.loads((job.mlruns / "curves.json").read_text())
     shared, alone = found["curves"], curves(Ranks())
     assert len(shared) == len(alone) == len(CASES)
     for ours, theirs in zip(shared, alone, strict=True):
@@ -87,9 +122,6 @@ def alone(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return metrics_of(small_data, mlruns)
 
 
-LIGHT = ["tracking=light", "loss.dice=0.5", "train.average_last=2"]
-
-
 def stored(data: Path, mlruns: Path) -> Any:
     """The one run that the store holds."""
     config = small_config(data, mlruns)
@@ -105,34 +137,13 @@ def metrics_of(data: Path, mlruns: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_a_run_begun_by_one_process_is_ended_by_two(
-    small_data: Path, tmp_path: Path, alone: dict[str, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_begun_by_one_process_is_ended_by_two(small_data: Path, job: Job, alone: dict[str, float]) -> None:
     """Stopped within an epoch, gone on with by two processes that share tiles and scoring: every score is the same."""
-    patch(monkeypatch)
-    signal_after(monkeypatch, steps=2)
-    with pytest.raises(Interrupted):
-        run(small_config(small_data, tmp_path, *LIGHT), choices={})
-    monkeypatch.undo()
-    process = start("tests/ranks_train.py", *words(small_data, tmp_path, *LIGHT))
-    told = finish(process)
-    assert process.returncode == 0, told
-    assert told.count("goes on in epoch 1 after batch 2") == told.count("epoch 2/2") == 1, "one process speaks"
-    whole = stored(small_data, tmp_path)
+    assert job.told.count("goes on in epoch 1 after batch 2") == job.told.count("epoch 2/2") == 1, "one process speaks"
+    whole = stored(small_data, job.mlruns)
     assert (whole.info.status, whole.data.tags["glidexp.processes"]) == ("FINISHED", "2")
-    assert metrics_of(small_data, tmp_path) == pytest.approx(alone, rel=1e-4)
-    assert not list((tmp_path / "checkpoints").rglob("*.pt"))
-
-
-def signal_after(monkeypatch: pytest.MonkeyPatch, *, steps: int) -> None:
-    real, count = loop.Meter.step, itertools.count(2)
-
-    def step(self: Any, images: int, loss: torch.Tensor) -> None:
-        real(self, images, loss)
-        if next(count) == steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(loop.Meter, "step", step)
+    assert metrics_of(small_data, job.mlruns) == pytest.approx(alone, rel=1e-4)
+    assert not list((job.mlruns / "checkpoints").rglob("*.pt"))
 
 
 @pytest.mark.slow

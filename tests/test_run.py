@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import small_config, words
+from runs import small_config
 from skimage import measure
 
 from glidexp.data.prepare import prepare, recipe_id
@@ -328,25 +326,6 @@ def test_a_loss_that_is_no_number_fails_the_run_and_keeps_what_was_before(
 def test_a_batch_larger_than_the_training_set_is_refused(small_data: Path, tmp_path: Path) -> None:
     with pytest.raises(GlidexpError, match=r"train\.batch_size=5000 is more than"):
         run(small_config(small_data, tmp_path, "train.batch_size=5000"), choices=CHOICES)
-
-
-@pytest.mark.slow
-def test_a_notice_to_the_program_saves_and_exits_with_138(small_data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "train.py", *words(small_data, tmp_path, "train.epochs=200")]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("epoch 2/200"):
-                process.send_signal(signal.SIGUSR1)
-                break
-        rest = process.stderr.read()
-    assert process.returncode == 128 + signal.SIGUSR1
-    assert "goes on from the last checkpoint" in rest
-    assert list((tmp_path / "checkpoints").rglob("last.*.pt"))
-    config = small_config(small_data, tmp_path)
-    store = client(tmp_path, config)
-    (killed,) = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
-    assert killed.info.status == "KILLED"
 
 
 def test_while_another_process_begins_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

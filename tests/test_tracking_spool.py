@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from glidexp.tracking import liveness
+from glidexp.tracking.sink import Sink
 from glidexp.tracking.spool import Busy, Entry, Lines, Spool, is_held
 from glidexp.tracking.writer import Writer, is_refusal, is_unreachable
 
@@ -368,3 +370,27 @@ def test_lines_are_plain_json_after_a_checksum(tmp_path: Path) -> None:
     assert json.loads(line[9:])["values"] == {"facts": {"tiles": 3, "folder": "/a"}}
     spool.done(entry)
     spool.close()
+
+
+@pytest.mark.parametrize("told", ["UNIQUE constraint failed: datasets.name", 'violates unique constraint "dataset_pk"'])
+def test_two_runs_that_make_a_data_set_known_at_once(tmp_path: Path, told: str) -> None:
+    """The store refuses the second one's row for good, but a second try finds the row of the first."""
+    calls: list[Any] = []
+
+    class Client:
+        def log_inputs(self, run_id: str, inputs: list[Any]) -> None:
+            calls.append((run_id, inputs[0].dataset.name))
+            if len(calls) == 1:
+                raise RuntimeError(told)
+
+    spool = spool_of(tmp_path)
+    spool.close()
+    sink = Sink(SimpleNamespace(client=Client()), "run", "0", spool)  # type: ignore[arg-type]
+    given = {"name": "lakes", "digest": "f", "context": "train", "source": "/a", "facts": {}}
+    sink(Entry("dataset", given, 0))
+    assert calls == [("run", "lakes/train")] * 2
+    told = "no such run"
+    calls.clear()
+    with pytest.raises(RuntimeError, match="no such run"):
+        sink(Entry("dataset", given, 0))
+    assert len(calls) == 1

@@ -80,40 +80,48 @@ def test_no_mlflow_before_a_store_is_opened() -> None:
 
 
 FRESH = """
-import sys
+import os, sys, traceback
 from pathlib import Path
-from typing import Any
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.tracking.store import import_mlflow, open_store, tracking_uri
 mlruns = Path(sys.argv[1])
-store = open_store(tracking_uri(TrackingConfig(), PathsConfig(mlruns=str(mlruns))), mlruns)
-with Run.start(store, experiment="race", run_name=sys.argv[2], config_flat={"seed": sys.argv[2]}) as run:
-    for step in range(5):
-        run.metrics({"val/lake_iou_pooled": step / 10}, step)
-print(run.experiment_id)
+
+def write(number):
+    store = open_store(tracking_uri(TrackingConfig(), PathsConfig(mlruns=str(mlruns))), mlruns)
+    with Run.start(store, experiment="race", run_name=number, config_flat={"seed": number}) as run:
+        for step in range(5):
+            run.metrics({"val/lake_iou_pooled": step / 10}, step)
+    os.write(1, f"{run.experiment_id}\\n".encode())
+
+import_mlflow()  # once; the writers are forks
+children = []
+for number in "012345":
+    child = os.fork()
+    if child:
+        children.append(child)
+        continue
+    try:
+        write(number)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(99)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
 """
 
 
 @pytest.mark.slow
 def test_six_processes_at_once_on_a_fresh_store(tmp_path: Path) -> None:
     mlruns = tmp_path / "with space # and ü" / "mlruns"
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, "-c", FRESH, str(mlruns), str(number)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=tmp_path,
-            text=True,
-        )
-        for number in range(6)
-    ]
-    ended = [job.communicate(timeout=300) for job in jobs]
-    assert [job.returncode for job in jobs] == [0] * 6, ended[0][1]
-    assert len({out.strip() for out, _ in ended}) == 1, "one experiment, not one a process"
-    assert all(err == "" for _, err in ended), "nothing on the terminal"
+    command = [sys.executable, "-c", FRESH, str(mlruns)]
+    job = subprocess.run(command, capture_output=True, cwd=tmp_path, text=True, timeout=300, check=False)
+    *experiments, codes = job.stdout.splitlines()
+    assert codes == str([0] * 6), job.stderr
+    assert len(experiments) == 6 and len(set(experiments)) == 1, "one experiment, not one a process"
+    assert job.stderr == "", "nothing on the terminal"
     store = open_store(uri_of(mlruns), mlruns)
-    found = store.client.search_runs([ended[0][0].strip()])
+    found = store.client.search_runs([experiments[0]])
     assert sorted(run.data.params["seed"] for run in found) == list("012345")
     assert {run.info.status for run in found} == {"FINISHED"}
     assert all(len(store.client.get_metric_history(run.info.run_id, "val/lake_iou_pooled")) == 5 for run in found)

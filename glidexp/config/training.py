@@ -171,7 +171,7 @@ class OptimizerConfig:
 
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
-    epochs: int = 10
+    epochs: int = 7
     batch_size: int | str = 8
     """tiles a forward pass, of all processes together; auto: the largest that the device's memory takes"""
     accumulate: int = 1

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -96,6 +97,7 @@ class LocalLauncher(Launcher):
         self._context: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
         if cfg.warm:
             self._context = multiprocessing.get_context("forkserver")
+            _end_other_fork_server()
             self._context.set_forkserver_preload([PRELOADED])
 
     def start(self, orders: list[Order]) -> list[Job]:
@@ -115,6 +117,13 @@ class LocalLauncher(Launcher):
 
     def close(self) -> None:
         """As `Launcher.close`: the process that runs are forked off ends with this one."""
+
+
+def _end_other_fork_server() -> None:
+    """A process has one fork server: after data were built it is one that has imported no network, and stays so."""
+    running = forkserver._forkserver  # type: ignore[attr-defined]  # Python has no public name for it
+    if running._forkserver_pid is not None and running._preload_modules != [PRELOADED]:
+        running._stop()
 
 
 @contextmanager

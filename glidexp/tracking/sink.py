@@ -94,7 +94,13 @@ class Sink:
             source=json.dumps({"uri": source}),
             profile=json.dumps(facts, default=str),
         )
-        self._client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        try:
+            self._client.log_inputs(self._run_id, inputs)
+        except Exception as error:
+            if not collided(error):
+                raise
+            self._client.log_inputs(self._run_id, inputs)  # another run made the data set known at this very moment
 
     def _model_input(self, timestamp_ms: int, model_id: str) -> None:
         from mlflow.entities import LoggedModelInput
@@ -113,6 +119,11 @@ class Sink:
         elif ERROR_TAG in self._client.get_run(self._run_id).data.tags:
             self._client.delete_tag(self._run_id, ERROR_TAG)  # of an end that came before everything was there
         self._client.set_terminated(self._run_id, status=status, end_time=timestamp_ms)
+
+
+def collided(error: Exception) -> bool:
+    """Whether a row that two processes make at once was made by the other: MLflow gives such an error as it comes."""
+    return "unique constraint" in str(error).lower()
 
 
 def batches(values: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
