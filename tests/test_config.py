@@ -74,7 +74,7 @@ def test_id_is_golden() -> None:
     assert config_id(Config(), recipe="r") == GOLDEN
 
 
-GOLDEN = "06125c468adf9554"
+GOLDEN = "ba14b018b271bc4d"
 
 
 @pytest.mark.parametrize(
