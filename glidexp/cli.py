@@ -28,6 +28,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "predict": (predict, "map the lakes of whole scenes with a trained model"),
         "inventory": (inventory, "compare two maps of lakes"),
         "compare": (compare, "say which of several settings is better, by how much and how sure"),
+        "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
+        "verify": (verify, "check that a released bundle is what was released"),
         "sync": (sync, "send what runs could not log because the tracking store was away"),
         "audit": (audit, "say which aggregations printed scores can and cannot be"),
         "doctor": (doctor, "look at machine, folders and programs, and say what to do"),
@@ -200,6 +202,22 @@ def compare(argv: list[str]) -> int:
     from glidexp.study import verb_compare
 
     return verb_compare.run(argv)
+
+
+def release(argv: list[str]) -> int:
+    """Checks the best of some trainings and makes it the champion."""
+    prepare_process()
+    from glidexp.release import verb_release
+
+    return verb_release.run(argv)
+
+
+def verify(argv: list[str]) -> int:
+    """Checks a released bundle."""
+    prepare_process()
+    from glidexp.release import verb_verify
+
+    return verb_verify.run(argv)
 
 
 def ui(argv: list[str]) -> int:

@@ -25,6 +25,7 @@ OWNERS = {
     "kornia": {"training"},
     "ray": {"study/launchers_ray"},
     "submitit": {"study/launchers_slurm"},
+    "onnxruntime": {"release"},
     "matplotlib": {"scoring", "data", "tracking"},
 }
 """outside libraries and the rooms that may know them"""

@@ -21,6 +21,7 @@ from glidexp.data import verbs
 from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
 from glidexp.mapping import verb_inventory, verb_predict
+from glidexp.release import verb_release, verb_verify
 from glidexp.study import verb_compare
 from glidexp.study.compare import measure_of
 from glidexp.study.plan_arms import arms_of
@@ -126,6 +127,14 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         return
     if verb == "inventory":
         assert arguments[0] == "diff" and verb_inventory.options().parse_args(arguments[1:]).old
+        return
+    if verb == "release":
+        given = verb_release.options().parse_args(arguments)
+        assert measure_of(given.score) and re.fullmatch(verb_release.NAME, given.name)
+        assert given.rollback != bool(given.runs)
+        return
+    if verb == "verify":
+        assert verb_verify.options().parse_args(arguments).bundle
         return
     if verb == "audit":  # reads nothing and writes nothing
         assert cli.audit(arguments) == 0 and capsys.readouterr().out

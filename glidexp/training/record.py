@@ -145,7 +145,7 @@ class Recorder:
             with tempfile.TemporaryDirectory() as aside:
                 card, ground = self.card(fixed, metrics)
                 bundle = save_bundle(Path(aside) / "bundle", model, card=card, ground=ground)
-                self.tracked.model(bundle, in_channels=self.tiles.channels, pip_requirements=_requirements())
+                self.tracked.model(bundle, in_channels=self.tiles.channels, pip_requirements=requirements())
         metrics |= about
         self.tracked.metrics(metrics, step=step)
         return metrics
@@ -223,7 +223,8 @@ def show(metrics: dict[str, float], store: Store, experiment: str, run_id: str, 
         console.print(f"To open it: {hint}", highlight=False)
 
 
-def _requirements() -> list[str]:
+def requirements() -> list[str]:
+    """What loading a model again needs, as `name==version`, of this environment."""
     found = []
     for package in MODEL_PACKAGES:
         try:

@@ -1,0 +1,129 @@
+"""The folder of a release: weights, card, ground, graphs, probe tiles, report, pages, and the sha256 of all.
+
+weights.safetensors  card.json  ground.parquet      what `models.export.load_bundle` reads
+model.onnx  model.pt2                               the same network without this package
+config.yaml  gate.json  item.json                   how it was trained, what the gate found, STAC MLM
+MODEL_CARD.md  model_card.html  pictures/           for people
+probes/  example_onnx.py                            pixels with the answer expected; ONNX Runtime in 30 lines
+SHA256SUMS                                          of everything else, as `sha256sum -c` takes it
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glidexp.data.store import TileStore
+from glidexp.errors import DataError
+from glidexp.models import graph
+from glidexp.models.card import CARD, GROUND, WEIGHTS, check_card, read_card, write_whole
+from glidexp.models.export import load_bundle
+from glidexp.release.agreement import ONNX, PROGRAM
+from glidexp.release.probes import write_probes
+from glidexp.release.report import Report
+from glidexp.tracking.found import TrackedRun, fetch_file
+from glidexp.tracking.store import Store
+
+SUMS = "SHA256SUMS"
+REPORT = "gate.json"
+EXAMPLE = "example_onnx.py"
+PICTURES = {
+    "predictions.png": "Tiles of the test ground: image, truth, prediction, error",
+    "worst_tiles.png": "The tiles with most wrong pixels: where it fails",
+    "reliability_test.png": "What the probability means, on test",
+    "pr_test.png": "Precision and recall at every threshold, on test",
+}
+"""files of the run's plots/ that go along, and what they show"""
+
+
+def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore) -> None:
+    """Writes weights, card, graphs and probe tiles of a network, on which the gate then looks.
+
+    Args:
+        folder: does not exist yet, or is empty
+        bundle: as training left it
+        more: goes into the card: name, license, citation
+        tiles: the candidate's store; probes are cut from its test tiles
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, GROUND):
+        if (bundle / name).is_file():
+            shutil.copyfile(bundle / name, folder / name)
+    predictor = load_bundle(bundle)
+    sizes = graph.sizes_of(predictor, int(str(predictor.card.get("tile_px", 256))))
+    card = read_card(bundle) | dict(more)
+    card["graph"] = {"stride": sizes.stride, "smallest_px": sizes.smallest_px, "fixed_px": sizes.fixed_px}
+    card["parameters"] = sum(weight.numel() for weight in predictor.net.parameters())
+    if stretch := tiles.manifest.get("stretch"):
+        card.setdefault("stretch", stretch)
+    check_card(card, CARD)
+    write_json(folder / CARD, card)
+    program = graph.export(predictor, sizes)
+    facts = {key: card[key] for key in ("threshold", "bands", "name") if card.get(key) is not None}
+    graph.save_onnx(program, sizes, facts, folder / ONNX)
+    graph.save_program(program, folder / PROGRAM)
+    write_probes(folder, predictor, tiles, _with_most_lake(tiles))
+    shutil.copyfile(Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
+
+
+def add_of_run(folder: Path, store: Store, run: TrackedRun) -> None:
+    """Adds the run's config and pictures, as far as it has them."""
+    shutil.copyfile(fetch_file(store, run, "config.yaml", folder / ".fetched"), folder / "config.yaml")
+    (folder / "pictures").mkdir()
+    for name in PICTURES:
+        try:
+            shutil.copyfile(fetch_file(store, run, f"plots/{name}", folder / ".fetched"), folder / "pictures" / name)
+        except Exception:  # noqa: BLE001 - a run without pictures is released without them
+            continue
+    shutil.rmtree(folder / ".fetched")
+
+
+def seal(folder: Path, report: Report) -> None:
+    """Adds the gate's report, and the sha256 of all that is there."""
+    write_json(folder / REPORT, report.to_json())
+    sums = "".join(f"{_sha256(path)}  {path.relative_to(folder)}\n" for path in _files(folder))
+    write_whole(folder / SUMS, sums.encode())
+
+
+def broken(folder: Path) -> list[str]:
+    """What is wrong with the files of a bundle: changed, missing, or not listed.
+
+    Raises:
+        DataError: there is no list of sums
+    """
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{folder} is no released bundle: {SUMS} cannot be read ({error}).") from None
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    there = {str(path.relative_to(folder)): path for path in _files(folder)}
+    found = [f"{name} is missing" for name in sorted(listed.keys() - there.keys())]
+    found += [f"{name} is not listed" for name in sorted(there.keys() - listed.keys())]
+    return found + [
+        f"{name} is changed" for name in sorted(listed.keys() & there.keys()) if _sha256(there[name]) != listed[name]
+    ]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes it aside and renames it, keys sorted."""
+    write_whole(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    return sorted(path for path in paths if "__pycache__" not in path.parts)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _with_most_lake(tiles: TileStore) -> Any:
+    rows = tiles.rows("test")
+    share = tiles.index["lake_fraction"].iloc[rows].to_numpy(dtype=float)
+    return rows[np.argsort(-share, kind="stable")][:2]

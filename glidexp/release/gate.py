@@ -1,0 +1,180 @@
+"""The release of one training: score it again, look at it from every side, and only then let it be the champion."""
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glidexp.errors import ConfigError, DataError
+from glidexp.models.card import read_card, write_whole
+from glidexp.models.load import find
+from glidexp.release import bundle as release_bundle
+from glidexp.release import card_page, checks_champion, checks_scores, stac_mlm
+from glidexp.release.again import Place, Rescored, score_again
+from glidexp.release.agreement import card_sizes, onnx_agrees, program_agrees, weights_agree
+from glidexp.release.card_scores import rows_of
+from glidexp.release.no_pickle import loads_afresh, no_pickle
+from glidexp.release.pick import Choice
+from glidexp.release.report import Check, Report, judged
+from glidexp.study.arms import read_tables
+from glidexp.study.compare import Measure
+from glidexp.tracking.found import hours_of
+from glidexp.tracking.registry import Version, holder
+from glidexp.tracking.store import Store
+
+log = logging.getLogger("glidexp")
+
+
+@dataclass(kw_only=True, slots=True)
+class Terms:
+    """What a release must hold to."""
+
+    name: str
+    measure: Measure
+    license: str = ""
+    citation: str = ""
+    margin: float = 0.02
+    """largest loss in a region or sensor, 0-1"""
+    calibration: float = 0.05
+    """largest expected calibration error, 0-1"""
+    force: bool = False
+
+
+@dataclass(slots=True)
+class Gated:
+    """A finished bundle and what the gate says of it."""
+
+    folder: Path
+    report: Report
+    against: Version | None
+    requirements: list[str] = field(default_factory=list)
+
+
+def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path) -> Gated:
+    """Makes the bundle of a training and checks it. Moves nothing in the registry.
+
+    Args:
+        store: holds the run
+        choice: the training, and why it was chosen
+        terms: what it must hold to
+        place: where data lie
+        folder: for the bundle; must not exist
+
+    Raises:
+        ConfigError: the folder exists, or the training is the champion already
+        GlidexpError: model or data cannot be used
+    """
+    if folder.exists():
+        raise ConfigError(f"--out {folder} exists: give another folder, or remove it.")
+    champion = holder(store, terms.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        with tempfile.TemporaryDirectory(prefix="glidexp-model-") as fetched:
+            own = find(choice.run.run_id, store, Path(fetched))
+            _refuse_same(store, own.card, champion, Path(fetched) / "champion")
+            again = score_again(choice.run.run_id, place)
+            more = {"name": terms.name, "license": terms.license, "citation": terms.citation}
+            log.info("making the bundle: graphs, probe tiles, card")
+            release_bundle.draft(aside, own.bundle, {key: value for key, value in more.items() if value}, again.tiles)
+        release_bundle.add_of_run(aside, store, choice.run)
+        checks = [*_of_scores(choice, again, terms), *_of_champion(store, again, champion, terms, place)]
+        checks += _of_files(aside)
+        report = Report(
+            choice.run.run_id, choice.sentence, champion.uri if champion else "", tuple(checks), forced=terms.force
+        )
+        _pages(aside, store, choice, again, report, terms)
+        release_bundle.seal(aside, report)
+        aside.chmod(0o755)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return Gated(folder, report, champion, _requirements())
+
+
+def _of_scores(choice: Choice, again: Rescored, terms: Terms) -> list[Check]:
+    scores = again.run.metrics
+    return [
+        checks_scores.repeated(choice.run.metrics, scores),
+        checks_scores.clean_ground(scores, again.run.tags),
+        checks_scores.beats_naive(scores, terms.measure),
+        checks_scores.calibrated(scores, terms.calibration),
+    ]
+
+
+def _of_champion(
+    store: Store, again: Rescored, champion: Version | None, terms: Terms, place: Place
+) -> Sequence[Check]:
+    if champion is None:
+        return checks_champion.without_champion(terms.name)
+    try:
+        theirs = score_again(champion.uri, place, ground=again.config)
+        both = checks_champion.pair(store, again, theirs, champion.uri)
+        return (
+            checks_champion.beats(both, terms.measure, champion.uri),
+            checks_champion.no_stratum_worse(both, terms.measure, terms.margin),
+        )
+    except DataError as error:
+        return checks_champion.not_comparable(error)
+
+
+def _of_files(folder: Path) -> list[Check]:
+    card = read_card(folder)
+    sizes = card_sizes(card)
+    return [
+        no_pickle(folder),
+        loads_afresh(folder),
+        weights_agree(folder),
+        onnx_agrees(folder),
+        program_agrees(folder, sizes),
+        stated(card, "license", "--license, an SPDX identifier such as CC-BY-4.0"),
+        stated(card, "citation", "--citation, how the model is to be cited"),
+    ]
+
+
+def stated(card: dict[str, Any], key: str, option: str) -> Check:
+    """Whether the card names licence or citation."""
+    value = str(card.get(key) or "").strip()
+    return judged(f"{key}_present", bool(value), f"{key}: {value}." if value else f"no {key}: give {option}.")
+
+
+def _refuse_same(store: Store, card: dict[str, Any], champion: Version | None, fetched: Path) -> None:
+    if champion is None:
+        return
+    theirs = find(champion.uri, store, fetched).card["weights"]["sha256"]
+    if theirs == card["weights"]["sha256"]:
+        raise ConfigError(f"{champion.uri} is the champion already, with these very weights: there is nothing to do.")
+
+
+def _pages(folder: Path, store: Store, choice: Choice, again: Rescored, report: Report, terms: Terms) -> None:
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    (table,) = read_tables(store, [again.run], "test").values()
+    hours = hours_of(store, choice.run)
+    cost = {"hours": hours}
+    power = [value for key, value in choice.run.metrics.items() if key.endswith("power_usage_watts")]
+    if power:
+        cost["kwh"] = sum(power) * hours / 1000
+    settings = choice.run.params | {"device": choice.run.tags.get("glidexp.device", "an unnamed device")}
+    text = card_page.markdown_of(
+        folder,
+        terms.name,
+        report=report,
+        scores=rows_of(again.run, table, terms.measure),
+        settings=settings,
+        cost=cost,
+        created=created,
+    )
+    write_whole(folder / card_page.PAGE, text.encode())
+    write_whole(folder / card_page.WEB, card_page.html_of(text, folder, terms.name).encode())
+    release_bundle.write_json(folder / stac_mlm.ITEM, stac_mlm.item_of(folder, terms.name, created))
+
+
+def _requirements() -> list[str]:
+    from glidexp.training.record import requirements
+
+    return requirements()

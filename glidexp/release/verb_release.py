@@ -1,0 +1,121 @@
+"""`glidexp release`: what it takes, and what it prints."""
+
+import logging
+from pathlib import Path
+
+from glidexp.errors import ConfigError
+from glidexp.options import Parser
+
+log = logging.getLogger("glidexp")
+DEFAULT_SCORE = "test/lake_iou_pooled"
+NAME = r"[A-Za-z][A-Za-z0-9_.-]*[A-Za-z0-9]"
+
+
+def options() -> Parser:
+    """What the verb takes."""
+    parser = Parser(
+        prog="glidexp release",
+        description="Releases the best of some trainings: checks it from every side, writes a bundle that others can "
+        "use, and makes it models:/NAME@champion. Exit code 1: the gate refused it, or another release was first.",
+    )
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="*", help="run ids, or their first characters; a study's stands for all its runs"
+    )
+    parser.add_argument("--name", required=True, help="of the registered model, such as glacial-lakes")
+    parser.add_argument("--rollback", action="store_true", help="make the previous champion the champion again")
+    parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is compared (default: {DEFAULT_SCORE})")
+    parser.add_argument("--max-parameters", type=float, metavar="N", help="leave larger networks out, such as 30e6")
+    parser.add_argument("--min-speed", type=float, metavar="X", help="leave slower ones out, training images a second")
+    parser.add_argument("--license", default="", help="of the weights, an SPDX identifier such as CC-BY-4.0")
+    parser.add_argument("--citation", default="", help="how the model is to be cited")
+    parser.add_argument("--margin", type=float, default=0.02, help="a region or sensor may lose this (default: 0.02)")
+    parser.add_argument("--ece", type=float, default=0.05, help="largest calibration error (default: 0.05)")
+    parser.add_argument("--force", action="store_true", help="release although a check fails; recorded in the tags")
+    parser.add_argument("--out", metavar="FOLDER", help="of the bundle (default: releases/NAME-RUN)")
+    parser.add_argument("--data", default="data", help="folder of tile stores, paths.data (default: data)")
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
+    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    parser.add_argument("--device", default="auto", help="on which it is scored again, as train.device (default: auto)")
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Releases or rolls back; gives the exit code."""
+    import re
+
+    given = options().parse_args(argv)
+    if not re.fullmatch(NAME, given.name):
+        raise ConfigError(f"--name {given.name}: letters, digits, '-', '_' and '.', beginning with a letter.")
+    for option, value in (("--margin", given.margin), ("--ece", given.ece)):
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{option} {value} is outside 0 to 1: give a share such as 0.02.")
+    if given.rollback == bool(given.runs):
+        raise ConfigError("give runs or a study to release, or --rollback alone.")
+    from glidexp.config import PathsConfig, TrackingConfig
+    from glidexp.tracking.store import open_store, tracking_uri
+
+    uri = tracking_uri(TrackingConfig(uri=given.uri), PathsConfig(mlruns=given.mlruns))
+    store = open_store(uri, Path(given.mlruns))
+    if given.rollback:
+        from glidexp.tracking.registry import rollback
+
+        now, before = rollback(store, given.name)
+        print(f"models:/{given.name}@champion is version {now.number} again; version {before.number} is @previous.")
+        return 0
+    from glidexp.config.training import Precision
+    from glidexp.release.again import Place
+    from glidexp.release.gate import Terms, gate
+    from glidexp.release.pick import Limits, pick
+    from glidexp.release.verb_verify import say
+    from glidexp.study.compare import measure_of
+    from glidexp.tracking.found import experiment_of, finished_runs
+    from glidexp.tracking.registry import Overtaken, release
+
+    measure = measure_of(given.score)
+    runs, left = finished_runs(store, given.runs)
+    for sentence in left:
+        print(f"note: {sentence}")
+    if not runs:
+        raise ConfigError("none of these runs is finished: there is nothing to release.")
+    limits = Limits(int(given.max_parameters) if given.max_parameters else None, given.min_speed)
+    choice = pick(store, runs, measure, limits)
+    print(f"Chosen: {choice.sentence}")
+    terms = Terms(
+        name=given.name,
+        measure=measure,
+        license=given.license,
+        citation=given.citation,
+        margin=given.margin,
+        calibration=given.ece,
+        force=given.force,
+    )
+    precision = Precision(choice.run.tags.get("glidexp.train.precision", "auto"))
+    place = Place(store, Path(given.data), experiment_of(store, choice.run), precision, given.device)
+    folder = Path(given.out or f"releases/{given.name}-{choice.run.run_id[:12]}")
+    gated = gate(store, choice, terms, place, folder)
+    say(gated.report.checks)
+    names = ", ".join(check.name for check in gated.report.failed)
+    if gated.report.verdict == "refused":
+        print(f"Refused: {names}. The bundle with its report is in {folder}; --force would release it and record that.")
+        return 1
+    try:
+        made = release(
+            store,
+            given.name,
+            bundle=folder,
+            run_id=choice.run.run_id,
+            pip_requirements=gated.requirements,
+            tags=gated.report.tags(),
+            against=gated.against,
+            description=choice.sentence,
+        )
+    except Overtaken as error:
+        print(f"Not released: {error}")
+        return 1
+    print(f"Released: models:/{given.name}@champion is version {made.number}{f', forced ({names})' if names else ''}.")
+    if gated.against:
+        print(
+            f"models:/{given.name}@previous is version {gated.against.number}: --rollback makes it the champion again."
+        )
+    print(f"Bundle: {folder}; check it anywhere with glidexp verify {folder}.")
+    return 0

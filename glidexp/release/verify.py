@@ -1,0 +1,40 @@
+"""`glidexp verify`: looks at a released bundle anywhere, without the store it came from."""
+
+import json
+from pathlib import Path
+
+from glidexp.errors import DataError
+from glidexp.models.card import read_card
+from glidexp.release.agreement import card_sizes, onnx_agrees, program_agrees, weights_agree
+from glidexp.release.bundle import REPORT, SUMS, broken
+from glidexp.release.no_pickle import no_pickle
+from glidexp.release.report import Check, State, judged, skipped
+
+
+def verify(folder: Path) -> list[Check]:
+    """Checks the files against their sums first; only what is whole is loaded.
+
+    Raises:
+        DataError: it is no released bundle
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: give the folder of a released bundle, which holds {SUMS}.")
+    wrong = broken(folder)
+    count = len((folder / SUMS).read_text(encoding="utf-8").splitlines())
+    told = "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+    checks = [judged("files", not wrong, f"{told}." if wrong else f"{count} files have the sha256 of {SUMS}.")]
+    if wrong:
+        why = "the files are not those of the release."
+        return checks + [skipped(name, why) for name in ("no_pickle", "safetensors", "onnx", "torch_export", "gate")]
+    card = read_card(folder)
+    checks += [no_pickle(folder), weights_agree(folder), onnx_agrees(folder), program_agrees(folder, card_sizes(card))]
+    return [*checks, _gate(folder)]
+
+
+def _gate(folder: Path) -> Check:
+    """What the gate said when it was released: a forced release is told, not refused."""
+    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    failed = [check["name"] for check in report["checks"] if check["state"] == State.failed]
+    told = f"the gate's verdict was {report['verdict']}"
+    more = f" although these failed: {', '.join(failed)}" if failed else f", {len(report['checks'])} checks"
+    return judged("gate", report["verdict"] in ("passed", "forced"), f"{told}{more}.")

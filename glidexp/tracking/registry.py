@@ -1,0 +1,210 @@
+"""Released models in the registry: a version for each release, and the aliases `champion` and `previous`.
+
+Two releases of one name at once: the registry numbers versions one after the other, so whoever holds the lowest number
+that is still pending is first; the other takes its version back and says so. No lock is needed, on one machine or many.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glidexp.errors import TrackingError
+from glidexp.tracking.release_model import NAME as LOGGED_NAME
+from glidexp.tracking.release_model import write_release
+from glidexp.tracking.store import Store, first_line, import_mlflow
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+log = logging.getLogger("glidexp")
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+STATE = "glidexp.release.state"
+"""pending until the aliases are moved, then released"""
+AGAINST = "glidexp.release.against"
+"""number of the champion that the gate compared with, empty when there was none"""
+DEAD_S = 600.0
+"""after so long a pending version is taken for one whose process died: between its making and its end lie seconds"""
+
+
+class Overtaken(TrackingError):
+    """Another release of the same name was first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a registered model."""
+
+    name: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """As `models.load.find` and MLflow take it."""
+        return f"models:/{self.name}/{self.number}"
+
+
+def holder(store: Store, name: str, alias: str = CHAMPION) -> Version | None:
+    """The version that an alias stands for; None where there is no such model or alias."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(store.client.get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if _absent(error):
+            return None
+        raise TrackingError(f"the registry cannot be asked for models:/{name}@{alias}: {first_line(error)}") from error
+
+
+def release(
+    store: Store,
+    name: str,
+    *,
+    bundle: Path,
+    run_id: str,
+    pip_requirements: list[str],
+    tags: Mapping[str, str],
+    against: Version | None,
+    description: str = "",
+) -> Version:
+    """Makes a version of a bundle and the alias `champion` of it; the old champion becomes `previous`.
+
+    Args:
+        store: from `open_store`
+        name: of the registered model, made where it is missing
+        bundle: folder of the release
+        run_id: that trained it
+        pip_requirements: what loading needs, as `name==version`
+        tags: of the version
+        against: the champion that the gate compared with
+        description: shown in MLflow's page of the version
+
+    Raises:
+        Overtaken: another release was first, or the champion is another one by now; nothing is left of this one
+        TrackingError: the registry does not take it
+    """
+    client = store.client
+    number = against.number if against else ""
+    try:
+        _make_name(client, name)
+        model_id = _upload(store, run_id, bundle, pip_requirements, tags)
+        made = client.create_model_version(
+            name,
+            source=f"models:/{model_id}",
+            run_id=run_id,
+            model_id=model_id,
+            tags={**tags, STATE: "pending", AGAINST: number},
+            description=description or None,
+        )
+        mine = _version(made)
+        if reason := _overtaken(store, mine, number):
+            client.delete_model_version(name, mine.number)
+            client.delete_logged_model(model_id)
+            raise Overtaken(reason)
+        _move(store, name, champion=mine.number, previous=number or None)
+        client.set_model_version_tag(name, mine.number, STATE, "released")
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"the registry does not take the release {name}: {first_line(error)}") from error
+    return mine
+
+
+def rollback(store: Store, name: str) -> tuple[Version, Version]:
+    """Makes `previous` the champion again, and the champion `previous`, so that a second time undoes it.
+
+    Returns:
+        the champion from now on, and the one that was
+
+    Raises:
+        TrackingError: there is no champion, or nothing to go back to
+    """
+    now, before = holder(store, name), holder(store, name, PREVIOUS)
+    if now is None:
+        raise TrackingError(f"models:/{name} has no champion: there is nothing to go back from.")
+    if before is None:
+        raise TrackingError(f"models:/{name} has no alias {PREVIOUS}: version {now.number} is its first release.")
+    try:
+        _move(store, name, champion=before.number, previous=now.number)
+        store.client.set_model_version_tag(name, now.number, "glidexp.release.rolled_back", _stamp())
+    except Exception as error:
+        raise TrackingError(f"the registry does not take the rollback of {name}: {first_line(error)}") from error
+    return before, now
+
+
+def _move(store: Store, name: str, *, champion: str, previous: str | None) -> None:
+    if previous is not None:
+        store.client.set_registered_model_alias(name, PREVIOUS, previous)
+    store.client.set_registered_model_alias(name, CHAMPION, champion)
+
+
+def _overtaken(store: Store, mine: Version, against: str) -> str:
+    """Why this version must give way; empty when it is first.
+
+    Pending versions are looked at before the champion: one that ends in between has moved the alias by then.
+    """
+    for other in store.client.search_model_versions(f"name='{mine.name}'"):
+        older = int(other.version) < int(mine.number) and other.tags.get(STATE) == "pending"
+        age = time.time() - other.creation_timestamp / 1000
+        if older and age < DEAD_S:
+            return (
+                f"version {other.version} of {mine.name} is being released at this moment and was first: nothing was "
+                "released here. Give the same command again when it is done, to be compared with it."
+            )
+    now = holder(store, mine.name)
+    if (now.number if now else "") != against:
+        was = f"version {against}" if against else "no champion"
+        return (
+            f"models:/{mine.name}@{CHAMPION} is version {now.number if now else 'none'} by now, the gate compared with "
+            f"{was}: nothing was released. Give the same command again, to be compared with it."
+        )
+    return ""
+
+
+def _make_name(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description="Lake segmentation, released by glidexp.")
+    except MlflowException as error:
+        if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _upload(store: Store, run_id: str, bundle: Path, pip_requirements: list[str], tags: Mapping[str, str]) -> str:
+    """The bundle as a logged model of the run, beside the one of training."""
+    from mlflow.models import Model
+
+    import_mlflow()
+    run = store.client.get_run(run_id)
+    made = store.client.create_logged_model(
+        run.info.experiment_id, name=LOGGED_NAME, source_run_id=run_id, tags=dict(tags), model_type="segmentation"
+    )
+    with tempfile.TemporaryDirectory(prefix="glidexp-release-") as aside:
+        entity = Model(
+            artifact_path=made.artifact_location, model_uuid=made.model_id, run_id=run_id, model_id=made.model_id
+        )
+        folder = Path(aside, "model")
+        write_release(folder, bundle, pip_requirements=pip_requirements, entity=entity)
+        store.client.log_model_artifacts(made.model_id, str(folder))
+    store.client.finalize_logged_model(made.model_id, "READY")
+    return str(made.model_id)
+
+
+def _version(found: "ModelVersion") -> Version:
+    return Version(str(found.name), str(found.version), str(found.run_id or ""), dict(found.tags))
+
+
+def _absent(error: Exception) -> bool:
+    return getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+def _stamp() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

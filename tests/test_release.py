@@ -1,0 +1,277 @@
+"""A training becomes a release: what the gate says, what is in the bundle, who is champion, and what verify finds."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runs import small_config
+
+from glidexp import cli
+from glidexp.models.card import read_card
+from glidexp.models.load import find
+from glidexp.release import agreement, no_pickle
+from glidexp.release.bundle import SUMS, broken
+from glidexp.tracking import registry
+from glidexp.tracking.store import Store, open_store
+from glidexp.training.run import Outcome, run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # of mlflow's own import
+]
+NAME = "test-lakes"
+SAID = ["--license", "CC-BY-4.0", "--citation", "Nobody (2024), Lakes."]
+
+
+@pytest.fixture(scope="module")
+def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mlruns")
+
+
+@pytest.fixture(scope="module")
+def trained(small_data: Path, mlruns: Path) -> Outcome:
+    words = ("backbone=resnet18", "init=scratch", "train.epochs=1")
+    return run(small_config(small_data, mlruns, *words), choices={"dataset": "smoke"})
+
+
+@pytest.fixture(scope="module")
+def store(trained: Outcome, mlruns: Path) -> Store:
+    return open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
+
+
+def told(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err
+
+
+@pytest.fixture(scope="module")
+def released(
+    trained: Outcome, small_data: Path, mlruns: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """The bundle of a release that was forced, since a network after one epoch beats nothing."""
+    folder = tmp_path_factory.mktemp("release") / "bundle"
+    words = [trained.run_id[:10], "--name", NAME, "--out", str(folder), *SAID, "--ece", "0", "--force"]
+    with pytest.MonkeyPatch.context() as patch:
+        lines: list[str] = []
+        patch.setattr("builtins.print", lambda *parts, **_: lines.append(" ".join(map(str, parts))))
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["release", *words, "--data", str(small_data), "--mlruns", str(mlruns)])
+    assert ended.value.code == 0, lines
+    return folder, lines
+
+
+def test_the_gate_looks_at_everything_and_a_forced_release_is_marked(
+    released: tuple[Path, list[str]], trained: Outcome, store: Store
+) -> None:
+    folder, lines = released
+    report = json.loads((folder / "gate.json").read_text())
+    state = {check["name"]: check["state"] for check in report["checks"]}
+    assert state["scores_repeat"] == "passed" and state["no_leakage"] == "passed"
+    assert state["calibration"] == "failed" and report["verdict"] == "forced"
+    assert state["beats_champion"] == state["no_stratum_worse"] == "skipped"
+    assert {
+        state[name]
+        for name in (
+            "no_pickle",
+            "loads_in_a_fresh_process",
+            "safetensors_agrees",
+            "onnx_agrees",
+            "torch_export_agrees",
+        )
+    } == {"passed"}
+    assert state["license_present"] == state["citation_present"] == "passed"
+    said = {check["name"]: check["sentence"] for check in report["checks"]}
+    assert "equal to the last digit" in said["scores_repeat"] and said["onnx_agrees"].count("x") >= 4
+    assert f"{trained.metrics['test/ece']:.4f}" in said["calibration"]
+    champion = registry.holder(store, NAME)
+    assert champion is not None and champion.number == "1" and champion.run_id == trained.run_id
+    assert champion.tags["glidexp.gate"] == "forced" and "calibration" in champion.tags["glidexp.release.forced"]
+    assert champion.tags["glidexp.gate.calibration"].startswith("failed: expected calibration error")
+    assert champion.tags[registry.STATE] == "released"
+    assert any(line.startswith("Released: models:/test-lakes@champion is version 1, forced") for line in lines)
+
+
+def test_the_card_says_what_a_user_must_know(released: tuple[Path, list[str]], trained: Outcome) -> None:
+    folder, _ = released
+    text, page = (folder / "MODEL_CARD.md").read_text(), (folder / "model_card.html").read_text()
+    card = read_card(folder)
+    for part in (
+        "CC-BY-4.0",
+        "Nobody (2024), Lakes.",
+        "landsat8",
+        trained.run_id,
+        f"{card['threshold']:.4f}",
+        " h on ",
+    ):
+        assert part in text and part in page, part
+    assert f"| all | lake_iou_pooled | {100 * trained.metrics['test/lake_iou_pooled']:.2f} [" in text
+    assert "<table>" in page and 'src="data:image/png;base64,' in page and 'src="pictures' not in page
+    assert f"{card['ground']['train']} training tiles" in text
+
+
+def test_the_stac_item_tells_bands_scaling_and_files(released: tuple[Path, list[str]]) -> None:
+    folder, _ = released
+    item, card = json.loads((folder / "item.json").read_text()), read_card(folder)
+    told = item["properties"]["mlm:input"][0]
+    assert told["bands"] == card["bands"] == [band["name"] for band in item["properties"]["bands"]]
+    assert [scale["mean"] for scale in told["value_scaling"]] == card["mean"]
+    assert told["input"]["shape"] == [-1, len(card["bands"]), -1, -1]
+    for asset in item["assets"].values():
+        assert (folder / asset["href"]).is_file()
+        assert ("mlm:model" in asset["roles"]) == ("mlm:artifact_type" in asset)  # the extension asks for it
+    assert item["geometry"] is None and "bbox" not in item  # generated ground is nowhere on Earth
+
+
+def test_verify_passes_what_was_released_and_names_what_was_changed(
+    released: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = released
+    code, out, _ = told(["verify", str(folder)], capsys)
+    assert code == 0 and "failed" not in out.replace("these failed", "") and "files have the sha256" in out
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    content = bytearray((copy / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(content)
+    (copy / "probes" / "odd.npz").unlink()
+    (copy / "more.txt").write_text("")
+    assert broken(copy) == ["probes/odd.npz is missing", "more.txt is not listed", "model.onnx is changed"]
+    code, out, _ = told(["verify", str(copy)], capsys)
+    assert code == 1 and "model.onnx is changed" in out and "passed" not in out
+    code, _, err = told(["verify", str(tmp_path)], capsys)
+    assert code == 2 and SUMS in err and "Traceback" not in err
+
+
+def test_a_network_that_answers_otherwise_is_found_though_its_sum_is_right(
+    released: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(released[0], tmp_path / "copy"))
+    with np.load(copy / "probes" / "odd.npz") as held:
+        image, probability = held["image"], held["probability"]
+    np.savez(copy / "probes" / "odd.npz", image=image, probability=(probability + 0.002).astype(np.float32))
+    for check in (agreement.weights_agree(copy), agreement.onnx_agrees(copy)):
+        assert check.state == "failed" and "2.0e-03" in check.sentence and "at 35x59" in check.sentence
+
+
+def test_a_pickle_is_found_under_any_name(tmp_path: Path) -> None:
+    import pickle
+    import zipfile
+
+    (tmp_path / "harmless.txt").write_bytes(pickle.dumps({"a": 1}))
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as held:
+        held.writestr("inner", pickle.dumps([1]))
+        held.writestr("text", "text")
+    assert no_pickle.pickles_in(tmp_path) == ["harmless.txt", "model.zip:inner"]
+
+
+def test_the_example_runs_on_onnx_runtime_alone(released: tuple[Path, list[str]], tmp_path: Path) -> None:
+    folder, _ = released
+    assert len((folder / "example_onnx.py").read_text().splitlines()) <= 35
+    for name in ("odd", "two_tiles"):
+        out = tmp_path / f"{name}.npy"
+        words = [folder / "example_onnx.py", folder / "model.onnx", folder / "probes" / f"{name}.npz", out]
+        blocked = "import sys; sys.modules['torch'] = None; sys.modules['glidexp'] = None; import runpy; "
+        blocked += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        done = subprocess.run([sys.executable, "-c", blocked, *map(str, words)], capture_output=True, text=True)
+        assert done.returncode == 0 and "of the pixels are lake" in done.stdout, done.stderr
+        with np.load(folder / "probes" / f"{name}.npz") as held:
+            np.testing.assert_allclose(np.load(out), held["probability"], atol=1e-3)
+
+
+def test_the_champion_is_loaded_by_name_and_takes_arrays(
+    released: tuple[Path, list[str]], store: Store, tmp_path: Path
+) -> None:
+    import mlflow
+
+    with warnings.catch_warnings():
+        mlflow.set_tracking_uri(store.uri)
+        try:
+            model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+        finally:
+            mlflow.set_tracking_uri(None)
+    with np.load(released[0] / "probes" / "odd.npz") as held:
+        image, expected = held["image"], held["probability"]
+    np.testing.assert_allclose(model.predict(image), expected, atol=1e-5)
+    np.testing.assert_allclose(model.predict(image[0].astype(np.float64)), expected[0], atol=1e-5)
+    found = find(f"models:/{NAME}@champion", store, tmp_path)
+    assert found.card["license"] == "CC-BY-4.0" and found.tracked is not None
+    assert find(found.run_id or "", store, tmp_path).card.get("license") is None  # the run's own model is another
+
+
+def test_what_is_champion_already_is_not_released_again(
+    released: tuple[Path, list[str]],
+    trained: Outcome,
+    small_data: Path,
+    mlruns: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [trained.run_id, "--name", NAME, "--data", str(small_data), "--mlruns", str(mlruns)]
+    code, _, err = told(["release", *words, "--out", str(tmp_path / "new")], capsys)
+    assert code == 2 and "is the champion already" in err and not (tmp_path / "new").exists()
+    code, _, err = told(["release", *words, "--out", str(tmp_path)], capsys)
+    assert code == 2 and "exists" in err
+
+
+def test_a_second_release_makes_the_first_previous_and_rollback_brings_it_back(
+    released: tuple[Path, list[str]],
+    trained: Outcome,
+    store: Store,
+    mlruns: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "other-lakes"
+    with pytest.raises(Exception, match="no champion"):
+        registry.rollback(store, name)
+
+    def again(against: registry.Version | None) -> registry.Version:
+        how: dict[str, Any] = {"bundle": released[0], "run_id": trained.run_id, "pip_requirements": ["torch"]}
+        return registry.release(store, name, **how, tags={"glidexp.gate": "passed"}, against=against)
+
+    first = again(None)
+    code, _, err = told(["release", "--rollback", "--name", name, "--mlruns", str(mlruns)], capsys)
+    assert code == 2 and "is its first release" in err
+    second = again(first)
+    assert (first.number, second.number) == ("1", "2")
+    for champion, previous in (("1", "2"), ("2", "1")):
+        code, out, _ = told(["release", "--rollback", "--name", name, "--mlruns", str(mlruns)], capsys)
+        assert code == 0 and f"champion is version {champion} again; version {previous} is @previous" in out
+        held = registry.holder(store, name), registry.holder(store, name, registry.PREVIOUS)
+        assert [version.number for version in held if version] == [champion, previous]
+
+    # another release ended after this one's gate had looked at version 1
+    models = len(store.client.search_logged_models([store.experiment_id("glidexp")]))
+    with pytest.raises(registry.Overtaken, match="is version 2 by now, the gate compared with version 1"):
+        again(first)
+    # and one is under way at this moment
+    pending = {registry.STATE: "pending", registry.AGAINST: "2"}
+    store.client.create_model_version(name, source=str(released[0]), tags=pending)
+    with pytest.raises(registry.Overtaken, match=r"version \d of other-lakes is being released at this moment"):
+        again(second)
+    now = registry.holder(store, name)
+    assert now is not None and now.number == "2"
+    assert len(store.client.search_logged_models([store.experiment_id("glidexp")])) == models, "a loser leaves nothing"
+    with pytest.MonkeyPatch.context() as patch:  # its process died long ago
+        late = time.time() + 2 * registry.DEAD_S
+        patch.setattr(registry.time, "time", lambda: late)
+        assert again(second).number not in ("1", "2")
+
+
+def test_mistakes_are_told_in_a_line(mlruns: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, part in (
+        (["--name", "1x"], "beginning with a letter"),
+        (["--name", NAME], "or --rollback alone"),
+        (["abcd", "--name", NAME, "--rollback"], "or --rollback alone"),
+        (["abcd", "--name", NAME, "--margin", "2"], "outside 0 to 1"),
+    ):
+        code, _, err = told(["release", *words, "--mlruns", str(mlruns)], capsys)
+        assert code == 2 and part in err and len(err.strip().splitlines()) == 1
