@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
         "verify": (verify, "check that a released bundle is what was released"),
         "sync": (sync, "send what runs could not log because the tracking store was away"),
+        "store": (store, "move a tracking store, or studies and runs to another one"),
         "audit": (audit, "say which aggregations printed scores can and cannot be"),
         "doctor": (doctor, "look at machine, folders and programs, and say what to do"),
     }
@@ -218,6 +219,14 @@ def verify(argv: list[str]) -> int:
     from glidexp.release import verb_verify
 
     return verb_verify.run(argv)
+
+
+def store(argv: list[str]) -> int:
+    """Moves a tracking store, or runs of one to another."""
+    prepare_process()
+    from glidexp.study import verb_store
+
+    return verb_store.run(argv)
 
 
 def ui(argv: list[str]) -> int:

@@ -4,23 +4,34 @@ import json
 import shutil
 import subprocess
 import sys
-import time
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from omegaconf import OmegaConf
 from runs import small_config
+from tiny_scenes import write_scene
 
 from glidexp import cli
+from glidexp.config import Precision, TileSizeConfig, flat
+from glidexp.config.evaluation import EvalConfig, EvalSplit, EvaluateConfig
+from glidexp.data.prepare import prepare
+from glidexp.models.build import assemble
 from glidexp.models.card import read_card
+from glidexp.models.export import save_bundle
 from glidexp.models.load import find
 from glidexp.release import agreement, no_pickle
+from glidexp.release.again import Place, score_again
 from glidexp.release.bundle import SUMS, broken
+from glidexp.release.gate import Terms, _of_champion
+from glidexp.release.pick import deciding
 from glidexp.tracking import registry
+from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store
-from glidexp.training.run import Outcome, run
+from glidexp.training.device import resolve
+from glidexp.training.record import Recorder, requirements
+from glidexp.training.run import Outcome
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,14 +48,35 @@ def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(small_data: Path, mlruns: Path) -> Outcome:
-    words = ("backbone=resnet18", "init=scratch", "train.epochs=1")
-    return run(small_config(small_data, mlruns, *words), choices={"dataset": "smoke"})
+def store(mlruns: Path) -> Store:
+    return open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
 
 
 @pytest.fixture(scope="module")
-def store(trained: Outcome, mlruns: Path) -> Store:
-    return open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
+def trained(small_data: Path, mlruns: Path, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run with all that a training leaves and a release looks at, of a network with the weights that were drawn.
+
+    That a training's own scores repeat is the matter of test_evaluate.
+    """
+    config = small_config(small_data, mlruns, "backbone=resnet18", "init=scratch")
+    tiles = prepare(config.dataset, 64, small_data, progress=False)
+    torch.manual_seed(0)
+    model = assemble("resnet18", "fcn", in_channels=3)
+    given = {"experiment": "glidexp", "run_name": "drawn", "config_flat": flat(config), "choices": {"dataset": "smoke"}}
+    tags = {"glidexp.parameters": "11000000", "glidexp.device": "cpu", "glidexp.train.precision": "fp32"}
+    with Run.start(store, **given, tags=tags, config_id="c" * 16) as made:
+        runtime = resolve(config.train)
+        recorder = Recorder(made, config, tiles, runtime, "c" * 16)
+        card, ground = recorder.card({"threshold": 0.5, "temperature": 1.5}, {})
+        bundle = save_bundle(tmp_path_factory.mktemp("made") / "bundle", model, card=card, ground=ground)
+        made.model(bundle, in_channels=3, pip_requirements=requirements())
+        made.text(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
+        assert made.flush()
+        scored = score_again(made.run_id, Place(store, small_data, "glidexp", Precision.fp32)).run
+        plots = store.client.download_artifacts(scored.run_id, "plots", str(tmp_path_factory.mktemp("plots")))
+        made.artifact(Path(plots))
+        made.metrics({name: value for name, value in scored.metrics.items() if name.startswith("test/")}, step=1)
+    return Outcome(made.run_id, scored.metrics)
 
 
 def told(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -114,7 +146,7 @@ def test_the_card_says_what_a_user_must_know(released: tuple[Path, list[str]], t
         " h on ",
     ):
         assert part in text and part in page, part
-    assert f"| all | lake_iou_pooled | {100 * trained.metrics['test/lake_iou_pooled']:.2f} [" in text
+    assert f"| all | lake IoU | {100 * trained.metrics['test/lake_iou_pooled']:.2f} [" in text
     assert "<table>" in page and 'src="data:image/png;base64,' in page and 'src="pictures' not in page
     assert f"{card['ground']['train']} training tiles" in text
 
@@ -187,26 +219,6 @@ def test_the_example_runs_on_onnx_runtime_alone(released: tuple[Path, list[str]]
             np.testing.assert_allclose(np.load(out), held["probability"], atol=1e-3)
 
 
-def test_the_champion_is_loaded_by_name_and_takes_arrays(
-    released: tuple[Path, list[str]], store: Store, tmp_path: Path
-) -> None:
-    import mlflow
-
-    with warnings.catch_warnings():
-        mlflow.set_tracking_uri(store.uri)
-        try:
-            model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
-        finally:
-            mlflow.set_tracking_uri(None)
-    with np.load(released[0] / "probes" / "odd.npz") as held:
-        image, expected = held["image"], held["probability"]
-    np.testing.assert_allclose(model.predict(image), expected, atol=1e-5)
-    np.testing.assert_allclose(model.predict(image[0].astype(np.float64)), expected[0], atol=1e-5)
-    found = find(f"models:/{NAME}@champion", store, tmp_path)
-    assert found.card["license"] == "CC-BY-4.0" and found.tracked is not None
-    assert find(found.run_id or "", store, tmp_path).card.get("license") is None  # the run's own model is another
-
-
 def test_what_is_champion_already_is_not_released_again(
     released: tuple[Path, list[str]],
     trained: Outcome,
@@ -222,48 +234,75 @@ def test_what_is_champion_already_is_not_released_again(
     assert code == 2 and "exists" in err
 
 
-def test_a_second_release_makes_the_first_previous_and_rollback_brings_it_back(
+def test_the_champion_is_beaten_only_on_ground_that_it_has_not_met(
     released: tuple[Path, list[str]],
     trained: Outcome,
     store: Store,
-    mlruns: Path,
-    capsys: pytest.CaptureFixture[str],
+    small_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    name = "other-lakes"
-    with pytest.raises(Exception, match="no champion"):
-        registry.rollback(store, name)
+    champion = registry.holder(store, NAME)
+    assert champion is not None
+    place = Place(store, small_data, "glidexp", Precision.fp32)
+    everywhere = EvaluateConfig(eval=EvalConfig(split=EvalSplit.all))
+    everywhere.dataset, everywhere.tile_size = small_config(small_data, store.mlruns).dataset, TileSizeConfig(px=64)
+    again = score_again(trained.run_id, place, ground=everywhere)
+    monkeypatch.setattr("glidexp.release.gate.score_again", lambda *_, **__: again)  # it is the same network
+    assert len(again.rows) == len(again.tiles)
+    met = len(again.tiles.rows("train")) + len(again.tiles.rows("val"))
+    terms = Terms(name=NAME, measure=deciding("test/lake_iou_pooled"))
+    beats, strata = _of_champion(store, again, champion, terms, place)
+    assert beats.state == "failed"  # by itself
+    assert f"; {met} tiles that the champion has met were left out" in beats.sentence
+    assert f"on {len(again.tiles) - met} test tiles" in beats.sentence
+    assert strata.state == "passed" and "changed by +0.00 points" in strata.sentence
 
-    def again(against: registry.Version | None) -> registry.Version:
-        how: dict[str, Any] = {"bundle": released[0], "run_id": trained.run_id, "pip_requirements": ["torch"]}
-        return registry.release(store, name, **how, tags={"glidexp.gate": "passed"}, against=against)
 
-    first = again(None)
-    code, _, err = told(["release", "--rollback", "--name", name, "--mlruns", str(mlruns)], capsys)
-    assert code == 2 and "is its first release" in err
-    second = again(first)
-    assert (first.number, second.number) == ("1", "2")
-    for champion, previous in (("1", "2"), ("2", "1")):
-        code, out, _ = told(["release", "--rollback", "--name", name, "--mlruns", str(mlruns)], capsys)
-        assert code == 0 and f"champion is version {champion} again; version {previous} is @previous" in out
-        held = registry.holder(store, name), registry.holder(store, name, registry.PREVIOUS)
-        assert [version.number for version in held if version] == [champion, previous]
+def test_scenes_are_mapped_by_the_champion_by_the_bundle_and_through_mlflow(
+    released: tuple[Path, list[str]], trained: Outcome, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+    import rasterio
 
-    # another release ended after this one's gate had looked at version 1
-    models = len(store.client.search_logged_models([store.experiment_id("glidexp")]))
-    with pytest.raises(registry.Overtaken, match="is version 2 by now, the gate compared with version 1"):
-        again(first)
-    # and one is under way at this moment
-    pending = {registry.STATE: "pending", registry.AGAINST: "2"}
-    store.client.create_model_version(name, source=str(released[0]), tags=pending)
-    with pytest.raises(registry.Overtaken, match=r"version \d of other-lakes is being released at this moment"):
-        again(second)
-    now = registry.holder(store, name)
-    assert now is not None and now.number == "2"
-    assert len(store.client.search_logged_models([store.experiment_id("glidexp")])) == models, "a loser leaves nothing"
-    with pytest.MonkeyPatch.context() as patch:  # its process died long ago
-        late = time.time() + 2 * registry.DEAD_S
-        patch.setattr(registry.time, "time", lambda: late)
-        assert again(second).number not in ("1", "2")
+    folder, more = tmp_path / "scenes", ["--sensor", "landsat8", "--mlruns", str(store.mlruns)]
+    scene = write_scene(folder / "new.tif", gsd_m=30, descriptions=("red", "green", "blue"))
+    maps = {}
+    for model in (f"models:/{NAME}@champion", str(released[0])):
+        out = tmp_path / f"maps{len(maps)}"
+        code, _, err = told(["predict", model, str(scene), "--out", str(out), *more], capsys)
+        assert code == 0, err
+        with rasterio.open(out / "new_probability.tif") as source:
+            maps[model] = source.read(1)
+        assert json.loads((out / "new.json").read_text())["properties"]["glidexp:model"] == trained.run_id
+    champion, bundle = maps.values()
+    np.testing.assert_array_equal(champion, bundle)
+    mlflow.set_tracking_uri(store.uri)
+    try:
+        model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+    finally:
+        mlflow.set_tracking_uri(None)
+    found = model.predict(str(scene))
+    assert found.dtype == np.float32 and found.shape == champion.shape
+    np.testing.assert_array_equal(np.round(found * 254), champion)
+    write_scene(folder / "other.tif", gsd_m=30, seed=1, nodata=0, pixels=np.zeros((3, 64, 64), np.uint16) + _half())
+    both = model.predict(folder)
+    assert list(both) == ["new", "other"] and np.array_equal(both["new"], found)
+    assert np.isnan(both["other"][:32]).all() and not np.isnan(both["other"][32:]).any()
+    # arrays
+    with np.load(released[0] / "probes" / "odd.npz") as held:
+        image, expected = held["image"], held["probability"]
+    np.testing.assert_allclose(model.predict(image), expected, atol=1e-5)
+    np.testing.assert_allclose(model.predict(image[0].astype(np.float64)), expected[0], atol=1e-5)
+    own = find(f"models:/{NAME}@champion", store, tmp_path)
+    assert own.card["license"] == "CC-BY-4.0" and own.tracked is not None and own.run_id == trained.run_id
+    assert find(trained.run_id, store, tmp_path).card.get("license") is None  # the run's own model is another
+
+
+def _half() -> np.ndarray:
+    """(3, 64, 64) uint16 with values in the lower half alone."""
+    values = np.random.default_rng(3).integers(1, 4000, (3, 64, 64)).astype(np.uint16)
+    values[:, :32] = 0
+    return values
 
 
 def test_mistakes_are_told_in_a_line(mlruns: Path, capsys: pytest.CaptureFixture[str]) -> None:

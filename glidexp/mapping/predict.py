@@ -120,9 +120,9 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
         return SceneMap(scene.name, before[-1]["lakes"], before[-1]["area_km2"], before, said, found=True)
     torch.set_num_threads(task.threads)
     look_step = raster.look_step(scene)
-    look = (math.ceil(scene.height / look_step), math.ceil(scene.width / look_step), 3)
+    look = raster.look_shape(scene)
     with WorkFiles(base.with_name(f".{base.name}.partial"), keys[0], scene.height, scene.width, look) as files:
-        told = _rasters(task, card, scene, files, step)
+        told = rasters(task, card, scene, files, step)
         said += told.pop("said")
         assets, table = _vectors(task, card, scene, files, base, look_step)
         sizes: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in by_size(table).to_dict("records")]
@@ -144,9 +144,24 @@ def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str
     return first, hashlib.sha256(canonical([first, later, task.ice, scene.file.sensor, scene.file.date])).hexdigest()
 
 
-def _rasters(
+def rasters(
     task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles, step: Callable[[int, str], None]
 ) -> dict[str, Any]:
+    """Fills the work files with probability and marks, from the first unfinished row of windows on.
+
+    Args:
+        task: the scene
+        card: of the model
+        scene: its header
+        files: open
+        step: as in `map_scene`
+
+    Returns:
+        what is said of the map: stretch, threshold, windows ...
+
+    Raises:
+        GlidexpError: settings that are not possible, a scene without data or a damaged one
+    """
     settings = task.settings
     rows, cols = sides(settings, card, scene)
     predictor = network(task.bundle, card["weights"]["sha256"], settings.tta, settings.device)

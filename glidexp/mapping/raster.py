@@ -64,6 +64,12 @@ def look_step(scene: Scene) -> int:
     return max(1, math.ceil(max(scene.height, scene.width) / LOOK_PX))
 
 
+def look_shape(scene: Scene) -> tuple[int, int, int]:
+    """Of the small picture."""
+    step = look_step(scene)
+    return math.ceil(scene.height / step), math.ceil(scene.width / step), 3
+
+
 def fitted(strips: Strips, config: Any) -> stretch.Stretch | None:
     """Limits of all valid pixels; None where there is none. The decoded strips are kept for the second pass."""
     counts = np.zeros((len(strips.scene.bands), stretch.LEVELS), np.int64)

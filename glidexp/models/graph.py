@@ -126,7 +126,9 @@ def save_onnx(program: torch.export.ExportedProgram, sizes: Sizes, facts: dict[s
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the exporters' progress and their warnings about themselves off the terminal."""
-    told = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    told = [
+        logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.__trace", "onnxscript", "onnx_ir")
+    ]
     before = [log.level for log in told]
     for log in told:
         log.setLevel(logging.ERROR)

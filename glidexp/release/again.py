@@ -4,12 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glidexp.config import DatasetConfig, PathsConfig, Resume, TrackingConfig
+import numpy as np
+import numpy.typing as npt
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from glidexp.config import PathsConfig, Resume, TrackingConfig, typed
 from glidexp.config.evaluation import EvalConfig, EvalSplit, EvaluateConfig, ScoringConfig
 from glidexp.config.training import Precision
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
-from glidexp.tracking.found import TrackedRun, the_run
+from glidexp.errors import DataError
+from glidexp.tracking.found import TrackedRun, tracked_run
+from glidexp.tracking.models import read_text
 from glidexp.tracking.store import Store
 
 
@@ -22,7 +30,7 @@ class Place:
     experiment: str
     """into which the evaluations go"""
     precision: Precision = Precision.auto
-    """that of the candidate's training: another one gives other scores"""
+    """that of the candidate's scores: another one gives other scores"""
     device: str = "auto"
     batch_size: int = 8
 
@@ -35,41 +43,71 @@ class Rescored:
     config: EvaluateConfig
     """as completed from the model: data set and tile size"""
     tiles: TileStore = field(repr=False)
+    rows: npt.NDArray[np.int64] = field(repr=False)
+    """of the store that were scored"""
+
+
+def ground_of(store: Store, scored: TrackedRun, folder: Path) -> EvaluateConfig | None:
+    """Settings of the evaluation that scored a candidate elsewhere than on its own test set; None for a training.
+
+    Args:
+        store: holds it
+        scored: `Choice.scored`
+        folder: for a copy of its settings
+
+    Raises:
+        DataError: its settings cannot be read
+    """
+    if scored.tags.get("glidexp.kind") != "evaluation":
+        return None
+    text = read_text(store, scored.run_id, "config.yaml", folder)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), yaml.safe_load(text or ""))
+        return typed(merged, EvaluateConfig)  # type: ignore[arg-type]
+    except (OmegaConfBaseException, ValueError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"the settings of evaluation {scored.run_id[:12]} cannot be read ({reason}).") from error
 
 
 def score_again(model: str, place: Place, *, ground: EvaluateConfig | None = None) -> Rescored:
-    """Runs the stored network over test tiles, whatever was scored before.
+    """Runs the stored network over tiles, whatever was scored before.
 
     Leaks do not stop it, they are a check of their own: the evaluation is tagged.
 
     Args:
         model: run id or models:/NAME/3
         place: where
-        ground: `Rescored.config` of another model, on whose test tiles it is scored; its own when not given
+        ground: settings of another evaluation, on whose tiles it is scored; its own test tiles when not given
 
     Raises:
         GlidexpError: model or data cannot be used
     """
+    from glidexp.models.hardware import device_of
     from glidexp.training.evaluation import evaluate
+    from glidexp.training.rescore import rows_of
 
+    on_cpu = device_of(place.device, "--device").type == "cpu"
+    halves = place.precision is Precision.fp16 and on_cpu
+    precision = Precision.fp32 if halves else place.precision
     config = EvaluateConfig(
         model=model,
         resume=Resume.never,
         allow_leak=True,
         paths=PathsConfig(data=str(place.data), mlruns=str(place.store.mlruns)),
         eval=EvalConfig(split=EvalSplit.test),
-        train=ScoringConfig(batch_size=place.batch_size, precision=place.precision, device=place.device),
+        train=ScoringConfig(batch_size=place.batch_size, precision=precision, device=place.device),
         tracking=TrackingConfig(
             uri=place.store.uri, experiment=place.experiment, system_metrics=False, log_masks=False, probe_tiles=0
         ),
     )
     given: Sequence[str] = ()
     if ground is not None:
-        config.dataset, config.tile_size = ground.dataset, ground.tile_size
+        config.dataset, config.tile_size, config.sensor_mix = ground.dataset, ground.tile_size, ground.sensor_mix
+        config.eval = ground.eval
         given = ("dataset", "tile_size.px")
     outcome = evaluate(config, given=given, choices={"dataset": config.dataset.name})
-    return Rescored(the_run(place.store, outcome.run_id), config, _tiles(config.dataset, config, place.data))
-
-
-def _tiles(dataset: DatasetConfig, config: EvaluateConfig, data: Path) -> TileStore:
-    return prepare(dataset, config.tile_size.px, data, progress=False)
+    run = tracked_run(place.store, outcome.run_id)[0]
+    tiles = prepare(config.dataset, config.tile_size.px, place.data, progress=False)
+    split = run.tags["glidexp.scored_split"]
+    config.eval.split = EvalSplit(split)  # what `auto` was, for the next network on this ground
+    return Rescored(run, config, tiles, rows_of(config, tiles, split))

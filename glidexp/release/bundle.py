@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from glidexp.data.store import TileStore
-from glidexp.errors import DataError
+from glidexp.errors import DataError, TrackingError
 from glidexp.models import graph
 from glidexp.models.card import CARD, GROUND, WEIGHTS, check_card, read_card, write_whole
 from glidexp.models.export import load_bundle
@@ -28,6 +29,7 @@ from glidexp.release.report import Report
 from glidexp.tracking.found import TrackedRun, fetch_file
 from glidexp.tracking.store import Store
 
+Rows = npt.NDArray[np.int64]
 SUMS = "SHA256SUMS"
 REPORT = "gate.json"
 EXAMPLE = "example_onnx.py"
@@ -40,15 +42,18 @@ PICTURES = {
 """files of the run's plots/ that go along, and what they show"""
 
 
-def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore) -> None:
+def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore, rows: Rows) -> None:
     """Writes weights, card, graphs and probe tiles of a network, on which the gate then looks.
 
     Args:
         folder: does not exist yet, or is empty
         bundle: as training left it
         more: goes into the card: name, license, citation
-        tiles: the candidate's store; probes are cut from its test tiles
+        tiles: the store on which it was scored
+        rows: that were scored; probes are cut from them
     """
+    from glidexp.training.rescore import places_of_bands
+
     folder.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, GROUND):
         if (bundle / name).is_file():
@@ -58,15 +63,13 @@ def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore)
     card = read_card(bundle) | dict(more)
     card["graph"] = {"stride": sizes.stride, "smallest_px": sizes.smallest_px, "fixed_px": sizes.fixed_px}
     card["parameters"] = sum(weight.numel() for weight in predictor.net.parameters())
-    if stretch := tiles.manifest.get("stretch"):
-        card.setdefault("stretch", stretch)
     check_card(card, CARD)
     write_json(folder / CARD, card)
     program = graph.export(predictor, sizes)
     facts = {key: card[key] for key in ("threshold", "bands", "name") if card.get(key) is not None}
     graph.save_onnx(program, sizes, facts, folder / ONNX)
     graph.save_program(program, folder / PROGRAM)
-    write_probes(folder, predictor, tiles, _with_most_lake(tiles))
+    write_probes(folder, predictor, tiles, _with_most_lake(tiles, rows), places_of_bands(card, tiles))
     shutil.copyfile(Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
 
 
@@ -77,7 +80,7 @@ def add_of_run(folder: Path, store: Store, run: TrackedRun) -> None:
     for name in PICTURES:
         try:
             shutil.copyfile(fetch_file(store, run, f"plots/{name}", folder / ".fetched"), folder / "pictures" / name)
-        except Exception:  # noqa: BLE001 - a run without pictures is released without them
+        except TrackingError:  # a run without pictures is released without them
             continue
     shutil.rmtree(folder / ".fetched")
 
@@ -123,7 +126,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _with_most_lake(tiles: TileStore) -> Any:
-    rows = tiles.rows("test")
+def _with_most_lake(tiles: TileStore, rows: Rows) -> Rows:
     share = tiles.index["lake_fraction"].iloc[rows].to_numpy(dtype=float)
     return rows[np.argsort(-share, kind="stable")][:2]

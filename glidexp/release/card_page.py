@@ -7,6 +7,7 @@ import base64
 import html
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ _STYLE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a training took, as far as it is known."""
+
+    hours: float | None
+    """from its beginning to its end"""
+    breaks: int
+    """how often it was interrupted in between"""
+    kwh: float | None
+    """of the GPUs; None where it was not measured"""
+    device: str
+
+
 def markdown_of(
     folder: Path,
     name: str,
@@ -32,7 +46,8 @@ def markdown_of(
     report: Report,
     scores: Sequence[ScoreRow],
     settings: Mapping[str, str],
-    cost: Mapping[str, float],
+    cost: Cost,
+    ground: str,
     created: str,
 ) -> str:
     """The card as Markdown.
@@ -43,7 +58,8 @@ def markdown_of(
         report: what the gate found
         scores: from `card_scores.rows_of`
         settings: params of the run
-        cost: hours, and kwh where the energy was measured
+        cost: what the training took
+        ground: on which it was scored, in words
         created: when, in UTC
     """
     card = read_card(folder)
@@ -59,11 +75,11 @@ def markdown_of(
         "## Domain of validity",
         _domain(card),
         "## How it was trained",
-        _training(card, settings, cost),
+        _training(settings, cost),
         "## Ground",
         _ground(card, folder),
         "## Scores on test",
-        _scores(scores),
+        _scores(scores, ground),
         "## Where it fails",
         _failures(folder, scores),
         "## What was checked",
@@ -99,21 +115,42 @@ def _use(card: Mapping[str, Any]) -> str:
     )
     if temperature := card.get("temperature"):
         said += f" For calibrated probabilities use sigmoid(logit / {float(temperature):.3f})."
-    return said + f" With ONNX Runtime alone: `{'python example_onnx.py model.onnx probes/tile.npz out.npy'}`."
+    return said + " With ONNX Runtime alone: `python example_onnx.py model.onnx probes/tile.npz out.npy`."
 
 
 def _domain(card: Mapping[str, Any]) -> str:
     sensors = ", ".join(card.get("sensors") or ["unknown"])
-    stretch = card.get("stretch")
-    told = f"`{stretch}`" if stretch else "not known; tiles came as 8 bit"
+    sizes = card.get("gsd_m") or {}
+    pixels = ", ".join(f"{name} {_between(low, high)} m" for name, (low, high) in sizes.items()) or "not known"
+    regions = ", ".join(card.get("regions") or ["unknown"])
     return (
-        f"Sensors: {sensors}. Trained at {card.get('tile_px', 'unknown')} px a tile. Stretch from the sensor's values "
-        f"to 0-255: {told}. Other sensors, another ground sampling distance, another stretch, or regions unlike those "
-        "below are outside what was tested."
+        f"Sensors: {sensors}. Size of a pixel: {pixels}. Regions: {regions}. Trained at "
+        f"{card.get('tile_px', 'unknown')} px a tile.\n\nStretch from the sensor's values to 0-255: {_stretch(card)}."
+        "\n\nOther sensors, another ground sampling distance, another stretch, or regions unlike these are outside "
+        "what was tested."
     )
 
 
-def _training(card: Mapping[str, Any], settings: Mapping[str, str], cost: Mapping[str, float]) -> str:
+def _between(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _stretch(card: Mapping[str, Any]) -> str:
+    """How limits are found, and for what the card has some, as `glidexp predict` uses them."""
+    told = card.get("stretch")
+    if not told:
+        return "not recorded, as the training data came as 8 bit; a scene of other values is fitted to itself"
+    method, scope, many = told.get("method", "unknown"), told.get("scope", "scene"), len(told.get("limits") or {})
+    if method == "fixed":
+        return "the fixed limits in `card.json`, for every scene"
+    said = f"{method} {told['low']:g} to {told['high']:g}" if {"low", "high"} <= told.keys() else str(method)
+    if scope == "scene":
+        return f"{said} of each scene's own values; `card.json` holds the limits of the {many} scenes of the data set"
+    whose = "all scenes together" if scope == "global" else f"each {scope}"
+    return f"{said} of {whose}; the limits are in `card.json`"
+
+
+def _training(settings: Mapping[str, str], cost: Cost) -> str:
     keys = (
         "init.kind",
         "loss",
@@ -125,15 +162,25 @@ def _training(card: Mapping[str, Any], settings: Mapping[str, str], cost: Mappin
         "seed",
     )
     told = [f"`{key}={settings[key]}`" for key in keys if key in settings]
-    hours = cost.get("hours", 0.0)
-    spent = f"Training and scoring took {hours:.2f} h on {settings.get('device', 'an unnamed device')}"
-    if "kwh" in cost:
-        carbon = cost["kwh"] * KG_CO2_A_KWH
-        spent += f" and {cost['kwh']:.3f} kWh on its GPUs, {carbon:.3f} kg CO2 at the world's average of "
-        spent += f"{KG_CO2_A_KWH} kg/kWh."
+    return f"{', '.join(told)}; all settings in `config.yaml`.\n\n{_spent(cost)}"
+
+
+def _spent(cost: Cost) -> str:
+    if cost.hours is None:
+        told = f"How long it took on {cost.device} is not known."
+    elif cost.breaks:
+        times = "once" if cost.breaks == 1 else f"{cost.breaks} times"
+        told = f"From its first beginning to its end {cost.hours:.3f} h passed on {cost.device}; it was interrupted "
+        told += f"{times} in between, so how long it computed is not known."
     else:
-        spent += "; its energy was not measured, so no carbon is stated."
-    return f"{', '.join(told)}; all settings in `config.yaml`.\n\n{spent}"
+        told = f"Training and scoring took {cost.hours:.3f} h on {cost.device}."
+    if cost.kwh is None:
+        return f"{told} Its energy was not measured, so no carbon is stated."
+    carbon = cost.kwh * KG_CO2_A_KWH
+    return (
+        f"{told} The GPUs of its machine drew {cost.kwh:.3f} kWh in that time (processors and memory are not in it): "
+        f"{carbon:.3f} kg CO2 at the world's average of {KG_CO2_A_KWH} kg/kWh."
+    )
 
 
 def _ground(card: Mapping[str, Any], folder: Path) -> str:
@@ -152,13 +199,11 @@ def _ground(card: Mapping[str, Any], folder: Path) -> str:
     )
 
 
-def _scores(scores: Sequence[ScoreRow]) -> str:
+def _scores(scores: Sequence[ScoreRow], ground: str) -> str:
     lines = ["| ground | score | value [95 %] | rests on |", "|---|---|---|---|"]
     lines += [f"| {row.ground} | {row.score} | {_value(row.interval)} | {row.basis} |" for row in scores]
-    return (
-        "\n".join(lines)
-        + "\n\nScores are 0-100. Intervals are over the ground: other scenes, or other lakes, drawn anew."
-    )
+    said = f"On {ground}. Scores are 0-100. Intervals are over the ground: other scenes, or other lakes, drawn anew."
+    return "\n".join(lines) + f"\n\n{said}"
 
 
 def _value(interval: Interval) -> str:

@@ -1,18 +1,21 @@
 """Scores with intervals for the model card: whole, by sensor, by region, and lakes found by size class."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
-import pandas as pd
 
+from glidexp.errors import DataError
 from glidexp.scoring.statistics import effect_of, pseudo_values
-from glidexp.study.arms import Arm, common_ground, counts_of
-from glidexp.study.compare import Measure
+from glidexp.study.arms import Arm
+from glidexp.study.compare import Measure, measure_of
+from glidexp.study.material import Material
 from glidexp.tracking.found import TrackedRun
 
 NAN = float("nan")
+ALSO = ("test/lake_iou_pooled", "test/f1_pooled", "test/precision_pooled", "test/recall_pooled")
+"""stand in every card, on all ground, beside the score that decided"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,40 +39,43 @@ class ScoreRow:
     stratum: bool = False
 
 
-def rows_of(run: TrackedRun, table: pd.DataFrame, measure: Measure) -> list[ScoreRow]:
+def rows_of(run: TrackedRun, material: Material, measure: Measure) -> list[ScoreRow]:
     """The table of the card.
 
     Args:
         run: a scored one
-        table: its rows of scores.parquet, of test
-        measure: the primary score
+        material: what it left behind; with its lakes where the measure is one of lakes
+        measure: the score that decided
     """
-    tables = {run.run_id: table}
-    arm = Arm("candidate", (run,))
-    ground = common_ground(tables)
-    short = measure.name.removeprefix("test/")
-    rows = []
-    wanted: list[tuple[str, str] | None] = [None]
-    wanted += [(kind, value) for kind in ("sensor", "region") for value in sorted(set(table[kind].astype(str)))]
-    for stratum in wanted:
-        counts = counts_of(arm, tables, ground, at_half=measure.at_half, stratum=stratum)[0]
-        value = float(measure.of(counts)[0])
-        if not np.isfinite(value):
-            continue
-        low, high = NAN, NAN
-        if counts.shape[1] > 1:
-            pseudo = pseudo_values(counts, measure.of)
-            if np.isfinite(pseudo).all():
-                effect = effect_of(pseudo, value=value)
-                low, high = max(effect.low, 0.0), min(effect.high, 1.0)
-        named = f"{stratum[0]} {stratum[1]}" if stratum else "all"
-        many = counts.shape[1]
-        rows.append(
-            ScoreRow(
-                named, short, Interval(value, low, high), f"{many} {ground.kind}{'s' * (many != 1)}", bool(stratum)
-            )
-        )
-    return rows + lakes_by_size(run.metrics)
+    table = material.tables[run.run_id]
+    names = dict.fromkeys([measure.name, *ALSO])
+    rows = [_row(run, material, measure_of(name)) for name in names]
+    for kind in ("sensor", "region"):
+        for value in sorted(set(table[kind].astype(str))):
+            rows.append(_row(run, material, replace(measure, stratum=(kind, value)), stratum=True))
+    return [row for row in rows if row is not None] + lakes_by_size(run.metrics)
+
+
+def _row(run: TrackedRun, material: Material, measure: Measure, *, stratum: bool = False) -> ScoreRow | None:
+    """None where the score has no value there."""
+    try:
+        (counts,) = material.sums([Arm("candidate", (run,))], measure)
+    except DataError:
+        return None
+    value = float(measure.of(counts)[0])
+    if not np.isfinite(value):
+        return None
+    low, high = NAN, NAN
+    if counts.shape[1] > 1:
+        pseudo = pseudo_values(counts, measure.of)
+        if np.isfinite(pseudo).all():
+            effect = effect_of(pseudo, value=value)
+            low, high = max(effect.low, 0.0), min(effect.high, 1.0)
+    short = replace(measure, stratum=None).words
+    on = f"{measure.stratum[0]} {measure.stratum[1]}" if measure.stratum else "all"
+    many = counts.shape[1]
+    basis = f"{many} {material.ground.kind}{'s' * (many != 1)}"
+    return ScoreRow(on, short, Interval(value, low, high), basis, stratum)
 
 
 def lakes_by_size(metrics: Mapping[str, float]) -> list[ScoreRow]:

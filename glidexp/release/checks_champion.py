@@ -1,7 +1,8 @@
 """Checks against the champion, on the same test tiles, cleared of those that the champion has met in training."""
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from glidexp.models.load import find
 from glidexp.release.again import Rescored
 from glidexp.release.report import Check, judged, skipped
 from glidexp.scoring.statistics import effect_of, pseudo_values
-from glidexp.study.arms import Arm, common_ground, counts_of, read_tables
+from glidexp.study.arms import Arm, common_ground
 from glidexp.study.compare import Measure
+from glidexp.study.material import Material, gather
 from glidexp.tracking.store import Store
 
 LEVEL = 0.95
@@ -29,52 +31,62 @@ class Pair:
 
     candidate: Arm
     champion: Arm
-    tables: dict[str, pd.DataFrame]
-    """rows of scores.parquet by run id, the same tiles in both"""
+    material: Material | None
+    """their scores on the same tiles; None where no lake is left on clean ground"""
     left_out: int
     """tiles that the champion has met"""
     note: str
 
 
-def pair(store: Store, candidate: Rescored, champion: Rescored, uri: str) -> Pair:
+def pair(store: Store, candidate: Rescored, champion: Rescored, uri: str, measure: Measure) -> Pair:
     """Lays both side by side.
 
     Args:
         store: holds both evaluations
-        candidate: on its own test tiles
+        candidate: on the ground by which it was chosen
         champion: on the same
         uri: of the champion
+        measure: what is compared
 
     Raises:
         DataError: they were scored on other tiles
     """
     with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
         line = lineage.of_bundle(find(uri, store, Path(aside)).bundle)
-    tiles = candidate.tiles
-    rows = tiles.rows("test")
+    tiles, rows = candidate.tiles, candidate.rows
     leak = lineage.refuse_leak(line, tiles, rows, allow=True)
     clean = set(tiles.index["tile"].iloc[rows[~leak.tiles]].astype(str))
-    tables = read_tables(store, [candidate.run, champion.run], "test")
-    kept = {name: table[table["tile"].astype(str).isin(clean)] for name, table in tables.items()}
+    both = gather(store, [candidate.run, champion.run], "test", lakes=measure.of_lakes)
+    kept = _only(both, clean) if leak.tiles.any() else both
+    lake = int(next(iter(kept.tables.values()))["lake_px"].sum())
     note = f"what {', '.join(line.unknown)} was trained on is not known" if line.unknown else ""
     arms = Arm("candidate", (candidate.run,)), Arm("champion", (champion.run,))
-    return Pair(*arms, kept, int(leak.tiles.sum()), note)
+    return Pair(*arms, kept if lake else None, int(leak.tiles.sum()), note)
+
+
+def _only(material: Material, tiles: set[str]) -> Material:
+    """Without what lies on other tiles."""
+
+    def cut(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        kept = {name: table[table["tile"].astype(str).isin(tiles)] for name, table in tables.items()}
+        return {name: table.reset_index(drop=True) for name, table in kept.items()}
+
+    tables = cut(material.tables)
+    empty = not len(next(iter(tables.values())))
+    return Material(tables, cut(material.lakes), material.ground if empty else common_ground(tables))
 
 
 def beats(both: Pair, measure: Measure, uri: str) -> Check:
     """The paired test: is the difference above 0, and would it be on other ground of the same kind?"""
-    if not _lake(both):
+    if both.material is None:
         return skipped(BEATS, f"{uri} was trained on all of the test ground that holds lake: no clean ground is left.")
-    ground = common_ground(both.tables)
-    mine, theirs = (
-        counts_of(arm, both.tables, ground, at_half=measure.at_half, stratum=measure.stratum)[0]
-        for arm in (both.candidate, both.champion)
-    )
+    ground = both.material.ground
+    mine, theirs = both.material.sums((both.candidate, both.champion), measure)
     value = float(np.mean(measure.of(mine) - measure.of(theirs)))
     if not np.isfinite(value):
         return judged(BEATS, False, f"{measure.name} has no value on the ground that both can be scored on (0/0).")
     scores = f"{100 * float(measure.of(mine)[0]):.2f} against {100 * float(measure.of(theirs)[0]):.2f} of {uri}"
-    where = f"{measure.name} on {len(next(iter(both.tables.values())))} test tiles of {mine.shape[1]} {ground.kind}s"
+    where = f"{measure.name} on {ground.tiles} test tiles of {mine.shape[1]} {ground.kind}s"
     left = f"; {both.left_out} tiles that the champion has met were left out" if both.left_out else ""
     note = f"; {both.note}" if both.note else ""
     table = pseudo_values(mine, measure.of) - pseudo_values(theirs, measure.of) if mine.shape[1] > 1 else None
@@ -96,38 +108,30 @@ def no_stratum_worse(both: Pair, measure: Measure, margin: float) -> Check:
         measure: its score is pooled over each region and each sensor
         margin: largest loss allowed, 0-1
     """
-    if not _lake(both):
+    if both.material is None:
         return skipped(STRATA, "no clean ground is left on which the champion could be scored.")
-    ground = common_ground(both.tables)
     losses: dict[str, float] = {}
-    first = both.tables[both.candidate.runs[0].run_id]
+    first = both.material.tables[both.candidate.runs[0].run_id]
     few = []
     for kind in ("region", "sensor"):
         for value in sorted(set(first[kind].astype(str))):
             if int(first.loc[first[kind].astype(str) == value, "lake_px"].sum()) < FEW_PX:
                 few.append(value)
                 continue
-            mine, theirs = (
-                float(
-                    measure.of(counts_of(arm, both.tables, ground, at_half=measure.at_half, stratum=(kind, value))[0])[
-                        0
-                    ]
-                )
-                for arm in (both.candidate, both.champion)
-            )
+            here = replace(measure, stratum=(kind, value))
+            try:
+                sums = both.material.sums((both.candidate, both.champion), here)
+            except DataError:  # no such lake
+                continue
+            mine, theirs = (float(here.of(counts)[0]) for counts in sums)
             if np.isfinite(mine) and np.isfinite(theirs):
                 losses[f"{kind} {value}"] = theirs - mine
     if not losses:
         return skipped(STRATA, f"no region or sensor has {FEW_PX} lake pixels: {', '.join(few)}.")
     worst = max(losses, key=lambda name: losses[name])
     left = f"; with fewer than {FEW_PX} lake pixels and not judged: {', '.join(few)}" if few else ""
-    change = f"{worst} changed by {-100 * losses[worst]:+.2f} points, the least of {len(losses)}"
+    change = f"{worst} changed by {0.0 - 100 * losses[worst]:+.2f} points, the least of {len(losses)}"
     return judged(STRATA, losses[worst] <= margin, f"{change}; a loss of {100 * margin:g} is allowed{left}.")
-
-
-def _lake(both: Pair) -> bool:
-    table = both.tables[both.candidate.runs[0].run_id]
-    return bool(len(table)) and int(table["lake_px"].sum()) > 0
 
 
 def without_champion(name: str) -> tuple[Check, Check]:

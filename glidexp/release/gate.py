@@ -1,5 +1,6 @@
 """The release of one training: score it again, look at it from every side, and only then let it be the champion."""
 
+import json
 import logging
 import shutil
 import tempfile
@@ -14,15 +15,15 @@ from glidexp.models.card import read_card, write_whole
 from glidexp.models.load import find
 from glidexp.release import bundle as release_bundle
 from glidexp.release import card_page, checks_champion, checks_scores, stac_mlm
-from glidexp.release.again import Place, Rescored, score_again
+from glidexp.release.again import Place, Rescored, ground_of, score_again
 from glidexp.release.agreement import card_sizes, onnx_agrees, program_agrees, weights_agree
 from glidexp.release.card_scores import rows_of
 from glidexp.release.no_pickle import loads_afresh, no_pickle
 from glidexp.release.pick import Choice
 from glidexp.release.report import Check, Report, judged
-from glidexp.study.arms import read_tables
 from glidexp.study.compare import Measure
-from glidexp.tracking.found import hours_of
+from glidexp.study.material import gather
+from glidexp.tracking.gathered import energy, hours
 from glidexp.tracking.registry import Version, holder
 from glidexp.tracking.store import Store
 
@@ -62,14 +63,14 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
         choice: the training, and why it was chosen
         terms: what it must hold to
         place: where data lie
-        folder: for the bundle; must not exist
+        folder: for the bundle; replaced where it holds an earlier one of this training
 
     Raises:
-        ConfigError: the folder exists, or the training is the champion already
+        ConfigError: the folder holds something else, or the training is the champion already
         GlidexpError: model or data cannot be used
     """
-    if folder.exists():
-        raise ConfigError(f"--out {folder} exists: give another folder, or remove it.")
+    if folder.exists() and not _earlier(folder, choice.run.run_id):
+        raise ConfigError(f"--out {folder} exists and is no bundle of this training: give another folder.")
     champion = holder(store, terms.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -77,10 +78,12 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
         with tempfile.TemporaryDirectory(prefix="glidexp-model-") as fetched:
             own = find(choice.run.run_id, store, Path(fetched))
             _refuse_same(store, own.card, champion, Path(fetched) / "champion")
-            again = score_again(choice.run.run_id, place)
+            ground = ground_of(store, choice.scored, Path(fetched) / "ground")
+            again = score_again(choice.run.run_id, place, ground=ground)
             more = {"name": terms.name, "license": terms.license, "citation": terms.citation}
             log.info("making the bundle: graphs, probe tiles, card")
-            release_bundle.draft(aside, own.bundle, {key: value for key, value in more.items() if value}, again.tiles)
+            stated = {key: value for key, value in more.items() if value}
+            release_bundle.draft(aside, own.bundle, stated, again.tiles, again.rows)
         release_bundle.add_of_run(aside, store, choice.run)
         checks = [*_of_scores(choice, again, terms), *_of_champion(store, again, champion, terms, place)]
         checks += _of_files(aside)
@@ -89,7 +92,8 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
         )
         _pages(aside, store, choice, again, report, terms)
         release_bundle.seal(aside, report)
-        aside.chmod(0o755)
+        aside.chmod(0o755)  # mkdtemp makes it private
+        shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -100,7 +104,7 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
 def _of_scores(choice: Choice, again: Rescored, terms: Terms) -> list[Check]:
     scores = again.run.metrics
     return [
-        checks_scores.repeated(choice.run.metrics, scores),
+        checks_scores.repeated(choice.scored.metrics, scores),
         checks_scores.clean_ground(scores, again.run.tags),
         checks_scores.beats_naive(scores, terms.measure),
         checks_scores.calibrated(scores, terms.calibration),
@@ -114,7 +118,7 @@ def _of_champion(
         return checks_champion.without_champion(terms.name)
     try:
         theirs = score_again(champion.uri, place, ground=again.config)
-        both = checks_champion.pair(store, again, theirs, champion.uri)
+        both = checks_champion.pair(store, again, theirs, champion.uri, terms.measure)
         return (
             checks_champion.beats(both, terms.measure, champion.uri),
             checks_champion.no_stratum_worse(both, terms.measure, terms.margin),
@@ -132,15 +136,24 @@ def _of_files(folder: Path) -> list[Check]:
         weights_agree(folder),
         onnx_agrees(folder),
         program_agrees(folder, sizes),
-        stated(card, "license", "--license, an SPDX identifier such as CC-BY-4.0"),
-        stated(card, "citation", "--citation, how the model is to be cited"),
+        _stated(card, "license", "--license, an SPDX identifier such as CC-BY-4.0"),
+        _stated(card, "citation", "--citation, how the model is to be cited"),
     ]
 
 
-def stated(card: dict[str, Any], key: str, option: str) -> Check:
+def _stated(card: dict[str, Any], key: str, option: str) -> Check:
     """Whether the card names licence or citation."""
     value = str(card.get(key) or "").strip()
     return judged(f"{key}_present", bool(value), f"{key}: {value}." if value else f"no {key}: give {option}.")
+
+
+def _earlier(folder: Path, run_id: str) -> bool:
+    """Whether it holds a bundle of this training, which was refused or overtaken and is made anew."""
+    try:
+        report = json.loads((folder / release_bundle.REPORT).read_text(encoding="utf-8"))
+        return (folder / release_bundle.SUMS).is_file() and report["run_id"] == run_id
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def _refuse_same(store: Store, card: dict[str, Any], champion: Version | None, fetched: Path) -> None:
@@ -153,20 +166,22 @@ def _refuse_same(store: Store, card: dict[str, Any], champion: Version | None, f
 
 def _pages(folder: Path, store: Store, choice: Choice, again: Rescored, report: Report, terms: Terms) -> None:
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    (table,) = read_tables(store, [again.run], "test").values()
-    hours = hours_of(store, choice.run)
-    cost = {"hours": hours}
-    power = [value for key, value in choice.run.metrics.items() if key.endswith("power_usage_watts")]
-    if power:
-        cost["kwh"] = sum(power) * hours / 1000
-    settings = choice.run.params | {"device": choice.run.tags.get("glidexp.device", "an unnamed device")}
+    material = gather(store, [again.run], "test", lakes=terms.measure.of_lakes)
+    tags = choice.run.tags
+    cost = card_page.Cost(
+        hours=hours(store, choice.run),
+        breaks=int(tags.get("glidexp.resumes", "0")),
+        kwh=energy(store, choice.run),
+        device=tags.get("glidexp.device", "an unnamed device"),
+    )
     text = card_page.markdown_of(
         folder,
         terms.name,
         report=report,
-        scores=rows_of(again.run, table, terms.measure),
-        settings=settings,
+        scores=rows_of(again.run, material, terms.measure),
+        settings=choice.run.params,
         cost=cost,
+        ground=f"{len(again.rows)} tiles of {again.tiles.tile_px} px of data set `{again.config.dataset.name}`",
         created=created,
     )
     write_whole(folder / card_page.PAGE, text.encode())

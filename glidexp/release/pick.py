@@ -1,17 +1,19 @@
 """Which of several trainings is released: the best arm by a score, or a simpler one that cannot be told from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from glidexp.errors import ConfigError, DataError
 from glidexp.study.arms import Arm, arms_of
-from glidexp.study.compare import Measure, compare
-from glidexp.tracking.found import TrackedRun
+from glidexp.study.compare import Measure, compare, measure_of
+from glidexp.study.ledger import MODEL_TAG
+from glidexp.study.studies import load_study, runs_of
+from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.store import Store
 
-LEVEL = 0.95
-"""of the intervals; differences inside them are no reason to take the larger network"""
+USUAL_SCORE = "test/lake_iou_pooled"
+USUAL_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,60 +26,126 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Field:
+    """What a release is chosen from."""
+
+    arms: tuple[Arm, ...]
+    """their runs hold the scores, all on one ground: trainings, or evaluations of them"""
+    trained: Mapping[str, TrackedRun]
+    """the training, by id of the run that holds its scores; mostly the same"""
+    left: tuple[str, ...]
+    """a sentence for each run that is not finished"""
+    primary: str = USUAL_SCORE
+    """the score that the study decides by"""
+    level: float = USUAL_LEVEL
+    """differences that do not hold at it are no reason to take the larger network"""
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """The training that is taken, and why."""
 
     run: TrackedRun
+    """whose weights they are"""
+    scored: TrackedRun
+    """holds the scores by which it was chosen: the training, or the evaluation on the study's ground"""
     arm: str
     sentence: str
 
 
-def pick(store: Store, runs: Sequence[TrackedRun], measure: Measure, limits: Limits) -> Choice:
+def field_of(store: Store, references: Sequence[str]) -> Field:
+    """The runs meant by ids, or by a study or another parent, as arms.
+
+    Raises:
+        ConfigError: none of them is finished
+        DataError: an evaluation whose training is not known
+        TrackingError: no such run or study
+    """
+    study = load_study(store, references[0]) if len(references) == 1 else None
+    if study is not None:
+        if not study.arms:
+            raise ConfigError(f"no run of study {study.plan.name} is finished: there is nothing to release.")
+        plan = study.plan
+        return Field(study.arms, study.trained, tuple(study.missing), plan.primary, 1 - plan.alpha)
+    runs, left, _ = runs_of(store, references)
+    if not runs:
+        raise ConfigError("none of these runs is finished: there is nothing to release.")
+    return Field(tuple(arms_of(runs)), {run.run_id: _training_of(store, run) for run in runs}, tuple(left))
+
+
+def deciding(name: str) -> Measure:
+    """The score that decides, from its name.
+
+    Raises:
+        ConfigError: not a score of test where higher is better
+    """
+    measure = measure_of(name)
+    if measure.split != "test" or measure.unit != "points" or measure.better != 1:
+        raise ConfigError(
+            f"--score {name} cannot decide a release: give a score of test in points, of which more is better, such "
+            f"as {USUAL_SCORE} or test/lake_recall."
+        )
+    return measure
+
+
+def pick(store: Store, field: Field, measure: Measure, limits: Limits) -> Choice:
     """Takes the best arm within the limits, of those that cannot be told from it the one with fewest parameters, and of
     its trainings the one that was best on val: test has no say in which seed is released.
 
     Args:
         store: holds the runs
-        runs: finished, one or more
-        measure: the score, from `study.compare.measure_of`
+        field: from `field_of`
+        measure: from `deciding`
         limits: networks beyond them are left out
 
     Raises:
         ConfigError: nothing is left within the limits
         DataError: the runs were scored on different ground
     """
-    arms, left = _within(arms_of(runs), limits)
+    arms, left = _within(field, limits)
     if len(arms) == 1:
-        run, how = _training(arms[0], measure)
-        of = "the only one given" if len(runs) == 1 else f"the only setting{' within the limits' * bool(left)}"
-        return Choice(run, arms[0].name, _sentence(f"run {run.run_id[:12]} is {of}", how, left))
+        scored, how = _best_on_val(field, arms[0], measure)
+        run = field.trained[scored.run_id]
+        alone = len(field.arms) == 1 and len(arms[0].runs) == 1
+        why = "the only one given" if alone else f"of the only setting{' within the limits' * bool(left)}"
+        return Choice(run, scored, arms[0].name, _sentence(f"run {run.run_id[:12]} is {why}", how, left))
     means = {arm.name: _mean(arm, measure) for arm in arms}
     best = max(arms, key=lambda arm: means[arm.name])
-    ordered = [run for arm in (best, *(arm for arm in arms if arm is not best)) for run in arm.runs]
-    found = compare(store, ordered, measure, level=LEVEL)
-    names = {arm.runs[0].run_id: arm for arm in arms}
-    equal = [best, *(names[row.arm.runs[0].run_id] for row in found.rows[1:] if not row.sure(LEVEL))]
-    simplest = min(equal, key=lambda arm: (_parameters(arm.runs[0]), -_speed(arm), -means[arm.name]))
-    run, how = _training(simplest, measure)
+    ordered = [best, *(arm for arm in arms if arm is not best)]
+    runs = [run for arm in ordered for run in arm.runs]
+    found = compare(store, runs, measure, level=field.level, arms=ordered)
+    rows = zip(ordered[1:], found.rows[1:], strict=True)
+    equal = [best, *(arm for arm, row in rows if not row.sure(field.level))]
+    simplest = min(equal, key=lambda arm: (_parameters(field, arm), -_speed(field, arm), -means[arm.name]))
     if simplest is best:
         why = f"{best.name} is best by {measure.name} ({100 * means[best.name]:.2f} of {len(arms)} settings"
         rest = [arm.name for arm in equal if arm is not best]
         why += f"; not distinguishable but no simpler: {', '.join(rest)})" if rest else ", told from all others)"
     else:
         why = (
-            f"{simplest.name} has {_millions(simplest)} parameters and {100 * means[simplest.name]:.2f}; {best.name} "
-            f"has {_millions(best)} and {100 * means[best.name]:.2f} by {measure.name}, which is not distinguishable "
-            f"at {LEVEL:.0%}, so the simpler one is taken"
+            f"{simplest.name} has {_millions(field, simplest)} parameters and {100 * means[simplest.name]:.2f}; "
+            f"{best.name} has {_millions(field, best)} and {100 * means[best.name]:.2f} by {measure.name}, which is "
+            f"not distinguishable at {field.level:.0%}, so the simpler one is taken"
         )
-    return Choice(run, simplest.name, _sentence(why, how, left))
+    scored, how = _best_on_val(field, simplest, measure)
+    return Choice(field.trained[scored.run_id], scored, simplest.name, _sentence(why, how, left))
 
 
-def _within(arms: Sequence[Arm], limits: Limits) -> tuple[list[Arm], list[str]]:
+def _training_of(store: Store, run: TrackedRun) -> TrackedRun:
+    if run.tags.get("glidexp.kind") != "evaluation":
+        return run
+    if not run.tags.get(MODEL_TAG):
+        raise DataError(f"run {run.run_id[:12]} ({run.name}) scored a model whose training is not in this store.")
+    return tracked_run(store, run.tags[MODEL_TAG])[0]
+
+
+def _within(field: Field, limits: Limits) -> tuple[list[Arm], list[str]]:
     kept, left = [], []
-    for arm in arms:
-        parameters, speed = _parameters(arm.runs[0]), _speed(arm)
+    for arm in field.arms:
+        parameters, speed = _parameters(field, arm), _speed(field, arm)
         if limits.most_parameters is not None and not parameters <= limits.most_parameters:
-            left.append(f"{arm.name} ({_millions(arm)} parameters, at most {limits.most_parameters / 1e6:.2f} M)")
+            most = f"{limits.most_parameters / 1e6:.2f} M"
+            left.append(f"{arm.name} ({_millions(field, arm)} parameters, at most {most})")
         elif limits.least_images_per_s is not None and not speed >= limits.least_images_per_s:
             left.append(f"{arm.name} ({speed:.1f} images/s, at least {limits.least_images_per_s:g})")
         else:
@@ -89,15 +157,18 @@ def _within(arms: Sequence[Arm], limits: Limits) -> tuple[list[Arm], list[str]]:
     return kept, left
 
 
-def _training(arm: Arm, measure: Measure) -> tuple[TrackedRun, str]:
-    """The arm's run that was best on val."""
-    name = f"val/{measure.score}_{measure.aggregation}"
+def _best_on_val(field: Field, arm: Arm, measure: Measure) -> tuple[TrackedRun, str]:
+    """The arm's run whose training was best on val."""
+    name = measure.name.replace("test/", "val/", 1)
     if len(arm.runs) == 1:
         return arm.runs[0], ""
-    run = max(arm.runs, key=lambda run: run.metrics.get(name, float("-inf")))
-    value = run.metrics.get(name)
-    shown = "not known" if value is None else f"{100 * value:.2f}"
-    return run, f"of its {len(arm.runs)} trainings seed {run.params.get('seed', '0')} was best on val ({name} {shown})"
+    values = {run.run_id: field.trained[run.run_id].metrics.get(name, float("-inf")) for run in arm.runs}
+    run = max(arm.runs, key=lambda run: values[run.run_id])
+    seed, many = run.params.get("seed", "0"), len(arm.runs)
+    if values[run.run_id] == float("-inf"):
+        return run, f"of its {many} trainings seed {seed} is taken, as none has {name}"
+    value = f"{100 * values[run.run_id]:.2f}"
+    return run, f"of its {many} trainings seed {seed} was best on val ({name} {value})"
 
 
 def _mean(arm: Arm, measure: Measure) -> float:
@@ -107,16 +178,16 @@ def _mean(arm: Arm, measure: Measure) -> float:
     return fmean(run.metrics[measure.name] for run in arm.runs)
 
 
-def _parameters(run: TrackedRun) -> float:
-    return float(run.tags.get("glidexp.parameters", "inf"))
+def _parameters(field: Field, arm: Arm) -> float:
+    return float(field.trained[arm.runs[0].run_id].tags.get("glidexp.parameters", "inf"))
 
 
-def _speed(arm: Arm) -> float:
-    return max(run.metrics.get("train/images_per_s", 0.0) for run in arm.runs)
+def _speed(field: Field, arm: Arm) -> float:
+    return max(field.trained[run.run_id].metrics.get("train/images_per_s", 0.0) for run in arm.runs)
 
 
-def _millions(arm: Arm) -> str:
-    count = _parameters(arm.runs[0])
+def _millions(field: Field, arm: Arm) -> str:
+    count = _parameters(field, arm)
     return f"{count / 1e6:.2f} M" if count < float("inf") else "an unknown number of"
 
 

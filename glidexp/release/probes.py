@@ -4,7 +4,7 @@ Files `probes/*.npz` with `image` uint8 (1, C, H, W) and `probability` float32 (
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -36,7 +36,9 @@ class Probe:
     """(1, 1, H, W)"""
 
 
-def write_probes(folder: Path, predictor: "Predictor", tiles: TileStore, rows: npt.NDArray[np.int64]) -> None:
+def write_probes(
+    folder: Path, predictor: "Predictor", tiles: TileStore, rows: npt.NDArray[np.int64], order: Sequence[int]
+) -> None:
     """Cuts images of four sizes out of test tiles and writes them with the network's answer.
 
     A whole tile, two beside each other, a part whose sides are no multiple of anything, and a small one.
@@ -46,10 +48,11 @@ def write_probes(folder: Path, predictor: "Predictor", tiles: TileStore, rows: n
         predictor: on the CPU, in float32
         tiles: the store
         rows: tiles to take them from, those with most lake first
+        order: place in the tiles of each band that the network takes
     """
     import torch
 
-    first, second = (np.asarray(tiles.images[row]) for row in (rows[0], rows[min(1, len(rows) - 1)]))
+    first, second = (np.asarray(tiles.images[row])[..., list(order)] for row in (rows[0], rows[min(1, len(rows) - 1)]))
     side = min(tiles.tile_px, MOST_PX)
     first, second = first[:side, :side], second[:side, :side]
     cut = {

@@ -7,7 +7,6 @@ from glidexp.errors import ConfigError
 from glidexp.options import Parser
 
 log = logging.getLogger("glidexp")
-DEFAULT_SCORE = "test/lake_iou_pooled"
 NAME = r"[A-Za-z][A-Za-z0-9_.-]*[A-Za-z0-9]"
 
 
@@ -19,11 +18,16 @@ def options() -> Parser:
         "use, and makes it models:/NAME@champion. Exit code 1: the gate refused it, or another release was first.",
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="*", help="run ids, or their first characters; a study's stands for all its runs"
+        "runs",
+        metavar="RUN",
+        nargs="*",
+        help="run ids, or their first characters; a study's, or its folder, stands for its arms",
     )
     parser.add_argument("--name", required=True, help="of the registered model, such as glacial-lakes")
     parser.add_argument("--rollback", action="store_true", help="make the previous champion the champion again")
-    parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is compared (default: {DEFAULT_SCORE})")
+    parser.add_argument(
+        "--score", help="what decides, a score of test (default: the study's own, else test/lake_iou_pooled)"
+    )
     parser.add_argument("--max-parameters", type=float, metavar="N", help="leave larger networks out, such as 30e6")
     parser.add_argument("--min-speed", type=float, metavar="X", help="leave slower ones out, training images a second")
     parser.add_argument("--license", default="", help="of the weights, an SPDX identifier such as CC-BY-4.0")
@@ -65,20 +69,19 @@ def run(argv: list[str]) -> int:
     from glidexp.config.training import Precision
     from glidexp.release.again import Place
     from glidexp.release.gate import Terms, gate
-    from glidexp.release.pick import Limits, pick
+    from glidexp.release.pick import Limits, deciding, field_of, pick
     from glidexp.release.verb_verify import say
-    from glidexp.study.compare import measure_of
-    from glidexp.tracking.found import experiment_of, finished_runs
+    from glidexp.tracking.found import experiment_of
     from glidexp.tracking.registry import Overtaken, release
 
-    measure = measure_of(given.score)
-    runs, left = finished_runs(store, given.runs)
-    for sentence in left:
+    if given.score:
+        deciding(given.score)  # before anything is read
+    field = field_of(store, given.runs)
+    measure = deciding(given.score or field.primary)
+    for sentence in field.left:
         print(f"note: {sentence}")
-    if not runs:
-        raise ConfigError("none of these runs is finished: there is nothing to release.")
     limits = Limits(int(given.max_parameters) if given.max_parameters else None, given.min_speed)
-    choice = pick(store, runs, measure, limits)
+    choice = pick(store, field, measure, limits)
     print(f"Chosen: {choice.sentence}")
     terms = Terms(
         name=given.name,
@@ -89,7 +92,7 @@ def run(argv: list[str]) -> int:
         calibration=given.ece,
         force=given.force,
     )
-    precision = Precision(choice.run.tags.get("glidexp.train.precision", "auto"))
+    precision = Precision(choice.scored.tags.get("glidexp.train.precision", "auto"))
     place = Place(store, Path(given.data), experiment_of(store, choice.run), precision, given.device)
     folder = Path(given.out or f"releases/{given.name}-{choice.run.run_id[:12]}")
     gated = gate(store, choice, terms, place, folder)

@@ -1,6 +1,6 @@
 """`glidexp compare`: is one arm better than another, by how much, and how sure is that? From `scores.parquet` alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -128,7 +128,7 @@ def compare_arms(
         rows=tuple(rows),
         ranks=shares,
         level=level,
-        naive=_naive(arms[0].runs[0], measure),
+        naive=naive_of(arms[0].runs[0].metrics, measure),
         notes=_notes(arms, rows, ground),
     )
 
@@ -222,17 +222,15 @@ def _instead(measure: Measure) -> str:
     return f"compare {measure.split}/at_0.5/{measure.score}_{measure.aggregation}"
 
 
-def _naive(run: TrackedRun, measure: Measure) -> dict[str, float]:
-    """Naive rows of the same score. They have no threshold of a network and no strata."""
+def naive_of(metrics: Mapping[str, float], measure: Measure) -> dict[str, float]:
+    """Naive rows of the same score, among a run's metrics. They have no threshold of a network and no strata."""
     if measure.stratum is not None:
         return {}
     half = "at_0.5/" if measure.at_half else ""
     name = measure.name.removeprefix(f"{measure.split}/").removeprefix(half)
     name = f"{measure.split}/naive/{{}}/{name}"
     return {
-        kind: run.metrics[name.format(kind)]
-        for kind in ("index_threshold", "background")
-        if name.format(kind) in run.metrics
+        kind: metrics[name.format(kind)] for kind in ("index_threshold", "background") if name.format(kind) in metrics
     }
 
 

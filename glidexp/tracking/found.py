@@ -85,24 +85,9 @@ def fetch_file(store: Store, run: TrackedRun, name: str, folder: Path) -> Path:
         raise TrackingError(f"run {run.run_id[:12]} ({run.name}) has no {name}: {first_line(error)}") from error
 
 
-def the_run(store: Store, run_id: str) -> TrackedRun:
-    """A run by its whole id or its first characters, whatever its state.
-
-    Raises:
-        TrackingError: none, or several
-    """
-    return _tracked(one_run(store, run_id))
-
-
 def experiment_of(store: Store, run: TrackedRun) -> str:
     """Name of the experiment a run is in."""
     return str(store.client.get_experiment(store.client.get_run(run.run_id).info.experiment_id).name)
-
-
-def hours_of(store: Store, run: TrackedRun) -> float:
-    """From a run's start to its end; 0 where it has no end."""
-    info = store.client.get_run(run.run_id).info
-    return max((info.end_time or info.start_time) - info.start_time, 0) / 3.6e6
 
 
 def _children(store: Store, run: "Run") -> "list[Run]":

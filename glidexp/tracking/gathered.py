@@ -5,7 +5,9 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.sink import TAG_LIMIT
@@ -13,6 +15,8 @@ from glidexp.tracking.store import Store
 
 A_CALL = 900
 """metrics in one call; MLflow takes 1,000"""
+BREAK = 5
+"""so many times the usual time between two samples is a break: the run was interrupted, or its machine slept"""
 POWER = re.compile(r"system/gpu_\d+_power_usage_watts")
 
 
@@ -36,6 +40,24 @@ def watts(store: Store, run: TrackedRun) -> float | None:
         values = [metric.value for metric in store.client.get_metric_history(run.run_id, name)]
         means.append(sum(values) / len(values))
     return sum(means) if means else None
+
+
+def energy(store: Store, run: TrackedRun) -> float | None:
+    """kWh that the GPUs of the run's machine drew while it was at work; None where their load was not logged.
+
+    A sample is the mean power since the one before, so it counts for that time. After a break it counts for the usual
+    time between two samples, since nobody knows what was drawn in between.
+    """
+    total, known = 0.0, False
+    for name in (name for name in run.metrics if POWER.fullmatch(name)):
+        samples = sorted((one.timestamp, one.value) for one in store.client.get_metric_history(run.run_id, name))
+        steps = [after - before for (before, _), (after, _) in pairwise(samples)]
+        if not steps:
+            continue
+        known, usual = True, median(steps)
+        spans = [usual, *(step if step <= BREAK * usual else usual for step in steps)]
+        total += sum(span * value for span, (_, value) in zip(spans, samples, strict=True))
+    return total / 3.6e9 if known else None
 
 
 def files_in(store: Store, run: TrackedRun, folder: str) -> list[str]:

@@ -98,7 +98,8 @@ def log_model(
     from mlflow.models import Model
 
     client = store.client
-    earlier = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    made_of_it = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    earlier = [model for model in made_of_it if model.name == MODEL_NAME]  # a release of the run is another
     whole = [model for model in earlier if model.tags.get(ENTRY_TAG) == entry and model.status.value == "READY"]
     if whole:
         made = whole[0]

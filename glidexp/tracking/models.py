@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 LOGGED_ID = re.compile(r"m-[0-9a-f]{32}")
+MODEL_ID = "glidexp.model_id"
+"""tag of a version: the logged model that it is, which a registry in a database does not keep"""
 LISTED = 5
 """runs named in a message"""
 
@@ -69,7 +71,10 @@ def fetch(store: Store, model: TrackedModel, folder: Path) -> Path:
     if urlparse(model.location).scheme in ("", "file"):
         found = Path(unquote(urlparse(model.location).path))
         if not found.is_dir():
-            raise TrackingError(f"the files of {model.uri} are gone: {found} does not exist.")
+            raise TrackingError(
+                f"the files of {model.uri} are gone: {found} does not exist. After a move of the store: glidexp store "
+                "relocate."
+            )
         return found
     mlflow = import_mlflow()
     try:
@@ -144,8 +149,9 @@ def _registered(store: Store, rest: str) -> TrackedModel:
             f"models:/{rest} does not exist. Versions of {name}: {versions or 'none'}; aliases: {aliases}."
         ) from error
     source = str(version.source or "").removeprefix("models:/")
-    if version.model_id or LOGGED_ID.fullmatch(source):
-        logged = _logged(store, version.model_id or source)
+    model_id = version.model_id or version.tags.get(MODEL_ID)
+    if model_id or LOGGED_ID.fullmatch(source):
+        logged = _logged(store, model_id or source)
         return TrackedModel(f"models:/{name}/{version.version}", logged.location, logged.model_id, logged.run_id)
     location = client.get_model_version_download_uri(name, str(version.version))
     return TrackedModel(f"models:/{name}/{version.version}", location, None, version.run_id or None)

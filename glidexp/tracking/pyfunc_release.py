@@ -27,22 +27,22 @@ class ReleasedLakeModel(PythonModel):
 
         Args:
             context: unused
-            model_input: uint8 or float array (B, C, H, W) or (C, H, W) in 0-255; or the path of a raster with the
-                model's bands; or a folder, of which every raster is taken
+            model_input: uint8 or float array (B, C, H, W) or (C, H, W) in 0-255; or the path of a scene as
+                `glidexp predict` takes it, with its stretch; or a folder, of which every scene is taken
             params: unused
 
         Returns:
-            float32 (B, 1, H, W) or (1, H, W) for an array, (H, W) for a path, a dict of these by file name for a
-            folder; 0-1, NaN where a scene has no data
+            float32 (B, 1, H, W) or (1, H, W) for an array, (H, W) for a path, a dict of these by scene for a folder;
+            0-1, of scenes in steps of 1/254, NaN where a scene has no data
 
         Raises:
             ValueError: a shape, type or number of bands that the model does not take
             GlidexpError: a scene that cannot be read, or a folder without any
         """
         if isinstance(model_input, (str, Path)):
-            from glidexp.release.scene_input import probabilities_of
+            from glidexp.mapping.arrays import probabilities_of
 
-            return probabilities_of(self.predictor, Path(model_input))
+            return probabilities_of(self.bundle, Path(model_input))
         return self._of_array(np.asarray(model_input))
 
     def _of_array(self, image: np.ndarray) -> np.ndarray:

@@ -8,11 +8,13 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import TrackingError
+from glidexp.tracking.models import MODEL_ID
 from glidexp.tracking.release_model import NAME as LOGGED_NAME
 from glidexp.tracking.release_model import write_release
 from glidexp.tracking.store import Store, first_line, import_mlflow
@@ -92,28 +94,30 @@ def release(
     """
     client = store.client
     number = against.number if against else ""
+    made: ModelVersion | None = None
+    model_id = ""
     try:
         _make_name(client, name)
-        model_id = _upload(store, run_id, bundle, pip_requirements, tags)
+        model_id, place = _upload(store, run_id, bundle, pip_requirements, tags)
         made = client.create_model_version(
             name,
-            source=f"models:/{model_id}",
+            source=place,  # not models:/ID: for that MLflow asks the store of its global address, which may be another
             run_id=run_id,
             model_id=model_id,
-            tags={**tags, STATE: "pending", AGAINST: number},
+            tags={**tags, STATE: "pending", AGAINST: number, MODEL_ID: model_id},
             description=description or None,
         )
         mine = _version(made)
         if reason := _overtaken(store, mine, number):
-            client.delete_model_version(name, mine.number)
-            client.delete_logged_model(model_id)
             raise Overtaken(reason)
         _move(store, name, champion=mine.number, previous=number or None)
-        client.set_model_version_tag(name, mine.number, STATE, "released")
-    except TrackingError:
-        raise
-    except Exception as error:
+    except BaseException as error:
+        _take_back(client, name, made, model_id)
+        if isinstance(error, TrackingError) or not isinstance(error, Exception):
+            raise
         raise TrackingError(f"the registry does not take the release {name}: {first_line(error)}") from error
+    with suppress(Exception):  # the aliases say who is champion; without it others wait for `DEAD_S`
+        client.set_model_version_tag(name, mine.number, STATE, "released")
     return mine
 
 
@@ -168,6 +172,16 @@ def _overtaken(store: Store, mine: Version, against: str) -> str:
     return ""
 
 
+def _take_back(client: Any, name: str, made: "ModelVersion | None", model_id: str) -> None:
+    """As far as the registry still answers; a version that stays is passed over after `DEAD_S`."""
+    with suppress(Exception):
+        if made is not None:
+            client.delete_model_version(name, made.version)
+    with suppress(Exception):
+        if model_id:
+            client.delete_logged_model(model_id)
+
+
 def _make_name(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -178,8 +192,10 @@ def _make_name(client: Any, name: str) -> None:
             raise
 
 
-def _upload(store: Store, run_id: str, bundle: Path, pip_requirements: list[str], tags: Mapping[str, str]) -> str:
-    """The bundle as a logged model of the run, beside the one of training."""
+def _upload(
+    store: Store, run_id: str, bundle: Path, pip_requirements: list[str], tags: Mapping[str, str]
+) -> tuple[str, str]:
+    """The bundle as a logged model of the run, beside the one of training: its id, and where its files lie."""
     from mlflow.models import Model
 
     import_mlflow()
@@ -195,7 +211,7 @@ def _upload(store: Store, run_id: str, bundle: Path, pip_requirements: list[str]
         write_release(folder, bundle, pip_requirements=pip_requirements, entity=entity)
         store.client.log_model_artifacts(made.model_id, str(folder))
     store.client.finalize_logged_model(made.model_id, "READY")
-    return str(made.model_id)
+    return str(made.model_id), str(made.artifact_location)
 
 
 def _version(found: "ModelVersion") -> Version:

@@ -4,11 +4,11 @@ MLflow keeps absolute places of artifacts in its database. After `mlruns` was mo
 with the old folder is written anew, in one transaction, after a copy of the database was made.
 """
 
-import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from glidexp.errors import TrackingError
 from glidexp.tracking.database import check_revision
@@ -21,6 +21,7 @@ PLACES = (
     ("model_versions", "storage_location"),
 )
 """table and column of every absolute place in MLflow's schema"""
+BACKUP = "mlflow.db.before-relocate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Moved:
     """folder under which the files lay, empty where all places were right"""
     changed: int
     missing: tuple[str, ...]
-    """places that do not exist all the same"""
+    """places of finished runs that do not exist all the same"""
     backup: Path | None
 
 
@@ -40,10 +41,11 @@ def relocate(mlruns: Path, old: str | None = None) -> Moved:
 
     Args:
         mlruns: folder of the store, where it lies now
-        old: where it lay; found from the database when not given
+        old: folder where it lay; found from the database when not given
 
     Raises:
-        TrackingError: no database of this MLflow there, a run is at work on it, or the old folder cannot be told
+        TrackingError: no database of this MLflow there, one that another process writes to, or the old folder cannot
+            be told
     """
     mlruns = mlruns.resolve()
     database = mlruns / "mlflow.db"
@@ -55,10 +57,11 @@ def relocate(mlruns: Path, old: str | None = None) -> Moved:
         before = _uri(old) if old else _found(connection, here)
         if before == here or not before:
             return Moved("", 0, _missing(connection), None)
-        backup = database.with_name("mlflow.db.before-relocate")
-        shutil.copy2(database, backup)
+        backup = database.with_name(BACKUP)
         changed = 0
         try:
+            with closing(sqlite3.connect(backup)) as copy:
+                connection.backup(copy)
             with connection:  # one transaction
                 connection.execute("BEGIN IMMEDIATE")
                 for table, column in PLACES:
@@ -77,20 +80,24 @@ def _found(connection: sqlite3.Connection, here: str) -> str:
     rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
     roots = {place.rsplit("/", 1)[0] for (place,) in rows if place and place.startswith("file:")} - {here}
     if len(roots) > 1:
-        raise TrackingError(f"experiments lie in several folders ({', '.join(sorted(roots))}): give one with --from.")
+        names = ", ".join(sorted(_path(root) for root in roots))
+        raise TrackingError(f"experiments lie in several folders ({names}): give the one that moved with --from.")
     return roots.pop() if roots else ""
 
 
 def _uri(old: str) -> str:
-    """The artifact folder of a store that lay there."""
-    return old.rstrip("/") if "://" in old else (Path(old).absolute() / "artifacts").as_uri()
+    """The artifact folder of a store that lay there. A store's folder or its artifacts are taken."""
+    path = Path(_path(old)).absolute()
+    return (path if path.name == "artifacts" else path / "artifacts").as_uri()
+
+
+def _path(place: str) -> str:
+    return unquote(urlparse(place).path) if place.startswith("file:") else place
 
 
 def _missing(connection: sqlite3.Connection) -> tuple[str, ...]:
-    from urllib.parse import unquote, urlparse
-
     rows = connection.execute(
         "SELECT artifact_uri FROM runs WHERE lifecycle_stage = 'active' AND status = 'FINISHED'"
     ).fetchall()
-    local = [place for (place,) in rows if place and place.startswith("file:")]
-    return tuple(place for place in local if not Path(unquote(urlparse(place).path)).exists())
+    local = [_path(place) for (place,) in rows if place and place.startswith("file:")]
+    return tuple(place for place in local if not Path(place).exists())

@@ -1,0 +1,64 @@
+"""The probability of whole scenes as arrays: the pixels that `glidexp predict` would write, and no files."""
+
+import logging
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.data.scenes.catalogue import SceneFile, find
+from glidexp.data.scenes.products import SAFE
+from glidexp.data.scenes.reading import read_header
+from glidexp.data.sensors import UNKNOWN
+from glidexp.errors import DataError
+from glidexp.mapping import domain, predict, raster
+from glidexp.mapping.settings import MapSettings
+from glidexp.mapping.workfiles import NODATA, PROBABILITY, STEPS, WorkFiles
+from glidexp.models.card import read_card
+
+log = logging.getLogger("glidexp")
+Floats = npt.NDArray[np.float32]
+
+
+def probabilities_of(bundle: Path, place: Path, settings: MapSettings | None = None) -> Floats | dict[str, Floats]:
+    """Lake probability of a scene, or of every scene of a folder.
+
+    Args:
+        bundle: folder of the model
+        place: a raster, VRT, catalogue or .SAFE; or a folder of them
+        settings: window, stretch, device ...; the usual ones when not given
+
+    Returns:
+        float32 (H, W) in steps of 1/254 from 0 to 1, NaN where the scene has no data; by name where there are several
+        scenes, and for a folder other than .SAFE
+
+    Raises:
+        ConfigError: settings that no scene could be mapped with
+        DataError: nothing there, a band is missing, a damaged file
+    """
+    if not place.exists():
+        raise DataError(f"{place} does not exist: give a raster or a folder of rasters.")
+    known = [str(name) for name in read_card(bundle).get("sensors") or ()]
+    files = find(place, known[0] if len(known) == 1 else UNKNOWN)
+    chosen = settings or MapSettings()
+    folder = place.is_dir() and place.suffix.lower() != SAFE
+    if len(files) == 1 and not folder:
+        return _of_scene(bundle, files[0], chosen)
+    return {file.scene: _of_scene(bundle, file, chosen) for file in files}
+
+
+def _of_scene(bundle: Path, file: SceneFile, settings: MapSettings) -> Floats:
+    card = read_card(bundle)
+    scene = read_header(file, domain.bands_of(card))
+    for word in (*scene.warnings, *domain.outside(card, scene)):
+        log.warning("warning: %s", word)
+    look = raster.look_shape(scene)
+    with tempfile.TemporaryDirectory(prefix="glidexp-scene-") as aside:
+        task = predict.SceneTask(file, bundle, Path(aside), settings, "")
+        with WorkFiles(Path(aside, "work"), "once", scene.height, scene.width, look) as files:
+            predict.rasters(task, card, scene, files, lambda total, name: None)
+            levels = np.array(files.read(PROBABILITY))
+    found = levels.astype(np.float32) / np.float32(STEPS)
+    found[levels == NODATA] = np.nan
+    return found

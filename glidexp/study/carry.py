@@ -1,0 +1,89 @@
+"""`glidexp store export` and `import`: a study with its runs to another tracking store.
+
+FOLDER/runs/ID/...                      the runs, see `tracking.carry`
+FOLDER/studies/ID/study.json, cells.json
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from glidexp.errors import ConfigError
+from glidexp.models.card import write_whole
+from glidexp.study.ledger import CELLS, FOLDER, MODEL_TAG, PLAN
+from glidexp.study.studies import load_study
+from glidexp.tracking.carry import FILES, RUNS, Carried, read_runs, write_run
+from glidexp.tracking.found import finished_runs, tracked_run
+from glidexp.tracking.store import Store
+
+
+def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
+    """Writes studies, parents with their children, or single runs into a folder. What is there already is kept.
+
+    Args:
+        store: from `open_store`
+        references: run ids, or a study's folder
+        folder: for the export
+
+    Returns:
+        ids of the runs that are in it
+
+    Raises:
+        ConfigError: the folder holds something else
+        TrackingError: no such run, or files that are gone
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUNS).is_dir():
+        raise ConfigError(f"--out {folder} holds something else: give another folder.")
+    wanted: dict[str, None] = {}
+    for reference in references:
+        study = load_study(store, reference)
+        if study is None:
+            parent = tracked_run(store, reference)[0]
+            runs, _ = finished_runs(store, [reference])
+            wanted |= dict.fromkeys([parent.run_id, *(run.run_id for run in runs)])
+            continue
+        wanted[study.parent.run_id] = None
+        place = folder / FOLDER / study.study_id
+        place.mkdir(parents=True, exist_ok=True)
+        for name in (PLAN, CELLS):
+            write_whole(place / name, (store.mlruns / FOLDER / study.study_id / name).read_bytes())
+        for entry in study.entries.values():
+            wanted |= {one: None for one in (entry.train, entry.scored) if one}
+    for run_id in list(wanted):  # an evaluation is of little use without its model
+        of = tracked_run(store, run_id)[0].tags.get(MODEL_TAG)
+        if of and of not in wanted and store.found(of) is not None:
+            wanted[of] = None
+    for run_id in wanted:
+        write_run(store, run_id, folder)
+    return list(wanted)
+
+
+def bring(store: Store, folder: Path) -> Carried:
+    """Brings an export into a store. A second time finds what the first brought, and goes on where it was broken off.
+
+    Args:
+        store: from `open_store`
+        folder: of the export
+
+    Raises:
+        TrackingError: no export there, or the store does not take it
+    """
+    carried = read_runs(store, folder)
+    for place in sorted((folder / FOLDER).glob(f"*/{CELLS}")):
+        cells = json.loads(place.read_text(encoding="utf-8"))
+        for entry in cells.values():
+            for key in ("train", "scored"):
+                entry[key] = carried.runs.get(entry.get(key), entry.get(key))
+        there = store.mlruns / FOLDER / place.parent.name
+        there.mkdir(parents=True, exist_ok=True)
+        write_whole(there / PLAN, (place.parent / PLAN).read_bytes())
+        write_whole(there / CELLS, json.dumps(cells, indent=1).encode())
+        for old, new in carried.runs.items():
+            if (folder / RUNS / old / FILES / PLAN).is_file() and _study_of(store, new) == place.parent.name:
+                store.client.log_artifact(new, str(there / CELLS))
+    return carried
+
+
+def _study_of(store: Store, run_id: str) -> str:
+    tags = tracked_run(store, run_id)[0].tags
+    return tags.get("glidexp.study_id", "") if tags.get("glidexp.kind") == "study" else ""
