@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import studies
+from mlflow.entities import LoggedModelOutput
 from omegaconf import OmegaConf
 
 from glidexp import cli
@@ -378,3 +379,46 @@ def test_a_moved_store_finds_files_models_and_versions_again(
     assert code == 1 and f"missing: {there}" in out
     code, _, err = told(["store", "relocate", "--mlruns", str(tmp_path / "none")], capsys)
     assert code == 2 and "give the folder of a store" in err
+
+
+def test_a_study_is_carried_to_another_store_and_gives_the_same_choice(
+    store: Store, field: Field, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = field.arms[0].runs[0].run_id
+    bundle = tmp_path / "model"
+    bundle.mkdir()
+    (bundle / "card.json").write_text('{"a": 1}')
+    made = store.client.create_logged_model(store.experiment_id("glidexp"), name="model", source_run_id=first)
+    store.client.log_model_artifacts(made.model_id, str(bundle))
+    store.client.finalize_logged_model(made.model_id, "READY")
+    store.client.log_outputs(first, [LoggedModelOutput(made.model_id, step=0)])
+    folder, mlruns = tmp_path / "export", tmp_path / "mlruns"
+    code, out, _ = told(["store", "export", parent, "--out", str(folder), "--mlruns", str(store.mlruns)], capsys)
+    assert code == 0 and "7 runs are in" in out  # the parent, five trainings, an evaluation
+    code, out, _ = told(["store", "import", str(folder), "--mlruns", str(mlruns)], capsys)
+    assert code == 0 and "7 runs and 1 models are in this store:" in out
+    there = open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
+    new = dict(line.split(" is ") for line in out.splitlines() if " is " in line)
+    new = {old.strip(): run_id for old, run_id in new.items()}
+    own, copied = store.client.get_run(first), there.client.get_run(new[first[:12]])
+    assert (copied.data.metrics, copied.data.params) == (own.data.metrics, own.data.params)
+    assert (copied.info.status, copied.info.start_time) == (own.info.status, own.info.start_time)
+    assert copied.data.tags["mlflow.parentRunId"] == new[parent[:12]] != parent
+    name = "val/lake_iou_pooled"
+    histories = [one.client.get_metric_history(run, name) for one, run in ((store, first), (there, copied.info.run_id))]
+    values = [[(point.step, point.value, point.timestamp) for point in history] for history in histories]
+    assert values[0] == values[1] and len(values[0]) > 1
+    (used,) = copied.inputs.dataset_inputs
+    assert used.dataset.source == own.inputs.dataset_inputs[0].dataset.source and used.tags[0].value == "test"
+    model = find_model(there, copied.info.run_id)
+    assert json.loads((fetch(there, model, tmp_path / "unused") / "card.json").read_text()) == {"a": 1}
+    # the study is one there, too, with the same runs under their new ids and the same verdict
+    again = field_of(there, [new[parent[:12]]])
+    assert [(arm.name, arm.seeds) for arm in again.arms] == [(arm.name, arm.seeds) for arm in field.arms]
+    mine, theirs = (pick(one, runs, deciding(IOU), Limits()) for one, runs in ((store, field), (there, again)))
+    assert theirs.run.run_id == new[mine.run.run_id[:12]] and theirs.sentence.count("not distinguishable") == 1
+    code, out, _ = told(["store", "import", str(folder), "--mlruns", str(mlruns)], capsys)
+    assert code == 0 and "7 runs and 1 models are in this store, 7 of them before:" in out
+    assert len(there.client.search_runs([there.experiment_id("glidexp")])) == 7
+    code, _, err = told(["store", "import", str(tmp_path), "--mlruns", str(mlruns)], capsys)
+    assert code == 2 and "holds no exported run" in err
