@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     from glidexp.release.agreement import weights_agree
 
     pickle.load = pickle.loads = refuse
-    pickle.Unpickler = pickle._Unpickler = Refused  # type: ignore[misc, assignment, attr-defined]
+    pickle.Unpickler = pickle._Unpickler = Refused  # type: ignore[misc, assignment]
     torch.load = refuse
     check = weights_agree(folder)
     print(json.dumps({"good": check.state == "passed", "sentence": check.sentence}))
