@@ -1,7 +1,11 @@
 """A run small enough for a test: one sensor, tiles of 64 px, two epochs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 
 from glidexp import door
@@ -35,3 +39,16 @@ def small_config(data: Path, mlruns: Path, *overrides: str) -> Config:
     register()
     with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
         return load(compose("train", overrides=words(data, mlruns, *overrides)))
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Figures are a dot: drawing them is a third of a small run, and where this is used nobody looks at them."""
+    from PIL import Image
+
+    def dot(figure: object, place: Any, **_: object) -> None:
+        Image.new("RGB", (1, 1)).save(place, "PNG")
+
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr("matplotlib.figure.Figure.savefig", dot)
+        yield

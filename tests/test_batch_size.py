@@ -3,6 +3,7 @@
 import mmap
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import small_config, words
+from runs import small_config, undrawn, words
 from test_loop import config as train_config
 from test_loop import network
 
@@ -33,6 +34,12 @@ from glidexp.training.run import run
 
 MB = 1 << 20
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plain_figures() -> Iterator[None]:
+    with undrawn():
+        yield
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 13, 100, 170, 511, 5000])

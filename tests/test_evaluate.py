@@ -4,13 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, small_config
+from runs import SMALL, small_config, undrawn
 
 from glidexp import cli
 from glidexp.data.leakage import from_bytes, ground_of
@@ -24,6 +25,12 @@ from glidexp.training.run import Outcome, run
 
 DATA = [word for word in SMALL if word.startswith("dataset")]
 HOW = ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=1"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plain_figures() -> Iterator[None]:
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="module")

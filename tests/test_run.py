@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import small_config
+from runs import small_config, undrawn
 from skimage import measure
 
 from glidexp.data.prepare import prepare, recipe_id
@@ -25,6 +26,12 @@ from glidexp.training.run import Outcome, run
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOICES = {"dataset": "smoke", "backbone": "mobilenetv3"}
+
+
+@pytest.fixture(autouse=True)
+def plain_figures() -> Iterator[None]:
+    with undrawn():
+        yield
 
 
 def client(mlruns: Path, config: Any) -> Any:

@@ -1,9 +1,10 @@
 """From a source to a target with tiny networks: what a run starts from, what it remembers, and what it is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import small_config
+from runs import small_config, undrawn
 
 from glidexp.config import Config
 from glidexp.data.leakage import from_bytes
@@ -27,6 +28,12 @@ TWO_REGIONS = [
 """8 scenes of one sensor: of each region two to train, one to judge, one to report on"""
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plain_figures() -> Iterator[None]:
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="module")

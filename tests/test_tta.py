@@ -1,11 +1,12 @@
 """Mean of the views: by hand, turning with the image, carried by the bundle; a run's model gives what was scored."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from runs import small_config
+from runs import small_config, undrawn
 
 from glidexp.config import Config, TrainConfig, Tta
 from glidexp.data.prepare import prepare
@@ -17,6 +18,12 @@ from glidexp.models.tta import VIEWS, MeanOfViews, turned, turned_back, views_of
 from glidexp.scoring.counts import histograms_of_bins, logit_bins
 from glidexp.scoring.scores import read_scores
 from glidexp.training.run import run
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plain_figures() -> Iterator[None]:
+    with undrawn():
+        yield
 
 
 class Slope(torch.nn.Module):

@@ -1,5 +1,6 @@
 """What a run was made with: commit and uncommitted changes, installed packages, machine."""
 
+import functools
 import getpass
 import importlib.metadata
 import json
@@ -67,6 +68,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.decode(errors="replace")
 
 
+@functools.cache
 def requirements() -> str:
     """Installed packages as `name==version` lines, sorted; what `pip freeze` tells, without starting it."""
     lines = set()
