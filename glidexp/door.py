@@ -1,5 +1,6 @@
 """What the doors share: where conf/ lies, the help page, and one-line errors out of Hydra's. No torch, no mlflow."""
 
+import functools
 import os
 import re
 import sys
@@ -130,10 +131,7 @@ def run_hydra(task: Callable[[DictConfig], object], argv: list[str], config_name
     """
     import hydra
 
-    from glidexp.config import evaluation, register
-
-    register()
-    evaluation.register()
+    _register()
     argv = overrides_first(quoted(argv))
     told: list[BaseException] = []  # by the task itself; kept from Hydra, which would print a line of its own
     alone = "-m" not in argv and "--multirun" not in argv
@@ -195,13 +193,19 @@ def compose_sweep(overrides: list[str]) -> "SweepConfig":
     return study.load(_composed(overrides, "sweep"))
 
 
-def _composed(overrides: list[str], config_name: str) -> DictConfig:
-    import hydra
-
+@functools.cache
+def _register() -> None:
+    """Makes all schemas known to Hydra, once: a study composes dozens of configs, and this is a third of one."""
     from glidexp.config import evaluation, register, study
 
     for schema in (register, evaluation.register, study.register):
         schema()
+
+
+def _composed(overrides: list[str], config_name: str) -> DictConfig:
+    import hydra
+
+    _register()
     words = quoted(overrides)
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -79,10 +79,11 @@ def leave(
     luck: int,
     params: Mapping[str, Any],
     tags: dict[str, str],
+    bins: np.ndarray | None = None,
 ) -> tuple[str, dict[str, float]]:
-    """A finished run of a network of that skill; gives its id and test metrics."""
+    """A finished run of a network of that skill, or of one that gave `bins`; gives its id and test metrics."""
     folder.mkdir(parents=True, exist_ok=True)
-    bins = answers(tiles, skill, luck)
+    bins = answers(tiles, skill, luck) if bins is None else bins
     hist = histograms(tiles.labels, bins)
     write_scores(scores_table(tiles.index, hist, 0.5), folder / "scores.parquet")
     lakes = score_lakes(tiles.index, np.asarray(tiles.labels), bins, HALF_BIN)

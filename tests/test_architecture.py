@@ -23,6 +23,7 @@ OWNERS = {
     "segmentation_models_pytorch": {"models"},
     "timm": {"models"},
     "kornia": {"training"},
+    "optuna": {"study/trials"},
     "ray": {"study/launchers_ray"},
     "submitit": {"study/launchers_slurm"},
     "onnxruntime": {"release"},

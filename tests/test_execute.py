@@ -23,7 +23,8 @@ from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Interrupted
 from glidexp.study import launchers_local
 from glidexp.study.cells import Plan
-from glidexp.study.execute import _Sweep, cancel, chosen, status
+from glidexp.study.ending import cancel, status
+from glidexp.study.execute import _Sweep, chosen
 from glidexp.study.ledger import Ledger, Status, study_id
 from glidexp.tracking.store import Store
 

@@ -61,6 +61,11 @@ class LauncherConfig:
     """of the Ray cluster: auto, or ray://HOST:10001; one on this machine when not given"""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether runs begin on other machines than the one that plans them."""
+        return self.kind is LauncherKind.slurm or (self.kind is LauncherKind.ray and self.ray_address is not None)
+
     def __post_init__(self) -> None:
         for name in ("slots", "gpus"):
             value = getattr(self, name)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from glidexp.config import typed
 from glidexp.config.launcher import LauncherConfig
 from glidexp.config.ranges import at_least, within
+from glidexp.config.tune import TuneConfig
 from glidexp.errors import ConfigError
 
 
@@ -18,6 +19,7 @@ class Design(StrEnum):
     full = "full"
     fraction = "fraction"
     list = "list"
+    tune = "tune"
 
 
 class BudgetKind(StrEnum):
@@ -89,7 +91,7 @@ class StudyConfig:
     """score that decides, as `glidexp compare --score` takes it"""
     design: Design = Design.full
     """ofat: one factor at a time around the baseline; full: every combination; fraction: a balanced share of them;
-    list: study.arms"""
+    list: study.arms; tune: a search of study.tune, whose best is repeated"""
     fraction: float = 0.5
     """share of the combinations (design=fraction)"""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -108,6 +110,7 @@ class StudyConfig:
     power: float = 0.8
     """with which the smallest detectable effect is found"""
     assume: AssumeConfig = field(default_factory=AssumeConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
         within("study.alpha", self.alpha, 0.0001, 0.5, "a rate such as 0.05")
@@ -123,6 +126,13 @@ class StudyConfig:
             raise ConfigError("study.design=list takes its arms from study.arms: study.axes does not go with it.")
         if self.arms and self.design is not Design.list:
             raise ConfigError(f"study.arms needs study.design=list, not {self.design}.")
+        if self.design is Design.tune and self.axes:
+            raise ConfigError("study.design=tune takes what it may choose from study.tune.space, not from study.axes.")
+        if self.design is Design.tune and self.tune.seed in self.seeds:
+            raise ConfigError(
+                f"study.tune.seed={self.tune.seed} is one of study.seeds={self.seeds}: the best is repeated with seeds "
+                "that the search has not met, else its luck counts again."
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,8 +141,9 @@ class SweepConfig:
 
     study: StudyConfig = field(default_factory=StudyConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
-    plan: bool = False
-    """print the plan, check it, and start nothing"""
+    plan: bool | str = False
+    """print the plan, check it, and start nothing. dry: make no data either, so that hours and power are left out where
+    it is missing"""
     status: bool = False
     """print how far the study is, and start nothing"""
     retry: str | None = None
@@ -143,10 +154,14 @@ class SweepConfig:
     """end the study's runs that are at work"""
 
     def __post_init__(self) -> None:
+        if self.plan not in (True, False, DRY):
+            raise ConfigError(f"plan={self.plan} is not possible. Allowed: true, false, {DRY}.")
         if self.retry not in (None, "failed"):
             raise ConfigError(f"retry={self.retry} is not possible. Allowed: failed.")
 
 
+DRY = "dry"
+"""a plan that makes no data"""
 OWN_KEYS = ("study", "launcher", "plan", "status", "retry", "only", "cancel")
 """first parts of keys that are the sweep's own; all others are settings of the runs"""
 

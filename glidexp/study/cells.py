@@ -39,6 +39,8 @@ class Plan:
     alpha: float = 0.05
     budget: str = ""
     """what is equal in every arm, in words"""
+    identity: str = ""
+    """what names a study whose cells are found only while it goes on; empty: its cells name it"""
 
     def to_json(self) -> str:
         """The plan as text, from which `from_json` makes it again."""

@@ -10,12 +10,12 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Signals
 from glidexp.study.cells import Cell, Plan
+from glidexp.study.feed import Feed
 from glidexp.study.launchers import Job, Launcher, build_launcher
 from glidexp.study.ledger import CANCEL, Entry, Ledger, Status
 from glidexp.study.live import Live
@@ -31,6 +31,8 @@ LOOK_S = 0.1
 ELSEWHERE_S = 2.0
 """seconds between looks at cells that other processes have"""
 BEAT_S = 60.0
+DONE = (Status.finished, Status.failed, Status.stopped)
+"""of a cell with which nothing is to be done"""
 
 
 def execute(
@@ -43,6 +45,7 @@ def execute(
     retry_failed: bool = False,
     prepare: Callable[[Sequence[Cell]], object] = prepare_data,
     order: Callable[[Order], Order] = lambda order: order,
+    feed: Feed | None = None,
 ) -> Ledger:
     """Brings a study as far as it goes.
 
@@ -55,6 +58,7 @@ def execute(
         retry_failed: run those again that failed; else they are only named
         prepare: makes the data of cells that are to be run
         order: may change what a process is told to do
+        feed: finds further cells, and says which to end early
 
     Returns:
         the ledger: `complete`, `failed`, `parent_run_id`
@@ -66,11 +70,11 @@ def execute(
         RunFailed: another process asked for the end
     """
     ledger = Ledger(plan, store, experiment)
-    cells = chosen(plan, only)
+    cells = chosen(plan, only) if plan.cells or feed is None else []
     ledger.begin()
     signals = Signals()
     with signals.installed(), parent_run(ledger):
-        sweep = _Sweep(ledger, settings, signals, order)
+        sweep = _Sweep(ledger, settings, signals, order, feed)
         sweep.sort(cells, retry_failed=retry_failed)
         if sweep.waiting:
             prepare(sweep.waiting)
@@ -100,41 +104,26 @@ def chosen(plan: Plan, only: str | None) -> list[Cell]:
     return sorted(cells, key=lambda cell: (seeds.get(cell.seed, cell.seed), places.get(cell.arm, 0)))
 
 
-def cancel(plan: Plan, store: Store, settings: LauncherConfig, *, experiment: str = "glidexp") -> int:
-    """Asks every sweep that is at work on the study to stop, and ends the jobs that a scheduler has of it.
-
-    Returns:
-        number of cells that were at work
-    """
-    ledger = Ledger(plan, store, experiment)
-    if not ledger.path.exists():
-        return 0
-    running = [cell for cell in plan.cells if ledger.look(cell).status is Status.running]
-    (ledger.folder / CANCEL).write_text(f"{time.time():.3f}\n", encoding="utf-8")
-    queued = {name: entry for name, entry in ledger.entries().items() if entry.job}
-    if queued:
-        launcher = build_launcher(settings, ledger.folder, cells=len(queued))
-        for entry in queued.values():
-            if (job := launcher.adopt(entry)) is not None:
-                job.kill()
-        launcher.close()
-    return len({cell.name for cell in running} | set(queued))
-
-
 @dataclass(slots=True)
 class _Running:
     cell: Cell
     job: Job
     began: float = field(default_factory=time.monotonic)
+    early: str = ""  # why it was asked to end
 
 
 class _Sweep:
     """One sweep at work on a study."""
 
     def __init__(
-        self, ledger: Ledger, settings: LauncherConfig, signals: Signals, order: Callable[[Order], Order]
+        self,
+        ledger: Ledger,
+        settings: LauncherConfig,
+        signals: Signals,
+        order: Callable[[Order], Order],
+        feed: Feed | None = None,
     ) -> None:
-        self.ledger, self.settings, self.signals, self.order = ledger, settings, signals, order
+        self.ledger, self.settings, self.signals, self.order, self.feed = ledger, settings, signals, order, feed
         self.waiting: list[Cell] = []
         self.running: list[_Running] = []
         self.elsewhere: list[Cell] = []
@@ -153,20 +142,23 @@ class _Sweep:
                 entry = self.ledger.update(cell, status=Status.killed, error="")
             if entry.status is Status.running:
                 self.elsewhere.append(cell)
-            elif entry.status not in (Status.finished, Status.failed):
+            elif entry.status not in DONE:
                 self.waiting.append(cell)
+            elif self.feed is not None:
+                self.feed.ended(cell, entry)
         self.live.begin(len(self.waiting), len(self.elsewhere))
 
     def run(self) -> None:
         """Until every cell is finished or failed, or somebody asks for the end."""
-        if not (self.waiting or self.elsewhere):
+        if not self._left():
             return
-        device = next((word.split("=", 1)[1] for word in self._words() if word.startswith("train.device=")), "auto")
-        cells = len(self.waiting) + len(self.elsewhere)
+        words = (self.waiting or self.elsewhere)[0].words
+        device = next((word.split("=", 1)[1] for word in words if word.startswith("train.device=")), "auto")
+        cells = self.feed.most if self.feed is not None else len(self.waiting) + len(self.elsewhere)
         launcher = build_launcher(self.settings, self.ledger.folder, cells=cells, device=device)
         try:
             with self.live:
-                while self.waiting or self.running or self.elsewhere:
+                while self._left():
                     if self._stop_asked() and not self.running:
                         break
                     if not self._step(launcher):
@@ -177,8 +169,11 @@ class _Sweep:
                     one.job.stop(signal.SIGTERM)
             launcher.close()
 
-    def _words(self) -> tuple[str, ...]:
-        return (self.waiting or self.elsewhere)[0].words
+    def _left(self) -> bool:
+        """Whether there is anything to do or to wait for."""
+        if not (self.waiting or self.running or self.elsewhere or self._stopping):
+            self._feed(1)
+        return bool(self.waiting or self.running or self.elsewhere)
 
     def _step(self, launcher: Launcher) -> bool:
         """One look at everything; tells whether something ended or began."""
@@ -191,6 +186,7 @@ class _Sweep:
         if now - self._looked > ELSEWHERE_S:
             self._looked = now
             self._look_elsewhere()
+            self._end_early()
         if now - self._beaten > BEAT_S:
             self._beaten = now
             keep_alive(self.ledger)
@@ -200,11 +196,12 @@ class _Sweep:
     def _fill(self, launcher: Launcher) -> int:
         orders: list[tuple[Cell, Order]] = []
         begun = 0
+        self._feed(launcher.slots - len(self.running) - len(self.waiting))
         while self.waiting and len(self.running) + len(orders) < launcher.slots:
             cell = self.waiting.pop(0)
             entry = self.ledger.look(cell)  # another sweep may have been faster
-            if entry.status in (Status.finished, Status.failed):
-                self.live.ended(cell, entry)
+            if entry.status in DONE:
+                self._ended(cell, entry)
             elif entry.status is Status.running:
                 self.elsewhere.append(cell)
             elif entry.job and (job := launcher.adopt(entry)) is not None:
@@ -237,17 +234,41 @@ class _Sweep:
             )
         )
 
+    def _feed(self, free: int) -> None:
+        """Takes cells that are found only now, as many as there is room for."""
+        if self.feed is None or free < 1:
+            return
+        cells = self.feed.more(free)
+        if cells:
+            self.ledger.grow(cells, again=[cell for cell in cells if self.feed.again(cell)])
+            self.waiting += cells
+
+    def _end_early(self) -> None:
+        """Asks runs to save and end that are not worth their time."""
+        for one in self.running if self.feed is not None and not self._stopping else ():
+            assert self.feed is not None
+            if not one.early and (why := self.feed.early(one.cell)):
+                one.early = why
+                one.job.stop(signal.SIGTERM)
+
+    def _ended(self, cell: Cell, entry: Entry) -> None:
+        self.live.ended(cell, entry)
+        if self.feed is not None:
+            self.feed.ended(cell, entry)
+
     def _end(self, one: _Running, code: int) -> None:
         cell, entry = one.cell, self.ledger.look(one.cell)
         if one.job.name:
             entry = self.ledger.update(cell, job="")
         if entry.status is Status.finished or (entry.status is Status.failed and not one.job.why):
-            self.live.ended(cell, entry)
+            self._ended(cell, entry)
+        elif one.early and code not in (0, 1, 2, BUSY):
+            self._ended(cell, self.ledger.update(cell, status=Status.stopped, error=one.early))
         elif code == BUSY or entry.status is Status.running:
             self.elsewhere.append(cell)
         elif one.job.why or code in (0, 1, 2):
             reason = one.job.why or f"ended with exit code {code} and no finished run: see {self.ledger.log_path(cell)}"
-            self.live.ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
+            self._ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
         elif self._stop_asked():
             self.live.ended(cell, self.ledger.update(cell, status=Status.killed))
         elif self.attempts.get(cell.name, 0) >= self.settings.attempts:
@@ -255,7 +276,7 @@ class _Sweep:
             reason = (
                 f"killed {times} times, by {signal_name(code)} at last: too little memory? launcher.attempts={times}"
             )
-            self.live.ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
+            self._ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
         else:
             log.info("%s was killed by %s and goes on", cell.name, signal_name(code))
             self.ledger.update(cell, status=Status.killed)
@@ -267,8 +288,8 @@ class _Sweep:
             if entry.status is Status.running:
                 continue
             self.elsewhere.remove(cell)
-            if entry.status in (Status.finished, Status.failed):
-                self.live.ended(cell, entry)
+            if entry.status in DONE:
+                self._ended(cell, entry)
             else:
                 self.waiting.insert(0, cell)
 
@@ -307,11 +328,3 @@ def signal_name(code: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"exit code {code}"
-
-
-def status(plan: Plan, store: Store, *, experiment: str = "glidexp") -> dict[str, Entry]:
-    """What the store knows of each cell now, by name. Writes only what `cells.json` has wrong."""
-    ledger = Ledger(plan, store, experiment)
-    if not Path(ledger.path).exists():
-        ledger.begin()
-    return {cell.name: ledger.look(cell) for cell in plan.cells}

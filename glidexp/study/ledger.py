@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -44,6 +44,8 @@ class Status(StrEnum):
     failed = "failed"
     killed = "killed"
     """by a signal: goes on"""
+    stopped = "stopped"
+    """early, by the search that it belongs to: does not go on"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Entry:
 
 def study_id(plan: Plan) -> str:
     """Names a study by what is run: the same cells are the same study, whatever is written about them. 12 digits."""
+    if plan.identity:
+        return hashlib.sha256(json.dumps([plan.name, plan.identity]).encode()).hexdigest()[:12]
     cells = [[cell.arm, cell.seed, cell.key, cell.scored_on] for cell in plan.cells]
     return hashlib.sha256(json.dumps([plan.name, cells]).encode()).hexdigest()[:12]
 
@@ -113,6 +117,21 @@ class Ledger:
         with _alone(self.path):
             _written(self.path, _as_text(self.entries()))
 
+    def grow(self, cells: Sequence[Cell], *, again: Sequence[Cell] = ()) -> None:
+        """Takes cells into the plan that were found while the study goes on. Its id stays.
+
+        Args:
+            cells: that the plan does not hold
+            again: those of them whose run, if it failed before, is begun again
+        """
+        plan = self.plan
+        arms = dict.fromkeys([*plan.arms, *(cell.arm for cell in cells)])
+        self.plan = replace(plan, arms=tuple(arms), cells=(*plan.cells, *cells))
+        _written(self.folder / PLAN, self.plan.to_json())
+        for cell in cells:
+            if cell.name not in read_cells(self.path):
+                self.update(cell, status=Status.killed if cell in again else Status.planned)
+
     def of(self, *statuses: Status) -> list[Cell]:
         """Cells of these statuses, as far as `cells.json` knows."""
         entries = self.entries()
@@ -125,8 +144,8 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Whether every cell is finished."""
-        return len(self.of(Status.finished)) == len(self.plan.cells)
+        """Whether every cell is finished, or was stopped for good."""
+        return len(self.of(Status.finished, Status.stopped)) == len(self.plan.cells)
 
     def look(self, cell: Cell) -> Entry:
         """The truth about a cell: the store's word before that of `cells.json`, which is set right.

@@ -93,6 +93,8 @@ class Live:
         entries = self.ledger.entries().values()
         done = sum(entry.status is Status.finished for entry in entries)
         what = f"{entry.score:.4f} {self.ledger.plan.primary}" if entry.score is not None else ""
+        if entry.status is Status.stopped:
+            what = entry.error
         if entry.status is Status.failed:
             what = f"{entry.error} (log: {self.ledger.log_path(cell)})"
         took = f", {clock(entry.seconds)}" if entry.seconds else ""
@@ -143,6 +145,7 @@ def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = ""
             if cell.name in (running or {}) or entries[cell.name].status is Status.running
         ]
         count = Counter(entry.status for entry in own)
+        at_work += ["stopped early"] * bool(count[Status.stopped])
         failed = f"{count[Status.failed]}" if count[Status.failed] else ""
         found.add_row(arm, f"{count[Status.finished]}/{len(cells)}", failed, text, "; ".join(at_work))
     return found

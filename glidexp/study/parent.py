@@ -1,8 +1,9 @@
 """The parent run of a study: one for each study id, taken up again by every sweep of it, with a status that is true."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from glidexp.study.ledger import CELLS, PLAN, Ledger, Status
 from glidexp.tracking import environment
@@ -10,6 +11,7 @@ from glidexp.tracking.liveness import beat, marks
 from glidexp.tracking.multirun import close_parent, comparison_link, ui_hint
 from glidexp.tracking.run import true_status
 from glidexp.tracking.sink import ERROR_TAG
+from glidexp.tracking.store import Store
 
 STUDY_TAG, STUDY_ID_TAG, KIND_TAG = "glidexp.study", "glidexp.study_id", "glidexp.kind"
 KIND = "study"
@@ -89,10 +91,11 @@ def keep_alive(ledger: Ledger) -> None:
 
 
 def put_cells(ledger: Ledger) -> None:
-    """Leaves `cells.json` with the parent run, as it is now."""
+    """Leaves `cells.json` with the parent run, as it is now, and the plan, which may have grown."""
     if ledger.parent_run_id is not None:
         with suppress(Exception):
-            ledger.store.client.log_artifact(ledger.parent_run_id, str(ledger.folder / CELLS))
+            for name in (CELLS, PLAN) if ledger.plan.identity else (CELLS,):
+                ledger.store.client.log_artifact(ledger.parent_run_id, str(ledger.folder / name))
 
 
 def put_link(ledger: Ledger) -> None:
@@ -121,3 +124,10 @@ def _close(ledger: Ledger, error: BaseException | None) -> None:
     elif status == "FINISHED" and not ledger.complete:
         status, reason = "KILLED", f"{len(ledger.of(Status.finished))} of {len(ledger.plan.cells)} runs are finished"
     close_parent(ledger.store, ledger.parent_run_id, status, reason)
+
+
+def put_files(store: Store, run_id: str, paths: Sequence[Path]) -> None:
+    """Leaves files with a parent run; a store that is away does not matter, they stay in the study's folder."""
+    for path in paths:
+        with suppress(Exception):
+            store.client.log_artifact(run_id, str(path))

@@ -1,5 +1,6 @@
 """A study as it is to be carried out: which arms, which runs, on what budget, scored on what ground."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from glidexp.study.plan_arms import Arm, arms_of
 from glidexp.study.plan_check import Checked, Compose, checked, keys
 from glidexp.study.plan_data import Data, Sizes
 from glidexp.study.plan_words import Words, key_of, merged
+
+log = logging.getLogger("glidexp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +30,22 @@ class Planned:
     spent: tuple[plan_budget.Spent, ...]
     """training of each arm"""
     data: Data
+    grounds: tuple[tuple[str, ...] | None, ...]
+    """words that score each arm on the common ground; None: its own test set is that"""
 
     @property
     def baseline(self) -> Config:
         return self.arms[0].config
 
 
-def make_plan(study: StudyConfig, typed: Words, compose: Compose) -> Planned:
+def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bool = False) -> Planned:
     """Makes the plan: every arm is checked first, then the data of all arms is made where it is not there.
 
     Args:
         study: from conf/study/ and the command line
         typed: what the command line says of the runs
         compose: from the door
+        elsewhere: runs begin on other machines than this one
 
     Raises:
         GlidexpError: an arm cannot run, or nothing varies
@@ -47,8 +53,14 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose) -> Planned:
     seeds = seeds_of(study, typed)
     arms = all_checked(study, typed, compose, seeds[0])
     grounds = plan_ground.grounds(arms)
-    named = [keys(one, seeds) for one in arms]  # weights or a device that are not there are told before data is made
+    # weights or a device that are not there are told before data is made
+    named = [keys(one, seeds, elsewhere=elsewhere) for one in arms]
     data = Data()
+    if missing := data.missing([one.config for one in arms]):
+        log.info(
+            "Data is made now, as budget, hours and what can be found depend on its tiles (plan=dry makes none): %s",
+            "; ".join(missing),
+        )
     settled = plan_budget.equal(arms, study.budget, data.train_tiles)
     sizes = [data.sizes(one.config) for one in settled]
     data.refuse_mixed_ground(settled)
@@ -56,7 +68,7 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose) -> Planned:
         plan_budget.refuse_too_few(one, size.train)
     cells = []
     for one, before, ids, ground in zip(settled, arms, named, grounds, strict=True):
-        own = ids if one is before else keys(one, seeds)
+        own = ids if one is before else keys(one, seeds, elsewhere=elsewhere)
         cells += [
             Cell(arm=one.name, seed=seed, words=(*one.words, f"seed={seed}"), key=key, scored_on=ground)
             for seed, key in zip(seeds, own, strict=True)
@@ -72,7 +84,38 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose) -> Planned:
         alpha=study.alpha,
         budget=plan_budget.told(study.budget, spent),
     )
-    return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent), data)
+    return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent), data, tuple(grounds))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of a study without its data."""
+
+    study: StudyConfig
+    arms: tuple[Checked, ...]
+    seeds: tuple[int, ...]
+    ground: str
+    missing: tuple[str, ...]
+    """stores that a plan would build, in words"""
+
+    @property
+    def lacks(self) -> str:
+        """What is not known without data, and why, in sentences."""
+        return (
+            f"Data that is not there, and that plan=true or the study itself would make: {'; '.join(self.missing)}. "
+            "Hours, disk and what the design can detect depend on its tiles."
+        )
+
+
+def outline(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bool = False) -> Outline:
+    """As `make_plan`, as far as that goes without making data: nothing is written."""
+    seeds = seeds_of(study, typed)
+    arms = all_checked(study, typed, compose, seeds[0])
+    ground = plan_ground.told(arms, plan_ground.grounds(arms))
+    for one in arms:
+        keys(one, seeds, elsewhere=elsewhere)
+    missing = Data().missing([one.config for one in arms])
+    return Outline(study, tuple(arms), tuple(seeds), ground, tuple(missing))
 
 
 def all_checked(study: StudyConfig, typed: Words, compose: Compose, seed: int) -> list[Checked]:

@@ -14,6 +14,7 @@ from itertools import combinations, product
 from glidexp.config.study import AxisConfig, Design, StudyConfig
 from glidexp.errors import ConfigError, unknown_name
 from glidexp.study.plan_words import Words, key_of, merged, value_of, word, written
+from glidexp.study.tune_space import edges, space_of
 
 Levels = dict[str, str]
 """level by axis; an axis whose condition does not hold is not in it"""
@@ -61,6 +62,8 @@ def arms_of(study: StudyConfig, typed: Words) -> list[Arm]:
         if not study.arms:
             raise ConfigError("study.design=list needs study.arms: words by name, the baseline first.")
         return [Arm(name, tuple(words)) for name, words in study.arms.items()]
+    if study.design is Design.tune:  # what a search may choose at most: each value and each end of a range by itself
+        return [Arm("baseline", ()), *(Arm(end, (end,)) for end in edges(space_of(study.tune, typed)))]
     axes = axes_of(study, typed)
     if not axes:
         raise ConfigError("nothing varies: give study=NAME, or several values, such as backbone=resnet18,mobilenetv3.")

@@ -5,7 +5,7 @@ and only where a setting is `auto`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from glidexp.config import Compile, Config, InitKind, Precision
+from glidexp.config import Compile, Config, InitKind, Precision, TrainConfig
 from glidexp.data.prepare import recipe_id
 from glidexp.errors import ConfigError, GlidexpError
 from glidexp.identity import config_id
@@ -44,7 +44,6 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
     """
     found: list[Checked] = []
     wrong: list[tuple[str, GlidexpError]] = []
-    compose(list(base))  # what is wrong with every arm is said without naming one
     for arm in arms:
         words = merged(base, arm.words)
         try:
@@ -57,6 +56,8 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
                 )
             found.append(Checked(arm, words, config))
         except GlidexpError as error:
+            if not wrong:
+                compose(list(base))  # what is wrong with every arm is said without naming one
             wrong.append((arm.name, error))
     if wrong:
         name, first = wrong[0]
@@ -66,16 +67,24 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
     return found
 
 
-def keys(one: Checked, seeds: Sequence[int]) -> list[str]:
-    """Config ids of an arm's runs on this machine, by seed.
+def keys(one: Checked, seeds: Sequence[int], *, elsewhere: bool = False) -> list[str]:
+    """Config ids of an arm's runs, by seed.
+
+    Args:
+        one: the arm
+        seeds: of its runs
+        elsewhere: runs begin on other machines, of which this one does not know what `auto` will be there
 
     Raises:
-        GlidexpError: weights that are not there, a device or precision that this machine does not have
+        GlidexpError: weights that are not there, a device or precision that this machine does not have, or `auto`
+            where another machine decides
     """
     config = one.config
     train = config.train
     resolved = {"train.precision": str(train.precision), "train.compile": str(train.compile)}
-    if train.precision is Precision.auto or train.compile is Compile.auto:
+    if elsewhere:
+        resolved = resolved_elsewhere(train)
+    elif train.precision is Precision.auto or train.compile is Compile.auto:
         from glidexp.training.device import resolved_here
 
         resolved = resolved_here(train)
@@ -89,3 +98,26 @@ def keys(one: Checked, seeds: Sequence[int]) -> list[str]:
                 resolved |= start
     recipe = recipe_id(config.dataset, config.tile_size.px)
     return [config_id(replace(config, seed=seed), recipe=recipe, resolved=resolved) for seed in seeds]
+
+
+def resolved_elsewhere(cfg: TrainConfig) -> dict[str, str]:
+    """What precision and compile are on machines that this one knows nothing of: a run is named by both beforehand.
+
+    Raises:
+        ConfigError: one of them is `auto` and would be found there
+    """
+    if cfg.precision is Precision.auto:
+        raise ConfigError(
+            "train.precision=auto is found on the machine that trains, and a study names its runs before they begin "
+            "there: give train.precision=bf16, fp16 or fp32."
+        )
+    compiled = cfg.compile
+    if compiled is Compile.auto:
+        kind = cfg.device.partition(":")[0]
+        if kind not in ("cpu", "cuda"):
+            raise ConfigError(
+                "train.compile=auto is found on the machine that trains, and a study names its runs before they begin "
+                "there: give train.compile=on or off, or train.device=cuda or cpu."
+            )
+        compiled = Compile.on if kind == "cuda" else Compile.off
+    return {"train.precision": str(cfg.precision), "train.compile": str(compiled)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.config import Config
+from glidexp.config import Config, DatasetKind
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.workers import Crew
@@ -35,6 +35,17 @@ class Data:
 
     def __init__(self) -> None:
         self._stores: dict[str, TileStore] = {}
+
+    def missing(self, configs: Sequence[Config]) -> list[str]:
+        """The stores that are not there yet, each in words; what `sizes` of these configs would build."""
+        found: dict[str, str] = {}
+        for config in configs:
+            if config.dataset.kind is DatasetKind.store:
+                continue  # ready, or refused when it is opened
+            path = Path(config.paths.data) / "stores" / recipe_id(config.dataset, config.tile_size.px)
+            if not path.exists():
+                found.setdefault(str(path), f"{config.dataset.name} in tiles of {config.tile_size.px} px, {path}")
+        return list(found.values())
 
     def store(self, config: Config) -> "TileStore":
         """The store of a config, built where it is not there."""

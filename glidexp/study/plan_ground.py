@@ -71,8 +71,13 @@ def _shared(config: Config) -> list[str]:
     return [word(key, value) for key, value in found.items()]
 
 
-def told(grounds: Sequence[tuple[str, ...] | None]) -> str:
-    """What all arms are scored on, in a sentence."""
+def told(arms: Sequence[Checked], grounds: Sequence[tuple[str, ...] | None]) -> str:
+    """What all arms are scored on, in a sentence.
+
+    Args:
+        arms: baseline first
+        grounds: from `grounds`, in the same order
+    """
     changed = [words for words in grounds if words is not None]
     if not changed:
         return "Ground: the test set is the same in every arm."
@@ -80,7 +85,16 @@ def told(grounds: Sequence[tuple[str, ...] | None]) -> str:
         return (
             "Ground: every arm is scored again on all pixels of the baseline's test scenes, each at its own tile size."
         )
-    return (
+    text = (
         f"Ground: the baseline's test set. {len(changed)} of {len(grounds)} arms have another of their own; they are "
         "scored on both."
     )
+    px = arms[0].config.tile_size.px
+    if any(f"tile_size.px={px}" in words for words in changed):
+        why = "a ready store" if arms[0].config.dataset.kind is DatasetKind.store else "a split by block"
+        text += (
+            f" Arms with other tiles are scored on the baseline's {px} px tiles, not at the size they were trained on: "
+            f"{why} holds no other tiles of the same ground. So the comparison favours the baseline's size; a split by "
+            "scene or region scores every arm at its own."
+        )
+    return text

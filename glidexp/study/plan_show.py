@@ -1,5 +1,8 @@
 """The plan as it is printed: arms by seeds, what is equal in all of them, hours, and what the design can tell."""
 
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +12,18 @@ from rich.table import Table
 from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig, LauncherKind
 from glidexp.study import plan_cost, plan_ground, plan_power
-from glidexp.study.plan import Planned
+from glidexp.study.names import short_names
+from glidexp.study.plan import Outline, Planned
+from glidexp.study.plan_data import Sizes
 from glidexp.tracking.database import database_path
-from glidexp.tracking.history import PastRun, trainings
+from glidexp.tracking.history import Course, PastRun, course, trainings
 from glidexp.tracking.store import open_store, tracking_uri
 
 if TYPE_CHECKING:
     from glidexp.tracking.store import Store
+
+ENDS_OF = 8
+"""finished runs on other tiles whose begin and end are looked at"""
 
 
 class History:
@@ -32,6 +40,7 @@ class History:
             self.store = open_store(uri, Path(config.paths.mlruns))
         self._planned, self._experiment = planned, config.tracking.experiment
         self._past: dict[str, list[PastRun]] = {}
+        self._courses: dict[str, Course | None] = {}
 
     def past(self, config: Config) -> list[PastRun]:
         """Finished trainings on the tiles of a config."""
@@ -41,6 +50,21 @@ class History:
         if mark not in self._past:
             self._past[mark] = trainings(self.store, self._experiment, mark)
         return self._past[mark]
+
+    def course(self, past: PastRun) -> Course | None:
+        """Where the time of a finished training went."""
+        key = past.run.run_id
+        if key not in self._courses:
+            self._courses[key] = course(self.store, past) if self.store is not None else None
+        return self._courses[key]
+
+    def ends(self) -> float | None:
+        """Seconds besides epochs of the latest finished trainings, on whatever tiles; None where there are none."""
+        if self.store is None:
+            return None
+        latest = trainings(self.store, self._experiment, None)[:ENDS_OF]
+        known = [found.ends_s for past in latest if (found := self.course(past)) is not None]
+        return statistics.median(known) if known else None
 
     def finished(self) -> set[str]:
         """Names of the plan's cells that are finished."""
@@ -74,54 +98,120 @@ def show(
     plan, console = planned.plan, console or Console()
     history = History(planned)
     finished = history.finished()
-    configs = [one.config for one in planned.arms]
-    try_out = (lambda config, ends: plan_cost.tried(config, planned.data.store(config), ends)) if calibrate else None
-    speeds = plan_cost.speeds(configs, planned.sizes, history.past, try_out)
+    places, threads = places_of(launcher, len(plan.cells) - len(finished), planned.baseline)
+    speeds = speeds_of(planned, history, threads, calibrate=calibrate and not launcher.elsewhere)
     if plan.question:
         console.print(plan.question, highlight=False)
-    table = Table(title=f"{plan.name}: {len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.cells)} runs")
-    table.title_justify = "left"
-    table.add_column("arm", overflow="fold")
-    for heading in ("done", "train tiles", "batch", "epochs", "steps", "M pixels", "min a run"):
-        table.add_column(heading, justify="right")
-    left: list[float] = []
-    for one, size, spent, speed in zip(planned.arms, planned.sizes, planned.spent, speeds, strict=True):
-        names = [f"{one.name}|{seed}" for seed in plan.seeds]
-        each = plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles) if speed else None
-        left += [each] * sum(name not in finished for name in names) if each else []
-        table.add_row(
-            one.name,
-            f"{sum(name in finished for name in names)}/{len(names)}",
-            *(f"{value}" for value in (size.train, one.config.train.batch_tiles, spent.epochs, spent.steps)),
-            f"{spent.pixels / 1e6:.1f}",
-            f"{each / 60:.1f}" if each else "",
-        )
+    left = [
+        plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles)
+        for one, size, spent, speed in zip(planned.arms, planned.sizes, planned.spent, speeds, strict=True)
+        for seed in plan.seeds
+        if speed is not None and f"{one.name}|{seed}" not in finished
+    ]
+    table, equal = _table(planned, finished, speeds)
+    size = f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.cells)} runs"
+    console.print(f"{plan.name}: {size}", highlight=False)  # a title of the table would be broken at its width
     console.print(table)
     lines = [
+        *equal,
         plan.budget,
         _seeds(planned),
-        plan_ground.told([cell.scored_on for cell in plan.cells[:: len(plan.seeds)]]),
+        plan_ground.told(planned.arms, planned.grounds),
+        f"Decided by {plan.primary}.",
     ]
-    lines.append(f"Decided by {plan.primary}.")
     hours = None
     if all(speeds):
         known = [speed for speed in speeds if speed]
-        places = _places(launcher, len(left), planned.baseline.train.device)
         hours = sum(left) / places / 3600
-        lines.append(_cost(hours, len(left), places, known))
+        lines.append(_cost(hours, len(left), places, known, launcher))
         lines.append(_disk(planned, known, places))
-    size = planned.sizes[0]
+    elif calibrate:
+        lines.append(
+            f"Time: not known before some runs are finished, as launcher={launcher.kind} carries them out on other "
+            "machines than this one."
+        )
+    first = planned.sizes[0]
     lines += plan_power.told(
         planned.study,
         history.spread(),
         arms=len(plan.arms),
         seeds=len(plan.seeds),
-        clusters=size.clusters,
-        cluster=size.cluster,
+        clusters=first.clusters,
+        cluster=first.cluster,
     )
     for line in lines:
         console.print(line, highlight=False)
     return hours
+
+
+def show_outline(found: Outline, console: Console | None = None) -> None:
+    """Prints what is known of a study whose data is not made yet."""
+    console, study = console or Console(), found.study
+    runs = len(found.arms) * len(found.seeds)
+    if study.question:
+        console.print(study.question, highlight=False)
+    heading, short = short_names([one.name for one in found.arms])
+    console.print(f"{study.name}: {len(found.arms)} arms x {len(found.seeds)} seeds = {runs} runs", highlight=False)
+    table = Table()
+    for name in (heading, "epochs", "batch"):
+        table.add_column(name, justify="left" if name == heading else "right", overflow="fold")
+    for one in found.arms:
+        table.add_row(short[one.name], f"{one.config.train.epochs}", f"{one.config.train.batch_size}")
+    console.print(table)
+    for line in (
+        f"Seeds: {', '.join(map(str, found.seeds))}, the same in every arm. All arms are checked, and can run.",
+        f"Budget: as many {study.budget.kind} in every arm, which sets its epochs once its tiles are counted."
+        if study.budget.kind != "epochs"
+        else "Budget: epochs as the arms say.",
+        found.ground,
+        f"Decided by {study.primary}.",
+        found.lacks,
+    ):
+        console.print(line, highlight=False)
+
+
+def speeds_of(
+    planned: Planned, history: History, threads: int | None, *, calibrate: bool
+) -> list[plan_cost.Speed | None]:
+    """The speed of each arm, of history or tried; None where neither tells it."""
+
+    def told(config: Config, sizes: Sizes) -> plan_cost.Speed | None:
+        return plan_cost.of_history(config, sizes, history.past(config), history.course, threads)
+
+    def try_out(config: Config) -> plan_cost.Speed:
+        # as many threads as a run will have, not as many as there are
+        train = replace(config.train, threads=config.train.threads or threads or None)
+        return plan_cost.tried(replace(config, train=train), planned.data.store(config))
+
+    configs = [one.config for one in planned.arms]
+    return plan_cost.speeds(configs, planned.sizes, told, try_out if calibrate else None, history.ends)
+
+
+def _table(planned: Planned, finished: set[str], speeds: list[plan_cost.Speed | None]) -> tuple[Table, list[str]]:
+    """A row an arm with what differs between arms; and a sentence of what does not."""
+    plan = planned.plan
+    columns: dict[str, Callable[[int], str]] = {
+        "train tiles": lambda n: f"{planned.sizes[n].train}",
+        "batch": lambda n: f"{planned.arms[n].config.train.batch_tiles}",
+        "epochs": lambda n: f"{planned.spent[n].epochs}",
+        "steps": lambda n: f"{planned.spent[n].steps}",
+        "M pixels": lambda n: f"{planned.spent[n].pixels / 1e6:.1f}",
+    }
+    values = {name: [text(n) for n in range(len(plan.arms))] for name, text in columns.items()}
+    equal = {name: texts[0] for name, texts in values.items() if len(set(texts)) == 1}
+    heading, short = short_names(plan.arms)
+    table = Table()
+    table.add_column(heading, overflow="fold")
+    for name in ("done", *(name for name in values if name not in equal), "min a run"):
+        table.add_column(name, justify="right")
+    for number, (arm, speed) in enumerate(zip(plan.arms, speeds, strict=True)):
+        done = sum(f"{arm}|{seed}" in finished for seed in plan.seeds)
+        batch = planned.arms[number].config.train.batch_tiles
+        each = plan_cost.seconds(speed, planned.spent[number], planned.sizes[number], batch) if speed else None
+        own = [texts[number] for name, texts in values.items() if name not in equal]
+        table.add_row(short[arm], f"{done}/{len(plan.seeds)}", *own, f"{each / 60:.1f}" if each else "")
+    said = ", ".join(f"{name} {text}" for name, text in equal.items())
+    return table, [f"In every arm: {said}."] if equal else []
 
 
 def _seeds(planned: Planned) -> str:
@@ -132,25 +222,35 @@ def _seeds(planned: Planned) -> str:
     return f"Seeds: {seeds}, the same in every arm.{early}"
 
 
-def _places(launcher: LauncherConfig, cells: int, device: str) -> int:
-    from glidexp.study.slots import slots
+def places_of(launcher: LauncherConfig, cells: int, config: Config) -> tuple[int, int | None]:
+    """How many runs go at once, and on how many CPU threads each: 0 on a GPU, None where that is not known here."""
+    from glidexp.study.slots import cores, slots
 
     if launcher.kind is LauncherKind.local:
-        return len(slots(launcher, cells=cells, device=device))
-    return launcher.slots if isinstance(launcher.slots, int) else 1
+        found = slots(launcher, cells=cells, device=config.train.device)
+        own = config.train.threads or launcher.cores or max(cores() // len(found), 1)
+        return len(found), own if found[0] is None else 0
+    return launcher.slots if isinstance(launcher.slots, int) else 1, None
 
 
-def _cost(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed]) -> str:
+def _cost(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed], launcher: LauncherConfig) -> str:
     if not runs:
         return "Time: none, every run is finished."
     text = f"{hours:.1f} hours" if hours >= 2 else f"{60 * hours:.0f} minutes"
     tried = sum(speed.tried for speed in speeds)
-    told = (
-        f"{len(speeds) - tried} arms from finished runs, {tried} from trial steps"
-        if tried < len(speeds)
-        else "trial steps"
-    )
-    return f"Time: about {text} for {runs} runs, {places} at once, on this machine; from {told}."
+    told = "trial steps on this machine"
+    if tried < len(speeds):
+        told = "finished runs" + f" ({len(speeds) - tried} arms) and {told} ({tried})" * bool(tried)
+    where = " as in those runs, whatever machine theirs was" if launcher.elsewhere else ""
+    text = f"Time: about {text} for {runs} runs, {places} at once{where}; from {told}."
+    if any(speed.ends_assumed for speed in speeds):
+        text += (
+            f" Begin and end of a run are assumed ({plan_cost.ENDS_S:g} s besides the final scoring): no finished run "
+            "tells them yet."
+        )
+    if launcher.runs_per_gpu > 1 and not launcher.elsewhere:
+        text += " Runs that share a GPU slow each other down, which is not in it."
+    return text
 
 
 def _disk(planned: Planned, speeds: list[plan_cost.Speed], places: int) -> str:

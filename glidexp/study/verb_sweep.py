@@ -1,16 +1,15 @@
 """`sweep.py`: plans a study, and hands it on to be carried out and reported."""
 
-import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.config.study import SweepConfig
+from glidexp.config.study import DRY, Design, SweepConfig
 from glidexp.errors import RunFailed
-from glidexp.study.plan import Planned, make_plan
+from glidexp.study.plan import Planned, make_plan, outline
 from glidexp.study.plan_check import Compose
-from glidexp.study.plan_show import show
+from glidexp.study.plan_show import show, show_outline
 from glidexp.study.plan_words import split
 
 if TYPE_CHECKING:
@@ -42,8 +41,9 @@ def help_text(groups: Mapping[str, str], options: Callable[[str], Mapping[str, s
         out += [f"  {name:<{width}}  {sentence}".rstrip() for name, sentence in options(group).items()]
         out.append("")
     out += [
-        "Keys: plan=true, status=true, retry=failed, only='ARM*', cancel=true, study.seeds=[0,1,2],",
-        "  study.primary=SCORE, study.design (ofat | full | fraction | list), study.axes.NAME.values=[A,B],",
+        "Keys: plan=true, plan=dry (makes no data), status=true, retry=failed, only='ARM*', cancel=true,",
+        "  study.seeds=[0,1,2], study.primary=SCORE, study.design (ofat | full | fraction | list),",
+        "  study.axes.NAME.values=[A,B],",
         "  study.budget.kind (steps | pixels | epochs). Your own YAML: --config-dir FOLDER, with study/NAME.yaml in it",
         "Settings of the runs: python train.py --help",
     ]
@@ -64,7 +64,17 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
     """
     typed = split(argv)
     sweep = compose_sweep(list(typed.own))
-    planned = make_plan(sweep.study, typed, compose)
+    if sweep.study.design is Design.tune:
+        from glidexp.study import verb_tune  # which knows Optuna
+
+        return verb_tune.run(sweep, typed, compose)
+    elsewhere = sweep.launcher.elsewhere
+    if sweep.plan == DRY:
+        found = outline(sweep.study, typed, compose, elsewhere=elsewhere)
+        if found.missing:
+            show_outline(found)
+            return 0
+    planned = make_plan(sweep.study, typed, compose, elsewhere=elsewhere)
     if sweep.plan:
         show(planned, sweep.launcher, calibrate=True)
         return 0
@@ -74,7 +84,7 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
     store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
     experiment = config.tracking.experiment
     if sweep.cancel:
-        from glidexp.study.execute import cancel
+        from glidexp.study.ending import cancel
 
         count = cancel(plan, store, sweep.launcher, experiment=experiment)
         print(f"{count} runs of study {plan.name} were at work or queued, and are asked to save and end.")
@@ -87,7 +97,7 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
     ledger = execute(
         plan, store, sweep.launcher, experiment=experiment, only=sweep.only, retry_failed=sweep.retry == "failed"
     )
-    _report(store, ledger.parent_run_id)
+    write_report(store, ledger.parent_run_id)
     for name, error in ledger.failed.items():
         print(f"glidexp: failed: {name}: {error}", file=sys.stderr)
     if ledger.failed:
@@ -114,8 +124,10 @@ def _status(planned: Planned, store: "Store", experiment: str) -> int:
     return 0
 
 
-def _report(store: "Store", parent: str | None) -> None:
-    if importlib.util.find_spec("glidexp.study.report") is None or parent is None:
+def write_report(store: "Store", parent: str | None) -> None:
+    """Writes the report of a study and prints where it is."""
+    if parent is None:
         return
-    report = importlib.import_module("glidexp.study.report").report
+    from glidexp.study.report import report  # draws pictures
+
     print(f"Report: {report(store, parent)}")

@@ -1,0 +1,59 @@
+"""A study from plan to verdict, in processes of its own, with networks that really learn: a planted effect is found,
+and none where there is none.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import studies
+from study_stub import key_of, opened
+
+from glidexp.config.launcher import LauncherConfig
+from glidexp.study import launchers_local
+from glidexp.study.cells import Cell, Plan
+from glidexp.study.compare import compare_arms, measure_of, sentence, verdict
+from glidexp.study.execute import execute
+from glidexp.study.material import gather
+from glidexp.study.studies import load_study
+
+SCORE = "test/lake_iou_pooled"
+
+
+@pytest.mark.slow
+def test_a_broken_stretch_of_labels_is_worse_and_the_same_arm_twice_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers_local, "PRELOADED", "proof_stub")
+    studies.ground(tmp_path / "data" / "train", seed=1)
+    studies.ground(tmp_path / "data" / "test", seed=2)
+    arms = {"plain": ("well", 0), "again": ("well", 0), "other luck": ("well", 100), "broken": ("broken", 0)}
+    cells = []
+    for arm, (labels, luck) in arms.items():
+        for seed in range(3):
+            given = {"mlruns": tmp_path, "data": tmp_path / "data", "labels": labels, "luck": luck, "seed": seed}
+            words = (*(f"{key}={value}" for key, value in given.items()), f"arm={arm}")
+            cells.append(Cell(arm, seed, words, key_of(words)))
+    plan = Plan("proof", "Do broken labels matter?", SCORE, tuple(arms), (0, 1, 2), tuple(cells))
+    store = opened(tmp_path)
+    ledger = execute(
+        plan,
+        store,
+        LauncherConfig(slots=2),
+        prepare=len,
+        order=lambda order: dataclasses.replace(order, train="proof_stub:train"),
+    )
+    assert ledger.complete and ledger.parent_run_id is not None
+    study = load_study(store, ledger.parent_run_id)
+    assert study is not None and [arm.name for arm in study.arms] == list(arms)
+    material = gather(store, [run for arm in study.arms for run in arm.runs], "test")
+    comparison = compare_arms(study.arms, material, measure_of(SCORE))
+    plain, again, luck, broken = comparison.rows
+    assert min(plain.values) > 0.6, "the network has learnt"
+    assert verdict(broken, comparison) == "worse"
+    assert broken.effect is not None and broken.effect.high < -0.02 and broken.p_holm < 0.05
+    assert sentence(broken, comparison).endswith("], worse")
+    assert again.values == plain.values and luck.values != plain.values
+    for row in (again, luck):
+        assert verdict(row, comparison).startswith("not distinguishable"), sentence(row, comparison)
+        assert row.effect is not None and row.effect.low <= 0 <= row.effect.high
