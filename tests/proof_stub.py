@@ -16,9 +16,8 @@ from glidexp.study.work import Done
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.multirun import parent_run_id
-from glidexp.tracking.store import ID_TAG, warm_up
+from glidexp.tracking.store import ID_TAG
 
-warm_up()
 PIXELS, STEPS, RIDGE = 3000, 12, 1e-3
 SHIFT_PX = 16
 NOISE = 0.07

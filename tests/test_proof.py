@@ -1,21 +1,19 @@
-"""A study from plan to verdict, in processes of its own, with networks that really learn: a planted effect is found,
-and none where there is none.
-"""
+"""A study from plan to verdict with networks that really learn: a planted effect is found, and none where none is."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 import studies
 from study_stub import key_of, opened
 
-from glidexp.config.launcher import LauncherConfig
-from glidexp.study import launchers_local
 from glidexp.study.cells import Cell, Plan
 from glidexp.study.compare import compare_arms, measure_of, sentence, verdict
-from glidexp.study.execute import execute
+from glidexp.study.ledger import Ledger
 from glidexp.study.material import gather
+from glidexp.study.parent import parent_run
 from glidexp.study.studies import load_study
+from glidexp.study.work import Order, carry_out
+from glidexp.tracking.multirun import PARENT_VARIABLE
 
 SCORE = "test/lake_iou_pooled"
 
@@ -24,7 +22,6 @@ SCORE = "test/lake_iou_pooled"
 def test_a_broken_stretch_of_labels_is_worse_and_the_same_arm_twice_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launchers_local, "PRELOADED", "proof_stub")
     studies.ground(tmp_path / "data" / "train", seed=1)
     studies.ground(tmp_path / "data" / "test", seed=2)
     arms = {"plain": ("well", 0), "again": ("well", 0), "other luck": ("well", 100), "broken": ("broken", 0)}
@@ -36,13 +33,14 @@ def test_a_broken_stretch_of_labels_is_worse_and_the_same_arm_twice_is_not(
             cells.append(Cell(arm, seed, words, key_of(words)))
     plan = Plan("proof", "Do broken labels matter?", SCORE, tuple(arms), (0, 1, 2), tuple(cells))
     store = opened(tmp_path)
-    ledger = execute(
-        plan,
-        store,
-        LauncherConfig(slots=2),
-        prepare=len,
-        order=lambda order: dataclasses.replace(order, train="proof_stub:train"),
-    )
+    ledger = Ledger(plan, store, "glidexp")
+    ledger.begin()
+    with parent_run(ledger) as parent:
+        monkeypatch.setenv(PARENT_VARIABLE, parent)
+        for cell in cells:  # as the processes of a launcher do it, here one after the other
+            about = {"name": cell.name, "words": cell.words, "key": cell.key, "scored_on": None, "primary": SCORE}
+            paths = {"cells": str(ledger.path), "log": "", "mlruns": str(store.mlruns)}
+            assert carry_out(Order(**about, **paths, train="proof_stub:train")) == 0  # type: ignore[arg-type]
     assert ledger.complete and ledger.parent_run_id is not None
     study = load_study(store, ledger.parent_run_id)
     assert study is not None and [arm.name for arm in study.arms] == list(arms)

@@ -128,11 +128,6 @@ class StudyConfig:
             raise ConfigError(f"study.arms needs study.design=list, not {self.design}.")
         if self.design is Design.tune and self.axes:
             raise ConfigError("study.design=tune takes what it may choose from study.tune.space, not from study.axes.")
-        if self.design is Design.tune and self.tune.seed in self.seeds:
-            raise ConfigError(
-                f"study.tune.seed={self.tune.seed} is one of study.seeds={self.seeds}: the best is repeated with seeds "
-                "that the search has not met, else its luck counts again."
-            )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -86,7 +86,10 @@ def tuning(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: boo
     space = space_of(study.tune, typed)
     seeds = tuple(seeds_of(study, typed))
     if study.tune.seed in seeds:
-        raise ConfigError(f"seed={study.tune.seed} is study.tune.seed: the best is repeated with seeds that are new.")
+        raise ConfigError(
+            f"study.tune.seed={study.tune.seed} is one of study.seeds={list(seeds)}: the best is repeated with seeds "
+            "that the search has not met, else its luck counts again."
+        )
     base = tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
     own = replace(study, seeds=[study.tune.seed], budget=BudgetConfig(kind=BudgetKind.epochs))
     words = Words(typed.own, tuple(word for word in typed.base if key_of(word) != "seed"), typed.swept)
