@@ -28,6 +28,7 @@ from glidexp.study.plan_data import Data, Sizes
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.history import Course, PastRun, course
 
+TEN_EPOCHS = Config(train=TrainConfig(epochs=10))
 SIZES = Sizes(train=100, val=30, test=60, clusters=8, cluster="scene", tile_bytes=1)
 
 
@@ -36,7 +37,7 @@ def changed(config: Config, **sections: dict[str, Any]) -> Config:
 
 
 def arm(name: str, config: Config | None = None, **sections: dict[str, Any]) -> Checked:
-    return Checked(Arm(name, (f"x={name}",)), (f"x={name}",), changed(config or Config(), **sections))
+    return Checked(Arm(name, (f"x={name}",)), (f"x={name}",), changed(config or TEN_EPOCHS, **sections))
 
 
 # ---- budget
