@@ -10,7 +10,7 @@ UV := uv==0.13.9
 BENCHES := loader augment losses train_step scoring lakes leakage import build coverage startup study
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup train study-demo test lint ui bench clean
+.PHONY: help setup train study-demo test suite lint ui bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,7 +41,11 @@ train: setup
 study-demo: setup
 	$(RUN) sweep.py study=demo
 
-test: setup lint
+# Types are checked on one core while tests begin on the other.
+test: setup
+	@$(MAKE) --no-print-directory -j 2 lint suite
+
+suite: setup
 	$(RUN) -m pytest -n 2 --dist worksteal --durations 15
 
 lint: setup
