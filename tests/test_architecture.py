@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "glidexp"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FLOORS = ["errors", "options", "config", "identity", "signals", "tracking", "data", "scoring", "models", "mapping"]
-FLOORS += ["training", "study", "release", "door", "cli"]
+FLOORS = ["errors", "beside", "options", "config", "identity", "signals", "tracking", "data", "scoring", "models"]
+FLOORS += ["mapping", "training", "study", "release", "door", "cli"]
 """bottom to top; a module may import its own floor and those before it"""
 
 OWNERS = {

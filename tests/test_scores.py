@@ -289,7 +289,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(scores.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space"):
         scores.write_scores(scores.scores_table(index, hist, 0.9), path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1

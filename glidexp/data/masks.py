@@ -1,12 +1,13 @@
 """Writes masks as files that other programs read: GeoTIFF where the place is known, PNG where it is not."""
 
-import os
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from glidexp.beside import beside
 
 
 def write_mask(
@@ -30,20 +31,19 @@ def write_mask(
         from PIL import Image
 
         path = folder / f"{stem}.png"
-        aside = path.with_name(f".{path.name}")
-        Image.fromarray(pixels).save(aside, format="PNG", optimize=False)
+        with beside(path) as place:
+            Image.fromarray(pixels).save(place, format="PNG", optimize=False)
     else:
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning
         from rasterio.transform import Affine
 
         path = folder / f"{stem}.tif"
-        aside = path.with_name(f".{path.name}")
         height, width = pixels.shape
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), beside(path) as place:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an identity transform is a place, too
             with rasterio.open(
-                aside,
+                place,
                 "w",
                 driver="GTiff",
                 width=width,
@@ -55,7 +55,6 @@ def write_mask(
                 compress="deflate",
             ) as file:
                 file.write(pixels, 1)
-    os.replace(aside, path)
     return path
 
 

@@ -9,7 +9,6 @@ says so.
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from glidexp.beside import write_text
 from glidexp.config import SplitBy, SplitConfig
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sharing import deal, held_out, is_of, names_of
@@ -227,11 +227,8 @@ def freeze(path: Path, split: Split) -> Split:
         DataError: the file is damaged or speaks of other ground
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "rule": split.rule, "ground": sorted(split.sides.items()), "hash": split.hash}
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         return split
     frozen = load(path)
     if frozen.sides.keys() != split.sides.keys():

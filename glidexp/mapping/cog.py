@@ -8,6 +8,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.errors import RasterioError
 
+from glidexp.beside import beside
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.reading import Scene
 from glidexp.errors import RunFailed
@@ -49,18 +50,15 @@ def write_cog(vrt: Path, path: Path, *, resampling: str) -> None:
         path: of the COG
         resampling: of the overviews: average, or mode for classes
     """
-    aside = path.with_name(f".{path.name}")
     try:
         with (
             writing(path),
+            beside(path) as place,
             rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "2")),
         ):
             rasterio.shutil.copy(
-                str(vrt), str(aside), driver="COG", COMPRESS="DEFLATE", LEVEL="6", BLOCKSIZE=str(BLOCK_PX),
+                str(vrt), str(place), driver="COG", COMPRESS="DEFLATE", LEVEL="6", BLOCKSIZE=str(BLOCK_PX),
                 BIGTIFF="IF_SAFER", OVERVIEW_RESAMPLING=resampling.upper(),
             )  # fmt: skip
-            os.replace(aside, path)
     except RasterioError as error:
         raise RunFailed(f"{path} cannot be written: {' '.join(str(error).split())[:160]}.") from None
-    finally:
-        aside.unlink(missing_ok=True)

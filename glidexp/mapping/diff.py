@@ -1,6 +1,5 @@
 """Two inventories compared by ground: lakes that appeared, vanished, grew, shrank, and how sure each change is."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyogrio
 import pyproj
 import shapely
 
+from glidexp.beside import beside
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.versions import LINK, LONLAT
@@ -122,14 +122,8 @@ def write(table: geopandas.GeoDataFrame, path: Path) -> None:
     """
     if path.suffix.lower() != ".gpkg":
         raise DataError(f"--out={path} is no GeoPackage: name a file that ends with .gpkg.")
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            table.to_file(aside, layer="changes", driver="GPKG", engine="pyogrio", geometry_type="Unknown")
-            os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with writing(path), beside(path) as place:
+        table.to_file(place, layer="changes", driver="GPKG", engine="pyogrio", geometry_type="Unknown")
 
 
 def _change(old: Map, new: Map, was: list[int], now: list[int], grown: float, spread: float, shape: Any) -> str:

@@ -1,6 +1,5 @@
 """The files of a mapped scene beside its rasters: lakes as GeoPackage and GeoParquet, the summary by size."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import shapely
 
+from glidexp.beside import beside
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sizes import SIZES_KM2
@@ -91,11 +91,6 @@ def by_size(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _aside(path: Path, write: Callable[[Path], None]) -> Path:
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with writing(path):
-            write(aside)
-            os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with writing(path), beside(path) as place:
+        write(place)
     return path

@@ -1,7 +1,6 @@
 """A picture of a mapped scene: the image made small, lakes outlined over it, a scale bar."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import shapely
 from PIL import Image, ImageDraw, ImageFont
 
+from glidexp.beside import beside
 from glidexp.data.builder.parts import writing
 from glidexp.mapping.polygons import Geometries
 
@@ -53,10 +53,8 @@ def draw(
         font = ImageFont.load_default(size=font.size - 1)
     pen.text((8, TITLE_PX // 2), title, fill=(0, 0, 0), font=font, anchor="lm")
     _scale_bar(pen, page.size, gsd_m * step / times)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    with writing(path):
-        page.save(aside, format="PNG")
-        os.replace(aside, path)
+    with writing(path), beside(path) as place:
+        page.save(place, format="PNG")
     return path
 
 

@@ -8,11 +8,11 @@ takes as long as importing torch and timm does. Written anew by
 """
 
 import csv
-import os
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from glidexp.beside import beside
 from glidexp.errors import ConfigError
 from glidexp.models.catalog import Backbone, Family, allowed_decoders
 
@@ -92,18 +92,13 @@ def write() -> None:
     from glidexp.models.timm_lookup import timm_names
 
     TABLE.unlink(missing_ok=True)  # its rows must not answer while they are found out again
-    aside = TABLE.with_name(f".{TABLE.name}.{os.getpid()}")
-    try:
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            file.write(f"# timm {version('timm')}\n")
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for name in track(sorted(timm_names()), description="timm models"):
-                writer.writerow(tried(name))
-                file.flush()
-        os.replace(aside, TABLE)
-    finally:
-        aside.unlink(missing_ok=True)
+    with beside(TABLE) as place, place.open("w", newline="", encoding="utf-8") as file:
+        file.write(f"# timm {version('timm')}\n")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for name in track(sorted(timm_names()), description="timm models"):
+            writer.writerow(tried(name))
+            file.flush()
 
 
 if __name__ == "__main__":

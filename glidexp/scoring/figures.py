@@ -6,7 +6,6 @@ Arrays are uint8 (H, W, 3) RGB; masks are (H, W).
 import functools
 import importlib.util
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from glidexp.beside import beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -216,13 +217,8 @@ def png_bytes(picture: "Rgb | Figure", *, max_bytes: int | None = None) -> bytes
 
 def save_png(picture: "Rgb | Figure", path: Path, *, max_bytes: int | None = None) -> Path:
     """Writes `png_bytes` aside and renames it into place; gives the path back."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_bytes(png_bytes(picture, max_bytes=max_bytes))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with beside(path) as place:
+        place.write_bytes(png_bytes(picture, max_bytes=max_bytes))
     return path
 
 

@@ -1,6 +1,5 @@
 """The mistakes of one split: false alarms with what they probably lie on, missed lakes, the worst tiles."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from glidexp.beside import beside
 from glidexp.scoring.attribution import CLASSES, KNOWN, KnownLake, false_alarms
 from glidexp.scoring.components import components, in_km2, lower_bound, size_class
 from glidexp.scoring.confusion import defined
@@ -171,13 +171,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_mistakes(table: pd.DataFrame, path: Path) -> None:
     """Writes errors.parquet aside and renames it into place."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     typed = table.astype({"missed": "boolean", "area_px": "int64", "piece": "int64", "row": "int64", "col": "int64"})
-    try:
-        typed.to_parquet(aside, index=False, compression="zstd")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with beside(path) as place:
+        typed.to_parquet(place, index=False, compression="zstd")
 
 
 def worst_tiles(seen: Predictions, count: int = WORST) -> list[tuple[int, int, int]]:

@@ -4,7 +4,6 @@ Histograms are (N, 2, 256) as `counts.tile_histograms` gives them: [n, 0] non-la
 """
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from glidexp.beside import beside
 from glidexp.errors import DataError
 from glidexp.scoring import calibration
 from glidexp.scoring.confusion import Counts, aggregate, defined, lake_iou, pooled_scores
@@ -154,13 +154,8 @@ def write_parquet(arrow: "pa.Table", path: Path) -> None:
     """Writes a table aside and renames it into place; a failed write leaves what was there."""
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(arrow, aside, compression="zstd")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with beside(path) as place:
+        pq.write_table(arrow, place, compression="zstd")
 
 
 def read_scores(path: Path) -> tuple[pd.DataFrame, NDArray[np.int32]]:

@@ -5,7 +5,6 @@ job is queued again; submitit counts the time limits. Jobs stay there when the s
 them again by the number that is noted in `cells.json`.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import psutil
 import submitit
 from submitit.helpers import Checkpointable, DelayedSubmission
 
+from glidexp.beside import write_text
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import GlidexpError
 from glidexp.study.launchers import Job, Launcher
@@ -159,9 +159,7 @@ class SlurmLauncher(Launcher):
 
     def _written(self, order: Order) -> Path:
         path = self.folder / f"order-{order.key}.json"
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        aside.write_text(order.to_json(), encoding="utf-8")
-        aside.replace(path)
+        write_text(path, order.to_json())
         return path
 
     def adopt(self, entry: Entry) -> Job | None:

@@ -23,6 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from glidexp.beside import write_text
 from glidexp.study.cells import Cell, Plan
 from glidexp.tracking.sink import ERROR_TAG
 from glidexp.tracking.spool import Busy, hold, is_held
@@ -113,9 +114,9 @@ class Ledger:
     def begin(self) -> None:
         """Makes the folder, with the plan and an empty line for each cell."""
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        _written(self.folder / PLAN, self.plan.to_json())
+        write_text(self.folder / PLAN, self.plan.to_json())
         with _alone(self.path):
-            _written(self.path, _as_text(self.entries()))
+            write_text(self.path, _as_text(self.entries()))
 
     def grow(self, cells: Sequence[Cell], *, again: Sequence[Cell] = ()) -> None:
         """Takes cells into the plan that were found while the study goes on. Its id stays.
@@ -242,18 +243,12 @@ def update_cell(path: Path, name: str, **changes: Any) -> Entry:
     with _alone(path):
         entries = read_cells(path)
         entries[name] = replace(entries.get(name, Entry()), **changes)
-        _written(path, _as_text(entries))
+        write_text(path, _as_text(entries))
         return entries[name]
 
 
 def _as_text(entries: Mapping[str, Entry]) -> str:
     return json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1)
-
-
-def _written(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from glidexp.beside import beside
 from glidexp.data.builder.tiling import Survey
 from glidexp.data.scenes.lake_mask import Share
 from glidexp.data.store import IMAGES, LABELS, canonical
@@ -119,12 +120,8 @@ def part_name(scene: str, *decides: Any) -> str:
 
 def write_survey(file: Path, survey: Survey) -> None:
     """Keeps a survey."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as stream:
-            np.savez(stream, **asdict(survey))
-        os.replace(aside, file)
+    with writing(file), beside(file) as place, place.open("wb") as stream:
+        np.savez(stream, **asdict(survey))
 
 
 def read_survey(file: Path) -> Survey | None:

@@ -5,7 +5,6 @@ shows a lake that nobody drew. What lies along the shore of a labelled lake is l
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from rasterio.transform import Affine
 from scipy.ndimage import binary_dilation, label, mean
 from shapely.geometry import shape
 
+from glidexp.beside import beside
 from glidexp.data.check.likeness import Colours, cells_of, counted, doubt_of
 from glidexp.data.show.contact import shown_bands
 from glidexp.data.store import LAKE, TileStore
@@ -113,14 +113,9 @@ def write_suspects(lakes: geopandas.GeoDataFrame, tiles: geopandas.GeoDataFrame,
         DataError: not the name of a GeoPackage
     """
     check_out(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with beside(path) as place:
         for layer, frame in (("lakes", lakes), ("tiles", tiles)):
-            frame.to_file(aside, layer=layer, driver="GPKG", engine="pyogrio", geometry_type="MultiPolygon")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+            frame.to_file(place, layer=layer, driver="GPKG", engine="pyogrio", geometry_type="MultiPolygon")
 
 
 def _of_tile(

@@ -3,7 +3,6 @@
 Lakes are known again by their ground, not by their id: an editor gives new ids, and a redrawn outline is the same lake.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pandas as pd
 import pyproj
 import shapely
 
+from glidexp.beside import beside
 from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.scenes.polygons import Inventory, read
 from glidexp.data.splits import connected
@@ -124,15 +124,10 @@ def write_changes(table: geopandas.GeoDataFrame, path: Path) -> None:
     """Writes a GeoPackage with a layer a change, aside and renamed."""
     if path.suffix.lower() != ".gpkg":
         raise DataError(f"--out={path} is no GeoPackage: name a file that ends with .gpkg.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with beside(path) as place:
         for change in [name for name in CHANGES if (table["change"] == name).any()] or [""]:
             own = table[table["change"] == change] if change else table
-            own.to_file(aside, layer=change or "changes", driver="GPKG", engine="pyogrio", geometry_type="Unknown")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+            own.to_file(place, layer=change or "changes", driver="GPKG", engine="pyogrio", geometry_type="Unknown")
 
 
 def _change(was: int, now: int) -> str:

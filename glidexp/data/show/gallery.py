@@ -1,6 +1,5 @@
 """Pictures of chosen tiles with their lakes outlined and a line of text each, two beside each other or many."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from glidexp.beside import beside
 from glidexp.data.show.contact import shown_bands, thumbnail
 from glidexp.data.store import TileStore
 
@@ -48,13 +48,8 @@ def sheet(pictures: Sequence[Picture], captions: Sequence[str], *, columns: int,
 
 def save(image: Image.Image, path: Path) -> None:
     """Writes a PNG aside and renames it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        image.save(aside, format="PNG")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with beside(path) as place:
+        image.save(place, format="PNG")
 
 
 def _fitted(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:

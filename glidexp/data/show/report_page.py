@@ -3,7 +3,6 @@
 import base64
 import json
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from glidexp.beside import beside, write_text
 from glidexp.data.show import contact, footprints
 from glidexp.data.show.summary import BUFFERS_M, SMALLEST_PX, Summary, beyond, cautions, known_places, odd, summarise
 from glidexp.data.store import SPLITS, TileStore
@@ -52,10 +52,9 @@ def write_report(store: TileStore | Path | str, folder: Path) -> list[Path]:
     summary, sheet = summarise(store), contact.contact_sheet(store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".{SHEET}.{os.getpid()}.partial"
-        contact.save(sheet, aside)
-        picture = aside.read_bytes()
-        os.replace(aside, folder / SHEET)
+        with beside(folder / SHEET) as place:
+            contact.save(sheet, place)
+            picture = place.read_bytes()
         written = [folder / SHEET]
         if summary.buffers is not None and summary.lakes is not None:
             table = beyond(summary.lakes, min(BUFFERS_M)).drop(columns=["area_px", "gsd_m", "cut"])
@@ -77,9 +76,7 @@ def write_beside(store: TileStore) -> None:
 
 
 def _write(path: Path, text: str, written: list[Path]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, text)
     written.append(path)
 
 

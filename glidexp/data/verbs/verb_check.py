@@ -1,10 +1,10 @@
 """`glidexp data check`: what may be wrong with a store, as a table, as pictures and as check.json."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glidexp.beside import write_text
 from glidexp.options import Parser
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def run(argv: list[str], compose: "Compose") -> int:
     for number, finding in enumerate(findings):
         _draw(finding, number, store, other if " with " in finding.what and other is not None else store, masks, out)
     masks.drop(columns="row").to_csv(out / "masks.csv", index=False, float_format="%.4f")
-    _write(out / "check.json", _content(store, other, findings, balance, seen, masks))
+    content = _content(store, other, findings, balance, seen, masks)
+    write_text(out / "check.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     _say(store, findings, balance, seen, out)
     return int(any(f.severity is faults.Severity.leak or f.kind == "damaged" for f in findings))
 
@@ -136,15 +137,6 @@ def _content(
         "channels": seen.channels,
         "masks": masks.drop(columns="row").head(100).round(4).to_dict("records"),
     }
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _say(store: "TileStore", findings: "list[Finding]", balance: "pd.DataFrame", seen: "Survey", out: Path) -> None:

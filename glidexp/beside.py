@@ -1,0 +1,36 @@
+"""A file is written beside its place and renamed into it: no reader meets half of one, a failure leaves the old."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Gives a hidden name in the same folder, with the same ending, to write to; renames it when the block ends well.
+
+    Args:
+        path: where the file is to be; its folder is made where it is missing
+
+    Raises:
+        OSError: the folder cannot be made or the file not renamed; what was written is removed, as after any error
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield place
+        os.replace(place, path)
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 beside and renames.
+
+    Args:
+        path: where the file is to be
+        text: all of it
+    """
+    with beside(path) as place:
+        place.write_text(text, encoding="utf-8")
