@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 import study_stub
@@ -164,7 +165,7 @@ def test_memory_and_time_are_limited(tmp_path: Path, store: Store) -> None:
 
 def test_the_fork_server_of_a_build_is_not_the_one_of_runs() -> None:
     """A process has one, which keeps the modules that it began with: runs would import all of theirs, each anew."""
-    running = forkserver._forkserver  # type: ignore[attr-defined]
+    running: Any = forkserver._forkserver
     assert sorted(workers.mapped(len, ["a", "bb"], workers=2)) == [1, 2]
     assert running._forkserver_pid is not None
     launchers_local.LocalLauncher(LauncherConfig(slots=1), cells=1)

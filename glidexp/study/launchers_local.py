@@ -12,6 +12,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 import psutil
 
@@ -121,7 +122,7 @@ class LocalLauncher(Launcher):
 
 def _end_other_fork_server() -> None:
     """A process has one fork server: after data were built it is one that has imported no network, and stays so."""
-    running = forkserver._forkserver  # type: ignore[attr-defined]  # Python has no public name for it
+    running: Any = forkserver._forkserver  # Python has no public name for it
     if running._forkserver_pid is not None and running._preload_modules != [PRELOADED]:
         running._stop()
 

@@ -128,7 +128,7 @@ class Ledger:
         plan = self.plan
         arms = dict.fromkeys([*plan.arms, *(cell.arm for cell in cells)])
         self.plan = replace(plan, arms=tuple(arms), cells=(*plan.cells, *cells))
-        _written(self.folder / PLAN, self.plan.to_json())
+        write_text(self.folder / PLAN, self.plan.to_json())
         for cell in cells:
             if cell.name not in read_cells(self.path):
                 self.update(cell, status=Status.killed if cell in again else Status.planned)

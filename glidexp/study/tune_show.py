@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from glidexp.beside import beside
 from glidexp.config.launcher import LauncherConfig
 from glidexp.study import plan_cost
 from glidexp.study.compare import compare_arms, measure_of, sentence
@@ -111,10 +112,9 @@ def _at_rung(trial: Trial) -> str:
 def write_trials(found: Tuning, trials: Sequence[Trial], folder: Path) -> Path:
     """All trials as a table, in order."""
     path, cfg = folder / TRIALS, found.study.tune
-    aside = path.with_name(f".{path.name}.partial")
     keys = list(found.space)
     rungs = [f"{cfg.objectives[0]} at {epochs} epochs" for epochs in found.rungs]
-    with aside.open("w", newline="", encoding="utf-8") as stream:
+    with beside(path) as place, place.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["trial", "state", *cfg.objectives, *rungs, *keys, "error"])
         for trial in trials:
@@ -123,7 +123,6 @@ def write_trials(found: Tuning, trials: Sequence[Trial], folder: Path) -> Path:
             at = [trial.rungs[epochs][0] if epochs in trial.rungs else "" for epochs in found.rungs]
             settings = [chosen.get(key, "") for key in keys]
             table.writerow([trial.number, trial.state, *values, *at, *settings, trial.error])
-    aside.replace(path)
     return path
 
 
