@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DOT = "#2480d6"
-_SURE = "#de5400"
+_BETTER, _WORSE = "#2480d6", "#de5400"
 _UNSURE = "0.45"
 
 
@@ -50,7 +50,7 @@ def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit
             )
             continue
         value, low, high = (100 * number for number in bar.difference)
-        colour = _SURE if bar.sure else _UNSURE
+        colour = (_BETTER if value > 0 else _WORSE) if bar.sure else _UNSURE
         if low == low:
             right.plot([low, high], [place, place], "-", color=colour, linewidth=2, solid_capstyle="butt")
         right.plot(value, place, "s", color=colour, markersize=6)

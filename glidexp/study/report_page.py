@@ -79,7 +79,7 @@ def _result(found: Findings) -> Iterable[Block]:
 def _forest_caption(comparison: Comparison) -> str:
     return (
         f"Left: every training's {comparison.measure.words}. Right: paired difference to "
-        f"{comparison.rows[0].arm.name}; coloured where it holds up after Holm."
+        f"{comparison.rows[0].arm.name}; blue for better and orange for worse where it holds up after Holm."
     )
 
 
@@ -106,7 +106,7 @@ def _design(found: Findings) -> Iterable[Block]:
         f"{len(study.plan.arms)} arms x {len(study.plan.seeds)} seeds ({seeds}), the same seeds in every arm, "
         f"scored on the same ground. Varied: {varied or 'nothing that is known'}. "
         f"Primary score: {study.plan.primary}; family error rate {study.plan.alpha:g}, after Holm."
-        + (f" Equal in every arm: {study.plan.budget}." if study.plan.budget else "")
+        + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
     )
     yield Heading("What ran on what")
     yield Table("facts", "Provenance.", ["what", "value"], [list(fact) for fact in facts(found)])
