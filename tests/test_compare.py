@@ -11,9 +11,10 @@ import pytest
 from glidexp.cli import compare as verb
 from glidexp.cli import guarded
 from glidexp.config import Config, PathsConfig, TrackingConfig, flat
+from glidexp.errors import DataError
 from glidexp.scoring.counts import BINS
 from glidexp.scoring.scores import score_split, scores_table, write_scores
-from glidexp.study.arms import arms_of
+from glidexp.study.arms import arms_of, common_ground
 from glidexp.study.compare import Comparison, compare, measure_of, verdict
 from glidexp.tracking.found import TrackedRun, finished_runs
 from glidexp.tracking.run import Run
@@ -200,3 +201,18 @@ def test_arms_are_named_by_what_differs() -> None:
     assert names == ["backbone=a train.epochs=3", "backbone=b train.epochs=3", "backbone=b train.epochs=5"]
     plain = [tracked(seed="0", backbone="timm", backbone__name=name) for name in ("x", "y")]
     assert [arm.name for arm in arms_of(plain)] == ["backbone.name=x", "backbone.name=y"]
+
+
+def test_one_scene_in_tiles_of_two_sizes_is_one_ground() -> None:
+    def table(tiles: list[str], valid: list[int], scene: str = "s0") -> pd.DataFrame:
+        about = {"tile": tiles, "scene": scene, "block": "b", "valid_px": valid, "lake_px": [v // 10 for v in valid]}
+        return pd.DataFrame(about)
+
+    small, large = table(["a", "b"], [100, 300]), table(["c"], [400])
+    ground = common_ground({"1" * 32: small, "2" * 32: large})
+    assert ground.kind == "scene" and ground.clusters == ("s0",) and not ground.caveat
+    assert common_ground({"1" * 32: small, "2" * 32: small}).kind == "tile"
+    with pytest.raises(DataError, match="other pixels or labels"):
+        common_ground({"1" * 32: small, "2" * 32: table(["c"], [410])})
+    with pytest.raises(DataError, match="different ground"):  # nobody knows that it is one scene
+        common_ground({"1" * 32: table(["a", "b"], [100, 300], ""), "2" * 32: table(["c"], [400], "")})

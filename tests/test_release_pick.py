@@ -95,6 +95,14 @@ def test_the_simpler_of_two_that_cannot_be_told_apart_is_taken_and_val_chooses_t
     assert f"seed {choice.run.params['seed']} was best on val" in choice.sentence
 
 
+def test_of_networks_of_one_size_the_best_is_taken_however_fast_another_is(store: Store, field: Field) -> None:
+    same = {run_id: replace(run, tags=run.tags | {"glidexp.parameters": "5"}) for run_id, run in field.trained.items()}
+    choice = pick(store, replace(field, arms=field.arms[:2], trained=same), deciding(IOU), Limits())
+    means = {arm.name: sum(run.metrics[IOU] for run in arm.runs) for arm in field.arms[:2]}
+    best, other = sorted(means, key=lambda name: -means[name])
+    assert choice.arm == best and f"not distinguishable but no simpler: {other}" in choice.sentence
+
+
 def test_limits_leave_settings_out_and_are_named(store: Store, field: Field) -> None:
     measure = deciding(IOU)
     slow = pick(store, field, measure, Limits(least_images_per_s=10))

@@ -181,7 +181,8 @@ def _pages(folder: Path, store: Store, choice: Choice, again: Rescored, report: 
         scores=rows_of(again.run, material, terms.measure),
         settings=choice.run.params,
         cost=cost,
-        ground=f"{len(again.rows)} tiles of {again.tiles.tile_px} px of data set `{again.config.dataset.name}`",
+        ground=f"{len(again.rows)} tiles of {again.tiles.tile_px} px of data set `{again.config.dataset.name}`"
+        + (f" ({material.ground.caveat})" if material.ground.caveat else ""),
         created=created,
     )
     write_whole(folder / card_page.PAGE, text.encode())

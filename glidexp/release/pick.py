@@ -116,7 +116,8 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits) -> Choice
     found = compare(store, runs, measure, level=field.level, arms=ordered)
     rows = zip(ordered[1:], found.rows[1:], strict=True)
     equal = [best, *(arm for arm, row in rows if not row.sure(field.level))]
-    simplest = min(equal, key=lambda arm: (_parameters(field, arm), -_speed(field, arm), -means[arm.name]))
+    smaller = [arm for arm in equal if _parameters(field, arm) < _parameters(field, best)]
+    simplest = min(smaller or [best], key=lambda arm: (_parameters(field, arm), -_speed(field, arm), -means[arm.name]))
     if simplest is best:
         why = f"{best.name} is best by {measure.name} ({100 * means[best.name]:.2f} of {len(arms)} settings"
         rest = [arm.name for arm in equal if arm is not best]

@@ -116,6 +116,10 @@ def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
         DataError: the runs were scored on different ground, or on other labels
     """
     kind = _cluster_kind(next(iter(tables.values())))
+    if kind == "tile" and len({frozenset(table["tile"]) for table in tables.values()}) > 1:
+        scenes = pd.concat([table["scene"].astype(str) for table in tables.values()])
+        if not scenes.isin({"", *UNKNOWN_SCENES}).any():
+            kind = "scene"  # one scene in tiles of several sizes: its sums can be compared, tiles cannot
     reference: pd.DataFrame | None = None
     first = ""
     for run_id, table in tables.items():

@@ -6,6 +6,7 @@ takes stands in its metadata and in `pyfunc_release.py`, which checks it.
 
 import logging
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,16 @@ def write_release(folder: Path, bundle: Path, *, pip_requirements: list[str], en
     for one in told:
         one.setLevel(logging.ERROR)  # it misses the signature
     try:
-        pyfunc.save_model(
-            folder,
-            python_model=str(SCRIPT),
-            artifacts={BUNDLE_KEY: str(bundle)},
-            pip_requirements=pip_requirements,
-            metadata={"takes": TAKES},
-            mlflow_model=entity,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method", category=UserWarning)
+            pyfunc.save_model(
+                folder,
+                python_model=str(SCRIPT),
+                artifacts={BUNDLE_KEY: str(bundle)},
+                pip_requirements=pip_requirements,
+                metadata={"takes": TAKES},
+                mlflow_model=entity,
+            )
     finally:
         for one, level in zip(told, before, strict=True):
             one.setLevel(level)
