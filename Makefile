@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PORT ?= 5000
 UV := uv==0.13.9
-BENCHES := loader augment losses train_step scoring lakes leakage import build coverage startup study
+BENCHES := loader augment losses train_step scoring lakes leakage import build coverage startup study predict
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .PHONY: help setup train study-demo test suite lint ui bench clean

@@ -43,7 +43,7 @@ DARK = 400
 """value of lakes in the scene, below all others"""
 
 
-def make_scene(path: Path, px: int, lakes_a_mpx: float = 40) -> None:
+def make_scene(path: Path, px: int, lakes_a_mpx: float = 100) -> None:
     """Smooth land with noise and round dark lakes, 3 bands of 16 bit, deflated in blocks of 512 px."""
     import rasterio
     from PIL import Image, ImageDraw
@@ -51,7 +51,7 @@ def make_scene(path: Path, px: int, lakes_a_mpx: float = 40) -> None:
 
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (px // 64 + 1, px // 64 + 1), dtype=np.uint8))
-    land = np.asarray(coarse.resize((px, px), Image.Resampling.BICUBIC)).astype(np.uint16) * 12 + 1200
+    land = np.asarray(coarse.resize((px, px), Image.Resampling.BICUBIC)).astype(np.uint16) * 4 + 3000
     drawn = Image.new("1", (px, px))
     pen = ImageDraw.Draw(drawn)
     for x, y, r in zip(*rng.uniform(0, px, (2, int(px * px / 1e6 * lakes_a_mpx))), rng.uniform(2, 20, 10**6)):  # noqa: B905
@@ -73,10 +73,13 @@ def rule() -> Any:
     from torch import nn
 
     class Dark(nn.Module):
-        def forward(self, image: Any) -> Any:
-            return image[:, :1] * -8.0 - 8.0
+        def __init__(self) -> None:
+            super().__init__()
+            self.kind = nn.Parameter(torch.zeros(1))  # of number, which the predictor asks for
 
-    assert torch
+        def forward(self, image: Any) -> Any:
+            return image[:, :1] * -8.0 - 8.0  # 0.5 at a value of 64
+
     return Dark()
 
 
