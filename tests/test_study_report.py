@@ -158,11 +158,11 @@ def test_the_parent_carries_aggregates_and_a_link(page: Path, store: Store, pare
     ] == []
 
 
-def test_a_study_is_compared_by_its_parent_or_its_folder(
+def test_a_study_is_compared_by_its_parent_its_id_or_its_folder(
     store: Store, parent: str, study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = store.mlruns / "studies" / study.study_id
-    for reference in (parent, str(folder)):
+    for reference in (parent, study.study_id, str(folder)):
         _, left, arms = runs_of(store, [reference])
         assert arms is not None and [arm.name for arm in arms] == ["plain", "twin", "broken <b>"]
         assert left == ["broken <b>|3 is failed: the loss became NaN & stopped <here>"]

@@ -144,7 +144,9 @@ def _of_files(folder: Path) -> list[Check]:
 def _stated(card: dict[str, Any], key: str, option: str) -> Check:
     """Whether the card names licence or citation."""
     value = str(card.get(key) or "").strip()
-    return judged(f"{key}_present", bool(value), f"{key}: {value}." if value else f"no {key}: give {option}.")
+    return judged(
+        f"{key}_present", bool(value), f"{key}: {value.rstrip('.')}." if value else f"no {key}: give {option}."
+    )
 
 
 def _earlier(folder: Path, run_id: str) -> bool:

@@ -21,7 +21,7 @@ def options() -> Parser:
         "runs",
         metavar="RUN",
         nargs="*",
-        help="run ids, or their first characters; a study's, or its folder, stands for its arms",
+        help="run ids, or their first characters; a study, by its id, its run or its folder, stands for its arms",
     )
     parser.add_argument("--name", required=True, help="of the registered model, such as glacial-lakes")
     parser.add_argument("--rollback", action="store_true", help="make the previous champion the champion again")

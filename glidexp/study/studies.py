@@ -45,7 +45,7 @@ def load_study(store: Store, reference: str) -> Study | None:
 
     Args:
         store: from `open_store`
-        reference: id of the parent run, its first characters, or the folder
+        reference: id of the parent run, its first characters, the study's id as its folder is called, or the folder
 
     Returns:
         None where the reference is a run that is no study
@@ -54,6 +54,8 @@ def load_study(store: Store, reference: str) -> Study | None:
         TrackingError: no such run, or a study whose plan is not there
     """
     folder = Path(reference)
+    if (store.mlruns / FOLDER / reference / PLAN).is_file():
+        folder = store.mlruns / FOLDER / reference
     if not RUN_ID.fullmatch(reference) or (folder / PLAN).is_file():
         if not (folder / PLAN).is_file():
             raise TrackingError(
