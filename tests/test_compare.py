@@ -189,6 +189,17 @@ def test_a_parent_stands_for_its_children_and_files_are_written(
     assert "taken cannot be written to" in told and "give another folder" in told
 
 
+def test_the_bootstrap_is_a_check_beside_the_interval(
+    store: Store, runs: dict[str, list[str]], mlruns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = runs["base"] + runs["better"]
+    assert guarded(verb, [*ids, "--bootstrap", "--mlruns", str(mlruns), "--out", str(tmp_path)]) == 0
+    assert "backbone=resnet34: bootstrap [+" in " ".join(capsys.readouterr().out.split())
+    row = pd.read_csv(tmp_path / "comparison.csv").loc[1]
+    assert row["low"] < row["bootstrap_low"] < row["difference"] < row["bootstrap_high"] < row["high"]
+    assert all(one.bootstrap is None for one in compared(store, ids).rows)
+
+
 def test_arms_are_named_by_what_differs() -> None:
     def tracked(**params: str) -> TrackedRun:
         return TrackedRun("0" * 32, "r", {key.replace("__", "."): value for key, value in params.items()}, {}, {})

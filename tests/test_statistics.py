@@ -16,6 +16,7 @@ from glidexp.scoring.statistics import (
     holm,
     pseudo_values,
     rank_shares,
+    redrawn,
     sign_flips,
     two_way,
 )
@@ -137,6 +138,32 @@ def test_what_can_be_found_is_found_so_often() -> None:
     assert found == pytest.approx(0.8, abs=0.05)
     exact = np.sqrt(12) * stats.zscore(random.normal(size=12), ddof=1)[None]
     assert detectable(two_way(exact / np.sqrt(12))) == pytest.approx(size)
+
+
+def first_mean(counts: Any) -> Any:
+    return counts[..., 0].mean(axis=-1)
+
+
+def test_redrawing_is_scipys_bootstrap_where_one_seed_is_all_there_is() -> None:
+    differences = np.random.default_rng(1).gamma(1.0, 1.0, 15)
+    base = np.zeros((1, 15, 4))
+    arm = base + differences[None, :, None]
+    low, high = redrawn(base, arm, first_mean, draws=6000)
+    options = {"method": "percentile", "n_resamples": 6000, "rng": np.random.default_rng(2)}
+    reference = stats.bootstrap((differences,), np.mean, confidence_level=0.95, **options).confidence_interval
+    assert (low, high) == pytest.approx(tuple(reference), abs=0.05 * (high - low))
+
+
+def test_redrawing_takes_the_luck_of_seeds_and_of_scenes_and_pairs_both() -> None:
+    random = np.random.default_rng(4)
+    seed, scene = stats.zscore(random.normal(size=6))[:, None], 2 * stats.zscore(random.normal(size=20))[None]
+    hard = 50 * random.normal(size=(1, 20))  # what both arms share does not count
+    base = np.repeat((hard + np.zeros((6, 1)))[:, :, None], 4, axis=2)
+    arm = base + (3 + seed + scene)[:, :, None]
+    low, high = redrawn(base, arm, first_mean, level=0.9, draws=4000)
+    spread = math.sqrt(1 / 6 + 4 / 20)
+    assert (low, high) == pytest.approx((3 - 1.645 * spread, 3 + 1.645 * spread), abs=0.06)
+    assert all(math.isnan(bound) for bound in redrawn(base, arm, lambda counts: np.full(6, np.nan), draws=3))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from glidexp.scoring.statistics import (
     holm,
     pseudo_values,
     rank_shares,
+    redrawn,
     sign_flips,
 )
 from glidexp.study.arms import Arm, Ground, arms_of
@@ -46,6 +47,8 @@ class Row:
     """seeds that both arms have; empty: trainings were matched in order"""
     detectable: float
     """smallest true difference found with 80 % power, 0-1"""
+    bootstrap: tuple[float, float] | None = None
+    """interval of the difference by redrawing scenes and seeds, where it was asked for"""
 
     def sure(self, level: float) -> bool:
         """Whether the difference holds up, after Holm."""
@@ -76,6 +79,7 @@ def compare(
     *,
     level: float = 0.95,
     arms: Sequence[Arm] | None = None,
+    bootstrap: bool = False,
 ) -> Comparison:
     """Compares every arm with the first one.
 
@@ -85,6 +89,7 @@ def compare(
         measure: from `measure_of`
         level: of the intervals, 0-1; 1 - level is the family's error rate after Holm
         arms: of these runs, baseline first, where they are known; else found by what differs
+        bootstrap: make that interval too, as a check
 
     Raises:
         DataError: fewer than two arms, other ground, other labels, another rule for the threshold
@@ -94,11 +99,18 @@ def compare(
     if len(arms) < 2:
         raise DataError(f"these {len(runs)} runs differ in nothing but their seed: give runs of two settings, or more.")
     same_rule(runs, measure)
-    return compare_arms(arms, gather(store, runs, measure.split, lakes=measure.of_lakes), measure, level=level)
+    material = gather(store, runs, measure.split, lakes=measure.of_lakes)
+    return compare_arms(arms, material, measure, level=level, bootstrap=bootstrap)
 
 
 def compare_arms(
-    arms: Sequence[Arm], material: Material, measure: Measure, *, level: float = 0.95, ranks: bool = True
+    arms: Sequence[Arm],
+    material: Material,
+    measure: Measure,
+    *,
+    level: float = 0.95,
+    ranks: bool = True,
+    bootstrap: bool = False,
 ) -> Comparison:
     """As `compare`, of arms whose scores were read before.
 
@@ -108,6 +120,7 @@ def compare_arms(
         measure: of the same split
         level: of the intervals
         ranks: how stable the order is takes most of the time; NaN where it is not wanted
+        bootstrap: make that interval too
     """
     ground = material.ground
     if measure.aggregation == "per_scene" and ground.kind != "scene":
@@ -115,7 +128,8 @@ def compare_arms(
     counts = material.sums(arms, measure)
     rows = [_row(arms[0], counts[0], None, None, measure, level)]
     rows += [
-        _row(arm, table, arms[0], counts[0], measure, level) for arm, table in zip(arms[1:], counts[1:], strict=True)
+        _row(arm, table, arms[0], counts[0], measure, level, bootstrap=bootstrap)
+        for arm, table in zip(arms[1:], counts[1:], strict=True)
     ]
     adjusted = holm([row.effect.p for row in rows if row.effect])
     rows[1:] = [replace(row, p_holm=p) for row, p in zip(rows[1:], adjusted, strict=True)]
@@ -167,7 +181,16 @@ def sentence(row: Row, comparison: Comparison) -> str:
     return f"{value:+.{digits}f} {what} {between}, {verdict(row, comparison)}"
 
 
-def _row(arm: Arm, counts: Counts, base: Arm | None, base_counts: Counts | None, measure: Measure, level: float) -> Row:
+def _row(
+    arm: Arm,
+    counts: Counts,
+    base: Arm | None,
+    base_counts: Counts | None,
+    measure: Measure,
+    level: float,
+    *,
+    bootstrap: bool = False,
+) -> Row:
     values = tuple(float(value) for value in np.atleast_1d(measure.of(counts)))
     nothing = float("nan")
     if base is None or base_counts is None:
@@ -185,7 +208,8 @@ def _row(arm: Arm, counts: Counts, base: Arm | None, base_counts: Counts | None,
     table = _differences(of_arm, of_base, measure)
     effect = effect_of(table, value=value, level=level)
     flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else nothing
-    return Row(arm, values, effect, nothing, flips, shared, detectable(effect.parts, alpha=1 - level))
+    drawn = redrawn(of_base, of_arm, measure.of, level=level) if bootstrap else None
+    return Row(arm, values, effect, nothing, flips, shared, detectable(effect.parts, alpha=1 - level), drawn)
 
 
 def _differences(of_arm: Counts, of_base: Counts, measure: Measure) -> NDArray[np.float64]:
@@ -262,6 +286,14 @@ def _shares(row: Row) -> dict[str, float]:
     return parts.shares
 
 
+def _bootstrap(row: Row, comparison: Comparison) -> dict[str, float]:
+    """Columns of that interval, where it was asked for."""
+    if not any(one.bootstrap for one in comparison.rows):
+        return {}
+    low, high = row.bootstrap or (float("nan"), float("nan"))
+    return {"bootstrap_low": low, "bootstrap_high": high}
+
+
 def as_table(comparison: Comparison) -> pd.DataFrame:
     """A row an arm, for CSV: name, seeds, mean, sd, difference with bounds, p values, verdict. Scores as 0-1."""
     found = []
@@ -278,6 +310,7 @@ def as_table(comparison: Comparison) -> pd.DataFrame:
                 "low": effect.low if effect else float("nan"),
                 "high": effect.high if effect else float("nan"),
                 "level": comparison.level,
+                **_bootstrap(row, comparison),
                 "p": effect.p if effect else float("nan"),
                 "p_holm": row.p_holm,
                 "p_sign_flips": row.p_flips,

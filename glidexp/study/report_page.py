@@ -14,6 +14,7 @@ from glidexp.scoring.study_plots import (
     variance_figure,
 )
 from glidexp.study.compare import Comparison, sentence, verdict
+from glidexp.study.names import short_names
 from glidexp.study.report_blocks import Block, Heading, Link, Picture, Points, Table, Text, Tiles
 from glidexp.study.report_data import Findings, facts
 from glidexp.study.report_tables import NONE, axis, forest, interval, main_table, number, stratum_table
@@ -205,7 +206,9 @@ def _shared(found: Findings) -> str:
 def _training(found: Findings) -> Iterable[Block]:
     if found.curves:
         yield Heading("Learning curves")
-        drawn = curves_figure(found.curves, score=found.curve_name, scale=100)
+        _, short = short_names(list(found.curves))
+        curves = {short[name]: trainings for name, trainings in found.curves.items()}
+        drawn = curves_figure(curves, score=found.curve_name, scale=100)
         caption = (
             f"{found.curve_name} by epoch: mean over the trainings of an arm, band from the lowest to the highest."
         )
@@ -215,9 +218,10 @@ def _training(found: Findings) -> Iterable[Block]:
         return
     cost = {one.arm: one for one in found.costs}
     scale = comparison.measure.scale
+    _, short = short_names([row.arm.name for row in comparison.rows])
     points = [
         (
-            row.arm.name,
+            short[row.arm.name],
             scale * float(np.mean(row.values)),
             cost[row.arm.name].images_per_s,
             cost[row.arm.name].parameters,

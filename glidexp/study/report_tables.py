@@ -9,6 +9,7 @@ from glidexp.scoring.forest import Bar, forest_figure
 from glidexp.scoring.statistics import Effect
 from glidexp.study.compare import Comparison, verdict
 from glidexp.study.measures import Measure
+from glidexp.study.names import short_names
 from glidexp.study.report_blocks import Table
 
 if TYPE_CHECKING:
@@ -53,11 +54,12 @@ def main_table(comparison: Comparison) -> Table:
 def forest(comparison: Comparison) -> "Figure":
     """The picture of the result."""
     scale = comparison.measure.scale / 100
+    _, short = short_names([row.arm.name for row in comparison.rows])
     bars = []
     for row in comparison.rows:
         effect = row.effect
         shown = (scale * effect.value, scale * effect.low, scale * effect.high) if effect else None
-        bars.append(Bar(row.arm.name, [scale * v for v in row.values], shown, row.sure(comparison.level)))
+        bars.append(Bar(short[row.arm.name], [scale * v for v in row.values], shown, row.sure(comparison.level)))
     seeds = sorted({row.effect.parts.seeds for row in comparison.rows if row.effect})
     n = f"{' or '.join(map(str, seeds))} seeds, {comparison.clusters} {comparison.ground.kind}s"
     return forest_figure(
