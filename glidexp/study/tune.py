@@ -92,8 +92,8 @@ def tuning(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: boo
         )
     base = tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
     own = replace(study, seeds=[study.tune.seed], budget=BudgetConfig(kind=BudgetKind.epochs))
-    words = Words(typed.own, tuple(word for word in typed.base if key_of(word) != "seed"), typed.swept)
-    words.swept.pop("seed", None)
+    swept = {key: values for key, values in typed.swept.items() if key != "seed"}
+    words = Words(typed.own, tuple(word for word in typed.base if key_of(word) != "seed"), swept)
     return Tuning(study, space, base, make_plan(own, words, compose, elsewhere=elsewhere), seeds, compose, elsewhere)
 
 

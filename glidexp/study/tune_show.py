@@ -22,7 +22,7 @@ from glidexp.study.tune import Tuning
 from glidexp.tracking.store import Store
 
 TRIALS, LAST_WORD = "trials.csv", "search.md"
-ENDS = {"complete": "", "pruned": "ended early", "fail": "failed", "running": "at work"}
+ENDS = {"complete": "", "pruned": "ended early", "fail": "failed", "running": "not ended"}
 
 
 def show_plan(found: Tuning, launcher: LauncherConfig, console: Console | None = None) -> None:
