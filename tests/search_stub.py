@@ -32,9 +32,9 @@ class StubSearch(Search):
         return self._cells.setdefault(trial.number, Cell(trial.name, SEED, words, key_of(words)))
 
 
-def search(mlruns: Path, trials: int, space: dict[str, SpaceConfig] | None = None) -> StubSearch:
+def search(mlruns: Path, trials: int, space: dict[str, SpaceConfig] | None = None, *, factor: int = 2) -> StubSearch:
     """A search as it lies on disk."""
-    names = {"seed": SEED, "startup": 4, "first_rung": 1, "factor": 2}
+    names = {"seed": SEED, "startup": 4, "first_rung": 1, "factor": factor}
     cfg = TuneConfig(space=space or RATES, trials=trials, objectives=[VAL, SPEED], **names)  # type: ignore[arg-type]
     edges: Any = SimpleNamespace(
         baseline=Config(train=TrainConfig(epochs=EPOCHS)),

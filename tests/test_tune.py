@@ -255,7 +255,7 @@ def test_a_search_goes_on_where_it_died(mlruns: Path, monkeypatch: pytest.Monkey
 
 def test_failed_trials_are_tried_again_on_request(mlruns: Path) -> None:
     space = {"loss": SpaceConfig(values=["broken", "well"])}
-    found = search(mlruns, 3, space)
+    found = search(mlruns, 3, space, factor=1)
     ledger = carried_out(found)
     failed = [one for one in found.trials.all() if one.state == "fail"]
     assert failed and failed[0].error == "ValueError: the network gives NaN"
@@ -263,7 +263,7 @@ def test_failed_trials_are_tried_again_on_request(mlruns: Path) -> None:
     assert others <= {"its run is marked FAILED"}
     assert set(ledger.failed) == {f"{one.name}|{SEED}" for one in failed}
     (mlruns / "mended").touch()
-    again = search(mlruns, 3, space)
+    again = search(mlruns, 3, space, factor=1)
     for one in failed:
         again.trials.again(one.number)
     carried_out(again)
@@ -272,9 +272,7 @@ def test_failed_trials_are_tried_again_on_request(mlruns: Path) -> None:
     assert {one.state for one in second} == {"complete"}
     path = tune_show.write_trials(again.tuning, again.trials.all(), mlruns)
     lines = path.read_text().splitlines()
-    assert lines[0] == "trial,state,val/lake_iou_pooled,train/images_per_s,val/lake_iou_pooled at 1 epochs," + (
-        "val/lake_iou_pooled at 2 epochs,loss,error"
-    )
+    assert lines[0] == "trial,state,val/lake_iou_pooled,train/images_per_s,loss,error"
     assert len(lines) == 1 + 3 + len(failed)
 
 
