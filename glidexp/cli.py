@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "ui": (ui, "open the runs in MLflow's pages at 127.0.0.1"),
         "evaluate": (evaluate, "score a trained model on a data set"),
         "predict": (predict, "map the lakes of whole scenes with a trained model"),
+        "serve": (serve, "map scenes over HTTP, and on a page, at 127.0.0.1"),
         "inventory": (inventory, "compare two maps of lakes"),
         "compare": (compare, "say which of several settings is better, by how much and how sure"),
         "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
@@ -187,6 +188,14 @@ def predict(argv: list[str]) -> int:
     from glidexp.mapping import verb_predict
 
     return verb_predict.run(argv)
+
+
+def serve(argv: list[str]) -> int:
+    """Serves a model."""
+    prepare_process()
+    from glidexp.serving import verb_serve
+
+    return verb_serve.run(argv)
 
 
 def inventory(argv: list[str]) -> int:

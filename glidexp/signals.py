@@ -8,6 +8,24 @@ from types import FrameType
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Inside the block SIGTERM raises KeyboardInterrupt, in the main thread: others may have no handlers."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Interrupted(BaseException):
     """A signal asked the run to end. Not an Exception, so that nothing swallows it on the way out."""
 

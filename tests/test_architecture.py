@@ -10,14 +10,14 @@ PACKAGE = ROOT / "glidexp"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = ["errors", "beside", "options", "config", "identity", "signals", "tracking", "data", "scoring", "models"]
-FLOORS += ["mapping", "training", "study", "release", "door", "cli"]
+FLOORS += ["mapping", "serving", "training", "study", "release", "door", "cli"]
 """bottom to top; a module may import its own floor and those before it"""
 
 OWNERS = {
     "mlflow": {"tracking"},
     "hydra": {"config", "door", "cli", "tracking", "training/multirun", "study/plan_words"},
-    "rasterio": {"data", "mapping"},
-    "geopandas": {"data", "mapping"},
+    "rasterio": {"data", "mapping", "serving"},
+    "geopandas": {"data", "mapping", "serving"},
     "pyogrio": {"data", "mapping"},
     "scipy": {"data", "scoring", "mapping"},
     "segmentation_models_pytorch": {"models"},
@@ -27,6 +27,11 @@ OWNERS = {
     "ray": {"study/launchers_ray"},
     "submitit": {"study/launchers_slurm"},
     "onnxruntime": {"release"},
+    "fastapi": {"serving"},
+    "fastapi_offline": {"serving"},
+    "starlette": {"serving"},
+    "uvicorn": {"serving"},
+    "python_multipart": {"serving"},
     "matplotlib": {"scoring", "data", "tracking"},
 }
 """outside libraries and the rooms that may know them"""

@@ -22,6 +22,7 @@ from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
 from glidexp.mapping import verb_inventory, verb_predict
 from glidexp.release import verb_release, verb_verify
+from glidexp.serving import verb_serve
 from glidexp.study import verb_compare
 from glidexp.study.compare import measure_of
 from glidexp.study.plan_arms import arms_of
@@ -124,6 +125,9 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         return
     if verb == "predict":
         assert verb_predict.options().parse_intermixed_args(arguments).out
+        return
+    if verb == "serve":
+        assert verb_serve.options().parse_args(arguments).model
         return
     if verb == "inventory":
         assert arguments[0] == "diff" and verb_inventory.options().parse_args(arguments[1:]).old

@@ -8,14 +8,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.steps import Step, shown_steps
 from glidexp.data.workers import cores
 from glidexp.mapping.predict import SceneMap, SceneTask, map_scene
 from glidexp.mapping.settings import MapSettings
-from glidexp.models.load import find, is_place
+from glidexp.models.load import find_named
 
 log = logging.getLogger("glidexp")
 COPY = ".model"
@@ -34,13 +33,7 @@ def tasks_of(given: Namespace, files: Sequence[SceneFile], settings: MapSettings
     Raises:
         GlidexpError: no such model, or glaciers that cannot be read
     """
-    from glidexp.tracking.store import open_store, tracking_uri
-
-    paths = PathsConfig(mlruns=given.mlruns)
-    store = None
-    if not is_place(given.model):
-        store = open_store(tracking_uri(TrackingConfig(uri=given.uri), paths), Path(given.mlruns))
-    model = find(given.model, store, out / COPY)
+    model = find_named(given.model, mlruns=given.mlruns, uri=given.uri, folder=out / COPY)
     glaciers = polygons.read(given.glaciers, "--glaciers") if given.glaciers else None
     stat = os.stat(given.glaciers) if given.glaciers else None
     ice = (Path(given.glaciers).name, stat.st_size, stat.st_mtime_ns) if stat else None

@@ -15,6 +15,7 @@ import rasterio.features
 import shapely
 import torch
 from affine import Affine
+from PIL import Image
 
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.polygons import Inventory
@@ -26,7 +27,7 @@ from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
 from glidexp.mapping import areas, cog, domain, polygons, raster
 from glidexp.mapping.network import network, precision_on, predicting
 from glidexp.mapping.outputs import by_size, lakes_table, write_lakes
-from glidexp.mapping.quicklook import draw
+from glidexp.mapping.quicklook import draw, write_picture
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.mapping.stac import done_before, write_item
 from glidexp.mapping.windows import Axis, axis
@@ -58,6 +59,8 @@ class SceneTask:
     threads: int = 1
     again: bool = False
     """also where it is finished"""
+    image: bool = False
+    """write the small picture also without outlines"""
 
 
 @dataclass(slots=True)
@@ -259,7 +262,10 @@ def _vectors(
     title = f"{scene.name}: {len(frame)} lakes, {frame['area_km2'].sum():.3f} km2"
     picture = base.with_name(f"{base.name}_quicklook.png")
     draw(picture, files.read(LOOK), outlines, step=look_step, gsd_m=scene.gsd_m, title=title)
-    return assets | {"lakes": gpkg, "lakes_parquet": parquet, "quicklook": picture}, frame
+    assets |= {"lakes": gpkg, "lakes_parquet": parquet, "quicklook": picture}
+    if task.image:
+        assets["image"] = write_picture(base.with_name(f"{base.name}_image.png"), Image.fromarray(files.read(LOOK)))
+    return assets, frame
 
 
 def looked_at(scene: Scene, marks_HW: Any) -> Any:

@@ -20,7 +20,7 @@ TITLE_PX = 34
 
 
 def draw(
-    path: Path, look_HWC: npt.NDArray[np.uint8], outlines: Geometries, *, step: int, gsd_m: float, title: str
+    path: Path, look_HWC: npt.NDArray[np.uint8], outlines: Geometries, *, step: int, gsd_m: float | None, title: str
 ) -> Path:
     """Writes a PNG, aside and renamed.
 
@@ -29,7 +29,7 @@ def draw(
         look_HWC: every `step`th pixel of the scene
         outlines: in pixels of the scene
         step: pixels of the scene to one of the picture
-        gsd_m: of the scene
+        gsd_m: of the scene; None: not known, so no scale bar
         title: stands above the picture
     """
     times = max(1, math.ceil(LEAST_PX / max(look_HWC.shape[:2])))
@@ -52,9 +52,15 @@ def draw(
     while pen.textlength(title, font=font) > width - 16 and font.size > 9:
         font = ImageFont.load_default(size=font.size - 1)
     pen.text((8, TITLE_PX // 2), title, fill=(0, 0, 0), font=font, anchor="lm")
-    _scale_bar(pen, page.size, gsd_m * step / times)
+    if gsd_m is not None:
+        _scale_bar(pen, page.size, gsd_m * step / times)
+    return write_picture(path, page)
+
+
+def write_picture(path: Path, image: Image.Image) -> Path:
+    """Writes a PNG, aside and renamed."""
     with writing(path), beside(path) as place:
-        page.save(place, format="PNG")
+        image.save(place, format="PNG")
     return path
 
 

@@ -20,6 +20,7 @@ KINDS = {
     "mask": (COG, ["data"], "1 lake, 0 none, 255 no data"),
     "lakes": ("application/geopackage+sqlite3", ["data"], "outlines of lakes, and the ground that was looked at"),
     "lakes_parquet": ("application/vnd.apache.parquet", ["data"], "outlines of lakes as GeoParquet"),
+    "image": ("image/png", ["thumbnail"], "the stretched image, small"),
     "quicklook": ("image/png", ["overview"], "image and outlines"),
 }
 

@@ -1,6 +1,7 @@
 """`glidexp predict`: a model and scenes to maps of lakes."""
 
 import logging
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,6 @@ PROCESS_BYTES = 2 << 30
 
 def options() -> Parser:
     """What the verb takes."""
-    usual = MapSettings()
     parser = Parser(
         prog="glidexp predict",
         usage="glidexp predict MODEL SCENE... --out DIR [options]",
@@ -36,6 +36,18 @@ def options() -> Parser:
     )
     parser.add_argument("scenes", metavar="SCENE", nargs="+", help="raster, VRT, .SAFE, folder or catalogue of scenes")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the maps")
+    map_options(parser)
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="scenes at a time (default: by machine)")
+    parser.add_argument(
+        "--map", default="", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}, :ADDRESS of one that runs"
+    )
+    parser.add_argument("--again", action="store_true", help="also scenes that are finished")
+    return parser
+
+
+def map_options(parser: Parser) -> None:
+    """Options of how scenes are mapped, which `glidexp serve` takes too, and of where MODEL is found."""
+    usual = MapSettings()
     parser.add_argument("--sensor", default="unknown", help="sensor of scenes that name none (default: unknown)")
     parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
     parser.add_argument("--glaciers", metavar="FILE", help="glacier outlines, for distances and the 10 km flag")
@@ -53,20 +65,17 @@ def options() -> Parser:
     parser.add_argument("--min-km2", type=float, default=0.0, help="smallest lake (default: 0 km2)")
     parser.add_argument("--fill-px", type=int, default=usual.fill_px, help="smallest hole kept (default: 6 px)")
     parser.add_argument("--smooth", type=int, default=0, metavar="ROUNDS", help="cut corners of outlines (default: 0)")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="scenes at a time (default: by machine)")
-    parser.add_argument(
-        "--map", default="", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}, :ADDRESS of one that runs"
-    )
-    parser.add_argument("--again", action="store_true", help="also scenes that are finished")
     parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
     parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
-    return parser
 
 
-def run(argv: list[str]) -> int:
-    """Maps, reports; gives the exit code."""
-    given = options().parse_intermixed_args(argv)
-    settings = MapSettings(
+def settings_of(given: Namespace) -> MapSettings:
+    """What `map_options` were given.
+
+    Raises:
+        ConfigError: a value outside its range
+    """
+    return MapSettings(
         window_px=given.window,
         overlap_px=given.overlap,
         batch=given.batch,
@@ -80,6 +89,12 @@ def run(argv: list[str]) -> int:
         fill_px=given.fill_px,
         smooth=given.smooth,
     )
+
+
+def run(argv: list[str]) -> int:
+    """Maps, reports; gives the exit code."""
+    given = options().parse_intermixed_args(argv)
+    settings = settings_of(given)
     crew = Crew(workers=given.workers, cluster=given.map)
     if given.sensors_file:
         from glidexp.data import sensors

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import DataError
 from glidexp.models.card import CARD, find_bundle, read_card
 from glidexp.tracking.models import TrackedModel, fetch, find_model
-from glidexp.tracking.store import Store
+from glidexp.tracking.store import Store, open_store, tracking_uri
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,24 @@ def find(reference: str, store: Store | None, folder: Path) -> FoundModel:
     tracked = find_model(store, reference)
     bundle = find_bundle(fetch(store, tracked, folder))
     return FoundModel(bundle, read_card(bundle), tracked.uri, tracked)
+
+
+def find_named(reference: str, *, mlruns: str, uri: str | None, folder: Path) -> FoundModel:
+    """The bundle meant by a MODEL of the command line; the store is opened where it is a name in it.
+
+    Args:
+        reference: what a person typed
+        mlruns: as `--mlruns`
+        uri: as `--uri`
+        folder: for a copy, as of `find`
+
+    Raises:
+        DataError, TrackingError: as of `find`
+    """
+    store = None
+    if not is_place(reference):
+        store = open_store(tracking_uri(TrackingConfig(uri=uri), PathsConfig(mlruns=mlruns)), Path(mlruns))
+    return find(reference, store, folder)
 
 
 def load_model(

@@ -1,7 +1,6 @@
 """`glidexp ui`: MLflow's pages on a store, at 127.0.0.1, opened in the model-training view."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -10,13 +9,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import TrackingError
+from glidexp.signals import sigterm_as_ctrl_c
 from glidexp.tracking.multirun import experiment_link
-from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.tracking.store import Store, open_store, tracking_uri
 
 HOST = "127.0.0.1"
 START_S = 90
@@ -63,23 +61,27 @@ def serve(
         server = subprocess.Popen(
             command(address, store.mlruns, port), env=os.environ | SERVER_ENVIRONMENT, stdout=output, stderr=output
         )
-    before = _on_sigterm(_interrupt)  # else the server would outlive this process
     try:
-        say(f"Starting MLflow's pages at http://{HOST}:{port} ...")
-        if not _wait_until_up(server, port):
-            say(f"MLflow's pages did not start: {log} tells why.")
-            return 1
-        base = f"http://{HOST}:{port}"
-        for experiment in store.client.search_experiments(order_by=["last_update_time DESC"]):
-            if experiment.name != "Default":
-                say(f"{experiment.name}: {experiment_link(base, experiment.experiment_id)}")
-        say(f"All experiments: {base}/#/experiments?workflowType=machine_learning   (Ctrl-C ends)")
-        return 1 if server.wait() else 0
+        with sigterm_as_ctrl_c():  # else the server would outlive this process
+            return _watched(server, store, port, say)
     except KeyboardInterrupt:
         return 0
     finally:
         stop(server)
-        _on_sigterm(before)
+
+
+def _watched(server: "subprocess.Popen[bytes]", store: Store, port: int, say: Callable[[str], None]) -> int:
+    """Tells the links once the pages are there, and waits for their end."""
+    say(f"Starting MLflow's pages at http://{HOST}:{port} ...")
+    if not _wait_until_up(server, port):
+        say(f"MLflow's pages did not start: {store.mlruns / 'ui.log'} tells why.")
+        return 1
+    base = f"http://{HOST}:{port}"
+    for experiment in store.client.search_experiments(order_by=["last_update_time DESC"]):
+        if experiment.name != "Default":
+            say(f"{experiment.name}: {experiment_link(base, experiment.experiment_id)}")
+    say(f"All experiments: {base}/#/experiments?workflowType=machine_learning   (Ctrl-C ends)")
+    return 1 if server.wait() else 0
 
 
 def command(uri: str, mlruns: Path, port: int) -> list[str]:
@@ -132,15 +134,3 @@ def _wait_until_up(server: "subprocess.Popen[bytes]", port: int) -> bool:
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
     return False
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _on_sigterm(handler: Any) -> Any:
-    """Sets the handler and returns the one before; does nothing outside the main thread, where Python allows none."""
-    try:
-        return signal.signal(signal.SIGTERM, handler)
-    except (ValueError, TypeError):
-        return None

@@ -1,0 +1,73 @@
+"""What the process of `worker.py` does with a scene: maps it as `glidexp predict` does. Imported there alone."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from glidexp.data.scenes import polygons
+from glidexp.errors import GlidexpError, RunFailed
+from glidexp.mapping.many import with_threads
+from glidexp.mapping.network import network
+from glidexp.mapping.predict import SceneTask, map_scene
+from glidexp.models.card import read_card
+from glidexp.serving.refusal import Refusal
+from glidexp.serving.results import Result, collect
+from glidexp.serving.worker import Answer, Setup, Step, Task
+
+
+def begin(setup: Setup) -> Answer:
+    """Loads network and glaciers; gives what maps a scene.
+
+    Raises:
+        GlidexpError: a bundle or a file of glaciers that cannot be used
+    """
+    maps, place = setup.settings.maps, setup.settings.glaciers
+    network(setup.bundle, read_card(setup.bundle)["weights"]["sha256"], maps.tta, maps.device)
+    glaciers = polygons.read(place, "--glaciers") if place else None
+    stat = os.stat(place) if place else None
+    ice = (Path(place).name, stat.st_size, stat.st_mtime_ns) if place and stat else None
+
+    def answer(task: Task, step: Step) -> Result:
+        judged, wish = task.scene, task.wish
+        settings = maps if wish.threshold is None else replace(maps, threshold=wish.threshold)
+        ground = (glaciers, ice) if judged.placed else (None, None)
+        task.out.mkdir()
+        one = SceneTask(judged.file, setup.bundle, task.out, settings, setup.model, *ground, image=True)
+        sized = judged.placed or wish.gsd_m is not None
+        try:
+            made = map_scene(with_threads([one], 1)[0], counted(step))
+        except RunFailed as error:
+            raise Refusal(500, str(error)) from None
+        except GlidexpError as error:
+            raise Refusal(422, str(error).replace(f"{judged.file.path.parent}/", "")) from None
+        folder, laid = f"{judged.file.path.parent}/", judged.file.path.name
+        if made.failed:
+            raise Refusal(422, made.failed.replace(folder, "").replace(laid, judged.name))
+        made.said = [word.replace(folder, "").replace(laid, judged.name) for word in made.said]
+        said = (
+            made.said
+            if judged.placed
+            else [without(sized, judged.gsd_m)] + [w for w in made.said if "pixel is" not in w]
+        )
+        return collect(task.out, judged.name, placed=judged.placed, sized=sized, said=said, model=setup.model)
+
+    return answer
+
+
+def counted(step: Step) -> Callable[[int, str], None]:
+    """Turns calls after each row of windows into how many are done."""
+    done = 0
+
+    def one_more(total: int, name: str) -> None:
+        nonlocal done
+        done += 1
+        step(done, total)
+
+    return one_more
+
+
+def without(sized: bool, gsd_m: float) -> str:
+    """What is said of a picture without position."""
+    told = f"a pixel is taken as {gsd_m:g} m" if sized else "areas are in pixels (give gsd_m for km2)"
+    return f"the scene has no position: lakes are told in pixels, and {told}."

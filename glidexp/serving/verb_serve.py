@@ -1,0 +1,188 @@
+"""`glidexp serve`: a model behind HTTP, and a page that draws lakes over a scene."""
+
+import asyncio
+import logging
+import shutil
+import socket
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.errors import ConfigError
+from glidexp.mapping.verb_predict import map_options, settings_of
+from glidexp.options import Parser
+from glidexp.serving.settings import HOST, PORT, ServeSettings
+from glidexp.signals import sigterm_as_ctrl_c
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+log = logging.getLogger("glidexp")
+GRACE_S = 3
+"""seconds that answers under way may take once the server is to end"""
+
+
+def options() -> Parser:
+    """What the verb takes."""
+    usual = ServeSettings()
+    parser = Parser(
+        prog="glidexp serve",
+        usage="glidexp serve MODEL [options]",
+        description="Serves a model at 127.0.0.1: send a scene, get its lakes as GeoJSON, GeoTIFF or PNG; on the page, "
+        "drop a scene and see its lakes. Ctrl-C ends it.",
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="run id, checkpoint (.pt), folder of a bundle, models:/NAME@ALIAS"
+    )
+    parser.add_argument("--host", default=HOST, help=f"address to listen at (default: {HOST}, this machine alone)")
+    parser.add_argument("--port", type=int, default=PORT, help=f"0: any free one (default: {PORT})")
+    parser.add_argument(
+        "--name", action="append", default=[], metavar="NAME", help="a host name under which it may be called"
+    )
+    parser.add_argument("--max-mb", type=int, default=usual.max_mb, help=f"of an upload (default: {usual.max_mb})")
+    parser.add_argument(
+        "--max-mpx", type=float, default=usual.max_mpx, help=f"million pixels of a scene (default: {usual.max_mpx:g})"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=usual.timeout_s,
+        metavar="S",
+        help=f"for a scene (default: {usual.timeout_s:g} s)",
+    )
+    parser.add_argument(
+        "--queue", type=int, default=usual.queue, metavar="N", help=f"scenes that may wait (default: {usual.queue})"
+    )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        default=usual.keep_min,
+        metavar="MIN",
+        help=f"minutes of a map (default: {usual.keep_min:g})",
+    )
+    parser.add_argument(
+        "--folder", metavar="DIR", help="where uploads and maps lie meanwhile (default: the system's own)"
+    )
+    map_options(parser)
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Serves until Ctrl-C or SIGTERM; gives the exit code."""
+    given = options().parse_args(argv)
+    if given.sensors_file:
+        from glidexp.data import sensors
+
+        sensors.register_file(given.sensors_file)
+    settings = ServeSettings(
+        maps=settings_of(given),
+        sensor=given.sensor,
+        glaciers=given.glaciers,
+        host=given.host,
+        port=given.port,
+        names=tuple(given.name),
+        max_mb=given.max_mb,
+        max_mpx=given.max_mpx,
+        timeout_s=given.timeout,
+        queue=given.queue,
+        keep_min=given.keep,
+    )
+    door = listening(settings.host, settings.port)
+    root: Path | None = None
+    try:
+        with sigterm_as_ctrl_c():
+            root = own_folder(given.folder)
+            return _serve(given, settings, door, root)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        door.close()
+        if root is not None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        GlidexpError: the port is taken, or there is no such address
+    """
+    try:
+        (family, kind, _, _, place), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        door = socket.socket(family, kind)
+    except OSError as error:
+        raise ConfigError(f"--host={host} is no address of this machine ({error.strerror}).") from None
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that a server has just left is free
+        door.bind(place)
+        door.listen(128)
+    except OSError as error:
+        door.close()
+        raise ConfigError(
+            f"port {port} at {host} cannot be used ({error.strerror}): end what uses it, or give another with"
+            f" --port {port + 1 if port < 65535 else PORT}."
+        ) from None
+    return door
+
+
+def own_folder(above: str | None) -> Path:
+    """A new folder for one server, which nobody else may look into.
+
+    Raises:
+        ConfigError: it cannot be made
+    """
+    try:
+        if above:
+            Path(above).mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="glidexp-serve-", dir=above))
+    except OSError as error:
+        raise ConfigError(f"--folder={above} cannot be written ({error.strerror}): give another.") from None
+
+
+def server_of(app: "FastAPI") -> "uvicorn.Server":
+    """The server of an application; it is given its socket."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Tells those who wait that it ends, before it waits for them."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.desk.end()
+            await super().shutdown(sockets)
+
+    return Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="on", loop="asyncio", http="h11", ws="none",
+            timeout_graceful_shutdown=GRACE_S, server_header=False, proxy_headers=False,
+        )
+    )  # fmt: skip
+
+
+def _serve(given: Namespace, settings: ServeSettings, door: socket.socket, root: Path) -> int:
+    from glidexp.models.load import find_named
+    from glidexp.serving.app import make_app
+    from glidexp.serving.worker import Setup, Worker, mapping
+
+    found = find_named(given.model, mlruns=given.mlruns, uri=given.uri, folder=root / "model")
+    name = found.run_id or Path(found.uri).name if found.tracked is None else found.uri
+    worker = Worker(mapping, Setup(found.bundle.absolute(), name, settings))
+    try:
+        print(f"Loading {given.model} ...", flush=True)
+        asyncio.run(worker.wait_ready())
+        app = make_app(root, found.card, name, worker, settings)
+        where, port = door.getsockname()[:2]
+        shown = f"[{where}]" if ":" in where else where
+        print(
+            f"http://{shown}:{port}   drop a scene there; programs: http://{shown}:{port}/docs   (Ctrl-C ends)",
+            flush=True,
+        )
+        if where not in ("127.0.0.1", "::1"):
+            log.warning(
+                "warning: it listens at %s: whoever reaches this machine may use it, there is no password.", where
+            )
+        server_of(app).run(sockets=[door])
+    finally:
+        worker.stop()
+    return 0

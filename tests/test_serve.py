@@ -1,0 +1,503 @@
+"""`glidexp serve`: what is let in, what is refused, who waits, what ends; and that answers are those of predict."""
+
+import asyncio
+import http.client
+import io
+import json
+import os
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import requests
+import serve_stub
+import shapely
+import torch
+from PIL import Image
+from tiny_scenes import write_scene
+from torch import nn
+
+from glidexp import cli
+from glidexp.data.scenes.catalogue import find
+from glidexp.errors import GlidexpError
+from glidexp.mapping import predict
+from glidexp.mapping.predict import SceneTask, map_scene
+from glidexp.models.card import FORMAT, FORMAT_VERSION
+from glidexp.models.predictor import Predictor
+from glidexp.serving import mapper
+from glidexp.serving.app import make_app
+from glidexp.serving.desk import Desk, State
+from glidexp.serving.judge import safe_name
+from glidexp.serving.refusal import Refusal, plain
+from glidexp.serving.settings import MapSettings, ServeSettings
+from glidexp.serving.verb_serve import listening, server_of
+from glidexp.serving.worker import Setup, Worker
+
+RGB = ("red", "green", "blue")
+SIDE = (150, 170)
+
+
+class Inside:
+    """A worker without a process: answers in a thread; waits for `go` before each."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer, self.go, self.stopped, self.ready = answer, threading.Event(), 0, True
+        self.go.set()
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    async def wait_ready(self) -> None: ...
+
+    async def answer(self, task: Any, step: Any) -> Any:
+        while not self.go.is_set():
+            await asyncio.sleep(0.005)
+        return await asyncio.to_thread(self._answer, task, step)
+
+
+@contextmanager
+def served(root: Path, card: dict[str, Any], worker: Any, settings: ServeSettings) -> Iterator[str]:
+    """Address of a server in a thread."""
+    root.mkdir(exist_ok=True)
+    app = make_app(root, card, "a-model", worker, settings)
+    door, server = listening("127.0.0.1", 0), server_of(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        door.close()
+    assert not list(root.iterdir()), "folders are left"
+
+
+class Bright(nn.Module):
+    """Lake where red is bright: a network whose answer is known."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return 3 * image[:, :1]
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return iter([nn.Parameter(torch.zeros(1))])
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folder and card of a model whose network is `Bright`."""
+    folder = tmp_path_factory.mktemp("bundle")
+    card: dict[str, Any] = {
+        "format": FORMAT, "format_version": FORMAT_VERSION, "weights": {"sha256": "0" * 64}, "mean": [128.0] * 3,
+        "std": [64.0] * 3, "architecture": {"backbone": "b", "decoder": "d", "in_channels": 3}, "tile_px": 64,
+        "threshold": 0.5, "bands": list(RGB), "sensors": ["sentinel2"], "gsd_m": {"sentinel2": [10.0, 10.0]},
+    }  # fmt: skip
+    (folder / "card.json").write_text(json.dumps(card))
+    made = Predictor(Bright(), mean=[128.0] * 3, std=[64.0] * 3, stride=1, smallest_px=1, card=card).eval()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (predict, mapper):
+            patch.setattr(module, "network", lambda *_: made)
+        yield folder, card
+
+
+def levels(dtype: type = np.uint16) -> np.ndarray:
+    """Three bands: red is bright in four lakes, one with an island, one cut by the edge; the rest is dark."""
+    height, width = SIDE
+    red = np.full((height, width), 20, np.uint16)
+    red[20:50, 30:70] = red[80:90, 100:104] = red[60:64, 10:25] = red[140:150, 150:160] = 200
+    red[30:35, 40:46] = 20
+    scale = 1 if dtype is np.uint8 else 16
+    return (np.stack([red, np.full_like(red, 50), np.full_like(red, 50)]) * scale).astype(dtype)
+
+
+LAKES_PX = [40, 60, 100, 1170]
+
+
+def a_scene(folder: Path) -> Path:
+    return write_scene(folder / "s.tif", pixels=levels(), descriptions=RGB)
+
+
+def mapped_by_predict(bundle: Path, scene: Path, out: Path) -> geopandas.GeoDataFrame:
+    """What `glidexp predict` makes of the scene."""
+    out.mkdir()
+    (file,) = find(scene, "sentinel2")
+    made = map_scene(SceneTask(file, bundle, out, MapSettings(device="cpu"), "a-model"))
+    assert not made.failed
+    return geopandas.read_parquet(out / f"{scene.stem}_lakes.parquet")
+
+
+@pytest.fixture(scope="module")
+def running(
+    bundle: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Inside]]:
+    settings = ServeSettings(
+        maps=MapSettings(device="cpu"), sensor="sentinel2", max_mb=1, max_mpx=0.05, queue=1, names=("lakes.example",)
+    )
+    root = tmp_path_factory.mktemp("root")
+    inside = Inside(mapper.begin(Setup(bundle[0], "a-model", settings)))
+    with served(root, bundle[1], inside, settings) as address:
+        yield address, inside
+
+
+@pytest.fixture
+def server(running: tuple[str, Inside]) -> Iterator[tuple[str, Inside]]:
+    """Address and worker of the server; whatever a test held up goes on after it."""
+    yield running
+    running[1].go.set()
+
+
+def sent(address: str, content: bytes, path: str = "/predict", **words: Any) -> requests.Response:
+    return requests.post(
+        address + path, params=words, data=content, headers={"Content-Type": "application/octet-stream"}, timeout=120
+    )
+
+
+def refused(answer: requests.Response, status: int, *words: str) -> None:
+    assert answer.status_code == status, answer.text
+    (detail,) = answer.json().values()
+    assert "\n" not in detail and "/tmp" not in detail
+    for word in words:
+        assert word in detail, detail
+
+
+def test_answers_are_those_of_predict(
+    bundle: tuple[Path, dict[str, Any]], server: tuple[str, Inside], tmp_path: Path
+) -> None:
+    scene = a_scene(tmp_path)
+    expected = mapped_by_predict(bundle[0], scene, tmp_path / "maps")
+    assert sorted(expected["area_px"]) == LAKES_PX
+    address, content = server[0], scene.read_bytes()
+    lakes = sent(address, content, name="s.tif").json()
+    assert lakes["coordinates"] == "WGS 84" and lakes["summary"]["lakes"] == len(expected)
+    told = {one["properties"]["lake_id"]: one for one in lakes["features"]}
+    assert set(told) == set(expected["lake_id"])
+    for row in expected.itertuples():
+        one = told[row.lake_id]
+        assert one["properties"]["area_km2"] == row.area_km2 and one["properties"]["area_p05_km2"] is None
+        shape = shapely.geometry.shape(one["geometry"])
+        area = abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(shape))[0])
+        assert area / 1e6 == pytest.approx(row.area_km2, rel=1e-3)
+        outer = shapely.get_parts(shape)[0].exterior
+        assert outer.is_ccw and 86 < outer.coords[0][0] < 88 and 27 < outer.coords[0][1] < 29
+    for layer in ("mask", "probability"):
+        with rasterio.open(tmp_path / "maps" / f"s_{layer}.tif") as file:
+            wanted, place = file.read(1), file.transform
+        with rasterio.open(io.BytesIO(sent(address, content, format="geotiff", layer=layer).content)) as file:
+            np.testing.assert_array_equal(file.read(1), wanted)
+            assert file.transform == place and file.crs.to_epsg() == 32645
+        grey = np.array(Image.open(io.BytesIO(sent(address, content, format="png", layer=layer).content)))
+        np.testing.assert_array_equal(grey[..., 0], np.rint(wanted / (1 if layer == "mask" else 254) * 255.0))
+        assert (grey[..., 1] == 255).all()
+    shown = sent(address, content, format="png", layer="overlay")
+    assert shown.headers["content-type"] == "image/png" and int(shown.headers["x-lakes"]) == len(expected)
+    other = sent(address, content, threshold=0.999).json()["summary"]
+    assert other["lakes"] == 0 and other["threshold"] == 0.999
+
+
+def test_a_form_is_taken_as_the_file_itself(server: tuple[str, Inside], tmp_path: Path) -> None:
+    scene = a_scene(tmp_path)
+    with scene.open("rb") as stream:
+        answer = requests.post(f"{server[0]}/predict", files={"scene": ("../../x/s.tif", stream)}, timeout=120)
+    assert answer.json()["summary"]["scene"] == "s"
+    assert answer.json()["features"] == sent(server[0], scene.read_bytes(), name="s.tif").json()["features"]
+    two = {"scene": ("a.tif", b"II*\0"), "more": ("b.tif", b"II*\0")}
+    refused(requests.post(f"{server[0]}/predict", files=two, timeout=60), 400, "one file", "holds 2")
+    refused(requests.post(f"{server[0]}/predict", data={"scene": "x"}, timeout=60), 415, "x-www-form-urlencoded")
+    half = b'--b\r\nContent-Disposition: form-data; name="scene"; filename="s.tif"\r\n\r\nII*'
+    head = {"Content-Type": "multipart/form-data; boundary=b"}
+    refused(requests.post(f"{server[0]}/predict", data=half, headers=head, timeout=60), 400, "ends too early")
+    refused(requests.post(f"{server[0]}/predict", data=b"hello", headers=head, timeout=60), 400, "broken")
+
+
+def test_a_picture_without_position_is_told_in_pixels(server: tuple[str, Inside], tmp_path: Path) -> None:
+    Image.fromarray(levels(np.uint8).transpose(1, 2, 0)).save(tmp_path / "t.png")
+    content = (tmp_path / "t.png").read_bytes()
+    plainly, sized = (sent(server[0], content, name="t.png", **more).json() for more in ({}, {"gsd_m": 4.0}))
+    assert plainly["coordinates"].startswith("pixels") and plainly["summary"]["area_km2"] is None
+    assert "no position" in plainly["summary"]["warnings"][0]
+    assert sorted(one["properties"]["area_px"] for one in plainly["features"]) == LAKES_PX
+    for bare, one in zip(plainly["features"], sized["features"], strict=True):
+        shape = shapely.geometry.shape(one["geometry"])
+        assert shape.equals(shapely.geometry.shape(bare["geometry"]))
+        assert (shapely.get_coordinates(shape) % 1 == 0).all()
+        assert shapely.within(shape, shapely.box(0, 0, SIDE[1], SIDE[0]))
+        assert shape.area == one["properties"]["area_px"]
+        assert one["properties"]["area_km2"] == pytest.approx(shape.area * 16e-6, rel=1e-4)
+        assert not {"lon", "lat"} & set(one["properties"])
+        assert not [name for name in bare["properties"] if "km" in name]
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(io.BytesIO(sent(server[0], content, format="geotiff").content)) as file,
+    ):
+        assert file.crs is None and int((file.read(1) == 1).sum()) == plainly["summary"]["area_px"]
+
+
+def bad_scenes(folder: Path) -> dict[str, tuple[bytes, int, str]]:
+    """Content, status and a word of the answer."""
+    outside = write_scene(folder / "outside.tif")
+    with rasterio.open(outside) as source:
+        rasterio.shutil.copy(source, folder / "x.vrt", driver="VRT")
+    empty = write_scene(folder / "0.tif", pixels=np.zeros((3, 64, 64), np.uint16), nodata=0)
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.write(outside, "s.tif")
+    large = write_scene(
+        folder / "large.tif", width=300, height=200, compress="deflate", pixels=np.ones((3, 200, 300), np.uint16)
+    )
+    return {
+        "a VRT": ((folder / "x.vrt").read_bytes(), 415, "no VRT"),
+        "a ZIP": (held.getvalue(), 415, "no ZIP"),
+        "nothing": (b"", 415, "empty"),
+        "half a file": (a_scene(folder).read_bytes()[:60], 415, "cannot be read as GTiff"),
+        "a PNG in name alone": (b"\x89PNG\r\n\x1a\n<VRTDataset rasterXSize='1' rasterYSize='1'/>", 415, "PNG"),
+        "too many pixels": (large.read_bytes(), 413, "300 x 200 px"),
+        "too many bytes": (bytes(1_100_000), 413, "1 MB"),
+        "floats": (write_scene(folder / "f.tif", pixels=np.ones((3, 8, 8), np.float32)).read_bytes(), 422, "float32"),
+        "two bands": (write_scene(folder / "2.tif", bands=2).read_bytes(), 422, "has 2 bands"),
+        "no data": (empty.read_bytes(), 422, "valid"),
+    }  # fmt: skip
+
+
+def test_what_cannot_be_mapped_is_refused_in_one_line(server: tuple[str, Inside], tmp_path: Path) -> None:
+    for name, (content, status, word) in bad_scenes(tmp_path).items():
+        answer = sent(server[0], content)
+        assert word in answer.text, f"{name}: {answer.text}"
+        refused(answer, status, word)
+    fine = a_scene(tmp_path).read_bytes()
+    for words, told in (
+        ({"threshold": 2}, "threshold=2"), ({"treshold": 0.3}, "threshold"), ({"format": "pdf"}, "geojson"),
+        ({"sensor": "sentinel9"}, "sentinel2"), ({"format": "geotiff", "layer": "overlay"}, "png"),
+    ):  # fmt: skip
+        refused(sent(server[0], fine, **words), 422, told)
+    refused(requests.post(f"{server[0]}/predict", data=fine, headers={"Content-Type": "text/html"}, timeout=60), 415)
+    chunks = (bytes(100_000) for _ in range(20))  # of no told length
+    head = {"Content-Type": "image/tiff"}
+    refused(requests.post(f"{server[0]}/predict", data=chunks, headers=head, timeout=60), 413, "1 MB")
+    refused(requests.get(f"{server[0]}/maps/none", timeout=60), 404)
+    refused(requests.get(f"{server[0]}/nothing", timeout=60), 404)
+    refused(requests.get(f"{server[0]}/predict", timeout=60), 405)
+    assert requests.get(f"{server[0]}/health", timeout=60).json() == {"status": "ok", "scenes": 0, "places": 2}
+
+
+def test_only_its_own_page_may_use_it(server: tuple[str, Inside]) -> None:
+    port = int(server[0].rpartition(":")[2])
+
+    def status(host: str, **headers: str) -> int:
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        line.putrequest("GET", "/model", skip_host=True)
+        line.putheader("Host", host)
+        for name, value in headers.items():
+            line.putheader(name.replace("_", "-"), value)
+        line.endheaders()
+        answer = line.getresponse()
+        answer.read()
+        line.close()
+        assert answer.getheader("Access-Control-Allow-Origin") is None
+        assert answer.getheader("X-Content-Type-Options") == "nosniff"
+        return answer.status
+
+    own = f"127.0.0.1:{port}"
+    assert [status(host) for host in (own, f"localhost:{port}", "[::1]:1", "lakes.example", "Lakes.Example.")] == [
+        200
+    ] * 5
+    assert [status(host) for host in ("evil.example", f"127.0.0.1.evil.example:{port}", "", "a b")] == [400] * 4
+    assert status(own, Origin=f"http://{own}") == 200
+    for foreign in ("http://evil.example", "null", f"http://evil.example:{port}", "http://127.0.0.1:1"):
+        assert status(own, Origin=foreign) == 403
+    assert status(own, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors") == 403
+
+
+def test_the_api_page_needs_no_other_server(server: tuple[str, Inside]) -> None:
+    page = requests.get(f"{server[0]}/docs", timeout=60).text
+    scripts = [part.split('"')[0] for part in page.split('src="')[1:]]
+    assert scripts and all(script.startswith("/") for script in scripts)
+    assert len(requests.get(server[0] + scripts[0], timeout=60).content) > 100_000
+    paths = requests.get(f"{server[0]}/openapi.json", timeout=60).json()["paths"]
+    assert {"/predict", "/maps", "/maps/{map_id}", "/maps/{map_id}/{name}", "/health", "/model"} == set(paths)
+    assert {"413", "415", "503", "504"} < set(paths["/predict"]["post"]["responses"])
+    card = requests.get(f"{server[0]}/model", timeout=60).json()
+    assert card["bands"] == list(RGB) and card["sensors"] == ["sentinel2"] and card["limits"]["bytes"] == 10**6
+
+
+def state_of(address: str, job: dict[str, Any]) -> dict[str, Any]:
+    return requests.get(f"{address}/maps/{job['id']}", timeout=60).json()
+
+
+def reached(address: str, job: dict[str, Any], state: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 120
+    while (now := state_of(address, job))["state"] != state:
+        assert time.monotonic() < deadline, now
+        time.sleep(0.01)
+    return now
+
+
+def test_one_is_mapped_some_wait_and_the_next_is_sent_away(server: tuple[str, Inside], tmp_path: Path) -> None:
+    address, inside = server
+    content = a_scene(tmp_path).read_bytes()
+    inside.go.clear()
+    first = sent(address, content, "/maps", name="s.tif")
+    assert first.status_code == 202 and first.headers["location"] == f"/maps/{first.json()['id']}"
+    reached(address, first.json(), "running")
+    second = sent(address, content, "/maps").json()
+    assert state_of(address, second) == {"id": second["id"], "state": "waiting", "done": 0, "total": 0, "ahead": 1}
+    busy = sent(address, content)
+    refused(busy, 503, "2 scenes")
+    assert int(busy.headers["retry-after"]) > 0
+    refused(requests.get(f"{address}/maps/{first.json()['id']}/lakes.geojson", timeout=60), 404, "not finished")
+    assert requests.delete(f"{address}/maps/{second['id']}", timeout=60).status_code == 204
+    refused(requests.get(f"{address}/maps/{second['id']}", timeout=60), 404)
+    inside.go.set()
+    done = reached(address, first.json(), "done")
+    assert done["done"] == done["total"] > 1 and done["summary"]["lakes"] == 4
+    for name, place in done["files"].items():
+        file = requests.get(address + place, timeout=60)
+        assert file.status_code == 200 and file.content, name
+        assert f'filename="s_{name}"' in file.headers["content-disposition"]
+    refused(requests.get(f"{address}/maps/{done['id']}/..%2f..%2fetc%2fpasswd", timeout=60), 404)
+    refused(requests.get(f"{address}/maps/{done['id']}/s_lakes.gpkg", timeout=60), 404, "Allowed")
+    assert requests.delete(f"{address}/maps/{done['id']}", timeout=60).status_code == 204
+
+
+def test_who_goes_away_leaves_his_place(server: tuple[str, Inside], tmp_path: Path) -> None:
+    address, inside = server
+    content, before = a_scene(tmp_path).read_bytes(), inside.stopped
+    inside.go.clear()
+    line = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/tiff\r\nContent-Length: {len(content)}"
+    line.sendall(head.encode() + b"\r\n\r\n" + content)
+
+    def until(scenes: int) -> None:
+        deadline = time.monotonic() + 120
+        while requests.get(f"{address}/health", timeout=60).json()["scenes"] != scenes:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    until(1)
+    line.close()
+    until(0)
+    inside.go.set()
+    assert sent(address, content).status_code == 200
+    assert inside.stopped == before + 1  # what was at work for nobody was ended
+
+
+def on_desk(
+    root: Path, scenes: list[str], begin: Any = serve_stub.begin, timeout_s: float = 600
+) -> list[tuple[Any, str]]:
+    """What comes of scenes that a process of the stub maps one after the other, and its ids."""
+    settings = ServeSettings()
+    worker = Worker(begin, Setup(root, "m", settings))
+    out = []
+
+    async def go() -> None:
+        desk = Desk(root / "jobs", worker, settings)
+        desk.start()
+        for scene in scenes:
+            desk._settings = replace(settings, timeout_s=timeout_s if scene == "forever" else 600)
+            job = desk.open()
+            task: Any = SimpleNamespace(scene=SimpleNamespace(name=scene), wish=None, out=job.folder / "map")
+            desk.enter(job, task)
+            await job.over.wait()
+            out.append((job.refusal or job.result, (root / "pid").read_text() if (root / "pid").exists() else ""))
+            assert (job.state is State.done) == (job.refusal is None)
+        await desk.close()
+
+    (root / "jobs").mkdir()
+    asyncio.run(go())
+    assert not list((root / "jobs").iterdir())
+    return out
+
+
+def alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_a_scene_that_takes_too_long_is_ended_and_the_next_is_mapped(tmp_path: Path) -> None:
+    """The stub ignores SIGTERM and never answers; its process is gone afterwards all the same."""
+    scenes = ["fine", "wrong", "bug", "forever", "fine", "dies", "fine"]
+    said = on_desk(tmp_path, scenes, timeout_s=0.2)
+    fine, wrong, bug, forever, again, dies, last = (one for one, _ in said)
+    assert fine.summary["lakes"] == again.summary["lakes"] == last.summary["lakes"] == 7
+    assert [one.status for one in (wrong, bug, forever, dies)] == [422, 500, 504, 500]
+    assert "0.2 s" in forever.words and "memory" in dies.words and "ZeroDivisionError" in bug.words
+    assert said[0][1] == said[2][1], "a refusal ends no process"
+    ids = list(dict.fromkeys(str(one.summary["pid"]) for one in (fine, again, last)))
+    assert len(ids) == 3 and not any(map(alive, ids))
+
+
+def test_a_bundle_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    ((refusal, _),) = on_desk(tmp_path, ["fine"], serve_stub.begin_badly)
+    assert refusal.status == 500 and "damaged" in refusal.words
+    worker = Worker(serve_stub.begin_badly, Setup(tmp_path, "m", ServeSettings()))
+    with pytest.raises(GlidexpError, match="damaged"):
+        asyncio.run(worker.wait_ready())
+
+
+def test_maps_are_kept_for_their_time(tmp_path: Path) -> None:
+    async def go() -> None:
+        desk = Desk(tmp_path, Inside(None), ServeSettings(queue=0, keep_min=1))
+        job = desk.open()
+        desk.tidy()
+        assert desk.find(job.id) is job and job.folder.is_dir()
+        job.state, job.ended = State.done, time.monotonic()
+        desk.tidy()
+        assert desk.find(job.id) is job
+        job.ended -= 61
+        desk.tidy()
+        assert not job.folder.exists()
+        with pytest.raises(Refusal, match="no such map"):
+            desk.find(job.id)
+
+    asyncio.run(go())
+
+
+def test_names_and_words_hold_no_folders() -> None:
+    assert safe_name("../../etc/S2 B.tif") == safe_name("C:\\x\\S2 B.tif") == "S2_B"
+    assert safe_name("") == safe_name("...") == safe_name("/") == "scene"
+    assert safe_name(".hidden.tif") == "hidden" and safe_name("/a/b") == "b"
+    assert plain("/tmp/a/x.tif: no\nband in '/tmp/g/h/s.tif'; see 1/2") == "x.tif: no band in 's.tif'; see 1/2"
+
+
+def test_a_taken_port_and_wrong_limits_are_told_in_one_line(
+    bundle: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listening("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        for words, told in (
+            (["--port", port], f"port {port} at 127.0.0.1 cannot be used"), (["--port", "70000"], "--port=70000"),
+            (["--timeout", "0"], "--timeout=0"), (["--queue", "-1"], "--queue=-1"), (["--sensor", "s9"], "sentinel2"),
+            (["--host", "203.0.113.7"], "203.0.113.7 cannot be used"), (["--threshold", "3"], "--threshold=3"),
+        ):  # fmt: skip
+            with pytest.raises(SystemExit) as ended:
+                cli.main(["serve", str(bundle[0]), *words])
+            said = capsys.readouterr().err
+            assert ended.value.code == 2 and told in said and said.count("\n") == 1
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serve", str(tmp_path / "no" / "bundle.json"), "--port", "0", "--folder", str(tmp_path / "f")])
+    assert ended.value.code == 2 and "bundle.json" in capsys.readouterr().err
+    assert not list((tmp_path / "f").iterdir())
+
+
+def test_json_of_a_scene_without_lakes(server: tuple[str, Inside], tmp_path: Path) -> None:
+    empty = sent(server[0], a_scene(tmp_path).read_bytes(), "/maps", threshold=0.999).json()
+    done = reached(server[0], empty, "done")
+    assert done["summary"]["lakes"] == 0 and done["summary"]["area_km2"] == 0
+    drawing = requests.get(server[0] + done["files"]["drawing.json"], timeout=60)
+    assert json.loads(drawing.content) == {"width": SIDE[1], "height": SIDE[0], "lakes": []}
