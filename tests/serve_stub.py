@@ -32,6 +32,16 @@ def begin(setup: Any) -> Any:
     return answer
 
 
+def begin_forever(setup: Any) -> Any:
+    """Whatever the scene is, it takes for ever."""
+    answer = begin(setup)
+
+    def forever(task: Any, step: Any) -> Any:
+        return answer(SimpleNamespace(scene=SimpleNamespace(name="forever")), step)
+
+    return forever
+
+
 def begin_badly(setup: Any) -> Any:
     """A bundle that cannot be loaded."""
     raise DataError("weights.safetensors is damaged.")

@@ -5,7 +5,11 @@ import http.client
 import io
 import json
 import os
+import pickle
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -40,17 +44,19 @@ from glidexp.serving import mapper
 from glidexp.serving.app import make_app
 from glidexp.serving.desk import Desk, State
 from glidexp.serving.judge import safe_name
-from glidexp.serving.refusal import Refusal, plain
+from glidexp.serving.refusal import ALONE, Refusal, plain
 from glidexp.serving.settings import MapSettings, ServeSettings
 from glidexp.serving.verb_serve import listening, server_of
 from glidexp.serving.worker import Setup, Worker
 
+ROOT = Path(__file__).resolve().parent.parent
 RGB = ("red", "green", "blue")
 SIDE = (150, 170)
 
 
 class Inside:
-    """A worker without a process: answers in a thread; waits for `go` before each."""
+    """A worker without a process: answers in a thread; waits for `go` before each. What goes in and out is copied as a
+    pipe does."""
 
     def __init__(self, answer: Any) -> None:
         self._answer, self.go, self.stopped, self.ready = answer, threading.Event(), 0, True
@@ -66,7 +72,8 @@ class Inside:
     async def answer(self, task: Any, step: Any) -> Any:
         while not self.go.is_set():
             await asyncio.sleep(0.005)
-        return await asyncio.to_thread(self._answer, task, step)
+        copied = pickle.loads(pickle.dumps(task))
+        return pickle.loads(pickle.dumps(await asyncio.to_thread(self._answer, copied, step)))
 
 
 @contextmanager
@@ -108,6 +115,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
     (folder / "card.json").write_text(json.dumps(card))
     made = Predictor(Bright(), mean=[128.0] * 3, std=[64.0] * 3, stride=1, smallest_px=1, card=card).eval()
     with pytest.MonkeyPatch.context() as patch:
+        for name, value in ALONE.items():
+            patch.setenv(name, value)
         for module in (predict, mapper):
             patch.setattr(module, "network", lambda *_: made)
         yield folder, card
@@ -473,6 +482,54 @@ def test_names_and_words_hold_no_folders() -> None:
     assert safe_name("") == safe_name("...") == safe_name("/") == "scene"
     assert safe_name(".hidden.tif") == "hidden" and safe_name("/a/b") == "b"
     assert plain("/tmp/a/x.tif: no\nband in '/tmp/g/h/s.tif'; see 1/2") == "x.tif: no band in 's.tif'; see 1/2"
+
+
+@pytest.mark.slow
+def test_damaged_weights_are_told_before_it_serves(
+    bundle: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process that maps is the real one."""
+    (bundle[0] / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serve", str(bundle[0]), "--port", "0", "--folder", str(tmp_path / "f"), "--device", "cpu"])
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and said.err.count("\n") == 1 and "weights.safetensors is damaged" in said.err
+    assert said.out.startswith("Loading") and "http" not in said.out
+    assert not list((tmp_path / "f").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_nothing_is_left(number: int, bundle: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """In a process of its own, whose process for scenes is the stub, at work for ever."""
+    code = "import sys, serve_stub; from glidexp import cli; from glidexp.serving import worker; "
+    code += "worker.mapping = serve_stub.begin_forever; cli.main(sys.argv[1:])"
+    words = ["serve", str(bundle[0]), "--port", "0", "--folder", str(tmp_path / "f"), "--sensor", "sentinel2"]
+    job = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert job.stdout is not None
+        assert job.stdout.readline().startswith("Loading")
+        line = job.stdout.readline()
+        address = line.split()[0]
+        begun = sent(address, a_scene(tmp_path).read_bytes(), "/maps").json()
+        reached(address, begun, "running")
+        pid = (bundle[0] / "pid").read_text()
+        assert alive(pid)
+        job.send_signal(number)
+        _, said = job.communicate(timeout=120)
+        assert job.returncode == 0, said
+        assert "Traceback" not in said and not list((tmp_path / "f").iterdir())
+        deadline = time.monotonic() + 60
+        while alive(pid):  # its end is seen by nobody but init
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
+            job.communicate()
 
 
 def test_a_taken_port_and_wrong_limits_are_told_in_one_line(

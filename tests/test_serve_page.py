@@ -1,33 +1,25 @@
-"""The page of `glidexp serve` in a real browser, on the real server: a scene is dropped, its lakes are drawn."""
+"""The page of `glidexp serve` in a real browser: a scene is dropped on it, its lakes are drawn over the picture."""
 
 import io
-import json
-import os
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyproj
 import pytest
-import rasterio
 import requests
 import shapely
-import torch
 from browser import Browser, chromium
 from PIL import Image
-from tiny_scenes import NORTH, WEST, write_scene
+from test_serve import Inside, a_scene, bundle, served
+from tiny_scenes import NORTH, WEST
 
-from glidexp.models.build import assemble
-from glidexp.models.export import save_bundle
+from glidexp.mapping.settings import MapSettings
+from glidexp.serving import mapper
+from glidexp.serving.settings import ServeSettings
+from glidexp.serving.worker import Setup
 
-ROOT = Path(__file__).resolve().parent.parent
-READY = re.compile(r"http://127\.0\.0\.1:\d+")
+__all__ = ["bundle"]
 DRAWN = "[...document.querySelectorAll('path.lake')].map(p => (b => [b.x, b.y, b.width, b.height])(p.getBBox()))"
 """boxes of the lakes on the page, in pixels of the scene"""
 INSIDE = """
@@ -43,30 +35,6 @@ INSIDE = """
 TIFF = {"Content-Type": "image/tiff"}
 
 
-def make_bundle(folder: Path) -> Path:
-    """A tiny network with random weights."""
-    torch.manual_seed(3)
-    card: dict[str, Any] = {
-        "architecture": {"backbone": "mobilenetv3", "decoder": "fcn", "in_channels": 3}, "mean": [128.0] * 3,
-        "std": [64.0] * 3, "threshold": 0.5, "tile_px": 96, "bands": ["red", "green", "blue"],
-        "sensors": ["sentinel2"],
-    }  # fmt: skip
-    return save_bundle(folder, assemble("mobilenetv3", "fcn", in_channels=3).eval(), card=card)
-
-
-def answers(address: str, scene: Path) -> tuple[float, dict[str, Any]]:
-    """A threshold above which a quarter of the scene is lake, and the GeoJSON that a program gets with it."""
-
-    def sent(**words: Any) -> bytes:
-        answer = requests.post(f"{address}/predict", params=words, data=scene.read_bytes(), headers=TIFF, timeout=120)
-        assert answer.status_code == 200, answer.text
-        return answer.content
-
-    with rasterio.open(io.BytesIO(sent(format="geotiff", layer="probability"))) as file:
-        threshold = round(float(np.percentile(file.read(1), 75)) / 254, 3)
-    return threshold, json.loads(sent(threshold=threshold))
-
-
 def boxes_of(lakes: dict[str, Any]) -> np.ndarray:
     """Left, top, width and height of each lake of a GeoJSON, in pixels of the scene."""
     to_map = pyproj.Transformer.from_crs(4326, 32645, always_xy=True)
@@ -79,59 +47,26 @@ def boxes_of(lakes: dict[str, Any]) -> np.ndarray:
     return np.array(out)
 
 
-def patchy(folder: Path) -> Path:
-    """A scene of fields of random brightness."""
-    fields = np.random.default_rng(5).integers(100, 4000, (3, 5, 6)).repeat(32, axis=1).repeat(32, axis=2)
-    noise = np.random.default_rng(6).integers(-90, 90, fields.shape)
-    return write_scene(
-        folder / "s.tif", pixels=(fields + noise).astype(np.uint16), descriptions=["red", "green", "blue"]
-    )
-
-
-@contextmanager
-def real_server(bundle: Path, folder: Path) -> Iterator[str]:
-    """`glidexp serve` in a process of its own; ends it with SIGTERM, and looks at how it ended."""
-    words = ["--port", "0", "--folder", str(folder), "--device", "cpu", "--sensor", "sentinel2", "--max-mpx", "0.05"]
-    job = subprocess.Popen(
-        [sys.executable, "-m", "glidexp", "serve", str(bundle), *words], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        assert job.stdout is not None
-        found = None
-        while found is None:
-            line = job.stdout.readline()
-            assert line, job.communicate()[1]
-            found = READY.search(line)
-        yield found[0]
-        job.send_signal(signal.SIGTERM)
-        _, said = job.communicate(timeout=120)
-        assert job.returncode == 0, said
-        assert "Traceback" not in said
-        assert not list(folder.iterdir())
-    finally:
-        if job.poll() is None:
-            os.killpg(job.pid, signal.SIGKILL)
-            job.communicate()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_scene_is_dropped_and_its_lakes_are_drawn(tmp_path: Path) -> None:
+def test_a_scene_is_dropped_and_its_lakes_are_drawn(bundle: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    scene = a_scene(tmp_path)
+    settings = ServeSettings(maps=MapSettings(device="cpu"), sensor="sentinel2", max_mpx=0.05)
+    worker = Inside(mapper.begin(Setup(bundle[0], "a-model", settings)))
     chromium()
-    scene, bundle = patchy(tmp_path), make_bundle(tmp_path / "bundle")
-    with real_server(bundle, tmp_path / "served") as address, Browser(tmp_path / "profile", 1280, 900) as page:
-        threshold, lakes = answers(address, scene)
+    with (
+        served(tmp_path / "served", bundle[1], worker, settings) as address,
+        Browser(tmp_path / "profile", 1280, 900) as page,
+    ):
+        lakes = requests.post(f"{address}/predict", data=scene.read_bytes(), headers=TIFF, timeout=120).json()
         page.open(address)
         page.until("document.querySelector('#about').textContent.includes('bands red, green, blue')")
-        page.ask(f"$('threshold').value = {threshold}; null")
         page.drop(scene, on="document.querySelector('#drop')")
         page.until("!document.querySelector('#view').hidden && !document.querySelector('#wait').offsetParent")
         told, count = page.ask("document.querySelector('#found').innerText"), lakes["summary"]["lakes"]
         assert told.startswith(f"{count}\nlakes\n") and "km² of lake" in told
         boxes, wanted = np.array(page.ask(DRAWN)), boxes_of(lakes)
-        assert len(boxes) == count > 1
+        assert len(boxes) == count == 4
         np.testing.assert_allclose(boxes[np.lexsort(boxes.T)], wanted[np.lexsort(wanted.round(2).T)], atol=0.02)
         look_at_the_lakes(page)
         classes = page.ask("[...document.querySelectorAll('#sizes tbody tr')].map(r => +r.cells[1].textContent)")

@@ -58,7 +58,7 @@ def make_app(root: Path, card: dict[str, Any], model: str, worker: Worker, setti
     )  # fmt: skip
     app.state.desk = desk
     app.add_middleware(Guard, names=(settings.host, *settings.names), tell=told)
-    app.add_exception_handler(Refusal, lambda _, error: told(error))  # type: ignore[arg-type]
+    app.add_exception_handler(Refusal, lambda _, error: told(error))
     app.add_exception_handler(HTTPException, _by_framework)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, lambda _, error: told(Refusal(500, f"failed: {type(error).__name__}.")))
     app.add_exception_handler(RequestValidationError, _wrong_setting)  # type: ignore[arg-type]

@@ -151,7 +151,8 @@ class Worker:
             if kind == STEP:
                 step(*content)
             elif kind == DONE:
-                return content  # type: ignore[no-any-return]
+                result: Result = content
+                return result
             else:
                 raise content
 
@@ -171,7 +172,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         coming: asyncio.Future[None] = loop.create_future()
         handle = line.fileno()
-        loop.add_reader(handle, lambda: coming.done() or coming.set_result(None))
+
+        def come() -> None:
+            if not coming.done():
+                coming.set_result(None)
+
+        loop.add_reader(handle, come)
         try:
             await coming
         finally:
