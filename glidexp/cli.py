@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "compare": (compare, "say which of several settings is better, by how much and how sure"),
         "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
         "verify": (verify, "check that a released bundle is what was released"),
+        "transfer": (transfer, "say what networks trained on one region or sensor are worth on the others"),
         "sync": (sync, "send what runs could not log because the tracking store was away"),
         "store": (store, "move a tracking store, or studies and runs to another one"),
         "audit": (audit, "say which aggregations printed scores can and cannot be"),
@@ -236,6 +237,14 @@ def store(argv: list[str]) -> int:
     from glidexp.study import verb_store
 
     return verb_store.run(argv)
+
+
+def transfer(argv: list[str]) -> int:
+    """Lays runs of several sources out by target."""
+    prepare_process()
+    from glidexp.study import verb_transfer
+
+    return verb_transfer.run(argv)
 
 
 def ui(argv: list[str]) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from glidexp.config import Config, flat
+from glidexp.config import Config, SubsetConfig, flat
 
 RESULTS_VERSION = 1
 """Bumped by a bug fix that changes results, so that old runs are not taken for new ones."""
@@ -68,6 +68,8 @@ def config_id(config: Config, *, recipe: str, resolved: dict[str, str] | None = 
     values = {key: value for key, value in flat(config).items() if not key.startswith(OUTSIDE_THE_ID)}
     values.update(resolved or {})
     values = {key: value for key, value in values.items() if key not in INTRODUCED_AT or INTRODUCED_AT[key] != value}
+    if config.subset != SubsetConfig():  # such runs were normalised by the whole store's statistics once
+        values["normalised_by"] = "part"
     values["recipe"] = recipe
     values["results_version"] = RESULTS_VERSION
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

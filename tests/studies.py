@@ -50,15 +50,20 @@ def ground(folder: Path, *, scenes: int = 8, tiles: int = 2, seed: int = 0, px: 
     return TileStore.open(folder)
 
 
-def answers(tiles: TileStore, skill: float, luck: int) -> np.ndarray:
+Skill = float | Mapping[str, float]
+"""of a network: of 1 it is good; or by region"""
+
+
+def answers(tiles: TileStore, skill: Skill, luck: int) -> np.ndarray:
     """(N, H, W) bins of a network: the truth blurred, plus smooth noise that is larger with less skill."""
+    of_tile = [skill if isinstance(skill, float) else skill[region] for region in tiles.index["region"].astype(str)]
     random = np.random.default_rng(luck)
     noise = ndimage.gaussian_filter(random.normal(size=tiles.labels.shape), (0, 1.5, 1.5)) * 7.5
     hard = np.random.default_rng(77).uniform(0.6, 1.4, tiles.index["scene"].nunique())
     scene = pd.factorize(tiles.index["scene"])[0]
     bias = 0.1 * random.normal()
     truth = ndimage.gaussian_filter(tiles.labels.astype(float), (0, 0.8, 0.8)) * 8 - 3.5
-    logit = truth + bias + noise * (hard[scene] / skill)[:, None, None]
+    logit = truth + bias + noise * (hard[scene] / np.array(of_tile))[:, None, None]
     return np.clip(np.floor(logit * PER_LOGIT) + HALF_BIN, 0, BINS - 1).astype(np.uint8)
 
 
@@ -75,7 +80,7 @@ def leave(
     store: Store,
     folder: Path,
     tiles: TileStore,
-    skill: float,
+    skill: Skill,
     luck: int,
     params: Mapping[str, Any],
     tags: dict[str, str],
@@ -117,13 +122,14 @@ def make_study(
     store: Store,
     folder: Path,
     tiles: TileStore,
-    arms: Mapping[str, tuple[Sequence[str], float]],
+    arms: Mapping[str, tuple[Sequence[str], Skill]],
     *,
     seeds: Sequence[int] = (0, 1, 2),
     failed: Mapping[str, str] | None = None,
     facts: Mapping[str, tuple[float, int]] | None = None,
     name: str = "made",
     primary: str = "test/lake_iou_pooled",
+    laid_out: Mapping[str, Any] | None = None,
 ) -> tuple[str, Plan]:
     """A study with its runs, plan and cells; gives the id of its parent run.
 
@@ -138,6 +144,7 @@ def make_study(
         for seed in seeds
     )
     plan = Plan(name, "Which is best?", primary, tuple(arms), tuple(seeds), cells, budget="the same 400 steps")
+    plan = replace(plan, laid_out=dict(laid_out or {}))
     identity = study_id(plan)
     tags = {"glidexp.study": name, "glidexp.study_id": identity, "glidexp.kind": "study"}
     parent = store.client.create_run(store.experiment_id("glidexp"), tags=tags, run_name=f"study {name}").info.run_id
@@ -147,7 +154,10 @@ def make_study(
             entries[cell.name] = replace(Entry(), status=Status.failed, error=(failed or {})[cell.name])
             continue
         speed, size = (facts or {}).get(cell.arm, (10.0, 1_000_000))
-        params = dict(word.split("=") for word in cell.words) | {"seed": cell.seed, "speed": speed}
+        params = dict(word.split("=") for word in cell.words if not word.startswith("init")) | {
+            "seed": cell.seed,
+            "speed": speed,
+        }
         about = {"glidexp.config_id": cell.key, "mlflow.parentRunId": parent, "glidexp.parameters": str(size)}
         about |= {"glidexp.data_hash": tiles.data_hash, "mlflow.source.git.commit": "c" * 40, "glidexp.device": "cpu"}
         run, final = leave(

@@ -23,11 +23,10 @@ from glidexp.errors import ConfigError, DataError
 from glidexp.mapping import verb_inventory, verb_predict
 from glidexp.release import verb_release, verb_verify
 from glidexp.serving import verb_serve
-from glidexp.study import verb_compare
+from glidexp.study import verb_compare, verb_transfer
 from glidexp.study.compare import measure_of
-from glidexp.study.plan_arms import arms_of
-from glidexp.study.plan_check import checked
-from glidexp.study.plan_words import merged, split
+from glidexp.study.plan import all_checked
+from glidexp.study.plan_words import split
 from glidexp.training.check import SELECTABLE, check, check_data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,6 +139,9 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
     if verb == "verify":
         assert verb_verify.options().parse_args(arguments).bundle
         return
+    if verb == "transfer":
+        assert measure_of(verb_transfer.options().parse_args(arguments).score)
+        return
     if verb == "audit":  # reads nothing and writes nothing
         assert cli.audit(arguments) == 0 and capsys.readouterr().out
         return
@@ -157,7 +159,7 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
     if verb == "sweep":  # every arm is composed and checked
         typed = split(arguments)
         study = door.compose_sweep(list(typed.own)).study
-        assert checked(arms_of(study, typed), merged(study.base, typed.base), door.compose)
+        assert all_checked(study, typed, door.compose, 0)
         return
     assert verb == "train", f"{name}: glidexp has no verb {verb}"
     folders = own_folder(tmp_path) if "--config-dir" in arguments else None

@@ -23,7 +23,7 @@ from glidexp.data import workers
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Interrupted
 from glidexp.study import launchers_local
-from glidexp.study.cells import Plan
+from glidexp.study.cells import Cell, Plan
 from glidexp.study.ending import cancel, status
 from glidexp.study.execute import _Sweep, chosen
 from glidexp.study.ledger import Ledger, Status, study_id
@@ -92,6 +92,38 @@ def finished_runs(store: Store) -> Counter[str]:
     """How many finished runs the store has of each key."""
     found = store.client.search_runs([store.experiment_id("glidexp")], max_results=1000)
     return Counter(run.data.tags.get("glidexp.config_id", "parent") for run in found if run.info.status == "FINISHED")
+
+
+def adapted(mlruns: Path, *, source: str) -> Plan:
+    """A source that ends as it is told, another scoring of it, and what starts from it, which is wanted first."""
+    words = (f"mlruns={mlruns}", f"end={source}", "seed=0")
+    key = key_of(words)
+    tuned = (f"mlruns={mlruns}", "end=well", f"start={key}", "seed=0")
+    cells = (
+        Cell("tuned", 0, tuned, key_of(tuned), needs=key),
+        Cell("fitted", 0, words, key, (f"mlruns={mlruns}", "eval.adapt=histogram")),
+        Cell("zero-shot", 0, words, key),
+    )
+    return Plan("stub", "?", study_stub.SCORE, ("tuned", "fitted", "zero-shot"), (0,), cells)
+
+
+def test_a_source_is_trained_once_and_before_what_starts_from_it(tmp_path: Path, store: Store) -> None:
+    study = adapted(tmp_path, source="well")
+    ledger = carried_out(study, store, LauncherConfig(slots=3))
+    assert ledger.complete, ledger.failed
+    done = diary(tmp_path)
+    assert {line.split()[0]: count for line, count in done.items()}.keys() == {"begun", "finished", "scored"}
+    assert set(done.values()) == {1} and len(done) == 2 + 2 + 1
+    entries = ledger.entries()
+    assert entries["fitted|0"].train == entries["zero-shot|0"].train
+    assert entries["fitted|0"].scored is not None and entries["zero-shot|0"].scored is None
+    assert entries["fitted|0"].score != entries["zero-shot|0"].score
+    assert carried_out(study, store).complete and diary(tmp_path) == done  # and nothing twice
+
+
+def test_what_starts_from_a_source_that_failed_fails_by_name(tmp_path: Path, store: Store) -> None:
+    failed = carried_out(adapted(tmp_path, source="refused"), store, LauncherConfig(slots=3)).failed
+    assert len(failed) == 3 and failed["tuned|0"] == "no finished run of this config id"
 
 
 @pytest.mark.slow

@@ -133,3 +133,38 @@ def test_a_planted_leak_is_caught_before_training(
     config = config_of(place, "init=run", f"init.run={source.run_id}", "dataset.split.seed=1")
     with pytest.raises(LeakError, match=f"met in training.*by run {source.run_id[:12]}"):
         run(config, choices={})
+
+
+def test_a_model_is_fitted_to_a_target_without_learning(source: Outcome, store: Store, place: Path) -> None:
+    """Each rung changes what it says it changes, on the target's test tiles alone, and under an id of its own."""
+    from hydra import compose, initialize_config_dir
+
+    from glidexp import door
+    from glidexp.config import evaluation
+    from glidexp.training.evaluation import evaluate
+
+    def scored(*words: str) -> dict[str, float]:
+        given = ["eval.regions=[greenland]", f"paths.data={place / 'data'}", f"paths.mlruns={place / 'mlruns'}"]
+        given += ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=0"]
+        evaluation.register()
+        with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
+            config = evaluation.load(compose("evaluate", overrides=[*given, *words]))
+        config.model = source.run_id
+        return evaluate(config, given=[], choices={}).metrics
+
+    zero = scored()
+    key = "test/lake_iou_pooled"
+    assert zero[key] == pytest.approx(source.metrics["test/region/greenland/lake_iou_pooled"])
+    assert {name.split("/")[2] for name in zero if name.startswith("test/region/")} == {"greenland"}
+    both = scored("eval.regions=[all]", "eval.adapt=normalise", "eval.fit_regions=[greenland]")
+    only = scored("eval.adapt=normalise")
+    assert both["test/region/greenland/f1_pooled"] == pytest.approx(only["test/f1_pooled"])
+    assert "test/region/andes/f1_pooled" in both  # what the adaptation costs at home
+    again = scored("eval.threshold=val", "eval.fit_regions=[andes]")
+    assert again["test/threshold"] == zero["test/threshold"], "it was chosen on these very tiles in training"
+    moved = scored("eval.threshold=val", "eval.adapt=batch_norm")
+    assert moved["test/threshold"] != zero["test/threshold"]
+    fitted = {"normalise": only, "histogram": scored("eval.adapt=histogram"), "batch_norm": moved}
+    for rung, metrics in fitted.items():
+        assert metrics["test/average_precision"] != zero["test/average_precision"], rung
+    assert only["test/threshold"] == zero["test/threshold"]

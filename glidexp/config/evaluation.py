@@ -16,6 +16,17 @@ CARD = "card"
 """value of eval.threshold that stands for the model's own"""
 
 
+VAL = "val"
+"""value of eval.threshold that stands for the one that is best on the data set's own val tiles"""
+
+
+class Adapt(StrEnum):
+    none = "none"
+    normalise = "normalise"
+    histogram = "histogram"
+    batch_norm = "batch_norm"
+
+
 class EvalSplit(StrEnum):
     auto = "auto"
     test = "test"
@@ -28,15 +39,33 @@ class EvalConfig:
     """test: the data set's test split. all: every tile. auto: test where the model was trained on this split, else
     all"""
     threshold: str = CARD
-    """card: the one fixed on the model's val ground; or a probability, 0-1"""
+    """card: the one fixed on the model's val ground; val: the one that is best on val tiles of the data set; or a
+    probability, 0-1"""
+    regions: list[str] = field(default_factory=lambda: ["all"])
+    """regions whose tiles are scored"""
+    adapt: Adapt = Adapt.none
+    """what is taken from training tiles, without their labels: mean and deviation (normalise), distribution of values
+    (histogram), batch statistics of the network (batch_norm)"""
+    fit_regions: list[str] = field(default_factory=list)
+    """regions whose tiles eval.adapt and eval.threshold=val look at; those that are scored when empty"""
+    fit_sensors: list[str] = field(default_factory=list)
+    """sensors likewise"""
 
     def __post_init__(self) -> None:
         try:
-            fits = self.threshold == CARD or 0 <= float(self.threshold) <= 1
+            fits = self.threshold in (CARD, VAL) or 0 <= float(self.threshold) <= 1
         except ValueError:
             fits = False
         if not fits:
-            raise ConfigError(f"eval.threshold={self.threshold} is neither card nor a probability from 0 to 1.")
+            raise ConfigError(f"eval.threshold={self.threshold} is neither card, val nor a probability from 0 to 1.")
+        fits_to = self.threshold == VAL or self.adapt is not Adapt.none
+        for name in ("fit_regions", "fit_sensors"):
+            if getattr(self, name) and not fits_to:
+                raise ConfigError(
+                    f"eval.{name} would not be used: it goes with eval.threshold=val or eval.adapt={Adapt.batch_norm}."
+                )
+        if fits_to and self.split is EvalSplit.all:
+            raise ConfigError("eval.split=all leaves no tiles to fit eval.threshold or eval.adapt on: eval.split=test.")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from glidexp.config import typed
 from glidexp.config.launcher import LauncherConfig
 from glidexp.config.ranges import at_least, within
+from glidexp.config.transfer import TransferConfig
 from glidexp.config.tune import TuneConfig
 from glidexp.errors import ConfigError
 
@@ -20,6 +21,8 @@ class Design(StrEnum):
     fraction = "fraction"
     list = "list"
     tune = "tune"
+    matrix = "matrix"
+    ladder = "ladder"
 
 
 class BudgetKind(StrEnum):
@@ -91,7 +94,7 @@ class StudyConfig:
     """score that decides, as `glidexp compare --score` takes it"""
     design: Design = Design.full
     """ofat: one factor at a time around the baseline; full: every combination; fraction: a balanced share of them;
-    list: study.arms; tune: a search of study.tune, whose best is repeated"""
+    list: study.arms; tune: a search of study.tune, whose best is repeated; matrix, ladder: study.transfer"""
     fraction: float = 0.5
     """share of the combinations (design=fraction)"""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -105,6 +108,8 @@ class StudyConfig:
     exclude: list[str] = field(default_factory=list)
     """combinations that are left out, each as "AXIS=VALUE AXIS=VALUE" """
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+    """sources and targets (design=matrix, design=ladder)"""
     alpha: float = 0.05
     """rate of false alarms over all comparisons with the baseline"""
     power: float = 0.8
@@ -124,6 +129,8 @@ class StudyConfig:
             at_least("study.seeds", seed, 0)
         if self.design is Design.list and self.axes:
             raise ConfigError("study.design=list takes its arms from study.arms: study.axes does not go with it.")
+        if self.axes and self.design in (Design.matrix, Design.ladder):
+            raise ConfigError(f"study.design={self.design} takes its arms from study.transfer: study.axes does not go.")
         if self.arms and self.design is not Design.list:
             raise ConfigError(f"study.arms needs study.design=list, not {self.design}.")
         if self.design is Design.tune and self.axes:

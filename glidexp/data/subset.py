@@ -8,7 +8,7 @@ other: regions, scenes, lakes, tiles; each draws from what the one before left.
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,19 +24,19 @@ Rows = npt.NDArray[np.int64]
 ALL = "all"
 
 
-def chosen_regions(subset: SubsetConfig, present: Iterable[str]) -> list[str]:
-    """The regions of a subset, checked against those that the data has.
+def chosen_regions(wanted: Sequence[str], present: Iterable[str], setting: str = "subset.regions") -> list[str]:
+    """The regions that are named, or all for ["all"], checked against those that the data has.
 
     Raises:
         ConfigError: a region that the data does not have
     """
     here = sorted(set(present))
-    if ALL in subset.regions:
+    if ALL in wanted:
         return here
-    for name in subset.regions:
+    for name in wanted:
         if name not in here:
-            raise unknown_name("subset.regions", name, here)
-    return sorted(subset.regions)
+            raise unknown_name(setting, name, here)
+    return sorted(wanted)
 
 
 def part_of(store: "TileStore", rows: Rows, subset: SubsetConfig, seed: int) -> Rows:
@@ -99,7 +99,7 @@ def _of_regions(store: "TileStore", rows: Rows, subset: SubsetConfig) -> Rows:
     if ALL in subset.regions:
         return rows
     regions = store.index["region"].to_numpy(dtype=object).astype(str)
-    return rows[np.isin(regions[rows], chosen_regions(subset, regions.tolist()))]
+    return rows[np.isin(regions[rows], chosen_regions(subset.regions, regions.tolist()))]
 
 
 def _of_scenes(store: "TileStore", rows: Rows, count: int, seed: int, setting: str, side: str) -> Rows:

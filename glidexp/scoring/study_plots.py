@@ -166,3 +166,47 @@ def variance_figure(shares: Mapping[str, float]) -> "Figure":
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, ncols=len(shares), loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
     return figure
+
+
+def few_shot_figure(
+    curves: Mapping[str, Mapping[float, Sequence[float]]],
+    level: Sequence[float],
+    *,
+    name: str,
+    unit: str,
+    score: str,
+    crossings: Mapping[str, float],
+) -> "Figure":
+    """Score by budget of every way that learns, each training a dot, and what is there without learning.
+
+    Args:
+        curves: values of the trainings by budget, by way; in the unit of the axis
+        level: values of the trainings without learning, drawn as a line with a band from the lowest to the highest
+        name: of that
+        unit: what budgets are, as the axis says it
+        score: likewise
+        crossings: budget at which a way is caught up with, by way: marked on its curve
+    """
+    figure, (axes,) = _figure(7.6, 3.8)
+    for number, (way, points) in enumerate(curves.items()):
+        budgets = sorted(points)
+        means = [float(np.mean(points[budget])) for budget in budgets]
+        look = _look(number)
+        axes.plot(budgets, means, marker=MARKERS[number % len(MARKERS)], label=way, **look)
+        for budget in budgets:
+            axes.scatter([budget] * len(points[budget]), points[budget], s=9, alpha=0.45, color=look["color"])
+        at = crossings.get(way)
+        if at is not None and budgets[0] < at <= budgets[-1]:
+            height = float(np.interp(at, budgets, means))
+            axes.plot([at], [height], marker="o", markersize=11, fillstyle="none", color="#1c2430", linestyle="none")
+    axes.axhline(float(np.mean(level)), color="0.35", linestyle=":", label=name)
+    axes.axhspan(min(level), max(level), color="0.5", alpha=0.12, linewidth=0)
+    budgets = sorted({budget for points in curves.values() for budget in points})
+    if len(budgets) > 1 and budgets[-1] / budgets[0] > 4:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
+    axes.set_xlabel(unit, fontsize=9)
+    axes.set_ylabel(score, fontsize=9)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure

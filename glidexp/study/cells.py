@@ -1,7 +1,8 @@
 """What a study consists of: arms, seeds, and a cell for each of both, which is one training and where it is scored."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -17,6 +18,8 @@ class Cell:
     """config id of the run: by it a finished one is found and an interrupted one goes on"""
     scored_on: tuple[str, ...] | None = None
     """what `glidexp evaluate RUN` is given to score it on the study's ground; None: its own test set is that ground"""
+    needs: str | None = None
+    """config id of the run that this one starts from, which comes first"""
 
     @property
     def name(self) -> str:
@@ -41,6 +44,8 @@ class Plan:
     """what is equal in every arm, in words"""
     identity: str = ""
     """what names a study whose cells are found only while it goes on; empty: its cells name it"""
+    laid_out: dict[str, Any] = field(default_factory=dict)
+    """how the arms belong together, for the report: a matrix or a ladder of transfer; else empty"""
 
     def to_json(self) -> str:
         """The plan as text, from which `from_json` makes it again."""
@@ -55,3 +60,20 @@ class Plan:
             for cell in found.pop("cells")
         )
         return cls(**{**found, "arms": tuple(found["arms"]), "seeds": tuple(found["seeds"]), "cells": cells})
+
+
+def first_ready(waiting: Sequence[Cell], at_work: Iterable[Cell]) -> int | None:
+    """Place of the first cell that can be begun: no other one trains the same run now, and what it starts from is over.
+
+    Where that failed, or is not of this sweep, it is begun all the same, and its run says what is not there.
+
+    Args:
+        waiting: in the order in which they are wanted
+        at_work: here or elsewhere
+    """
+    busy = {cell.key for cell in at_work}
+    to_come = busy | {cell.key for cell in waiting}
+    for place, cell in enumerate(waiting):
+        if cell.key not in busy and cell.needs not in to_come:
+            return place
+    return None

@@ -126,9 +126,9 @@ def compare_arms(
     if measure.aggregation == "per_scene" and ground.kind != "scene":
         raise DataError(f"{measure.name}: the tiles name no scenes; compare a pooled score.")
     counts = material.sums(arms, measure)
-    rows = [_row(arms[0], counts[0], None, None, measure, level)]
+    rows = [row_of(arms[0], counts[0], None, None, measure, level)]
     rows += [
-        _row(arm, table, arms[0], counts[0], measure, level, bootstrap=bootstrap)
+        row_of(arm, table, arms[0], counts[0], measure, level, bootstrap=bootstrap)
         for arm, table in zip(arms[1:], counts[1:], strict=True)
     ]
     adjusted = holm([row.effect.p for row in rows if row.effect])
@@ -181,7 +181,7 @@ def sentence(row: Row, comparison: Comparison) -> str:
     return f"{value:+.{digits}f} {what} {between}, {verdict(row, comparison)}"
 
 
-def _row(
+def row_of(
     arm: Arm,
     counts: Counts,
     base: Arm | None,
@@ -191,6 +191,10 @@ def _row(
     *,
     bootstrap: bool = False,
 ) -> Row:
+    """An arm beside another one, or without `base` alone; seeds that both have are paired, and clusters of ground.
+
+    Counts are (S, C, k), on the same C clusters; `bootstrap` is that of `compare_arms`.
+    """
     values = tuple(float(value) for value in np.atleast_1d(measure.of(counts)))
     nothing = float("nan")
     if base is None or base_counts is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Signals
-from glidexp.study.cells import Cell, Plan
+from glidexp.study.cells import Cell, Plan, first_ready
 from glidexp.study.feed import Feed
 from glidexp.study.launchers import Job, Launcher, build_launcher
 from glidexp.study.ledger import CANCEL, Entry, Ledger, Status
@@ -197,8 +197,12 @@ class _Sweep:
         orders: list[tuple[Cell, Order]] = []
         begun = 0
         self._feed(launcher.slots - len(self.running) - len(self.waiting))
-        while self.waiting and len(self.running) + len(orders) < launcher.slots:
-            cell = self.waiting.pop(0)
+        while len(self.running) + len(orders) < launcher.slots:
+            begun_now = [cell for cell, _ in orders] + [one.cell for one in self.running]
+            place = first_ready(self.waiting, [*begun_now, *self.elsewhere])
+            if place is None:
+                break
+            cell = self.waiting.pop(place)
             entry = self.ledger.look(cell)  # another sweep may have been faster
             if entry.status in DONE:
                 self._ended(cell, entry)

@@ -6,7 +6,7 @@ Pixel scores are made of confusion counts (..., C, 4). Per-lake scores are made 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -111,6 +111,19 @@ class Measure:
         said += " per scene" if self.aggregation == "per_scene" else ""
         said += " at 0.5" if self.at_half else ""
         return said + (f", {self.stratum[0].replace('_', ' ')} {self.stratum[1]}" if self.stratum else "")
+
+    def within(self, kind: str, value: str) -> "Measure":
+        """The same score of one stratum, such as ("region", "andes")."""
+        return replace(self, name=self._named(kind, value), stratum=(kind, value))
+
+    def everywhere(self) -> "Measure":
+        """The same score of the whole ground."""
+        return measure_of(self.name.replace(f"{'/'.join(self.stratum)}/", "", 1)) if self.stratum else self
+
+    def _named(self, kind: str, value: str) -> str:
+        if self.of_lakes:
+            return f"{self.split}/{kind}/{value}/{self.score}"
+        return f"{self.split}/{'at_0.5/' * self.at_half}{kind}/{value}/{self.score}_{self.aggregation}"
 
     def of(self, counts: Counts) -> NDArray[np.float64]:
         """(..., C, 4) or (..., C, 2) -> (...)."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from glidexp.config import Config
 from glidexp.config.study import StudyConfig
 from glidexp.errors import ConfigError
-from glidexp.study import plan_budget, plan_ground
+from glidexp.study import plan_budget, plan_ground, plan_transfer
 from glidexp.study.cells import Cell, Plan
 from glidexp.study.plan_arms import Arm, arms_of
-from glidexp.study.plan_check import Checked, Compose, checked, keys
+from glidexp.study.plan_check import SCORING, Checked, Compose, all_keys, checked, started_from
 from glidexp.study.plan_data import Data, Sizes
 from glidexp.study.plan_words import Words, key_of, merged
 
@@ -51,38 +51,29 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
         GlidexpError: an arm cannot run, or nothing varies
     """
     seeds = seeds_of(study, typed)
-    arms = all_checked(study, typed, compose, seeds[0])
+    data = Data()
+    arms = all_checked(study, typed, compose, seeds[0], data)
     grounds = plan_ground.grounds(arms)
     # weights or a device that are not there are told before data is made
-    named = [keys(one, seeds, elsewhere=elsewhere) for one in arms]
-    data = Data()
-    if missing := data.missing([one.config for one in arms]):
-        log.info(
-            "Data is made now, as budget, hours and what can be found depend on its tiles (plan=dry makes none): %s",
-            "; ".join(missing),
-        )
-    settled = plan_budget.equal(arms, study.budget, data.train_tiles)
+    all_keys(arms, seeds, elsewhere=elsewhere)
+    _told_missing(data, [one.config for one in arms])
+    settled = plan_transfer.settled(plan_budget.equal(arms, study.budget, data.train_tiles))
     sizes = [data.sizes(one.config) for one in settled]
     data.refuse_mixed_ground(settled)
     for one, size in zip(settled, sizes, strict=True):
         plan_budget.refuse_too_few(one, size.train)
-    cells = []
-    for one, before, ids, ground in zip(settled, arms, named, grounds, strict=True):
-        own = ids if one is before else keys(one, seeds, elsewhere=elsewhere)
-        cells += [
-            Cell(arm=one.name, seed=seed, words=(*one.words, f"seed={seed}"), key=key, scored_on=ground)
-            for seed, key in zip(seeds, own, strict=True)
-        ]
+    cells = _cells(settled, grounds, seeds, elsewhere=elsewhere)
     spent = [plan_budget.spent(one.config, size.train) for one, size in zip(settled, sizes, strict=True)]
     plan = Plan(
         name=study.name,
         question=study.question,
-        primary=study.primary,
+        primary=plan_transfer.primary(study),
         arms=tuple(one.name for one in settled),
         seeds=tuple(seeds),
         cells=tuple(cells),
         alpha=study.alpha,
         budget=plan_budget.told(study.budget, spent),
+        laid_out=plan_transfer.laid_out(study, settled),
     )
     return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent), data, tuple(grounds))
 
@@ -112,14 +103,44 @@ def outline(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bo
     seeds = seeds_of(study, typed)
     arms = all_checked(study, typed, compose, seeds[0])
     ground = plan_ground.told(arms, plan_ground.grounds(arms))
-    for one in arms:
-        keys(one, seeds, elsewhere=elsewhere)
+    all_keys(arms, seeds, elsewhere=elsewhere)
     missing = Data().missing([one.config for one in arms])
     return Outline(study, tuple(arms), tuple(seeds), ground, tuple(missing))
 
 
-def all_checked(study: StudyConfig, typed: Words, compose: Compose, seed: int) -> list[Checked]:
+def _told_missing(data: Data, configs: Sequence[Config]) -> None:
+    """Says which data is about to be made."""
+    if missing := data.missing(configs):
+        log.info(
+            "Data is made now, as budget, hours and what can be found depend on its tiles (plan=dry makes none): %s",
+            "; ".join(missing),
+        )
+
+
+def _cells(
+    arms: Sequence[Checked], grounds: Sequence[tuple[str, ...] | None], seeds: Sequence[int], *, elsewhere: bool
+) -> list[Cell]:
+    ids = all_keys(arms, seeds, elsewhere=elsewhere)
+    found = []
+    for one, ground in zip(arms, grounds, strict=True):
+        starts = [None] * len(seeds) if one.start is None else ids[one.start]
+        for seed, key, start in zip(seeds, ids[one.name], starts, strict=True):
+            words = one.words if start is None else started_from(one, start).words
+            found.append(Cell(one.name, seed, (*words, f"seed={seed}"), key, ground, start))
+    return found
+
+
+def all_checked(
+    study: StudyConfig, typed: Words, compose: Compose, seed: int, data: Data | None = None
+) -> list[Checked]:
     """Every arm, composed with the study's first seed and checked; the seed is not among the words.
+
+    Args:
+        study: from conf/study/ and the command line
+        typed: what the command line says of the runs
+        compose: from the door
+        seed: the first
+        data: asked by transfer studies alone, which take sources and budgets from it
 
     Raises:
         ConfigError: an arm cannot run, or nothing varies
@@ -127,7 +148,14 @@ def all_checked(study: StudyConfig, typed: Words, compose: Compose, seed: int) -
     base = tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
     swept = Words(typed.own, typed.base, {key: values for key, values in typed.swept.items() if key != "seed"})
     alone = not study.axes and not study.arms and not swept.swept and "seed" in typed.swept  # one setting, many seeds
-    arms = [Arm("baseline", ())] if alone else arms_of(study, swept)
+    if study.design in plan_transfer.DESIGNS:
+        config = compose([*(word for word in base if not key_of(word).startswith(SCORING)), f"seed={seed}"])
+        if data is not None:
+            _told_missing(data, [config])
+        there = plan_transfer.present(study.transfer, config, data)
+        arms = plan_transfer.transfer_arms(study, swept, there)
+    else:
+        arms = [Arm("baseline", ())] if alone else arms_of(study, swept)
     return checked(arms, base, lambda words: compose([*words, f"seed={seed}"]))
 
 

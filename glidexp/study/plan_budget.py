@@ -62,7 +62,7 @@ def equal(arms: Sequence[Checked], cfg: BudgetConfig, tiles: Tiles) -> list[Chec
     for one, count in zip(sized[1:], counts[1:], strict=True):
         single = spent(_changed(one.config, epochs=1), count)
         by = (first.steps / single.steps) if cfg.kind is BudgetKind.steps else (first.pixels / single.pixels)
-        found.append(_settled(one, "train.epochs", max(round(by), 1)))
+        found.append(with_training(one, "train.epochs", max(round(by), 1)))
     return found
 
 
@@ -112,17 +112,17 @@ def _with_batch(one: Checked, base: Config) -> Checked:
             f"{base.tile_size.px} px would be a batch of {wanted:g}, which must be {least} or more and whole: give a "
             "larger train.batch_size, or study.budget.batch=keep."
         )
-    return _settled(one, "train.batch_size", size)
+    return with_training(one, "train.batch_size", size)
 
 
-def _settled(one: Checked, key: str, value: int) -> Checked:
+def with_training(one: Checked, key: str, value: int) -> Checked:
     """An arm with one setting of `train` more, where that is another value."""
     name = key.removeprefix("train.")
     if getattr(one.config.train, name) == value:
         return one
     config = _changed(one.config, **{name: value})
     check(config)
-    return Checked(one.arm, merged(one.words, [word(key, value)]), config)
+    return replace(one, words=merged(one.words, [word(key, value)]), config=config)
 
 
 def _changed(config: Config, **train: Any) -> Config:

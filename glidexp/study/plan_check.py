@@ -6,13 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from glidexp.config import Compile, Config, InitKind, Precision, TrainConfig
+from glidexp.config.evaluation import EvalConfig
 from glidexp.data.prepare import recipe_id
-from glidexp.errors import ConfigError, GlidexpError
+from glidexp.errors import ConfigError, GlidexpError, unknown_name
 from glidexp.identity import config_id
 from glidexp.study.plan_arms import Arm
-from glidexp.study.plan_words import merged
+from glidexp.study.plan_words import key_of, merged
 from glidexp.training.check import check
 
+BY_ARM = "arm:"
+"""stands before the name of an arm in init.run: its run of the same seed"""
+SCORING = "eval."
+"""how words begin that are about scoring: they are `glidexp evaluate`'s"""
 Compose = Callable[[list[str]], Config]
 """the config of words as train.py takes them"""
 
@@ -25,10 +30,18 @@ class Checked:
     words: tuple[str, ...]
     """all but the seed"""
     config: Config
+    scoring: tuple[str, ...] = ()
+    """words of its scoring: its runs are scored once more with them"""
 
     @property
     def name(self) -> str:
         return self.arm.name
+
+    @property
+    def start(self) -> str | None:
+        """The arm from whose weights it starts."""
+        reference = str(self.config.init.run or "")
+        return reference.removeprefix(BY_ARM) if reference.startswith(BY_ARM) else None
 
 
 def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[Checked]:
@@ -44,20 +57,28 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
     """
     found: list[Checked] = []
     wrong: list[tuple[str, GlidexpError]] = []
+    composed: dict[tuple[str, ...], Config] = {}
     for arm in arms:
-        words = merged(base, arm.words)
+        every = merged(base, arm.words)
+        words = tuple(word for word in every if not key_of(word).startswith(SCORING))
+        scoring = tuple(word for word in every if key_of(word).startswith(SCORING))
         try:
-            config = compose(list(words))
-            check(config)
+            _check_scoring(scoring)
+            if words not in composed:  # of arms that differ in their scoring alone
+                composed[words] = compose(list(words))
+                check(composed[words])
+            config = composed[words]
             if config.train.auto_batch:
                 raise ConfigError(
                     "train.batch_size=auto does not go with a study: arms would train on other batches, found only as "
                     "they begin. Give a number."
                 )
-            found.append(Checked(arm, words, config))
+            found.append(Checked(arm, words, config, scoring))
         except GlidexpError as error:
             if not wrong:
-                compose(list(base))  # what is wrong with every arm is said without naming one
+                compose(
+                    [word for word in base if not key_of(word).startswith(SCORING)]
+                )  # what is wrong with every arm is said without naming one
             wrong.append((arm.name, error))
     if wrong:
         name, first = wrong[0]
@@ -65,6 +86,65 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
             raise first
         raise ConfigError(f"{len(wrong)} of {len(arms)} arms cannot run, so none was started. {name}: {first}")
     return found
+
+
+def _check_scoring(words: Sequence[str]) -> None:
+    """Refuses words that `glidexp evaluate` would not take.
+
+    Raises:
+        ConfigError: an unknown key or a value that is not possible
+    """
+    if not words:
+        return
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        given = OmegaConf.from_dotlist([word.removeprefix(SCORING) for word in words])
+        OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvalConfig), given))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{' '.join(words)}: {' '.join(str(error).split())[:160]}") from None
+
+
+def all_keys(arms: Sequence[Checked], seeds: Sequence[int], *, elsewhere: bool = False) -> dict[str, list[str]]:
+    """Config ids of every arm's runs, by arm, in the order of the seeds.
+
+    An arm that starts from another one is named by that one's config ids: all are known before any is trained.
+
+    Args:
+        arms: of the study
+        seeds: of their runs
+        elsewhere: as for `keys`
+
+    Raises:
+        ConfigError: an arm starts from one that is not there, or from itself
+    """
+    by_name = {one.name: one for one in arms}
+    found: dict[str, list[str]] = {}
+
+    def of(one: Checked, followed: tuple[str, ...]) -> list[str]:
+        if one.name not in found:
+            if one.start is None:
+                found[one.name] = keys(one, seeds, elsewhere=elsewhere)
+            elif one.start not in by_name:
+                raise unknown_name(f"{one.name}: init.run={BY_ARM}", one.start, by_name)
+            elif one.start in followed:
+                raise ConfigError(f"{one.name}: init.run={BY_ARM}{one.start} leads back to itself: start from another.")
+            else:
+                pairs = zip(seeds, of(by_name[one.start], (*followed, one.start)), strict=True)
+                found[one.name] = [keys(started_from(one, key), [seed], elsewhere=elsewhere)[0] for seed, key in pairs]
+        return found[one.name]
+
+    for one in arms:
+        of(one, (one.name,))
+    return found
+
+
+def started_from(one: Checked, key: str) -> Checked:
+    """The arm with the run it starts from by its config id."""
+    init = replace(one.config.init, run=f"config:{key}")
+    words = tuple(word for word in one.words if key_of(word) != "init.run")
+    return replace(one, words=(*words, f"init.run={init.run}"), config=replace(one.config, init=init))
 
 
 def keys(one: Checked, seeds: Sequence[int], *, elsewhere: bool = False) -> list[str]:

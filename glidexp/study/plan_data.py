@@ -1,9 +1,9 @@
 """How many tiles each arm has, made where they are not there yet: budget, hours and power depend on it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glidexp.config import Config, DatasetKind
 from glidexp.data.prepare import prepare, recipe_id
@@ -13,6 +13,8 @@ from glidexp.errors import ConfigError
 from glidexp.study.plan_check import Checked
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from glidexp.data.store import TileStore
 
 
@@ -64,12 +66,25 @@ class Data:
         train, _ = rows_and_weights(store, "train", config.sensor_mix, config.subset, config.seed)
         val = judging_rows(store, config.sensor_mix, config.subset, config.seed)
         test = store.rows("test")
-        cluster, count = _clusters(store)
+        cluster, count = _clusters(store.index[store.index["split"] == "test"])
         return Sizes(len(train), len(val), len(test), count, cluster, store.tile_px**2 * (store.channels + 1))
 
     def train_tiles(self, config: Config) -> int:
         """Number of training tiles."""
         return self.sizes(config).train
+
+    def ground(self, config: Config, laid_out: Mapping[str, Any]) -> tuple[str, int]:
+        """What counts as independent ground of the score that decides, and how much there is: of a ladder its target's.
+
+        Args:
+            config: of the baseline
+            laid_out: of the plan
+        """
+        index = self.store(config).index
+        index = index[index["split"] == "test"]
+        if laid_out.get("kind") == "ladder":
+            index = index[index[laid_out["by"]].astype(str) == laid_out["target"]]
+        return _clusters(index)
 
     def refuse_mixed_ground(self, arms: Sequence[Checked]) -> None:
         """Refuses arms of which one trains on scenes that another is scored on.
@@ -93,8 +108,7 @@ class Data:
                 )
 
 
-def _clusters(store: "TileStore") -> tuple[str, int]:
-    index = store.index[store.index["split"] == "test"]
+def _clusters(index: "pd.DataFrame") -> tuple[str, int]:
     for kind in ("scene", "block"):
         if kind not in index:
             continue

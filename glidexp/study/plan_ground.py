@@ -55,9 +55,10 @@ def _ground(one: Checked, base: Config, *, whole: bool) -> tuple[str, ...] | Non
         words.append(word("dataset.empty_share", ALL_BACKGROUND))
     elif one.config.tile_size.px != base.tile_size.px:
         words.append(word("tile_size.px", base.tile_size.px))
-    if not words:
+    if not words and not one.scoring:
         return None
-    return (*words, "eval.split=test", *_shared(one.config))
+    side = () if any(word.startswith("eval.split=") for word in one.scoring) else ("eval.split=test",)
+    return (*words, *one.scoring, *side, *_shared(one.config))
 
 
 def _shared(config: Config) -> list[str]:
@@ -78,9 +79,11 @@ def told(arms: Sequence[Checked], grounds: Sequence[tuple[str, ...] | None]) -> 
         arms: baseline first
         grounds: from `grounds`, in the same order
     """
-    changed = [words for words in grounds if words is not None]
+    again = [words for words in grounds if words is not None]
+    changed = [words for words in again if any(word.startswith(("dataset.", "tile_size.")) for word in words)]
     if not changed:
-        return "Ground: the test set is the same in every arm."
+        more = f" {len(again)} arms learn nothing new: they are another scoring." if again else ""
+        return f"Ground: the test set is the same in every arm.{more}"
     if any(f"dataset.empty_share={ALL_BACKGROUND}" in words for words in changed):
         return (
             "Ground: every arm is scored again on all pixels of the baseline's test scenes, each at its own tile size."

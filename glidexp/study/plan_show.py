@@ -102,11 +102,14 @@ def show(
     speeds = speeds_of(planned, history, threads, calibrate=calibrate and not launcher.elsewhere)
     if plan.question:
         console.print(plan.question, highlight=False)
+    trained = {
+        cell.key: cell.arm for cell in reversed(plan.cells) if cell.name not in finished
+    }  # by the first that has it
     left = [
         plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles)
         for one, size, spent, speed in zip(planned.arms, planned.sizes, planned.spent, speeds, strict=True)
-        for seed in plan.seeds
-        if speed is not None and f"{one.name}|{seed}" not in finished
+        for arm in trained.values()
+        if speed is not None and one.name == arm
     ]
     table, equal = _table(planned, finished, speeds)
     size = f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.cells)} runs"
@@ -130,14 +133,14 @@ def show(
             f"Time: not known before some runs are finished, as launcher={launcher.kind} carries them out on other "
             "machines than this one."
         )
-    first = planned.sizes[0]
+    cluster, clusters = planned.data.ground(planned.baseline, plan.laid_out)
     lines += plan_power.told(
         planned.study,
         history.spread(),
         arms=len(plan.arms),
         seeds=len(plan.seeds),
-        clusters=first.clusters,
-        cluster=first.cluster,
+        clusters=clusters,
+        cluster=cluster,
     )
     for line in lines:
         console.print(line, highlight=False)

@@ -22,9 +22,11 @@ from glidexp.study.factors import (
     values_by_cell,
     variance_parts,
 )
+from glidexp.study.ladder import Ladder, climb
 from glidexp.study.material import Material, gather
 from glidexp.study.measures import Measure, measure_of, strata_of_lakes
 from glidexp.study.studies import Study
+from glidexp.study.transfer import Matrix, lay_out
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.gathered import history, hours, watts
 from glidexp.tracking.store import Store
@@ -68,6 +70,8 @@ class Findings:
     curve_name: str = ""
     costs: list[Cost] = field(default_factory=list)
     material: Material | None = None
+    matrix: Matrix | None = None
+    ladder: Ladder | None = None
     cautions: list[str] = field(default_factory=list)
     """what cannot be concluded"""
 
@@ -82,7 +86,8 @@ def find(store: Store, study: Study) -> Findings:
     found.costs = [_cost(store, study, arm) for arm in study.arms]
     measure = _primary(found)
     _curves(store, found, measure)
-    found.factors = factors_of(study.plan, [arm.name for arm in study.arms])
+    if not study.plan.laid_out:
+        found.factors = factors_of(study.plan, [arm.name for arm in study.arms])
     try:
         _compare(store, found, measure)
     except (DataError, TrackingError) as error:
@@ -107,7 +112,8 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
     if len(study.arms) < 2 or study.arms[0].name != study.plan.arms[0]:
         raise DataError("the baseline and one other arm need a finished run each.")
     runs = [run for arm in study.arms for run in arm.runs]
-    same_rule(runs, measure)
+    if study.plan.laid_out.get("kind") != "ladder":  # whose rungs have rules of their own, which is their point
+        same_rule(runs, measure)
     try:
         material = gather(store, runs, measure.split, lakes=True)
     except TrackingError:
@@ -117,6 +123,7 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
     found.material = material
     arms = study.arms
     found.comparison = compare_arms(arms, material, measure, level=level)
+    _transfer(found, material, measure, level)
     cells = values_by_cell(arms, material.sums(arms, measure), measure)
     if cells is not None:
         found.variance = variance_parts(cells, material.ground.kind)
@@ -127,6 +134,18 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
     found.by_stratum = list(_compared(found, _strata(material, measure)))
     found.by_size = list(_compared(found, _sizes(material, measure.split)))
     found.also = list(_compared(found, _others(material, measure)))
+
+
+def _transfer(found: Findings, material: Material, measure: Measure, level: float) -> None:
+    """Matrix or ladder of a study that is one."""
+    laid_out, arms = found.study.plan.laid_out, found.study.arms
+    try:
+        if laid_out.get("kind") == "matrix":
+            found.matrix = lay_out(arms, material, measure, by=laid_out["by"], level=level)
+        elif laid_out.get("kind") == "ladder":
+            found.ladder = climb(arms, material, measure.everywhere(), laid_out, level=level)
+    except (ConfigError, DataError) as error:
+        found.cautions.append(f"Sources and targets could not be laid out: {error}")
 
 
 def _compared(found: Findings, measures: Iterable[Measure]) -> Iterable[Comparison]:

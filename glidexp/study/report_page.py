@@ -1,6 +1,7 @@
 """The sections of a study's report, as blocks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from glidexp.study.names import short_names
 from glidexp.study.report_blocks import Block, Heading, Link, Picture, Points, Table, Text, Tiles
 from glidexp.study.report_data import Findings, facts
 from glidexp.study.report_tables import NONE, axis, forest, interval, main_table, number, stratum_table
+from glidexp.study.report_transfer import transfer_blocks
 
 
 def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: str, hint: str) -> list[Block]:
@@ -33,6 +35,7 @@ def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: st
     return [
         *_opening(found),
         *_result(found),
+        *transfer_blocks(found),
         *_design(found),
         *_strata(found),
         *_sources(found),
@@ -105,7 +108,7 @@ def _design(found: Findings) -> Iterable[Block]:
     varied = "; ".join(f"{factor.name}: {', '.join(factor.levels)}" for factor in found.factors)
     yield Text(
         f"{len(study.plan.arms)} arms x {len(study.plan.seeds)} seeds ({seeds}), the same seeds in every arm, "
-        f"scored on the same ground. Varied: {varied or 'nothing that is known'}. "
+        f"scored on the same ground. Varied: {varied or _laid_out(study.plan.laid_out)}. "
         f"Primary score: {study.plan.primary}; family error rate {study.plan.alpha:g}, after Holm."
         + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
     )
@@ -120,6 +123,14 @@ def _design(found: Findings) -> Iterable[Block]:
     ]  # fmt: skip
     headings = ["arm", "parameters [10^6]", "images/s", "hours a training", "kWh a training"]
     yield Table("cost", "What each arm takes, means over its trainings.", headings, cells)
+
+
+def _laid_out(plan: Mapping[str, Any]) -> str:
+    if plan.get("kind") == "matrix":
+        return f"the {plan['by']}s that are trained on"
+    if plan.get("kind") == "ladder":
+        return f"the way from {', '.join(plan['sources'])} to {plan['target']}"
+    return "nothing that is known"
 
 
 def _strata(found: Findings) -> Iterable[Block]:

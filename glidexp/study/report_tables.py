@@ -28,6 +28,11 @@ def number(value: float | None, scale: float = 1.0, digits: int = 2, sign: str =
     return NONE if value is None or value != value else f"{scale * value:{sign}.{digits}f}"
 
 
+def p_value(value: float) -> str:
+    """A cell; – where there is none."""
+    return NONE if value != value else "<0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
 def main_table(comparison: Comparison) -> Table:
     """Naive rows, then a row an arm."""
     measure, scale = comparison.measure, comparison.measure.scale
@@ -40,8 +45,7 @@ def main_table(comparison: Comparison) -> Table:
     for row in comparison.rows:
         sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
         cells = [row.arm.name, str(len(row.values)), number(float(np.mean(row.values)), scale), number(sd, scale)]
-        p = NONE if row.p_holm != row.p_holm else "<0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
-        rows.append([*cells, interval(row.effect, scale), p, verdict(row, comparison)])
+        rows.append([*cells, interval(row.effect, scale), p_value(row.p_holm), verdict(row, comparison)])
     ground = f"{comparison.clusters} {comparison.ground.kind}s, {comparison.ground.tiles} tiles"
     caption = (
         f"{measure.words[:1].upper()}{measure.words[1:]} on {measure.split} [{measure.unit}]: mean and SD over n "

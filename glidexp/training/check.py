@@ -48,7 +48,7 @@ def check(config: Config) -> None:
     check_data(config.dataset, config.tile_size.px, config.sensor_mix)
     regions = declared_regions(config.dataset)
     if regions is not None:
-        chosen_regions(config.subset, regions)
+        chosen_regions(config.subset.regions, regions)
 
 
 def check_evaluation(config: EvaluateConfig, card: Mapping[str, Any]) -> None:

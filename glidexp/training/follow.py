@@ -7,8 +7,9 @@ import numpy.typing as npt
 import torch
 
 from glidexp.config import Config
+from glidexp.data.band_statistics import statistics_of
 from glidexp.data.resident import stays
-from glidexp.data.sensor_mix import judging_rows
+from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.training.augment import Augment
 from glidexp.training.device import Runtime
@@ -17,18 +18,24 @@ from glidexp.training.final import plain
 
 
 def shared_evaluator(
-    tiles: TileStore, rows: npt.NDArray[np.int64], runtime: Runtime, batch_size: int, *, resident: bool = False
+    tiles: TileStore,
+    rows: npt.NDArray[np.int64],
+    normalise: Augment,
+    runtime: Runtime,
+    batch_size: int,
+    *,
+    resident: bool = False,
 ) -> Evaluator:
     """An evaluator of tiles that all ranks share; on a single process the plain one.
 
     Args:
         tiles: the store
         rows: (n,) which of them
+        normalise: from `plain`
         runtime: device, precision, ranks
         batch_size: train.batch_size; a rank takes its share of it at a time
         resident: keep this rank's tiles in the device's memory
     """
-    normalise = plain(tiles.manifest["channel_mean"], tiles.manifest["channel_std"], runtime)
     own_size = max(batch_size // runtime.ranks.size, 1)
     return Evaluator(tiles, rows, normalise, runtime, own_size, ranks=runtime.ranks, resident=resident)
 
@@ -41,8 +48,10 @@ class Follower:
         val, test = judging_rows(tiles, config.sensor_mix, config.subset, config.seed), tiles.rows("test")
         size = config.train.batch_tiles
         resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
-        self.val = shared_evaluator(tiles, val, runtime, size, resident=resident)
-        self.test = shared_evaluator(tiles, test, runtime, size)
+        train, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
+        normalise = plain(*statistics_of(tiles, train, config.subset), runtime)
+        self.val = shared_evaluator(tiles, val, normalise, runtime, size, resident=resident)
+        self.test = shared_evaluator(tiles, test, normalise, runtime, size)
 
     def augmented(self, augment: Augment, rows: npt.NDArray[np.int64]) -> None:
         """Rank 0 draws the picture."""

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from glidexp.config import Config
+from glidexp.data.band_statistics import band_histograms, statistics_of
 from glidexp.data.leakage import Leak, find_leak, ground_of, join
 from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import judging_rows, rows_and_weights
@@ -61,8 +62,9 @@ class Recorder:
         self.identity = identity
         self.line = line or Lineage()
         self.leak = leak or find_leak(self.line.ground, tiles, tiles.rows("test"))
-        self.normalise = plain(tiles.manifest["channel_mean"], tiles.manifest["channel_std"], runtime)
         self.train, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
+        self.mean, self.std = statistics_of(tiles, self.train, config.subset)
+        self.normalise = plain(self.mean, self.std, runtime)
         val = judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
         resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
         self.val = self._shared(val, resident=resident)
@@ -73,7 +75,8 @@ class Recorder:
         return Evaluator(self.tiles, rows, self.normalise, self.runtime, self.config.train.batch_tiles)
 
     def _shared(self, rows: npt.NDArray[np.int64], *, resident: bool = False) -> Evaluator:
-        return shared_evaluator(self.tiles, rows, self.runtime, self.config.train.batch_tiles, resident=resident)
+        size = self.config.train.batch_tiles
+        return shared_evaluator(self.tiles, rows, self.normalise, self.runtime, size, resident=resident)
 
     def begin(self, model: torch.nn.Module) -> None:
         """Logs what is known before the first step."""
@@ -166,8 +169,9 @@ class Recorder:
                 "decoder": self.config.decoder.name,
                 "in_channels": self.tiles.channels,
             },
-            "mean": list(manifest["channel_mean"]),
-            "std": list(manifest["channel_std"]),
+            "mean": self.mean,
+            "std": self.std,
+            "histogram": band_histograms(self.tiles, self.train).tolist(),
             **fixed,
             "bands": list(manifest["bands"]),
             "sensors": sorted(set(self.tiles.index.loc[self.train, "sensor"])),

@@ -15,24 +15,26 @@ import torch
 from omegaconf import OmegaConf
 
 from glidexp.config import Compile, Resume, TrainConfig, flat
-from glidexp.config.evaluation import CARD, EvalSplit, EvaluateConfig
+from glidexp.config.evaluation import VAL, Adapt, EvaluateConfig
 from glidexp.data.prepare import prepare
-from glidexp.data.sensor_mix import chosen_sensors
 from glidexp.data.store import TileStore, data_hash
 from glidexp.data.workers import Crew
-from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
+from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import RESULTS_VERSION
 from glidexp.models import lineage
 from glidexp.models.export import load_bundle
 from glidexp.models.load import FoundModel
+from glidexp.scoring.scores import best_threshold
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
-from glidexp.tracking.run import DIGEST_LIMIT, Run
+from glidexp.tracking.run import Run
 from glidexp.tracking.store import FoundRun, Store
+from glidexp.training import adapt
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, plain, predict
 from glidexp.training.record import log_dataset, show
+from glidexp.training.scored import digest_of, fitted_rows, fixed_threshold, places_of_bands, rows_of, which_split
 
 log = logging.getLogger("glidexp")
 
@@ -67,10 +69,9 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
         order = places_of_bands(found.card, tiles)
         split = which_split(config.eval.split, found.card, tiles)
         rows = rows_of(config, tiles, split)
-        threshold = float(found.card.get("threshold", 0.5))
-        if config.eval.threshold != CARD:
-            threshold = float(config.eval.threshold)
-        identity = evaluation_id(config, found, tiles, rows, threshold, runtime)
+        threshold = fixed_threshold(config, found.card)
+        fit = fitted_rows(config, tiles, split)
+        identity = evaluation_id(config, found, tiles, rows, threshold, fit, runtime)
         title = f"Scores of {name_of(found)} on {config.dataset.name}, {split} tiles"
         earlier = _earlier(store, config, identity)
         if earlier is not None and earlier.status == "FINISHED":
@@ -85,15 +86,25 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
         mean, std = (
             _for_bands(found.card[key], order, tiles.channels, rest) for key, rest in (("mean", 0), ("std", 1))
         )
-        evaluator = Evaluator(tiles, rows, plain(mean, std, runtime), runtime, config.train.batch_size)
+        if config.eval.adapt is Adapt.normalise:
+            mean, std = adapt.target_moments(tiles, fit["train"])
+        normalise: Any = plain(mean, std, runtime)
+        if config.eval.adapt is Adapt.histogram:
+            normalise = adapt.matched(normalise, found.card, order, tiles, fit["train"], runtime.device)
+        size = config.train.batch_size
         model = runtime.place(predictor.net if order == [*range(tiles.channels)] else Bands(predictor.net, order))
+        if config.eval.adapt is Adapt.batch_norm:
+            model = adapt.with_target_statistics(model, tiles, fit["train"], normalise, runtime, size)
+        evaluator = Evaluator(tiles, rows, normalise, runtime, size)
+        if threshold is None:
+            threshold = best_threshold(Evaluator(tiles, fit["val"], normalise, runtime, size).histograms(model))
         log.info("%s: %d tiles on %s, %s", title, len(rows), device_name(runtime), runtime.precision)
         with _start(store, config, found, tiles, choices, identity, earlier) as tracked:
             _begin(tracked, config, found, tiles, rows, tags | {"glidexp.scored_split": split}, runtime)
             fixed = {"threshold": threshold, "temperature": found.card.get("temperature")}
             seen = predict(evaluator, model, SPLIT, **fixed, scratch=Path(config.paths.mlruns))
-            fit = np.setdiff1d(tiles.rows("val"), rows)
-            metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=fit if len(fit) else rows)
+            apart = np.setdiff1d(tiles.rows("val"), rows)
+            metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=apart if len(apart) else rows)
             metrics |= leaked
             of = {"dataset_name": f"{config.dataset.name}/{split}", "dataset_digest": digest_of(tiles, rows, split)}
             if found.tracked is not None and found.tracked.model_id is not None:
@@ -122,69 +133,13 @@ class Bands(torch.nn.Module):
         return logits
 
 
-def places_of_bands(card: Mapping[str, Any], tiles: TileStore) -> list[int]:
-    """Where each band of the network lies in the tiles, by name.
-
-    Raises:
-        DataError: the tiles lack a band
-    """
-    there = [str(band).lower() for band in tiles.manifest["bands"]]
-    wanted = [str(band).lower() for band in card.get("bands", [])]
-    if not wanted:  # a card that does not name them
-        if tiles.channels != card["architecture"]["in_channels"]:
-            raise DataError(
-                f"the model takes {card['architecture']['in_channels']} bands without names, the data has "
-                f"{', '.join(there)}: choose data with the bands it was trained on."
-            )
-        return [*range(tiles.channels)]
-    missing = [band for band in wanted if band not in there]
-    if missing:
-        raise DataError(
-            f"the model takes the bands {', '.join(wanted)}, the data has {', '.join(there)}: {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing. Choose data with these bands, or another model."
-        )
-    return [there.index(band) for band in wanted]
-
-
-def which_split(wanted: EvalSplit, card: Mapping[str, Any], tiles: TileStore) -> str:
-    """`test` or `all`. On the split that it was trained with a model is scored on test, elsewhere on all there is."""
-    if wanted is not EvalSplit.auto:
-        return str(wanted)
-    return "test" if card.get("split_hash") == tiles.split_hash else "all"
-
-
-def rows_of(config: EvaluateConfig, tiles: TileStore, split: str) -> npt.NDArray[np.int64]:
-    """Rows of the store that are scored, ascending.
-
-    Raises:
-        GlidexpError: an absent sensor, or no tile at all
-    """
-    sensors = tiles.index["sensor"].to_numpy(dtype=object).astype(str)
-    chosen = chosen_sensors(config.sensor_mix, set(sensors))
-    taken = np.isin(sensors, [name for name in chosen if config.sensor_mix.weights.get(name, 1.0) > 0])
-    if split == "test":
-        taken &= (tiles.index["split"] == "test").to_numpy()
-    if not taken.any():
-        raise ConfigError(
-            f"no {'test ' * (split == 'test')}tile of {', '.join(chosen)} to score: choose other sensors, "
-            "another dataset.split, or eval.split=all."
-        )
-    return np.flatnonzero(taken).astype(np.int64)
-
-
-def digest_of(tiles: TileStore, rows: npt.NDArray[np.int64], split: str) -> str:
-    """Names the scored tiles in tracking: the whole store's hash, as in training, unless some were left out."""
-    whole = len(tiles) if split == "all" else len(tiles.rows("test"))
-    digest = tiles.data_hash if len(rows) == whole else data_hash(tiles.index["xxh3"].iloc[rows].tolist())
-    return digest[:DIGEST_LIMIT]
-
-
 def evaluation_id(
     config: EvaluateConfig,
     found: FoundModel,
     tiles: TileStore,
     rows: npt.NDArray[np.int64],
-    threshold: float,
+    threshold: float | None,
+    fit: Mapping[str, npt.NDArray[np.int64]],
     runtime: Runtime,
 ) -> str:
     """Names an evaluation by what changes its result, as `identity.config_id` names a training run; 16 hex digits."""
@@ -194,11 +149,14 @@ def evaluation_id(
         "ground": found.card.get("ground", {}).get("sha256", ""),  # decides, with the split, what counts as met
         "tiles": data_hash(tiles.index["xxh3"].iloc[rows].tolist()),
         "split_hash": tiles.split_hash,
-        "threshold": threshold,
+        "threshold": VAL if threshold is None else threshold,
         "allow_leak": config.allow_leak,
         "precision": str(runtime.precision),
         "results_version": RESULTS_VERSION,
     }
+    if fit:
+        values |= {"adapt": str(config.eval.adapt)}
+        values |= {f"fit_{side}": data_hash(tiles.index["xxh3"].iloc[of].tolist()) for side, of in fit.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glidexp.config import Config, InitConfig, flat
+from glidexp.data.band_statistics import statistics_of
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.resident import stays
@@ -219,7 +220,7 @@ def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[
         part=(ranks.rank, ranks.size),
         resident=stays(config.train.resident, tiles, len(rows), runtime.device, "training tiles"),
     )
-    mean, std = tiles.manifest["channel_mean"], tiles.manifest["channel_std"]
+    mean, std = statistics_of(tiles, rows, config.subset)
     return loader, build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype)
 
 

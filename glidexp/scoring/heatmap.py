@@ -1,0 +1,47 @@
+"""A table of scores as a picture: sources down, targets across, each field with its number."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def heatmap_figure(
+    values: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], *, score: str, across: str
+) -> "Figure":
+    """The picture; a field whose row and column have one name, so trained on what it is scored on, has a frame.
+
+    Args:
+        values: (rows, columns), 0-1, shown as points of 100
+        rows: names of sources
+        columns: names of targets
+        score: what is shown, as the colour bar says it
+        across: what rows and columns are, such as region
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    size = (2.6 + 1.0 * len(columns), 1.6 + 0.5 * len(rows))
+    figure = Figure(figsize=size, layout="constrained", dpi=130)
+    axes = figure.subplots()
+    points = 100 * values
+    image = axes.imshow(points, cmap="viridis", aspect="auto")
+    middle = (float(np.nanmin(points)) + float(np.nanmax(points))) / 2
+    for row, name in enumerate(rows):
+        for column, target in enumerate(columns):
+            shade = "black" if points[row, column] > middle else "white"
+            axes.text(column, row, f"{points[row, column]:.1f}", ha="center", va="center", color=shade, fontsize=9)
+            if name == target:
+                axes.add_patch(
+                    Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor="#de5400", linewidth=2)
+                )
+    axes.set_xticks(range(len(columns)), columns, fontsize=9)
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    axes.set_xlabel(f"scored on this {across}", fontsize=9)
+    axes.set_ylabel(f"trained on this {across}", fontsize=9)
+    figure.colorbar(image, ax=axes).set_label(f"{score}, points", fontsize=9)
+    return figure

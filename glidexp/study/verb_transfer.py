@@ -1,0 +1,129 @@
+"""`glidexp transfer`: what it takes, and the tables it prints."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.errors import ConfigError
+from glidexp.options import Parser
+from glidexp.study.verb_compare import DEFAULT_SCORE
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from glidexp.study.transfer import Matrix
+
+
+def options() -> Parser:
+    """What the verb takes."""
+    parser = Parser(
+        prog="glidexp transfer",
+        description="Lays runs that were trained on different regions or sensors out as a matrix: each source on each "
+        "target, what the target's own source has more (gap), what the best source has more (regret), and which way "
+        "is the better one (asymmetry). Nothing is run again.",
+    )
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run ids, or their first characters; a parent's stands for its children"
+    )
+    parser.add_argument("--by", choices=("region", "sensor"), default="region", help="what varies (default: region)")
+    parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is laid out (default: {DEFAULT_SCORE})")
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    parser.add_argument("--out", metavar="FOLDER", help="write transfer.csv and transfer.png there")
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
+    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Makes the matrix, prints it and writes what was asked for; gives the exit code."""
+    given = options().parse_args(argv)
+    if not 0.5 <= given.level < 1:
+        raise ConfigError(f"--level {given.level} is outside 0.5 to 1: give a share such as 0.95.")
+    from rich.console import Console
+
+    from glidexp.config import PathsConfig, TrackingConfig
+    from glidexp.study.compare import measure_of
+    from glidexp.study.transfer import matrix
+    from glidexp.tracking.found import finished_runs
+    from glidexp.tracking.store import open_store, tracking_uri
+
+    measure = measure_of(given.score)
+    uri = tracking_uri(TrackingConfig(uri=given.uri), PathsConfig(mlruns=given.mlruns))
+    store = open_store(uri, Path(given.mlruns))
+    runs, left = finished_runs(store, given.runs)
+    found = matrix(store, runs, measure, by=given.by, level=given.level)
+    console = Console()
+    console.print(table_of(found))
+    console.print(gaps_of(found))
+    for note in (*left, *found.notes):
+        console.print(f"note: {note}", highlight=False, markup=False)
+    if given.out:
+        write(found, Path(given.out))
+        print(f"Written: {Path(given.out) / 'transfer.csv'}, {Path(given.out) / 'transfer.png'}")
+    return 0
+
+
+def write(found: "Matrix", folder: Path) -> None:
+    """Writes transfer.csv and transfer.png.
+
+    Raises:
+        ConfigError: the folder cannot be written to
+    """
+    from glidexp.scoring.heatmap import heatmap_figure
+    from glidexp.study.transfer import as_table
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        as_table(found).to_csv(folder / "transfer.csv", index=False)
+        figure = heatmap_figure(found.means, found.sources, found.targets, score=found.measure.name, across=found.by)
+        figure.savefig(folder / "transfer.png", metadata={"Software": None})
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."
+        ) from None
+
+
+def table_of(found: "Matrix") -> "Table":
+    """Mean of the seeds, a row a source, a column a target; and the source's mean regret."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=f"{found.measure.name}, 0-100, trained on (down), scored on (across)", title_justify="left",
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True,
+    )  # fmt: skip
+    table.add_column("trained on", overflow="fold")
+    for target in found.targets:
+        table.add_column(Text(target), justify="right", no_wrap=True)
+    table.add_column("regret", justify="right")
+    for source in found.sources:
+        cells = [
+            Text(f"{100 * found.pairs[source, target].mean:.2f}", style="bold" if source == target else "")
+            for target in found.targets
+        ]
+        table.add_row(Text(source), *cells, f"{100 * found.regret(source):.2f}")
+    return table
+
+
+def gaps_of(found: "Matrix") -> "Table":
+    """What the target's own source has more than another, with its interval."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title="gap: what the target's own source has more", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        padding=(0, 1), collapse_padding=True,
+    )  # fmt: skip
+    table.add_column("source -> target", overflow="fold")
+    for heading in (f"gap [{found.level:.0%}]", "p Holm", "asymmetry"):
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    for pair in found.pairs.values():
+        if pair.gap is None:
+            continue
+        value, low, high = (100 * number for number in (pair.gap.value, pair.gap.low, pair.gap.high))
+        between = f"[{low:+.2f}, {high:+.2f}]" if low == low else "[-, -]"
+        p = "-" if pair.p_holm != pair.p_holm else "<0.0001" if pair.p_holm < 1e-4 else f"{pair.p_holm:.4f}"
+        way = "-" if pair.asymmetry != pair.asymmetry else f"{100 * pair.asymmetry:+.2f}"
+        table.add_row(Text(f"{pair.source} -> {pair.target}"), f"{value:+.2f} {between}", p, way)
+    return table
