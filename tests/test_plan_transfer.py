@@ -10,7 +10,7 @@ from glidexp import door
 from glidexp.config.study import Design, StudyConfig
 from glidexp.config.transfer import By, Rung, TransferConfig, Unit
 from glidexp.errors import ConfigError
-from glidexp.study.cells import Cell, Plan, first_ready
+from glidexp.study.cells import Cell, Plan, take_ready
 from glidexp.study.plan import make_plan
 from glidexp.study.plan_arms import Arm
 from glidexp.study.plan_check import checked
@@ -179,7 +179,9 @@ def test_an_arm_may_start_from_another_one_and_not_from_itself(tmp_path: Path) -
 def test_what_starts_from_another_comes_after_it() -> None:
     zero, fitted = Cell("zero", 0, (), "k0"), Cell("fitted", 0, (), "k0", ("eval.adapt=histogram",))
     tuned, other = Cell("tuned", 0, (), "k1", needs="k0"), Cell("other", 0, (), "k2")
-    assert first_ready([tuned, fitted, zero], []) == 1
-    assert first_ready([fitted, tuned, other], [zero]) == 2  # the same training is at work, and what tuned needs
-    assert first_ready([tuned, fitted], [zero]) is None
-    assert first_ready([tuned], []) == 0  # its source failed, or is of another sweep: its run will say so
+    waiting = [fitted, tuned, other]
+    assert take_ready([tuned, fitted, zero], []) is fitted
+    assert take_ready(waiting, [zero]) is other, "the same training is at work, and what tuned needs"
+    assert waiting == [fitted, tuned]
+    assert take_ready([tuned, fitted], [zero]) is None
+    assert take_ready([tuned], []) is tuned  # its source failed, or is of another sweep: its run will say so

@@ -1,7 +1,7 @@
 """What a study consists of: arms, seeds, and a cell for each of both, which is one training and where it is scored."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -62,18 +62,18 @@ class Plan:
         return cls(**{**found, "arms": tuple(found["arms"]), "seeds": tuple(found["seeds"]), "cells": cells})
 
 
-def first_ready(waiting: Sequence[Cell], at_work: Iterable[Cell]) -> int | None:
-    """Place of the first cell that can be begun: no other one trains the same run now, and what it starts from is over.
+def take_ready(waiting: list[Cell], at_work: Iterable[Cell]) -> Cell | None:
+    """Takes the first cell that can be begun: no other one trains the same run now, and what it starts from is over.
 
     Where that failed, or is not of this sweep, it is begun all the same, and its run says what is not there.
 
     Args:
-        waiting: in the order in which they are wanted
+        waiting: in the order in which they are wanted; it is taken out
         at_work: here or elsewhere
     """
     busy = {cell.key for cell in at_work}
     to_come = busy | {cell.key for cell in waiting}
     for place, cell in enumerate(waiting):
         if cell.key not in busy and cell.needs not in to_come:
-            return place
+            return waiting.pop(place)
     return None

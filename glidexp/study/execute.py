@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Signals
-from glidexp.study.cells import Cell, Plan, first_ready
+from glidexp.study.cells import Cell, Plan, take_ready
 from glidexp.study.feed import Feed
 from glidexp.study.launchers import Job, Launcher, build_launcher
 from glidexp.study.ledger import CANCEL, Entry, Ledger, Status
@@ -128,8 +128,7 @@ class _Sweep:
         self.running: list[_Running] = []
         self.elsewhere: list[Cell] = []
         self.attempts: dict[str, int] = {}
-        self.cancelled = False
-        self._stopping = False
+        self.cancelled = self._stopping = False
         self._looked = self._beaten = time.monotonic()
         self._began = time.time()
         self.live = Live(ledger)
@@ -194,15 +193,12 @@ class _Sweep:
         return bool(ended or begun)
 
     def _fill(self, launcher: Launcher) -> int:
-        orders: list[tuple[Cell, Order]] = []
-        begun = 0
+        orders, begun = list[tuple[Cell, Order]](), 0
         self._feed(launcher.slots - len(self.running) - len(self.waiting))
         while len(self.running) + len(orders) < launcher.slots:
-            begun_now = [cell for cell, _ in orders] + [one.cell for one in self.running]
-            place = first_ready(self.waiting, [*begun_now, *self.elsewhere])
-            if place is None:
+            at_work = [*(one.cell for one in self.running), *(cell for cell, _ in orders), *self.elsewhere]
+            if (cell := take_ready(self.waiting, at_work)) is None:
                 break
-            cell = self.waiting.pop(place)
             entry = self.ledger.look(cell)  # another sweep may have been faster
             if entry.status in DONE:
                 self._ended(cell, entry)
