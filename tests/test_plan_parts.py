@@ -267,13 +267,22 @@ def stored(split: Sequence[str], **columns: Sequence[str]) -> Any:
     return SimpleNamespace(index=pd.DataFrame({"split": list(split)} | {k: list(v) for k, v in columns.items()}))
 
 
-def test_what_counts_as_independent_ground() -> None:
-    from glidexp.study.plan_data import _clusters
+def test_what_counts_as_independent_ground(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a ladder as well: one scene of the target is one piece of ground, however many tiles it has."""
+    data = Data()
+    split = ["train", "test", "test", "test", "test"]
 
-    split = ["train", "test", "test", "test"]
-    assert _clusters(stored(split, scene=["a", "b", "c", "c"], block=["1", "2", "3", "4"])) == ("scene", 2)
-    assert _clusters(stored(split, scene=["a", "b", "b", "b"], block=["1", "2", "3", "4"])) == ("block", 3)
-    assert _clusters(stored(split, scene=["a", "unknown", "b", "c"], block=["", "", "", "1"])) == ("tile", 3)
+    def counted(laid_out: dict[str, str] | None = None, **columns: Sequence[str]) -> tuple[str, int]:
+        monkeypatch.setattr(Data, "store", lambda *_: stored(split, **columns))
+        return data.ground(Config(), laid_out or {})
+
+    where = {"scene": ["a", "b", "c", "c", "b"], "region": ["andes", "andes", "alaska", "alaska", "andes"]}
+    assert counted(**where, block=list("12345")) == ("scene", 2)
+    assert counted(scene=list("abbbb"), block=list("12345")) == ("block", 4)
+    assert counted(scene=["a", "unknown", "b", "c", "c"], block=["", "", "", "1", "1"]) == ("tile", 4)
+    ladder = {"kind": "ladder", "by": "region", "target": "alaska"}
+    assert counted(ladder, **where) == ("scene", 1)
+    assert counted(ladder, **where | {"scene": ["unknown"] * 5}) == ("tile", 2)
 
 
 def test_an_arm_that_trains_on_the_baselines_test_scenes_is_refused(tmp_path: Path) -> None:

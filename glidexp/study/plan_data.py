@@ -82,9 +82,11 @@ class Data:
         """
         index = self.store(config).index
         index = index[index["split"] == "test"]
+        kind, count = _clusters(index)  # of all ground, as scores are put together
         if laid_out.get("kind") == "ladder":
-            index = index[index[laid_out["by"]].astype(str) == laid_out["target"]]
-        return _clusters(index)
+            own = index[index[laid_out["by"]].astype(str) == laid_out["target"]]
+            count = len(own) if kind == "tile" else int(own[kind].nunique())
+        return kind, count
 
     def refuse_mixed_ground(self, arms: Sequence[Checked]) -> None:
         """Refuses arms of which one trains on scenes that another is scored on.
