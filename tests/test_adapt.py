@@ -76,7 +76,7 @@ def test_a_matched_image_is_the_one_the_model_knows() -> None:
 def test_a_network_without_batch_statistics_is_refused() -> None:
     runtime = resolve(TrainConfig(threads=1))
     with pytest.raises(ConfigError, match="no batch normalisation"):
-        adapt.with_target_statistics(torch.nn.Conv2d(2, 1, 1), Store(), np.arange(2), None, runtime, 2)
+        adapt.with_statistics_of(torch.nn.Conv2d(2, 1, 1), Store(), np.arange(2), None, runtime, 2)
 
 
 def test_what_is_fitted_is_not_scored() -> None:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import DataError
 from glidexp.models.card import CARD, find_bundle, read_card
 from glidexp.tracking.models import TrackedModel, fetch, find_model
-from glidexp.tracking.store import Store, open_store, tracking_uri
+from glidexp.tracking.store import Store, store_at
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +80,7 @@ def find_named(reference: str, *, mlruns: str, uri: str | None, folder: Path) ->
     """
     store = None
     if not is_place(reference):
-        store = open_store(tracking_uri(TrackingConfig(uri=uri), PathsConfig(mlruns=mlruns)), Path(mlruns))
+        store = store_at(mlruns, uri)
     return find(reference, store, folder)
 
 

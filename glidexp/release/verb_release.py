@@ -55,11 +55,9 @@ def run(argv: list[str]) -> int:
             raise ConfigError(f"{option} {value} is outside 0 to 1: give a share such as 0.02.")
     if given.rollback == bool(given.runs):
         raise ConfigError("give runs or a study to release, or --rollback alone.")
-    from glidexp.config import PathsConfig, TrackingConfig
-    from glidexp.tracking.store import open_store, tracking_uri
+    from glidexp.tracking.store import store_at
 
-    uri = tracking_uri(TrackingConfig(uri=given.uri), PathsConfig(mlruns=given.mlruns))
-    store = open_store(uri, Path(given.mlruns))
+    store = store_at(given.mlruns, given.uri)
     if given.rollback:
         from glidexp.tracking.registry import rollback
 

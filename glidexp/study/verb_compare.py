@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glidexp.beside import beside
 from glidexp.errors import ConfigError
 from glidexp.options import Parser
 
@@ -12,6 +13,23 @@ if TYPE_CHECKING:
     from glidexp.study.compare import Comparison, Row
 
 DEFAULT_SCORE = "test/lake_iou_pooled"
+
+
+def add_level_and_store(parser: Parser) -> None:
+    """What verbs take that lay finished runs side by side."""
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
+    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+
+
+def check_level(level: float) -> None:
+    """Refuses a level that no interval has.
+
+    Raises:
+        ConfigError: outside 0.5 to 1
+    """
+    if not 0.5 <= level < 1:
+        raise ConfigError(f"--level {level} is outside 0.5 to 1: give a share such as 0.95.")
 
 
 def options() -> Parser:
@@ -30,32 +48,27 @@ def options() -> Parser:
         "its arms",
     )
     parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is compared (default: {DEFAULT_SCORE})")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument(
         "--bootstrap",
         action="store_true",
         help="as a check, also the interval by redrawing scenes and seeds, which is too narrow for few of them",
     )
     parser.add_argument("--out", metavar="FOLDER", help="write comparison.csv and comparison.png there")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    add_level_and_store(parser)
     return parser
 
 
 def run(argv: list[str]) -> int:
     """Compares, prints a table and writes what was asked for; gives the exit code."""
     given = options().parse_args(argv)
-    if not 0.5 <= given.level < 1:
-        raise ConfigError(f"--level {given.level} is outside 0.5 to 1: give a share such as 0.95.")
-    from glidexp.config import PathsConfig, TrackingConfig
+    check_level(given.level)
     from glidexp.study.compare import as_table, compare, measure_of
     from glidexp.study.report_tables import forest
     from glidexp.study.studies import runs_of
-    from glidexp.tracking.store import open_store, tracking_uri
+    from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
-    uri = tracking_uri(TrackingConfig(uri=given.uri), PathsConfig(mlruns=given.mlruns))
-    store = open_store(uri, Path(given.mlruns))
+    store = store_at(given.mlruns, given.uri)
     runs, left, arms = runs_of(store, given.runs)
     comparison = compare(store, runs, measure, level=given.level, arms=arms, bootstrap=given.bootstrap)
     from rich.console import Console
@@ -67,9 +80,10 @@ def run(argv: list[str]) -> int:
     if given.out:
         folder = Path(given.out)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            as_table(comparison).to_csv(folder / "comparison.csv", index=False)
-            forest(comparison).savefig(folder / "comparison.png", metadata={"Software": None})
+            with beside(folder / "comparison.csv") as place:
+                as_table(comparison).to_csv(place, index=False)
+            with beside(folder / "comparison.png") as place:
+                forest(comparison).savefig(place, metadata={"Software": None})
         except OSError as error:
             raise ConfigError(
                 f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."

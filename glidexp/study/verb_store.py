@@ -63,10 +63,9 @@ def run(argv: list[str]) -> int:
 
 
 def _opened(given: argparse.Namespace) -> "Store":
-    from glidexp.config import PathsConfig, TrackingConfig
-    from glidexp.tracking.store import open_store, tracking_uri
+    from glidexp.tracking.store import store_at
 
-    return open_store(tracking_uri(TrackingConfig(uri=given.uri), PathsConfig(mlruns=given.mlruns)), Path(given.mlruns))
+    return store_at(given.mlruns, given.uri)
 
 
 def _relocate(given: argparse.Namespace) -> int:

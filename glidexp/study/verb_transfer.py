@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glidexp.beside import beside
 from glidexp.errors import ConfigError
 from glidexp.options import Parser
-from glidexp.study.verb_compare import DEFAULT_SCORE
+from glidexp.study.verb_compare import DEFAULT_SCORE, add_level_and_store, check_level
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,29 +27,24 @@ def options() -> Parser:
     )
     parser.add_argument("--by", choices=("region", "sensor"), default="region", help="what varies (default: region)")
     parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is laid out (default: {DEFAULT_SCORE})")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument("--out", metavar="FOLDER", help="write transfer.csv and transfer.png there")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    add_level_and_store(parser)
     return parser
 
 
 def run(argv: list[str]) -> int:
     """Makes the matrix, prints it and writes what was asked for; gives the exit code."""
     given = options().parse_args(argv)
-    if not 0.5 <= given.level < 1:
-        raise ConfigError(f"--level {given.level} is outside 0.5 to 1: give a share such as 0.95.")
+    check_level(given.level)
     from rich.console import Console
 
-    from glidexp.config import PathsConfig, TrackingConfig
     from glidexp.study.compare import measure_of
     from glidexp.study.transfer import matrix
     from glidexp.tracking.found import finished_runs
-    from glidexp.tracking.store import open_store, tracking_uri
+    from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
-    uri = tracking_uri(TrackingConfig(uri=given.uri), PathsConfig(mlruns=given.mlruns))
-    store = open_store(uri, Path(given.mlruns))
+    store = store_at(given.mlruns, given.uri)
     runs, left = finished_runs(store, given.runs)
     found = matrix(store, runs, measure, by=given.by, level=given.level)
     console = Console()
@@ -72,10 +68,11 @@ def write(found: "Matrix", folder: Path) -> None:
     from glidexp.study.transfer import as_table
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        as_table(found).to_csv(folder / "transfer.csv", index=False)
+        with beside(folder / "transfer.csv") as place:
+            as_table(found).to_csv(place, index=False)
         figure = heatmap_figure(found.means, found.sources, found.targets, score=found.measure.name, across=found.by)
-        figure.savefig(folder / "transfer.png", metadata={"Software": None})
+        with beside(folder / "transfer.png") as place:
+            figure.savefig(place, metadata={"Software": None})
     except OSError as error:
         raise ConfigError(
             f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."

@@ -223,6 +223,11 @@ class Store:
         return FoundRun(run.info.run_id, run.info.status, dict(run.data.metrics), alive, dict(run.data.tags))
 
 
+def store_at(mlruns: str, uri: str | None) -> Store:
+    """The store that a verb's --mlruns and --uri name, opened as by `open_store`."""
+    return open_store(tracking_uri(TrackingConfig(uri=uri), PathsConfig(mlruns=mlruns)), Path(mlruns))
+
+
 def open_store(uri: str, mlruns: Path) -> Store:
     """Opens the store, making it first where it is missing; safe when several processes start on a fresh one.
 

@@ -69,7 +69,7 @@ def matched(
     return Matched(normalise, table, device)
 
 
-def with_target_statistics(
+def with_statistics_of(
     model: torch.nn.Module, tiles: TileStore, rows: Rows, normalise: Any, runtime: Runtime, batch_size: int
 ) -> torch.nn.Module:
     """The network with batch statistics of the target's images (AdaBN).

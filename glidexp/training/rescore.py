@@ -94,7 +94,7 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
         size = config.train.batch_size
         model = runtime.place(predictor.net if order == [*range(tiles.channels)] else Bands(predictor.net, order))
         if config.eval.adapt is Adapt.batch_norm:
-            model = adapt.with_target_statistics(model, tiles, fit["train"], normalise, runtime, size)
+            model = adapt.with_statistics_of(model, tiles, fit["train"], normalise, runtime, size)
         evaluator = Evaluator(tiles, rows, normalise, runtime, size)
         if threshold is None:
             threshold = best_threshold(Evaluator(tiles, fit["val"], normalise, runtime, size).histograms(model))
