@@ -27,6 +27,7 @@ INTRODUCED_AT: dict[str, Any] = {
     "init.bands": [],
     "init.key_map": [],
     "init.run": None,
+    "loss.cross_entropy": 0.0,
     "loss.tversky": 0.0,
     "loss.tversky_alpha": 0.3,
     "loss.tversky_beta": 0.7,

@@ -20,6 +20,9 @@ NEEDS = {
     ("init", "run"): ["init.run=0123abcd"],
     ("backbone", "vit_small"): ["decoder=dpt"],
     ("decoder", "dpt"): ["backbone=vit_small"],
+    ("dataset", "land_cover"): ["loss=cross_entropy", "train.select=val/miou_pooled", "dataset.classes=classes.csv"],
+    ("dataset", "land_cover_synthetic"): ["loss=cross_entropy", "train.select=val/miou_pooled"],
+    ("loss", "cross_entropy"): ["dataset=land_cover_synthetic", "train.select=val/miou_pooled"],
 }
 """what an option cannot do without"""
 
@@ -28,6 +31,7 @@ ABSENT = {
     ("dataset", "folder"),
     ("dataset", "glid"),
     ("dataset", "store"),
+    ("dataset", "land_cover"),
     ("experiment", "glid_paper"),
 }
 """possible in themselves, but their data is the user's: asked for in one sentence, before torch is loaded"""

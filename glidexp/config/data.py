@@ -15,6 +15,10 @@ class DatasetKind(StrEnum):
     store = "store"
 
 
+GENERATED = "generated"
+"""`dataset.classes` of generated scenes, whose ground is known"""
+
+
 class StretchMethod(StrEnum):
     percentile = "percentile"
     minmax = "minmax"
@@ -157,6 +161,9 @@ class DatasetConfig:
     * is anything, .* at the end any of .png .jpg .jpeg .tif .tiff (kind=folder)"""
     labels: str = "labels/{id}.*"
     """where labels lie below root, likewise (kind=folder)"""
+    classes: str | None = None
+    """labels are land cover of several classes, to train an encoder on: a CSV of name and value, or of name, red,
+    green and blue (kind=folder); generated: the generator's own classes (kind=synthetic)"""
     sensors_file: str | None = None
     """YAML of sensors of your own, added to the registry: `name: {gsd_m: 3.0, bands: [blue, green, red]}`"""
     buffer_m: float = 10000.0
@@ -180,10 +187,23 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         for name in ("buffer_m", "min_lake_px", "part_km", "overlap_px", "empty_share"):
             at_least(f"dataset.{name}", getattr(self, name), 0)
+        if self.classes:
+            self._check_classes()
         if not self.bands or len(set(self.bands)) < len(self.bands) or any(b != b.strip().lower() for b in self.bands):
             raise ConfigError(
                 f"dataset.bands=[{','.join(self.bands)}] must be lower-case names, each once: such as [red,green,blue]."
             )
+
+    def _check_classes(self) -> None:
+        """Refuses classes of labels that have none."""
+        if self.kind not in (DatasetKind.folder, DatasetKind.synthetic):
+            raise ConfigError(
+                f"dataset.classes={self.classes} does not go with dataset.kind={self.kind}: land cover is read from "
+                "folders of images and class maps (dataset=land_cover) or generated (dataset=land_cover_synthetic)."
+            )
+        if (self.kind is DatasetKind.synthetic) != (self.classes == GENERATED):
+            allowed = GENERATED if self.kind is DatasetKind.synthetic else "the path of a CSV of the classes"
+            raise ConfigError(f"dataset.classes={self.classes}: for dataset.kind={self.kind} it must be {allowed}.")
 
 
 @dataclass(kw_only=True, slots=True)

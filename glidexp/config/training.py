@@ -92,7 +92,7 @@ AUTO = "auto"
 """what a number is called that is found on the machine"""
 
 LOSS_TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky", "lovasz", "boundary")
-"""fields of `LossConfig` that are weights of a term"""
+"""fields of `LossConfig` that are weights of a term on lake and background"""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -112,18 +112,26 @@ class LossConfig:
     focal_tversky_gamma: float = 1.3333
     """its exponent is 1 / gamma"""
     lovasz: float = 0.0
+    cross_entropy: float = 0.0
+    """of several classes, for land cover (dataset.classes), where it is the only one"""
     boundary: float = 0.0
     boundary_px: int = 16
     """pixels from the shoreline beyond which all pixels count alike"""
 
     def __post_init__(self) -> None:
-        for name in (*LOSS_TERMS, "focal_gamma"):
+        for name in (*LOSS_TERMS, "cross_entropy", "focal_gamma"):
             at_least(f"loss.{name}", getattr(self, name), 0)
         for name in ("tversky_alpha", "tversky_beta"):
             within(f"loss.{name}", getattr(self, name), 0.01, 10, "a weight; 0.5 for both makes Tversky the Dice loss")
         within("loss.focal_tversky_gamma", self.focal_tversky_gamma, 1, 3, "1 makes it the Tversky loss")
         within("loss.boundary_px", self.boundary_px, 1, 64, "pixels")
-        if sum(getattr(self, name) for name in LOSS_TERMS) <= 0:
+        lake = [f"loss.{name}" for name in LOSS_TERMS if getattr(self, name) > 0]
+        if self.cross_entropy > 0 and lake:
+            raise ConfigError(
+                f"loss.cross_entropy={self.cross_entropy:g} is of land cover of several classes, {', '.join(lake)} of "
+                "lake and background: loss=cross_entropy sets the others to 0."
+            )
+        if not lake and self.cross_entropy <= 0:
             raise ConfigError(
                 f"the weights of all losses are 0: give at least one of {', '.join(f'loss.{n}' for n in LOSS_TERMS)} a "
                 "weight above 0."

@@ -81,7 +81,7 @@ def prepare(
         with locked(path):
             if not path.exists():
                 path = making.write(path, skip_failed)
-    return TileStore.open(path)
+    return TileStore.open(path, classes=bool(dataset.classes))
 
 
 def _is_of(path: Path, recipe: dict[str, Any], skip_failed: bool) -> bool:
@@ -135,7 +135,10 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     if dataset.kind in (DatasetKind.synthetic, DatasetKind.scenes):
         recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px", "stretch")} | _introduced(settings)
     if dataset.kind == DatasetKind.synthetic:
+        recipe |= {"classes": dataset.classes} if dataset.classes else {}
         return recipe | {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
+    if dataset.classes:
+        recipe["classes"] = _fingerprint([Path(dataset.classes)])
     for key in ("lake_type_column", "lake_id_column", "lakes_crs", "glaciers_crs"):
         if settings[key]:  # not there in recipes of earlier stores
             recipe[key] = settings[key]
@@ -198,6 +201,8 @@ def _check_inputs(dataset: DatasetConfig) -> None:
             what = "a folder that holds images/N.png and labels/N.png"
         raise ConfigError(f"dataset.root is not given: it must be {what}.")
     if dataset.kind == DatasetKind.folder:
+        if dataset.classes and not Path(dataset.classes).is_file():
+            raise DataError(f"dataset.classes={dataset.classes} is not there: give a CSV of the classes.")
         return
     if not dataset.lakes:
         raise ConfigError("dataset.lakes is not given: it must be a vector file of lake outlines.")

@@ -2,7 +2,8 @@
 
 A store is a folder with
   images.u8      (N, H, W, C) uint8, rows one after the other, no header
-  masks.u8       (N, H, W) uint8: 0 background, 1 lake, 255 not valid (no data, padding; ignored in loss and scores)
+  masks.u8       (N, H, W) uint8: 0 background, 1 lake, 255 not valid (no data, padding; ignored in loss and scores);
+                 in a store of land cover the place of the class in the manifest's `classes`
   index.parquet  a row a tile, in the order of the two files (columns: `COLUMNS`)
   inventory.parquet  lakes of the inventory in the scenes (columns: `INVENTORY_SCHEMA`); not there where the tiles come
                  from no inventory, and in stores that were built before it was kept
@@ -108,14 +109,21 @@ class TileStore:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path | str, *, classes: bool | None = False) -> Self:
         """Opens a store after checking its manifest, its index and the size of its files.
 
+        Args:
+            path: its folder
+            classes: whether labels are to be land cover of several classes, and not lakes; None takes either
+
         Raises:
-            DataError: not a store, written by another version, half-written or damaged
+            DataError: not a store, written by another version, half-written or damaged; labels of the other kind
         """
         path = Path(path)
         manifest = _read_manifest(path)
+        if classes is not None and bool(manifest.get("classes")) != classes:
+            held, way = ("lakes", "without dataset.classes") if classes else ("land cover", "for training an encoder")
+            raise DataError(f"{path} holds labels of {held}: it can be used {way} only. Give another data set.")
         n, px, channels = manifest["tiles"], manifest["tile_px"], manifest["channels"]
         for name, size in ((IMAGES, n * px * px * channels), (LABELS, n * px * px)):
             found = (path / name).stat().st_size if (path / name).is_file() else -1
@@ -141,6 +149,11 @@ class TileStore:
     @property
     def channels(self) -> int:
         return int(self.manifest["channels"])
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes of land cover, in the order of their labels; none where labels are lakes."""
+        return [str(name) for name in self.manifest.get("classes", [])]
 
     @property
     def split_hash(self) -> str:

@@ -39,6 +39,7 @@ def build_model(
     *,
     in_channels: int,
     bands: Sequence[str] | None = None,
+    classes: int = 1,
 ) -> nn.Module:
     """Builds the network and gives it its first weights. The caller seeds torch; the same seed gives the same weights.
 
@@ -48,10 +49,11 @@ def build_model(
         init: where the first weights come from; a run (`init.run`) was turned into its folder before
         in_channels: bands of the input
         bands: their names, where a checkpoint is to be matched by them
+        classes: logits a pixel: 1, lake against the rest, or a logit for each class of land cover
 
     Returns:
         module from normalised images (B, in_channels, H, W), H and W multiples of `catalog.stride`, to logits
-        (B, 1, H, W)
+        (B, classes, H, W)
 
     Raises:
         ConfigError: unknown name, impossible pair, weights that are absent or do not fit
@@ -60,7 +62,7 @@ def build_model(
     pretrained = None
     if init.kind is InitKind.imagenet:
         pretrained = imagenet_arguments(backbone.name, catalog.find(backbone.name))
-    model = assemble(backbone.name, decoder.name, in_channels=in_channels, pretrained=pretrained)
+    model = assemble(backbone.name, decoder.name, in_channels=in_channels, pretrained=pretrained, classes=classes)
     if init.checkpoint is not None:
         load_checkpoint(model, init, bands or [f"band {place}" for place in range(in_channels)])
     elif in_channels != 3:
@@ -76,7 +78,9 @@ def _adaptation(kind: InitKind, in_channels: int) -> str:
     return f"the first convolution's RGB weights are repeated in turn and scaled by 3/{in_channels}"
 
 
-def assemble(backbone: str, decoder: str, *, in_channels: int, pretrained: dict[str, Any] | None = None) -> nn.Module:
+def assemble(
+    backbone: str, decoder: str, *, in_channels: int, pretrained: dict[str, Any] | None = None, classes: int = 1
+) -> nn.Module:
     """The network with random weights, or with the encoder's pre-trained ones; layers without use are taken out.
 
     Args:
@@ -84,6 +88,7 @@ def assemble(backbone: str, decoder: str, *, in_channels: int, pretrained: dict[
         decoder: name of the decoder; the pair was checked
         in_channels: bands of the input
         pretrained: arguments that make smp load the encoder's weights; None for random ones
+        classes: logits a pixel
     """
     import segmentation_models_pytorch as smp
 
@@ -91,12 +96,12 @@ def assemble(backbone: str, decoder: str, *, in_channels: int, pretrained: dict[
     options = {"in_channels": in_channels, **dict(entry.options), **(pretrained or {"encoder_weights": None})}
     if decoder == "fcn":
         weights = options.pop("encoder_weights")
-        return Fcn(smp.encoders.get_encoder(entry.encoder, weights=weights, **options))
+        return Fcn(smp.encoders.get_encoder(entry.encoder, weights=weights, **options), classes)
     if decoder == "dpt" and not _has_prefix_tokens(entry.encoder):
         options["decoder_readout"] = "ignore"
     if decoder == "unet_light":
         options["decoder_channels"] = _LIGHT
-    model: nn.Module = getattr(smp, _SMP_CLASSES[decoder])(entry.encoder, classes=1, **options)
+    model: nn.Module = getattr(smp, _SMP_CLASSES[decoder])(entry.encoder, classes=classes, **options)
     if catalog.DECODERS[decoder].partial:
         side_px = catalog.smallest_px(backbone, decoder)
         prune_unused(model, in_channels=in_channels, side_px=side_px)

@@ -72,6 +72,24 @@ def check_card(card: Mapping[str, Any], where: str) -> None:
         raise DataError(f"{where}: threshold={threshold} must be a probability between 0 and 1.")
 
 
+def classes_of(card: Mapping[str, Any]) -> int:
+    """Logits a pixel that a network gives: 1 of lake, or as many as it knows classes of land cover."""
+    return int(card["architecture"].get("classes", 1))
+
+
+def require_lakes(card: Mapping[str, Any], where: str) -> None:
+    """Refuses a network that was trained on land cover where a probability of lake is wanted.
+
+    Raises:
+        DataError: it gives several classes
+    """
+    if classes_of(card) > 1:
+        raise DataError(
+            f"{where} holds a network of {classes_of(card)} classes of land cover, which knows no lakes: train one "
+            "that starts from it, init=run init.run=RUN init.scope=encoder."
+        )
+
+
 def find_bundle(path: Path | str) -> Path:
     """The bundle folder meant by `path`: the folder, a file in it, or a folder with exactly one bundle below it.
 

@@ -18,7 +18,7 @@ from glidexp.config import Tta
 from glidexp.errors import ConfigError, DataError
 from glidexp.models import catalog
 from glidexp.models.build import assemble
-from glidexp.models.card import check_card, write_whole
+from glidexp.models.card import check_card, require_lakes, write_whole
 from glidexp.models.export import save_bundle
 from glidexp.models.tta import with_views
 
@@ -77,6 +77,7 @@ def bundle_of(checkpoint: Path, folder: Path) -> Path:
             "the network: let the run end (the same command goes on with it) and give its id."
         ) from error
     check_card(card, str(beside / DESCRIPTION))
+    require_lakes(card, str(checkpoint))
     shape = card["architecture"]
     try:
         catalog.check_pair(shape["backbone"], shape["decoder"])
@@ -106,4 +107,5 @@ def _best(checkpoint: Path) -> tuple[dict[str, torch.Tensor], float]:
     state = content["state"]
     if not state["best"]:
         raise DataError(f"{checkpoint} is from before its first epoch was scored: let the run go on.")
-    return state["best"], float(state["history"][state["position"]["best_epoch"]]["val/threshold"])
+    scores = state["history"][state["position"]["best_epoch"]]
+    return state["best"], float(scores.get("val/threshold", 0.5))  # land cover has none

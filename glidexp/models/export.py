@@ -27,6 +27,7 @@ from glidexp.models.card import (
     check_card,
     read_card,
     read_part,
+    require_lakes,
     write_whole,
 )
 from glidexp.models.predictor import Predictor
@@ -81,13 +82,15 @@ def load_bundle(folder: Path | str, *, device: torch.device | str = "cpu") -> Pr
     """Reads a bundle back, ready to predict (evaluation mode, float32).
 
     Raises:
-        DataError: no bundle, a foreign or newer one, or weights that are not those the card speaks of
+        DataError: no bundle, a foreign or newer one, one that knows no lakes, or weights that are not those that the
+            card speaks of
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     folder = Path(folder)
     card = read_card(folder)
+    require_lakes(card, str(folder))
     blob = read_part(folder, WEIGHTS, card["weights"]["sha256"])
     shape = card["architecture"]
     try:

@@ -20,9 +20,10 @@ class FcnDecoder(nn.Module):
     Args:
         channels: channels of the maps at 1/8, 1/16 and 1/32
         dropout: share of the head's channels dropped in training
+        classes: score maps that come out
     """
 
-    def __init__(self, channels: Sequence[int], *, dropout: float = 0.1) -> None:
+    def __init__(self, channels: Sequence[int], *, dropout: float = 0.1, classes: int = 1) -> None:
         super().__init__()
         deepest = channels[-1]
         hidden = max(deepest // 4, 32)
@@ -31,12 +32,12 @@ class FcnDecoder(nn.Module):
             nn.BatchNorm2d(hidden),
             nn.ReLU(inplace=True),
             nn.Dropout2d(dropout),
-            nn.Conv2d(hidden, 1, 1),
+            nn.Conv2d(hidden, classes, 1),
         )
-        self.skips = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in reversed(channels[:-1]))
+        self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in reversed(channels[:-1]))
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(B, C8, H/8, W/8), (B, C16, H/16, W/16), (B, C32, H/32, W/32) -> score (B, 1, H/8, W/8)."""
+        """(B, C8, H/8, W/8), (B, C16, H/16, W/16), (B, C32, H/32, W/32) -> score (B, classes, H/8, W/8)."""
         score: torch.Tensor = self.head(features[-1])
         for skip, feature in zip(self.skips, reversed(features[:-1]), strict=True):
             score = _enlarge(score, feature.shape[-2:]) + skip(feature)
@@ -48,15 +49,16 @@ class Fcn(nn.Module):
 
     Args:
         encoder: gives a list of maps, its last three at 1/8, 1/16 and 1/32; has `out_channels`
+        classes: logits a pixel
     """
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: Any, classes: int = 1) -> None:
         super().__init__()
         self.encoder = encoder
-        self.decoder = FcnDecoder(encoder.out_channels[-3:])
+        self.decoder = FcnDecoder(encoder.out_channels[-3:], classes=classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> logits (B, 1, H, W)."""
+        """(B, C, H, W) -> logits (B, classes, H, W)."""
         score = self.decoder(self.encoder(image)[-3:])
         return _enlarge(score, image.shape[-2:])
 

@@ -41,7 +41,7 @@ class Prepared:
     image: torch.Tensor
     """(B, C, H, W) normalised, channels_last"""
     mask: torch.Tensor
-    """(B, 1, H, W) float32, 1 lake and 0 else; 0 where not valid"""
+    """(B, 1, H, W) float32, 1 lake and 0 else, or the class; 0 where not valid"""
     valid: torch.Tensor
     """(B, 1, H, W) float32, 1 where the label counts"""
 
@@ -50,9 +50,16 @@ class Augment:
     """Normalises and augments batches; made by `build_augment`."""
 
     def __init__(
-        self, cfg: AugmentationConfig, mean: Sequence[float], std: Sequence[float], seed: int, dtype: torch.dtype
+        self,
+        cfg: AugmentationConfig,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+        dtype: torch.dtype,
+        classes: bool = False,
     ) -> None:
         self.cfg, self.seed, self.dtype = cfg, seed, dtype
+        self._targets = _class_targets if classes else _targets
         self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         scale, shift = 1 / self.std, -self.mean / self.std
         self._normalise = np.stack([scale, shift]).astype(np.float32)
@@ -67,7 +74,7 @@ class Augment:
 
         Args:
             image: uint8 (B, C, H, W), channels_last
-            label: uint8 (B, H, W), 0 background, 1 lake, 255 not valid
+            label: uint8 (B, H, W), 0 background, 1 lake (or classes), 255 not valid
             rows: int64 (B,) rows of the tile store, on the CPU; with seed and epoch they fix what is drawn
             epoch: from 0
         """
@@ -77,13 +84,13 @@ class Augment:
             raise ValueError(f"the image has {channels} channels, mean and std have {len(self.mean)}")
         pixels = image.permute(0, 2, 3, 1)
         if not self._active:
-            return Prepared(self._plain(pixels), *_targets(label))
+            return Prepared(self._plain(pixels), *self._targets(label))
         drawn = self._draw(rows.numpy(), epoch, height, width)
         pixels, label = turn(pixels, drawn["d4"]), turn(label, drawn["d4"])
         warp = drawn["warp"]
         more = warp | drawn["color"] | (drawn["gsd"] >= 0) | (drawn["sigma"] > 0) | (drawn["noise"] >= 0)
         if not more.any():
-            return Prepared(self._plain(pixels), *_targets(label))
+            return Prepared(self._plain(pixels), *self._targets(label))
         out = torch.empty(pixels.shape, dtype=self.dtype, device=pixels.device)
         plain = np.flatnonzero(~more)
         if len(plain):
@@ -96,7 +103,7 @@ class Augment:
         for at in range(0, len(order), step):
             index = order[at : at + step]
             put(out, index, self._work(pixels, label, index, drawn[index]).permute(0, 2, 3, 1))
-        return Prepared(out.permute(0, 3, 1, 2), *_targets(label))
+        return Prepared(out.permute(0, 3, 1, 2), *self._targets(label))
 
     def _constant(self, name: str, device: torch.device, size: int) -> torch.Tensor:
         """Small tensors that stay on the device: `row` (2, W*C) scale and shift along an image row of W = size pixels,
@@ -203,6 +210,12 @@ def _targets(label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mask[:, None], valid[:, None]
 
 
+def _class_targets(label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Class and valid (B, 1, H, W) of a label of several classes (B, H, W)."""
+    valid = label != IGNORE
+    return (label * valid).float()[:, None], valid.float()[:, None]
+
+
 def _warp_label(label: torch.Tensor, index: NDArray[np.intp], grid: torch.Tensor) -> None:
     """Warps uint8 labels of some tiles in place, to the nearest pixel.
 
@@ -242,6 +255,7 @@ def build_augment(
     std: Sequence[float],
     seed: int,
     dtype: torch.dtype = torch.float32,
+    classes: bool = False,
 ) -> Augment:
     """Makes the augmentation of a run.
 
@@ -251,8 +265,9 @@ def build_augment(
         std: of each channel, 0-255, above 0
         seed: of the run
         dtype: of the image that comes out
+        classes: labels are of several classes, and the mask is to hold them
 
     Returns:
         a callable (image, label, rows, epoch) -> `Prepared`
     """
-    return Augment(cfg, mean, std, seed, dtype)
+    return Augment(cfg, mean, std, seed, dtype, classes)

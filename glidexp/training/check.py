@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from glidexp.config import Config, DatasetConfig, DatasetKind, SensorMixConfig, SplitBy
+from glidexp.config import Config, DatasetConfig, DatasetKind, SensorMixConfig, SplitBy, TrainConfig, Tta
 from glidexp.config.evaluation import EvalSplit, EvaluateConfig
 from glidexp.data.prepare import declared_regions, declared_sensors, recipe_id
 from glidexp.data.sensor_mix import chosen_sensors, judging_rows, rows_and_weights
 from glidexp.data.subset import chosen_regions
 from glidexp.errors import ConfigError, GlidexpError, unknown_name
 from glidexp.models import catalog
+from glidexp.scoring.land_cover import CHOOSING
 
 if TYPE_CHECKING:
     from glidexp.data.store import TileStore
@@ -32,8 +33,7 @@ def check(config: Config) -> None:
     catalog.check(config.backbone.name, config.decoder.name, config.tile_size.px)
     if not config.train.auto_batch:
         catalog.check_batch(config.decoder.name, config.tile_size.px, config.train.batch_tiles)
-    if config.train.select not in SELECTABLE:
-        raise unknown_name("train.select", config.train.select, SELECTABLE)
+    _check_labels(config)
     split = config.dataset.split
     if split.by is SplitBy.random and not config.allow_leak:
         raise ConfigError(
@@ -51,6 +51,28 @@ def check(config: Config) -> None:
         chosen_regions(config.subset.regions, regions)
 
 
+def _check_labels(config: Config) -> None:
+    """Refuses a loss, a choice of the epoch and other settings that are not of the labels there are."""
+    cover = config.dataset.classes is not None
+    selectable = CHOOSING if cover else SELECTABLE
+    if cover and config.train.select == TrainConfig().select:
+        raise ConfigError(
+            f"train.select={config.train.select} is of lakes, dataset.classes gives land cover: give one of "
+            f"{', '.join(CHOOSING)}, as experiment=glid_paper_pretrain does."
+        )
+    if config.train.select not in selectable:
+        raise unknown_name("train.select", config.train.select, selectable)
+    if cover != (config.loss.cross_entropy > 0):
+        if cover:
+            raise ConfigError("land cover (dataset.classes) is learnt with loss=cross_entropy, and with no other loss.")
+        raise ConfigError("loss.cross_entropy is of land cover (dataset.classes): for lakes give loss=bce_dice.")
+    if cover and (config.train.auto_batch or config.train.tta is not Tta.none):
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size}, train.tta={config.train.tta}: on land cover "
+            "(dataset.classes) give a number, and train.tta=none."
+        )
+
+
 def check_evaluation(config: EvaluateConfig, card: Mapping[str, Any]) -> None:
     """Refuses a model and a data set that cannot meet.
 
@@ -64,6 +86,8 @@ def check_evaluation(config: EvaluateConfig, card: Mapping[str, Any]) -> None:
     shape = card["architecture"]
     catalog.check(shape["backbone"], shape["decoder"], config.tile_size.px)
     dataset = config.dataset
+    if dataset.classes:
+        raise ConfigError(f"dataset.classes={dataset.classes} gives land cover: models of lakes are scored on lakes.")
     if config.eval.split is EvalSplit.test and not dataset.split.has_test and dataset.kind is not DatasetKind.glid:
         raise ConfigError("dataset.split.test=0 leaves no test tiles: set a share, or eval.split=all.")
     check_data(dataset, config.tile_size.px, config.sensor_mix)
@@ -93,6 +117,8 @@ def check_shares(config: Config, processes: int, *, common_statistics: bool) -> 
         ConfigError: not a multiple of their number, or parts of one tile where batch statistics need two
     """
     size = config.train.batch_tiles
+    if config.dataset.classes and processes > 1:
+        raise ConfigError(f"dataset.classes: land cover is learnt by one process, and {processes} were started.")
     if size % processes:
         nearest = max(round(size / processes), 1) * processes
         raise ConfigError(

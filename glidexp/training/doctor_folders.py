@@ -106,7 +106,7 @@ def tile_stores(data: Path) -> Iterable[Finding]:
         yield Finding(Level.ok, f"tile stores: none in {data}/stores yet; the first run makes one")
     for path in stores:
         try:
-            store = TileStore.open(path)
+            store = TileStore.open(path, classes=None)
             wrong = [
                 row
                 for row in {0, len(store) - 1}

@@ -1,6 +1,7 @@
 """Losses on valid pixels, in float32, with a live gradient on lake-free batches.
 
-Shapes: logits, mask and valid are (B, 1, H, W); mask is 0/1 lake, valid 0/1. Every loss is a scalar.
+Shapes: logits, mask and valid are (B, 1, H, W); mask is 0/1 lake, valid 0/1. Every loss is a scalar. `cross_entropy`
+alone is of several classes.
 
 A batch may be shared by several processes, each with a part of it. A loss is then a function of sums over the whole
 batch: it hands its own sums to `total`, which adds those of the other processes, and does the rest with what comes
@@ -42,6 +43,19 @@ def bce(logits: Tensor, mask: Tensor, valid: Tensor, total: Total = own) -> Tens
     """Mean binary cross-entropy over valid pixels; 0 with a zero gradient where no pixel is valid."""
     loss = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     return _mean(loss, valid, total)
+
+
+def cross_entropy(logits: Tensor, mask: Tensor, valid: Tensor, total: Total = own) -> Tensor:
+    """Mean cross-entropy of K classes over valid pixels; 0 with a zero gradient where no pixel is valid.
+
+    Args:
+        logits: (B, K, H, W)
+        mask: (B, 1, H, W) float32, the class 0 to K - 1; any class where not valid
+        valid: (B, 1, H, W)
+        total: see `Total`
+    """
+    loss = F.cross_entropy(logits, mask[:, 0].long(), reduction="none")
+    return _mean(loss[:, None], valid, total)
 
 
 def dice(logits: Tensor, mask: Tensor, valid: Tensor, total: Total = own) -> Tensor:
@@ -214,6 +228,7 @@ def build_loss(cfg: LossConfig, total: Total = own) -> Loss:
         (cfg.focal_tversky, partial(focal_tversky, alpha=alpha, beta=beta, gamma=gamma, total=total)),
         (cfg.lovasz, partial(lovasz, total=total)),
         (cfg.boundary, partial(boundary, reach_px=cfg.boundary_px, total=total)),
+        (cfg.cross_entropy, partial(cross_entropy, total=total)),
     ]
     used = [(weight, term) for weight, term in terms if weight > 0]
 

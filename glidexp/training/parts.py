@@ -94,7 +94,14 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
     """Network, optimizer and scaler of a seed, on the device."""
     torch.manual_seed(config.seed)
     bands = [str(band).lower() for band in tiles.manifest["bands"]]
-    model = build_model(config.backbone, config.decoder, config.init, in_channels=tiles.channels, bands=bands)
+    model = build_model(
+        config.backbone,
+        config.decoder,
+        config.init,
+        in_channels=tiles.channels,
+        bands=bands,
+        classes=len(tiles.classes) or 1,
+    )
     stages: list[list[str]] = []
     if config.optimizer.by_depth or config.train.freezes:
         side_px = catalog.smallest_px(config.backbone.name, config.decoder.name)

@@ -24,6 +24,7 @@ from glidexp.mapping.domain import domain_of
 from glidexp.models.build import parameters
 from glidexp.models.export import save_bundle
 from glidexp.models.lineage import Lineage, marks
+from glidexp.scoring.land_cover import class_table
 from glidexp.scoring.scores import best_threshold, score_split
 from glidexp.scoring.tables import lake_table, summary_table
 from glidexp.tracking.multirun import run_link, ui_hint
@@ -218,7 +219,7 @@ def log_dataset(
 def show(metrics: dict[str, float], store: Store, experiment: str, run_id: str, *, title: str | None = None) -> None:
     """Prints the table of scores, and where to look."""
     console = Console()
-    console.print(summary_table(metrics, title=title))
+    console.print(class_table(metrics) if "test/miou_classes" in metrics else summary_table(metrics, title=title))
     if lakes := lake_table(metrics):
         console.print(lakes)
     hint = ui_hint(store.uri)

@@ -40,6 +40,7 @@ from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore
 from glidexp.training.follow import Follower
 from glidexp.training.freezing import build_freezing, frozen_stages
+from glidexp.training.land_cover import ClassRecorder
 from glidexp.training.loop import fit
 from glidexp.training.losses import build_loss
 from glidexp.training.optim import lr_schedule
@@ -133,7 +134,8 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
         with tracked, lost_rank_told(runtime.ranks):
             beginning.close()
             checkpoints = checkpoints_of(config, identity, tracked.run_id)
-            recorder = Recorder(tracked, config, tiles, runtime, identity, line, leak)
+            kind = ClassRecorder if tiles.classes else Recorder
+            recorder = kind(tracked, config, tiles, runtime, identity, line, leak)
             metrics = _made(config, runtime, signals, parts, recorder, checkpoints, goes_on=earlier is not None)
     if tracked.lost:
         raise RunFailed(
@@ -221,7 +223,8 @@ def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[
         resident=stays(config.train.resident, tiles, len(rows), runtime.device, "training tiles"),
     )
     mean, std = statistics_of(tiles, rows, config.subset)
-    return loader, build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype)
+    settings = {"mean": mean, "std": std, "seed": config.seed, "dtype": runtime.dtype, "classes": bool(tiles.classes)}
+    return loader, build_augment(config.augmentation, **settings)
 
 
 def train(

@@ -9,6 +9,7 @@ from typing import Any
 
 from glidexp.config import Config, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError
+from glidexp.models.card import classes_of, require_lakes
 from glidexp.models.init import checkpoint_digest
 from glidexp.models.load import FoundModel, find
 from glidexp.tracking.store import Store, open_store, tracking_uri
@@ -73,6 +74,8 @@ def _run_of(config: Config, store: Store) -> str:
 def _fits(config: Config, found: FoundModel) -> None:
     """Refuses a model of another network before data is made."""
     shape = found.card["architecture"]
+    if classes_of(found.card) > 1 and config.init.scope is InitScope.all:
+        require_lakes(found.card, f"init.run={config.init.run}")
     asked = {"backbone": config.backbone.name, "decoder": config.decoder.name}
     parts = asked if config.init.scope is InitScope.all else {"backbone": asked["backbone"]}
     wrong = [f"{part}.name={name}, the model has {shape[part]}" for part, name in parts.items() if shape[part] != name]

@@ -121,6 +121,8 @@ class Making:
             from glidexp.data.ready.archive import build_pairs
 
             build_pairs(job, lambda total: shown_steps(total, "tiles", self.progress))
+        elif dataset.classes:
+            self._land_cover(job)
         else:
             self._from_scenes(job, skipped or {})
         log_summary(path, time.monotonic() - started)
@@ -152,6 +154,20 @@ class Making:
             except DataError:  # these settings will never make a store of what was finished
                 shutil.rmtree(parts, ignore_errors=True)
                 raise
+
+    def _land_cover(self, job: "Job") -> None:
+        """Labels of generated scenes by class; the store with lakes is made first, which has the same tiles."""
+        from glidexp.data.store import TileStore
+        from glidexp.data.synthetic.land_cover import relabel
+
+        recipe = {key: value for key, value in self.recipe.items() if key != "classes"}
+        lakes = replace(self, dataset=replace(self.dataset, classes=None), recipe=recipe)
+        path = self.data_dir / "stores" / digest(recipe)
+        with locked(path):
+            if not path.exists():
+                lakes.write(path, skip_failed=False)
+        known = {"recipe": job.recipe, "recipe_id": job.recipe_id, "lakes": {}}
+        relabel(TileStore.open(path), generated(self.dataset, self.data_dir, self.progress), job.path, known)
 
 
 def _clear(folder: Path, half_written: str) -> None:

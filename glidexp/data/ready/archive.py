@@ -25,6 +25,7 @@ from glidexp.data import splits
 from glidexp.data.builder.report import Job, Ledger, check_sides, manifest_of
 from glidexp.data.builder.tiling import Survey, choose_tiles, count_by_tile, padded
 from glidexp.data.check import duplicates
+from glidexp.data.ready.class_maps import ClassTable, cut_pair, read_table
 from glidexp.data.ready.layout import GLID_COUNTS, Place, Source, folder_place, glid_places
 from glidexp.data.ready.origins import Origin, read_origins, shared_ground
 from glidexp.data.ready.pairs import Pair, find_pairs
@@ -89,8 +90,11 @@ def build_pairs(job: Job, steps: Steps) -> None:
     for pair in pairs:
         ledger.pairs["pairs" if not published else "val" if pair.name.startswith("val/") else "GLID"] += 1
     seen: list[Seen] = []
+    table = read_table(job.dataset.classes) if job.dataset.classes else None
     with steps(len(pairs)) as step, StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer:
-        for i, one in enumerate(_in_threads(lambda pair: _see(pair, job), pairs, step)):
+        for i, one in enumerate(
+            _in_threads(lambda pair: _see_classes(pair, job, table) if table else _see(pair, job), pairs, step)
+        ):
             if origins[i].transform is None and one.transform is not None:
                 origins[i] = dataclasses.replace(origins[i], transform=one.transform, crs=one.crs)
             for row, col, tile in one.tiles:
@@ -109,7 +113,8 @@ def build_pairs(job: Job, steps: Steps) -> None:
                 ledger.dropped.update(one.dropped)
         if not all(origin.split for origin in origins):  # a table that shares out all tiles says what it wants
             check_sides(writer.records, job)
-        writer.close(manifest_of(job, frozen, writer.records, ledger))
+        classes = {"classes": list(table.names)} if table else {}
+        writer.close(manifest_of(job, frozen, writer.records, ledger) | classes)
 
 
 def check_published(split: splits.Split) -> None:
@@ -177,6 +182,15 @@ def _see(pair: Pair, job: Job) -> Seen:
     look = duplicates.look(picture.image)
     place = (picture.transform, picture.crs)
     return Seen(look, tiles, whole, (height, width), label.kind, label.grey_px, dropped, *place)
+
+
+def _see_classes(pair: Pair, job: Job, table: ClassTable) -> Seen:
+    """As `_see`, of an image with a class map."""
+    cut, px = cut_pair(pair, table, job.tile_px), job.tile_px
+    size = cut.image.shape[:2]
+    dropped = Counter(tiles_without_class=cut.left_out)
+    look = duplicates.look(cut.image)
+    return Seen(look, cut.tiles, size == (px, px), size, "classes", 0, dropped, cut.transform, cut.crs)
 
 
 def _record(name: str, origin: Origin, row: int, col: int, whole: bool) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def read_image(path: Source) -> Picture:
     if plain is not None and plain.shape[2] > 1:
         pixels = plain
     else:
-        with _opened(path, content) as picture:
+        with opened(path, content) as picture:
             if picture.mode not in ("RGB", "RGBA"):
                 raise DataError(f"{path} is a picture of mode {picture.mode}, not RGB of 8 bit: convert it first.")
             pixels = np.asarray(picture)
@@ -105,7 +105,7 @@ def read_label(path: Source) -> Label:
     if plain is not None and plain.shape[2] == 1:
         pixels = plain[:, :, 0]
     else:
-        with _opened(path, content) as picture:
+        with opened(path, content) as picture:
             mode = picture.mode
             if mode not in ("1", "L"):
                 raise DataError(f"{path} is a picture of mode {mode}: a label has one channel of 0 and 255.")
@@ -148,8 +148,12 @@ def _quickly(path: Source) -> tuple[bytes, npt.NDArray[np.uint8] | None]:
 
 
 @contextmanager
-def _opened(path: Source, content: bytes) -> Iterator[Image.Image]:
-    """The decoded picture."""
+def opened(path: Source, content: bytes) -> Iterator[Image.Image]:
+    """The decoded picture.
+
+    Raises:
+        DataError: damaged
+    """
     try:
         with Image.open(io.BytesIO(content)) as picture:
             picture.load()

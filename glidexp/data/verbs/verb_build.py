@@ -84,6 +84,8 @@ def settings(compose: "Compose", words: Sequence[str]) -> Config:
     if kind not in (DatasetKind.scenes, DatasetKind.synthetic):
         way = "ready tiles are read by glidexp data import" if kind != DatasetKind.store else "a store is built already"
         raise ConfigError(f"dataset.kind={kind.value} is not built from scenes: {way}.")
+    if config.dataset.classes:
+        raise ConfigError(f"dataset.classes={config.dataset.classes}: a store of land cover is made by the run on it.")
     return config
 
 
