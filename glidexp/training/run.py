@@ -223,8 +223,8 @@ def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[
         resident=stays(config.train.resident, tiles, len(rows), runtime.device, "training tiles"),
     )
     mean, std = statistics_of(tiles, rows, config.subset)
-    settings = {"mean": mean, "std": std, "seed": config.seed, "dtype": runtime.dtype, "classes": bool(tiles.classes)}
-    return loader, build_augment(config.augmentation, **settings)
+    cover, dtype = bool(tiles.classes), runtime.dtype
+    return loader, build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=dtype, classes=cover)
 
 
 def train(

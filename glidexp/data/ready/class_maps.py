@@ -88,9 +88,9 @@ def read_labels(path: Source, table: ClassTable) -> npt.NDArray[np.uint8]:
             what = "red, green and blue of 8 bit" if table.coloured else "one channel of 8 bit"
             raise DataError(f"{path} is a picture of mode {picture.mode}: dataset.classes speaks of {what}.")
         pixels = np.asarray(picture.convert("RGB") if table.coloured else picture)
-    flat = pixels.astype(np.uint32)
+    flat = pixels.astype(np.int64)
     if table.coloured:
-        flat = flat[:, :, 0] << 16 | flat[:, :, 1] << 8 | flat[:, :, 2]
+        flat = flat @ np.array([1 << 16, 1 << 8, 1])
     found, place = np.unique(flat, return_inverse=True)
     unknown = [int(code) for code in found if int(code) not in table.codes]
     if unknown:

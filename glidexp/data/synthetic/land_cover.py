@@ -31,7 +31,8 @@ def relabel(lakes: TileStore, scenes: Path, path: Path, known: Mapping[str, Any]
     px = lakes.tile_px
     maps: dict[str, Any] = {}
     with StoreWriter(path, tile_px=px, bands=[str(band) for band in lakes.manifest["bands"]]) as writer:
-        for place, record in enumerate(lakes.index.to_dict("records")):
+        for place, found in enumerate(lakes.index.to_dict("records")):
+            record = {str(key): value for key, value in found.items()}
             scene, row, col = record["scene"], record["row"], record["col"]
             if scene not in maps:
                 maps = {scene: read_classes(scenes, scene)}  # tiles of a scene follow each other
