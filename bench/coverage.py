@@ -59,7 +59,8 @@ def truth(layout: dict[str, float], shift: float, n: int = 400_000) -> float:
 def interval(arms: list[Counts]) -> Effect:
     """As `glidexp compare` makes it."""
     table = pseudo_values(arms[1], pooled) - pseudo_values(arms[0], pooled)
-    return effect_of(table, value=float((pooled(arms[1]) - pooled(arms[0])).mean()))
+    weights = np.mean([arm[..., :3].sum(-1).mean(0) for arm in arms], axis=0)  # Measure.weights of a pooled IoU
+    return effect_of(table, value=float((pooled(arms[1]) - pooled(arms[0])).mean()), weights=weights)
 
 
 def percentile(arms: list[Counts], random: np.random.Generator) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """A training whose score is known beforehand, for searches. Not a test. Light: processes are forked off it."""
 
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from study_stub import key_of, noted, opened, settings
 from glidexp.study.work import Done
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
+from glidexp.tracking.resume import checkpoint_folder
 from glidexp.tracking.store import ID_TAG
 
 VAL, SPEED = "val/lake_iou_pooled", "train/images_per_s"
@@ -39,6 +41,9 @@ def train(words: tuple[str, ...]) -> Done:
     if given.get("loss") == "broken" and not (mlruns / "mended").exists():
         client.set_terminated(run_id, status="FAILED")
         raise ValueError("the network gives NaN")
+    saved = checkpoint_folder(mlruns, key, run_id)
+    saved.mkdir(parents=True, exist_ok=True)
+    (saved / "last.000001.pt").touch()
     client.log_metric(run_id, VAL, at_best / 2, step=1)
     with (mlruns / "met").open("a+") as met:
         met.seek(0)
@@ -51,6 +56,7 @@ def train(words: tuple[str, ...]) -> Done:
     last = {VAL: scores[EPOCHS], SPEED: 100 * float(given.get("lr", 0.001))}
     logged = [Metric(VAL, score, 0, epoch) for epoch, score in scores.items() if epoch > 1]
     client.log_batch(run_id, [*logged, *(Metric(name, value, 1, EPOCHS + 1) for name, value in last.items())])
+    shutil.rmtree(saved)  # as a run does at its end
     client.set_terminated(run_id)
     noted(mlruns, "finished", key)
     return Done(run_id, last)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from glidexp.scoring.confusion import lake_iou
 from glidexp.scoring.statistics import (
+    Parts,
     detectable,
     effect_of,
     holm,
@@ -46,6 +47,28 @@ def test_two_way_by_hand() -> None:
     assert parts.variance == pytest.approx((4.0 + 1.0 - 1.0) / 4)
     assert parts.shares == pytest.approx({"seed": 0.75, "cluster": 0.0, "rest": 0.25})
     assert parts.quantile(0.05) == pytest.approx(stats.t.isf(0.025, 1))
+
+
+def test_the_quantile_lies_between_those_of_seeds_and_clusters() -> None:
+    """Nine times as much comes from clusters: the mean of the squared quantiles is nearer to theirs."""
+    parts = Parts(seed=1.0, cluster=9.0, rest=0.0, seeds=3, clusters=12)
+    squared = (1 * stats.t.isf(0.025, 2) ** 2 + 9 * stats.t.isf(0.025, 11) ** 2) / 10
+    assert parts.quantile(0.05) == pytest.approx(math.sqrt(squared))
+
+
+def test_clusters_of_unlike_weight_count_as_fewer() -> None:
+    """Weights 3 1 1 1: 36 / 12 = 3 of 4 by Kish, and sqrt(12) degrees of freedom and one between the two."""
+    table = np.random.default_rng(0).normal(0.4, 1.0, (1, 4))
+    effect, same = effect_of(table, weights=np.array([3.0, 1.0, 1.0, 1.0])), effect_of(table, weights=np.full(4, 7.0))
+    assert effect.error == same.error == effect_of(table).error and same.high == effect_of(table).high
+    half = stats.t.isf(0.025, math.sqrt(12) - 1) * effect.error
+    assert (effect.low, effect.high) == pytest.approx((effect.value - half, effect.value + half))
+    assert effect_of(table, level=1 - effect.p, weights=np.array([3.0, 1.0, 1.0, 1.0])).low == pytest.approx(
+        0, abs=1e-6
+    )
+    one = effect_of(table, weights=np.array([1.0, 0.0, 0.0, 0.0])).parts
+    assert one.alike == 2 and one.quantile(0.05) == pytest.approx(stats.t.isf(0.025, 1))
+    assert effect_of(table[:, :1], weights=np.ones(4)).parts.alike is None, "the score of all ground together"
 
 
 def test_the_mean_squares_are_those_of_an_analysis_of_variance() -> None:

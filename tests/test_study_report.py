@@ -89,7 +89,7 @@ def test_scores_of_lakes_are_those_that_the_runs_logged(study: Study, material: 
 
 
 def test_where_less_is_better_more_is_worse(study: Study, material: Material) -> None:
-    comparison = compare_arms(study.arms, material, measure_of("test/assd_px"))
+    comparison = compare_arms(study.arms, material, measure_of("test/assd_px"), level=0.9)
     broken = comparison.rows[2]
     assert broken.effect is not None and broken.effect.low > 0
     assert verdict(broken, comparison) == "worse" and comparison.ranks[2].tolist() == [0, 0, 1]

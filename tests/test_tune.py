@@ -205,6 +205,7 @@ def test_bad_trials_are_ended_and_good_ones_end(mlruns: Path) -> None:
     done = {number: one for number, one in trials.items() if one.state == "complete"}
     early = {number: one for number, one in trials.items() if one.state == "pruned"}
     assert len(done) + len(early) == 9 and early
+    assert not list((mlruns / "checkpoints").iterdir()), "what was ended early keeps no checkpoints"
     entries = ledger.entries()
     for number, one in trials.items():
         best = quality(float(one.words[0].split("=")[1]))

@@ -93,7 +93,7 @@ def beats(both: Pair, measure: Measure, uri: str) -> Check:
     if table is None or not np.isfinite(table).all():
         said = "on one piece of ground nothing can be said about others"
         return judged(BEATS, False, f"{scores}, {where}: {said}{left}{note}.")
-    effect = effect_of(table, value=value, level=LEVEL)
+    effect = effect_of(table, value=value, level=LEVEL, weights=measure.weights(mine, theirs))
     told = f"difference {100 * value:+.2f} [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}], p {effect.p:.3g}"
     sure = value > 0 and effect.p <= 1 - LEVEL
     verdict = "better" if sure else "worse" if value < 0 and effect.p <= 1 - LEVEL else "not distinguishable"

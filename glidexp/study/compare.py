@@ -210,7 +210,7 @@ def row_of(
     if not np.isfinite(value):
         raise DataError(f"{measure.name} has no value for '{arm.name}' or '{base.name}' (0/0): compare another score.")
     table = _differences(of_arm, of_base, measure)
-    effect = effect_of(table, value=value, level=level)
+    effect = effect_of(table, value=value, level=level, weights=measure.weights(of_arm, of_base))
     flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else nothing
     drawn = redrawn(of_base, of_arm, measure.of, level=level) if bootstrap else None
     return Row(arm, values, effect, nothing, flips, shared, detectable(effect.parts, alpha=1 - level), drawn)

@@ -93,8 +93,10 @@ def values_by_cell(arms: Sequence[Arm], sums: Sequence[Counts], measure: Measure
     return found if all(np.isfinite(table).all() for table in found.values()) else None
 
 
-def main_effects(factors: Sequence[Factor], cells: Mapping[str, Floats], *, level: float) -> list[LevelEffect]:
-    """Every level of every factor, averaged over all other factors; of a grid."""
+def main_effects(
+    factors: Sequence[Factor], cells: Mapping[str, Floats], *, level: float, weights: Floats | None = None
+) -> list[LevelEffect]:
+    """Every level of every factor, averaged over all other factors; of a grid. `weights` are the clusters'."""
     found = []
     for factor in factors:
         tables = [
@@ -102,13 +104,15 @@ def main_effects(factors: Sequence[Factor], cells: Mapping[str, Floats], *, leve
         ]
         for name, table in zip(factor.levels, tables, strict=True):
             first = name == factor.levels[0]
-            effect = None if first else effect_of(table - tables[0], level=level)
+            effect = None if first else effect_of(table - tables[0], level=level, weights=weights)
             found.append(LevelEffect(factor.name, name, float(table.mean()), effect))
     return found
 
 
-def interactions(factors: Sequence[Factor], cells: Mapping[str, Floats], *, level: float) -> list[Interaction]:
-    """Of every pair of factors and of levels other than the first; of a grid."""
+def interactions(
+    factors: Sequence[Factor], cells: Mapping[str, Floats], *, level: float, weights: Floats | None = None
+) -> list[Interaction]:
+    """Of every pair of factors and of levels other than the first; of a grid. `weights` are the clusters'."""
     found = []
     for one, other in combinations(factors, 2):
 
@@ -120,7 +124,7 @@ def interactions(factors: Sequence[Factor], cells: Mapping[str, Floats], *, leve
         for a, b in product(one.levels[1:], other.levels[1:]):
             first_a, first_b = one.levels[0], other.levels[0]
             table = (at(a, b) - at(first_a, b)) - (at(a, first_b) - at(first_a, first_b))
-            found.append(Interaction(((one.name, a), (other.name, b)), effect_of(table, level=level)))
+            found.append(Interaction(((one.name, a), (other.name, b)), effect_of(table, level=level, weights=weights)))
     return found
 
 

@@ -43,14 +43,12 @@ class Live:
         count = Counter(entry.status for entry in entries.values())
         parts = [f"{count[status]} {status}" for status in Status if count[status] and status is not Status.planned]
         plan = self.ledger.plan
+        size = f"{len(plan.arms)} arms x {len(plan.seeds)} seeds, {len(plan.cells)} runs; {waiting} to run"
         log.info(
-            "study %s (%s): %d arms x %d seeds, %d runs; %d to run%s%s",
+            "study %s (%s): %s%s%s",
             plan.name,
             self.ledger.study_id,
-            len(plan.arms),
-            len(plan.seeds),
-            len(plan.cells),
-            waiting,
+            size if plan.cells else "a search, whose trials are proposed one after the other",
             f", {elsewhere} at work in other processes" * bool(elsewhere),
             f"; {', '.join(parts)}" * bool(parts),
         )

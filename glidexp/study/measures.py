@@ -125,6 +125,14 @@ class Measure:
             return f"{self.split}/{kind}/{value}/{self.score}"
         return f"{self.split}/{'at_0.5/' * self.at_half}{kind}/{value}/{self.score}_{self.aggregation}"
 
+    def weights(self, *counts: Counts) -> NDArray[np.float64]:
+        """What each cluster weighs in the score, (C,), from the (S, C, k) of one or more arms: its lakes, or the pixels
+        that are lake in truth or prediction; all the same in a mean over scenes."""
+        if self.aggregation == "per_scene":
+            return np.ones(counts[0].shape[1])
+        below = slice(1, 2) if self.of_lakes else slice(0, 3)
+        return np.asarray(np.mean([table[..., below].sum(-1).mean(0) for table in counts], axis=0), np.float64)
+
     def of(self, counts: Counts) -> NDArray[np.float64]:
         """(..., C, 4) or (..., C, 2) -> (...)."""
         if self.of_lakes:

@@ -124,12 +124,13 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
     arms = study.arms
     found.comparison = compare_arms(arms, material, measure, level=level)
     _transfer(found, material, measure, level)
-    cells = values_by_cell(arms, material.sums(arms, measure), measure)
+    sums = material.sums(arms, measure)
+    cells, weights = values_by_cell(arms, sums, measure), measure.weights(*sums)
     if cells is not None:
         found.variance = variance_parts(cells, material.ground.kind)
         if is_grid(found.factors, [arm.name for arm in arms]):
-            found.effects = main_effects(found.factors, cells, level=level)
-            found.interactions = interactions(found.factors, cells, level=level)
+            found.effects = main_effects(found.factors, cells, level=level, weights=weights)
+            found.interactions = interactions(found.factors, cells, level=level, weights=weights)
             found.factor_shares = factor_shares(found.factors, cells)
     found.by_stratum = list(_compared(found, _strata(material, measure)))
     found.by_size = list(_compared(found, _sizes(material, measure.split)))

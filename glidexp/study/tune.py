@@ -10,6 +10,7 @@ settings that it began from, in a study of its own.
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from glidexp.study.plan_words import Words, key_of, merged
 from glidexp.study.rungs import goes_on, rungs_of
 from glidexp.study.trials import Trial, Trials
 from glidexp.study.tune_space import Choice, space_of
+from glidexp.tracking.resume import checkpoint_folder
 from glidexp.tracking.store import Store
 
 log = logging.getLogger("glidexp")
@@ -176,6 +178,7 @@ class Search(Feed):
         number = self._number(cell)
         if entry.status is Status.stopped:
             self.trials.pruned(number)
+            self._drop_checkpoints(cell)
         elif entry.status is Status.failed:
             self.trials.failed(number, entry.error)
         elif entry.status is Status.finished and entry.train is not None:
@@ -189,6 +192,12 @@ class Search(Feed):
                 self.trials.failed(number, f"its run has no {missing[0]}")
             else:
                 self.trials.complete(number, [metrics[name] for name in self.tuning.study.tune.objectives])
+
+    def _drop_checkpoints(self, cell: Cell) -> None:
+        """Of a trial that was ended early: it is never gone on with, and a search has many of them."""
+        found = self.store.find_run(cell.key, self.experiment)
+        if found is not None:
+            shutil.rmtree(checkpoint_folder(self.store.mlruns, cell.key, found.run_id), ignore_errors=True)
 
     def _cell(self, trial: Trial) -> Cell | None:
         """The run of a trial; None where its settings cannot run together, which the journal then says."""

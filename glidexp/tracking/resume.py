@@ -19,6 +19,11 @@ STARTING_S = 10.0
 """seconds that a second process waits for the first to have begun, which is mostly sooner"""
 
 
+def checkpoint_folder(mlruns: Path, config_id: str, run_id: str) -> Path:
+    """Where a run keeps what it goes on from: by run, as resume=never may train the same settings at the same time."""
+    return mlruns / "checkpoints" / f"{config_id}-{run_id[:8]}"
+
+
 @contextmanager
 def starting(store: Store, config_id: str) -> Iterator[None]:
     """Holds the begin of a run of these settings: from before it is looked for until it is in the store.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glidexp.config import Config, Resume
 from glidexp.identity import config_id
-from glidexp.tracking.resume import starting, take_over
+from glidexp.tracking.resume import checkpoint_folder, starting, take_over
 from glidexp.tracking.store import FoundRun, Store
 from glidexp.training.batch_size import machine
 from glidexp.training.checkpoint import Series
@@ -72,8 +72,8 @@ def earlier_run(store: Store, config: Config, identity: str) -> FoundRun | None:
 
 
 def checkpoints_of(config: Config, identity: str, run_id: str) -> Series:
-    """By run, not by settings alone: resume=never may train the same ones at the same time."""
-    folder = Path(config.paths.mlruns) / "checkpoints" / f"{identity}-{run_id[:8]}"
+    """The series of a run."""
+    folder = checkpoint_folder(Path(config.paths.mlruns), identity, run_id)
     return Series(folder / "last.pt", config_id=identity)
 
 
