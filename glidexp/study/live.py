@@ -12,6 +12,7 @@ from rich.table import Table
 
 from glidexp.study.cells import Cell
 from glidexp.study.ledger import Entry, Ledger, Status
+from glidexp.study.names import many, short_names
 
 log = logging.getLogger("glidexp")
 
@@ -43,7 +44,8 @@ class Live:
         count = Counter(entry.status for entry in entries.values())
         parts = [f"{count[status]} {status}" for status in Status if count[status] and status is not Status.planned]
         plan = self.ledger.plan
-        size = f"{len(plan.arms)} arms x {len(plan.seeds)} seeds, {len(plan.cells)} runs; {waiting} to run"
+        size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')}"
+        size = f"{size}, {many(len(plan.cells), 'run')}; {waiting} to run"
         log.info(
             "study %s (%s): %s%s%s",
             plan.name,
@@ -112,6 +114,8 @@ class Live:
         if not share:
             mean = statistics.mean(self._took) if self._took else None
             return f"seed {cell.seed} " + (f"{clock(max(mean - spent, 0))} to go" if mean else f"since {clock(spent)}")
+        if share >= 1:
+            return f"seed {cell.seed} is scored"
         return f"seed {cell.seed} {share:.0%}, {clock(spent / share * (1 - share))} to go"
 
 
@@ -126,10 +130,11 @@ def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = ""
     entries, plan = ledger.entries(), ledger.plan
     score = plan.primary.removeprefix("test/")
     found = Table(title=title or f"study {plan.name}", title_justify="left")
-    found.add_column("arm", overflow="fold")
+    heading, short = short_names(plan.arms)
+    found.add_column(heading, overflow="fold")
     for name in ("done", "failed"):
         found.add_column(name, justify="right", no_wrap=True)
-    found.add_column(f"{score}, mean (SD)", justify="right")
+    found.add_column(f"{score}\nmean (SD)", justify="right")
     found.add_column("running")
     for arm in plan.arms:
         cells = [cell for cell in plan.cells if cell.arm == arm]
@@ -145,7 +150,7 @@ def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = ""
         count = Counter(entry.status for entry in own)
         at_work += ["stopped early"] * bool(count[Status.stopped])
         failed = f"{count[Status.failed]}" if count[Status.failed] else ""
-        found.add_row(arm, f"{count[Status.finished]}/{len(cells)}", failed, text, "; ".join(at_work))
+        found.add_row(short[arm], f"{count[Status.finished]}/{len(cells)}", failed, text, "; ".join(at_work))
     return found
 
 

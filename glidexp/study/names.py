@@ -31,6 +31,11 @@ def short_names(names: Sequence[str]) -> tuple[str, dict[str, str]]:
     return ARM, {name: name for name in names}
 
 
+def many(count: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def _last(key: str, among: Sequence[str]) -> str:
     """The last part of a dotted key, where that is no other's."""
     last = key.rpartition(".")[2]

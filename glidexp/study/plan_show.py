@@ -12,7 +12,7 @@ from rich.table import Table
 from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig, LauncherKind
 from glidexp.study import plan_cost, plan_ground, plan_power
-from glidexp.study.names import short_names
+from glidexp.study.names import many, short_names
 from glidexp.study.plan import Outline, Planned
 from glidexp.study.plan_data import Sizes
 from glidexp.tracking.database import database_path
@@ -112,7 +112,7 @@ def show(
         if speed is not None and one.name == arm
     ]
     table, equal = _table(planned, finished, speeds)
-    size = f"{len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(plan.cells)} runs"
+    size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')} = {many(len(plan.cells), 'run')}"
     console.print(f"{plan.name}: {size}", highlight=False)  # a title of the table would be broken at its width
     console.print(table)
     lines = [
@@ -154,7 +154,10 @@ def show_outline(found: Outline, console: Console | None = None) -> None:
     if study.question:
         console.print(study.question, highlight=False)
     heading, short = short_names([one.name for one in found.arms])
-    console.print(f"{study.name}: {len(found.arms)} arms x {len(found.seeds)} seeds = {runs} runs", highlight=False)
+    console.print(
+        f"{study.name}: {many(len(found.arms), 'arm')} x {many(len(found.seeds), 'seed')} = {runs} runs",
+        highlight=False,
+    )
     table = Table()
     for name in (heading, "epochs", "batch"):
         table.add_column(name, justify="left" if name == heading else "right", overflow="fold")
@@ -205,14 +208,16 @@ def _table(planned: Planned, finished: set[str], speeds: list[plan_cost.Speed | 
     heading, short = short_names(plan.arms)
     table = Table()
     table.add_column(heading, overflow="fold")
-    for name in ("done", *(name for name in values if name not in equal), "min a run"):
+    time = ["min a run"] * any(speeds)
+    for name in ("done", *(name for name in values if name not in equal), *time):
         table.add_column(name, justify="right")
     for number, (arm, speed) in enumerate(zip(plan.arms, speeds, strict=True)):
         done = sum(f"{arm}|{seed}" in finished for seed in plan.seeds)
         batch = planned.arms[number].config.train.batch_tiles
         each = plan_cost.seconds(speed, planned.spent[number], planned.sizes[number], batch) if speed else None
         own = [texts[number] for name, texts in values.items() if name not in equal]
-        table.add_row(short[arm], f"{done}/{len(plan.seeds)}", *own, f"{each / 60:.1f}" if each else "")
+        own += [f"{each / 60:.1f}" if each else ""] * len(time)
+        table.add_row(short[arm], f"{done}/{len(plan.seeds)}", *own)
     said = ", ".join(f"{name} {text}" for name, text in equal.items())
     return table, [f"In every arm: {said}."] if equal else []
 
