@@ -9,17 +9,20 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+import rasterio.features
 import shapely
 import torch
+from scipy import ndimage
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 from torch import nn
 
 from glidexp import cli
 from glidexp.errors import GlidexpError
-from glidexp.mapping import predict, raster, verb_predict
+from glidexp.mapping import network, polygons, predict, raster, verb_predict
 from glidexp.mapping.blend import Blend
+from glidexp.mapping.runs import Runs, runs_of
 from glidexp.mapping.windows import axis
-from glidexp.models.card import FORMAT, FORMAT_VERSION
+from glidexp.models.card import FORMAT, FORMAT_VERSION, read_card
 from glidexp.models.predictor import Predictor
 
 
@@ -269,3 +272,51 @@ def test_a_real_bundle_is_loaded_and_turned(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "maps" / "s_probability.tif") as file:
         assert len(np.unique(file.read(1))) > 3
     assert geopandas.read_parquet(tmp_path / "maps" / "s_lakes.parquet")["area_p05_km2"].isna().all()
+
+
+def test_a_changed_card_is_read_again_in_the_same_process(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(folder: Path, device: torch.device) -> Predictor:
+        card = read_card(folder)
+        return Predictor(Bright(), mean=card["mean"], std=card["std"], card=card).to(device)
+
+    monkeypatch.setattr(network, "load_bundle", load)
+    first = network.network(model, read_card(model), None, "cpu")
+    assert network.network(model, read_card(model), None, "cpu") is first
+    card = json.loads((model / "card.json").read_text()) | {"threshold": 0.7}
+    (model / "card.json").write_text(json.dumps(card))
+    assert network.network(model, read_card(model), None, "cpu").threshold == 0.7
+
+
+def test_outlines_and_pixels_agree_on_any_mask(tmp_path: Path) -> None:
+    """Against SciPy's components and a drawing of every outline, on lakes with holes, lakes in holes, corners that
+    touch, and ground without data."""
+    rng = np.random.default_rng(0)
+    for (height, width), level in itertools.product([(40, 50), (150, 90)], (0.45, 0.5, 0.52)):
+        start = (ndimage.gaussian_filter(rng.random((height, width)), 1) > level).astype(np.uint8)
+        start[:5, 10:14] = 255
+        (tmp_path / "mask.u8").write_bytes(start.tobytes())
+        vrt = tmp_path / "mask.vrt"
+        vrt.write_text(
+            f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><VRTRasterBand dataType="Byte" band="1" '
+            f'subClass="VRTRawRasterBand"><SourceFilename relativeToVRT="1">mask.u8</SourceFilename><LineOffset>{width}'
+            "</LineOffset><PixelOffset>1</PixelOffset><ImageOffset>0</ImageOffset></VRTRasterBand></VRTDataset>"
+        )
+        for fill_px, min_px in ((0, 0), (6, 6), (3, 20)):
+            mask = start.copy()
+            found = polygons.outlines(vrt, mask, fill_px=fill_px, min_px=min_px)
+            labels, count = ndimage.label(mask == 1, np.ones((3, 3)))
+            assert len(found) == count and (mask[:5, 10:14] == 255).all()
+            runs, total = runs_of(found), np.zeros(mask.size, int)
+            for numbers, places in runs.pixels(width):
+                np.add.at(total, places, 1)
+                assert len(np.unique(np.column_stack([numbers, labels.flat[places]]), axis=0)) == count
+            np.testing.assert_array_equal(total.reshape(mask.shape), mask == 1)
+            drawn = [rasterio.features.rasterize([(one, 1)], out_shape=mask.shape) for one in found]
+            for number, one in enumerate(drawn):
+                np.testing.assert_array_equal(runs.drawn(number, (2, height - 3, 4, width - 1)), one[2:-3, 4:-1])
+            wide = [set(runs_at(runs.grown(height, width), n, width)) for n in range(count)]
+            assert wide == [set(np.flatnonzero(ndimage.binary_dilation(one, np.ones((3, 3))))) for one in drawn]
+
+
+def runs_at(runs: Runs, number: int, width: int) -> list[int]:
+    return [places for numbers, at in runs.pixels(width) for places in at[numbers == number].tolist()]

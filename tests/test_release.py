@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,32 @@ def test_a_pickle_is_found_under_any_name(tmp_path: Path) -> None:
     assert no_pickle.pickles_in(tmp_path) == ["harmless.txt", "model.zip:inner"]
 
 
+def test_a_fresh_process_unpickles_in_no_way() -> None:
+    """Neither by pickle's names nor by those of its C module, nor by what was taken of either before."""
+    asked = """
+import _pickle, io, pickle
+from datetime import date
+from glidexp.release.fresh import forbid
+held = pickle.dumps(date(2000, 1, 1))
+early = pickle.loads, _pickle.loads, pickle._loads
+def late(module): return lambda data: module.Unpickler(io.BytesIO(data)).load()
+taken = [type(module.Unpickler(io.BytesIO(held))) for module in (pickle, _pickle)] + [pickle._Unpickler]
+forbid()
+ways = [*early, pickle.loads, _pickle.loads, pickle._loads, late(pickle), late(_pickle)]
+ways += [lambda data, cls=cls: cls(io.BytesIO(data)).load() for cls in taken]
+for number, way in enumerate(ways):
+    try:
+        way(held)
+    except pickle.UnpicklingError as error:
+        assert "something was to be unpickled" in str(error)
+    else:
+        raise SystemExit(f"way {number} is open")
+print(len(ways))
+"""
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "11"), done.stderr
+
+
 def test_the_example_runs_on_onnx_runtime_alone(released: tuple[Path, list[str]], tmp_path: Path) -> None:
     folder, _ = released
     assert len((folder / "example_onnx.py").read_text().splitlines()) <= 35
@@ -278,9 +305,12 @@ def test_scenes_are_mapped_by_the_champion_by_the_bundle_and_through_mlflow(
     np.testing.assert_array_equal(champion, bundle)
     mlflow.set_tracking_uri(store.uri)
     try:
-        model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     finally:
         mlflow.set_tracking_uri(None)
+    assert not [one for one in said if "type hint" in str(one.message)]
     found = model.predict(str(scene))
     assert found.dtype == np.float32 and found.shape == champion.shape
     np.testing.assert_array_equal(np.round(found * 254), champion)

@@ -22,9 +22,11 @@ from glidexp.data.scenes.inventory import SEARCH_M, lakes_of
 from glidexp.data.scenes.polygons import Inventory
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sizes import size_of
-from glidexp.mapping.polygons import Geometries, pixels_of, smoothed, window_of
+from glidexp.mapping.polygons import Geometries, smoothed, window_of
+from glidexp.mapping.runs import Runs, runs_of
 from glidexp.mapping.workfiles import INVALID, LIKELY, STEPS, SURE
 
+Floats = npt.NDArray[np.float64]
 FAR_M = 10_000.0
 """lakes farther from ice are not glacial: the rule of the published data set"""
 REACH_PX = 8
@@ -41,14 +43,16 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """What the map says within one lake, pixels."""
+    """What the map says within the outlines, a value each."""
 
-    area: int
-    total: float
-    """sum of the probabilities"""
-    sure: int
-    likely: int
-    cut: bool
+    area: Floats
+    """pixels; a filled hole belongs to the lake, whatever its pixels say"""
+    total: Floats
+    """sum of the probabilities, in steps"""
+    sure: Floats
+    likely: Floats
+    """pixels; NaN where the model has no temperature"""
+    cut: npt.NDArray[np.bool_]
     """touches pixels without data or the scene's edge"""
 
 
@@ -66,96 +70,106 @@ def measured(
         smooth: rounds of corner cutting
         calibrated: whether the marks for sure and likely are of a temperature
     """
+    if not len(outlines):
+        return outlines, pd.DataFrame(columns=list(COLUMNS))
     x, y = scene.xy(np.zeros(1), np.zeros(1))
     a, b, _, d, e, _ = scene.transform[:6]
 
-    def on_map(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def on_map(xy: Floats) -> Floats:
         return np.column_stack([a * xy[:, 0] + b * xy[:, 1] + x, d * xy[:, 0] + e * xy[:, 1] + y])
 
-    shapes = shapely.transform(smoothed(outlines, smooth), on_map) if len(outlines) else outlines
-    steps = shapely.transform(outlines, on_map) if len(outlines) else outlines
-    rows = []
-    for outline, shape, stairs in zip(outlines, shapes, steps, strict=True):
-        met = pixels_in(outline, levels_HW, marks_HW, mask_HW)
-        area, perimeter, lon, lat = geodesic(scene.crs, shape)
-        ground, stairs_m = geodesic(scene.crs, stairs)[:2] if smooth else (area, perimeter)
-        pixel_m2 = ground / met.area
-        bound = 0.5 * np.sqrt(pixel_m2) * stairs_m * np.pi / 4
-        sure, likely = (met.sure, met.likely) if calibrated else (np.nan, np.nan)
-        rows.append(
-            {
-                "area_km2": area / 1e6,
-                "area_low_km2": max(area - bound, 0.0) / 1e6,
-                "area_high_km2": (area + bound) / 1e6,
-                "area_p05_km2": sure * pixel_m2 / 1e6,
-                "area_p95_km2": likely * pixel_m2 / 1e6,
-                "perimeter_km": perimeter / 1e3,
-                "area_px": met.area,
-                "mean_probability": met.total / met.area / STEPS,
-                "cut": met.cut,
-                "lon": lon,
-                "lat": lat,
-            }
-        )
-    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name in (rows[0] if rows else COLUMNS)])
-    table["size_class"] = size_of(table["area_km2"].to_numpy(dtype=np.float64)) if rows else []
-    return shapes, table
+    shapes = shapely.transform(smoothed(outlines, smooth), on_map)
+    met = pixels_in(outlines, levels_HW, marks_HW, mask_HW, calibrated=calibrated)
+    area, perimeter, lon, lat = geodesic(scene.crs, shapes)
+    ground, stairs = geodesic(scene.crs, shapely.transform(outlines, on_map))[:2] if smooth else (area, perimeter)
+    pixel_m2 = ground / met.area
+    bound = 0.5 * np.sqrt(pixel_m2) * stairs * np.pi / 4
+    table = {
+        "area_km2": area / 1e6,
+        "area_low_km2": np.maximum(area - bound, 0.0) / 1e6,
+        "area_high_km2": (area + bound) / 1e6,
+        "area_p05_km2": met.sure * pixel_m2 / 1e6,
+        "area_p95_km2": met.likely * pixel_m2 / 1e6,
+        "perimeter_km": perimeter / 1e3,
+        "area_px": met.area.astype(np.int64),
+        "mean_probability": met.total / met.area / STEPS,
+        "cut": met.cut,
+        "lon": lon,
+        "lat": lat,
+        "size_class": size_of(area / 1e6),
+    }
+    return shapes, pd.DataFrame({name: table[name] for name in COLUMNS if name in table})
 
 
-def pixels_in(outline: Any, levels_HW: Any, marks_HW: Any, mask_HW: Any) -> Pixels:
-    """Counts within one outline, in strips of its rows."""
+def pixels_in(outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any, *, calibrated: bool) -> Pixels:
+    """Counts within outlines."""
+    height, width = mask_HW.shape
+    runs, n = runs_of(outlines), len(outlines)
+    levels, marks = np.asarray(levels_HW).reshape(-1), np.asarray(marks_HW).reshape(-1)
+    area = np.bincount(runs.number, weights=runs.last - runs.first, minlength=n)
+    total = np.zeros(n)
+    sure = likely = np.full(n, np.nan)
+    if calibrated:
+        sure = np.zeros(n)
+        likely = np.array([_likely(i, one, runs, marks_HW, mask_HW) for i, one in enumerate(outlines)], np.float64)
+    for numbers, places in runs.pixels(width):
+        total += np.bincount(numbers, weights=levels[places], minlength=n)
+        if calibrated:
+            sure += np.bincount(numbers, weights=(marks[places] & SURE) > 0, minlength=n)
+    left, top, right, bottom = shapely.bounds(outlines).T
+    cut = (left <= 0) | (top <= 0) | (right >= width) | (bottom >= height)
+    if any(int(marks_HW[row : row + STRIP_PX].max()) >= INVALID for row in range(0, height, STRIP_PX)):
+        for numbers, places in runs.grown(height, width).pixels(width):
+            cut |= np.bincount(numbers, weights=(marks[places] & INVALID) > 0, minlength=n) > 0
+    return Pixels(area, total, sure, likely, np.asarray(cut, dtype=bool))
+
+
+def _likely(number: int, outline: Any, runs: Runs, marks_HW: Any, mask_HW: Any) -> int:
+    """Pixels of a lake and of what may be lake around it, in strips of its rows."""
     from scipy import ndimage
 
     height, width = mask_HW.shape
     first, last, left, right = window_of(outline, (height, width), REACH_PX)
-    area = sure = likely = 0
-    total, cut = 0.0, False
+    found, square = 0, np.ones((3, 3))
     for top in range(first, last, STRIP_PX):
         bottom = min(top + STRIP_PX, last)
         # what lies beyond the strip can reach into it
         high, low = max(top - REACH_PX, 0), min(bottom + REACH_PX, height)
-        inside = pixels_of(outline, (high, low, left, right))
-        marks = np.asarray(marks_HW[high:low, left:right])
+        inside = runs.drawn(number, (high, low, left, right))
         other = (np.asarray(mask_HW[high:low, left:right]) == 1) & ~inside
-        room = ((marks & LIKELY) > 0) & ~other
-        grown = inside | ndimage.binary_dilation(inside, np.ones((3, 3)), iterations=REACH_PX, mask=room | inside)
-        beside = ndimage.binary_dilation(inside, np.ones((3, 3)))
-        own = slice(top - high, bottom - high)
-        # a filled hole belongs to the lake, whatever its pixels say
-        area += int(inside[own].sum())
-        sure += int((inside & ((marks & SURE) > 0))[own].sum())
-        likely += int(grown[own].sum())
-        total += float(np.asarray(levels_HW[top:bottom, left:right])[inside[own]].sum(dtype=np.float64))
-        cut |= bool((beside & ((marks & INVALID) > 0)).any())
-    cut |= _on_edge(outline, height, width)
-    return Pixels(area, total, sure, likely, cut)
+        room = ((np.asarray(marks_HW[high:low, left:right]) & LIKELY) > 0) & ~other & ~inside
+        if room.any():
+            inside = ndimage.binary_dilation(inside, square, iterations=REACH_PX, mask=room | inside)
+        found += int(inside[top - high : bottom - high].sum())
+    return found
 
 
-def _on_edge(outline: Any, height: int, width: int) -> bool:
-    left, top, right, bottom = shapely.bounds(outline)
-    return bool(left <= 0 or top <= 0 or right >= width or bottom >= height)
+def geodesic(crs: pyproj.CRS, geometries: Geometries) -> tuple[Floats, Floats, Floats, Floats]:
+    """Area m2 and perimeter m (holes included) on WGS 84, and longitude and latitude of the centroid, a value each."""
 
-
-def geodesic(crs: pyproj.CRS, geometry: Any) -> tuple[float, float, float, float]:
-    """Area m2 and perimeter m (holes included) on WGS 84, and longitude and latitude of the centroid."""
-    centre = geometry.centroid
-
-    def moved(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def moved(xy: Floats) -> Floats:
         return np.column_stack(to_lonlat(crs, xy[:, 0], xy[:, 1]))
 
-    ball = shapely.transform(geometry, moved)
-    area, perimeter = on_ellipsoid(ball)
-    lon, lat = to_lonlat(crs, np.array([centre.x]), np.array([centre.y]))
-    return area, perimeter, float(lon[0]), float(lat[0])
+    area, perimeter = on_ellipsoid(shapely.transform(geometries, moved))
+    centres = shapely.get_coordinates(shapely.centroid(geometries))
+    return area, perimeter, *to_lonlat(crs, centres[:, 0], centres[:, 1])
 
 
-def on_ellipsoid(lonlat: Any) -> tuple[float, float]:
-    """Area m2 and perimeter m of a polygon in degrees; shores of islands count, which pyproj leaves out."""
-    area = GEOD.geometry_area_perimeter(shapely.orient_polygons(lonlat))[0]
-    return abs(float(area)), float(GEOD.geometry_length(shapely.boundary(lonlat)))
+def on_ellipsoid(lonlat: Geometries) -> tuple[Floats, Floats]:
+    """Area m2 and perimeter m of polygons in degrees, a value each; shores of islands count."""
+    parts, of_part = shapely.get_parts(shapely.orient_polygons(lonlat), return_index=True)
+    rings, of_ring = shapely.get_rings(parts, return_index=True)
+    xy, of_point = shapely.get_coordinates(rings, return_index=True)
+    ends = np.cumsum(np.bincount(of_point, minlength=len(rings)))
+    # a hole runs the other way round, so its area is negative
+    found = [GEOD.polygon_area_perimeter(*xy[b:e].T) for b, e in zip([0, *ends[:-1].tolist()], ends, strict=True)]
+    sums = np.array(found, np.float64).reshape(-1, 2)
+    owner, n = of_part[of_ring], len(lonlat)
+    area, perimeter = (np.bincount(owner, weights=values, minlength=n) for values in sums.T)
+    return np.abs(area), perimeter
 
 
-def to_ice(scene: Scene, shapes: Geometries, glaciers: Inventory | None) -> npt.NDArray[np.float64]:
+def to_ice(scene: Scene, shapes: Geometries, glaciers: Inventory | None) -> Floats:
     """Metres to the nearest glacier outline; infinite where none is within 15 km; NaN where no glaciers are given."""
     if glaciers is None or not len(shapes):
         return np.full(len(shapes), np.nan)

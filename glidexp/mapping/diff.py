@@ -52,8 +52,7 @@ def read(path: Path, setting: str, gsd_m: float | None) -> Map:
     """
     own = polygons.read(path, setting)
     shapes = _lonlat(own.geometries, own.crs)
-    measured = [on_ellipsoid(one) for one in shapes]
-    area = np.array([one[0] for one in measured]) / 1e6
+    area, perimeter = (values / 1e6 for values in on_ellipsoid(shapes))
     notes: tuple[str, ...] = ()
     columns = set(pyogrio.read_info(path, layer=0)["fields"])
     if {"lake_id", "area_low_km2", "area_high_km2"} <= columns:
@@ -64,7 +63,7 @@ def read(path: Path, setting: str, gsd_m: float | None) -> Map:
         of = dict(zip(known["lake_id"].astype(str), half.to_numpy(), strict=True))
         bound = np.array([of.get(name, 0.0) for name in own.ids.tolist()])
     elif gsd_m:
-        bound = np.array([0.5 * gsd_m * one[1] for one in measured]) / 1e6
+        bound = 0.5 * gsd_m * perimeter
     else:
         bound = np.zeros(len(area))
         notes += (f"{path.name} gives no interval of areas, so each is taken as exact: give --gsd.",)

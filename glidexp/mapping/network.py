@@ -1,13 +1,15 @@
 """A bundle as prediction uses it: on its device, in its kind of number, with the views that were asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from glidexp.config import Precision, Tta
+from glidexp.data.store import canonical
 from glidexp.errors import ConfigError
 from glidexp.models.export import load_bundle
 from glidexp.models.hardware import best_precision, device_of
@@ -15,16 +17,20 @@ from glidexp.models.predictor import Predictor
 from glidexp.models.tta import MeanOfViews, with_views
 
 
-@lru_cache(maxsize=1)
-def network(bundle: Path, sha256: str, tta: Tta | None, device: str) -> Predictor:
+def network(bundle: Path, card: Mapping[str, Any], tta: Tta | None, device: str) -> Predictor:
     """The network of a bundle; the last one is kept, for the next scene of this process.
 
     Args:
         bundle: its folder
-        sha256: of its weights, so that a bundle that was replaced is read again
+        card: as it is now; with another threshold, normalisation or other weights the bundle is read again
         tta: views; None: as the card says
         device: as `--device`
     """
+    return _loaded(bundle, canonical(card), tta, device)
+
+
+@lru_cache(maxsize=1)
+def _loaded(bundle: Path, card: bytes, tta: Tta | None, device: str) -> Predictor:
     predictor = load_bundle(bundle, device=device_of(device, "--device"))
     if tta is not None:
         bare = predictor.net.module if isinstance(predictor.net, MeanOfViews) else predictor.net

@@ -5,7 +5,6 @@ than `min_px` pixels is dropped. The mask is changed the same way, so that it an
 """
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import shapely
 from affine import Affine
 
 from glidexp.data.scenes.polygons import polygons_of
+from glidexp.mapping.runs import runs_of
 
 Geometries = npt.NDArray[np.object_]
 Bytes = npt.NDArray[np.uint8]
@@ -35,32 +35,23 @@ def outlines(vrt: Path, mask_HW: Bytes, *, fill_px: int, min_px: int) -> Geometr
         fill_px: holes of fewer pixels are filled
         min_px: lakes of fewer are dropped
     """
-    kept: list[Any] = []
-    filled: list[Any] = []
-    dropped: list[Any] = []
-    for rings in _rings(vrt):
-        holes = [shapely.Polygon(ring) for ring in rings[1:]]
-        small = [hole for hole in holes if hole.area < fill_px and not (_under(hole, mask_HW) == NODATA).any()]
-        if small:
-            gone = set(map(id, small))
-            rings = [rings[0], *(r for r, hole in zip(rings[1:], holes, strict=True) if id(hole) not in gone)]
-            filled += small
-        lake = shapely.Polygon(rings[0], rings[1:])
-        if lake.area < min_px:
-            dropped.append(lake)
-        else:
-            kept.append(lake if shapely.is_valid(lake) else polygons_of(shapely.make_valid(lake)))
-    for lake in dropped:
-        burn(lake, mask_HW, 0)
-    for hole in filled:
-        burn(hole, mask_HW, LAKE)
-    found = np.array(kept, dtype=object)
-    if filled and len(found):  # a lake within a hole that was filled is part of the other now
-        inside, _ = shapely.STRtree(np.array(filled, dtype=object)).query(found, predicate="within").tolist() or [
-            [],
-            [],
-        ]
-        found = np.delete(found, np.unique(np.array(inside, dtype=np.int64)))
+    rings, owner, hole = _rings(vrt)
+    if not len(rings):
+        return np.zeros(0, dtype=object)
+    within = _valid(shapely.polygons(rings[hole]))
+    small = shapely.area(within) < fill_px
+    small[small] = ~_meets(within[small], mask_HW, NODATA)
+    keep = np.ones(len(rings), bool)
+    keep[np.flatnonzero(hole)[small]] = False
+    lakes = _valid(shapely.polygons(rings[keep], indices=owner[keep]))
+    large = shapely.area(lakes) >= min_px
+    burn(lakes[~large], mask_HW, 0)
+    filled = within[small & large[owner[hole]]]
+    burn(filled, mask_HW, LAKE)
+    found: Geometries = lakes[large]
+    if len(filled) and len(found):  # a lake within a hole that was filled is part of the other now
+        inside = shapely.STRtree(filled).query(found, predicate="within")[0]
+        found = np.delete(found, np.unique(inside))
     return found
 
 
@@ -73,15 +64,29 @@ def smoothed(geometries: Geometries, rounds: int) -> Geometries:
     return np.array(fixed, dtype=object)
 
 
-def _rings(vrt: Path) -> Iterator[list[Any]]:
+def _rings(vrt: Path) -> tuple[Geometries, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Rings of all lakes, the number of the lake of each, and which are holes; these follow the shore of their lake."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # pixels are what is wanted
         source = rasterio.open(vrt)
     with source:
         band = rasterio.band(source, 1)
-        for shape, value in rasterio.features.shapes(band, mask=band, connectivity=8, transform=Affine.identity()):
-            if value == LAKE:
-                yield shape["coordinates"]
+        shapes = rasterio.features.shapes(band, mask=band, connectivity=8, transform=Affine.identity())
+        lakes = [shape["coordinates"] for shape, value in shapes if value == LAKE]
+    owner = np.repeat(np.arange(len(lakes)), [len(lake) for lake in lakes])
+    rings = [np.array(ring) for lake in lakes for ring in lake]
+    if not rings:
+        return np.zeros(0, dtype=object), owner, np.zeros(0, bool)
+    made = shapely.linearrings(np.concatenate(rings), indices=np.repeat(np.arange(len(rings)), [*map(len, rings)]))
+    return made, owner, np.concatenate([[False], owner[1:] == owner[:-1]])
+
+
+def _valid(shapes: Geometries) -> Geometries:
+    """The same, repaired where an outline touches itself."""
+    broken = np.flatnonzero(~shapely.is_valid(shapes))
+    for i in broken:
+        shapes[i] = polygons_of(shapely.make_valid(shapes[i]))
+    return shapes
 
 
 def window_of(geometry: Any, shape: tuple[int, int], margin: int = 0) -> tuple[int, int, int, int]:
@@ -91,26 +96,19 @@ def window_of(geometry: Any, shape: tuple[int, int], margin: int = 0) -> tuple[i
     return max(top - margin, 0), min(bottom + margin, height), max(left - margin, 0), min(right + margin, width)
 
 
-def pixels_of(geometry: Any, window: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
-    """Which pixels of a window lie in a polygon in pixels."""
-    top, bottom, left, right = window
-    drawn = rasterio.features.rasterize(
-        [(geometry, 1)], out_shape=(bottom - top, right - left), transform=Affine.translation(left, top), dtype="uint8"
-    )
-    return np.asarray(drawn, dtype=bool)
+def _meets(shapes: Geometries, mask_HW: Bytes, value: int) -> npt.NDArray[np.bool_]:
+    """Whether a pixel within each polygon in pixels has a value."""
+    flat, found = mask_HW.reshape(-1), np.zeros(len(shapes), bool)
+    for numbers, places in runs_of(shapes).pixels(mask_HW.shape[1]):
+        found[numbers[flat[places] == value]] = True
+    return found
 
 
-def _under(geometry: Any, mask_HW: Bytes) -> Bytes:
-    window = window_of(geometry, (mask_HW.shape[0], mask_HW.shape[1]))
-    top, bottom, left, right = window
-    return mask_HW[top:bottom, left:right][pixels_of(geometry, window)]
-
-
-def burn(geometry: Any, mask_HW: Bytes, value: int) -> None:
-    """Writes a value where a polygon in pixels lies."""
-    window = window_of(geometry, (mask_HW.shape[0], mask_HW.shape[1]))
-    top, bottom, left, right = window
-    mask_HW[top:bottom, left:right][pixels_of(geometry, window)] = value
+def burn(shapes: Geometries, mask_HW: Bytes, value: int) -> None:
+    """Writes a value where polygons in pixels lie."""
+    flat = mask_HW.reshape(-1)
+    for _, places in runs_of(shapes).pixels(mask_HW.shape[1]):
+        flat[places] = value
 
 
 def _cut(polygon: Any, rounds: int) -> Any:

@@ -167,7 +167,7 @@ def rasters(
     """
     settings = task.settings
     rows, cols = sides(settings, card, scene)
-    predictor = network(task.bundle, card["weights"]["sha256"], settings.tta, settings.device)
+    predictor = network(task.bundle, card, settings.tta, settings.device)
     device = predictor.mean.device
     precision = precision_on(settings.precision, device)
     threshold = predictor.threshold if settings.threshold is None else settings.threshold
@@ -248,8 +248,7 @@ def _vectors(
     )  # fmt: skip
     if settings.min_km2 and len(table):
         small = table["area_km2"].to_numpy() < settings.min_km2
-        for outline in outlines[small]:
-            polygons.burn(outline, mask, 0)
+        polygons.burn(outlines[small], mask, 0)
         outlines, shapes, table = outlines[~small], shapes[~small], table[~small].reset_index(drop=True)
     mask.flush()
     distance = areas.to_ice(scene, shapes, task.glaciers)

@@ -1,5 +1,6 @@
 """Run in a process of its own: loads a bundle while unpickling is refused, and answers its probes. Prints JSON."""
 
+import _pickle
 import json
 import pickle
 import sys
@@ -19,6 +20,22 @@ class Refused:
         refuse()
 
 
+def heard(event: str, _: Any) -> None:
+    """An audit hook: whichever way a pickle is read, by a name that was taken before too, it asks for its classes."""
+    if event == "pickle.find_class":
+        refuse()
+
+
+def forbid() -> None:
+    """From now on nothing is unpickled in this process; there is no way back."""
+    for module in (pickle, _pickle):
+        module.load = module.loads = refuse  # type: ignore[attr-defined]
+        module.Unpickler = Refused  # type: ignore[attr-defined]
+    pickle._load = pickle._loads = refuse  # type: ignore[attr-defined]
+    pickle._Unpickler = Refused  # type: ignore[attr-defined]
+    sys.addaudithook(heard)
+
+
 def main(folder: Path) -> None:
     """Prints whether the weights, loaded so, agree with the probes."""
     import torch
@@ -26,8 +43,7 @@ def main(folder: Path) -> None:
     from glidexp.models.export import load_bundle  # noqa: F401 - libraries may unpickle their own at import
     from glidexp.release.agreement import weights_agree
 
-    pickle.load = pickle.loads = refuse
-    pickle.Unpickler = pickle._Unpickler = Refused  # type: ignore[misc, assignment]
+    forbid()
     torch.load = refuse
     check = weights_agree(folder)
     print(json.dumps({"good": check.state == "passed", "sentence": check.sentence}))

@@ -23,7 +23,7 @@ def begin(setup: Setup) -> Answer:
         GlidexpError: a bundle or a file of glaciers that cannot be used
     """
     maps, place = setup.settings.maps, setup.settings.glaciers
-    network(setup.bundle, read_card(setup.bundle)["weights"]["sha256"], maps.tta, maps.device)
+    network(setup.bundle, read_card(setup.bundle), maps.tta, maps.device)
     glaciers = polygons.read(place, "--glaciers") if place else None
     stat = os.stat(place) if place else None
     ice = (Path(place).name, stat.st_size, stat.st_mtime_ns) if place and stat else None

@@ -3,6 +3,7 @@
 Imported by nothing; `tracking.release_model` hands its path to MLflow. Needs the package `glidexp` where it is loaded.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +12,52 @@ import numpy as np
 from mlflow.pyfunc import PythonModel
 from mlflow.pyfunc.model import PythonModelContext
 
+with warnings.catch_warnings():  # MLflow misses type hints, which it would read as a schema
+    warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method", category=UserWarning)
 
-class ReleasedLakeModel(PythonModel):
-    """Arrays, scenes or folders of scenes in, lake probability out."""
+    class ReleasedLakeModel(PythonModel):
+        """Arrays, scenes or folders of scenes in, lake probability out."""
 
-    def load_context(self, context: PythonModelContext) -> None:
-        """Reads the bundle that lies among the model's artifacts. MLflow demands the name `context`."""
-        from glidexp.models.export import load_bundle
+        def load_context(self, context: PythonModelContext) -> None:
+            """Reads the bundle that lies among the model's artifacts. MLflow demands the name `context`."""
+            from glidexp.models.export import load_bundle
 
-        self.bundle = Path(context.artifacts["bundle"])
-        self.predictor = load_bundle(self.bundle)
+            self.bundle = Path(context.artifacts["bundle"])
+            self.predictor = load_bundle(self.bundle)
 
-    def predict(self, context: PythonModelContext, model_input, params: dict[str, Any] | None = None):  # type: ignore[no-untyped-def]
-        """Lake probability. Without type hints for what comes in and goes out: MLflow would read them as a schema.
+        def predict(self, context: PythonModelContext, model_input, params: dict[str, Any] | None = None):  # type: ignore[no-untyped-def]
+            """Lake probability. Without type hints for what comes in and goes out: MLflow would read them as a schema.
 
-        Args:
-            context: unused
-            model_input: uint8 or float array (B, C, H, W) or (C, H, W) in 0-255; or the path of a scene as
-                `glidexp predict` takes it, with its stretch; or a folder, of which every scene is taken
-            params: unused
+            Args:
+                context: unused
+                model_input: uint8 or float array (B, C, H, W) or (C, H, W) in 0-255; or the path of a scene as
+                    `glidexp predict` takes it, with its stretch; or a folder, of which every scene is taken
+                params: unused
 
-        Returns:
-            float32 (B, 1, H, W) or (1, H, W) for an array, (H, W) for a path, a dict of these by scene for a folder;
-            0-1, of scenes in steps of 1/254, NaN where a scene has no data
+            Returns:
+                float32 (B, 1, H, W) or (1, H, W) for an array, (H, W) for a path, a dict by scene for a folder;
+                0-1, of scenes in steps of 1/254, NaN where a scene has no data
 
-        Raises:
-            ValueError: a shape, type or number of bands that the model does not take
-            GlidexpError: a scene that cannot be read, or a folder without any
-        """
-        if isinstance(model_input, (str, Path)):
-            from glidexp.mapping.arrays import probabilities_of
+            Raises:
+                ValueError: a shape, type or number of bands that the model does not take
+                GlidexpError: a scene that cannot be read, or a folder without any
+            """
+            if isinstance(model_input, (str, Path)):
+                from glidexp.mapping.arrays import probabilities_of
 
-            return probabilities_of(self.bundle, Path(model_input))
-        return self._of_array(np.asarray(model_input))
+                return probabilities_of(self.bundle, Path(model_input))
+            return self._of_array(np.asarray(model_input))
 
-    def _of_array(self, image: np.ndarray) -> np.ndarray:
-        import torch
+        def _of_array(self, image: np.ndarray) -> np.ndarray:
+            import torch
 
-        alone = image.ndim == 3
-        if image.dtype != np.uint8:
-            image = image.astype(np.float32)
-        batch = torch.from_numpy(np.ascontiguousarray(image[None] if alone else image))
-        with torch.inference_mode():
-            found: np.ndarray = self.predictor(batch).cpu().numpy()
-        return found[0] if alone else found
+            alone = image.ndim == 3
+            if image.dtype != np.uint8:
+                image = image.astype(np.float32)
+            batch = torch.from_numpy(np.ascontiguousarray(image[None] if alone else image))
+            with torch.inference_mode():
+                found: np.ndarray = self.predictor(batch).cpu().numpy()
+            return found[0] if alone else found
 
 
 mlflow.models.set_model(ReleasedLakeModel())
