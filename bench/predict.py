@@ -2,18 +2,19 @@
 
     python bench/predict.py [--px 6000] [--net-px 1536] [--window 256] [--repeats 3] [--model BUNDLE] [--folder FOLDER]
 
-Three lines:
+Four lines:
 
 - `predict_network`: windows a second of the whole map of a scene of `--net-px`, from file to outlines, with a U-Net on
   ResNet-18. The limit is the same network on as many random windows of the same size, in the same batches and kind of
   number, and nothing else.
 - `predict_pipeline`: scenes a second without a network (lake where red is dark, one multiply-add a pixel) on a scene of
-  `--px`, deflated in blocks of 512 px. Ours is the whole command's work: reading, stretch, windows, blend, two Cloud
-  Optimized GeoTIFFs, outlines with their areas, GeoPackage, GeoParquet, picture, STAC item. The peer makes the
-  probability and the mask alone: NumPy takes percentiles of the scene, then rasterio reads a window at a time, NumPy
-  stretches it, answers are summed and counted in two arrays of the scene's size, divided, and written as GeoTIFF.
-  `torchgeo` is RasterDataset with GridGeoSampler and a DataLoader in place of the reading, null where it is not
-  installed (extra `bench`). All see windows of the same size and overlap. `phases` are ours, in CPU seconds.
+  `--px`, deflated in blocks of 512 px. All make the same: limits of the stretch from all pixels, probability and mask
+  from windows of the same size and overlap, blended by a Hann curve, as Cloud Optimized GeoTIFFs with overviews. The
+  peer is the plain loop: NumPy takes percentiles of the scene, rasterio reads a window at a time, NumPy stretches it,
+  weighted answers and weights are summed in two arrays of the scene's size and divided. `torchgeo` is RasterDataset
+  with GridGeoSampler and a DataLoader in place of the reading, null where it is not installed (extra `bench`). Ours is
+  `glidexp predict` without what only it makes: outlines with their areas, GeoPackage, GeoParquet, picture, STAC item.
+- `predict_map`: the whole of `glidexp predict`, those included, against the same loops. `phases` are in CPU seconds.
 - `predict_seams`: largest difference inside the scene between the map in windows and the network on the whole scene at
   once: of a network that sees no farther than the overlap allows, and of the one of `--model`, where it is given.
 
@@ -39,6 +40,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 BATCH = 4
+MORE = ("outlines", "areas", "tables", "picture")
+"""phases of what the loops do not make"""
 DARK = 400
 """value of lakes in the scene, below all others"""
 
@@ -133,27 +136,35 @@ def task_of(folder: Path, scene: Path, window: int, model: Any) -> Any:
 
 def ours(folder: Path, scene: Path, window: int, net: Callable[[], Any]) -> dict[str, Any]:
     """The whole map, with what comes after the pixels timed."""
+    import geopandas  # noqa: F401 - imports are not counted
+    import pyarrow.parquet  # noqa: F401
+    import pyogrio  # noqa: F401
+
     from glidexp.mapping import areas, cog, polygons, predict
 
-    phases: dict[str, float] = {}
+    phases: dict[str, tuple[float, float]] = {}
 
     def timed(place: Any, name: str, phase: str) -> None:
         work = getattr(place, name)
 
         def call(*args: Any, **options: Any) -> Any:
-            start = time.process_time()
+            cpu, wall = time.process_time(), time.perf_counter()
             try:
                 return work(*args, **options)
             finally:
-                phases[phase] = phases.get(phase, 0.0) + time.process_time() - start
+                before = phases.get(phase, (0.0, 0.0))
+                phases[phase] = before[0] + time.process_time() - cpu, before[1] + time.perf_counter() - wall
 
         setattr(place, name, call)
 
     timed(polygons, "outlines", "outlines")
     timed(areas, "measured", "areas")
-    timed(cog, "write_cog", "GeoTIFFs")
-    timed(predict, "rasters", "pixels")
+    timed(areas, "to_ice", "areas")
+    for name in ("lakes_table", "write_lakes", "looked_at", "write_item"):
+        timed(predict, name, "tables")
     timed(predict, "draw", "picture")
+    timed(predict, "rasters", "pixels")
+    timed(cog, "write_cog", "GeoTIFFs")
     task = task_of(folder, scene, window, predictor(net(), folder / "bundle", window))
     seen = 0
 
@@ -165,7 +176,11 @@ def ours(folder: Path, scene: Path, window: int, net: Callable[[], Any]) -> dict
         seen = item["glidexp:windows_seen"]
         return made.lakes
 
-    return measured(work) | {"windows": seen, "phases": phases}
+    taken = measured(work)
+    more = [phases.get(name, (0.0, 0.0)) for name in MORE]
+    for number, clock in enumerate(("cpu", "wall")):
+        taken[f"{clock}_rasters"] = taken[clock] - sum(one[number] for one in more)
+    return taken | {"windows": seen, "phases": {name: cpu for name, (cpu, _) in phases.items()}}
 
 
 def bare(folder: Path, windows: int, window: int) -> dict[str, Any]:
@@ -230,8 +245,9 @@ def answer(net: Any, values: Any, limits: Any, total: Any, count: Any, top: int,
     with torch.inference_mode():
         found = torch.sigmoid(net((torch.from_numpy(image)[None] - 128) / 64))[0, 0].numpy()
     height, width = found.shape
-    total[top : top + height, left : left + width] += found
-    count[top : top + height, left : left + width] += 1
+    weight = np.outer(*(np.sin((np.arange(side) + 0.5) / side * np.pi) ** 2 for side in found.shape))
+    total[top : top + height, left : left + width] += found * weight
+    count[top : top + height, left : left + width] += weight
 
 
 def written(folder: Path, profile: dict[str, Any], total: Any, count: Any) -> int:
@@ -240,9 +256,11 @@ def written(folder: Path, profile: dict[str, Any], total: Any, count: Any) -> in
 
     probability = total / count
     mask = (probability >= 0.5).astype(np.uint8)
-    how = {**profile, "count": 1, "dtype": "uint8", "compress": "deflate"}
-    for name, values in (("probability", (probability * 254 + 0.5).astype(np.uint8)), ("mask", mask)):
-        with rasterio.open(folder / f"peer_{name}.tif", "w", **how) as sink:
+    how = {key: profile[key] for key in ("width", "height", "crs", "transform")}
+    how |= {"driver": "COG", "count": 1, "dtype": "uint8", "compress": "deflate", "nodata": 255}
+    found = ("probability", (probability * 254 + 0.5).astype(np.uint8), "average"), ("mask", mask, "nearest")
+    for name, values, resampling in found:
+        with rasterio.open(folder / f"peer_{name}.tif", "w", **how, overview_resampling=resampling) as sink:
             sink.write(values, 1)
     return int(mask.sum())
 
@@ -419,8 +437,10 @@ def pipeline_line(args: argparse.Namespace, folder: Path) -> None:
     more = {"lakes": last["gave"], "peak_gb": {names[who]: round(f[-1]["peak_gb"], 2) for who, f in runs.items() if f}}
     for clock in ("cpu", "wall"):
         rates = {names[who]: [1 / run[clock] for run in found] for who, found in runs.items()}
+        whole, rates["ours"] = rates["ours"], [1 / run[f"{clock}_rasters"] for run in runs["pipeline"]]
+        line_of(f"predict_pipeline_{args.px}px_{args.window}px_{clock}", "scenes/s", rates, **more)
         also = {"phases": {name: round(s, 2) for name, s in last["phases"].items()}} if clock == "cpu" else {}
-        line_of(f"predict_pipeline_{args.px}px_{args.window}px_{clock}", "scenes/s", rates, **more, **also)
+        line_of(f"predict_map_{args.px}px_{args.window}px_{clock}", "scenes/s", rates | {"ours": whole}, **more, **also)
 
 
 def seam_line(args: argparse.Namespace, folder: Path) -> None:

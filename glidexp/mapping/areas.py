@@ -106,7 +106,7 @@ def pixels_in(outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any,
     height, width = mask_HW.shape
     runs, n = runs_of(outlines), len(outlines)
     levels, marks = np.asarray(levels_HW).reshape(-1), np.asarray(marks_HW).reshape(-1)
-    area = np.bincount(runs.number, weights=runs.last - runs.first, minlength=n)
+    area = np.bincount(runs.number, weights=runs.last - runs.first, minlength=n).astype(np.float64)
     total = np.zeros(n)
     sure = likely = np.full(n, np.nan)
     if calibrated:
@@ -165,7 +165,7 @@ def on_ellipsoid(lonlat: Geometries) -> tuple[Floats, Floats]:
     found = [GEOD.polygon_area_perimeter(*xy[b:e].T) for b, e in zip([0, *ends[:-1].tolist()], ends, strict=True)]
     sums = np.array(found, np.float64).reshape(-1, 2)
     owner, n = of_part[of_ring], len(lonlat)
-    area, perimeter = (np.bincount(owner, weights=values, minlength=n) for values in sums.T)
+    area, perimeter = (np.bincount(owner, weights=some, minlength=n).astype(np.float64) for some in sums.T)
     return np.abs(area), perimeter
 
 

@@ -31,13 +31,13 @@ from glidexp.mapping.quicklook import draw, write_picture
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.mapping.stac import done_before, write_item
 from glidexp.mapping.windows import Axis, axis
-from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBABILITY, STEPS, WorkFiles
+from glidexp.mapping.workfiles import INVALID, LAKE, LIKELY, LOOK, MARKS, NODATA, PROBABILITY, STEPS, SURE, WorkFiles
 from glidexp.models.card import read_card
 
 log = logging.getLogger("glidexp")
 FORMAT = 1
 """raised when the same scene and settings give other files"""
-SURE = 0.95
+SURE_FROM = 0.95
 COARSE = 16
 """pixels of a scene to one of the outline of what was looked at"""
 MASK = "mask.u8"
@@ -222,11 +222,12 @@ def _limits(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[Stretc
     return domain.limits_of(card, scene)
 
 
-def _cuts(threshold: float, card: dict[str, Any]) -> tuple[float, float, float]:
-    """Probabilities of the network at the threshold, and where the calibrated one is 0.05 and 0.95."""
-    temperature = float(card.get("temperature") or 1.0)
-    logit = math.log(SURE / (1 - SURE)) * temperature
-    return threshold, 1 / (1 + math.exp(logit)), 1 / (1 + math.exp(-logit))
+def _cuts(threshold: float, card: dict[str, Any]) -> dict[int, float]:
+    """Probabilities of the network at the threshold, and where a calibrated one, if there is one, is 0.05 and 0.95."""
+    if not card.get("temperature"):
+        return {LAKE: threshold}
+    logit = math.log(SURE_FROM / (1 - SURE_FROM)) * float(card["temperature"])
+    return {LAKE: threshold, LIKELY: 1 / (1 + math.exp(logit)), SURE: 1 / (1 + math.exp(-logit))}
 
 
 def _vectors(
@@ -256,8 +257,8 @@ def _vectors(
     gpkg, parquet = write_lakes(frame, looked_at(scene, marks), base)
     assets = {name: base.with_name(f"{base.name}_{name}.tif") for name in ("probability", "mask")}
     probability = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
-    cog.write_cog(probability, assets["probability"], resampling="average")
-    cog.write_cog(vrt, assets["mask"], resampling="mode")
+    cog.write_cog(probability, files.folder / PROBABILITY, assets["probability"], scene)
+    cog.write_cog(vrt, files.folder / MASK, assets["mask"], scene)
     title = f"{scene.name}: {len(frame)} lakes, {frame['area_km2'].sum():.3f} km2"
     picture = base.with_name(f"{base.name}_quicklook.png")
     draw(picture, files.read(LOOK), outlines, step=look_step, gsd_m=scene.gsd_m, title=title)

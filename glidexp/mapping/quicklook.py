@@ -60,7 +60,9 @@ def draw(
 def write_picture(path: Path, image: Image.Image) -> Path:
     """Writes a PNG, aside and renamed."""
     with writing(path), beside(path) as place:
-        image.save(place, format="PNG")
+        image.save(
+            place, format="PNG", compress_level=3
+        )  # a tenth larger than by the usual 6, in a quarter of the time
     return path
 
 

@@ -5,7 +5,7 @@ pixels, of answers, and a strip are all that is in memory, whatever the scene's 
 """
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from glidexp.data.scenes.reading import Scene
 from glidexp.data.scenes.strips import Strips
 from glidexp.mapping.blend import Blend
 from glidexp.mapping.windows import Axis
-from glidexp.mapping.workfiles import INVALID, LAKE, LIKELY, LOOK, MARKS, NODATA, PROBABILITY, STEPS, SURE, WorkFiles
+from glidexp.mapping.workfiles import INVALID, LOOK, MARKS, NODATA, PROBABILITY, STEPS, WorkFiles
 
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -128,7 +128,7 @@ def run_windows(
     answer: Answer,
     files: WorkFiles,
     *,
-    cuts: tuple[float, float, float],
+    cuts: Mapping[int, float],
     device: torch.device,
     batch: int,
     step: Callable[[str], None],
@@ -142,7 +142,7 @@ def run_windows(
         cols: windows across it
         answer: the network
         files: take the rows; say which are finished
-        cuts: probabilities of a lake, of what may be lake, of what is surely lake
+        cuts: least probability for each bit of a mark: of a lake, of what may be lake, of what is surely lake
         device: of the network
         batch: windows a forward pass
         step: called after each row of windows
@@ -151,7 +151,7 @@ def run_windows(
     Returns:
         windows that the network saw; those without a valid pixel are spared
     """
-    blend, seen, bits = Blend(rows, cols, device), 0, (LAKE, LIKELY, SURE)
+    blend, seen = Blend(rows, cols, device), 0
     if files.carry is not None:
         blend.carry = torch.from_numpy(files.carry).to(device)
     band = Band(strips, 0)
@@ -169,14 +169,21 @@ def run_windows(
                 blend.add(number, j, answers[place, 0])
         seen += len(wanted)
         first, done = blend.end(number)
-        levels = done.mul(STEPS).add_(0.5).to(torch.uint8).cpu().numpy()
-        marks = torch.zeros(done.shape, dtype=torch.uint8, device=device)
-        for bit, cut in zip(bits, cuts, strict=True):
-            marks |= (done >= cut).to(torch.uint8) * bit
-        out, good = marks.cpu().numpy(), valid[first - top : first - top + len(done)]
-        levels[~good], out[~good] = NODATA, INVALID
+        marks = _marks(done, cuts).cpu().numpy()
+        levels = done.mul_(STEPS).add_(0.5).to(torch.uint8).cpu().numpy()
+        good = valid[first - top : first - top + len(done)]
+        if not good.all():
+            levels[~good], marks[~good] = NODATA, INVALID
         files.write(PROBABILITY, first, levels)
-        files.write(MARKS, first, out)
+        files.write(MARKS, first, marks)
         files.keep(number + 1, blend.carry.cpu().numpy())
         step(name)
     return seen
+
+
+def _marks(probability: torch.Tensor, cuts: Mapping[int, float]) -> torch.Tensor:
+    """Bits of rows (n, W)."""
+    found = torch.zeros(probability.shape, dtype=torch.uint8, device=probability.device)
+    for bit, cut in cuts.items():
+        found |= (probability >= cut).view(torch.uint8).mul_(bit)
+    return found

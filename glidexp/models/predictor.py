@@ -56,7 +56,13 @@ class Predictor(nn.Module):
 
     def normalise(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 or float (B, C, H, W) in 0-255 -> float32 of about zero mean and unit deviation, memory format kept."""
-        return (image.float() - self.mean) / self.std
+        if _traced() or not image.is_contiguous(memory_format=torch.channels_last):
+            return (image.float() - self.mean) / self.std
+        # the same numbers in a fifth of the time: rows of pixels instead of three bands that lie apart in memory
+        batch, bands, height, width = image.shape
+        rows = image.permute(0, 2, 3, 1).reshape(batch, height, width * bands)
+        rows = (rows.float() - self.mean.flatten().repeat(width)) / self.std.flatten().repeat(width)
+        return rows.view(batch, height, width, bands).permute(0, 3, 1, 2)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Lake probability.
@@ -92,3 +98,8 @@ class Predictor(nn.Module):
             "reflect" if more_y < height and more_x < width else "replicate"
         )  # a reflection cannot be longer than the image
         return functional.pad(image, (0, more_x, 0, more_y), mode=mode)
+
+
+def _traced() -> bool:
+    """Whether the network is being written down as a graph, which is to hold for all sizes."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting()

@@ -32,7 +32,7 @@ def forbid() -> None:
         module.load = module.loads = refuse  # type: ignore[attr-defined]
         module.Unpickler = Refused  # type: ignore[attr-defined]
     pickle._load = pickle._loads = refuse  # type: ignore[attr-defined]
-    pickle._Unpickler = Refused  # type: ignore[attr-defined]
+    pickle._Unpickler = Refused  # type: ignore[misc, assignment]
     sys.addaudithook(heard)
 
 

@@ -12,8 +12,7 @@ import numpy as np
 from mlflow.pyfunc import PythonModel
 from mlflow.pyfunc.model import PythonModelContext
 
-with warnings.catch_warnings():  # MLflow misses type hints, which it would read as a schema
-    warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method", category=UserWarning)
+with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets filters of its own as it says so
 
     class ReleasedLakeModel(PythonModel):
         """Arrays, scenes or folders of scenes in, lake probability out."""
