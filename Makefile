@@ -9,6 +9,8 @@ PORT ?= 5000
 UV := uv==0.13.9
 BENCHES := loader augment losses train_step scoring lakes leakage import build coverage startup study predict
 export MLFLOW_DISABLE_TELEMETRY = true
+# uv compiles nothing as it installs: where Python may not keep what it compiles, every import of torch takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup train study-demo test suite lint ui bench clean
 .DEFAULT_GOAL := help

@@ -1,20 +1,83 @@
 """One thread, no telemetry, and the place of the real imagery."""
 
+import fcntl
+import functools
 import logging
+import multiprocessing
 import os
+import shutil
+import sqlite3
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # tests keep their runs to themselves
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles all that it imports: see Makefile
+sys.dont_write_bytecode = False
 
 import pytest
 import torch
+import warm
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    warm.begin()  # workers inherit it
+    multiprocessing.set_executable(warm.python())
+
+
+def shared(factory: pytest.TempPathFactory) -> Path:
+    """Folder of all processes that test."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new store's database is a copy of one that is made once: MLflow's 67 migrations take seconds of each test.
+
+    This process only; those that tests start make theirs.
+    """
+    from glidexp.tracking import store
+
+    real, template = store.make_database, shared(tmp_path_factory) / "empty" / "mlflow.db"
+
+    def copied(database: Path, mlruns: Path) -> None:
+        with (template.parent.parent / "empty.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not template.exists():
+                real(template, template.parent)
+        if not database.parent.is_dir():
+            real(database, mlruns)
+            return
+        aside = database.with_name(f"{database.name}.{os.getpid()}.new")
+        shutil.copyfile(template, aside)
+        with closing(sqlite3.connect(aside)) as connection, connection:
+            place = f"{(mlruns / 'artifacts').as_uri()}/0"
+            connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", [place])
+        os.replace(aside, database)
+
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(store, "make_database", copied)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Hydra takes 0.2 s to compose the same words again; what `load` makes of them is new each time."""
+    from glidexp import door
+
+    real = door._composed
+    kept = functools.cache(lambda overrides, name: real(list(overrides), name))
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(door, "_composed", lambda overrides, name: kept(tuple(overrides), name))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +134,6 @@ def default_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from glidexp.config import DatasetConfig, TileSizeConfig
     from glidexp.data.prepare import prepare
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "default-data"
+    folder = shared(tmp_path_factory) / "default-data"
     prepare(DatasetConfig(), TileSizeConfig().px, folder, progress=False)  # behind a lock: one makes it, others wait
     return folder

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from glidexp import door
-from glidexp.config import Config, load, register
+from glidexp.config import Config
 
 SMALL = [
     "dataset=smoke",
@@ -36,9 +35,7 @@ def words(data: Path, mlruns: Path, *overrides: str) -> list[str]:
 
 def small_config(data: Path, mlruns: Path, *overrides: str) -> Config:
     """The config of a small run."""
-    register()
-    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
-        return load(compose("train", overrides=words(data, mlruns, *overrides)))
+    return door.compose(words(data, mlruns, *overrides))
 
 
 @contextmanager

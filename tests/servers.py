@@ -5,7 +5,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -16,6 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import warm
 
 from glidexp.tracking.ui import SERVER_ENVIRONMENT
 
@@ -50,7 +50,7 @@ class MlflowServer:
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._folder = folder
-        self._command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend]
+        self._command = [warm.python(), "-m", "mlflow", "server", "--backend-store-uri", backend]
         self._command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
         self._command += ["--host", "127.0.0.1", "--port", str(self.port)]
         self._job: subprocess.Popen[bytes] | None = None

@@ -1,6 +1,7 @@
 """The house holds: floors import downwards, one owner for each outside library, small files, no drawers."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,15 @@ NO_DRAWERS = {"utils", "common", "helpers", "base", "misc"}
 LONGEST = 330
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Dotted names a module imports at run time, late imports included, type-checking blocks left out."""
-    found = set()
+    found: set[str] = set()
 
     def walk(node: ast.AST) -> None:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
@@ -63,8 +70,8 @@ def imports(path: Path) -> set[str]:
         for child in ast.iter_child_nodes(node):
             walk(child)
 
-    walk(ast.parse(path.read_text()))
-    return found
+    walk(tree_of(path))
+    return frozenset(found)
 
 
 def floor(dotted: str) -> int | None:
@@ -92,7 +99,7 @@ def test_a_module_knows_its_room(path: Path) -> None:
             assert place.split("/")[0] in owners or place in owners, f"{room} imports {library}, which {owners} own"
     assert path.stem not in NO_DRAWERS
     assert len(path.read_text().splitlines()) <= LONGEST
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     assert path.stat().st_size == 0 or ast.get_docstring(tree), f"{room} has no docstring"
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
@@ -103,7 +110,7 @@ def test_a_module_knows_its_room(path: Path) -> None:
 ENUMS = {
     node.name
     for path in (PACKAGE / "config").glob("*.py")
-    for node in ast.parse(path.read_text()).body
+    for node in tree_of(path).body
     if isinstance(node, ast.ClassDef)
 }  # fmt: skip
 """the classes of glidexp/config document their fields"""

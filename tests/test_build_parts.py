@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from tiny_scenes import WEST, world, write_scene
 
 from glidexp.cli import guarded
@@ -76,7 +77,7 @@ def stopped(dataset: DatasetConfig, data: Path, after: int) -> None:
     root = Path(str(dataset.root)).parent
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(
-        [sys.executable, "-c", code, str(root), str(data), str(after)], env=environment, capture_output=True, text=True
+        [warm.python(), "-c", code, str(root), str(data), str(after)], env=environment, capture_output=True, text=True
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
 
@@ -305,7 +306,7 @@ def test_a_real_cluster_makes_the_same_store(tmp_path: Path, cluster: str, packa
     words = [f"dataset.{key}={getattr(dataset, key)}" for key in ("root", "lakes", "glaciers")]
     words += ["dataset.split.val=0", "dataset.split.test=0", "tile_size.px=32", f"paths.data={tmp_path / 'data'}"]
     run = subprocess.run(
-        [sys.executable, "elsewhere.py", "data", "build", *words, "--map", cluster], capture_output=True, text=True,
+        [warm.python(), "elsewhere.py", "data", "build", *words, "--map", cluster], capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}, cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -337,7 +338,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_build_goes_on_after(tmp_path: P
     words = [f"dataset.{key}={getattr(dataset, key)}" for key in ("root", "lakes", "glaciers")]
     words += ["dataset.split.val=0.25", "dataset.split.test=0.25", "tile_size.px=32", f"paths.data={tmp_path / 'data'}"]
     run = subprocess.run(
-        [sys.executable, "-c", code, "30000", "data", "build", *words],
+        [warm.python(), "-c", code, "30000", "data", "build", *words],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 1, run.stderr

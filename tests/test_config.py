@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from glidexp import door
-from glidexp.config import Config, flat, load, register
+from glidexp.config import Config, flat
 from glidexp.errors import ConfigError, DataError
 from glidexp.identity import INTRODUCED_AT, config_id
 from glidexp.training.check import check
@@ -38,9 +37,7 @@ ABSENT = {
 
 
 def composed(*overrides: str) -> Config:
-    register()
-    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
-        return load(compose("train", overrides=list(overrides)))
+    return door.compose(list(overrides))
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS, ids=[f"{group}={name}" for group, name in OPTIONS])

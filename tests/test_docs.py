@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from glidexp import cli, door
-from glidexp.config import Config, evaluation, flat, load, register
+from glidexp.config import Config, evaluation, flat, load
 from glidexp.data import verbs
 from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
@@ -146,10 +144,8 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         assert cli.audit(arguments) == 0 and capsys.readouterr().out
         return
     if verb == "evaluate":
-        evaluation.register()
         model, overrides = door.model_and_overrides(arguments)
-        with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
-            scored = evaluation.load(compose("evaluate", overrides=door.quoted(overrides)))
+        scored = door.compose_evaluation(overrides)
         assert model
         asked = scored.dataset
         if asked.kind != "synthetic" and any(PLACEHOLDER.search(str(getattr(asked, key))) for key in GIVEN):
@@ -199,11 +195,8 @@ def own_folder(tmp_path: Path) -> Path:
 
 
 def composed(overrides: list[str], own: Path | None = None) -> Config:
-    register()
-    GlobalHydra.instance().clear()
     more = [f"hydra.searchpath=[file://{own}]"] if own else []
-    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
-        return load(compose("train", overrides=[*more, *overrides]))
+    return door.compose([*more, *overrides])
 
 
 # --- configs.md -------------------------------------------------------------------------------------------------------

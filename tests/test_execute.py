@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import study_stub
+import warm
 from study_stub import carried_out, key_of, opened, plan
 
 from glidexp.config.launcher import LauncherConfig
@@ -59,7 +59,7 @@ def sweep(store: Store) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
     def start(study: Plan, *, slots: int = 2, attempts: int = 3) -> "subprocess.Popen[str]":
         (store.mlruns / "plan.json").write_text(study.to_json())
-        command = [sys.executable, "-W", "error", str(ROOT / "tests" / "study_stub.py")]
+        command = [warm.python(), "-W", "error", str(ROOT / "tests" / "study_stub.py")]
         environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
         begun.append(
             subprocess.Popen(

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import mortal
 import pytest
 import torch
+import warm
 from runs import words
 
 from glidexp.tracking.store import open_store
@@ -30,7 +30,7 @@ class Runner:
 
     def __init__(self, data: Path, folder: Path) -> None:
         self.data, self.folder, self.mlruns = data, folder, folder / "mlruns"
-        program = [sys.executable, "-W", "error", str(ROOT / "tests" / "mortal.py")]
+        program = [warm.python(), "-W", "error", str(ROOT / "tests" / "mortal.py")]
         place = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
         self.process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **place)
         self.answer()

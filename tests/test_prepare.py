@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 from tiny_scenes import lake, world, write_polygons
 
@@ -68,7 +68,7 @@ def test_of_two_processes_one_builds(tmp_path: Path) -> None:
         "r = sys.argv[1]; d = DatasetConfig(kind=DatasetKind.scenes, root=r + '/scenes.csv', lakes=r + '/lakes.gpkg',\n"
         "  glaciers=r + '/glaciers.gpkg'); s = prepare(d, 32, Path(r) / 'data'); s.verify(); print(s.data_hash)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path), str(ROOT)]
+    command = [warm.python(), "-c", code, str(tmp_path), str(ROOT)]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     ends = [run.communicate(timeout=120) for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0], ends

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm
 from ranks_curve import CASES, answers, curves, statistics
 from ranks_train import patch
 from runs import small_config, words
@@ -29,7 +29,7 @@ from glidexp.training.ranks import Ranks, join
 from glidexp.training.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+TORCHRUN = [warm.python(), "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
 
 
 def environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -71,6 +72,7 @@ def test_the_commands_run(checkout: Path) -> None:
     """Runs each command as it stands, but for what would take long or never end.
 
     `make test` would run itself; `make train` is run by its own test; servers are only asked for their help page.
+    What comes after the first training begins warm (tests/warm.py): its imports are no news then.
     """
     tried, trained = 0, ""
     for line in commands():
@@ -88,6 +90,8 @@ def test_the_commands_run(checkout: Path) -> None:
             words = [trained if word == "RUN" else word for word in words] + ["tile_size.px=64"]
         program = Path(sys.executable).parent / words[0]
         words[0] = str(program) if program.exists() else words[0]
+        if trained and program.exists():
+            words[:1] = [warm.python()] if program.name == "python" else [warm.python(), words[0]]
         done = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         trained = next(iter(re.findall(r"/runs/([0-9a-f]{32})", done.stdout)), trained)

@@ -9,7 +9,6 @@ import pickle
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -29,6 +28,7 @@ import requests
 import serve_stub
 import shapely
 import torch
+import warm
 from PIL import Image
 from tiny_scenes import write_scene
 from torch import nn
@@ -506,7 +506,7 @@ def test_a_signal_ends_it_and_nothing_is_left(number: int, bundle: tuple[Path, d
     code += "worker.mapping = serve_stub.begin_forever; cli.main(sys.argv[1:])"
     words = ["serve", str(bundle[0]), "--port", "0", "--folder", str(tmp_path / "f"), "--sensor", "sentinel2"]
     job = subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [warm.python(), "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}, start_new_session=True,
     )  # fmt: skip
     try:

@@ -5,12 +5,12 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from test_tracking_spool import hold
 
 from glidexp.errors import TrackingError
@@ -88,7 +88,7 @@ for kill in range(kills + 1):
 @pytest.mark.slow
 def test_killed_at_random_moments(store: Store) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, store.uri, str(store.mlruns), "6", "1"],
+        [warm.python(), "-c", KILLED, store.uri, str(store.mlruns), "6", "1"],
         capture_output=True,
         text=True,
         check=True,
@@ -290,7 +290,7 @@ run.finish()
 
 def test_of_two_that_begin_at_once_one_is_refused(store: Store) -> None:
     """Both look before either has made a run; the second waits, and then sees the first at work."""
-    command = [sys.executable, "-c", TWIN, store.uri, str(store.mlruns)]
+    command = [warm.python(), "-c", TWIN, store.uri, str(store.mlruns)]
     place = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
     twins = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **place) for _ in range(2)]
     for twin in twins:

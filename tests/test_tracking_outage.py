@@ -1,7 +1,6 @@
 """A real `mlflow server`, on sqlite and on PostgreSQL: written to by eight at once, killed, hung, deaf, and back."""
 
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import warm
 from runs import small_config
 from servers import MlflowServer, Wire, postgres
 
@@ -110,7 +110,7 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 @pytest.mark.parametrize("backend", ["on_sqlite", "on_postgres"])
 def test_eight_write_at_once(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     server: MlflowServer = request.getfixturevalue(backend)
-    command = [sys.executable, "-c", EIGHT, server.uri, str(tmp_path), str(Path(__file__).parent)]
+    command = [warm.python(), "-c", EIGHT, server.uri, str(tmp_path), str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([0] * 8), done.stderr
     client = open_store(server.uri, tmp_path).client
@@ -173,7 +173,7 @@ def test_server_away_at_the_end(
         wire.set("pass")
         assert sync(mlruns=tmp_path, say=said.append) == 0
     else:  # gone for good: the same server at another address, from a process that knows nothing of the first
-        command = [sys.executable, "-m", "glidexp", "sync", "--mlruns", str(tmp_path), "--uri", on_sqlite.uri]
+        command = [warm.python(), "-m", "glidexp", "sync", "--mlruns", str(tmp_path), "--uri", on_sqlite.uri]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stderr == ""
         said.extend(done.stdout.splitlines())

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import warm
 
 from glidexp.config import Config, PathsConfig, TrackingConfig, flat
 from glidexp.errors import TrackingError
@@ -170,7 +170,7 @@ with Signals().installed(), Run.start(store, experiment="e", run_name="r", confi
 
 @pytest.mark.slow
 def test_sigterm_in_a_process_of_its_own(store: Store) -> None:
-    command = [sys.executable, "-c", INTERRUPTED, store.uri, str(store.mlruns)]
+    command = [warm.python(), "-c", INTERRUPTED, store.uri, str(store.mlruns)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
         assert job.stdout is not None
         run_id = job.stdout.readline().decode().strip()

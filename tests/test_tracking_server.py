@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 
 from glidexp.tracking import ui
 from glidexp.tracking.run import Run
@@ -36,7 +37,7 @@ def pages(tmp_path: Path) -> "Iterator[tuple[subprocess.Popen[str], int, list[st
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     job = subprocess.Popen(
-        [sys.executable, "-u", "-c", SERVE, str(mlruns), str(port)], stdout=subprocess.PIPE, text=True, env=environment
+        [warm.python(), "-u", "-c", SERVE, str(mlruns), str(port)], stdout=subprocess.PIPE, text=True, env=environment
     )
     assert job.stdout is not None
     said = []

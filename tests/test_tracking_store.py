@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import ConfigError, TrackingError
@@ -114,7 +115,7 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 @pytest.mark.slow
 def test_six_processes_at_once_on_a_fresh_store(tmp_path: Path) -> None:
     mlruns = tmp_path / "with space # and ü" / "mlruns"
-    command = [sys.executable, "-c", FRESH, str(mlruns)]
+    command = [warm.python(), "-c", FRESH, str(mlruns)]
     job = subprocess.run(command, capture_output=True, cwd=tmp_path, text=True, timeout=300, check=False)
     *experiments, codes = job.stdout.splitlines()
     assert codes == str([0] * 6), job.stderr
