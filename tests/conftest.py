@@ -1,5 +1,6 @@
 """One thread, no telemetry, and the place of the real imagery."""
 
+import ctypes
 import fcntl
 import functools
 import logging
@@ -7,17 +8,16 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # tests keep their runs to themselves
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles all that it imports: see Makefile
-sys.dont_write_bytecode = False
 
 import pytest
 import torch
@@ -137,3 +137,38 @@ def default_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared(tmp_path_factory) / "default-data"
     prepare(DatasetConfig(), TileSizeConfig().px, folder, progress=False)  # behind a lock: one makes it, others wait
     return folder
+
+
+@pytest.fixture
+def cheap_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First weights that repeat every 65,536 numbers: drawing 150 million of them takes longer than a step."""
+    block = 1 << 16
+
+    def cheap(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def draw(self: torch.Tensor, *bounds: float, **more: Any) -> torch.Tensor:
+            if self.numel() <= block or not self.is_contiguous():
+                return real(self, *bounds, **more)
+            flat = self.view(-1)
+            drawn = real(flat[:block].clone(), *bounds, **more)
+            whole = self.numel() // block * block
+            flat[:whole].view(-1, block).copy_(drawn)
+            flat[whole:].copy_(drawn[: len(flat) - whole])
+            return self
+
+        return draw
+
+    for name in ("uniform_", "normal_", "erfinv_"):  # erfinv_ of what uniform_ drew is a truncated normal
+        monkeypatch.setattr(torch.Tensor, name, cheap(getattr(torch.Tensor, name)))
+
+
+@pytest.fixture(scope="module")
+def kept_memory() -> Iterator[None]:
+    """What is freed is used again, and not given back and zeroed anew by the system: half the time of a large step."""
+    mmaps, trim = -4, -1  # of malloc.h; where there is no glibc nothing happens
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
+    mallopt(mmaps, 0)
+    mallopt(trim, 2**31 - 1)
+    yield
+    mallopt(mmaps, 65536)
+    mallopt(trim, 128 * 1024)
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda *_: 0)(0)

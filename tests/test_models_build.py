@@ -1,8 +1,6 @@
 """Every pair that the catalogue allows builds, learns and takes more than one size of tile."""
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ from glidexp.models import catalog
 from glidexp.models.build import build_model, parameters
 from glidexp.models.fcn import FcnDecoder
 
+pytestmark = pytest.mark.usefixtures("kept_memory")
 QUICK = {"regnetx_002", "resnet18", "efficientnet_b0", "mobilenetv3", "mit_b0"}
 PAIRS = [
     pytest.param(
@@ -43,28 +42,6 @@ def step(model: torch.nn.Module, height: int, width: int, in_channels: int = 3) 
     kernels = [weight for _, weight in learning if weight.ndim == 4]
     assert kernels[0].grad is not None and kernels[0].grad.abs().sum() > 0
     assert kernels[-1].grad is not None and kernels[-1].grad.abs().sum() > 0
-
-
-@pytest.fixture
-def cheap_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First weights that repeat every 65,536 numbers: drawing 150 million of them takes longer than a step."""
-    block = 1 << 16
-
-    def cheap(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def draw(self: torch.Tensor, *bounds: float, **more: Any) -> torch.Tensor:
-            if self.numel() <= block or not self.is_contiguous():
-                return real(self, *bounds, **more)
-            flat = self.view(-1)
-            drawn = real(flat[:block].clone(), *bounds, **more)
-            whole = self.numel() // block * block
-            flat[:whole].view(-1, block).copy_(drawn)
-            flat[whole:].copy_(drawn[: len(flat) - whole])
-            return self
-
-        return draw
-
-    for name in ("uniform_", "normal_", "erfinv_"):  # erfinv_ of what uniform_ drew is a truncated normal
-        monkeypatch.setattr(torch.Tensor, name, cheap(getattr(torch.Tensor, name)))
 
 
 @pytest.mark.usefixtures("cheap_draws")

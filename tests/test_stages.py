@@ -19,6 +19,7 @@ def on_paper(backbone: str, decoder: str) -> tuple[torch.nn.Module, list[list[st
     return model, encoder_stages(model, in_channels=4, side_px=side_px)
 
 
+@pytest.mark.usefixtures("cheap_draws")
 @pytest.mark.parametrize("backbone", catalog.BACKBONES)
 def test_every_weight_has_one_stage_and_one_learning_rate_and_learns_with_blocks_computed_again(backbone: str) -> None:
     decoder = catalog.allowed_decoders(catalog.find(backbone))[0]
