@@ -118,8 +118,9 @@ def forward_of(model: torch.nn.Module, runtime: Runtime) -> Callable[[], torch.n
         nonlocal learning
         names = [name for name, weight in model.named_parameters() if weight.requires_grad]
         if not made or (names != learning and runtime.ranks.size > 1):
-            made.clear()
-            gc.collect()  # the hooks of the one before come off the weights with it
+            if made:
+                made.clear()
+                gc.collect()  # the hooks of the one before come off the weights with it
             shared = runtime.ranks.wrap(model, runtime.device)
             made.append(torch.compile(shared) if runtime.compile else shared)  # type: ignore[arg-type]
         learning = names
