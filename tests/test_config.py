@@ -75,7 +75,7 @@ def test_id_is_golden() -> None:
     assert config_id(Config(), recipe="r") == GOLDEN
 
 
-GOLDEN = "ba14b018b271bc4d"
+GOLDEN = "5283a50c4f0898d1"
 
 
 @pytest.mark.parametrize(

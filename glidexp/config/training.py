@@ -179,7 +179,7 @@ class OptimizerConfig:
 
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
-    epochs: int = 7
+    epochs: int = 5
     batch_size: int | str = 8
     """tiles a forward pass, of all processes together; auto: the largest that the device's memory takes"""
     accumulate: int = 1
