@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from study_stub import carried_out, opened, plan, stubbed
 from submitit.core import submission, utils
 from submitit.slurm import slurm
@@ -36,6 +37,11 @@ def path_of_children(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
 
 
+@pytest.fixture
+def warm_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
+
+
 def order_of(study: Plan, store: Store, place: int = 0) -> Order:
     ledger, cell = Ledger(study, store, "glidexp"), study.cells[place]
     ledger.begin()
@@ -51,6 +57,7 @@ def test_an_order_is_its_text() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_jobs")
 def test_submitits_local_executor(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that dies is handed in once more."""
     cfg = LauncherConfig(slurm=SlurmConfig(gpus=0), slots=1, cores=1)
@@ -89,6 +96,7 @@ SAVES = (
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_jobs")
 def test_a_preempted_job_saves_is_queued_again_and_goes_on(store: Store, tmp_path: Path) -> None:
     study = plan(store.mlruns, {"preempted": "well"}, seeds=1)
     cfg = LauncherConfig(kind=LauncherKind.slurm, time_limit_min=60, slurm=SlurmConfig(gpus=0))

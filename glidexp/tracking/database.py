@@ -87,6 +87,14 @@ def revisions() -> tuple[str, frozenset[str]]:
     return str(script.get_current_head()), frozenset(entry.revision for entry in script.walk_revisions())
 
 
+def read_schema_once() -> None:
+    """MLflow asks for its newest schema at every store that it opens, and would compile those files each time."""
+    from mlflow.store.db import utils
+
+    if hasattr(utils, "_get_latest_schema_revision"):
+        utils._get_latest_schema_revision = lambda: revisions()[0]
+
+
 def first_line(error: Any) -> str:
     """What an error says, on one line of at most 300 characters."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -4,7 +4,6 @@ A local store is one folder: `mlflow.db` (sqlite), `artifacts/`, and a lock file
 """
 
 import fcntl
-import functools
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from glidexp.tracking.database import (
     database_path,
     first_line,
     make_database,
+    read_schema_once,
     revisions,
     sqlite_uri,
 )
@@ -65,26 +65,15 @@ def import_mlflow() -> ModuleType:
         warnings.filterwarnings("ignore", message=r".*``noload`` loader strategy", category=DeprecationWarning)
         import mlflow
         import mlflow.store.tracking.sqlalchemy_store
-    _read_schema_once()
+    read_schema_once()
     return mlflow
-
-
-def _read_schema_once() -> None:
-    """MLflow asks for its newest schema at every store that it opens, and reads and compiles 67 files for it."""
-    from mlflow.store.db import utils
-
-    asked = getattr(utils, "_get_latest_schema_revision", None)
-    if asked is not None and not hasattr(asked, "cache_info"):
-        utils._get_latest_schema_revision = functools.cache(asked)
 
 
 def warm_up() -> None:
     """Does once what every process does on its first look into a store, for one off which others are forked."""
     import_mlflow()
-    from mlflow.store.db import utils
     from sqlalchemy.orm import configure_mappers
 
-    utils._get_latest_schema_revision()
     revisions()
     configure_mappers()
 
