@@ -273,12 +273,17 @@ def inside(cell: str, default: Any) -> list[Any]:
     return cell.split(", ") if ", " in cell and not isinstance(default, bool) else []
 
 
-def as_config(values: dict[str, Any]) -> Config:
-    """The settings without Hydra, which takes three times as long."""
-    schema: DictConfig = OmegaConf.structured(Config)
+def settings(values: dict[str, Any]) -> dict[str, Any]:
+    """All settings of the section that these belong to, checked as `load` checks them, at a tenth of its time."""
+    (section,) = {key.split(".")[0] for key in values}
+    if "." not in next(iter(values)):
+        schema: DictConfig = OmegaConf.structured(Config)
+        OmegaConf.update(schema, section, values[section])
+        return flat(load(schema))
+    schema = OmegaConf.structured(type(getattr(Config(), section)))
     for key, value in values.items():
-        OmegaConf.update(schema, key, value)
-    return load(schema)
+        OmegaConf.update(schema, key.partition(".")[2], value)
+    return {f"{section}.{name}": value for name, value in flat(OmegaConf.to_object(schema)).items()}
 
 
 # a share of 1 leaves nothing to train, a checkpoint needs its path, and a loss needs a term above 0
@@ -299,10 +304,10 @@ def test_ranges_are_those_of_the_code(key: str) -> None:
         if key in NOT_AT_ITS_END and value == 1:
             continue
         more = NEEDS.get((key, value), {}) if not isinstance(value, list) else {}
-        assert flat(as_config({**more, key: value}))[key] == value
+        assert settings({**more, key: value})[key] == value
     for value in outside(cell, defaults()[key]):
         with pytest.raises((ConfigError, ValidationError)):
-            as_config({key: value})
+            settings({key: value})
 
 
 def test_scores_that_choose_are_told() -> None:
