@@ -254,6 +254,34 @@ def test_a_picture_without_position_is_told_in_pixels(server: tuple[str, Inside]
         assert file.crs is None and int((file.read(1) == 1).sum()) == plainly["summary"]["area_px"]
 
 
+@pytest.mark.parametrize(("driver", "cut"), [("JPEG", (422, "cannot be read")), ("JP2OpenJPEG", (415, "JP2OpenJPEG"))])
+def test_pictures_of_other_formats_are_taken_by_their_bytes(
+    server: tuple[str, Inside], tmp_path: Path, driver: str, cut: tuple[int, str]
+) -> None:
+    """A JPEG tells its lakes in pixels, as a PNG does; a JPEG2000 of a scene tells what the scene itself tells."""
+    height, width = SIDE
+    told = {"width": width, "height": height, "count": 3}
+    if driver == "JPEG":
+        file, more = tmp_path / "s.png", {"name": "x.tif"}  # the bytes tell, not the name
+        Image.fromarray(levels(np.uint8).transpose(1, 2, 0)).save(file)
+        held = io.BytesIO()
+        Image.open(file).save(held, "JPEG", quality=100, subsampling=0)
+        content = held.getvalue()
+    else:
+        file, more = a_scene(tmp_path), {"name": "s"}
+        with rasterio.open(file) as source:
+            place = {"crs": source.crs, "transform": source.transform, "dtype": "uint16"}
+            how = {"driver": driver, "QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO"}
+            with rasterio.open(tmp_path / "s.jp2", "w", **how, **told, **place) as sink:
+                sink.write(source.read())
+        content = (tmp_path / "s.jp2").read_bytes()
+    expected = sent(server[0], file.read_bytes(), **more).json()
+    found = sent(server[0], content, **more).json()
+    assert found["summary"]["lakes"] == len(LAKES_PX), found
+    assert found["features"] == expected["features"] and found["coordinates"] == expected["coordinates"]
+    refused(sent(server[0], content[: len(content) // 3]), *cut)  # by the header, or as its pixels are read
+
+
 def bad_scenes(folder: Path) -> dict[str, tuple[bytes, int, str]]:
     """Content, status and a word of the answer."""
     outside = write_scene(folder / "outside.tif")
