@@ -390,8 +390,15 @@ def test_a_moved_store_finds_files_models_and_versions_again(
 
 
 def test_a_study_is_carried_to_another_store_and_gives_the_same_choice(
-    store: Store, field: Field, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Store,
+    field: Field,
+    parent: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for old in store.client.search_registered_models():  # of other tests, without files
+        store.client.delete_registered_model(old.name)
     first = field.arms[0].runs[0].run_id
     bundle = tmp_path / "model"
     bundle.mkdir()
@@ -400,11 +407,18 @@ def test_a_study_is_carried_to_another_store_and_gives_the_same_choice(
     store.client.log_model_artifacts(made.model_id, str(bundle))
     store.client.finalize_logged_model(made.model_id, "READY")
     store.client.log_outputs(first, [LoggedModelOutput(made.model_id, step=0)])
+    held = store.client.create_logged_model(store.experiment_id("glidexp"), name="release", source_run_id=first)
+    store.client.log_model_artifacts(held.model_id, str(bundle))
+    store.client.finalize_logged_model(held.model_id, "READY")
+    monkeypatch.setattr(registry, "_upload", lambda *_: (str(held.model_id), str(held.artifact_location)))
+    more = {"bundle": bundle, "pip_requirements": [], "tags": {"glidexp.gate": "passed"}, "description": "the best"}
+    registry.release(store, "carried-lakes", run_id=first, against=None, **more)
     folder, mlruns = tmp_path / "export", tmp_path / "mlruns"
     code, out, _ = told(["store", "export", parent, "--out", str(folder), "--mlruns", str(store.mlruns)], capsys)
     assert code == 0 and "7 runs are in" in out  # the parent, five trainings, an evaluation
     code, out, _ = told(["store", "import", str(folder), "--mlruns", str(mlruns)], capsys)
-    assert code == 0 and "7 runs and 1 models are in this store:" in out
+    assert code == 0 and "7 runs and 2 models are in this store:" in out
+    assert "version 1 of carried-lakes is version 1" in out
     there = open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
     new = dict(line.split(" is ") for line in out.splitlines() if " is " in line)
     new = {old.strip(): run_id for old, run_id in new.items()}
@@ -420,13 +434,20 @@ def test_a_study_is_carried_to_another_store_and_gives_the_same_choice(
     assert used.dataset.source == own.inputs.dataset_inputs[0].dataset.source and used.tags[0].value == "test"
     model = find_model(there, copied.info.run_id)
     assert json.loads((fetch(there, model, tmp_path / "unused") / "card.json").read_text()) == {"a": 1}
+    champion = registry.holder(there, "carried-lakes")
+    assert champion is not None and champion.run_id == copied.info.run_id != first
+    assert champion.tags["glidexp.gate"] == "passed" and champion.tags[registry.STATE] == "released"
+    released = find_model(there, "models:/carried-lakes@champion")
+    assert released.model_id != model.model_id and model.model_id == copied.outputs.model_outputs[0].model_id
+    assert (fetch(there, released, tmp_path / "unused") / "card.json").is_file()
     # the study is one there, too, with the same runs under their new ids and the same verdict
     again = field_of(there, [new[parent[:12]]])
     assert [(arm.name, arm.seeds) for arm in again.arms] == [(arm.name, arm.seeds) for arm in field.arms]
     mine, theirs = (pick(one, runs, deciding(IOU), Limits()) for one, runs in ((store, field), (there, again)))
     assert theirs.run.run_id == new[mine.run.run_id[:12]] and theirs.sentence.count("not distinguishable") == 1
     code, out, _ = told(["store", "import", str(folder), "--mlruns", str(mlruns)], capsys)
-    assert code == 0 and "7 runs and 1 models are in this store, 7 of them before:" in out
+    assert code == 0 and "7 runs and 2 models are in this store, 7 of them before:" in out
+    assert len(there.client.search_model_versions("name='carried-lakes'")) == 1
     assert len(there.client.search_runs([there.experiment_id("glidexp")])) == 7
     code, _, err = told(["store", "import", str(tmp_path), "--mlruns", str(mlruns)], capsys)
     assert code == 2 and "holds no exported run" in err

@@ -59,6 +59,8 @@ def run(argv: list[str]) -> int:
     print(f"{len(carried.runs)} runs and {len(carried.models)} models are in this store{before}:")
     for old, new in carried.runs.items():
         print(f"  {old[:12]} is {new}")
+    for sentence in carried.versions:
+        print(sentence)
     return 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import TrackingError
+from glidexp.tracking.carry_versions import FROM_TAG, bring_versions, versions_of
 from glidexp.tracking.models import TrackedModel, fetch, one_run
 from glidexp.tracking.store import Store, first_line
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RUNS, ABOUT, FILES, MODELS = "runs", "run.json", "artifacts", "models"
-FROM_TAG = "glidexp.imported_from"
 OF_RUNS = ("mlflow.parentRunId", "glidexp.model_run_id")
 """tags that name another run"""
 A_CALL = 100
@@ -41,6 +41,8 @@ class Carried:
     models: dict[str, str] = field(default_factory=dict)
     found: int = 0
     """of the runs, those that an earlier import had brought"""
+    versions: list[str] = field(default_factory=list)
+    """sentences on versions of the registry"""
 
 
 def write_run(store: Store, run_id: str, folder: Path) -> None:
@@ -94,6 +96,10 @@ def read_runs(store: Store, folder: Path) -> Carried:
             raise
         except Exception as error:
             raise TrackingError(f"the store does not take run {about['run_id'][:12]}: {first_line(error)}") from error
+    try:
+        carried.versions = bring_versions(store, told, carried.runs, carried.models)
+    except Exception as error:
+        raise TrackingError(f"the registry does not take a version: {first_line(error)}") from error
     return carried
 
 
@@ -108,6 +114,9 @@ def _about(store: Store, run: "Run", aside: Path) -> dict[str, Any]:
     inputs = run.inputs.dataset_inputs if run.inputs else []
     of = run.inputs.model_inputs if run.inputs else []
     made = run.outputs.model_outputs if run.outputs else []
+    versions = versions_of(store, run.info.run_id)
+    outputs = {one.model_id for one in made}
+    released = dict.fromkeys(one["model_id"] for one in versions if one["model_id"] not in outputs)
     return {
         "format": FORMAT,
         "run_id": run.info.run_id,
@@ -122,6 +131,8 @@ def _about(store: Store, run: "Run", aside: Path) -> dict[str, Any]:
         "inputs": [one.dataset.to_dictionary() | {"tags": {tag.key: tag.value for tag in one.tags}} for one in inputs],
         "used_models": [one.model_id for one in of],
         "models": [_model(store, one.model_id, one.step, aside) for one in made],
+        "released": [_model(store, one, 0, aside) for one in released],
+        "versions": versions,
     }
 
 
@@ -164,6 +175,7 @@ def _bring(store: Store, about: Mapping[str, Any], place: Path, carried: Carried
         carried.runs[run_id] = there[0].info.run_id
         made = there[0].outputs.model_outputs if there[0].outputs else []
         carried.models |= {old["model_id"]: new.model_id for old, new in zip(about["models"], made, strict=False)}
+        carried.models |= _released_before(store, about, experiment_id)
         return
     for broken_off in there:
         client.delete_run(broken_off.info.run_id)
@@ -173,6 +185,10 @@ def _bring(store: Store, about: Mapping[str, Any], place: Path, carried: Carried
     for model in about["models"]:
         carried.models[model["model_id"]] = _bring_model(
             store, new, experiment_id, model, place / MODELS / model["model_id"]
+        )
+    for model in about.get("released", ()):  # the run's own model stays its only output
+        carried.models[model["model_id"]] = _bring_model(
+            store, new, experiment_id, model, place / MODELS / model["model_id"], output=False
         )
     if any((place / FILES).iterdir()):
         client.log_artifacts(new, str(place / FILES))
@@ -213,14 +229,28 @@ def _inputs(store: Store, new: str, about: Mapping[str, Any], carried: Carried) 
         store.client.log_inputs(new, datasets=used or None, models=models or None)
 
 
-def _bring_model(store: Store, run_id: str, experiment_id: str, model: Mapping[str, Any], place: Path) -> str:
+def _bring_model(
+    store: Store, run_id: str, experiment_id: str, model: Mapping[str, Any], place: Path, *, output: bool = True
+) -> str:
     from mlflow.entities import LoggedModelOutput
 
     client = store.client
     made = client.create_logged_model(
-        experiment_id, name=model["name"], source_run_id=run_id, tags=model["tags"], model_type=model["kind"]
+        experiment_id,
+        name=model["name"],
+        source_run_id=run_id,
+        tags={**model["tags"], FROM_TAG: model["model_id"]},
+        model_type=model["kind"],
     )
     client.log_model_artifacts(made.model_id, str(place))
     client.finalize_logged_model(made.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=model["step"])])
+    if output:
+        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=model["step"])])
     return str(made.model_id)
+
+
+def _released_before(store: Store, about: Mapping[str, Any], experiment_id: str) -> dict[str, str]:
+    """Models of releases that an earlier import had brought, by their old ids."""
+    wanted = {one["model_id"] for one in about.get("released", ())}
+    there = store.client.search_logged_models([experiment_id]) if wanted else ()
+    return {one.tags[FROM_TAG]: str(one.model_id) for one in there if one.tags.get(FROM_TAG) in wanted}

@@ -97,7 +97,7 @@ def release(
     made: ModelVersion | None = None
     model_id = ""
     try:
-        _make_name(client, name)
+        make_name(client, name)
         model_id, place = _upload(store, run_id, bundle, pip_requirements, tags)
         made = client.create_model_version(
             name,
@@ -182,7 +182,8 @@ def _take_back(client: Any, name: str, made: "ModelVersion | None", model_id: st
             client.delete_logged_model(model_id)
 
 
-def _make_name(client: Any, name: str) -> None:
+def make_name(client: Any, name: str) -> None:
+    """Makes a registered model where there is none of that name."""
     from mlflow.exceptions import MlflowException
 
     try:
