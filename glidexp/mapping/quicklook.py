@@ -49,11 +49,12 @@ def draw(
     page.paste(picture, (0, TITLE_PX))
     pen = ImageDraw.Draw(page)
     font: Any = ImageFont.load_default(size=16)
-    while pen.textlength(title, font=font) > width - 16 and font.size > 9:
+    room = width - 16 - (width // 4 + 12 if gsd_m is not None else 0)
+    while pen.textlength(title, font=font) > room and font.size > 9:
         font = ImageFont.load_default(size=font.size - 1)
     pen.text((8, TITLE_PX // 2), title, fill=(0, 0, 0), font=font, anchor="lm")
     if gsd_m is not None:
-        _scale_bar(pen, page.size, gsd_m * step / times)
+        _scale_bar(pen, width, gsd_m * step / times)
     return write_picture(path, page)
 
 
@@ -76,14 +77,16 @@ def _lake(pen: ImageDraw.ImageDraw, part: Any, scale: float) -> None:
     pen.line(ring, fill=LINE, width=1)
 
 
-def _scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], pixel_m: float) -> None:
-    """The longest bar of 1, 2 or 5 times a power of ten that is no longer than a quarter of the picture."""
-    most = size[0] / 4 * pixel_m
+def _scale_bar(pen: ImageDraw.ImageDraw, width: int, pixel_m: float) -> None:
+    """The longest bar of 1, 2 or 5 times a power of ten that is no longer than a quarter of the picture.
+
+    It stands above the picture, to the right of the title: on the picture it could hide a lake.
+    """
+    most = width / 4 * pixel_m
     power = 10 ** math.floor(math.log10(most))
     length_m = max(n for n in (1, 2, 5) if n * power <= most) * power
     text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
-    left, bottom = 12, size[1] - 12
-    right = left + length_m / pixel_m
-    pen.rectangle((left - 4, bottom - 26, right + 4, bottom + 6), fill=(255, 255, 255))
+    right, bottom = width - 8, TITLE_PX - 8
+    left = right - length_m / pixel_m
     pen.rectangle((left, bottom - 4, right, bottom), fill=(0, 0, 0))
-    pen.text(((left + right) / 2, bottom - 15), text, fill=(0, 0, 0), font=ImageFont.load_default(size=13), anchor="mm")
+    pen.text(((left + right) / 2, bottom - 14), text, fill=(0, 0, 0), font=ImageFont.load_default(size=13), anchor="mm")
