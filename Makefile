@@ -43,12 +43,12 @@ train: setup
 study-demo: setup
 	$(RUN) sweep.py study=demo
 
-# Types are checked on one core while tests begin on the other.
+# Types are checked while tests begin. Three processes on two cores: some tests wait, for a server or for a time limit.
 test: setup
 	@$(MAKE) --no-print-directory -j 2 lint suite
 
 suite: setup
-	$(RUN) -m pytest -n 2 --dist worksteal --durations 15
+	$(RUN) -m pytest -n 3 --dist worksteal --durations 15
 
 lint: setup
 	$(VENV)/bin/ruff format --check .

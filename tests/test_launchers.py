@@ -57,7 +57,6 @@ def test_an_order_is_its_text() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("warm_jobs")
 def test_submitits_local_executor(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that dies is handed in once more."""
     cfg = LauncherConfig(slurm=SlurmConfig(gpus=0), slots=1, cores=1)
