@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from glidexp.errors import ConfigError, GlidexpError, unknown_name
+from glidexp.errors import ConfigError, GlidexpError, unknown_name, unreadable
 
 if TYPE_CHECKING:
     from glidexp.config import Config
@@ -287,8 +287,10 @@ def known_keys(config_name: str) -> list[str]:
 
 def explain(error: Exception, argv: list[str], known: list[str] | None = None) -> GlidexpError:
     """Hydra's and OmegaConf's errors in one line that lists what is allowed: the keys in `known`, else training's."""
-    from hydra.errors import MissingConfigException
+    from hydra.errors import MissingConfigException, OverrideParseException
 
+    if isinstance(error, OverrideParseException):
+        return unreadable(str(error.override))
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:

@@ -28,6 +28,14 @@ class TrackingError(GlidexpError):
     """The tracking store cannot be reached or is of another version."""
 
 
+def unreadable(word: str) -> ConfigError:
+    """Builds the error for a word of the command line that Hydra's grammar does not take."""
+    return ConfigError(
+        f"{word} cannot be read: brackets and quotes must come in pairs, and text with any of = , ( ) [ ] {{ }} in it "
+        "needs quotes of its own inside the shell's, such as \"KEY=['a=1','b=2']\"."
+    )
+
+
 def unknown_name(setting: str, value: str, allowed: Iterable[str]) -> ConfigError:
     """Builds the error for a name outside a closed list, with the nearest spelling first.
 

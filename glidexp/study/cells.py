@@ -46,6 +46,8 @@ class Plan:
     """what names a study whose cells are found only while it goes on; empty: its cells name it"""
     laid_out: dict[str, Any] = field(default_factory=dict)
     """how the arms belong together, for the report: a matrix or a ladder of transfer; else empty"""
+    leaks: tuple[str, ...] = ()
+    """a sentence for each leak that was found beforehand and allowed"""
 
     def to_json(self) -> str:
         """The plan as text, from which `from_json` makes it again."""
@@ -59,7 +61,8 @@ class Plan:
             Cell(**{**cell, "words": tuple(cell["words"]), "scored_on": cell["scored_on"] and tuple(cell["scored_on"])})
             for cell in found.pop("cells")
         )
-        return cls(**{**found, "arms": tuple(found["arms"]), "seeds": tuple(found["seeds"]), "cells": cells})
+        lists = {name: tuple(found[name]) for name in ("arms", "seeds", "leaks") if name in found}
+        return cls(**{**found, **lists, "cells": cells})
 
 
 def take_ready(waiting: list[Cell], at_work: Iterable[Cell]) -> Cell | None:

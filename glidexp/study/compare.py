@@ -170,13 +170,17 @@ def verdict(row: Row, comparison: Comparison) -> str:
 
 
 def sentence(row: Row, comparison: Comparison) -> str:
-    """The difference with its interval and what can be said: `+1.8 lake IoU points [0.6, 3.1], better`."""
+    """The difference with its interval and what can be said: `+1.8 lake IoU points [0.6, 3.1], better`.
+
+    Of one stratum: `+1.8 lake IoU points (region andes) [0.6, 3.1], better`.
+    """
     effect, measure = row.effect, comparison.measure
     if effect is None:
         return verdict(row, comparison)
     value, low, high = (measure.scale * number for number in (effect.value, effect.low, effect.high))
     digits = 1 if max(abs(value), abs(high - low) if high == high else 0.0) >= 1 else 2
-    what = f"{measure.words} {measure.unit}" if measure.unit == "points" else f"{measure.unit} of {measure.words}"
+    what = f"{measure.plain} {measure.unit}" if measure.unit == "points" else f"{measure.unit} of {measure.plain}"
+    what += f" ({measure.place})" if measure.place else ""
     between = f"[{low:.{digits}f}, {high:.{digits}f}]" if low == low else "[no interval]"
     return f"{value:+.{digits}f} {what} {between}, {verdict(row, comparison)}"
 

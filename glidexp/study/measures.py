@@ -105,12 +105,21 @@ class Measure:
     @property
     def words(self) -> str:
         """The score in words: `lake IoU`, `lake recall, size 0.01-0.05km2`."""
+        return self.plain + (f", {self.place}" if self.place else "")
+
+    @property
+    def place(self) -> str:
+        """The stratum in words: `region andes`; empty for the whole ground."""
+        return f"{self.stratum[0].replace('_', ' ')} {self.stratum[1]}" if self.stratum else ""
+
+    @property
+    def plain(self) -> str:
+        """The score in words, without its stratum: `lake IoU at 0.5`."""
         said = self.score.replace("_iou50", " at IoU 0.5").replace("lake_iou", "lake IoU").replace("f1", "F1")
         said = said.replace("miou_two_class", "two-class mIoU").replace("assd", "ASSD").replace("_", " ")
         said = said.removesuffix(" percent").removesuffix(" px").removesuffix(" m")
         said += " per scene" if self.aggregation == "per_scene" else ""
-        said += " at 0.5" if self.at_half else ""
-        return said + (f", {self.stratum[0].replace('_', ' ')} {self.stratum[1]}" if self.stratum else "")
+        return said + (" at 0.5" if self.at_half else "")
 
     def within(self, kind: str, value: str) -> "Measure":
         """The same score of one stratum, such as ("region", "andes")."""

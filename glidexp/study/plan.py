@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from glidexp.config import Config
 from glidexp.config.study import StudyConfig
 from glidexp.errors import ConfigError
-from glidexp.study import plan_budget, plan_ground, plan_transfer
+from glidexp.study import plan_budget, plan_ground, plan_leak, plan_sides, plan_transfer
 from glidexp.study.cells import Cell, Plan
 from glidexp.study.plan_arms import Arm, arms_of
 from glidexp.study.plan_check import SCORING, Checked, Compose, all_keys, checked, started_from
@@ -57,11 +57,16 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
     # weights or a device that are not there are told before data is made
     all_keys(arms, seeds, elsewhere=elsewhere)
     _told_missing(data, [one.config for one in arms])
+    transfer = study.design in plan_transfer.DESIGNS
+    if transfer:
+        base = arms[0].config
+        plan_sides.refuse_bare(study, base.dataset, data.store(base).index)
     settled = plan_transfer.settled(plan_budget.equal(arms, study.budget, data.train_tiles))
     sizes = [data.sizes(one.config) for one in settled]
     data.refuse_mixed_ground(settled)
     for one, size in zip(settled, sizes, strict=True):
         plan_budget.refuse_too_few(one, size.train)
+    leaks = plan_leak.refuse_leaks(settled, seeds, data, transfer=transfer or any(one.start for one in settled))
     cells = _cells(settled, grounds, seeds, elsewhere=elsewhere)
     spent = [plan_budget.spent(one.config, size.train) for one, size in zip(settled, sizes, strict=True)]
     plan = Plan(
@@ -74,6 +79,7 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
         alpha=study.alpha,
         budget=plan_budget.told(study.budget, spent),
         laid_out=plan_transfer.laid_out(study, settled),
+        leaks=leaks,
     )
     return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent), data, tuple(grounds))
 

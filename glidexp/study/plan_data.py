@@ -37,6 +37,7 @@ class Data:
 
     def __init__(self) -> None:
         self._stores: dict[str, TileStore] = {}
+        self._met: dict[str, pd.DataFrame] = {}
 
     def missing(self, configs: Sequence[Config]) -> list[str]:
         """The stores that are not there yet, each in words; what `sizes` of these configs would build."""
@@ -55,6 +56,15 @@ class Data:
         if key not in self._stores:
             self._stores[key] = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
         return self._stores[key]
+
+    def met(self, config: Config) -> "pd.DataFrame":
+        """Pairs of a tile that trains or chooses and a test tile of the same ground, in the store of a config."""
+        from glidexp.data.check.met import met  # knows the earth
+
+        key = str(self.store(config).path)
+        if key not in self._met:
+            self._met[key] = met(self.store(config), Path(config.paths.data) / "checks")
+        return self._met[key]
 
     def sizes(self, config: Config) -> Sizes:
         """Tiles of the run of a config.

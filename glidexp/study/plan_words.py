@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from glidexp.config.study import OWN_KEYS
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, unreadable
 
 PLAIN = re.compile(r"[\w./:+%@ -]*[\w./]")
 """text that Hydra's grammar takes without quotes"""
+
+QUOTES = ("'", '"')
+LISTS_OF_WORDS = ("study.base", "study.transfer.tune")
+"""settings of the sweep that hold words of the runs, which Hydra's grammar wants in quotes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,14 @@ def split(argv: Sequence[str]) -> Words:
             )
         key = key_of(word)
         if key.split(".")[0] in OWN_KEYS:
-            own.append(word)
+            own.append(listed(word) if key in LISTS_OF_WORDS else word)
             continue
         if key.split("/")[0] == "hydra" and key != "hydra.searchpath":
             raise ConfigError(f"{word}: a study has launchers of its own; Hydra's go with `python train.py -m`.")
         try:
             (item,) = OverridesParser.create().parse_overrides([word])
-        except HydraException as error:
-            raise ConfigError(f"'{word}' cannot be read: {' '.join(str(error).split())}") from None
+        except HydraException:
+            raise unreadable(word) from None
         if not item.is_sweep_override():
             base.append(word)
         elif item.is_discrete_sweep():
@@ -66,6 +70,31 @@ def split(argv: Sequence[str]) -> Words:
                 f"{word}: a range without steps has no list of values: give those to try, such as KEY=1e-4,1e-3."
             )
     return Words(tuple(own), tuple(base), swept)
+
+
+def listed(word: str) -> str:
+    """`KEY=[a=1,b=[2,3]]` with each entry in quotes, where it has none; a single one needs no brackets."""
+    key, _, value = word.partition("=")
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    entries, depth, within = [""], 0, ""
+    for letter in inner:
+        if within or letter in QUOTES:
+            within = "" if letter == within else within or letter
+        else:
+            depth += (letter in "[{(") - (letter in ")}]")
+        if letter == "," and not depth and not within:
+            entries.append("")
+        else:
+            entries[-1] += letter
+    if "=" not in inner or depth or within:
+        return word
+    stripped = [entry.strip() for entry in entries]
+    return f"{key}=[{','.join(one if one[:1] in QUOTES else _quoted(one) for one in stripped)}]"
+
+
+def _quoted(text: str) -> str:
+    """A text as Hydra's grammar takes any."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def searched(argv: Sequence[str], own: Path | None) -> tuple[list[str], list[str]]:
@@ -133,5 +162,5 @@ def written(value: Any) -> str:
         return "{" + ",".join(f"{key}:{written(inner)}" for key, inner in value.items()) + "}"
     text = str(value)
     if isinstance(value, str) and not PLAIN.fullmatch(text):
-        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return _quoted(text)
     return text

@@ -252,6 +252,7 @@ def _cautions(found: Findings) -> Iterable[str]:
             yield f"Not all runs were made with the same {what}; see What ran on what."
     if said_of(found, "glidexp.git_dirty").get("true"):
         yield "Some runs were made with uncommitted changes; their diff is among their artifacts."
+    yield from (f"LEAKING: {sentence}" for sentence in study.plan.leaks)
     if comparison is None:
         return
     for row in comparison.rows[1:]:

@@ -70,7 +70,15 @@ class Matrix:
         return float(np.mean([self.pairs[source, target].regret for target in self.targets]))
 
 
-def matrix(store: Store, runs: Sequence[TrackedRun], measure: Measure, *, by: str, level: float = 0.95) -> Matrix:
+def matrix(
+    store: Store,
+    runs: Sequence[TrackedRun],
+    measure: Measure,
+    *,
+    by: str,
+    level: float = 0.95,
+    arms: Sequence[Arm] | None = None,
+) -> Matrix:
     """Lays runs of several sources out by target.
 
     Args:
@@ -79,6 +87,7 @@ def matrix(store: Store, runs: Sequence[TrackedRun], measure: Measure, *, by: st
         measure: from `compare.measure_of`, without a stratum
         by: region or sensor
         level: of the intervals, 0-1
+        arms: of these runs, where they are known, as of a study; else found by what differs
 
     Raises:
         ConfigError: a score of one stratum, or of which more is not better
@@ -86,9 +95,8 @@ def matrix(store: Store, runs: Sequence[TrackedRun], measure: Measure, *, by: st
         TrackingError: a run without scores
     """
     refuse_unfit(measure)
-    return lay_out(
-        arms_of(runs), gather(store, runs, measure.split, lakes=measure.of_lakes), measure, by=by, level=level
-    )
+    arms = list(arms) if arms is not None else arms_of(runs)
+    return lay_out(arms, gather(store, runs, measure.split, lakes=measure.of_lakes), measure, by=by, level=level)
 
 
 def refuse_unfit(measure: Measure) -> None:

@@ -23,7 +23,11 @@ def options() -> Parser:
         "is the better one (asymmetry). Nothing is run again.",
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="run ids, or their first characters; a parent's stands for its children"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        help="run ids, or their first characters; a parent's stands for its children, a study's, or its folder, for "
+        "its arms",
     )
     parser.add_argument("--by", choices=("region", "sensor"), default="region", help="what varies (default: region)")
     parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is laid out (default: {DEFAULT_SCORE})")
@@ -39,14 +43,14 @@ def run(argv: list[str]) -> int:
     from rich.console import Console
 
     from glidexp.study.compare import measure_of
+    from glidexp.study.studies import runs_of
     from glidexp.study.transfer import matrix
-    from glidexp.tracking.found import finished_runs
     from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
     store = store_at(given.mlruns, given.uri)
-    runs, left = finished_runs(store, given.runs)
-    found = matrix(store, runs, measure, by=given.by, level=given.level)
+    runs, left, arms = runs_of(store, given.runs)
+    found = matrix(store, runs, measure, by=given.by, level=given.level, arms=arms)
     console = Console()
     console.print(table_of(found))
     console.print(gaps_of(found))
