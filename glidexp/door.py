@@ -289,7 +289,7 @@ def explain(error: Exception, argv: list[str], known: list[str] | None = None) -
     """Hydra's and OmegaConf's errors in one line that lists what is allowed: the keys in `known`, else training's."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
-    if isinstance(error, OverrideParseException):
+    if isinstance(error, OverrideParseException) and "=" in str(error.override):
         return unreadable(str(error.override))
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     text = " ".join(str(error).split())

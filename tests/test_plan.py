@@ -45,6 +45,27 @@ def test_words_that_no_study_takes(word: str, told: str) -> None:
         split([word])
 
 
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("[optimizer=sgd,optimizer.betas=[0.9,0.99]]", ["optimizer=sgd", "optimizer.betas=[0.9,0.99]"]),
+        ("optimizer=sgd", ["optimizer=sgd"]),
+        ("['a=it,b', \"c=[1,2]\"]", ["a=it,b", "c=[1,2]"]),
+        ("[]", []),
+    ],
+)
+def test_lists_of_words_need_no_quotes(typed: str, taken: list[str]) -> None:
+    found = split([f"study.transfer.tune={typed}", "study=transfer_ladder"])
+    assert door.compose_sweep(list(found.own)).study.transfer.tune == taken
+
+
+def test_a_list_that_is_cut_off_is_told_in_a_line() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^study\.transfer\.tune=\[a=1 cannot be read: brackets .* quotes of its own"
+    ):
+        door.compose_sweep(list(split(["study.transfer.tune=[a=1"]).own))
+
+
 def test_later_words_replace_earlier_ones() -> None:
     found = merged(["tile_size.px=64", "loss=bce", "seed=1"], ["tile_size=512", "loss=dice"], ["loss.dice=2"])
     assert found == ("seed=1", "tile_size=512", "loss=dice", "loss.dice=2")

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import studies
 
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import DataError
+from glidexp.study import verb_transfer
 from glidexp.study.ladder import Ladder, climb, crossing, crossings, said_crossings
+from glidexp.study.ledger import FOLDER
 from glidexp.study.report import report
 from glidexp.study.report_data import Findings, find
 from glidexp.study.studies import load_study
@@ -98,6 +101,23 @@ def test_the_matrix_of_a_study_is_in_its_report(store: Store, parents: dict[str,
     assert (page.parent / "figures" / "transfer_matrix.png").stat().st_size > 5000
 
 
+def test_a_study_is_laid_out_by_its_folder(
+    store: Store, parents: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `glidexp compare` takes it: its arms, whichever study their runs were made for."""
+    study = load_study(store, parents["matrix"])
+    assert study is not None
+    assert verb_transfer.run([str(store.mlruns / FOLDER / study.study_id), "--mlruns", str(store.mlruns)]) == 0
+    assert "alaska -> andes" in capsys.readouterr().out
+
+
+def test_a_leak_that_was_allowed_is_told(store: Store, parents: dict[str, str]) -> None:
+    study = load_study(store, parents["matrix"])
+    assert study is not None
+    plan = replace(study.plan, leaks=("andes: 1 of 7 tiles to be scored",))
+    assert "LEAKING: andes: 1 of 7 tiles to be scored" in find(store, replace(study, plan=plan)).cautions
+
+
 def test_a_ladder_tells_gain_and_what_is_forgotten(ladder: Ladder, store: Store, parents: dict[str, str]) -> None:
     steps = {step.arm: step for step in ladder.steps}
     assert ladder.zero.gain is None and ladder.zero.kept is None and ladder.sources == ("andes",)
@@ -120,6 +140,7 @@ def test_where_scratch_catches_up_is_said_and_drawn(ladder: Ladder, store: Store
     assert said == f"Training from scratch catches up with full at about {at:.1f} scenes."
     page = report(store, parents["ladder"])
     text = page.read_text()
+    assert "lake IoU points (region alaska) [" in text, "the verdict says where"
     assert said in text and "Adaptation to alaska" in text and "the way from andes to alaska" in text
     assert (page.parent / "figures" / "few_shot.png").stat().st_size > 5000
     with (page.parent / "tables" / "ladder.csv").open() as stream:

@@ -61,8 +61,8 @@ class Plan:
             Cell(**{**cell, "words": tuple(cell["words"]), "scored_on": cell["scored_on"] and tuple(cell["scored_on"])})
             for cell in found.pop("cells")
         )
-        lists = {name: tuple(found[name]) for name in ("arms", "seeds", "leaks") if name in found}
-        return cls(**{**found, **lists, "cells": cells})
+        found |= {name: tuple(found[name]) for name in ("arms", "seeds", "leaks") if name in found}
+        return cls(**{**found, "cells": cells})
 
 
 def take_ready(waiting: list[Cell], at_work: Iterable[Cell]) -> Cell | None:

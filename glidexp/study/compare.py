@@ -170,10 +170,7 @@ def verdict(row: Row, comparison: Comparison) -> str:
 
 
 def sentence(row: Row, comparison: Comparison) -> str:
-    """The difference with its interval and what can be said: `+1.8 lake IoU points [0.6, 3.1], better`.
-
-    Of one stratum: `+1.8 lake IoU points (region andes) [0.6, 3.1], better`.
-    """
+    """The difference, its interval, what can be said: `+1.8 lake IoU points (region andes) [0.6, 3.1], better`."""
     effect, measure = row.effect, comparison.measure
     if effect is None:
         return verdict(row, comparison)
