@@ -12,13 +12,14 @@ export MLFLOW_DISABLE_TELEMETRY = true
 # uv compiles nothing as it installs: where Python may not keep what it compiles, every import of torch takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup train study-demo test suite lint ui bench clean
+.PHONY: help setup train study-demo transfer-demo test suite lint ui bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup   make the environment in $(VENV) (about 6 GB: torch brings CUDA)"
 	@echo "make train   one training run on generated scenes, a few minutes without a GPU; the same as: python train.py"
 	@echo "make study-demo  3 backbones x 2 augmentations x 3 seeds on small generated scenes, with a report"
+	@echo "make transfer-demo  four regions on four regions, and one of them reached with few scenes; two reports"
 	@echo "make test    lint, types and all tests"
 	@echo "make lint    format and lint checks, types"
 	@echo "make ui      look at the runs in a browser, http://127.0.0.1:$(PORT)"
@@ -42,6 +43,11 @@ train: setup
 
 study-demo: setup
 	$(RUN) sweep.py study=demo
+
+# The ladder begins with networks that the matrix has trained.
+transfer-demo: setup
+	$(RUN) sweep.py study=transfer_demo
+	$(RUN) sweep.py study=transfer_demo_ladder
 
 # Types are checked while tests begin. Three processes on two cores: some tests wait, for a server or for a time limit.
 test: setup
