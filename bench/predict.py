@@ -206,9 +206,9 @@ def bare(folder: Path, windows: int, window: int) -> dict[str, Any]:
 
 def spread_out(px: int, window: int) -> list[int]:
     """Where ours puts windows along a side."""
-    from glidexp.mapping.windows import axis
+    from glidexp.mapping.windows import axis, usual_overlap
 
-    return list(axis(px, window, window // 4).starts)
+    return list(axis(px, window, usual_overlap(window)).starts)
 
 
 def naive(folder: Path, scene: Path, window: int) -> dict[str, Any]:
@@ -273,6 +273,8 @@ def torchgeo(folder: Path, scene: Path, window: int) -> dict[str, Any]:
     from torchgeo.datasets import RasterDataset, stack_samples
     from torchgeo.samplers import GridGeoSampler
 
+    from glidexp.mapping.windows import usual_overlap
+
     torch.set_num_threads(1)
     net = rule()
 
@@ -282,11 +284,13 @@ def torchgeo(folder: Path, scene: Path, window: int) -> dict[str, Any]:
             profile, transform = source.profile, source.transform
             height, width = source.height, source.width
         data = RasterDataset(paths=str(scene.parent))
-        sampler = GridGeoSampler(data, size=window, stride=window - window // 4)
+        sampler = GridGeoSampler(data, size=window, stride=window - usual_overlap(window))
         total, count = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
         for batch in DataLoader(data, batch_size=1, sampler=sampler, num_workers=0, collate_fn=stack_samples):
             values = batch["image"][0].numpy()
             left, top = corner(batch, transform)
+            if left < 0 or top < 0:  # its last windows reach over the edge to either side
+                values, left, top = values[:, max(-top, 0) :, max(-left, 0) :], max(left, 0), max(top, 0)
             values = values[:, : height - top, : width - left]
             answer(net, values, limits, total, count, top, left)
         return written(folder, profile, total, np.maximum(count, 1))
@@ -309,12 +313,13 @@ def seams(folder: Path, scene: Path, window: int, model: str) -> dict[str, Any]:
 
     from glidexp.mapping import arrays, predict
     from glidexp.mapping.settings import MapSettings
+    from glidexp.mapping.windows import usual_overlap
     from glidexp.models.card import find_bundle, read_card
     from glidexp.models.export import load_bundle
 
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
-    reach = window // 4 * 3 // 8
+    reach = usual_overlap(window) * 3 // 8
     torch.manual_seed(0)
     near = nn.Conv2d(3, 1, 2 * min(reach, 12) + 1, padding="same")
     candidates = {"fits": predictor(near, folder / "bundle", window)}

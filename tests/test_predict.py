@@ -18,12 +18,15 @@ from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 from torch import nn
 
 from glidexp import cli
+from glidexp.config import Precision
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header
 from glidexp.errors import GlidexpError
 from glidexp.mapping import cog, network, polygons, predict, raster, verb_predict
+from glidexp.mapping.arrays import probabilities_of
 from glidexp.mapping.blend import Blend
 from glidexp.mapping.runs import Runs, runs_of
+from glidexp.mapping.settings import MapSettings
 from glidexp.mapping.windows import axis
 from glidexp.models.card import FORMAT, FORMAT_VERSION, read_card
 from glidexp.models.predictor import Predictor
@@ -89,15 +92,18 @@ def mapped(model: Path, out: Path, *scenes: Path, more: tuple[str, ...] = ("--se
     return verb_predict.run(words)
 
 
-@pytest.mark.parametrize(("length", "window", "overlap"), [(64, 64, 16), (10, 64, 16), (65, 64, 16), (1000, 64, 32)])
-def test_weights_add_up_to_one(length: int, window: int, overlap: int) -> None:
-    side = axis(length, window, overlap)
+@pytest.mark.parametrize(
+    ("length", "window", "overlap"), [(64, 64, 16), (10, 64, 16), (32, 64, 32), (65, 64, 16), (1000, 64, 32)]
+)
+@pytest.mark.parametrize("stride", [1, 8, 32])
+def test_weights_add_up_to_one(length: int, window: int, overlap: int, stride: int) -> None:
+    side = axis(length, window, overlap, stride)
     total = np.zeros(length)
     for number in range(len(side)):
         total[side.begins[number] : side.ends[number]] += side.weights(number)
         assert side.starts[number] <= side.begins[number] < side.ends[number] <= side.starts[number] + side.window
     np.testing.assert_allclose(total, 1.0, atol=1e-6)
-    assert side.starts[-1] + side.window == length
+    assert 0 <= side.starts[-1] + side.window - length < stride and not any(start % stride for start in side.starts)
     assert all(a + side.window - b >= overlap for a, b in itertools.pairwise(side.starts))
 
 
@@ -125,6 +131,30 @@ def test_tiled_is_whole_where_the_network_fits_the_overlap() -> None:
         assert float((tiled(net, image, 96, 32) - whole).abs().max()) < 1e-3
         rough = tiled(net, image, 96, 4)  # too little overlap: the test would see it
     assert float((rough - whole).abs().max()) > 1e-3
+
+
+def test_a_network_that_pools_leaves_no_seams(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Windows begin where its grid does, also in the last row and column: the whole scene's answer to a step of it.
+
+    The sides are no multiples of the stride of 32, and windows of 64 px overlap by half.
+    """
+    torch.manual_seed(0)
+    far = nn.Sequential(
+        nn.AvgPool2d(32), nn.Conv2d(3, 4, 1), nn.Tanh(), nn.Conv2d(4, 1, 1), nn.Upsample(scale_factor=32)
+    )
+    far[1].weight.data *= 5
+    made = Predictor(far, mean=[128.0] * 3, std=[64.0] * 3, stride=32, smallest_px=32, card=read_card(model)).eval()
+    monkeypatch.setattr(predict, "network", lambda *_: made)
+    values = np.random.default_rng(0).integers(0, 4000, (3, 19, 21)).repeat(10, axis=1).repeat(10, axis=2)
+    scene = write_scene(tmp_path / "s.tif", pixels=values.astype(np.uint16), descriptions=["red", "green", "blue"])
+    tiled, whole = (
+        probabilities_of(model, scene, MapSettings(window_px=px, precision=Precision.fp32, device="cpu"))
+        for px in (64, 512)
+    )
+    assert np.ptp(whole) > 0.2 and np.abs(tiled - whole).max() <= 1.01 / 254
+    monkeypatch.setattr(made, "stride", 1)
+    made.forward = lambda image: torch.sigmoid(made.net(made.normalise(image)))
+    assert np.abs(probabilities_of(model, scene, MapSettings(window_px=64, device="cpu")) - whole).max() > 0.02
 
 
 def test_a_scene_becomes_a_map(model: Path, bright: Bright, tmp_path: Path) -> None:
@@ -288,6 +318,15 @@ def test_a_changed_card_is_read_again_in_the_same_process(model: Path, monkeypat
     card = json.loads((model / "card.json").read_text()) | {"threshold": 0.7}
     (model / "card.json").write_text(json.dumps(card))
     assert network.network(model, read_card(model), None, "cpu").threshold == 0.7
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tile", "window"),
+    [("resnet18", 64, 128), ("resnet18", 256, 512), ("mit_b0", 512, 512), ("resnet18", 1024, 1024),
+     ("swin_tiny", 256, 256), ("vit_small", 224, 224), ("another", 256, 256)],
+)  # fmt: skip
+def test_windows_are_larger_than_tiles_where_the_network_takes_them(backbone: str, tile: int, window: int) -> None:
+    assert predict.usual_window({"tile_px": tile, "architecture": {"backbone": backbone}}) == window
 
 
 def test_outlines_and_pixels_agree_on_any_mask(tmp_path: Path) -> None:

@@ -30,17 +30,19 @@ from glidexp.mapping.outputs import by_size, lakes_table, write_lakes
 from glidexp.mapping.quicklook import draw, write_picture
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.mapping.stac import done_before, write_item
-from glidexp.mapping.windows import Axis, axis
+from glidexp.mapping.windows import Axis, axis, usual_overlap
 from glidexp.mapping.workfiles import INVALID, LAKE, LIKELY, LOOK, MARKS, NODATA, PROBABILITY, STEPS, SURE, WorkFiles
+from glidexp.models import catalog
 from glidexp.models.card import read_card
 
 log = logging.getLogger("glidexp")
-FORMAT = 1
+FORMAT = 2
 """raised when the same scene and settings give other files"""
 SURE_FROM = 0.95
 COARSE = 16
 """pixels of a scene to one of the outline of what was looked at"""
 MASK = "mask.u8"
+WINDOW_PX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +99,29 @@ def map_scene(task: SceneTask, step: Callable[[int, str], None] | None = None) -
         return SceneMap(task.file.scene, failed=str(error))
 
 
-def sides(task_settings: MapSettings, card: dict[str, Any], scene: Scene) -> tuple[Axis, Axis]:
-    """Windows down and across a scene.
+def sides(task_settings: MapSettings, card: dict[str, Any], scene: Scene, stride: int) -> tuple[Axis, Axis]:
+    """Windows down and across a scene; `stride` is the network's.
 
     Raises:
         ConfigError: an overlap of more than half a window
     """
-    window = task_settings.window_px or int(card.get("tile_px") or 512)
-    overlap = task_settings.overlap_px or window // 4
+    window = task_settings.window_px or usual_window(card)
+    overlap = task_settings.overlap_px or usual_overlap(window)
     if 2 * overlap > window:
         raise ConfigError(f"--overlap={overlap} must be at most half of a window of {window} pixels.")
-    return axis(scene.height, window, overlap), axis(scene.width, window, overlap)
+    return axis(scene.height, window, overlap, stride), axis(scene.width, window, overlap, stride)
+
+
+def usual_window(card: dict[str, Any]) -> int:
+    """Side of a window where none is asked for: twice the model's tile, but no more than `WINDOW_PX` through that.
+
+    Of a larger window less is near an edge, where a network knows least. Networks that hold to the size they were made
+    for, by attention in windows or places that were learnt, get their tile, and so do those that the catalogue has not.
+    """
+    tile = int(card.get("tile_px") or WINDOW_PX)
+    known = catalog.BACKBONES.get(str(card["architecture"]["backbone"]))
+    sized = known is None or bool(known.options)
+    return tile if sized else max(tile, min(2 * tile, WINDOW_PX))
 
 
 def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
@@ -166,8 +180,8 @@ def rasters(
         GlidexpError: settings that are not possible, a scene without data or a damaged one
     """
     settings = task.settings
-    rows, cols = sides(settings, card, scene)
     predictor = network(task.bundle, card, settings.tta, settings.device)
+    rows, cols = sides(settings, card, scene, predictor.stride)
     device = predictor.mean.device
     precision = precision_on(settings.precision, device)
     threshold = predictor.threshold if settings.threshold is None else settings.threshold

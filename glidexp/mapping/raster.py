@@ -157,13 +157,13 @@ def run_windows(
     band = Band(strips, 0)
     for number in range(files.rows, len(rows)):
         top = rows.starts[number]
-        image, valid = band.rows(top, top + rows.window)
+        image, valid = band.rows(top, min(top + rows.window, rows.length))
         somewhere: Mask = np.asarray(valid.any(axis=0), dtype=bool)
         wanted = [j for j, left in enumerate(cols.starts) if somewhere[left : left + cols.window].any()]
         blend.begin(number)
         for at in range(0, len(wanted), batch):
             some = wanted[at : at + batch]
-            tiles = np.stack([image[:, cols.starts[j] : cols.starts[j] + cols.window] for j in some])
+            tiles = np.stack([_tile(image, cols.starts[j], rows.window, cols.window) for j in some])
             answers = answer(torch.from_numpy(tiles).permute(0, 3, 1, 2).to(device, non_blocking=True))
             for place, j in enumerate(some):
                 blend.add(number, j, answers[place, 0])
@@ -179,6 +179,13 @@ def run_windows(
         files.keep(number + 1, blend.carry.cpu().numpy())
         step(name)
     return seen
+
+
+def _tile(image: Bytes, left: int, height: int, width: int) -> Bytes:
+    """A window of rows (h, W, C); what lies beyond the scene mirrors what lies within, as the network pads."""
+    tile = image[:, left : left + width]
+    more = height - tile.shape[0], width - tile.shape[1]
+    return np.pad(tile, ((0, more[0]), (0, more[1]), (0, 0)), mode="reflect") if any(more) else tile
 
 
 def _marks(probability: torch.Tensor, cuts: Mapping[int, float]) -> torch.Tensor:

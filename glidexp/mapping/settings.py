@@ -20,9 +20,9 @@ class MapSettings:
     """Settings of `glidexp predict` that decide what is written."""
 
     window_px: int = 0
-    """side of a window; 0: the tile size that the model was trained on, 512 where its card names none"""
+    """side of a window; 0: by the tile size that the model was trained on, see `predict.usual_window`"""
     overlap_px: int = 0
-    """pixels that neighbouring windows share at least; 0: a quarter of a window"""
+    """pixels that neighbouring windows share at least; 0: a quarter of a window, 96 at least, half a window at most"""
     batch: int = 4
     """windows a forward pass"""
     tta: Tta | None = None

@@ -52,9 +52,15 @@ def map_options(parser: Parser) -> None:
     parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
     parser.add_argument("--glaciers", metavar="FILE", help="glacier outlines, for distances and the 10 km flag")
     parser.add_argument(
-        "--window", type=int, default=0, metavar="PX", help="side of a window (default: the model's tile)"
+        "--window",
+        type=int,
+        default=0,
+        metavar="PX",
+        help="side of a window (default: twice the model's tile up to 512, or its tile)",
     )
-    parser.add_argument("--overlap", type=int, default=0, metavar="PX", help="of windows (default: a quarter of one)")
+    parser.add_argument(
+        "--overlap", type=int, default=0, metavar="PX", help="of windows (default: a quarter of one, at least 96)"
+    )
     parser.add_argument("--batch", type=int, default=usual.batch, help=f"windows a pass (default: {usual.batch})")
     parser.add_argument("--tta", choices=list(Tta), help="mean over flips or turns (default: as the model was scored)")
     parser.add_argument("--threshold", type=float, help="probability of a lake (default: the model's own)")
