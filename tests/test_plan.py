@@ -38,6 +38,7 @@ def test_words_are_sorted_by_whose_they_are() -> None:
         ("optimizer.lr=interval(0.1,1)", "give those to try"),
         ("hydra/launcher=joblib", "train.py -m"),
         ("loss=[a", "cannot be read"),
+        ("backbone=glob(*)", "name the values one by one, as in backbone=A,B"),
     ],
 )
 def test_words_that_no_study_takes(word: str, told: str) -> None:

@@ -21,6 +21,7 @@ from glidexp.study.factors import factor_shares, factors_of, interactions, is_gr
 from glidexp.study.material import Material, gather
 from glidexp.study.report import report
 from glidexp.study.report_blocks import Table, as_latex, tex
+from glidexp.study.report_tables import interval
 from glidexp.study.studies import Study, load_study, runs_of
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
@@ -211,6 +212,14 @@ def test_effects_of_a_grid_by_hand(study: Study) -> None:
     assert (across.low, across.high) == pytest.approx((by_hand.low, by_hand.high))
     (both,) = interactions(factors, table, level=0.95)
     assert both.effect.value == pytest.approx(0.1, abs=0.02)
+    plain = dict(zip(arms, [0.50, 0.72, 0.61, 0.90], strict=True))  # what pseudo-values only come near to
+    told = {(one.factor, one.level): one for one in main_effects(factors, table, level=0.95, scores=plain)}
+    first, second = told["x", "a1"].mean, told["x", "a2"]
+    assert second.effect is not None and second.effect.value == pytest.approx(second.mean - first)
+    assert first == pytest.approx(np.mean([plain[arm] for arm in arms if arm.startswith("a1")]))
+    (pure,) = interactions(factors, table, level=0.95, scores=plain)
+    assert pure.effect.value == pytest.approx(0.90 - 0.61 - (0.72 - 0.50))
+    assert "no interval" in interval(effect_of(np.zeros((3, 3))), 100.0), "without spread there is none to make"
     shares = factor_shares(factors, {arm: np.full((1, 1), value) for arm, value in zip(arms, values, strict=True)})
     # means 0.675; x: 4 * 0.125^2, y: 4 * 0.075^2, all: 0.0875
     assert shares == pytest.approx({"x": 0.0625 / 0.0875, "y": 0.0225 / 0.0875, "interplay": 0.0025 / 0.0875})

@@ -128,7 +128,7 @@ def compare_arms(
     counts = material.sums(arms, measure)
     rows = [row_of(arms[0], counts[0], None, None, measure, level)]
     rows += [
-        row_of(arm, table, arms[0], counts[0], measure, level, bootstrap=bootstrap)
+        row_of(arm, table, arms[0], counts[0], measure, level, bootstrap=bootstrap, family=len(arms) - 1)
         for arm, table in zip(arms[1:], counts[1:], strict=True)
     ]
     adjusted = holm([row.effect.p for row in rows if row.effect])
@@ -164,7 +164,9 @@ def verdict(row: Row, comparison: Comparison) -> str:
     kind, shares = f"{comparison.ground.kind}s", effect.parts.shares
     if effect.parts.seeds == 1:
         return "not distinguishable: trainings (one seed) are the bottleneck"
-    if effect.parts.clusters < FEW or shares["cluster"] >= shares["seed"]:
+    if not shares["cluster"] and not shares["seed"]:
+        return f"not distinguishable: more {kind} or more seeds would tell, either of them"
+    if shares["cluster"] >= shares["seed"]:
         return f"not distinguishable: {kind}, not seeds, are the bottleneck"
     return f"not distinguishable: seeds, not {kind}, are the bottleneck"
 
@@ -178,7 +180,7 @@ def sentence(row: Row, comparison: Comparison) -> str:
     digits = 1 if max(abs(value), abs(high - low) if high == high else 0.0) >= 1 else 2
     what = f"{measure.plain} {measure.unit}" if measure.unit == "points" else f"{measure.unit} of {measure.plain}"
     what += f" ({measure.place})" if measure.place else ""
-    between = f"[{low:.{digits}f}, {high:.{digits}f}]" if low == low else "[no interval]"
+    between = f"[{low:.{digits}f}, {high:.{digits}f}]" if low == low and effect.error > 0 else "[no interval]"
     return f"{value:+.{digits}f} {what} {between}, {verdict(row, comparison)}"
 
 
@@ -191,10 +193,12 @@ def row_of(
     level: float,
     *,
     bootstrap: bool = False,
+    family: int = 1,
 ) -> Row:
     """An arm beside another one, or without `base` alone; seeds that both have are paired, and clusters of ground.
 
-    Counts are (S, C, k), on the same C clusters; `bootstrap` is that of `compare_arms`.
+    Counts are (S, C, k), on the same C clusters; `bootstrap` is that of `compare_arms`; of `family` comparisons this is
+    one, so that its detectable difference is that of Holm's first step.
     """
     values = tuple(float(value) for value in np.atleast_1d(measure.of(counts)))
     nothing = float("nan")
@@ -214,7 +218,7 @@ def row_of(
     effect = effect_of(table, value=value, level=level, weights=measure.weights(of_arm, of_base))
     flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else nothing
     drawn = redrawn(of_base, of_arm, measure.of, level=level) if bootstrap else None
-    return Row(arm, values, effect, nothing, flips, shared, detectable(effect.parts, alpha=1 - level), drawn)
+    return Row(arm, values, effect, nothing, flips, shared, detectable(effect.parts, alpha=(1 - level) / family), drawn)
 
 
 def _differences(of_arm: Counts, of_base: Counts, measure: Measure) -> NDArray[np.float64]:

@@ -94,25 +94,48 @@ def values_by_cell(arms: Sequence[Arm], sums: Sequence[Counts], measure: Measure
 
 
 def main_effects(
-    factors: Sequence[Factor], cells: Mapping[str, Floats], *, level: float, weights: Floats | None = None
+    factors: Sequence[Factor],
+    cells: Mapping[str, Floats],
+    *,
+    level: float,
+    weights: Floats | None = None,
+    scores: Mapping[str, float] | None = None,
 ) -> list[LevelEffect]:
-    """Every level of every factor, averaged over all other factors; of a grid. `weights` are the clusters'."""
+    """Every level of every factor, averaged over all other factors; of a grid.
+
+    Args:
+        factors: of the grid
+        cells: from `values_by_cell`; they make the intervals
+        level: of the intervals
+        weights: of the clusters, as for `effect_of`
+        scores: mean score of each arm, which pseudo-values only come near to; the cells' means when not given
+    """
+    scores = scores or {arm: float(table.mean()) for arm, table in cells.items()}
     found = []
     for factor in factors:
         tables = [
             np.mean([cells[arm] for arm, at in factor.level.items() if at == name], axis=0) for name in factor.levels
         ]
         for name, table in zip(factor.levels, tables, strict=True):
-            first = name == factor.levels[0]
-            effect = None if first else effect_of(table - tables[0], level=level, weights=weights)
-            found.append(LevelEffect(factor.name, name, float(table.mean()), effect))
+            mean = float(np.mean([scores[arm] for arm, at in factor.level.items() if at == name]))
+            if name == factor.levels[0]:
+                first, effect = mean, None
+            else:
+                effect = effect_of(table - tables[0], value=mean - first, level=level, weights=weights)
+            found.append(LevelEffect(factor.name, name, mean, effect))
     return found
 
 
 def interactions(
-    factors: Sequence[Factor], cells: Mapping[str, Floats], *, level: float, weights: Floats | None = None
+    factors: Sequence[Factor],
+    cells: Mapping[str, Floats],
+    *,
+    level: float,
+    weights: Floats | None = None,
+    scores: Mapping[str, float] | None = None,
 ) -> list[Interaction]:
-    """Of every pair of factors and of levels other than the first; of a grid. `weights` are the clusters'."""
+    """Of every pair of factors and of levels other than the first; of a grid. Arguments as for `main_effects`."""
+    scores = scores or {arm: float(table.mean()) for arm, table in cells.items()}
     found = []
     for one, other in combinations(factors, 2):
 
@@ -121,10 +144,18 @@ def interactions(
                 np.mean([cells[arm] for arm in cells if (one.level[arm], other.level[arm]) == (a, b)], axis=0)
             )
 
+        def score(a: str, b: str, one: Factor = one, other: Factor = other) -> float:
+            return float(np.mean([scores[arm] for arm in cells if (one.level[arm], other.level[arm]) == (a, b)]))
+
         for a, b in product(one.levels[1:], other.levels[1:]):
             first_a, first_b = one.levels[0], other.levels[0]
             table = (at(a, b) - at(first_a, b)) - (at(a, first_b) - at(first_a, first_b))
-            found.append(Interaction(((one.name, a), (other.name, b)), effect_of(table, level=level, weights=weights)))
+            value = (score(a, b) - score(first_a, b)) - (score(a, first_b) - score(first_a, first_b))
+            found.append(
+                Interaction(
+                    ((one.name, a), (other.name, b)), effect_of(table, value=value, level=level, weights=weights)
+                )
+            )
     return found
 
 

@@ -93,12 +93,13 @@ def told(study: StudyConfig, spread: Spread, *, arms: int, seeds: int, clusters:
     smallest = detectable(spread.parts(seeds, clusters), alpha=alpha, power=study.power)
     spreads = f"seeds {spread.seed:.3f}, {cluster}s {spread.cluster:.3f}, rest {spread.rest:.3f}"
     if smallest == smallest:
+        scale, unit = _unit(study.primary)
         found.append(
-            f"Detectable: a true difference of {100 * smallest:.1f} points or more, with {100 * study.power:.0f} % "
+            f"Detectable: a true difference of {scale * smallest:.1f} {unit} or more, with {100 * study.power:.0f} % "
             f"power at alpha {study.alpha:g} after Holm over {family} (first step {alpha:.4g}), {seeds} seeds and "
             f"{clusters} {cluster}s; SD of a difference {spreads}: {spread.source}."
         )
-        if smallest >= 1:
+        if unit == "points" and smallest >= 1:
             found.append(
                 f"Warning: no score can differ by that much, so with {seeds} seeds and {clusters} {cluster}s no "
                 f"comparison can be expected to reach alpha {study.alpha:g} after Holm over {family}: give more seeds, "
@@ -110,6 +111,17 @@ def told(study: StudyConfig, spread: Spread, *, arms: int, seeds: int, clusters:
             "to judge it by. Give more seeds (study.seeds) and more test ground."
         )
     return found + out_of_reach(study.alpha, family, seeds, clusters, cluster)
+
+
+def _unit(primary: str) -> tuple[float, str]:
+    """From a score to what it is told in; points of 100 where it is none that can be compared."""
+    from glidexp.study.measures import measure_of
+
+    try:
+        measure = measure_of(primary)
+    except GlidexpError:
+        return 100.0, "points"
+    return measure.scale, measure.unit
 
 
 def out_of_reach(alpha: float, family: int, seeds: int, clusters: int, cluster: str) -> list[str]:

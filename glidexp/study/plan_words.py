@@ -64,7 +64,10 @@ def split(argv: Sequence[str]) -> Words:
         if not item.is_sweep_override():
             base.append(word)
         elif item.is_discrete_sweep():
-            swept[key] = tuple(value.strip("'\"") for value in item.sweep_string_iterator())
+            try:
+                swept[key] = tuple(value.strip("'\"") for value in item.sweep_string_iterator())
+            except HydraException:  # glob() wants the options at hand
+                raise ConfigError(f"{word}: name the values one by one, as in {key}=A,B.") from None
         else:
             raise ConfigError(
                 f"{word}: a range without steps has no list of values: give those to try, such as KEY=1e-4,1e-3."

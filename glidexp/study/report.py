@@ -17,11 +17,14 @@ from glidexp.study.report_tiles import probe_tiles
 from glidexp.study.studies import Study, load_study
 from glidexp.tracking.gathered import leave_with_parent
 from glidexp.tracking.multirun import comparison_link, ui_hint
+from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store
 
 log = logging.getLogger("glidexp")
 REPORT, PAGE, TEXT = "report", "report.html", "report.md"
 NOTE_TAG, LINK_TAG = "mlflow.note.content", "glidexp.comparison"
+FOR_WORDS = 1000
+"""characters of the parent's note that stay for question and verdicts beside a link"""
 
 
 def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> Path:
@@ -82,14 +85,14 @@ def aggregates(found: Findings) -> dict[str, float]:
 
 def _tags(found: Findings, link: str, hint: str) -> dict[str, str]:
     study = found.study
-    lines = [study.plan.question, ""]
+    lines = [study.plan.question, "", f"Report: artifact `{REPORT}/{PAGE}`"]
+    if 0 < len(link) < TAG_LIMIT - FOR_WORDS:  # half a link leads nowhere; the report has it whole
+        lines += ["", f"[All runs side by side]({link})" + (f" ({hint})" if hint else "")]
+    lines.append("")
     if found.comparison is not None:
         lines += _verdicts(found.comparison)
     lines += [f"- missing: {said}" for said in study.missing]
-    if link:
-        lines += ["", f"[All runs side by side]({link})" + (f" ({hint})" if hint else "")]
-    lines += ["", f"Report: artifact `{REPORT}/{PAGE}`"]
-    return {NOTE_TAG: "\n".join(lines)} | ({LINK_TAG: link} if link else {})
+    return {NOTE_TAG: "\n".join(lines)} | ({LINK_TAG: link} if 0 < len(link) <= TAG_LIMIT else {})
 
 
 def _verdicts(comparison: Comparison) -> list[str]:

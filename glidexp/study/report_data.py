@@ -28,7 +28,7 @@ from glidexp.study.measures import Measure, measure_of, strata_of_lakes
 from glidexp.study.studies import Study
 from glidexp.study.transfer import Matrix, lay_out
 from glidexp.tracking.found import TrackedRun
-from glidexp.tracking.gathered import history, hours, watts
+from glidexp.tracking.gathered import energy, history, hours
 from glidexp.tracking.store import Store
 
 FALLBACK = "test/lake_iou_pooled"
@@ -128,9 +128,14 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
     cells, weights = values_by_cell(arms, sums, measure), measure.weights(*sums)
     if cells is not None:
         found.variance = variance_parts(cells, material.ground.kind)
+        kept = sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
+        scores = {
+            arm.name: float(np.mean(measure.of(table[[arm.seeds.index(seed) for seed in kept]])))
+            for arm, table in zip(arms, sums, strict=True)
+        }
         if is_grid(found.factors, [arm.name for arm in arms]):
-            found.effects = main_effects(found.factors, cells, level=level, weights=weights)
-            found.interactions = interactions(found.factors, cells, level=level, weights=weights)
+            found.effects = main_effects(found.factors, cells, level=level, weights=weights, scores=scores)
+            found.interactions = interactions(found.factors, cells, level=level, weights=weights, scores=scores)
             found.factor_shares = factor_shares(found.factors, cells)
     found.by_stratum = list(_compared(found, _strata(material, measure)))
     found.by_size = list(_compared(found, _sizes(material, measure.split)))
@@ -216,14 +221,12 @@ def _cost(store: Store, study: Study, arm: Arm) -> Cost:
         return float(np.mean(known)) if known else None
 
     spent = [hours(store, run) for run in runs]
-    power = [watts(store, run) for run in runs]
-    energy = [h * w / 1000 if h is not None and w is not None else None for h, w in zip(spent, power, strict=True)]
     return Cost(
         arm.name,
         mean([run.metrics.get("train/images_per_s") for run in runs]),
         mean([_number(run, "glidexp.parameters") for run in runs]),
         mean(spent),
-        mean(energy),
+        mean([energy(store, run) for run in runs]),
     )
 
 
@@ -267,7 +270,8 @@ def _cautions(found: Findings) -> Iterable[str]:
         "Scores by sensor, region and size class, and other scores than the primary one, are for looking: their "
         "intervals are not adjusted for being many."
     )
-    budget = study.plan.budget or "the training budget of this study"
+    budget = study.plan.budget.rstrip(".") or "the training budget of this study"
+    budget = budget[:1].lower() + budget[1:]
     yield f"All of this holds for this data, these settings and {budget}; what a longer training does is not shown."
 
 
@@ -279,7 +283,7 @@ def _undecided(row: Row, comparison: Comparison) -> str:
     low, high = measure.scale * row.effect.low, measure.scale * row.effect.high
     return (
         f"{said}: differences from {low:+.1f} to {high:+.1f} {unit} are compatible with what was seen, and this design "
-        f"finds only {measure.scale * row.detectable:.1f} {unit} or more with 80 % power."
+        f"finds {measure.scale * row.detectable:.1f} {unit} or more with 80 % power after Holm."
     )
 
 
@@ -305,9 +309,9 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         )
     times = {cost.arm: cost.hours for cost in findings.costs}
     total = sum((times[arm.name] or 0.0) * len(arm.runs) for arm in study.arms)
-    energy = [cost.kwh for cost in findings.costs]
-    found.append(("hours of all runs", f"{total:.2f}"))
-    known = [k * len(arm.runs) for k, arm in zip(energy, study.arms, strict=True) if k is not None]
+    found.append(("hours of all finished runs", f"{total:.2f}, breaks of runs that went on included"))
+    drawn = [cost.kwh for cost in findings.costs]
+    known = [k * len(arm.runs) for k, arm in zip(drawn, study.arms, strict=True) if k is not None]
     found.append(("energy", f"{sum(known):.2f} kWh of the GPUs" if known else "not measured"))
     found.append(("study", f"{study.study_id}, parent run {study.parent.run_id}"))
     return [(name, value or "not known") for name, value in found]

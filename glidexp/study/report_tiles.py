@@ -74,6 +74,8 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
 
 def _tiles(store: Store, run: TrackedRun, split: str) -> TileStore:
     source = tile_source(store, run, split)
+    if source is not None and not Path(source).is_dir():  # noted as it was seen from where the study began
+        source = str(store.mlruns.absolute().parent / source)
     if source is None or not Path(source).is_dir():
         raise DataError(f"the tile store of run {run.run_id[:12]} is not on this machine ({source or 'not known'}).")
     tiles = TileStore.open(source)

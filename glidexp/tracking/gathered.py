@@ -32,16 +32,6 @@ def hours(store: Store, run: TrackedRun) -> float | None:
     return None if info.end_time is None else (info.end_time - info.start_time) / 3.6e6
 
 
-def watts(store: Store, run: TrackedRun) -> float | None:
-    """Mean power of the run's GPUs together, where their load was logged."""
-    names = [name for name in run.metrics if POWER.fullmatch(name)]
-    means = []
-    for name in names:
-        values = [metric.value for metric in store.client.get_metric_history(run.run_id, name)]
-        means.append(sum(values) / len(values))
-    return sum(means) if means else None
-
-
 def energy(store: Store, run: TrackedRun) -> float | None:
     """kWh that the GPUs of the run's machine drew while it was at work; None where their load was not logged.
 
