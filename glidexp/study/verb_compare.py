@@ -62,7 +62,8 @@ def run(argv: list[str]) -> int:
     """Compares, prints a table and writes what was asked for; gives the exit code."""
     given = options().parse_args(argv)
     check_level(given.level)
-    from glidexp.study.compare import as_table, compare, measure_of
+    from glidexp.study.compare import compare, measure_of
+    from glidexp.study.compare_table import as_table
     from glidexp.study.report_tables import forest
     from glidexp.study.studies import runs_of
     from glidexp.tracking.store import store_at
