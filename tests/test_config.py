@@ -31,6 +31,7 @@ ABSENT = {
     ("dataset", "glid"),
     ("dataset", "store"),
     ("dataset", "land_cover"),
+    ("dataset", "glid_transfer"),
     ("experiment", "glid_paper"),
 }
 """possible in themselves, but their data is the user's: asked for in one sentence, before torch is loaded"""

@@ -41,6 +41,21 @@ def test_weights_multiply_and_zero_leaves_out() -> None:
     assert weights is not None and weights.tolist() == [1, 1, 1, 2]
 
 
+def test_regions_are_drawn_in_proportion_and_sensors_within_them_as_before() -> None:
+    store = Store()
+    store.index = store.index.assign(region=(["andes"] * 4 + ["alaska"] * 4 + ["tibet"] * 2) + ["andes"] * 2)
+    mix = SensorMixConfig(weights={"sentinel2": 3.0}, region_weights={"andes": 2.0})
+    rows, weights = rows_and_weights(store, "train", mix)
+    assert weights is not None
+    sums = {name: weights[store.index["region"].iloc[rows] == name].sum() for name in ("andes", "alaska", "tibet")}
+    assert sums == pytest.approx({"andes": 2.0, "alaska": 1.0, "tibet": 1.0})
+    assert weights[6] == pytest.approx(3 * weights[5])  # sentinel2 and landsat8, both in alaska
+    with pytest.raises(ConfigError, match="Did you mean 'alaska'"):
+        rows_and_weights(store, "train", SensorMixConfig(region_weights={"alaskaa": 1.0}))
+    with pytest.raises(ConfigError, match=r"region_weights\.andes=0\.0 must be a finite number above 0"):
+        rows_and_weights(store, "train", SensorMixConfig(region_weights={"andes": 0.0}))
+
+
 def test_one_sensor() -> None:
     rows, weights = rows_and_weights(Store(), "val", SensorMixConfig(sensors=["sentinel2"]))
     assert rows.tolist() == [10, 11] and weights is None

@@ -26,9 +26,11 @@ from glidexp.config.data import (
 from glidexp.config.network import (
     BackboneConfig,
     DecoderConfig,
+    Embed,
     InitConfig,
     InitKind,
     InitScope,
+    InputConfig,
 )
 from glidexp.config.ranges import (
     at_least,
@@ -60,9 +62,11 @@ __all__ = [
     "DatasetConfig",
     "DatasetKind",
     "DecoderConfig",
+    "Embed",
     "InitConfig",
     "InitKind",
     "InitScope",
+    "InputConfig",
     "LossConfig",
     "OptimizerConfig",
     "OptimizerName",
@@ -140,6 +144,7 @@ class Config:
     tile_size: TileSizeConfig = field(default_factory=TileSizeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    input: InputConfig = field(default_factory=InputConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

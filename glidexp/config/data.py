@@ -12,6 +12,7 @@ class DatasetKind(StrEnum):
     scenes = "scenes"
     folder = "folder"
     glid = "glid"
+    glid_transfer = "glid_transfer"
     store = "store"
 
 
@@ -135,7 +136,8 @@ class DatasetConfig:
     kind: DatasetKind = DatasetKind.synthetic
     root: str | None = None
     """folder of scenes, or catalogue: CSV, GeoParquet, STAC JSON (kind=scenes); folder or archive of images/ and
-    labels/ (kind=folder, glid; several with the separator of PATH between); folder of a tile store (kind=store)"""
+    labels/ (kind=folder, glid; several with the separator of PATH between); folder or archive of regions
+    (kind=glid_transfer); folder of a tile store (kind=store)"""
     lakes: str | None = None
     """lake polygons, any vector format of GDAL (kind=scenes)"""
     lake_type_column: str | None = None
@@ -161,6 +163,8 @@ class DatasetConfig:
     * is anything, .* at the end any of .png .jpg .jpeg .tif .tiff (kind=folder)"""
     labels: str = "labels/{id}.*"
     """where labels lie below root, likewise (kind=folder)"""
+    layout: str | None = None
+    """YAML that says where the images and labels of each region lie, their sensor and gsd_m (kind=glid_transfer)"""
     classes: str | None = None
     """labels are land cover of several classes, to train an encoder on: a CSV of name and value, or of name, red,
     green and blue (kind=folder); generated: the generator's own classes (kind=synthetic)"""
@@ -187,6 +191,8 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         for name in ("buffer_m", "min_lake_px", "part_km", "overlap_px", "empty_share"):
             at_least(f"dataset.{name}", getattr(self, name), 0)
+        if self.layout and self.kind is not DatasetKind.glid_transfer:
+            raise ConfigError(f"dataset.layout={self.layout} would not be used with dataset.kind={self.kind}.")
         if self.classes:
             self._check_classes()
         if not self.bands or len(set(self.bands)) < len(self.bands) or any(b != b.strip().lower() for b in self.bands):
@@ -216,6 +222,9 @@ class SensorMixConfig:
     """natural: by number of tiles; balanced: every sensor as often as the others"""
     weights: dict[str, float] = field(default_factory=dict)
     """relative sampling weight of a sensor, multiplied with the weighting; 1 when not named"""
+    region_weights: dict[str, float] = field(default_factory=dict)
+    """how often regions are drawn, as parts of a whole: {andes: 3, alaska: 1}; 1 when not named. By their tiles when
+    none is given"""
 
 
 @dataclass(kw_only=True, slots=True)

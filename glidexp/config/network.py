@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from glidexp.config.ranges import within
 from glidexp.errors import ConfigError
 
 
@@ -33,6 +34,29 @@ class BackboneConfig:
 class DecoderConfig:
     name: str = "unet"
     """one of the listed decoders; which backbones it takes is checked at once"""
+
+
+class Embed(StrEnum):
+    none = "none"
+    gsd = "gsd"
+    sensor = "sensor"
+
+
+@dataclass(kw_only=True, slots=True)
+class InputConfig:
+    """What the network is told of an image besides its pixels."""
+
+    embed: Embed = Embed.none
+    """ground sample distance, or sensor, by name"""
+    unknown: float = 0.25
+    """share of the training tiles of which it is told nothing, so that it learns to do without"""
+    gsd_m: float | None = None
+    """ground sample distance at which it sees every image, metres; each image's own when not given"""
+
+    def __post_init__(self) -> None:
+        within("input.unknown", self.unknown, 0, 1, "a share of the tiles")
+        if self.gsd_m is not None:
+            within("input.gsd_m", self.gsd_m, 0.1, 1000, "metres")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that settings are checked and a recipe is nam
 import csv
 import logging
 from collections.abc import Iterable
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from glidexp.data.ready.regions import RegionPlace
     from glidexp.data.store import TileStore
 
 log = logging.getLogger("glidexp")
@@ -99,6 +101,8 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     if dataset.kind == DatasetKind.scenes:
         files = find(Path(dataset.root), dataset.sensor) if dataset.root else []
         return sorted({file.sensor for file in files}) or [dataset.sensor]
+    if dataset.kind == DatasetKind.glid_transfer:
+        return sorted({region.sensor for region in _regions(dataset)})
     table = Path(dataset.manifest) if dataset.manifest else None
     if table is None:
         return None if dataset.kind == DatasetKind.glid else [dataset.sensor]
@@ -114,7 +118,17 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
 
 def declared_regions(dataset: DatasetConfig) -> list[str] | None:
     """Regions a data set says it has, as far as settings tell before a build; None when they do not."""
+    if dataset.kind == DatasetKind.glid_transfer:
+        return sorted({region.name for region in _regions(dataset)})
     return sorted(dataset.synthetic.regions) if dataset.kind == DatasetKind.synthetic else None
+
+
+def _regions(dataset: DatasetConfig) -> "tuple[RegionPlace, ...]":
+    """What the layout of the transferability set says, once its place is known to be there."""
+    from glidexp.data.ready.regions import place_of, read_layout
+
+    place_of(dataset)
+    return read_layout(str(dataset.layout))
 
 
 def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
@@ -145,6 +159,8 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     if dataset.kind == DatasetKind.folder:  # at their defaults they stay out, as in recipes from before they were there
         rules, usual = {key: settings[key] for key in ("images", "labels")}, DatasetConfig()
         recipe |= {key: rule for key, rule in rules.items() if rule != getattr(usual, key)}
+    if dataset.kind == DatasetKind.glid_transfer:
+        recipe["layout"] = [[str(part) for part in astuple(region)] for region in _regions(dataset)]
     if dataset.kind == DatasetKind.scenes and dataset.part_km != DatasetConfig().part_km:
         recipe["part_km"] = dataset.part_km
     if dataset.kind == DatasetKind.scenes and dataset.previous:  # changes no tile and no split, but the manifest
@@ -195,6 +211,9 @@ def _check_inputs(dataset: DatasetConfig) -> None:
     if dataset.kind == DatasetKind.glid:
         inputs.check_glid(dataset)
         return
+    if dataset.kind == DatasetKind.glid_transfer:
+        _regions(dataset)
+        return
     if not dataset.root:
         what = WHAT
         if dataset.kind == DatasetKind.folder:
@@ -223,6 +242,10 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
         for setting in ("lakes", "glaciers"):
             value = getattr(dataset, setting)
             files[setting] = _stem_files(value) if value else []
+    elif dataset.kind == DatasetKind.glid_transfer:
+        from glidexp.data.ready.regions import files_of
+
+        files["regions"] = files_of(dataset)
     else:
         files |= inputs.tile_files(dataset, root)
     for setting in ("manifest", "sensors_file"):

@@ -50,7 +50,8 @@ def rows_and_weights(
     """Rows of a split that the mix takes, and the relative frequency of each.
 
     With weighting=balanced the rows of each sensor share a weight of 1, with weighting=natural each row has 1; both are
-    multiplied with the sensor's entry in `weights`. Sensors of weight 0 are left out. A subset draws from the rows of
+    multiplied with the sensor's entry in `weights`; `region_weights` then say how often each region is drawn, whatever
+    its sensors. Sensors of weight 0 are left out. A subset draws from the rows of
     the mix; weights are those of what it leaves.
 
     Args:
@@ -88,7 +89,32 @@ def rows_and_weights(
         own = sensors == name
         share = 1.0 / max(int(own.sum()), 1) if mix.weighting == Weighting.balanced else 1.0
         weights[own] = share * mix.weights.get(name, 1.0)
+    if mix.region_weights:
+        weights *= _by_region(store.index["region"].to_numpy(dtype=object)[rows].astype(str), weights, mix)
     return rows, None if np.ptp(weights) == 0 else weights
+
+
+def _by_region(
+    regions: npt.NDArray[np.str_], weights: npt.NDArray[np.float64], mix: SensorMixConfig
+) -> npt.NDArray[np.float64]:
+    """(n,) factors by which each region's rows together weigh what the mix says; within a region all stays as it is.
+
+    Raises:
+        ConfigError: a region that is not trained on, or a weight that is not above 0
+    """
+    here = sorted(set(regions.tolist()))
+    for name, weight in mix.region_weights.items():
+        if name not in here:
+            raise unknown_name("sensor_mix.region_weights", name, here)
+        if not 0 < weight < float("inf"):
+            raise ConfigError(
+                f"sensor_mix.region_weights.{name}={weight} must be a finite number above 0: subset.regions leaves out."
+            )
+    factors = np.empty(len(regions), dtype=np.float64)
+    for name in here:
+        own = regions == name
+        factors[own] = mix.region_weights.get(name, 1.0) / weights[own].sum()
+    return factors
 
 
 def drawn_sensors(store: "TileStore", mix: SensorMixConfig) -> list[str]:

@@ -157,6 +157,8 @@ def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str
     later = {key: all_settings.pop(key) for key in ("min_px", "min_km2", "fill_px", "smooth")}
     told = {key: card.get(key) for key in ("threshold", "temperature", "stretch", "tta", "bands", "mean", "std")}
     pixels = [FORMAT, card["weights"]["sha256"], told, scene.ground, scene.bands, stand, all_settings]
+    if card.get("told"):  # then the sensor's name changes what the network answers
+        pixels += [card["told"], scene.file.sensor, scene.gsd_m]
     first = hashlib.sha256(canonical(pixels)).hexdigest()
     return first, hashlib.sha256(canonical([first, later, task.ice, scene.file.sensor, scene.file.date])).hexdigest()
 
@@ -181,6 +183,7 @@ def rasters(
     """
     settings = task.settings
     predictor = network(task.bundle, card, settings.tta, settings.device)
+    predictor.tell(sensor=scene.file.sensor, gsd_m=scene.gsd_m)
     rows, cols = sides(settings, card, scene, predictor.stride)
     device = predictor.mean.device
     precision = precision_on(settings.precision, device)

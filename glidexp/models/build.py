@@ -12,6 +12,7 @@ from glidexp.models import catalog
 from glidexp.models.fcn import Fcn
 from glidexp.models.init import imagenet_arguments, load_checkpoint
 from glidexp.models.prune import prune_unused
+from glidexp.models.told import NOTHING, Told, listening
 
 _log = logging.getLogger("glidexp")
 
@@ -40,6 +41,7 @@ def build_model(
     in_channels: int,
     bands: Sequence[str] | None = None,
     classes: int = 1,
+    told: Told = NOTHING,
 ) -> nn.Module:
     """Builds the network and gives it its first weights. The caller seeds torch; the same seed gives the same weights.
 
@@ -50,6 +52,7 @@ def build_model(
         in_channels: bands of the input
         bands: their names, where a checkpoint is to be matched by them
         classes: logits a pixel: 1, lake against the rest, or a logit for each class of land cover
+        told: what it can be told of an image, in channels behind the bands (`told.with_told`)
 
     Returns:
         module from normalised images (B, in_channels, H, W), H and W multiples of `catalog.stride`, to logits
@@ -63,8 +66,9 @@ def build_model(
     if init.kind is InitKind.imagenet:
         pretrained = imagenet_arguments(backbone.name, catalog.find(backbone.name))
     model = assemble(backbone.name, decoder.name, in_channels=in_channels, pretrained=pretrained, classes=classes)
+    listening(model, told, in_channels=in_channels)
     if init.checkpoint is not None:
-        load_checkpoint(model, init, bands or [f"band {place}" for place in range(in_channels)])
+        load_checkpoint(model, init, bands or [f"band {place}" for place in range(in_channels)], told)
     elif in_channels != 3:
         _log.info("3 -> %d input channels: %s", in_channels, _adaptation(init.kind, in_channels))
     return model

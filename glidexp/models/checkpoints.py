@@ -20,6 +20,7 @@ from glidexp.models import catalog
 from glidexp.models.build import assemble
 from glidexp.models.card import check_card, require_lakes, write_whole
 from glidexp.models.export import save_bundle
+from glidexp.models.told import listening, told_of
 from glidexp.models.tta import with_views
 
 log = logging.getLogger("glidexp")
@@ -83,6 +84,7 @@ def bundle_of(checkpoint: Path, folder: Path) -> Path:
         catalog.check_pair(shape["backbone"], shape["decoder"])
         with torch.random.fork_rng(devices=[]):
             net = assemble(shape["backbone"], shape["decoder"], in_channels=shape["in_channels"])
+            listening(net, told_of(card), in_channels=shape["in_channels"])
         net.load_state_dict(best)
     except (ConfigError, RuntimeError) as error:
         raise DataError(f"{checkpoint} does not fit {DESCRIPTION}: {' '.join(str(error).split())[:300]}") from error

@@ -31,6 +31,7 @@ from glidexp.models.card import (
     write_whole,
 )
 from glidexp.models.predictor import Predictor
+from glidexp.models.told import listening, told_of
 from glidexp.models.tta import views_of, with_views
 
 
@@ -97,6 +98,7 @@ def load_bundle(folder: Path | str, *, device: torch.device | str = "cpu") -> Pr
         catalog.check_pair(shape["backbone"], shape["decoder"])
         with torch.random.fork_rng(devices=[]):  # drawing weights that are overwritten must not move the caller's seed
             net = assemble(shape["backbone"], shape["decoder"], in_channels=shape["in_channels"])
+            listening(net, told_of(card), in_channels=shape["in_channels"])
         net.load_state_dict(load(blob))
         net = with_views(net, card.get("tta", Tta.none))
     except (ConfigError, SafetensorError, RuntimeError) as error:

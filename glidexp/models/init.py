@@ -17,6 +17,7 @@ from glidexp.errors import ConfigError, DataError
 from glidexp.models.bands import first_layer, matched
 from glidexp.models.card import read_card
 from glidexp.models.catalog import Backbone, find
+from glidexp.models.told import NOTHING, WEIGHT, Told, told_of
 
 _log = logging.getLogger("glidexp")
 
@@ -124,7 +125,7 @@ def _probe(endpoint: str) -> None:
         answer.close()
 
 
-def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str]) -> None:
+def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], told: Told = NOTHING) -> None:
     """Fills the network, or its encoder alone, from a .safetensors file, a bundle folder or a foreign state dict.
 
     Where the file was made for other bands, its first layer is taken over band by band, by name (`bands.matched`).
@@ -134,6 +135,7 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str]) ->
         init: settings. Scope all: every weight of file and network must agree. encoder: every weight of the encoder
             must be in the file; what else the file holds is left alone
         bands: of the images that the network will see
+        told: what it can be told; of a file that was told something else this is left as it is
 
     Raises:
         ConfigError: no such file, not a file of weights, or weights that do not fit
@@ -153,7 +155,11 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str]) ->
         if init.scope is InitScope.encoder:
             inner = {name.removeprefix("encoder."): v for name, v in weights.items() if name.startswith("encoder.")}
             weights = inner or weights  # a file of an encoder alone has no such prefix
-    theirs = init.bands or _bands_of(file)
+    if told.learnt or any(name.endswith(WEIGHT) for name in weights):
+        same = told.same_words(told_of(_card_of(file)))
+        weights = {name: value for name, value in weights.items() if same or not name.endswith(WEIGHT)}
+        own = {name: value for name, value in own.items() if name in weights or not name.endswith(WEIGHT)}
+    theirs = init.bands or [str(band).lower() for band in _card_of(file).get("bands", [])]
     if theirs and theirs != [*bands]:
         first = first_layer(model, len(bands)).removeprefix("" if target is model else "encoder.")
         if first not in weights:
@@ -171,12 +177,12 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str]) ->
     _log.info("first weights: %d tensors (%s) from %s", len(own), init.scope, file)
 
 
-def _bands_of(file: Path) -> list[str]:
-    """Bands that the card beside a file of weights names; none without one."""
+def _card_of(file: Path) -> dict[str, Any]:
+    """The card beside a file of weights; empty without one."""
     try:
-        return [str(band).lower() for band in read_card(file.parent).get("bands", [])]
+        return read_card(file.parent)
     except DataError:
-        return []
+        return {}
 
 
 def checkpoint_digest(init: InitConfig) -> dict[str, str]:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from glidexp.models.told import told_of, with_told
+
 
 class Predictor(nn.Module):
     """Pads, normalises, runs the network and gives the probability of lake.
@@ -43,6 +45,7 @@ class Predictor(nn.Module):
         self.stride = stride
         self.smallest_px = smallest_px
         self.card: dict[str, object] = dict(card or {})
+        self._told: torch.Tensor | None = None
 
     @property
     def in_channels(self) -> int:
@@ -54,6 +57,16 @@ class Predictor(nn.Module):
         """Probability from which a pixel counts as lake, 0-1; 0.5 when the card does not say."""
         return float(str(self.card.get("threshold", 0.5)))
 
+    def tell(self, *, sensor: str | None = None, gsd_m: float | None = None) -> None:
+        """Says of the images that follow what the network can be told of them (`input.embed`); without it, nothing.
+
+        Args:
+            sensor: its name; one that it was not trained on tells nothing
+            gsd_m: ground sample distance, metres
+        """
+        vector = told_of(self.card).vector(sensor, gsd_m)
+        self._told = torch.tensor([vector]) if any(vector) else None
+
     def normalise(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 or float (B, C, H, W) in 0-255 -> float32 of about zero mean and unit deviation, memory format kept."""
         if _traced() or not image.is_contiguous(memory_format=torch.channels_last):
@@ -64,11 +77,12 @@ class Predictor(nn.Module):
         rows = (rows.float() - self.mean.flatten().repeat(width)) / self.std.flatten().repeat(width)
         return rows.view(batch, height, width, bands).permute(0, 3, 1, 2)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, told: torch.Tensor | None = None) -> torch.Tensor:
         """Lake probability.
 
         Args:
             image: uint8 or floating point, 0-255, H and W at least 1
+            told: (B, E) of `told.Told.vector`; what `tell` said, else nothing, when not given
 
         Returns:
             float32 (B, 1, H, W) in 0-1
@@ -84,6 +98,8 @@ class Predictor(nn.Module):
         if image.shape[0] == 0:
             return torch.empty(0, 1, height, width, device=image.device)
         padded = self._pad(self.normalise(image.to(self.mean.device)))
+        if (known := self._told if told is None else told) is not None:
+            padded = with_told(padded, known.to(padded.device).expand(len(padded), -1))
         logits: torch.Tensor = self.net(padded.to(next(self.net.parameters()).dtype))
         return torch.sigmoid(logits.float())[..., :height, :width]
 

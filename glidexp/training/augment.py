@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from glidexp.config import AugmentationConfig
 from glidexp.training.augment_draws import Drawer, gsd_factors
 from glidexp.training.augment_indexing import put, send, take, turn
+from glidexp.training.telling import Telling
 
 IGNORE = 255
 """label of a pixel that does not count"""
@@ -39,7 +40,7 @@ class Prepared:
     """A batch as the network and the loss take it."""
 
     image: torch.Tensor
-    """(B, C, H, W) normalised, channels_last"""
+    """(B, C, H, W) normalised, channels_last; behind the bands what is told of each tile"""
     mask: torch.Tensor
     """(B, 1, H, W) float32, 1 lake and 0 else, or the class; 0 where not valid"""
     valid: torch.Tensor
@@ -60,6 +61,7 @@ class Augment:
     ) -> None:
         self.cfg, self.seed, self.dtype = cfg, seed, dtype
         self._targets = _class_targets if classes else _targets
+        self.telling: Telling | None = None
         self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         scale, shift = 1 / self.std, -self.mean / self.std
         self._normalise = np.stack([scale, shift]).astype(np.float32)
@@ -70,6 +72,13 @@ class Augment:
         self._active |= any((cfg.gsd_p, cfg.blur_p, cfg.noise_p))
 
     def __call__(self, image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, epoch: int) -> Prepared:
+        """`of_pixels`, and what else the network is told of each tile."""
+        ready = self.of_pixels(image, label, rows, epoch)
+        if self.telling is not None:
+            ready.image = self.telling(ready.image, rows, epoch)
+        return ready
+
+    def of_pixels(self, image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, epoch: int) -> Prepared:
         """Prepares a batch. The inputs are left as they are.
 
         Args:

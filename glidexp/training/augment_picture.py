@@ -34,7 +34,7 @@ def augmented_grid(
     pictures: list[NDArray[np.uint8]] = []
     while len(pictures) < SHOWN:
         count = min(len(image), SHOWN - len(pictures))
-        prepared = augment(image[:count], label[:count], rows[:count], epoch)
+        prepared = augment.of_pixels(image[:count], label[:count], rows[:count], epoch)
         values = prepared.image.float().permute(0, 2, 3, 1).cpu().numpy() * augment.std + augment.mean
         masks, valids = (part[:, 0].bool().cpu().numpy() for part in (prepared.mask, prepared.valid))
         pictures += [_show(*parts) for parts in zip(values, masks, valids, strict=True)]

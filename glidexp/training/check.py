@@ -117,6 +117,10 @@ def check_shares(config: Config, processes: int, *, common_statistics: bool) -> 
         ConfigError: not a multiple of their number, or parts of one tile where batch statistics need two
     """
     size = config.train.batch_tiles
+    if config.input.gsd_m is not None and processes > 1:
+        raise ConfigError(
+            f"input.gsd_m={config.input.gsd_m:g}: {processes} processes would see groups of other sizes: start one."
+        )
     if config.dataset.classes and processes > 1:
         raise ConfigError(f"dataset.classes: land cover is learnt by one process, and {processes} were started.")
     if size % processes:

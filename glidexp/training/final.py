@@ -32,20 +32,24 @@ from glidexp.tracking.run import Run
 from glidexp.training.augment import Augment, build_augment
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
+from glidexp.training.telling import Telling
 
 log = logging.getLogger("glidexp")
 SHEET_TILES = 4
 
 
-def plain(mean: Sequence[float], std: Sequence[float], runtime: Runtime) -> Augment:
+def plain(mean: Sequence[float], std: Sequence[float], runtime: Runtime, telling: Telling | None = None) -> Augment:
     """Normalisation alone, as tiles are scored.
 
     Args:
         mean: a value a band, 0-255
         std: a value a band, 0-255
         runtime: gives the type of number that the network is fed
+        telling: puts behind the bands what is known of each tile, where the network is told
     """
-    return build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype)
+    found = build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype)
+    found.telling = telling
+    return found
 
 
 def predict(

@@ -15,6 +15,7 @@ from glidexp.training.augment import Augment
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain
+from glidexp.training.telling import Telling, told_for
 
 
 def shared_evaluator(
@@ -49,7 +50,9 @@ class Follower:
         size = config.train.batch_tiles
         resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
         train, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
-        normalise = plain(*statistics_of(tiles, train, config.subset), runtime)
+        told = told_for(config, tiles)
+        telling = Telling(told, tiles) if told.size else None
+        normalise = plain(*statistics_of(tiles, train, config.subset), runtime, telling)
         self.val = shared_evaluator(tiles, val, normalise, runtime, size, resident=resident)
         self.test = shared_evaluator(tiles, test, normalise, runtime, size)
 

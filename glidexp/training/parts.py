@@ -16,6 +16,7 @@ from glidexp.training.averages import Ema
 from glidexp.training.device import Runtime
 from glidexp.training.loop import Position
 from glidexp.training.optim import build_optimizer
+from glidexp.training.telling import told_for
 
 
 @dataclass(slots=True)
@@ -101,6 +102,7 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
         in_channels=tiles.channels,
         bands=bands,
         classes=len(tiles.classes) or 1,
+        told=told_for(config, tiles),
     )
     stages: list[list[str]] = []
     if config.optimizer.by_depth or config.train.freezes:

@@ -36,6 +36,7 @@ from glidexp.training.device import Runtime, device_name
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, picture, plain, predict, probe_rows, probes
 from glidexp.training.follow import shared_evaluator
+from glidexp.training.telling import Telling, told_for
 
 log = logging.getLogger("glidexp")
 
@@ -65,7 +66,9 @@ class Recorder:
         self.leak = leak or find_leak(self.line.ground, tiles, tiles.rows("test"))
         self.train, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
         self.mean, self.std = statistics_of(tiles, self.train, config.subset)
-        self.normalise = plain(self.mean, self.std, runtime)
+        self.told = told_for(config, tiles)
+        telling = Telling(self.told, tiles) if self.told.size else None
+        self.normalise = plain(self.mean, self.std, runtime, telling)
         val = judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
         resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
         self.val = self._shared(val, resident=resident)
@@ -172,6 +175,7 @@ class Recorder:
             },
             "mean": self.mean,
             "std": self.std,
+            **({"told": self.told.to_json()} if self.told.size else {}),
             "histogram": band_histograms(self.tiles, self.train).tolist(),
             **fixed,
             "bands": list(manifest["bands"]),

@@ -24,6 +24,7 @@ from glidexp.identity import RESULTS_VERSION
 from glidexp.models import lineage
 from glidexp.models.export import load_bundle
 from glidexp.models.load import FoundModel
+from glidexp.models.told import told_of
 from glidexp.scoring.scores import best_threshold
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
@@ -35,6 +36,7 @@ from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, plain, predict
 from glidexp.training.record import log_dataset, show
 from glidexp.training.scored import digest_of, fitted_rows, fixed_threshold, places_of_bands, rows_of, which_split
+from glidexp.training.telling import Telling
 
 log = logging.getLogger("glidexp")
 
@@ -88,11 +90,14 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
         )
         if config.eval.adapt is Adapt.normalise:
             mean, std = adapt.target_moments(tiles, fit["train"])
-        normalise: Any = plain(mean, std, runtime)
+        told = told_of(found.card)
+        normalise: Any = plain(mean, std, runtime, Telling(told, tiles) if told.size else None)
         if config.eval.adapt is Adapt.histogram:
             normalise = adapt.matched(normalise, found.card, order, tiles, fit["train"], runtime.device)
         size = config.train.batch_size
-        model = runtime.place(predictor.net if order == [*range(tiles.channels)] else Bands(predictor.net, order))
+        seen_by = [*order, *range(tiles.channels, tiles.channels + told.size)]  # what is told lies behind all bands
+        same = order == [*range(tiles.channels)]
+        model = runtime.place(predictor.net if same else Bands(predictor.net, seen_by))
         if config.eval.adapt is Adapt.batch_norm:
             model = adapt.with_statistics_of(model, tiles, fit["train"], normalise, runtime, size)
         evaluator = Evaluator(tiles, rows, normalise, runtime, size)

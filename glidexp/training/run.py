@@ -49,6 +49,7 @@ from glidexp.training.progress import Meter
 from glidexp.training.ranks import joined, lost_rank_told
 from glidexp.training.record import Recorder, show
 from glidexp.training.start import start_of
+from glidexp.training.telling import Telling, told_for
 from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")
@@ -224,7 +225,10 @@ def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[
     )
     mean, std = statistics_of(tiles, rows, config.subset)
     cover, dtype = bool(tiles.classes), runtime.dtype
-    return loader, build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=dtype, classes=cover)
+    found = build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=dtype, classes=cover)
+    if (told := told_for(config, tiles)).size:
+        found.telling = Telling(told, tiles, unknown=config.input.unknown, seed=config.seed)
+    return loader, found
 
 
 def train(

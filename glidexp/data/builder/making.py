@@ -51,7 +51,7 @@ def digest(value: Any, digits: int = 16) -> str:
 
 def split_id(recipe: dict[str, Any]) -> str:
     """Names the split file: the ground and the rule, not what is done with the ground."""
-    keys = ("kind", "split", "generator", "synthetic", "sensor", "part_km", "inputs", "without")
+    keys = ("kind", "split", "generator", "synthetic", "sensor", "part_km", "inputs", "without", "layout")
     return digest({key: recipe[key] for key in keys if key in recipe})
 
 
@@ -117,7 +117,7 @@ class Making:
             recipe_id=digest(self.recipe),
             data_dir=self.data_dir,
         )
-        if dataset.kind in (DatasetKind.folder, DatasetKind.glid):
+        if dataset.kind in (DatasetKind.folder, DatasetKind.glid, DatasetKind.glid_transfer):
             from glidexp.data.ready.archive import build_pairs
 
             build_pairs(job, lambda total: shown_steps(total, "tiles", self.progress))

@@ -30,6 +30,7 @@ from glidexp.data.ready.layout import GLID_COUNTS, Place, Source, folder_place, 
 from glidexp.data.ready.origins import Origin, read_origins, shared_ground
 from glidexp.data.ready.pairs import Pair, find_pairs
 from glidexp.data.ready.pictures import allow_no_position, read_pair
+from glidexp.data.ready.regions import pairs_by_region
 from glidexp.data.scenes.reading import RGB
 from glidexp.data.writer import StoreWriter, Tile, measured
 from glidexp.errors import ConfigError, DataError
@@ -147,6 +148,8 @@ def find(dataset: DatasetConfig, data_dir: Path) -> list[Pair]:
             for name in GLID_COUNTS
             for pair in find_pairs(places[name].open(data_dir))
         ]
+    if dataset.kind == DatasetKind.glid_transfer:
+        return pairs_by_region(dataset, data_dir)
     root = str(dataset.root)
     folder: Source = Path(root)
     if dataset.images == DatasetConfig().images and dataset.labels == DatasetConfig().labels:

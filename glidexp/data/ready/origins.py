@@ -55,7 +55,7 @@ def read_origins(table: str | None, sensor: str, pairs: Sequence[Pair]) -> tuple
 
 
 def _of_rule(pair: Pair, sensor: str) -> Origin:
-    origin = _origin(Path(pair.name), {"sensor": pair.said.get("sensor", "")}, sensor)
+    origin = _origin(Path(pair.name), {key: pair.said.get(key, "") for key in ("sensor", "gsd_m")}, sensor)
     scene, region = (pair.said.get(key, "unknown") for key in ("scene", "region"))
     return replace(origin, scene=scene, region=region)
 

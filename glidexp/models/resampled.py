@@ -1,0 +1,84 @@
+"""A network that sees every image at one ground sample distance, and answers on the image's own pixels.
+
+Images are brought to that distance before the network and its logits back after it, so that a lake of a given size is
+as large for the network whatever the sensor, while labels, scores and maps stay on native pixels. By what an image is
+to be scaled comes in two constant channels behind it; images without them are taken as they are.
+"""
+
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+CHANNELS = 2
+"""the scale, and what half precision loses of it"""
+SMALLEST_PX = 64
+"""side to which scaled images are grown by reflection, so that batch statistics of one image have values enough"""
+STRIDE = 32
+
+
+def scale_vector(gsd_m: float, target_m: float) -> list[float]:
+    """The two numbers of an image: its side at the target's distance as a multiple of its own side, in two parts.
+
+    Args:
+        gsd_m: of the image, metres
+        target_m: that the network sees, metres
+    """
+    scale = gsd_m / target_m
+    coarse = float(torch.tensor(scale).to(torch.bfloat16))
+    return [coarse, scale - coarse]
+
+
+def resampling(model: nn.Module, scaled_from: int) -> None:
+    """Makes a network, in place, scale each image as its last two channels say; its weights keep their names.
+
+    Args:
+        model: the network
+        scaled_from: channels that an image has at least where its last two say a scale
+    """
+    net: Any = model
+    net.scaled_from = scaled_from
+    known: Any = type(net)
+    net.__class__ = _resampling(known)
+
+
+@cache
+def _resampling(kind: type[nn.Module]) -> type[nn.Module]:
+    """The network's class, with another forward pass."""
+
+    def forward(self: Any, image: torch.Tensor) -> torch.Tensor:
+        if image.shape[1] < self.scaled_from:
+            answer: torch.Tensor = kind.forward(self, image)
+            return answer
+        scales = image[:, -CHANNELS:, 0, 0].float().sum(1).tolist()  # a GPU is waited for here
+        bands = image[:, :-CHANNELS]
+        groups: dict[float, list[int]] = {}
+        for place, scale in enumerate(scales):
+            groups.setdefault(round(scale, 4) or 1.0, []).append(place)
+        parts = [(places, _scaled(kind, self, bands[places], scale)) for scale, places in groups.items()]
+        order = torch.tensor([place for places, _ in parts for place in places], device=image.device)
+        return torch.cat([part for _, part in parts])[order.argsort()]
+
+    return cast(type[nn.Module], type(f"Resampling{kind.__name__}", (kind,), {"forward": forward}))
+
+
+def _scaled(kind: type[nn.Module], net: nn.Module, image: torch.Tensor, scale: float) -> torch.Tensor:
+    """Logits (B, K, H, W) of images (B, C, H, W) that the network sees at `scale` times their size."""
+    size = image.shape[-2:]
+    small = [max(1, round(side * scale)) for side in size]
+    seen = image.contiguous(memory_format=torch.channels_last)
+    if small != [*size]:
+        seen = functional.interpolate(image.float(), size=small, mode="bilinear", antialias=scale < 1).to(image.dtype)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+    more = [max(-(-side // STRIDE) * STRIDE, SMALLEST_PX) - side if scale != 1 else 0 for side in small]
+    down, right = more
+    if down or right:
+        mode = "reflect" if down < small[0] and right < small[1] else "replicate"
+        seen = functional.pad(seen, (0, right, 0, down), mode=mode)
+    logits: torch.Tensor = kind.forward(net, seen)
+    logits = logits[..., : small[0], : small[1]]
+    if small == [*size]:
+        return logits.float()
+    return functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
