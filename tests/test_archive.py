@@ -1,10 +1,12 @@
 """Ready tiles: pairs, labels, leakage groups, the published layout, tables of origin."""
 
+import errno
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
@@ -14,7 +16,8 @@ from glidexp.data.prepare import declared_sensors, prepare, recipe_id
 from glidexp.data.ready import archive
 from glidexp.data.ready.pairs import find_pairs
 from glidexp.data.ready.pictures import read_image, read_label
-from glidexp.errors import ConfigError, DataError
+from glidexp.data.writer import StoreWriter
+from glidexp.errors import ConfigError, DataError, RunFailed
 
 PX = 64
 
@@ -157,10 +160,53 @@ def test_table_of_origins(tmp_path: Path) -> None:
     [([0, 255], [False, True], 0), ([0, 1], [False, True], 0), ([0, 100, 128, 255], [False, False, True, True], 2)],
 )
 def test_values_of_a_label(tmp_path: Path, values: list[int], lake: list[bool], grey: int) -> None:
-    Image.fromarray(np.array([values], np.uint8)).save(tmp_path / "l.png")
+    pixels = np.zeros((1, 80), np.uint8)  # of which a few are grey, as edges are
+    pixels[0, : len(values)] = values
+    Image.fromarray(pixels).save(tmp_path / "l.png")
     found = read_label(tmp_path / "l.png")
-    assert found.lake[0].tolist() == lake and found.grey_px == grey
+    assert found.lake[0, : len(values)].tolist() == lake and not found.lake[0, len(values) :].any()
+    assert found.grey_px == grey
     assert found.kind == {1: "0 and 1", 2: "grey edges"}.get(max(values) if grey == 0 else grey, "0 and 255")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [([0, 7, 255], "holds 7 beside 0 and 255, on 33% of its pixels"), ([0, 200], "values up to 200")],
+)
+def test_class_maps_are_no_labels(tmp_path: Path, values: list[int], says: str) -> None:
+    Image.fromarray(np.array([values] * 9, np.uint8)).save(tmp_path / "l.png")
+    with pytest.raises(DataError, match=says):
+        read_label(tmp_path / "l.png")
+
+
+def test_a_fourth_band_is_not_dropped_and_a_short_tiff_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "t.tif"
+    pixels = np.random.default_rng(0).integers(1, 255, (4, 64, 64), dtype=np.uint8)
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "dtype": "uint8", "compress": "lzw"}
+    place = {"transform": rasterio.Affine(10, 0, 500_000, 0, -10, 3_000_000), "crs": "EPSG:32645"}
+    with rasterio.open(path, "w", count=4, photometric="minisblack", **profile, **place) as file:
+        file.write(pixels)
+    with pytest.raises(DataError, match="a fourth band that is no alpha"):
+        read_image(path)
+    with rasterio.open(path, "w", count=3, **profile, **place) as file:
+        file.write(pixels[:3])
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(DataError, match=r"t\.tif cannot be read") as caught:
+        read_image(path)
+    assert "previous exception" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    root = write_pairs(tmp_path / "tiles", range(1, 6))
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "append", full)
+        with pytest.raises(RunFailed, match=r"no room for .*the same command begins anew"):
+            prepare(folder(root), PX, tmp_path / "data", progress=False)
+    assert not [path for path in (tmp_path / "data" / "stores").iterdir() if not path.name.startswith(".")]
+    assert len(prepare(folder(root), PX, tmp_path / "data", progress=False)) == 5
 
 
 def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:

@@ -166,3 +166,14 @@ def test_damage_and_odd_tiles(tiles: list[Tile], tmp_path: Path) -> None:
     assert told(tmp_path / "two")["wrong damaged"] == ["t006"]
     with pytest.raises(DataError, match="is not a folder"):
         check(tmp_path / "nothing")
+
+
+def test_a_changed_inventory_is_damage(tmp_path: Path) -> None:
+    store = prepare(world(tmp_path / "scenes"), 32, tmp_path / "data", progress=False)
+    assert check(store.path, "--out", tmp_path / "one") == 0
+    file = store.path / "inventory.parquet"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert check(store.path, "--out", tmp_path / "two") == 1
+    assert "wrong damaged" in told(tmp_path / "two")

@@ -134,8 +134,12 @@ def read_survey(file: Path) -> Survey | None:
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
+def writing(place: Path, after: str = "finished scenes are kept and the same command goes on") -> Iterator[None]:
     """Turns what a disk refuses into one sentence.
+
+    Args:
+        place: what is written
+        after: what is left, and what the same command does then
 
     Raises:
         RunFailed: no room, or not to be written
@@ -145,8 +149,7 @@ def writing(place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise RunFailed(
-                f"no room for {place} ({error.strerror}): free some, or give paths.data on another disk; "
-                "finished scenes are kept and the same command goes on."
+                f"no room for {place} ({error.strerror}): free some, or give paths.data on another disk; {after}."
             ) from None
         raise RunFailed(f"{place} cannot be written: {error.strerror or error}; give another paths.data.") from None
 

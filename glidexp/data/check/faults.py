@@ -22,6 +22,7 @@ from glidexp.data.show.contact import shown_bands
 from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore
 from glidexp.data.workers import cores
 from glidexp.data.writer import measured
+from glidexp.errors import DataError
 
 CLIPPED = 0.5
 """share of the valid pixels of a tile at 0 or at 255 from which it is told"""
@@ -148,6 +149,15 @@ def odd_tiles(tiles: TileStore, seen: Survey) -> list[Finding]:
             f"have {CLIPPED:.0%} or more of their values at 0 or 255: see dataset.stretch",
         ),
     ]
+
+
+def inventory(tiles: TileStore) -> list[Finding]:
+    """Whether what the inventory said of the lakes is what the store was written with."""
+    try:
+        tiles.inventory  # noqa: B018
+    except DataError as error:
+        return [Finding(Severity.wrong, "damaged", str(error))]
+    return []
 
 
 def balance(tiles: TileStore) -> tuple[pd.DataFrame, list[Finding]]:

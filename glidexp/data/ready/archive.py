@@ -22,6 +22,7 @@ import numpy as np
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy
 from glidexp.data import splits
+from glidexp.data.builder.parts import writing
 from glidexp.data.builder.report import Job, Ledger, check_sides, manifest_of
 from glidexp.data.builder.tiling import Survey, choose_tiles, count_by_tile, padded
 from glidexp.data.check import duplicates
@@ -92,7 +93,11 @@ def build_pairs(job: Job, steps: Steps) -> None:
         ledger.pairs["pairs" if not published else "val" if pair.name.startswith("val/") else "GLID"] += 1
     seen: list[Seen] = []
     table = read_table(job.dataset.classes) if job.dataset.classes else None
-    with steps(len(pairs)) as step, StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer:
+    with (
+        steps(len(pairs)) as step,
+        writing(job.path, "the same command begins anew"),
+        StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer,
+    ):
         for i, one in enumerate(
             _in_threads(lambda pair: _see_classes(pair, job, table) if table else _see(pair, job), pairs, step)
         ):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from glidexp.data.ready import png
@@ -28,6 +29,10 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 Mask = npt.NDArray[np.bool_]
 ZERO_255, ZERO_ONE, GREY, EMPTY, OUTLINES = "0 and 255", "0 and 1", "grey edges", "no lake", "outlines"
 """kinds of labels"""
+WHITE = 250
+"""a lossy step leaves white at least so bright"""
+MOST_GREY, FEW_VALUES = 0.05, 4
+"""grey on more than this share of a label is edges only where it comes in more values than this"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +120,16 @@ def read_label(path: Source) -> Label:
     highest = int(pixels.max())
     if highest <= 1:
         return Label(pixels == 1, ZERO_ONE if highest else EMPTY, 0)
-    if highest < 128:
+    if highest < WHITE:
         raise DataError(f"{path} holds values up to {highest}: a label has 0 and 255 (or 0 and 1).")
     grey = int(np.count_nonzero(pixels) - np.count_nonzero(pixels == 255))
+    if grey > MOST_GREY * pixels.size:
+        values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)[1:255]) + 1
+        if len(values) <= FEW_VALUES:
+            raise DataError(
+                f"{path} holds {', '.join(map(str, values))} beside 0 and 255, on {grey / pixels.size:.0%} of its "
+                "pixels: classes and no grey edges. A label has 0 and 255 (or 0 and 1)."
+            )
     return Label(pixels > 127, GREY if grey else ZERO_255, grey)
 
 
@@ -185,9 +197,15 @@ def _read_tiff(path: Source) -> Picture:
                 )
             if file.width * file.height > (Image.MAX_IMAGE_PIXELS or 0):
                 raise DataError(f"{path} is {file.width} x {file.height} px: build tiles from it (dataset=scenes).")
+            if file.count == 4 and file.colorinterp[3] is not ColorInterp.alpha:
+                raise DataError(
+                    f"{path} has a fourth band that is no alpha: write red, green and blue alone, or build tiles from "
+                    "scenes, which take any bands (dataset=scenes)."
+                )
             pixels = np.ascontiguousarray(np.moveaxis(file.read((1, 2, 3)), 0, 2))
             valid = file.dataset_mask() > 0
             place = (tuple(file.transform)[:6], file.crs.to_string()) if file.crs else (None, "")
     except RasterioError as error:
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; fetch it again.") from None
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise DataError(f"{path} cannot be read: {reason}; fetch it again.") from None
     return Picture(pixels, None if valid.all() else valid, *place)

@@ -1,6 +1,7 @@
 """Which scenes there are: a folder, one file, or a catalogue (CSV, GeoParquet, STAC items). No pixel is read here."""
 
 import csv
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from glidexp.data.scenes import products
 from glidexp.data.scenes.stac import read_items
 from glidexp.data.scenes.vrt import sources_of
 from glidexp.errors import DataError
+
+log = logging.getLogger("glidexp")
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 TABLES = (".csv", ".parquet", ".geoparquet", ".json", ".geojson")
@@ -97,6 +100,10 @@ def _of_folder(root: Path, sensor: str) -> list[SceneFile]:
         elif sensors.of_product(folder.name):
             inside = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
             groups += products.grouped(inside)[0]
+        elif missed := sum(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
+            log.warning(
+                "%s: %d rasters in it are not read; give the folder itself, or a table of scenes.", folder, missed
+            )
     return files + [_of_bands(group, sensor) for group in groups]
 
 

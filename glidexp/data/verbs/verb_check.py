@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from glidexp.data.store import TileStore
     from glidexp.data.verbs import Compose
 
-SHOWN = 60
+SHOWN = 1500
 """pictures of pairs that are drawn for a finding"""
 WORST = 24
 """masks on the sheet of those that contradict their picture"""
@@ -53,7 +53,7 @@ def run(argv: list[str], compose: "Compose") -> int:
     with shown_steps(len(store) + (len(other) if other else 0), "tiles", True) as step:
         seen = faults.survey(store, step)
         theirs = near.look_at(other, other.every, step=step) if other else None
-    findings = faults.odd_tiles(store, seen)
+    findings = faults.odd_tiles(store, seen) + faults.inventory(store)
     balance, odd = faults.balance(store)
     masks, doubted = faults.masks(store, seen)
     findings += odd + doubted + faults.scenes_on_two_sides(store)
