@@ -134,6 +134,12 @@ def test_tables_hold_the_numbers_of_the_comparison(page: Path, store: Store, stu
     scores = [run.metrics["test/lake_iou_pooled"] for run in study.arms[1].runs]
     assert float(rows[2]["mean"]) == pytest.approx(100 * np.mean(scores), abs=0.006)
     assert float(rows[2]["SD"]) == pytest.approx(100 * np.std(scores, ddof=1), abs=0.006)
+    with (page.parent / "tables" / "checks.csv").open() as stream:
+        checks = list(csv.DictReader(stream))
+    assert [row["difference of"] for row in checks] == ["twin", "broken <b>"]
+    assert checks[1]["p, sign flips"] == f"{2 * 2 / 2**8:.4f}", "all eight scenes one way, the smaller of two p doubled"
+    low, high = map(float, checks[1]["bootstrap"].strip("[]").split(","))
+    assert low < float(rows[3]["difference [95%]"].split(" ")[0]) < high < 0
     latex = (page.parent / "tables" / "result.tex").read_text()
     assert latex.count(r"\\") == 5 and "broken $<$b$>$" in latex and r"\midrule" in latex
 

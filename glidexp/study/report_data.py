@@ -122,7 +122,7 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
         material = gather(store, runs, measure.split)
     found.material = material
     arms = study.arms
-    found.comparison = compare_arms(arms, material, measure, level=level)
+    found.comparison = compare_arms(arms, material, measure, level=level, bootstrap=True)
     _transfer(found, material, measure, level)
     sums = material.sums(arms, measure)
     cells, weights = values_by_cell(arms, sums, measure), measure.weights(*sums)

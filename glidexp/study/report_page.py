@@ -18,7 +18,7 @@ from glidexp.study.compare import Comparison, sentence, verdict
 from glidexp.study.names import short_names
 from glidexp.study.report_blocks import Block, Heading, Link, Picture, Points, Table, Text, Tiles
 from glidexp.study.report_data import Findings, facts
-from glidexp.study.report_tables import NONE, axis, forest, interval, main_table, number, stratum_table
+from glidexp.study.report_tables import NONE, axis, checks_table, forest, interval, main_table, number, stratum_table
 from glidexp.study.report_transfer import transfer_blocks
 
 
@@ -78,6 +78,7 @@ def _result(found: Findings) -> Iterable[Block]:
         "redrawn worlds (scenes and seeds drawn with replacement)."
     )
     yield _ranks(comparison)
+    yield checks_table(comparison)
 
 
 def _forest_caption(comparison: Comparison) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glidexp.scoring.forest import Bar, forest_figure
-from glidexp.scoring.statistics import Effect
+from glidexp.scoring.statistics import Effect, holm
 from glidexp.study.compare import Comparison, verdict
 from glidexp.study.measures import Measure
 from glidexp.study.names import short_names
@@ -50,9 +50,27 @@ def main_table(comparison: Comparison) -> Table:
     caption = (
         f"{measure.words[:1].upper()}{measure.words[1:]} on {measure.split} [{measure.unit}]: mean and SD over n "
         f"trainings, paired difference to the baseline with {comparison.level:.0%} interval over seeds and "
-        f"{comparison.ground.kind}s ({ground})."
+        f"{comparison.ground.kind}s ({ground}). Each interval is of its difference alone; p, and with it the verdict, "
+        "is adjusted for all of them."
     )
     return Table("result", caption, headings, rows, quiet=quiet)
+
+
+def checks_table(comparison: Comparison) -> Table:
+    """Two other ways to judge the same differences, which decide nothing."""
+    scale, kind = comparison.measure.scale, f"{comparison.ground.kind}s"
+    rows = []
+    flips = holm([row.p_flips for row in comparison.rows[1:]])
+    for row, p in zip(comparison.rows[1:], flips, strict=True):
+        low, high = row.bootstrap or (float("nan"), float("nan"))
+        drawn = f"[{scale * low:.2f}, {scale * high:.2f}]" if low == low else NONE
+        rows.append([row.arm.name, interval(row.effect, scale), p_value(row.p_holm), p_value(p), drawn])
+    caption = (
+        f"Second opinions. Sign flips take the trainings as given and ask about the {kind} alone; the hierarchical "
+        f"bootstrap draws seeds and {kind} anew and covers too little where they are few. p values after Holm."
+    )
+    headings = ["difference of", f"difference [{comparison.level:.0%}]", "p", "p, sign flips", "bootstrap"]
+    return Table("checks", caption, headings, rows)
 
 
 def forest(comparison: Comparison) -> "Figure":
@@ -80,14 +98,15 @@ def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:
         for row in one.rows:
             sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
             mean = float(np.mean(row.values))
-            shown = [number(mean, scale), number(sd, scale), interval(row.effect, scale), str(one.clusters)]
+            trainings = str(len(row.values))
+            shown = [trainings, number(mean, scale), number(sd, scale), interval(row.effect, scale), str(one.clusters)]
             rows.append([label, row.arm.name, *shown])
     first, level = comparisons[0], comparisons[0].level
     what = first.measure.score.replace("_", " ").replace("iou", "IoU") + f" [{first.measure.unit}]"
     caption = what if first.measure.stratum else "Scores beside the primary one, in the unit named"
     caption += f"; difference to the baseline with {level:.0%} interval, not adjusted for being many."
     kind = f"{first.ground.kind}s"
-    headings = ["stratum" if first.measure.stratum else "score", "arm", "mean", "SD", "difference", kind]
+    headings = ["stratum" if first.measure.stratum else "score", "arm", "n", "mean", "SD", "difference", kind]
     return Table(name, caption, headings, rows, grouped=True)
 
 
