@@ -72,9 +72,10 @@ def _rings(vrt: Path) -> tuple[Geometries, npt.NDArray[np.int64], npt.NDArray[np
     with source:
         band = rasterio.band(source, 1)
         shapes = rasterio.features.shapes(band, mask=band, connectivity=8, transform=Affine.identity())
-        lakes = [shape["coordinates"] for shape, value in shapes if value == LAKE]
+        # as arrays at once: a point is ten times as large as a tuple of Python's
+        lakes = [[np.array(ring) for ring in shape["coordinates"]] for shape, value in shapes if value == LAKE]
     owner = np.repeat(np.arange(len(lakes)), [len(lake) for lake in lakes])
-    rings = [np.array(ring) for lake in lakes for ring in lake]
+    rings = [ring for lake in lakes for ring in lake]
     if not rings:
         return np.zeros(0, dtype=object), owner, np.zeros(0, bool)
     made = shapely.linearrings(np.concatenate(rings), indices=np.repeat(np.arange(len(rings)), [*map(len, rings)]))

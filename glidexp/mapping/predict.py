@@ -272,6 +272,7 @@ def _vectors(
     distance = areas.to_ice(scene, shapes, task.glaciers)
     frame = lakes_table(scene, shapes, table, distance, model=task.model)
     gpkg, parquet = write_lakes(frame, looked_at(scene, marks), base)
+    del levels, marks, mask  # a third of a gigabyte of pages in a scene of 120 megapixels; GDAL reads the files
     assets = {name: base.with_name(f"{base.name}_{name}.tif") for name in ("probability", "mask")}
     probability = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
     cog.write_cog(probability, files.folder / PROBABILITY, assets["probability"], scene)
