@@ -54,7 +54,7 @@ test: setup
 	@$(MAKE) --no-print-directory -j 2 lint suite
 
 suite: setup
-	$(RUN) -m pytest -n 3 --dist worksteal --durations 15
+	$(RUN) -m pytest -n 4 --dist worksteal --durations 15
 
 lint: setup
 	$(VENV)/bin/ruff format --check .
