@@ -8,13 +8,13 @@ import pytest
 import rasterio
 from PIL import Image
 from test_archive import PX, picture
-from tiny_scenes import world
+from tiny_scenes import WEST, world, write_scene
 
 from glidexp import cli
 from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.prepare import prepare
 from glidexp.data.ready import annotations
-from glidexp.data.store import TileStore
+from glidexp.data.store import INVALID, TileStore
 from glidexp.errors import DataError
 
 BACK = {
@@ -57,6 +57,26 @@ def test_a_geotiff_lies_where_the_tile_lies(store: TileStore, tmp_path: Path) ->
     back = prepare(dataset, 64, tmp_path / "data", progress=False)
     where = {r["tile"]: (list(r["transform"]), r["crs"]) for r in back.index.to_dict("records")}
     assert where[row["tile"]] == (list(row["transform"]), row["crs"])
+
+
+def test_other_bands_are_shown_as_three_and_written_whole(tmp_path: Path) -> None:
+    dataset = world(tmp_path)
+    for i in range(4):
+        names = ["blue", "green", "red", "nir"]
+        write_scene(tmp_path / f"s{i}.tif", west=WEST + i * 20_000, bands=4, descriptions=names, seed=i)
+    dataset.bands = ["nir", "red", "green", "blue"]
+    store = prepare(dataset, 64, tmp_path / "data", progress=False)
+    partly = int(np.flatnonzero((np.asarray(store.labels) == INVALID).any((1, 2)))[0])
+    name = store.index["tile"].iloc[partly]
+    for to in ("geotiff", "png", "coco", "croissant"):
+        assert cli.data(["export", str(store.path), "--to", to, "--out", str(tmp_path / to)]) == 0
+    with rasterio.open(tmp_path / "geotiff" / "images" / f"{name}.tif") as file:
+        assert file.descriptions == ("nir", "red", "green", "blue")
+        assert np.array_equal(np.moveaxis(file.read(), 0, 2), store.images[partly])
+        assert np.array_equal(file.dataset_mask() > 0, store.labels[partly] != INVALID)
+    shown = np.asarray(Image.open(tmp_path / "png" / "images" / f"{name}.png"))
+    assert np.array_equal(shown[..., :3], store.images[partly][..., 1:])
+    assert "bands 2, 3, 4 of nir, red, green, blue" in (tmp_path / "png" / "README.txt").read_text()
 
 
 def test_coco_is_what_coco_tools_expect(store: TileStore, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """A tile store as files that other programs read: PNG folders, COCO, GeoTIFF, and a Croissant description of the PNGs.
 
-`glidexp data import` reads each of them back to the same bytes: `tiles.csv` carries what pixels do not say.
+`glidexp data import` reads each of them back to the same bytes, where the store holds red, green and blue alone:
+`tiles.csv` carries what pixels do not say. Of other bands a PNG shows three, a GeoTIFF holds all.
 """
 
 import csv
 import hashlib
-import io
 import json
 import os
 import re
@@ -23,6 +23,7 @@ from PIL import Image
 from glidexp.data.ready.annotations import mask_of, runs_of
 from glidexp.data.ready.origins import COLUMNS
 from glidexp.data.ready.pictures import allow_no_position
+from glidexp.data.show.contact import shown_bands
 from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore
 from glidexp.errors import DataError
 
@@ -46,8 +47,6 @@ def export(store: TileStore, to: str, out: Path, step: Step) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is there and not empty: give another folder as --out.")
-    if store.channels != 3:
-        raise DataError(f"{store.path} holds {store.channels} channels: only red, green, blue can be exported.")
     rows: list[dict[str, Any]] = [dict(row) for row in store.index.to_dict("records")]  # type: ignore[arg-type]
     for row in rows:
         parts = PurePosixPath(row["tile"]).parts
@@ -80,16 +79,19 @@ def _write(store: TileStore, rows: Sequence[dict[str, Any]], to: str, folder: Pa
     for place in {f"{part}/{PurePosixPath(row['tile']).parent}" for part in parts for row in rows}:
         (folder / place).mkdir(parents=True, exist_ok=True)
 
+    names = [str(band) for band in store.manifest["bands"]]
+    shown = shown_bands(store)
     allow_no_position()  # an identity transform is a place, too
 
     def one(i: int) -> list[list[int]]:
         row, image, label = rows[i], store.images[i], store.labels[i]
         if to == "geotiff":
-            _write_tiff(folder / "images" / f"{row['tile']}.tif", image, label, row)
+            write = _write_tiff if store.channels == 3 else _write_bands
+            write(folder / "images" / f"{row['tile']}.tif", image, label, row, names)
             _write_tiff(folder / "labels" / f"{row['tile']}.tif", None, label, row)
             return []
         path = folder / "images" / f"{row['tile']}.png"
-        _png(image, label).save(path, compress_level=4)
+        _png(image[..., shown], label).save(path, compress_level=4)
         if to == "coco":
             return [runs_of(lake) for lake in lakes_of(label == LAKE)]
         lake = np.where(label == LAKE, 255, 0).astype(np.uint8)
@@ -139,7 +141,34 @@ def _png(image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8]) -> Image.Im
     return Image.fromarray(np.dstack([image, valid.astype(np.uint8) * 255]))
 
 
-def _write_tiff(path: Path, image: npt.NDArray[np.uint8] | None, label: npt.NDArray[np.uint8], row: Any) -> None:
+def _write_bands(
+    path: Path, image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], row: Any, names: Sequence[str]
+) -> None:
+    """An image of any bands, by name, with a mask inside the file where it is not valid."""
+    import rasterio
+    from rasterio.transform import Affine
+
+    height, width = label.shape
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path, "w", driver="GTiff", width=width, height=height, count=image.shape[2], dtype="uint8", crs=row["crs"],
+            transform=Affine(*row["transform"][:6]), compress="deflate", photometric="MINISBLACK", alpha="NO",
+        ) as file,
+    ):  # fmt: skip
+        file.write(np.moveaxis(image, 2, 0))
+        file.descriptions = tuple(names)
+        if not (label != INVALID).all():
+            file.write_mask((label != INVALID).astype(np.uint8) * 255)
+
+
+def _write_tiff(
+    path: Path,
+    image: npt.NDArray[np.uint8] | None,
+    label: npt.NDArray[np.uint8],
+    row: Any,
+    names: Sequence[str] = (),
+) -> None:
     """An image with alpha where it is not valid, or a label of 0 and 255."""
     import rasterio
     from rasterio.transform import Affine
@@ -201,12 +230,19 @@ def _write_coco(folder: Path, store: TileStore, rows: Sequence[dict[str, Any]], 
 
 
 def _notes(store: TileStore, ending: str, to: str) -> str:
-    out = io.StringIO()
-    out.write(f"{len(store)} tiles of {store.tile_px} px, exported from a tile store as {to}.\n")
-    out.write(f"images: RGB{ending}, transparent where a pixel is not valid. labels: 0 background, 255 lake.\n")
-    out.write(f"{TABLE}: origin, block and split of each tile.\n")
-    out.write(f"data sha256 {store.data_hash}\nsplit sha256 {store.split_hash}\n")
-    return out.getvalue()
+    names = ", ".join(map(str, store.manifest["bands"]))
+    images = f"RGB{ending}, transparent where a pixel is not valid"
+    if store.channels != 3:
+        images = f"{names}, masked where a pixel is not valid"
+        if to != "geotiff":
+            which = ", ".join(str(band + 1) for band in shown_bands(store))
+            images = f"bands {which} of {names}, transparent where a pixel is not valid; --to geotiff has all"
+    return (
+        f"{len(store)} tiles of {store.tile_px} px, exported from a tile store as {to}.\n"
+        f"images: {images}. labels: 0 background, 255 lake.\n"
+        f"{TABLE}: origin, block and split of each tile.\n"
+        f"data sha256 {store.data_hash}\nsplit sha256 {store.split_hash}\n"
+    )
 
 
 def _write_croissant(folder: Path, store: TileStore) -> None:
