@@ -49,7 +49,7 @@ transfer-demo: setup
 	$(RUN) sweep.py study=transfer_demo
 	$(RUN) sweep.py study=transfer_demo_ladder
 
-# Types are checked while tests begin. Three processes on two cores: some tests wait, for a server or for a time limit.
+# Types are checked while tests begin. Four processes on two cores: some tests wait, for a server or for a time limit.
 test: setup
 	@$(MAKE) --no-print-directory -j 2 lint suite
 
