@@ -49,12 +49,12 @@ transfer-demo: setup
 	$(RUN) sweep.py study=transfer_demo
 	$(RUN) sweep.py study=transfer_demo_ladder
 
-# Types are checked while tests begin. Four processes on two cores: some tests wait, for a server or for a time limit.
+# Types are checked while tests begin. Three processes on two cores: some tests wait, for a server or for a time limit.
 test: setup
 	@$(MAKE) --no-print-directory -j 2 lint suite
 
 suite: setup
-	$(RUN) -m pytest -n 4 --dist worksteal --durations 15
+	$(RUN) -m pytest -n 3 --dist worksteal --durations 15
 
 lint: setup
 	$(VENV)/bin/ruff format --check .
