@@ -90,10 +90,13 @@ def test_scores_of_lakes_are_those_that_the_runs_logged(study: Study, material: 
 
 
 def test_where_less_is_better_more_is_worse(study: Study, material: Material) -> None:
-    comparison = compare_arms(study.arms, material, measure_of("test/assd_px"), level=0.9)
-    broken = comparison.rows[2]
+    three = compare_arms(study.arms, material, measure_of("test/assd_px"))
+    assert three.ranks[2].tolist() == [0, 0, 1]
+    comparison = compare_arms([study.arms[0], study.arms[2]], material, measure_of("test/assd_px"))
+    broken = comparison.rows[1]
     assert broken.effect is not None and broken.effect.low > 0
-    assert verdict(broken, comparison) == "worse" and comparison.ranks[2].tolist() == [0, 0, 1]
+    assert verdict(broken, comparison) == "worse" and comparison.ranks[1].tolist() == [0, 1]
+    assert "alone it would be" in verdict(three.rows[2], three), "one of two comparisons needs more, of eight scenes"
     assert sentence(broken, comparison).startswith("+") and "px of ASSD [" in sentence(broken, comparison)
 
 

@@ -88,4 +88,4 @@ def test_full_fine_tuning_forgets_and_a_frozen_encoder_forgets_less(
 ) -> None:
     before, full, frozen = (on(SOURCE, one) for one in (sources[SOURCE], tuned["full"], tuned["frozen"]))
     assert full < before - 0.1, "0.55 against 0.74"
-    assert full < frozen < before, "0.60 in between"
+    assert full + 0.01 < frozen < before, "0.60 in between"
