@@ -7,6 +7,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyogrio
 import pytest
 from archives import BEST, contents, rar_file, write_rar, write_zip
 from PIL import Image
@@ -267,3 +269,25 @@ def test_labels_of_two_kinds_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
     (store,) = (tmp_path / "data" / "stores").glob("[!.]*")
     found = TileStore.open(store)
     assert np.array_equal(found.labels[0] == 1, label(1) > 0) and np.array_equal(found.labels[1] == 1, label(2) > 0)
+
+
+def test_the_list_of_source_scenes_is_kept_and_its_sensors_are_counted(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = archived(published, tmp_path / "downloads")
+    named = ["WorldView-2", "Sentinel-2A", "LC08_L1TP_140041_20190102", "GF2_PMS1_E86.9_N27.9", "Sentinel-2", "by hand"]
+    rows = pd.DataFrame({"No.": range(1, 7), "Image": named, "Date": ["2019-01-02"] * 6})
+    pyogrio.write_dataframe(rows, root / "Optical_images_source.xlsx", driver="XLSX", layer="Sheet1")
+    monkeypatch.chdir(tmp_path)
+    assert run(root) == 0
+    said = capsys.readouterr().out
+    assert (
+        "6 source scenes (gaofen2 1, landsat8 1, sentinel2 2, worldview2 1) with the columns No., Image, Date;" in said
+    )
+    (kept,) = (Path(line.partition(": ")[2]) for line in said.splitlines() if line.startswith("source scenes: "))
+    table = pd.read_csv(kept)
+    assert table["Image"].tolist() == named and set(table["in_sheet"]) == {"Sheet1"}
+    # a list that is none costs the import nothing
+    (root / "Optical_images_source.xlsx").write_bytes(b"<html>not found</html>")
+    assert run(root, "--look") == 0
+    assert "the list of source scenes is left aside" in capsys.readouterr().out

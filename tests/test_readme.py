@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 import warm
+from test_archive import write_pairs
+
+from glidexp.config import SyntheticConfig
+from glidexp.data.synthetic.world import generate
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 COMMAND = re.compile(r"```(?:bash|sh)\n(.*?)```", re.DOTALL)
+WITH_FILES = re.compile(r"\n\n```\n(.*?)```", re.DOTALL)
+SHORT = ["train.epochs=1", "tile_size.px=64", "tracking=light", "train.threads=1"]
+"""what is added to a training, so that it ends soon"""
 
 
 def commands() -> list[str]:
@@ -66,6 +73,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def ran(line: str, words: list[str], folder: Path, warmed: bool = True) -> str:
+    """What a command of the environment, `python` or `glidexp`, prints; it must end well."""
+    program = Path(sys.executable).parent / words[0]
+    if warmed and program.exists():
+        words = [warm.python(), *(words[1:] if program.name == "python" else [str(program), *words[1:]])]
+    elif program.exists():
+        words = [str(program), *words[1:]]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_commands_run(checkout: Path) -> None:
@@ -84,19 +103,37 @@ def test_the_commands_run(checkout: Path) -> None:
         if words[0] == "git" or words[0] == "cd":
             continue
         if words[:2] == ["python", "train.py"] and "--help" not in words:
-            words += ["dataset=smoke", "train.epochs=1", "tile_size.px=64", "tracking=light", "train.threads=1"]
-            words += ["tracking.log_model=true"]
+            words += ["dataset=smoke", *SHORT, "tracking.log_model=true"]
         if words[:2] == ["glidexp", "evaluate"]:
             words = [trained if word == "RUN" else word for word in words] + ["tile_size.px=64"]
-        program = Path(sys.executable).parent / words[0]
-        words[0] = str(program) if program.exists() else words[0]
-        if trained and program.exists():
-            words[:1] = [warm.python()] if program.name == "python" else [warm.python(), words[0]]
-        done = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        trained = next(iter(re.findall(r"/runs/([0-9a-f]{32})", done.stdout)), trained)
+        trained = next(iter(re.findall(r"/runs/([0-9a-f]{32})", ran(line, words, checkout, bool(trained)))), trained)
         tried += 1
     assert tried >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_commands_on_ones_own_files_run(tmp_path: Path) -> None:
+    """The blocks whose capital words stand for a reader's files: scenes with inventories, and the published set.
+
+    The scenes are generated ones of one sensor; the published set is in its layout, small, and trained on shortly and
+    from scratch, since weights cannot be fetched everywhere. What the build says to do next is done.
+    """
+    spec = SyntheticConfig(sensors=["sentinel2"], regions=["himalaya", "andes"], scenes_per_sensor=2, scene_px=512)
+    made = generate(spec, tmp_path / "made", progress=False, workers=1)
+    write_pairs(tmp_path / "GLID" / "GLID", range(1, 25))
+    write_pairs(tmp_path / "GLID" / "val", range(1, 7), list(range(1001, 1007)))
+    files = {"SCENES": made / "scenes", "LAKES.gpkg": made / "lakes.gpkg", "GLACIERS.gpkg": made / "glaciers.gpkg"}
+    files["FOLDER"] = tmp_path / "GLID"
+    build, train = (block.replace("\\\n", " ") for block in WITH_FILES.findall(README))
+    for name, place in files.items():
+        build, train = build.replace(f"={name}", f"={place}"), train.replace(f"={name}", f"={place}")
+    small = ["tile_size.px=64", "dataset.split.block_m=2000"]
+    (advice,) = re.findall(r"python train\.py.*", ran(build, [*build.split(), *small], tmp_path))
+    for line in (train, advice):
+        words = line.replace("train.py", str(ROOT / "train.py")).split()
+        said = ran(line, [*words, *SHORT, "init=scratch", "train.batch_size=2"], tmp_path)
+        assert re.search(r"pooled, threshold \S+ +\d+", said)
 
 
 @pytest.mark.slow

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("glidexp")
 KNOWN = {
     "GLID_annotation.zip": "outlines of the lakes; --match takes it to find where tiles lie",
-    "Optical_images_source.xlsx": "list of the source scenes; it names no tile, so nothing is taken from it",
     "Transferability validation.zip": "tiles of other regions; import them as a data set of their own",
 }
 """other files of the published record, and what becomes of them"""
+SOURCE_LIST = "Optical_images_source.xlsx"
 SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 
 
@@ -84,6 +84,7 @@ def run(argv: list[str], compose: "Compose") -> int:
     store = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), path=out)
     report(store)
     write_beside(store)
+    keep_source_lists(root, store)
     print(f"\nTrain on it:\n  {train_line(config, store, out)}")
     return 0
 
@@ -187,12 +188,30 @@ def found_lines(root: str, places: Sequence[Place]) -> list[str]:
             f"Missing {lacking}: of the published GLID only a part is here. It is imported as a data set of its own, "
             f"with a split of its own; for GLID's, put {file} (Zenodo record 14838695) beside it."
         )
-    for path in (Path(text) for text in root.split(os.pathsep)):
-        folder = path if path.is_dir() else path.parent
-        taken = {place.source.name for place in places}
+    taken = {place.source.name for place in places}
+    for folder in folders(root):
         there = [name for name in KNOWN if (folder / name).is_file() and name not in taken]
         lines += [f"Also there: {name}: {KNOWN[name]}." for name in there]
-    return list(dict.fromkeys(lines))
+        if (folder / SOURCE_LIST).is_file():
+            from glidexp.data.ready.source_list import described
+
+            lines.append(f"Also there: {SOURCE_LIST}: {described(folder / SOURCE_LIST)}.")
+    return lines
+
+
+def folders(root: str) -> list[Path]:
+    """The given folders, and those of given files, each once."""
+    paths = (Path(text) for text in root.split(os.pathsep))
+    return list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))
+
+
+def keep_source_lists(root: str, store: "TileStore") -> None:
+    """Keeps a list of source scenes that lies beside the tiles with the store's report, as a table."""
+    from glidexp.data.ready.source_list import keep
+
+    there = next((folder / SOURCE_LIST for folder in folders(root) if (folder / SOURCE_LIST).is_file()), None)
+    if there and (store.path / "report").is_dir() and (kept := keep(there, store.path / "report")):
+        print(f"source scenes: {kept}")
 
 
 def report(store: "TileStore") -> None:
