@@ -380,3 +380,16 @@ def test_without_glaciers_no_distance_and_with_them_no_lake_is_dropped_at_buffer
     write_polygons(tmp_path / "ice.gpkg", [lake(200, 60_000, 60)])
     store = alone(tmp_path, [lake(200, 200, 60)], glaciers=str(tmp_path / "ice.gpkg"))
     assert store.inventory is not None and np.isinf(store.inventory["glacier_distance_m"]).all() and len(store) == 1
+
+
+@pytest.mark.parametrize(("px", "tiles"), [(128, 81), (512, 9), (1024, 4)])
+def test_large_tiles_hold_every_pixel_once(tmp_path: Path, px: int, tiles: int) -> None:
+    write_scene(tmp_path / "s.tif", width=1100, height=1100, dtype="uint8")
+    everywhere = shapely.box(WEST + 10, NORTH - 10_990, WEST + 10_990, NORTH - 10)
+    store = alone(tmp_path, [everywhere], px=px)
+    assert len(store) == tiles
+    labels = np.asarray(store.labels)
+    assert ((labels == 1).sum(), (labels != 255).sum()) == (1098 * 1098, 1100 * 1100)
+    image, _ = mosaic(store, 1100, 1100)
+    with rasterio.open(tmp_path / "s.tif") as scene:
+        assert np.array_equal(image, scene.read().transpose(1, 2, 0))

@@ -1,10 +1,12 @@
 """Inventories: repair, CRS, distance to ice."""
 
 import logging
+import zipfile
 from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
@@ -156,3 +158,34 @@ def test_distances_beyond_the_buffer_are_true_up_to_15_km(tmp_path: Path, scene)
     ice = polygons.read(write_polygons(tmp_path / "g.gpkg", [lake(300, 12_400, 50)]), "dataset.glaciers")
     judged = inventory.lakes_of(scene, water, ice, buffer_m=5_000.0, min_lake_px=0)
     assert judged.far.all() and judged.distance_m[0] == pytest.approx(12_000, abs=1)
+
+
+@pytest.mark.parametrize("name", ["l.geojson", "l.fgb", "l.shp", "l.parquet", "l.kml", "l.gml", "l.shp.zip"])
+def test_every_vector_format_gives_the_same_polygons(tmp_path: Path, name: str) -> None:
+    drawn = [lake(200, 200, 137.0), shapely.MultiPolygon([lake(640, 380, 91.0), lake(640, 640, 20.0)])]
+    table = geopandas.GeoDataFrame({"gl_id": ["a", "b"]}, geometry=drawn, crs="EPSG:32645").to_crs(4326)
+    if name.endswith("parquet"):
+        table.to_parquet(tmp_path / name)
+    elif name.endswith("zip"):
+        table.to_file(tmp_path / "l.shp", engine="pyogrio")
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for part in sorted(tmp_path.glob("l.[a-z][a-z][a-z]")):
+                archive.write(part, part.name)
+    else:
+        table.to_file(tmp_path / name, engine="pyogrio")
+    found = polygons.read(tmp_path / name, "dataset.lakes", id_column=None if name.endswith("kml") else "gl_id")
+    assert found.crs.to_epsg() == 4326 and (found.repaired, found.unusable) == (0, 0)
+    # FlatGeobuf sorts features by place, and some formats know no single polygon beside a multiple one
+    order = np.argsort(shapely.area(found.geometries))[::-1]
+    assert len(order) == 2 and shapely.hausdorff_distance(found.geometries[order], table.geometry).max() < 1e-7
+    assert shapely.area(found.geometries[order]) == pytest.approx(shapely.area(table.geometry), rel=1e-6)
+    if not name.endswith("kml"):
+        assert found.ids[order].tolist() == ["a", "b"]
+
+
+def test_a_parquet_that_holds_no_polygons_is_one_line(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "plain.parquet")
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
+    for name in ("plain", "cut"):
+        with pytest.raises(DataError, match=rf"^dataset\.lakes=\S+{name}\.parquet cannot be read as polygons: .+$"):
+            polygons.read(tmp_path / f"{name}.parquet", "dataset.lakes")

@@ -14,6 +14,7 @@ import shapely
 from glidexp.beside import beside
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes import polygons
+from glidexp.data.scenes.features import PARQUET, columns_of, read_features
 from glidexp.data.scenes.versions import LINK, LONLAT
 from glidexp.data.splits import connected
 from glidexp.errors import DataError
@@ -54,13 +55,11 @@ def read(path: Path, setting: str, gsd_m: float | None) -> Map:
     shapes = _lonlat(own.geometries, own.crs)
     area, perimeter = (values / 1e6 for values in on_ellipsoid(shapes))
     notes: tuple[str, ...] = ()
-    columns = set(pyogrio.read_info(path, layer=0)["fields"])
-    if {"lake_id", "area_low_km2", "area_high_km2"} <= columns:
-        known = pyogrio.read_dataframe(
-            path, layer=0, columns=["lake_id", "area_low_km2", "area_high_km2"], read_geometry=False
-        )
+    interval = ["lake_id", "area_low_km2", "area_high_km2"]
+    if {*interval} <= {*columns_of(path, setting)}:
+        known = read_features(path, setting, interval).values
         half = (known["area_high_km2"] - known["area_low_km2"]) / 2
-        of = dict(zip(known["lake_id"].astype(str), half.to_numpy(), strict=True))
+        of = dict(zip(map(str, known["lake_id"].tolist()), half.tolist(), strict=True))
         bound = np.array([of.get(name, 0.0) for name in own.ids.tolist()])
     elif gsd_m:
         bound = 0.5 * gsd_m * perimeter
@@ -68,7 +67,7 @@ def read(path: Path, setting: str, gsd_m: float | None) -> Map:
         bound = np.zeros(len(area))
         notes += (f"{path.name} gives no interval of areas, so each is taken as exact: give --gsd.",)
     ground = None
-    if any(name == GROUND for name, _ in pyogrio.list_layers(path)):
+    if path.suffix.lower() not in PARQUET and any(name == GROUND for name, _ in pyogrio.list_layers(path)):
         frame = geopandas.read_file(path, layer=GROUND)
         ground = shapely.union_all(_lonlat(frame.geometry.to_numpy(), pyproj.CRS(frame.crs)))
     return Map(shapes, own.ids, area, bound, ground, notes)

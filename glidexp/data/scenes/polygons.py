@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyogrio
-import pyogrio.errors
 import pyproj
 import pyproj.exceptions
 import shapely
 
 from glidexp.config import DatasetConfig, DatasetKind
+from glidexp.data.scenes.features import columns_of, read_features
 from glidexp.data.scenes.reading import Scene
 from glidexp.errors import ConfigError, DataError
 
@@ -67,7 +66,7 @@ def read(
     id_column: str | None = None,
     crs: str | None = None,
 ) -> Inventory:
-    """Reads every polygon of a vector file (GeoPackage, shapefile, GeoJSON ...), repairs rings and drops Z.
+    """Reads every polygon of a vector file (GeoPackage, shapefile, GeoJSON, GeoParquet ...), repairs rings and drops Z.
 
     Args:
         path: the file; its first layer is read
@@ -84,16 +83,12 @@ def read(
     path = Path(path)
     if not path.exists():
         raise DataError(f"{setting}={path} does not exist: give a vector file of polygons.")
-    try:
-        columns = list(pyogrio.read_info(path, layer=0)["fields"])
-        id_column = _named(path, columns, "dataset.lake_id_column", id_column, ID_COLUMNS)
-        type_column = _named(path, columns, "dataset.lake_type_column", type_column, TYPE_COLUMNS)
-        wanted = [name for name in dict.fromkeys((id_column, type_column)) if name]
-        meta, fids, wkb, values = pyogrio.raw.read(path, layer=0, columns=wanted, force_2d=True, return_fids=True)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise DataError(f"{setting}={path} cannot be read as polygons: {' '.join(str(error).split())}") from None
-    found_crs = _crs(path, setting, meta["crs"], crs)
-    raw = shapely.from_wkb(wkb, on_invalid="ignore")
+    columns = columns_of(path, setting)
+    id_column = _named(path, columns, "dataset.lake_id_column", id_column, ID_COLUMNS)
+    type_column = _named(path, columns, "dataset.lake_type_column", type_column, TYPE_COLUMNS)
+    wanted = [name for name in dict.fromkeys((id_column, type_column)) if name]
+    found = read_features(path, setting, wanted)
+    found_crs, raw = _crs(path, setting, found.crs, crs), found.geometries
     some = ~(shapely.is_missing(raw) | shapely.is_empty(raw))
     present = raw[some]
     areal = np.isin(shapely.get_type_id(present), POLYGONAL)
@@ -107,10 +102,10 @@ def read(
             f"{setting}={path} holds {len(raw)} features but no polygon: give outlines, not points or lines."
         )
     _check_coordinates(path, setting, fixed, found_crs)
-    # a driver gives columns in the order of the file
-    by_name = dict(zip(meta["fields"].tolist(), values, strict=True))
-    numbers = _texts(fids)
-    ids, types = (_texts(by_name[name]) if name else np.full(len(raw), "", object) for name in (id_column, type_column))
+    numbers = _texts(found.numbers)
+    ids, types = (
+        _texts(found.values[name]) if name else np.full(len(raw), "", object) for name in (id_column, type_column)
+    )
     ids[ids == ""] = numbers[ids == ""]
     rows = np.flatnonzero(some)[usable]
     return Inventory(
