@@ -12,8 +12,9 @@ from glidexp.config import Config, TrainConfig
 from glidexp.config.launcher import LauncherConfig
 from glidexp.config.study import Design, StudyConfig
 from glidexp.config.tune import SpaceConfig, TuneConfig
-from glidexp.study import execute as executing
+from glidexp.study import sweep
 from glidexp.study.cells import Cell
+from glidexp.study.execute import execute
 from glidexp.study.ledger import FOLDER, Ledger, study_id
 from glidexp.study.plan_words import Words
 from glidexp.study.trials import Trial, Trials
@@ -49,8 +50,8 @@ def search(mlruns: Path, trials: int, space: dict[str, SpaceConfig] | None = Non
 
 def carried_out(found: Search, slots: int = 1) -> Ledger:
     """Carries a search out, or on."""
-    executing.ELSEWHERE_S = 0.05  # between looks at how trials do
-    return executing.execute(
+    sweep.ELSEWHERE_S = 0.05  # between looks at how trials do
+    return execute(
         found.plan,
         found.store,
         LauncherConfig(slots=slots),

@@ -42,10 +42,31 @@ def ground(folder: Path, *, scenes: int = 8, tiles: int = 2, seed: int = 0, px: 
             base = 120 + 180 * shade
             image = np.stack([base, base * 0.95, base * 0.85], -1)
             image[label == 1] = (40, 80, 120)
-            place = {"tile": f"s{scene}_{number % tiles}", "scene": f"s{scene}", "row": -1, "col": -1, "crs": ""}
+            col = number % tiles * px
+            place = {"tile": f"s{scene}_{number % tiles}", "scene": f"s{scene}", "row": 0, "col": col, "crs": ""}
             place |= {"sensor": ("landsat8", "sentinel2")[scene % 2], "region": ("andes", "alaska")[scene // 2 % 2]}
             place |= {"gsd_m": (30.0, 10.0)[scene % 2], "block": "b", "split": "test", "transform": None}
             writer.add(image.clip(0, 255).astype(np.uint8), label, place)
+        writer.close(MANIFEST)
+    return TileStore.open(folder)
+
+
+def cut(folder: Path, tiles: TileStore, px: int) -> TileStore:
+    """The same ground in tiles of another size; what hangs over the edge of a scene is invalid."""
+    with StoreWriter(folder, tile_px=px, bands=("red", "green", "blue")) as writer:
+        for _, of_scene in tiles.index.groupby("scene", sort=False):
+            wide = -(-int(of_scene["col"].max() + tiles.tile_px) // px) * px
+            high = -(-tiles.tile_px // px) * px
+            image, label = np.zeros((high, wide, 3), np.uint8), np.full((high, wide), 255, np.uint8)
+            for place, one in of_scene.iterrows():
+                at = slice(0, tiles.tile_px), slice(one["col"], one["col"] + tiles.tile_px)
+                image[at], label[at] = tiles.images[place], tiles.labels[place]
+            for row in range(0, high, px):
+                for col in range(0, wide, px):
+                    at = slice(row, row + px), slice(col, col + px)
+                    about = one[["scene", "crs", "sensor", "region", "gsd_m", "block", "split"]].to_dict()
+                    about |= {"tile": f"{one['scene']}_{row}_{col}", "row": row, "col": col, "transform": None}
+                    writer.add(image[at], label[at], about)
         writer.close(MANIFEST)
     return TileStore.open(folder)
 
@@ -130,6 +151,10 @@ def make_study(
     name: str = "made",
     primary: str = "test/lake_iou_pooled",
     laid_out: Mapping[str, Any] | None = None,
+    spent: Mapping[str, dict[str, int]] | None = None,
+    equal: str = "steps",
+    grounds: Mapping[str, TileStore] | None = None,
+    perfect: bool = False,
 ) -> tuple[str, Plan]:
     """A study with its runs, plan and cells; gives the id of its parent run.
 
@@ -137,6 +162,9 @@ def make_study(
         arms: words and skill by arm, baseline first
         failed: error by name of a cell that has no run
         facts: images/s and parameters by arm
+        spent, equal: as the plan has them
+        grounds: tiles on which an arm was scored, where they are others
+        perfect: every network gives the truth, whatever its skill
     """
     cells = tuple(
         Cell(arm, seed, ("dataset=made", *words, f"seed={seed}"), f"{number:08x}{seed:08x}")
@@ -144,7 +172,7 @@ def make_study(
         for seed in seeds
     )
     plan = Plan(name, "Which is best?", primary, tuple(arms), tuple(seeds), cells, budget="the same 400 steps")
-    plan = replace(plan, laid_out=dict(laid_out or {}))
+    plan = replace(plan, laid_out=dict(laid_out or {}), spent=dict(spent or {}), equal=equal)
     identity = study_id(plan)
     tags = {"glidexp.study": name, "glidexp.study_id": identity, "glidexp.kind": "study"}
     parent = store.client.create_run(store.experiment_id("glidexp"), tags=tags, run_name=f"study {name}").info.run_id
@@ -160,9 +188,12 @@ def make_study(
         }
         about = {"glidexp.config_id": cell.key, "mlflow.parentRunId": parent, "glidexp.parameters": str(size)}
         about |= {"glidexp.data_hash": tiles.data_hash, "mlflow.source.git.commit": "c" * 40, "glidexp.device": "cpu"}
+        own = (grounds or {}).get(cell.arm, tiles)
+        about["glidexp.data_hash"] = own.data_hash
+        truth = np.where(np.asarray(own.labels) == 1, BINS - 1, 0).astype(np.uint8) if perfect else None
         run, final = leave(
-            store, folder / str(number), tiles, arms[cell.arm][1], 1000 * (1 + list(arms).index(cell.arm)) + cell.seed,
-            params, about,
+            store, folder / str(number), own, arms[cell.arm][1], 1000 * (1 + list(arms).index(cell.arm)) + cell.seed,
+            params, about, truth,
         )  # fmt: skip
         entries[cell.name] = Entry(train=run, status=Status.finished, score=final[primary], seconds=60.0)
     at = store.mlruns / FOLDER / identity

@@ -25,8 +25,9 @@ from glidexp.signals import Interrupted
 from glidexp.study import launchers_local
 from glidexp.study.cells import Cell, Plan
 from glidexp.study.ending import cancel, status
-from glidexp.study.execute import _Sweep, chosen
+from glidexp.study.execute import chosen
 from glidexp.study.ledger import Ledger, Status, study_id
+from glidexp.study.sweep import Sweep
 from glidexp.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -310,12 +311,12 @@ def test_the_store_knows_better_than_the_list(tmp_path: Path, store: Store) -> N
 def test_a_second_signal_does_not_wait(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = plan(tmp_path, {"a": "well"}, seeds=1)
 
-    def twice(self: _Sweep) -> bool:
+    def twice(self: Sweep) -> bool:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         return False
 
-    monkeypatch.setattr(_Sweep, "_stop_asked", twice)
+    monkeypatch.setattr(Sweep, "_stop_asked", twice)
     with pytest.raises(Interrupted):
         carried_out(study, store)
     parent = store.find_run(study_id(study), "glidexp", tag="glidexp.study_id")
@@ -323,7 +324,7 @@ def test_a_second_signal_does_not_wait(store: Store, tmp_path: Path, monkeypatch
 
 
 def test_a_cancelled_study_says_so(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Sweep, "_cancel_asked", lambda self: True)
+    monkeypatch.setattr(Sweep, "_cancel_asked", lambda self: True)
     with pytest.raises(RunFailed, match="study stub was cancelled: the same command goes on"):
         carried_out(plan(tmp_path, {"a": "well"}, seeds=1), store)
 

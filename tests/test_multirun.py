@@ -1,8 +1,14 @@
 """`train -m`: one parent, children named by what differs, a failing job leaves the others alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from runs import small_config, words
 
 from glidexp import door
@@ -11,13 +17,40 @@ from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.multirun import check_combinations, compose_first, run_multirun
 
 
+class OwnLauncher(BasicLauncher):
+    """As one that somebody has installed beside Hydra."""
+
+    launched: ClassVar[list[Sequence[str]]] = []
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        self.launched.extend(job_overrides)
+        return super().launch(job_overrides, initial_job_idx)
+
+
+@pytest.fixture
+def own_launcher() -> str:
+    """The word that chooses it. Hydra takes launchers from packages of this name alone."""
+    OwnLauncher.__module__ = "hydra_plugins.own_launcher"
+    Plugins.instance().register(OwnLauncher)
+    ConfigStore.instance().store(
+        group="hydra/launcher", name="own", node={"_target_": "hydra_plugins.own_launcher.OwnLauncher"}, provider="own"
+    )
+    return "hydra/launcher=own"
+
+
 @pytest.mark.slow
 def test_parent_children_and_exit_code(
-    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    own_launcher: str,
 ) -> None:
-    sweep = words(small_data, tmp_path, "train.epochs=1", "seed=0,1", "train.batch_size=4,5000", "-m")
+    sweep = words(small_data, tmp_path, "train.epochs=1", "seed=0,1", "train.batch_size=4,5000", own_launcher, "-m")
     monkeypatch.chdir(tmp_path)
     assert run_multirun(sweep) == 1
+    batches = [[word for word in one if word.startswith("train.batch_size")] for one in OwnLauncher.launched]
+    assert batches == [["train.batch_size=4"], ["train.batch_size=5000"]] * 2
     config = small_config(small_data, tmp_path)
     store = open_store(tracking_uri(config.tracking, config.paths), tmp_path).client
     runs = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])

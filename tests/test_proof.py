@@ -52,6 +52,8 @@ def test_a_broken_stretch_of_labels_is_worse_and_the_same_arm_twice_is_not(
     assert broken.effect is not None and broken.effect.high < -0.02 and broken.p_holm < 0.05
     assert sentence(broken, comparison).endswith("], worse")
     assert again.values == plain.values and luck.values != plain.values
-    for row in (again, luck):
-        assert verdict(row, comparison).startswith("not distinguishable"), sentence(row, comparison)
-        assert row.effect is not None and row.effect.low <= 0 <= row.effect.high
+    assert verdict(luck, comparison).startswith("not distinguishable"), sentence(luck, comparison)
+    assert luck.effect is not None and luck.effect.low <= 0 <= luck.effect.high
+    assert verdict(again, comparison) == "not distinguishable: every pair gives the same score"
+    assert again.effect is not None and again.effect.value == 0
+    assert again.effect.p != again.effect.p and again.p_holm != again.p_holm, "without spread there is no test"

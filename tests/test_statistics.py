@@ -103,13 +103,16 @@ def test_p_and_interval_say_the_same_for_every_number_of_seeds_and_clusters(many
             assert effect.p > 1e-9
 
 
-def test_what_never_varies_is_sure_and_what_was_seen_once_is_not_known() -> None:
-    same = effect_of(np.full((2, 3), 0.1))
-    assert (same.low, same.high, same.p) == pytest.approx((0.1, 0.1, 0.0))
-    assert effect_of(np.zeros((2, 3))).p == 1
-    once = effect_of(np.array([[0.1]]))
-    assert math.isnan(once.low) and math.isnan(once.p) and not once.distinguishable
-    assert math.isnan(detectable(once.parts))
+def test_what_never_varies_and_what_was_seen_once_have_no_interval_and_no_p() -> None:
+    rounded = np.full((3, 4), 0.1) + 1e-16 * np.random.default_rng(0).normal(size=(3, 4))
+    for table in (np.full((2, 3), 0.1), np.full((2, 1), 0.1), rounded, np.zeros((2, 3)), np.array([[0.1]])):
+        effect = effect_of(table)
+        assert effect.value == pytest.approx(table.mean()) and not effect.known
+        assert all(math.isnan(number) for number in (effect.low, effect.high, effect.p))
+        assert not effect.distinguishable
+    assert math.isnan(detectable(effect_of(np.array([[0.1]])).parts))
+    little = effect_of(np.full((2, 3), 0.1) + 1e-6 * np.arange(6).reshape(2, 3))
+    assert little.known and little.p < 1e-3, "a spread that is small is one"
     with pytest.raises(ValueError, match="finite"):
         effect_of(np.array([[0.1, np.nan]]))
 

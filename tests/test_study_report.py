@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,29 @@ from glidexp.cli import compare as verb
 from glidexp.cli import guarded
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.data.store import TileStore
+from glidexp.errors import ConfigError, TrackingError
 from glidexp.scoring.statistics import effect_of
 from glidexp.study.compare import compare_arms, measure_of, sentence, verdict
-from glidexp.study.factors import factor_shares, factors_of, interactions, is_grid, main_effects, variance_parts
+from glidexp.study.factors import (
+    Factor,
+    Layout,
+    around,
+    factor_shares,
+    factors_of,
+    interactions,
+    layout_of,
+    main_effects,
+    variance_parts,
+)
 from glidexp.study.material import Material, gather
+from glidexp.study.references import _name, runs_of
 from glidexp.study.report import report
 from glidexp.study.report_blocks import Table, as_latex, tex
+from glidexp.study.report_data import find
 from glidexp.study.report_tables import interval
-from glidexp.study.studies import Study, load_study, runs_of
+from glidexp.study.report_tiles import probe_tiles
+from glidexp.study.studies import Study, load_study
+from glidexp.study.trainings import axis_of, unlike_tiles
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 
@@ -172,7 +188,7 @@ def test_a_study_is_compared_by_its_parent_its_id_or_its_folder(
     store: Store, parent: str, study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = store.mlruns / "studies" / study.study_id
-    for reference in (parent, study.study_id, str(folder)):
+    for reference in (parent, study.study_id, "made", str(folder)):
         _, left, arms = runs_of(store, [reference])
         assert arms is not None and [arm.name for arm in arms] == ["plain", "twin", "broken <b>"]
         assert left == ["broken <b>|3 is failed: the loss became NaN & stopped <here>"]
@@ -182,6 +198,45 @@ def test_a_study_is_compared_by_its_parent_its_id_or_its_folder(
     assert "plain" in told and "baseline" in told and "note: broken <b>|3 is failed" in told
     assert guarded(verb, [str(folder / "no"), "--mlruns", str(store.mlruns)]) == 2
     assert "or a study's folder, with study.json in it" in capsys.readouterr().err
+
+
+def test_arms_are_named_by_their_study(
+    store: Store, parent: str, study: Study, tiles: TileStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, twin, broken = study.arms
+    _, left, arms = runs_of(store, ["made:tw", f"{parent[:8]}:broken"])
+    assert arms is not None and [arm.name for arm in arms] == ["twin", "broken <b>"]
+    assert [arm.runs for arm in arms] == [twin.runs, broken.runs]
+    assert left == ["broken <b>|3 is failed: the loss became NaN & stopped <here>"], "those of other arms are not said"
+    _, _, arms = runs_of(store, ["made:twin", "made", *(run.run_id for run in plain.runs)])
+    assert arms is not None and [arm.name for arm in arms] == ["twin", "plain", "broken <b>"], "each arm once"
+    other, _ = studies.make_study(store, tmp_path, tiles, {"plain": (("stretch=plain",), 0.9)}, seeds=(0, 1), name="o")
+    _, _, arms = runs_of(store, ["made:plain", f"{other}:plain", plain.runs[0].run_id])
+    assert arms is not None and [arm.name for arm in arms] == ["made:plain", "o:plain"]
+    words = ["--mlruns", str(store.mlruns), "--score", "test/lake_iou_pooled"]
+    assert guarded(verb, ["made:plain", "made:broken <b>", *words]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "broken <b> 3 " in told and "worse" in told and "twin" not in told
+    for typed, said in (
+        ("made:nothing", "arm of study made='nothing' is not known. Allowed: broken <b>, plain, twin."),
+        (f"{plain.runs[0].run_id}:plain", "is no study, so it has no arms"),
+        ("maid:plain", "'maid' is no run: give run ids"),
+    ):
+        assert guarded(verb, [typed, "made:plain", *words]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and said in lines[0]
+
+
+def test_names_of_arms_may_be_cut_short() -> None:
+    arms = ["backbone=resnet18 loss=dice", "backbone=resnet18 loss=bce", "backbone=mit_b0 loss=dice"]
+    assert _name(arms, arms[0], "s") == _name(arms, "resnet18, dice", "s") == arms[0]
+    assert _name(arms, "mit", "s") == _name(arms, "backbone=mit", "s") == arms[2]
+    with pytest.raises(TrackingError, match=r"^2 arms of study s begin with 'resnet18': backbone=resnet18 loss=dice, "):
+        _name(arms, "resnet18", "s")
+    with pytest.raises(ConfigError, match="Did you mean"):
+        _name(arms, "mti_b0, dice", "s")
+    with pytest.raises(ConfigError, match="is not known"):
+        _name(arms, "", "s")
 
 
 def test_a_study_with_nothing_finished_has_a_report_that_says_so(
@@ -209,8 +264,8 @@ def test_effects_of_a_grid_by_hand(study: Study) -> None:
         {"name": "g", "question": "", "primary": "test/lake_iou_pooled", "arms": arms, "seeds": [0],
          "cells": [{**cell, "key": "k", "scored_on": None} for cell in cells]}))  # fmt: skip
     factors = factors_of(plan, arms)
-    assert [factor.name for factor in factors] == ["x", "y"] and is_grid(factors, arms)
-    assert not is_grid(factors_of(plan, arms[:3]), arms[:3])
+    assert [factor.name for factor in factors] == ["x", "y"] and layout_of(factors, arms) is Layout.grid
+    assert layout_of(factors_of(plan, arms[:3]), arms[:3]) is Layout.around
     noise = np.random.default_rng(0).normal(0, 0.01, (4, 3, 8))
     values = [0.5, 0.7, 0.6, 0.9]
     table = {arm: value + one for arm, value, one in zip(arms, values, noise, strict=True)}
@@ -232,6 +287,90 @@ def test_effects_of_a_grid_by_hand(study: Study) -> None:
     shares = factor_shares(factors, {arm: np.full((1, 1), value) for arm, value in zip(arms, values, strict=True)})
     # means 0.675; x: 4 * 0.125^2, y: 4 * 0.075^2, all: 0.0875
     assert shares == pytest.approx({"x": 0.0625 / 0.0875, "y": 0.0225 / 0.0875, "interplay": 0.0025 / 0.0875})
+
+
+def test_what_a_design_tells_of_a_factor() -> None:
+    def laid_out(*cells: str) -> tuple[Layout, list[Factor]]:
+        names = [f"arm{place}" for place in range(len(cells))]
+        letters = range(len(cells[0]))
+        factors = [
+            Factor("abc"[at], {name: cell[at] for name, cell in zip(names, cells, strict=True)}) for at in letters
+        ]
+        return layout_of(factors, names), around(factors, names)
+
+    assert laid_out("0", "1", "2")[0] is Layout.grid, "one factor is a grid of one"
+    assert laid_out("000", "011", "101", "110")[0] is Layout.balanced, "half of 2 x 2 x 2"
+    layout, alone = laid_out("00", "10", "20", "01", "11")
+    assert layout is Layout.around
+    assert [(one.name, one.levels) for one in alone] == [("a", ["0", "1", "2"]), ("b", ["0", "1"])]
+    assert list(alone[0].level) == ["arm0", "arm1", "arm2"], "the arm that differs in both is in neither"
+    assert laid_out("00", "11", "22")[0] is Layout.other
+
+
+def test_effects_around_a_baseline_are_the_differences_to_it(store: Store, tiles: TileStore, tmp_path: Path) -> None:
+    arms = {
+        "base": (("size=small", "loss=bce"), 1.0),
+        "size=large": (("size=large", "loss=bce"), 0.5),
+        "loss=dice": (("size=small", "loss=dice"), 0.8),
+        "both": (("size=large", "loss=dice"), 0.6),
+        "other": (("size=huge", "loss=dice"), 0.6),
+    }
+    parent, _ = studies.make_study(store, tmp_path / "runs", tiles, arms, seeds=(0, 1), name="around")
+    page = report(store, parent, folder=tmp_path / "out")
+    with (tmp_path / "out" / "tables" / "main_effects.csv").open() as stream:
+        effects = {(row["factor"], row["level"]): row["difference"] for row in csv.DictReader(stream)}
+    with (tmp_path / "out" / "tables" / "result.csv").open() as stream:
+        result = {row["arm"]: row["difference [95%]"] for row in csv.DictReader(stream)}
+    assert effects == {
+        ("size", "small"): "–", ("size", "large"): result["size=large"],
+        ("loss", "bce"): "–", ("loss", "dice"): result["loss=dice"],
+    }  # fmt: skip
+    text = page.read_text()
+    assert "Each factor, all others as in the baseline, over the 2 seeds" in text
+    assert "from the baseline in several factors: both; other." in text and "combinations were not all tried" in text
+    assert not (tmp_path / "out" / "figures" / "interaction.png").exists()
+    with (tmp_path / "out" / "tables" / "arms.csv").open() as stream:
+        said = {row["arm"]: row["settings"] for row in csv.DictReader(stream)}
+    assert said["base"] == "size=small loss=bce" and len(said) == 5
+
+
+def test_arms_of_several_tile_sizes_are_seen_on_the_same_ground(store: Store, tmp_path: Path) -> None:
+    """Three sizes of tiles of one ground, on which all networks are perfect: they show the same, at half the speed."""
+    whole = studies.ground(tmp_path / "whole", scenes=3)
+    sizes = {studies.PX: whole, **{px: studies.cut(tmp_path / f"{px}", whole, px) for px in (24, 96)}}
+    arms = {f"px={px}": ((f"tile_size.px={px}",), 1.0) for px in sizes}
+    cost = {f"px={px}": {"epochs": 8, "steps": 80, "pixels": 8_000_000 * (1 + (px == 24))} for px in sizes}
+    parent, _ = studies.make_study(
+        store, tmp_path / "runs", whole, arms, seeds=(0, 1), name="sizes", spent=cost, equal="pixels",
+        grounds={f"px={px}": tiles for px, tiles in sizes.items()}, perfect=True,
+    )  # fmt: skip
+    study = load_study(store, parent)
+    assert study is not None
+    blocks, said = probe_tiles(store, study, "test")
+    assert len(blocks) == 4 and "their own size: px=24 (24 px), px=96 (96 px)" in said
+    for block in blocks:
+        shown = {label: png for label, png in block.panels if label.startswith("px=") and "differs" not in label}
+        assert len(set(shown.values())) == 1 and [label[-4:] for label in shown] == ["1.00"] * 3
+    found = find(store, study)
+    assert found.curves is not None and found.curves.along == "pixels seen [million]"
+    assert [max(found.curves.by_arm[arm][0]) for arm in ("48", "24", "96")] == [8.0, 16.0, 8.0]
+    assert unlike_tiles(found.costs)
+    assert [one.megapixels_per_s for one in found.costs] == pytest.approx([10 * px**2 / 1e6 for px in sizes])
+
+
+def test_curves_are_along_what_the_budget_makes_equal(study: Study) -> None:
+    arms = ["plain", "twin"]
+    alike = {"epochs": 4, "steps": 40, "pixels": 400}
+    for equal, other, along, an_epoch in (
+        ("steps", alike, "epoch", 1.0),
+        ("steps", {"epochs": 8, "steps": 40, "pixels": 800}, "optimizer steps", 5.0),
+        ("pixels", {"epochs": 4, "steps": 80, "pixels": 400}, "epoch", 1.0),
+        ("pixels", {"epochs": 8, "steps": 80, "pixels": 4_000_000}, "pixels seen [million]", 0.5),
+        ("epochs", {"epochs": 8, "steps": 160, "pixels": 400}, "optimizer steps", 20.0),
+    ):
+        plan = replace(study.plan, equal=equal, spent={"plain": alike, "twin": other})
+        assert (axis_of(plan, arms)[0], axis_of(plan, arms)[1]["twin"]) == (along, an_epoch)
+    assert axis_of(replace(study.plan, spent={}), arms) == ("epoch", {"plain": 1.0, "twin": 1.0}), "of an older study"
 
 
 def test_variance_goes_to_its_source() -> None:

@@ -70,7 +70,8 @@ def _row(run: TrackedRun, material: Material, measure: Measure, *, stratum: bool
         pseudo = pseudo_values(counts, measure.of)
         if np.isfinite(pseudo).all():
             effect = effect_of(pseudo, value=value, weights=measure.weights(counts))
-            low, high = max(effect.low, 0.0), min(effect.high, 1.0)
+            if effect.known:
+                low, high = max(effect.low, 0.0), min(effect.high, 1.0)
     short = replace(measure, stratum=None).words
     on = f"{measure.stratum[0]} {measure.stratum[1]}" if measure.stratum else "all"
     many = counts.shape[1]

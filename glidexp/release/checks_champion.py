@@ -95,6 +95,8 @@ def beats(both: Pair, measure: Measure, uri: str) -> Check:
         return judged(BEATS, False, f"{scores}, {where}: {said}{left}{note}.")
     effect = effect_of(table, value=value, level=LEVEL, weights=measure.weights(mine, theirs))
     told = f"difference {100 * value:+.2f} [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}], p {effect.p:.3g}"
+    if not effect.known:
+        told = f"difference {100 * value:+.2f}, the same on all of it, so that there is no interval"
     sure = value > 0 and effect.p <= 1 - LEVEL
     verdict = "better" if sure else "worse" if value < 0 and effect.p <= 1 - LEVEL else "not distinguishable"
     return judged(BEATS, sure, f"{scores}, {where}: {told}, {verdict}{left}{note}.")

@@ -8,7 +8,8 @@ from glidexp.errors import ConfigError, DataError
 from glidexp.study.arms import Arm, arms_of
 from glidexp.study.compare import Measure, compare, measure_of
 from glidexp.study.ledger import MODEL_TAG
-from glidexp.study.studies import load_study, runs_of
+from glidexp.study.references import runs_of
+from glidexp.study.studies import load_study
 from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.store import Store
 

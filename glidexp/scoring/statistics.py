@@ -41,6 +41,8 @@ Score = Callable[[Counts], Floats]
 """(..., clusters, 4) counts to (...) scores"""
 EXACT_FLIPS = 1 << 14
 """up to so many sign patterns are all tried; beyond, as many are drawn"""
+ROUNDING = 1e-12
+"""a standard error of so small a share of the differences is no spread but rounding"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A difference with what it rests on. NaN bounds where one training on one cluster is all there is."""
+    """A difference with what it rests on. Without any spread there is nothing to make an interval of: NaN bounds."""
 
     value: float
     low: float
     high: float
-    """interval at `level`"""
+    """interval at `level`; NaN where one training on one cluster is all there is, or all of them give the same"""
     error: float
-    """standard error"""
+    """standard error; 0 where all give the same"""
     level: float
     parts: Parts
 
@@ -101,6 +103,11 @@ class Effect:
     def p(self) -> float:
         """Two-sided, of no difference: the smallest alpha whose interval leaves 0 out; NaN without an interval."""
         return _p_value(abs(self.value), self.error, self.parts)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return self.low == self.low
 
     @property
     def distinguishable(self) -> bool:
@@ -171,15 +178,15 @@ def effect_of(
     parts = two_way(table, weights)
     mean = float(table.mean()) if value is None else value
     error = sqrt(parts.variance) if parts.variance == parts.variance else float("nan")
-    half = parts.quantile(1 - level) * error if error > 0 else error
+    if error <= ROUNDING * float(np.abs(table).max()):
+        error = 0.0
+    half = parts.quantile(1 - level) * error if error > 0 else float("nan")
     return Effect(mean, mean - half, mean + half, error, level, parts)
 
 
 def _p_value(size: float, error: float, parts: Parts) -> float:
-    if error != error:
+    if not error > 0:
         return float("nan")
-    if error == 0:
-        return 0.0 if size > 0 else 1.0
     if size == 0:
         return 1.0
 

@@ -43,13 +43,16 @@ def _look(number: int) -> dict[str, Any]:
     return {"color": PALETTE[number % len(PALETTE)], "linestyle": style}
 
 
-def curves_figure(curves: Mapping[str, Sequence[Mapping[int, float]]], *, score: str, scale: float) -> "Figure":
+def curves_figure(
+    curves: Mapping[str, Sequence[Mapping[float, float]]], *, score: str, scale: float, along: str = "epoch"
+) -> "Figure":
     """Mean over the trainings of each arm, with a band from the lowest to the highest.
 
     Args:
-        curves: score by epoch of each training, by arm
+        curves: score by epoch, or by what else was spent until then, of each training, by arm
         score: as the axis says it
         scale: from the score to the axis
+        along: what was spent, as the axis says it
     """
     figure, (axes,) = _figure(7.6, 3.6)
     for number, (name, trainings) in enumerate(curves.items()):
@@ -60,9 +63,9 @@ def curves_figure(curves: Mapping[str, Sequence[Mapping[int, float]]], *, score:
         look = _look(number)
         axes.plot(steps, table.mean(0), label=f"{name} (n={len(table)})", linewidth=1.6, **look)
         axes.fill_between(steps, table.min(0), table.max(0), color=look["color"], alpha=0.13, linewidth=0)
-    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_xlabel(along, fontsize=9)
     axes.set_ylabel(score, fontsize=9)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=along == "epoch")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -119,17 +122,22 @@ def interaction_figure(
 
 
 def pareto_figure(
-    points: Sequence[tuple[str, float, float | None, float | None]], *, score: str, higher: bool = True
+    points: Sequence[tuple[str, float, float | None, float | None]],
+    *,
+    score: str,
+    higher: bool = True,
+    speed: str = "images/s",
 ) -> "Figure":
-    """Score against images a second of training, and against parameters; the frontier is drawn through the best.
+    """Score against throughput of training, and against parameters; the frontier is drawn through the best.
 
     Args:
-        points: name, score in the unit of its axis, images/s, parameters; None where not known
+        points: name, score in the unit of its axis, throughput, parameters; None where not known
         score: as the axis says it
         higher: whether a higher score is better
+        speed: unit of the throughput
     """
     figure, panels = _figure(9.4, 3.6, 2)
-    kinds = ((2, "images/s in training", 1.0, 1), (3, "parameters [million]", 1e-6, -1))
+    kinds = ((2, f"{speed} in training", 1.0, 1), (3, "parameters [million]", 1e-6, -1))
     up = 1 if higher else -1
     for axes, (place, label, scale, better) in zip(panels, kinds, strict=True):
         values = ((number, row[1], row[place]) for number, row in enumerate(points))

@@ -42,6 +42,10 @@ class Plan:
     alpha: float = 0.05
     budget: str = ""
     """what is equal in every arm, in words"""
+    equal: str = "epochs"
+    """which of `spent` the budget makes equal: steps or pixels; epochs: as the arms say"""
+    spent: dict[str, dict[str, int]] = field(default_factory=dict)
+    """epochs, steps of the optimizer and pixels seen by a training of each arm, where that was known beforehand"""
     identity: str = ""
     """what names a study whose cells are found only while it goes on; empty: its cells name it"""
     laid_out: dict[str, Any] = field(default_factory=dict)

@@ -151,8 +151,12 @@ def verdict(row: Row, comparison: Comparison) -> str:
     effect = row.effect
     if effect is None:
         return "baseline"
-    if effect.low != effect.low:
-        return "one training on one piece of ground: nothing can be said"
+    if not effect.known:
+        if effect.parts.seeds == effect.parts.clusters == 1:
+            return "one training on one piece of ground: nothing can be said"
+        if effect.value == 0:
+            return "not distinguishable: every pair gives the same score"
+        return "every pair gives the same difference: without spread nothing can be said"
     if row.sure(comparison.level):
         only = [what for what, n in (("trainings", effect.parts.seeds), ("ground", effect.parts.clusters)) if n == 1]
         better = comparison.measure.better
@@ -176,10 +180,10 @@ def sentence(row: Row, comparison: Comparison) -> str:
     if effect is None:
         return verdict(row, comparison)
     value, low, high = (measure.scale * number for number in (effect.value, effect.low, effect.high))
-    digits = 1 if max(abs(value), abs(high - low) if high == high else 0.0) >= 1 else 2
+    digits = 1 if max(abs(value), abs(high - low) if effect.known else 0.0) >= 1 else 2
     what = f"{measure.plain} {measure.unit}" if measure.unit == "points" else f"{measure.unit} of {measure.plain}"
     what += f" ({measure.place})" if measure.place else ""
-    between = f"[{low:.{digits}f}, {high:.{digits}f}]" if low == low and effect.error > 0 else "[no interval]"
+    between = f"[{low:.{digits}f}, {high:.{digits}f}]" if effect.known else "[no interval]"
     return f"{value:+.{digits}f} {what} {between}, {verdict(row, comparison)}"
 
 
@@ -216,8 +220,9 @@ def row_of(
     table = _differences(of_arm, of_base, measure)
     effect = effect_of(table, value=value, level=level, weights=measure.weights(of_arm, of_base))
     flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else nothing
-    drawn = redrawn(of_base, of_arm, measure.of, level=level) if bootstrap else None
-    return Row(arm, values, effect, nothing, flips, shared, detectable(effect.parts, alpha=(1 - level) / family), drawn)
+    drawn = redrawn(of_base, of_arm, measure.of, level=level) if bootstrap and effect.known else None
+    least = detectable(effect.parts, alpha=(1 - level) / family) if effect.known else nothing
+    return Row(arm, values, effect, nothing, flips, shared, least, drawn)
 
 
 def _differences(of_arm: Counts, of_base: Counts, measure: Measure) -> NDArray[np.float64]:

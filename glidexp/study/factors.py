@@ -6,6 +6,7 @@ are one factor.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import combinations, product
 
 import numpy as np
@@ -70,10 +71,49 @@ def factors_of(plan: Plan, arms: Sequence[str]) -> list[Factor]:
     return list(found.values())
 
 
-def is_grid(factors: Sequence[Factor], arms: Sequence[str]) -> bool:
-    """Whether every combination of levels is there, once."""
+class Layout(StrEnum):
+    """How the arms lie among the combinations of levels, which decides what can be told of a factor."""
+
+    grid = "grid"
+    """every combination, once"""
+    balanced = "balanced"
+    """some of them, each pair of levels of two factors as often as any other"""
+    around = "around"
+    """some differ from the first arm in one factor alone"""
+    other = "other"
+
+
+def layout_of(factors: Sequence[Factor], arms: Sequence[str]) -> Layout:
+    """The first of the layouts that fits.
+
+    Args:
+        factors: from `factors_of`
+        arms: of these, baseline first
+    """
     cells = [tuple(factor.level[arm] for factor in factors) for arm in arms]
-    return len(factors) > 1 and sorted(cells) == sorted(product(*(factor.levels for factor in factors)))
+    if factors and sorted(cells) == sorted(product(*(factor.levels for factor in factors))):
+        return Layout.grid
+    pairs = list(combinations(range(len(factors)), 2))
+    if pairs and all(_even(factors[a], factors[b], [(cell[a], cell[b]) for cell in cells]) for a, b in pairs):
+        return Layout.balanced
+    return Layout.around if around(factors, arms) else Layout.other
+
+
+def _even(one: Factor, other: Factor, found: Sequence[tuple[str, str]]) -> bool:
+    """Whether each pair of levels comes as often as any other."""
+    return len({found.count(pair) for pair in product(one.levels, other.levels)}) == 1
+
+
+def around(factors: Sequence[Factor], arms: Sequence[str]) -> list[Factor]:
+    """Each factor in those arms alone that differ from the first one in nothing else; factors without such left out."""
+    found = []
+    for factor in factors:
+        rest = [one for one in factors if one is not factor]
+        kept = [arm for arm in arms if all(one.level[arm] == one.level[arms[0]] for one in rest)]
+        only = Factor(factor.name, {arm: factor.level[arm] for arm in kept})
+        if len(only.levels) > 1:
+            found.append(only)
+    return found
 
 
 def values_by_cell(arms: Sequence[Arm], sums: Sequence[Counts], measure: Measure) -> dict[str, Floats] | None:
@@ -101,10 +141,10 @@ def main_effects(
     weights: Floats | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> list[LevelEffect]:
-    """Every level of every factor, averaged over all other factors; of a grid.
+    """Every level of every factor, averaged over the arms that have it.
 
     Args:
-        factors: of the grid
+        factors: of a grid or of a balanced share of one, or from `around`, which averages nothing
         cells: from `values_by_cell`; they make the intervals
         level: of the intervals
         weights: of the clusters, as for `effect_of`

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from glidexp.config import Config
 from glidexp.config.study import StudyConfig
@@ -78,6 +78,8 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
         cells=tuple(cells),
         alpha=study.alpha,
         budget=plan_budget.told(study.budget, spent),
+        equal=study.budget.kind.value,
+        spent={one.name: asdict(cost) for one, cost in zip(settled, spent, strict=True)},
         laid_out=plan_transfer.laid_out(study, settled),
         leaks=leaks,
     )

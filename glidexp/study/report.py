@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
         raise TrackingError(f"run {parent_run_id} is no study: give the id of a study's parent run.")
     found = find(store, study)
     link, hint = _link(store, study), ui_hint(store.uri)
-    tiles, about = probe_tiles(store, study, study.plan.primary.split("/")[0])
+    tiles, about = probe_tiles(store, found.study, study.plan.primary.split("/")[0])
     blocks = sections(found, tiles, about, link, hint)
     folder = folder or store.mlruns / FOLDER / study.study_id / REPORT
     try:
@@ -70,7 +71,7 @@ def aggregates(found: Findings) -> dict[str, float]:
     first = [] if found.comparison is None else [found.comparison]
     for comparison in (*first, *found.by_stratum, *found.by_size, *found.also):
         for row in comparison.rows:
-            start = f"study/{row.arm.name.replace('/', '_')}/{comparison.measure.name}"
+            start = f"study/{found.full[row.arm.name].replace('/', '_')}/{comparison.measure.name}"
             metrics[f"{start}/mean"] = float(np.mean(row.values))
             metrics[f"{start}/n"] = float(len(row.values))
             if len(row.values) > 1:
@@ -90,13 +91,13 @@ def _tags(found: Findings, link: str, hint: str) -> dict[str, str]:
         lines += ["", f"[All runs side by side]({link})" + (f" ({hint})" if hint else "")]
     lines.append("")
     if found.comparison is not None:
-        lines += _verdicts(found.comparison)
+        lines += _verdicts(found.comparison, found.full)
     lines += [f"- missing: {said}" for said in study.missing]
     return {NOTE_TAG: "\n".join(lines)} | ({LINK_TAG: link} if 0 < len(link) <= TAG_LIMIT else {})
 
 
-def _verdicts(comparison: Comparison) -> list[str]:
-    return [f"- {row.arm.name}: {sentence(row, comparison)}" for row in comparison.rows]
+def _verdicts(comparison: Comparison, full: Mapping[str, str]) -> list[str]:
+    return [f"- {full[row.arm.name]}: {sentence(row, comparison)}" for row in comparison.rows]
 
 
 def _written(folder: Path, title: str, blocks: list[Block]) -> Path:

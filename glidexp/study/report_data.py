@@ -8,16 +8,17 @@ import numpy as np
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
 from glidexp.scoring.components import lower_bound
 from glidexp.scoring.confusion import strata
-from glidexp.study.arms import Arm
 from glidexp.study.compare import FEW, Comparison, Row, compare_arms, same_rule, verdict
 from glidexp.study.factors import (
     Factor,
     Interaction,
+    Layout,
     LevelEffect,
+    around,
     factor_shares,
     factors_of,
     interactions,
-    is_grid,
+    layout_of,
     main_effects,
     values_by_cell,
     variance_parts,
@@ -25,10 +26,10 @@ from glidexp.study.factors import (
 from glidexp.study.ladder import Ladder, climb
 from glidexp.study.material import Material, gather
 from glidexp.study.measures import Measure, measure_of, strata_of_lakes
+from glidexp.study.names import short_names
 from glidexp.study.studies import Study
+from glidexp.study.trainings import Cost, Curves, cost_of, curves_of
 from glidexp.study.transfer import Matrix, lay_out
-from glidexp.tracking.found import TrackedRun
-from glidexp.tracking.gathered import energy, history, hours
 from glidexp.tracking.store import Store
 
 FALLBACK = "test/lake_iou_pooled"
@@ -36,24 +37,14 @@ OF_LAKES = ("lake_recall", "lake_precision", "area_error_percent", "area_bias_pe
 """per-lake scores of the report's table, as far as the lakes have them"""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What an arm takes: means over its trainings, None where not known."""
-
-    arm: str
-    images_per_s: float | None
-    parameters: float | None
-    hours: float | None
-    """of one training"""
-    kwh: float | None
-    """of one training, GPUs only"""
-
-
 @dataclass(slots=True)
 class Findings:
     """What the report is made of. Lists are empty and values None where the study does not give them."""
 
     study: Study
+    """its arms by their short names"""
+    full: dict[str, str] = field(default_factory=dict)
+    """name of an arm in the plan, by its short one"""
     comparison: Comparison | None = None
     also: list[Comparison] = field(default_factory=list)
     """of all lakes, and other scores beside the primary one"""
@@ -62,12 +53,12 @@ class Findings:
     by_size: list[Comparison] = field(default_factory=list)
     """lake recall by size class"""
     factors: list[Factor] = field(default_factory=list)
+    layout: Layout = Layout.other
     effects: list[LevelEffect] = field(default_factory=list)
     interactions: list[Interaction] = field(default_factory=list)
     variance: dict[str, float] | None = None
     factor_shares: dict[str, float] | None = None
-    curves: dict[str, list[dict[int, float]]] = field(default_factory=dict)
-    curve_name: str = ""
+    curves: Curves | None = None
     costs: list[Cost] = field(default_factory=list)
     material: Material | None = None
     matrix: Matrix | None = None
@@ -82,10 +73,14 @@ def find(store: Store, study: Study) -> Findings:
     Raises:
         TrackingError: the store cannot be read
     """
-    found = Findings(study)
-    found.costs = [_cost(store, study, arm) for arm in study.arms]
+    names = dict(zip(study.plan.arms, study.plan.arms, strict=True))
+    if not study.plan.laid_out:  # which names its arms itself
+        names = short_names(study.plan.arms)[1]
+    found = Findings(study.renamed(names), {short: name for name, short in names.items()})
+    study = found.study
+    found.costs = [cost_of(store, study, arm) for arm in study.arms]
     measure = _primary(found)
-    _curves(store, found, measure)
+    found.curves = curves_of(store, study, measure)
     if not study.plan.laid_out:
         found.factors = factors_of(study.plan, [arm.name for arm in study.arms])
     try:
@@ -122,6 +117,7 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
         material = gather(store, runs, measure.split)
     found.material = material
     arms = study.arms
+    found.layout = layout_of(found.factors, [arm.name for arm in arms])
     found.comparison = compare_arms(arms, material, measure, level=level, bootstrap=True)
     _transfer(found, material, measure, level)
     sums = material.sums(arms, measure)
@@ -133,8 +129,10 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
             arm.name: float(np.mean(measure.of(table[[arm.seeds.index(seed) for seed in kept]])))
             for arm, table in zip(arms, sums, strict=True)
         }
-        if is_grid(found.factors, [arm.name for arm in arms]):
-            found.effects = main_effects(found.factors, cells, level=level, weights=weights, scores=scores)
+        whole = found.layout in (Layout.grid, Layout.balanced)
+        alone = found.factors if whole else around(found.factors, [arm.name for arm in arms])
+        found.effects = main_effects(alone, cells, level=level, weights=weights, scores=scores)
+        if found.layout is Layout.grid and len(found.factors) > 1:
             found.interactions = interactions(found.factors, cells, level=level, weights=weights, scores=scores)
             found.factor_shares = factor_shares(found.factors, cells)
     found.by_stratum = list(_compared(found, _strata(material, measure)))
@@ -194,47 +192,6 @@ def _others(material: Material, measure: Measure) -> Iterable[Measure]:
         for score in OF_LAKES:
             if score != measure.score and score != ("assd_px" if metric else "assd_m"):
                 yield measure_of(f"{measure.split}/{score}")
-
-
-def _curves(store: Store, found: Findings, measure: Measure) -> None:
-    name = f"val/{measure.score}_pooled" if not measure.of_lakes else "val/lake_iou_pooled"
-    found.curve_name = name
-    for arm in found.study.arms:
-        trainings = []
-        for run in arm.runs:
-            trained = found.study.trained[run.run_id]
-            epochs = trained.params.get("train.epochs", "")
-            last = int(epochs) if epochs.isdigit() else None
-            points = history(store, trained, name)
-            curve = {step: value for step, value in points if last is None or step <= last}
-            if len(curve) > 1:
-                trainings.append(curve)
-        if trainings:
-            found.curves[arm.name] = trainings
-
-
-def _cost(store: Store, study: Study, arm: Arm) -> Cost:
-    runs = [study.trained[run.run_id] for run in arm.runs]
-
-    def mean(values: list[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known else None
-
-    spent = [hours(store, run) for run in runs]
-    return Cost(
-        arm.name,
-        mean([run.metrics.get("train/images_per_s") for run in runs]),
-        mean([_number(run, "glidexp.parameters") for run in runs]),
-        mean(spent),
-        mean([energy(store, run) for run in runs]),
-    )
-
-
-def _number(run: TrackedRun, tag: str) -> float | None:
-    try:
-        return float(run.tags[tag])
-    except (KeyError, ValueError):
-        return None
 
 
 def said_of(findings: Findings, tag: str) -> dict[str, int]:

@@ -6,20 +6,14 @@ from typing import Any
 import numpy as np
 
 from glidexp.scoring.figures import png_bytes
-from glidexp.scoring.study_plots import (
-    Point,
-    curves_figure,
-    effects_figure,
-    interaction_figure,
-    pareto_figure,
-    variance_figure,
-)
+from glidexp.scoring.study_plots import curves_figure, pareto_figure, variance_figure
 from glidexp.study.compare import Comparison, sentence, verdict
-from glidexp.study.names import short_names
 from glidexp.study.report_blocks import Block, Heading, Link, Picture, Points, Table, Text, Tiles
 from glidexp.study.report_data import Findings, facts
-from glidexp.study.report_tables import NONE, axis, checks_table, forest, interval, main_table, number, stratum_table
+from glidexp.study.report_factors import factor_blocks
+from glidexp.study.report_tables import NONE, axis, checks_table, forest, main_table, number, stratum_table
 from glidexp.study.report_transfer import transfer_blocks
+from glidexp.study.trainings import unlike_tiles
 
 
 def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: str, hint: str) -> list[Block]:
@@ -39,7 +33,7 @@ def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: st
         *_design(found),
         *_strata(found),
         *_sources(found),
-        *_factors(found),
+        *factor_blocks(found),
         *_training(found),
         Heading("Probe tiles"),
         Text(about_tiles),
@@ -71,6 +65,7 @@ def _result(found: Findings) -> Iterable[Block]:
         return
     yield Heading("Result")
     yield main_table(comparison)
+    yield from _arms(found)
     yield Picture("forest", png_bytes(forest(comparison)), _forest_caption(comparison))
     best = int(np.argmax(comparison.ranks[:, 0]))
     yield Text(
@@ -79,6 +74,17 @@ def _result(found: Findings) -> Iterable[Block]:
     )
     yield _ranks(comparison)
     yield checks_table(comparison)
+
+
+def _arms(found: Findings) -> Iterable[Table]:
+    """What the short names stand for; nothing where a study explains its arms itself."""
+    words: dict[str, tuple[str, ...]] = {}
+    for cell in found.study.plan.cells:
+        words.setdefault(cell.arm, tuple(word for word in cell.words if not word.startswith("seed=")))
+    shared = set.intersection(*map(set, words.values())) if words else set()
+    rows = [[arm, " ".join(word for word in of if word not in shared)] for arm, of in words.items()]
+    if not found.study.plan.laid_out and any(settings for _, settings in rows):
+        yield Table("arms", "What the arms are: the settings in which they differ.", ["arm", "settings"], rows)
 
 
 def _forest_caption(comparison: Comparison) -> str:
@@ -115,14 +121,17 @@ def _design(found: Findings) -> Iterable[Block]:
     )
     yield Heading("What ran on what")
     yield Table("facts", "Provenance.", ["what", "value"], [list(fact) for fact in facts(found)])
+    pixels = unlike_tiles(found.costs)
     cells = [
         [
-            cost.arm, number(cost.parameters, 1e-6), number(cost.images_per_s, digits=1), number(cost.hours, digits=3),
+            cost.arm, number(cost.parameters, 1e-6), number(cost.images_per_s, digits=1),
+            *([number(cost.megapixels_per_s)] if pixels else []), number(cost.hours, digits=3),
             number(cost.kwh, digits=3),
         ]
         for cost in found.costs
     ]  # fmt: skip
-    headings = ["arm", "parameters [10^6]", "images/s", "hours a training", "kWh a training"]
+    headings = ["arm", "parameters [10^6]", "images/s", *(["megapixels/s"] if pixels else [])]
+    headings += ["hours a training", "kWh a training"]
     yield Table("cost", "What each arm takes, means over its trainings.", headings, cells)
 
 
@@ -176,53 +185,14 @@ def _sources(found: Findings) -> Iterable[Block]:
         yield Text(f"Of the differences between the arms (sum of squares): {parts_said}.")
 
 
-def _factors(found: Findings) -> Iterable[Block]:
-    comparison = found.comparison
-    if comparison is None or not found.effects:
-        return
-    measure, scale = comparison.measure, comparison.measure.scale
-    yield Heading("Main effects and interactions")
-    points: dict[str, list[Point]] = {}
-    rows = []
-    first: dict[str, float] = {}
-    for one in found.effects:
-        start = first.setdefault(one.factor, one.mean)
-        low, high = (start + one.effect.low, start + one.effect.high) if one.effect else (float("nan"),) * 2
-        points.setdefault(one.factor, []).append(Point(one.level, scale * one.mean, scale * low, scale * high))
-        rows.append([one.factor, one.level, number(one.mean, scale), interval(one.effect, scale)])
-    picture = effects_figure(points, score=axis(measure), level=comparison.level)
-    yield Picture("main_effects", png_bytes(picture), f"Each factor, averaged over all others, over {_shared(found)}.")
-    caption = f"Main effects on {axis(measure)}, difference to the factor's first level; not adjusted for being many."
-    yield Table("main_effects", caption, ["factor", "level", "mean", "difference"], rows)
-    if len(found.factors) == 2:
-        along, lines = found.factors
-        values = {
-            (along.level[row.arm.name], lines.level[row.arm.name]): [scale * v for v in row.values]
-            for row in comparison.rows
-        }
-        drawn = interaction_figure(values, names=(along.name, lines.name), score=axis(measure))
-        yield Picture("interaction", png_bytes(drawn), "Parallel lines: the factors do not depend on each other.")
-    rows = [
-        [" with ".join(f"{factor}={level}" for factor, level in one.levels), interval(one.effect, scale)]
-        for one in found.interactions
-    ]
-    caption = f"Interactions on {axis(measure)}: by how much one factor's effect is larger at the other's level."
-    yield Table("interactions", caption, ["levels", f"difference of differences [{comparison.level:.0%}]"], rows)
-
-
-def _shared(found: Findings) -> str:
-    seeds = set.intersection(*(set(arm.seeds) for arm in found.study.arms))
-    return f"the {len(seeds)} seeds that all arms have" if len(seeds) > 1 else "the one seed that all arms have"
-
-
 def _training(found: Findings) -> Iterable[Block]:
-    if found.curves:
+    curves = found.curves
+    if curves is not None and curves.by_arm:
         yield Heading("Learning curves")
-        _, short = short_names(list(found.curves))
-        curves = {short[name]: trainings for name, trainings in found.curves.items()}
-        drawn = curves_figure(curves, score=found.curve_name, scale=100)
+        drawn = curves_figure(curves.by_arm, score=curves.name, scale=100, along=curves.along)
         caption = (
-            f"{found.curve_name} by epoch: mean over the trainings of an arm, band from the lowest to the highest."
+            f"{curves.name} after each epoch, along {curves.along.split(' [')[0]}: mean over the trainings of an arm, "
+            "band from the lowest to the highest."
         )
         yield Picture("curves", png_bytes(drawn), caption)
     comparison = found.comparison
@@ -230,22 +200,19 @@ def _training(found: Findings) -> Iterable[Block]:
         return
     cost = {one.arm: one for one in found.costs}
     scale = comparison.measure.scale
-    _, short = short_names([row.arm.name for row in comparison.rows])
-    points = [
-        (
-            short[row.arm.name],
-            scale * float(np.mean(row.values)),
-            cost[row.arm.name].images_per_s,
-            cost[row.arm.name].parameters,
-        )
-        for row in comparison.rows
-    ]
+    pixels = unlike_tiles(found.costs)  # of which images/s would say nothing
+    speed = "megapixels/s" if pixels else "images/s"
+    points = []
+    for row in comparison.rows:
+        one = cost[row.arm.name]
+        per_s = one.megapixels_per_s if pixels else one.images_per_s
+        points.append((row.arm.name, scale * float(np.mean(row.values)), per_s, one.parameters))
     yield Heading("Score against cost")
-    drawn = pareto_figure(points, score=axis(comparison.measure), higher=comparison.measure.better >= 0)
+    drawn = pareto_figure(points, score=axis(comparison.measure), higher=comparison.measure.better >= 0, speed=speed)
     caption = (
-        "Nothing beats the arms on the dotted line in both. Images/s as each training measured it, on a machine that "
+        f"Nothing beats the arms on the dotted line in both. {speed[:1].upper()}{speed[1:]} as each training measured "
+        "it, on a machine that may have been shared."
     )
-    caption += "may have been shared."
     yield Picture("pareto", png_bytes(drawn), caption)
 
 

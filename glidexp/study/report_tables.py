@@ -114,6 +114,5 @@ def interval(effect: Effect | None, scale: float) -> str:
     """`+1.80 [0.60, 3.10]`; – where there is none."""
     if effect is None:
         return NONE
-    known = effect.low == effect.low and effect.error > 0  # without any spread there is nothing to make one of
-    between = f"[{scale * effect.low:.2f}, {scale * effect.high:.2f}]" if known else "[no interval]"
+    between = f"[{scale * effect.low:.2f}, {scale * effect.high:.2f}]" if effect.known else "[no interval]"
     return f"{scale * effect.value:+.2f} {between}".strip()

@@ -2,7 +2,9 @@
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,9 @@ Mask = NDArray[np.uint8]
 def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], str]:
     """Tiles chosen by the data alone: in turn from every sensor, those with most lake first.
 
+    They are those of the baseline's scored run. An arm that was scored on tiles of another size is shown on the same
+    pixels, put together from its own tiles.
+
     Args:
         store: holds the runs
         study: whose arms are shown, each by its first seed
@@ -36,40 +41,104 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
     runs = {arm.name: arm.runs[0] for arm in study.arms[:MOST_ARMS]}
     if len(runs) < 2:
         return [], "Fewer than two arms have a finished run."
-    px = next(iter(runs.values())).params.get("tile_size.px")
-    other = [name for name, run in runs.items() if run.params.get("tile_size.px") != px]
-    runs = {name: run for name, run in runs.items() if name not in other}
-    if len(runs) < 2:
-        return [], f"No tiles are shown: the baseline's have {px} px, those of {', '.join(other)} another size."
     try:
         tiles = _tiles(store, next(iter(runs.values())), split)
+        answers = {name: _answers(store, run, split, tiles.tile_px) for name, run in runs.items()}
     except (DataError, TrackingError) as error:
         return [], f"No tiles are shown: {error}"
-    files = {name: set(files_in(store, run, "masks")) for name, run in runs.items()}
-    index = tiles.index.iloc[tiles.rows(split)]
-    shared = set.intersection(*files.values())
-    index = index[[mask_file(str(name), shared) is not None for name in index["tile"]]]
-    if index.empty:
-        lacking = [name for name, found in files.items() if not found]
-        why = f"{', '.join(lacking)} left no masks (tracking.log_masks)" if lacking else "the arms' tiles are others"
-        return [], f"No tiles are shown: {why}."
-    index = index.assign(place=index.index).sort_values(["lake_fraction", "tile"], ascending=[False, True])
-    index["turn"] = index.groupby("sensor").cumcount()
-    chosen = index.sort_values(["turn", "sensor"], kind="stable").head(WANTED)
-    blocks = []
-    for number, row in enumerate(chosen.to_dict("records")):
-        masks = {arm: _mask(store, run, mask_file(row["tile"], shared) or "") for arm, run in runs.items()}
+    lacking = [name for name, found in answers.items() if not found.files]
+    if lacking:
+        return [], f"No tiles are shown: {', '.join(lacking)} left no masks (tracking.log_masks)."
+    blocks: list[Tiles] = []
+    for row in _candidates(tiles, split):
+        if not all(found.may_have(row) for found in answers.values()):
+            continue
         image, truth = tiles.images[row["place"]], tiles.labels[row["place"]]
-        title = f"{row['tile']}, {row['sensor']}" + (f", {row['region']}" if row["region"] else "")
-        blocks.append(Tiles(f"tile{number}", title, _panels(image, truth, masks, _rgb(tiles))))
+        masks = {arm: found.mask(row, truth <= 1) for arm, found in answers.items()}
+        if len(known := {arm: mask for arm, mask in masks.items() if mask is not None}) == len(masks):
+            title = f"{row['tile']}, {row['sensor']}" + (f", {row['region']}" if row["region"] else "")
+            blocks.append(Tiles(f"tile{len(blocks)}", title, _panels(image, truth, known, _rgb(tiles))))
+        if len(blocks) == WANTED:
+            break
+    if not blocks:
+        return [], "No tiles are shown: the arms' tiles are others, and do not cover the same pixels."
     seed = next(iter(runs.values())).params.get("seed", "0")
     more = f" The first {MOST_ARMS} of {len(study.arms)} arms." if len(study.arms) > MOST_ARMS else ""
-    more += f" Without {', '.join(other)}, whose tiles have another size." if other else ""
+    cut = [f"{name} ({found.px} px)" for name, found in answers.items() if found.px != tiles.tile_px]
+    more += f" Put together from tiles of their own size: {', '.join(cut)}." if cut else ""
     return blocks, (
         f"Chosen by the data alone, not by the result: in turn from every sensor, those with most lake. Seed {seed} of "
         "each arm. Predictions: hits blue, false alarms vermilion, misses yellow. Differences: blue where the arm is "
         f"right and the baseline wrong, vermilion where it is the other way round.{more}"
     )
+
+
+def _candidates(tiles: TileStore, split: str) -> list[dict[str, Any]]:
+    """Tiles of a split, those first that are wanted most, with their place in the store."""
+    index = tiles.index.iloc[tiles.rows(split)]
+    index = index.assign(place=index.index).sort_values(["lake_fraction", "tile"], ascending=[False, True])
+    index["turn"] = index.groupby("sensor").cumcount()
+    found: list[dict[str, Any]] = index.sort_values(["turn", "sensor"], kind="stable").to_dict("records")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """The masks that a run left, by tile, and where its tiles lie."""
+
+    store: Store
+    run: TrackedRun
+    files: frozenset[str]
+    px: int
+    """side of its tiles"""
+    places: dict[str, list[tuple[int, int, str]]] | None
+    """row, column and name of its tiles, by scene; None where they are the tiles that are shown"""
+
+    def may_have(self, tile: Mapping[str, Any]) -> bool:
+        """Whether there is anything on a tile, which costs no look at a mask."""
+        if self.places is None:
+            return mask_file(str(tile["tile"]), self.files) is not None
+        return tile["row"] >= 0 and str(tile["scene"]) in self.places
+
+    def mask(self, tile: Mapping[str, Any], valid: NDArray[np.bool_]) -> Mask | None:
+        """(H, W) on the pixels of a tile; None where the run's tiles do not cover them."""
+        if self.places is None:
+            file = mask_file(str(tile["tile"]), self.files)
+            return None if file is None else _mask(self.store, self.run, file)
+        side, top, left = len(valid), int(tile["row"]), int(tile["col"])
+        found, met = np.zeros((side, side), np.uint8), np.zeros((side, side), bool)
+        for row, col, name in self.places[str(tile["scene"])]:
+            down, own_down = _overlap(top, side, row, self.px)
+            right, own_right = _overlap(left, side, col, self.px)
+            file = mask_file(name, self.files)
+            if file is not None and down.start < down.stop and right.start < right.stop:
+                found[down, right] = _mask(self.store, self.run, file)[own_down, own_right]
+                met[down, right] = True
+        return found if met[valid].all() else None
+
+
+def _overlap(start: int, side: int, other: int, other_side: int) -> tuple[slice, slice]:
+    """What two stretches of pixels share, as each of them counts."""
+    first, last = max(start, other), min(start + side, other + other_side)
+    return slice(first - start, last - start), slice(first - other, last - other)
+
+
+def _answers(store: Store, run: TrackedRun, split: str, px: int) -> _Answers:
+    """What a run left, beside tiles of `px`.
+
+    Raises:
+        DataError: its tiles have another size, and are not on this machine
+    """
+    files = frozenset(files_in(store, run, "masks"))
+    own = len(_mask(store, run, min(files))) if files else px  # the settings of the training do not say it
+    if own == px:
+        return _Answers(store, run, files, px, None)
+    index = (tiles := _tiles(store, run, split)).index.iloc[tiles.rows(split)]
+    places: dict[str, list[tuple[int, int, str]]] = {}
+    for tile, scene, row, col in zip(index["tile"], index["scene"], index["row"], index["col"], strict=True):
+        if row >= 0:
+            places.setdefault(str(scene), []).append((int(row), int(col), str(tile)))
+    return _Answers(store, run, files, own, places)
 
 
 def _tiles(store: Store, run: TrackedRun, split: str) -> TileStore:

@@ -1,6 +1,6 @@
 """A study as it lies in the store: its plan, how far it came, and the runs of each arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from glidexp.errors import TrackingError
 from glidexp.study.arms import Arm
 from glidexp.study.cells import Plan
 from glidexp.study.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
-from glidexp.study.parent import KIND, KIND_TAG, STUDY_ID_TAG
-from glidexp.tracking.found import TrackedRun, finished_runs, tracked_run
+from glidexp.study.parent import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
+from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.models import RUN_ID
 from glidexp.tracking.store import Store
 
@@ -33,19 +33,37 @@ class Study:
     @property
     def missing(self) -> list[str]:
         """A sentence for each cell without scores."""
+        return [sentence for arm in self.plan.arms for sentence in self.missing_of(arm)]
+
+    def missing_of(self, arm: str) -> list[str]:
+        """The same for the cells of one arm."""
         said = []
-        for name, entry in self.entries.items():
-            if entry.status is not Status.finished:
-                said.append(f"{name} is {entry.status.value}" + (f": {entry.error}" if entry.error else ""))
+        for cell in self.plan.cells:
+            entry = self.entries[cell.name]
+            if cell.arm == arm and entry.status is not Status.finished:
+                said.append(f"{cell.name} is {entry.status.value}" + (f": {entry.error}" if entry.error else ""))
         return said
+
+    def renamed(self, names: Mapping[str, str]) -> "Study":
+        """The same study with other names for its arms, by the present one. Names must stay apart."""
+        plan = self.plan
+        cells = tuple(replace(cell, arm=names[cell.arm]) for cell in plan.cells)
+        spent = {names[arm]: cost for arm, cost in plan.spent.items()}
+        return replace(
+            self,
+            plan=replace(plan, arms=tuple(names[arm] for arm in plan.arms), cells=cells, spent=spent),
+            entries={cell.name: self.entries[old.name] for old, cell in zip(plan.cells, cells, strict=True)},
+            arms=tuple(replace(arm, name=names[arm.name]) for arm in self.arms),
+        )
 
 
 def load_study(store: Store, reference: str) -> Study | None:
-    """The study of a parent run, or of a folder below `<mlruns>/studies`.
+    """The study of a parent run, of a name, or of a folder below `<mlruns>/studies`.
 
     Args:
         store: from `open_store`
-        reference: id of the parent run, its first characters, the study's id as its folder is called, or the folder
+        reference: id of the parent run, its first characters, the study's id as its folder is called, the folder, or
+            the study's name where the store has one study of that name
 
     Returns:
         None where the reference is a run that is no study
@@ -57,12 +75,9 @@ def load_study(store: Store, reference: str) -> Study | None:
     if (store.mlruns / FOLDER / reference / PLAN).is_file():
         folder = store.mlruns / FOLDER / reference
     if not RUN_ID.fullmatch(reference) or (folder / PLAN).is_file():
-        if not (folder / PLAN).is_file():
-            raise TrackingError(
-                f"'{reference}' is no run: give run ids, 4 to 32 of 0-9a-f, the id of a parent run, or a study's "
-                f"folder, with {PLAN} in it."
-            )
-        parent = _parent_of(store, folder.resolve().name)
+        inside = (folder / PLAN).is_file()
+        parent = _parent_of(store, folder.resolve().name) if inside else _parent_named(store, reference)
+        folder = folder if inside else store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
     else:
         parent, _ = tracked_run(store, reference)
         if parent.tags.get(KIND_TAG) != KIND:
@@ -79,12 +94,30 @@ def load_study(store: Store, reference: str) -> Study | None:
 
 
 def _parent_of(store: Store, study_id: str) -> TrackedRun:
-    experiments = [found.experiment_id for found in store.client.search_experiments()]
-    wanted = f"tags.`{STUDY_ID_TAG}` = '{study_id}' and tags.`{KIND_TAG}` = '{KIND}'"
-    runs = store.client.search_runs(experiments, filter_string=wanted, max_results=1)
+    runs = _parents(store, STUDY_ID_TAG, study_id)
     if not runs:
         raise TrackingError(f"no parent run of study {study_id} is in this store.")
-    return tracked_run(store, runs[0].info.run_id)[0]
+    return tracked_run(store, runs[0])[0]
+
+
+def _parent_named(store: Store, name: str) -> TrackedRun:
+    runs = _parents(store, STUDY_TAG, name) if "'" not in name else []
+    if not runs:
+        raise TrackingError(
+            f"'{name}' is no run: give run ids, 4 to 32 of 0-9a-f, the id of a parent run, a study's name, or a "
+            f"study's folder, with {PLAN} in it."
+        )
+    if len(runs) > 1:
+        ids = ", ".join(run[:12] for run in runs)
+        raise TrackingError(f"{len(runs)} studies are called {name}: give the id of a parent run, {ids}.")
+    return tracked_run(store, runs[0])[0]
+
+
+def _parents(store: Store, tag: str, value: str) -> list[str]:
+    """Ids of the parent runs of studies with this tag, the newest first."""
+    experiments = [found.experiment_id for found in store.client.search_experiments()]
+    wanted = f"tags.`{tag}` = '{value}' and tags.`{KIND_TAG}` = '{KIND}'"
+    return [run.info.run_id for run in store.client.search_runs(experiments, filter_string=wanted)]
 
 
 def _fetched(store: Store, parent: TrackedRun) -> Path:
@@ -116,31 +149,3 @@ def _arms(store: Store, plan: Plan, entries: dict[str, Entry]) -> tuple[list[Arm
         found[cell.arm].append(scores)
     arms = [Arm(name, tuple(sorted(runs, key=lambda run: int(run.params["seed"])))) for name, runs in found.items()]
     return [arm for arm in arms if arm.runs], trained
-
-
-def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], list[str], list[Arm] | None]:
-    """Runs that are to be compared: of studies, of other parents, or one by one.
-
-    Returns:
-        the finished ones, each once; a sentence for each that is left out; and the arms of a single study, as its plan
-        names them, None where anything else was given
-
-    Raises:
-        TrackingError: no such run or study
-    """
-    found: dict[str, TrackedRun] = {}
-    left: list[str] = []
-    studies = []
-    for reference in references:
-        study = load_study(store, reference)
-        if study is None:
-            runs, said = finished_runs(store, [reference])
-            left += said
-        else:
-            studies.append(study)
-            runs = [run for arm in study.arms for run in arm.runs]
-            left += study.missing
-        for run in runs:
-            found.setdefault(run.run_id, run)
-    alone = len(references) == 1 and len(studies) == 1
-    return list(found.values()), left, list(studies[0].arms) if alone else None

@@ -44,8 +44,8 @@ def options() -> Parser:
         "runs",
         metavar="RUN",
         nargs="+",
-        help="run ids, or their first characters; a parent's stands for its children, a study's, or its folder, for "
-        "its arms",
+        help="run ids, or their first characters; a parent's stands for its children; a study's, its name or its "
+        "folder for its arms, and STUDY:ARM for one of them",
     )
     parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is compared (default: {DEFAULT_SCORE})")
     parser.add_argument(
@@ -64,8 +64,8 @@ def run(argv: list[str]) -> int:
     check_level(given.level)
     from glidexp.study.compare import compare, measure_of
     from glidexp.study.compare_table import as_table
+    from glidexp.study.references import runs_of
     from glidexp.study.report_tables import forest
-    from glidexp.study.studies import runs_of
     from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
@@ -128,7 +128,7 @@ def _cells(row: "Row", scale: float) -> list[str]:
     if effect is None:
         return [*cells, "-", "-"]
     value, low, high = (scale * number for number in (effect.value, effect.low, effect.high))
-    between = f"[{low:+.2f}, {high:+.2f}]" if low == low else "[-, -]"
+    between = f"[{low:+.2f}, {high:+.2f}]" if effect.known else "[-, -]"
     p = "-" if row.p_holm != row.p_holm else "<0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
     return [*cells, f"{value:+.2f} {between}", p]
 

@@ -43,7 +43,7 @@ def run(argv: list[str]) -> int:
     from rich.console import Console
 
     from glidexp.study.compare import measure_of
-    from glidexp.study.studies import runs_of
+    from glidexp.study.references import runs_of
     from glidexp.study.transfer import matrix
     from glidexp.tracking.store import store_at
 
@@ -123,7 +123,7 @@ def gaps_of(found: "Matrix") -> "Table":
         if pair.gap is None:
             continue
         value, low, high = (100 * number for number in (pair.gap.value, pair.gap.low, pair.gap.high))
-        between = f"[{low:+.2f}, {high:+.2f}]" if low == low else "[-, -]"
+        between = f"[{low:+.2f}, {high:+.2f}]" if pair.gap.known else "[-, -]"
         p = "-" if pair.p_holm != pair.p_holm else "<0.0001" if pair.p_holm < 1e-4 else f"{pair.p_holm:.4f}"
         way = "-" if pair.asymmetry != pair.asymmetry else f"{100 * pair.asymmetry:+.2f}"
         table.add_row(Text(f"{pair.source} -> {pair.target}"), f"{value:+.2f} {between}", p, way)

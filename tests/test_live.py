@@ -1,0 +1,126 @@
+"""What a person sees of a study at work: a table on a terminal, a line for each end elsewhere."""
+
+import io
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from glidexp.study import live
+from glidexp.study.cells import Cell, Plan
+from glidexp.study.ledger import Ledger, Status
+from glidexp.study.live import Live, clock, table
+
+ARMS = ("backbone=resnet18 loss=dice", "backbone=mit_b0 loss=dice", "backbone=mobilenetv3 loss=dice")
+
+
+class Clock:
+    """Stands in for the time."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(live, "time", found)
+    return found
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """Three arms of two seeds: one done, one with a failure, one of which nothing is known yet."""
+    cells = tuple(Cell(arm, seed, (), f"{arm}{seed}") for seed in (0, 1) for arm in ARMS)
+    plan = Plan("depth", "Which?", "test/lake_iou_pooled", ARMS, (0, 1), cells)
+    store: Any = SimpleNamespace(mlruns=tmp_path)
+    found = Ledger(plan, store, "glidexp")
+    found.begin()
+    for cell, score in zip((cells[0], cells[3]), (0.5, 0.7), strict=True):
+        found.update(cell, status=Status.finished, score=score, seconds=61.0)
+    found.update(cells[1], status=Status.finished, score=0.25)
+    found.update(cells[4], status=Status.failed, error="no memory [here]")
+    return found
+
+
+def cell_of(ledger: Ledger, arm: int, seed: int) -> Cell:
+    return next(cell for cell in ledger.plan.cells if (cell.arm, cell.seed) == (ARMS[arm], seed))
+
+
+def printed(console: Console) -> list[list[str]]:
+    """Cells of the lines that were printed."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines()]
+
+
+def test_the_table_has_seeds_done_score_failures_and_what_runs(ledger: Ledger) -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    ledger.update(cell_of(ledger, 2, 0), status=Status.running)
+    ledger.update(cell_of(ledger, 2, 1), status=Status.stopped)
+    console.print(table(ledger))
+    rows = printed(console)
+    assert ["resnet18", "2/2", "", "0.6000 (0.1414)", ""] in rows
+    assert ["mit_b0", "1/2", "1", "0.2500", ""] in rows
+    assert ["mobilenetv3", "0/2", "", "", "seed 0 at work; stopped early"] in rows
+    console.print(table(ledger, {}, "mine"))
+    rows = printed(console)
+    assert ["mobilenetv3", "0/2", "", "", "seed 0 elsewhere; stopped early"] in rows, "in a sweep of its own"
+
+
+def test_a_terminal_is_shown_a_table_that_goes_and_lines_that_stay(
+    ledger: Ledger, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = {cell_of(ledger, 2, 0).name: 0.5}
+    monkeypatch.setattr(Ledger, "progress", lambda self, cell: shares.get(cell.name))
+    console = Console(width=100, record=True, force_terminal=True, file=io.StringIO())
+    shown: list[Any] = []
+    with Live(ledger, console) as found:
+        assert found._live is not None
+        monkeypatch.setattr(found._live, "update", lambda what, refresh: shown.append(what))
+        half, new = cell_of(ledger, 2, 0), cell_of(ledger, 2, 1)
+        found.show([half], 1, 2)  # the share of it is asked for the first time
+        time.now += live.REFRESH_S / 2
+        found.show([half, new], 0, 2)
+        assert len(shown) == 1, "not so soon again"
+        time.now += live.PROGRESS_S + 110
+        found.show([half, new], 0, 2)
+        ledger.update(half, status=Status.finished, score=0.9, seconds=180.0)
+        found.ended(half, ledger.entries()[half.name])
+        time.now += 2 * live.REFRESH_S
+        found.show([new], 1, 2)
+        ledger.update(new, status=Status.failed, error="no memory [here]")
+        found.ended(new, ledger.entries()[new.name])
+    told = console.export_text()
+    assert f"[4/6] {half.name} finished, 3:00: 0.9000 test/lake_iou_pooled" in told
+    assert f"{new.name} failed: no memory [here] (log: " in " ".join(told.split())
+    assert told.rstrip().endswith("┘"), "the last table stays"
+    texts = []
+    for one in shown:
+        page = Console(width=100, record=True, file=io.StringIO())
+        page.print(one)
+        texts.append((str(one.title), page.export_text()))
+    assert "seed 0 50%, 2:00 to go; seed 1 since 2:00" in texts[1][1], "half of it took as long"
+    # a run took 2:00.5; the second one has been at work for 2:02, and one waits: half of 2:00.5, as two go at once
+    assert texts[2][0] == "study depth: about 1:00 to go" and "seed 1 0:00 to go" in texts[2][1]
+
+
+def test_without_a_terminal_there_are_lines(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    with caplog.at_level(logging.INFO, "glidexp"), Live(ledger, console) as found:
+        found.begin(2, 1)
+        found.show([cell_of(ledger, 2, 0)], 1, 2)
+        done = cell_of(ledger, 0, 0)
+        found.ended(done, ledger.entries()[done.name])
+    begun, ended = (record.getMessage() for record in caplog.records)
+    assert begun.startswith(f"study depth ({ledger.study_id}): 3 arms x 2 seeds, 6 runs; 2 to run, 1 at work in other")
+    assert begun.endswith("; 3 finished, 1 failed")
+    assert ended == f"[3/6] {done.name} finished, 1:01: 0.5000 test/lake_iou_pooled"
+    assert not console.export_text()
+
+
+def test_clock() -> None:
+    assert [clock(seconds) for seconds in (0, 59.6, 125, 3 * 3600 + 125)] == ["0:00", "1:00", "2:05", "3:02:05"]
