@@ -1,6 +1,5 @@
 """What the doors share: where conf/ lies, the help page, and one-line errors out of Hydra's. No torch, no mlflow."""
 
-import functools
 import os
 import re
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from glidexp.composing import by_hydra, composer, register
 from glidexp.errors import ConfigError, GlidexpError, unknown_name, unreadable
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def run_hydra(task: Callable[[DictConfig], object], argv: list[str], config_name
     """
     import hydra
 
-    _register()
+    register()
     argv = overrides_first(quoted(argv))
     told: list[BaseException] = []  # by the task itself; kept from Hydra, which would print a line of its own
     alone = "-m" not in argv and "--multirun" not in argv
@@ -193,23 +193,12 @@ def compose_sweep(overrides: list[str]) -> "SweepConfig":
     return study.load(_composed(overrides, "sweep"))
 
 
-@functools.cache
-def _register() -> None:
-    """Makes all schemas known to Hydra, once: a study composes dozens of configs, and this is a third of one."""
-    from glidexp.config import evaluation, register, study
-
-    for schema in (register, evaluation.register, study.register):
-        schema()
-
-
 def _composed(overrides: list[str], config_name: str) -> DictConfig:
-    import hydra
-
-    _register()
     words = quoted(overrides)
+    if config_name == "train" and (plain := composer(conf_dir()).composed(words)) is not None:
+        return plain
     try:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return hydra.compose(config_name, overrides=words)
+        return by_hydra(conf_dir(), words, config_name)
     except Exception as error:
         if isinstance(error, GlidexpError):
             raise

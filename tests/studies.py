@@ -27,8 +27,10 @@ PX = 48
 MANIFEST = {"recipe": {}, "recipe_id": "r", "split_hash": "5" * 64, "sensors": {}, "counts": {}, "dropped": {}}
 
 
-def ground(folder: Path, *, scenes: int = 8, tiles: int = 2, seed: int = 0, px: int = PX) -> TileStore:
-    """A store of test tiles with round lakes, two sensors and two regions."""
+def ground(
+    folder: Path, *, scenes: int = 8, tiles: int = 2, seed: int = 0, px: int = PX, placed: bool = False
+) -> TileStore:
+    """A store of test tiles with round lakes, two sensors and two regions; `placed`: side by side in their scene."""
     random = np.random.default_rng(seed)
     rows, cols = np.indices((px, px))
     with StoreWriter(folder, tile_px=px, bands=("red", "green", "blue")) as writer:
@@ -42,8 +44,8 @@ def ground(folder: Path, *, scenes: int = 8, tiles: int = 2, seed: int = 0, px: 
             base = 120 + 180 * shade
             image = np.stack([base, base * 0.95, base * 0.85], -1)
             image[label == 1] = (40, 80, 120)
-            col = number % tiles * px
-            place = {"tile": f"s{scene}_{number % tiles}", "scene": f"s{scene}", "row": 0, "col": col, "crs": ""}
+            row, col = (0, number % tiles * px) if placed else (-1, -1)
+            place = {"tile": f"s{scene}_{number % tiles}", "scene": f"s{scene}", "row": row, "col": col, "crs": ""}
             place |= {"sensor": ("landsat8", "sentinel2")[scene % 2], "region": ("andes", "alaska")[scene // 2 % 2]}
             place |= {"gsd_m": (30.0, 10.0)[scene % 2], "block": "b", "split": "test", "transform": None}
             writer.add(image.clip(0, 255).astype(np.uint8), label, place)
@@ -132,7 +134,7 @@ def leave(
     known = {"train.epochs": epochs, **params}
     client.log_batch(run, metrics=metrics, params=[Param(key, str(value)) for key, value in known.items()])
     source = json.dumps({"uri": str(tiles.path)})
-    used = Dataset(name="made", digest="d", source_type="local", source=source)
+    used = Dataset(name="made", digest=tiles.data_hash[:8], source_type="local", source=source)
     client.log_inputs(run, datasets=[DatasetInput(used, [InputTag("mlflow.data.context", "test")])])
     client.log_artifacts(run, str(folder))
     client.set_terminated(run, "FINISHED")

@@ -1,12 +1,16 @@
 """Every shipped YAML composes into the typed config, and a run's name depends on what changes its result."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf.errors import ValidationError
 
 from glidexp import door
-from glidexp.config import Config, flat
+from glidexp.config import Config, flat, study, to_dict
+from glidexp.config.evaluation import EvaluateConfig
+from glidexp.config.plain import by_omegaconf
 from glidexp.errors import ConfigError, DataError
 from glidexp.identity import INTRODUCED_AT, config_id
 from glidexp.training.check import check
@@ -49,6 +53,7 @@ def test_every_option_composes_and_is_possible(group: str, name: str) -> None:
             check(config)
     else:
         check(config)
+    assert json.dumps(to_dict(config)) == json.dumps(by_omegaconf(config))
     assert door.options(group)[name], f"conf/{group}/{name}.yaml must begin with a sentence for --help"
 
 
@@ -120,6 +125,24 @@ def test_a_new_setting_at_its_first_default_changes_no_id(monkeypatch: pytest.Mo
     assert config_id(Config(), recipe="r") == old
     monkeypatch.setattr("glidexp.identity.flat", lambda _: before | {"loss.focal_gamma": 3.0})
     assert config_id(Config(), recipe="r") != old
+
+
+def test_values_of_another_type_become_what_their_field_says() -> None:
+    """A whole number for a float is another text, and so another run's name, than the float."""
+    train = replace(Config().train, clip_norm=1, threads=2, precision="bf16")
+    odd = [
+        replace(Config(), train=train),
+        replace(Config(), sensor_mix=replace(Config().sensor_mix, weights={"landsat8": 2})),
+        replace(Config(), paths=replace(Config().paths, data="${paths.mlruns}", mlruns="x$y")),
+        study.StudyConfig(axes={"a": study.AxisConfig(values=[1, 2.5, "x", None, [1]])}, seeds=[3]),
+        EvaluateConfig(),
+        study.SweepConfig(plan="dry"),
+    ]
+    for config in odd:
+        assert json.dumps(to_dict(config)) == json.dumps(by_omegaconf(config))
+    assert flat(odd[0])["train.clip_norm"] == 1.0 and type(flat(odd[0])["train.clip_norm"]) is float
+    with pytest.raises(ValidationError):
+        to_dict(replace(Config(), allow_leak="perhaps"))
 
 
 def test_what_was_added_with_a_plus_is_refused() -> None:

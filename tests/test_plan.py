@@ -4,8 +4,11 @@ from collections import Counter
 from itertools import combinations, product
 
 import pytest
+from omegaconf import OmegaConf
 
 from glidexp import door
+from glidexp.composing import by_hydra, composer
+from glidexp.config import Config, load
 from glidexp.config.study import AxisConfig, Design, StudyConfig
 from glidexp.errors import ConfigError
 from glidexp.study.plan import all_checked
@@ -153,6 +156,33 @@ def test_wrong_arms_are_told_before_anything_starts() -> None:
         checked(arms_of(study, Words((), ())), ["trian.epochs=3"], door.compose)
 
 
+def both_ways(words: list[str]) -> Config:
+    """As the door composes it, and as Hydra does."""
+    typed = door.quoted(words)
+    plain, whole = composer(door.conf_dir()).composed(typed), by_hydra(door.conf_dir(), typed, "train")
+    assert plain is not None, "no shipped study needs Hydra for its arms"
+    assert OmegaConf.to_yaml(plain) == OmegaConf.to_yaml(whole)
+    assert load(plain) == load(whole)
+    return load(whole)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["experiment=smoke"], ["++train.new=1"], ["~tracking"], ["+seed=1"], ["+loss=dice"], ["hydra.searchpath=[file:///x]"], ["loss@x=dice"],
+        ["loss=none"], ["loss=dice", "loss=bce"], ["seed=0,1"], ["loss=[a"], ["train.epochs=many"], ["nothing=1"],
+        ["train.nothing=1"], ["dataset/x=1"], ["loss=3"], ["train=3"],
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_is_left_to_hydra(words: list[str]) -> None:
+    assert composer(door.conf_dir()).composed(words) is None
+
+
+def test_plain_words_are_those_of_a_group_and_values() -> None:
+    both_ways(["optimizer.lr=0.1", "optimizer=sgd", "tile_size=512", "train.threads=null", "dataset.bands=[red,nir]"])
+    both_ways(["+sensor_mix.weights.landsat8=2.0", "paths.data='a b'", "seed=3", "seed=4", "tile_size.px=64"])
+
+
 @pytest.mark.parametrize("name", door.options("study"))
 def test_every_study_plans_with_what_is_shipped(name: str) -> None:
     study = door.compose_sweep([f"study={name}", "study.transfer.budgets=[2]"]).study  # of a ladder one is enough
@@ -161,4 +191,4 @@ def test_every_study_plans_with_what_is_shipped(name: str) -> None:
         with pytest.raises(ConfigError, match=r"6 of 6 arms cannot run.*dataset\.root"):
             all_checked(study, Words((), ()), door.compose, 0)
         return
-    assert len(all_checked(study, Words((), ()), door.compose, 0)) > 1
+    assert len(all_checked(study, Words((), ()), both_ways, 0)) > 1

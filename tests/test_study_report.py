@@ -28,13 +28,15 @@ from glidexp.study.factors import (
     interactions,
     layout_of,
     main_effects,
+    values_by_cell,
     variance_parts,
 )
 from glidexp.study.material import Material, gather
 from glidexp.study.references import _name, runs_of
 from glidexp.study.report import report
-from glidexp.study.report_blocks import Table, as_latex, tex
-from glidexp.study.report_data import find
+from glidexp.study.report_blocks import Heading, Picture, Table, Text, as_latex, tex
+from glidexp.study.report_data import Findings, find
+from glidexp.study.report_factors import factor_blocks
 from glidexp.study.report_tables import interval
 from glidexp.study.report_tiles import probe_tiles
 from glidexp.study.studies import Study, load_study
@@ -141,6 +143,8 @@ def test_the_page_stands_alone_and_says_what_counts(page: Path, store: Store, st
     for name in ("forest", "variance", "curves", "pareto"):
         assert (page.parent / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     assert len(list((page.parent / "tiles").glob("*.png"))) == 4 * (2 + 3 + 2)
+    assert "The one factor, over the 3 seeds that all arms have." in text
+    assert '<td class="t">broken &lt;b&gt;</td><td class="t">stretch=broken</td>' in text
     lines = (page.parent / "report.md").read_text()
     assert all((page.parent / link).is_file() for link in re.findall(r"\]\(((?:figures|tiles)/[^)]+)\)", lines))
 
@@ -307,36 +311,36 @@ def test_what_a_design_tells_of_a_factor() -> None:
     assert laid_out("00", "11", "22")[0] is Layout.other
 
 
-def test_effects_around_a_baseline_are_the_differences_to_it(store: Store, tiles: TileStore, tmp_path: Path) -> None:
-    arms = {
-        "base": (("size=small", "loss=bce"), 1.0),
-        "size=large": (("size=large", "loss=bce"), 0.5),
-        "loss=dice": (("size=small", "loss=dice"), 0.8),
-        "both": (("size=large", "loss=dice"), 0.6),
-        "other": (("size=huge", "loss=dice"), 0.6),
-    }
-    parent, _ = studies.make_study(store, tmp_path / "runs", tiles, arms, seeds=(0, 1), name="around")
-    page = report(store, parent, folder=tmp_path / "out")
-    with (tmp_path / "out" / "tables" / "main_effects.csv").open() as stream:
-        effects = {(row["factor"], row["level"]): row["difference"] for row in csv.DictReader(stream)}
-    with (tmp_path / "out" / "tables" / "result.csv").open() as stream:
-        result = {row["arm"]: row["difference [95%]"] for row in csv.DictReader(stream)}
-    assert effects == {
-        ("size", "small"): "–", ("size", "large"): result["size=large"],
-        ("loss", "bce"): "–", ("loss", "dice"): result["loss=dice"],
-    }  # fmt: skip
-    text = page.read_text()
-    assert "Each factor, all others as in the baseline, over the 2 seeds" in text
-    assert "from the baseline in several factors: both; other." in text and "combinations were not all tried" in text
-    assert not (tmp_path / "out" / "figures" / "interaction.png").exists()
-    with (tmp_path / "out" / "tables" / "arms.csv").open() as stream:
-        said = {row["arm"]: row["settings"] for row in csv.DictReader(stream)}
-    assert said["base"] == "size=small loss=bce" and len(said) == 5
+def test_effects_around_a_baseline_are_the_differences_to_it(study: Study, material: Material) -> None:
+    measure = measure_of("test/lake_iou_pooled")
+    comparison = compare_arms(study.arms, material, measure, ranks=False)
+    plain, twin, broken = names = [arm.name for arm in study.arms]
+    factors = [
+        Factor("size", {plain: "small", twin: "large", broken: "large"}),
+        Factor("loss", {plain: "bce", twin: "bce", broken: "dice"}),
+    ]
+    cells = values_by_cell(study.arms, material.sums(study.arms, measure), measure)
+    assert cells is not None
+    found = Findings(study, comparison=comparison, factors=factors, layout=layout_of(factors, names))
+    found.effects = main_effects(around(factors, names), cells, level=0.95)
+    heading, picture, table, said = factor_blocks(found)
+    assert isinstance(heading, Heading) and heading.text == "Main effects"
+    assert isinstance(picture, Picture) and picture.caption.startswith("Each factor, all others as in the baseline, ov")
+    assert isinstance(table, Table) and [row[:2] for row in table.rows] == [["size", "small"], ["size", "large"]]
+    by_hand = effect_of((cells[twin] - cells[plain]), level=0.95)
+    assert table.rows[1][3] == interval(by_hand, 100.0)
+    assert isinstance(said, Text) and said.text.endswith("from the baseline in several factors: broken <b>.")
+    assert "combinations were not all tried" in said.text
+    factors = [replace(factors[0], level=dict(zip(names, "abc", strict=True))) for _ in range(2)]
+    found = Findings(study, comparison=comparison, factors=factors, layout=layout_of(factors, names))
+    heading, said = factor_blocks(found)
+    assert isinstance(said, Text) and said.text.startswith("No main effects: every other arm differs from the baseline")
+    assert not list(factor_blocks(Findings(study, comparison=comparison))), "a transfer study has no factors"
 
 
 def test_arms_of_several_tile_sizes_are_seen_on_the_same_ground(store: Store, tmp_path: Path) -> None:
     """Three sizes of tiles of one ground, on which all networks are perfect: they show the same, at half the speed."""
-    whole = studies.ground(tmp_path / "whole", scenes=3)
+    whole = studies.ground(tmp_path / "whole", scenes=3, placed=True)
     sizes = {studies.PX: whole, **{px: studies.cut(tmp_path / f"{px}", whole, px) for px in (24, 96)}}
     arms = {f"px={px}": ((f"tile_size.px={px}",), 1.0) for px in sizes}
     cost = {f"px={px}": {"epochs": 8, "steps": 80, "pixels": 8_000_000 * (1 + (px == 24))} for px in sizes}

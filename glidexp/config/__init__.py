@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +32,7 @@ from glidexp.config.network import (
     InitScope,
     InputConfig,
 )
+from glidexp.config.plain import flat, to_dict
 from glidexp.config.ranges import (
     at_least,
 )
@@ -191,25 +192,3 @@ def typed(composed: DictConfig, schema: type[Schema]) -> Schema:
     if not isinstance(config, schema):
         raise ConfigError(f"the composed config is a {type(config).__name__}, not a {schema.__name__}.")
     return config
-
-
-def to_dict(section: Any) -> dict[str, Any]:
-    """The section as plain nested dicts, lists and values that JSON and YAML can hold."""
-    plain = OmegaConf.to_container(OmegaConf.structured(section), enum_to_str=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
-def flat(section: Any) -> dict[str, Any]:
-    """The section as dotted keys: `{"train.epochs": 12, ...}`. Lists stay lists; an empty dict shows as {}."""
-    found: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            found[prefix] = value
-
-    walk("", to_dict(section))
-    return found

@@ -1,0 +1,126 @@
+"""The config of a run's words without Hydra's whole way, where the words are plain: a study composes dozens, each of
+which takes Hydra 0.2 s.
+
+Words that choose an option of a group or set a value lead to the same config whichever way is gone: the default config,
+composed by Hydra once, with the chosen options in place of the default ones and then the values set. All other words
+(experiments, `++`, `~`, packages, a search path, what is wrong) are left to Hydra.
+"""
+
+import copy
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+
+class Composer:
+    """Composes plain words of a run.
+
+    Args:
+        folder: of the YAML files
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from glidexp.config import Config
+
+        self._folder, self._schema = folder, OmegaConf.structured(Config)
+        self._usual = by_hydra(folder, [], "train")
+        self._options: dict[tuple[str, str], DictConfig | None] = {}
+
+    def composed(self, words: Sequence[str]) -> DictConfig | None:
+        """The config of these words, or None where they are for Hydra."""
+        config = copy.deepcopy(self._usual)
+        values: list[Override] = []
+        chosen: set[str] = set()
+        for word in words:
+            override = _parsed(word)
+            if override is None:
+                return None
+            key = str(override.key_or_group)
+            if not (self._folder / key).is_dir():
+                values.append(override)
+                continue
+            section = self._option(key, override.value())
+            if section is None or key in chosen or override.is_add():
+                return None
+            chosen.add(key)
+            OmegaConf.update(config, key, copy.deepcopy(section), merge=False)
+        try:
+            for override in values:  # after all choices, as Hydra does it
+                key, value, new = str(override.key_or_group), override.value(), override.is_add()
+                if new and not isinstance(value, (dict, list)) and OmegaConf.select(config, key) is not None:
+                    return None
+                OmegaConf.update(config, key, value, merge=True, force_add=new)
+        except (OmegaConfBaseException, AttributeError, TypeError, ValueError):
+            return None  # Hydra says what is wrong
+        return config
+
+    def _option(self, group: str, name: object) -> DictConfig | None:
+        """The section that an option makes; None where it is more than that, or not there."""
+        if not isinstance(name, str):
+            return None
+        if (group, name) not in self._options:
+            self._options[group, name] = self._read(self._folder / group / f"{name}.yaml", group)
+        return self._options[group, name]
+
+    def _read(self, path: Path, group: str) -> DictConfig | None:
+        if group not in self._schema or not path.is_file():
+            return None
+        found = OmegaConf.load(path)
+        if "@package" in path.read_text(encoding="utf-8") or not isinstance(found, DictConfig) or "defaults" in found:
+            return None
+        section = copy.deepcopy(self._schema[group])
+        section.merge_with(found)
+        return section if isinstance(section, DictConfig) else None
+
+
+composer = functools.cache(Composer)
+"""of a folder, made once"""
+
+
+@functools.cache
+def register() -> None:
+    """Makes all schemas known to Hydra, once: a study composes dozens of configs, and this is a third of one."""
+    from glidexp.config import evaluation, study
+    from glidexp.config import register as of_runs
+
+    for schema in (of_runs, evaluation.register, study.register):
+        schema()
+
+
+def by_hydra(folder: Path, words: Sequence[str], config_name: str) -> DictConfig:
+    """What Hydra composes from words, with its own errors.
+
+    Args:
+        folder: of the YAML files
+        words: of Hydra's grammar
+        config_name: train, evaluate or sweep
+    """
+    import hydra
+
+    register()
+    with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+        return hydra.compose(config_name, overrides=list(words))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(word: str) -> "Override | None":
+    """A word as Hydra's grammar reads it; None where it is not plain, or not readable."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import OverrideType
+    from hydra.errors import HydraException
+
+    try:
+        (found,) = OverridesParser.create().parse_overrides([word])
+    except HydraException:
+        return None
+    key = str(found.key_or_group)
+    plain = found.type in (OverrideType.CHANGE, OverrideType.ADD) and not found.is_sweep_override()
+    plain &= found.package is None
+    return found if plain and "/" not in key and key.split(".")[0] not in ("hydra", "experiment") else None
