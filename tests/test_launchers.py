@@ -17,8 +17,9 @@ from submitit.slurm.test_slurm import get_signal_handler, mock_requeue, mocked_s
 
 from glidexp.config.launcher import LauncherConfig, LauncherKind, SlurmConfig
 from glidexp.errors import ConfigError, GlidexpError
-from glidexp.study import execute, slots
+from glidexp.study import slots, sweep
 from glidexp.study.cells import Plan
+from glidexp.study.launchers import build_launcher
 from glidexp.study.launchers_slurm import CellTask, SlurmLauncher
 from glidexp.study.ledger import Entry, Ledger
 from glidexp.study.work import Order, environment
@@ -60,7 +61,7 @@ def test_an_order_is_its_text() -> None:
 def test_submitits_local_executor(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that dies is handed in once more."""
     cfg = LauncherConfig(slurm=SlurmConfig(gpus=0), slots=1, cores=1)
-    monkeypatch.setattr(execute, "build_launcher", lambda cfg, folder, **_: SlurmLauncher(cfg, folder, cluster="local"))
+    monkeypatch.setattr(sweep, "build_launcher", lambda cfg, folder, **_: SlurmLauncher(cfg, folder, cluster="local"))
     ledger = carried_out(plan(store.mlruns, {"local": "killed"}, seeds=1), store, cfg)
     assert ledger.complete, ledger.entries()
     assert list(ledger.folder.glob("slurm/*_submission.sh")) == [], "that was SLURM"
@@ -151,7 +152,7 @@ def test_a_cancelled_job_goes_on_later_and_one_without_memory_does_not(store: St
 
 def test_without_a_scheduler_slurm_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GlidexpError, match=r"^launcher=slurm: .*Start the sweep where `sbatch` is"):
-        execute.build_launcher(LauncherConfig(kind=LauncherKind.slurm), tmp_path, cells=1)
+        build_launcher(LauncherConfig(kind=LauncherKind.slurm), tmp_path, cells=1)
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """`train -m`: one parent, children named by what differs, a failing job leaves the others alone."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import ClassVar
 
 import pytest
@@ -28,9 +30,13 @@ class OwnLauncher(BasicLauncher):
 
 
 @pytest.fixture
-def own_launcher() -> str:
+def own_launcher(monkeypatch: pytest.MonkeyPatch) -> str:
     """The word that chooses it. Hydra takes launchers from packages of this name alone."""
-    OwnLauncher.__module__ = "hydra_plugins.own_launcher"
+    package, module = ModuleType("hydra_plugins"), ModuleType("hydra_plugins.own_launcher")
+    vars(package)["own_launcher"], vars(module)["OwnLauncher"] = module, OwnLauncher
+    for one in (package, module):
+        monkeypatch.setitem(sys.modules, one.__name__, one)
+    monkeypatch.setattr(OwnLauncher, "__module__", module.__name__)
     Plugins.instance().register(OwnLauncher)
     ConfigStore.instance().store(
         group="hydra/launcher", name="own", node={"_target_": "hydra_plugins.own_launcher.OwnLauncher"}, provider="own"
@@ -50,7 +56,7 @@ def test_parent_children_and_exit_code(
     monkeypatch.chdir(tmp_path)
     assert run_multirun(sweep) == 1
     batches = [[word for word in one if word.startswith("train.batch_size")] for one in OwnLauncher.launched]
-    assert batches == [["train.batch_size=4"], ["train.batch_size=5000"]] * 2
+    assert batches == [["train.batch_size=4"]] * 2 + [["train.batch_size=5000"]] * 2
     config = small_config(small_data, tmp_path)
     store = open_store(tracking_uri(config.tracking, config.paths), tmp_path).client
     runs = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])

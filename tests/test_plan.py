@@ -169,7 +169,8 @@ def both_ways(words: list[str]) -> Config:
 @pytest.mark.parametrize(
     "words",
     [
-        ["experiment=smoke"], ["++train.new=1"], ["~tracking"], ["+seed=1"], ["+loss=dice"], ["hydra.searchpath=[file:///x]"], ["loss@x=dice"],
+        ["experiment=smoke"], ["++train.new=1"], ["~tracking"], ["+seed=1"], ["+loss=dice"], ["loss@x=dice"],
+        ["hydra.searchpath=[file:///x]"],
         ["loss=none"], ["loss=dice", "loss=bce"], ["seed=0,1"], ["loss=[a"], ["train.epochs=many"], ["nothing=1"],
         ["train.nothing=1"], ["dataset/x=1"], ["loss=3"], ["train=3"],
     ],

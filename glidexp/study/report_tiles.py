@@ -78,8 +78,8 @@ def _candidates(tiles: TileStore, split: str) -> list[dict[str, Any]]:
     index = tiles.index.iloc[tiles.rows(split)]
     index = index.assign(place=index.index).sort_values(["lake_fraction", "tile"], ascending=[False, True])
     index["turn"] = index.groupby("sensor").cumcount()
-    found: list[dict[str, Any]] = index.sort_values(["turn", "sensor"], kind="stable").to_dict("records")
-    return found
+    ordered = index.sort_values(["turn", "sensor"], kind="stable")
+    return [{str(key): value for key, value in row.items()} for row in ordered.to_dict("records")]
 
 
 @dataclass(frozen=True, slots=True)
