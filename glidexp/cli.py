@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
         "verify": (verify, "check that a released bundle is what was released"),
         "transfer": (transfer, "say what networks trained on one region or sensor are worth on the others"),
+        "validity": (validity, "say how far scenes lie from what a model was trained on, and what to expect there"),
         "sync": (sync, "send what runs could not log because the tracking store was away"),
         "store": (store, "move a tracking store, or studies and runs to another one"),
         "audit": (audit, "say which aggregations printed scores can and cannot be"),
@@ -245,6 +246,15 @@ def transfer(argv: list[str]) -> int:
     from glidexp.study import verb_transfer
 
     return verb_transfer.run(argv)
+
+
+def validity(argv: list[str]) -> int:
+    """Holds scenes against what a model was trained on."""
+    prepare_process()
+    from glidexp import door
+    from glidexp.study import verb_validity
+
+    return verb_validity.run(argv, door.compose_evaluation)
 
 
 def ui(argv: list[str]) -> int:

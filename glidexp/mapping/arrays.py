@@ -57,8 +57,10 @@ def _of_scene(bundle: Path, file: SceneFile, settings: MapSettings) -> Floats:
     with tempfile.TemporaryDirectory(prefix="glidexp-scene-") as aside:
         task = predict.SceneTask(file, bundle, Path(aside), settings, "")
         with WorkFiles(Path(aside, "work"), "once", scene.height, scene.width, look) as files:
-            predict.rasters(task, card, scene, files, lambda total, name: None)
+            told = predict.rasters(task, card, scene, files, lambda total, name: None)
             levels = np.array(files.read(PROBABILITY))
+    for word in told["said"]:
+        log.warning("warning: %s", word)
     found = levels.astype(np.float32) / np.float32(STEPS)
     found[levels == NODATA] = np.nan
     return found

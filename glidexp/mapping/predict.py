@@ -30,9 +30,10 @@ from glidexp.mapping.outputs import by_size, lakes_table, write_lakes
 from glidexp.mapping.quicklook import draw, write_picture
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.mapping.stac import done_before, write_item
+from glidexp.mapping.validity import Sample, judge, looked_over, told_of
 from glidexp.mapping.windows import Axis, axis, usual_overlap
 from glidexp.mapping.workfiles import INVALID, LAKE, LIKELY, LOOK, MARKS, NODATA, PROBABILITY, STEPS, SURE, WorkFiles
-from glidexp.models import catalog
+from glidexp.models import catalog, validity
 from glidexp.models.card import read_card
 
 log = logging.getLogger("glidexp")
@@ -134,6 +135,7 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
     known = None if task.again else done_before(item, keys[1])
     if known is not None:
         before = known["glidexp:sizes"]
+        said += (known.get("glidexp:validity") or {}).get("said", [])
         return SceneMap(scene.name, before[-1]["lakes"], before[-1]["area_km2"], before, said, found=True)
     torch.set_num_threads(task.threads)
     look_step = raster.look_step(scene)
@@ -160,7 +162,10 @@ def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str
     if card.get("told"):  # then the sensor's name changes what the network answers
         pixels += [card["told"], scene.file.sensor, scene.gsd_m]
     first = hashlib.sha256(canonical(pixels)).hexdigest()
-    return first, hashlib.sha256(canonical([first, later, task.ice, scene.file.sensor, scene.file.date])).hexdigest()
+    files = [first, later, task.ice, scene.file.sensor, scene.file.date]
+    if card.get("validity"):
+        files.append(card["validity"]["sha256"])
+    return first, hashlib.sha256(canonical(files)).hexdigest()
 
 
 def rasters(
@@ -197,6 +202,8 @@ def rasters(
         log.info("%s: goes on with row %d of %d of windows", scene.name, files.rows + 1, len(rows))
     for _ in range(files.rows):
         step(len(rows), scene.name)
+    known = validity.of_bundle(task.bundle, card)
+    sample = Sample(scene.height, scene.width, known.tile_px) if known and not files.rows else None
     strips = Strips(raster.below(scene, offset), unit, files.folder, min(unit, STRIP_PX), 2)
     with strips:
         if limits is None and settings.stretch is not StretchFrom.none:
@@ -206,7 +213,8 @@ def rasters(
         if limits is not None:
             files.limits = np.array([limits.low, limits.high])
         if files.rows < len(rows):
-            source = raster.ahead(raster.stretched(strips, limits, offset, files, raster.look_step(scene)))
+            source = raster.stretched(strips, limits, offset, files, raster.look_step(scene))
+            source = raster.ahead(sample.passing(source) if sample else source)
             with predicting(device, precision):
                 seen = raster.run_windows(
                     source, rows, cols, predictor, files, cuts=_cuts(threshold, card), device=device,
@@ -216,8 +224,13 @@ def rasters(
         else:
             seen = 0
     log.info("%s: stretch %s", scene.name, words)
+    verdict: dict[str, Any] = {}
+    if known is not None:
+        sample = sample or looked_over(scene, known.tile_px, limits)  # rows of a killed run did not come by
+        verdict = told_of(judge(known, sample, scene.file.sensor, predictor), scene.name)
     return {
-        "said": [],
+        "said": verdict.get("said", []),
+        "validity": verdict or None,
         "stretch": {"from": words, **(limits.to_json() if limits else {})},
         "threshold": threshold,
         "precision": str(precision),

@@ -1,6 +1,7 @@
 """What a bundle says of itself, read and checked without torch.
 
-A bundle is a folder: `weights.safetensors`, `card.json`, and `ground.parquet` where it is known what it was trained on.
+A bundle is a folder: `weights.safetensors`, `card.json`, and where it is known what it was trained on `ground.parquet`
+(which ground) and `validity.safetensors` (what that looks like).
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from glidexp.errors import DataError
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 GROUND = "ground.parquet"
+VALIDITY = "validity.safetensors"
 FORMAT = "glidexp-bundle"
 FORMAT_VERSION = 1
 

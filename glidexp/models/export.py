@@ -23,6 +23,7 @@ from glidexp.models.card import (
     FORMAT,
     FORMAT_VERSION,
     GROUND,
+    VALIDITY,
     WEIGHTS,
     check_card,
     read_card,
@@ -35,7 +36,14 @@ from glidexp.models.told import listening, told_of
 from glidexp.models.tta import views_of, with_views
 
 
-def save_bundle(folder: Path | str, model: nn.Module, *, card: Mapping[str, Any], ground: bytes | None = None) -> Path:
+def save_bundle(
+    folder: Path | str,
+    model: nn.Module,
+    *,
+    card: Mapping[str, Any],
+    ground: bytes | None = None,
+    validity: bytes | None = None,
+) -> Path:
     """Writes the network and its card. Weights are written first, so that a card always finds them.
 
     Args:
@@ -46,6 +54,7 @@ def save_bundle(folder: Path | str, model: nn.Module, *, card: Mapping[str, Any]
             a band, 0-255). Expected by users: `threshold` (0-1), `temperature`, `sensors`, `bands`, `split_hash`,
             `tile_px`, `config_id`, `license`
         ground: what it was trained on, `data.leakage.to_bytes`; the card then names its sha256
+        validity: what that looks like, `Validity.to_bytes`; likewise
 
     Returns:
         the folder
@@ -57,7 +66,7 @@ def save_bundle(folder: Path | str, model: nn.Module, *, card: Mapping[str, Any]
 
     folder = Path(folder)
     check_card(card, "the card")
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in _bare(model).state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in bare(model).state_dict().items()}
     blob = save(weights, metadata={"format": "pt"})
     views = views_of(model)
     full = {
@@ -70,11 +79,15 @@ def save_bundle(folder: Path | str, model: nn.Module, *, card: Mapping[str, Any]
     }
     if ground is not None:
         full["ground"] = {**card.get("ground", {}), "file": GROUND, "sha256": hashlib.sha256(ground).hexdigest()}
+    if validity is not None:
+        full["validity"] = {"file": VALIDITY, "sha256": hashlib.sha256(validity).hexdigest()}
     text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, blob)
     if ground is not None:
         write_whole(folder / GROUND, ground)
+    if validity is not None:
+        write_whole(folder / VALIDITY, validity)
     write_whole(folder / CARD, text.encode())
     return folder
 
@@ -115,8 +128,8 @@ def load_bundle(folder: Path | str, *, device: torch.device | str = "cpu") -> Pr
     return predictor.to(device).eval()
 
 
-def _bare(model: nn.Module) -> nn.Module:
-    """The network inside the wrappers of torch.compile and of several devices."""
+def bare(model: nn.Module) -> nn.Module:
+    """The network inside the wrappers of torch.compile, of several devices and of several views."""
     while True:
         inner = getattr(model, "_orig_mod", None) or (model.module if hasattr(model, "module") else None)
         if not isinstance(inner, nn.Module):

@@ -97,11 +97,15 @@ class Predictor(nn.Module):
         height, width = image.shape[-2:]
         if image.shape[0] == 0:
             return torch.empty(0, 1, height, width, device=image.device)
-        padded = self._pad(self.normalise(image.to(self.mean.device)))
+        padded = self.fed(image.to(self.mean.device))
         if (known := self._told if told is None else told) is not None:
             padded = with_told(padded, known.to(padded.device).expand(len(padded), -1))
         logits: torch.Tensor = self.net(padded.to(next(self.net.parameters()).dtype))
         return torch.sigmoid(logits.float())[..., :height, :width]
+
+    def fed(self, image: torch.Tensor) -> torch.Tensor:
+        """uint8 or float (B, C, H, W) in 0-255 -> what the network is fed: normalised, of sides that it takes."""
+        return self._pad(self.normalise(image))
 
     def _pad(self, image: torch.Tensor) -> torch.Tensor:
         """Grows the image to the right and downwards to a size that the network takes."""

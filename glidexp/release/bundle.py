@@ -1,6 +1,7 @@
 """The folder of a release: weights, card, ground, graphs, probe tiles, report, pages, and the sha256 of all.
 
 weights.safetensors  card.json  ground.parquet      what `models.export.load_bundle` reads
+validity.safetensors                                what the training tiles look like
 model.onnx  model.pt2                               the same network without this package
 config.yaml  gate.json  item.json                   how it was trained, what the gate found, STAC MLM
 MODEL_CARD.md  model_card.html  pictures/           for people
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError, TrackingError
 from glidexp.models import graph
-from glidexp.models.card import CARD, GROUND, WEIGHTS, check_card, read_card, write_whole
+from glidexp.models.card import CARD, GROUND, VALIDITY, WEIGHTS, check_card, read_card, write_whole
 from glidexp.models.export import load_bundle
 from glidexp.release.agreement import ONNX, PROGRAM
 from glidexp.release.probes import write_probes
@@ -55,7 +56,7 @@ def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore,
     from glidexp.training.rescore import places_of_bands
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, GROUND):
+    for name in (WEIGHTS, GROUND, VALIDITY):
         if (bundle / name).is_file():
             shutil.copyfile(bundle / name, folder / name)
     predictor = load_bundle(bundle)

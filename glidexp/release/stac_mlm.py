@@ -15,7 +15,7 @@ import shapely
 
 from glidexp.data.geodesy import to_lonlat
 from glidexp.data.leakage import EARTH, from_bytes
-from glidexp.models.card import CARD, GROUND, WEIGHTS, read_card
+from glidexp.models.card import CARD, GROUND, VALIDITY, WEIGHTS, read_card
 
 ITEM = "item.json"
 MLM = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
@@ -133,9 +133,10 @@ def _assets(folder: Path) -> dict[str, Any]:
         "gate.json": ("application/json", "What was checked before the release", ["metadata"]),
         "example_onnx.py": ("text/x-python", "Runs it with ONNX Runtime alone", ["code", "mlm:inference-runtime"]),
         GROUND: ("application/vnd.apache.parquet", "Ground it was trained on", ["metadata", "mlm:training"]),
+        VALIDITY: ("application/octet-stream", "What the training tiles look like", ["metadata", "mlm:training"]),
     }
     for name, (media, title, roles) in others.items():
-        if name != GROUND or (folder / GROUND).is_file():
+        if name not in (GROUND, VALIDITY) or (folder / name).is_file():
             assets[name] = {"href": f"./{name}", "type": media, "title": title, "roles": roles}
     return assets
 

@@ -21,9 +21,13 @@ from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.mapping.domain import domain_of
+from glidexp.models import catalog
 from glidexp.models.build import parameters
-from glidexp.models.export import save_bundle
+from glidexp.models.export import bare, save_bundle
 from glidexp.models.lineage import Lineage, marks
+from glidexp.models.predictor import Predictor
+from glidexp.models.survey import SCENES, Tiles, learn, scene_table
+from glidexp.models.validity import Validity
 from glidexp.scoring.land_cover import class_table
 from glidexp.scoring.scores import best_threshold, score_split
 from glidexp.scoring.tables import lake_table, summary_table
@@ -148,14 +152,29 @@ class Recorder:
         metrics = log_results(self.tracked, [val, test], self.config.tracking, step=step)
         metrics |= marks(self.line, self.leak)[1]
         metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.train))}
+        validity = self.validity(model)
         if self.config.tracking.log_model:
             with tempfile.TemporaryDirectory() as aside:
                 card, ground = self.card(fixed, metrics)
-                bundle = save_bundle(Path(aside) / "bundle", model, card=card, ground=ground)
+                kept = validity.to_bytes() if validity else None
+                bundle = save_bundle(Path(aside) / "bundle", model, card=card, ground=ground, validity=kept)
                 self.tracked.model(bundle, in_channels=self.tiles.channels, pip_requirements=requirements())
         metrics |= about
         self.tracked.metrics(metrics, step=step)
         return metrics
+
+    def validity(self, model: torch.nn.Module) -> Validity | None:
+        """What the training tiles look like, which goes with the model; logs how far from them each test scene is."""
+        shape = self.config.backbone.name, self.config.decoder.name
+        sizes = {"stride": catalog.stride(shape[1]), "smallest_px": catalog.smallest_px(*shape)}
+        predictor = Predictor(bare(model), mean=self.mean, std=self.std, **sizes).to(self.runtime.device).eval()
+        bands = tuple(str(band).lower() for band in self.tiles.manifest["bands"])
+        tiles = Tiles(self.tiles, range(self.tiles.channels), bands)
+        found = learn(tiles, self.train, self.val.rows, predictor)
+        if found is not None:
+            rows = scene_table(found, tiles, self.tiles.rows("test"), predictor)
+            self.tracked.text(rows.to_csv(index=False), SCENES)
+        return found
 
     def card(self, fixed: Mapping[str, float | None], metrics: Mapping[str, float]) -> tuple[dict[str, Any], bytes]:
         """The card and the table of all ground that these weights have met.

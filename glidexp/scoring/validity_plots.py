@@ -1,0 +1,133 @@
+"""Pictures of what a model was trained on: where scenes lie from it, trait by trait, and what is expected of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.scoring.expected import Expected
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+INSIDE, OUTSIDE, QUIET = "#2480d6", "#de5400", "0.72"
+MARKS = "osD^vPX*"
+NAMED = 8
+"""scenes that are told apart by their mark; more are dots"""
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A scene in a picture."""
+
+    name: str
+    statistics: float
+    embedding: float
+    """NaN where it is not known"""
+    outside: bool
+    ranks: Floats
+    """(T,) per cent of the training tiles that have less of each trait"""
+
+    @property
+    def distance(self) -> float:
+        return float(np.nanmax([self.statistics, self.embedding]))
+
+
+def distance_figure(dots: Sequence[Dot]) -> "Figure":
+    """Each scene by both distances; beyond the lines it is outside."""
+    figure, axes = _figure(6.4, 4.4)
+    known = [dot for dot in dots if np.isfinite(dot.embedding)]
+    values = [value for dot in dots for value in (dot.statistics, dot.embedding) if np.isfinite(value)]
+    low, high = 0.8 * min([*values, 0.5]), 1.3 * max([*values, 1.5])
+    axes.axvspan(low, 1, color="#eef5fc", zorder=0)
+    axes.fill_between([1, high], low, high, color="#fdf1ea", zorder=0)
+    axes.fill_between([low, 1], 1, high, color="#fdf1ea", zorder=0)
+    for number, dot in enumerate(dots):
+        x, y = dot.statistics, dot.embedding if dot in known else low
+        axes.plot(x, y, linestyle="none", label=dot.name, **_look(number, dot, len(dots)))
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    axes.axvline(1, color="0.4", linewidth=1, linestyle="--")
+    axes.axhline(1, color="0.4", linewidth=1, linestyle="--")
+    axes.set_xlabel("distance by statistics (1: 99 % of held-out tiles lie within)", fontsize=9)
+    axes.set_ylabel("distance by the encoder's embedding", fontsize=9)
+    _plain_ticks(axes)
+    if len(dots) <= NAMED:
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def traits_figure(dots: Sequence[Dot], names: Sequence[str]) -> "Figure":
+    """Trait by trait where each scene lies among the training tiles, in per cent of them."""
+    figure, axes = _figure(7.2, 1.1 + 0.26 * len(names))
+    places = np.arange(len(names))[::-1]
+    axes.axvspan(1, 99, color="#eef5fc", zorder=0)
+    axes.axvspan(25, 75, color="#d7e8f8", zorder=0)
+    for number, dot in enumerate(dots):
+        axes.plot(dot.ranks, places, linestyle="none", label=dot.name, **_look(number, dot, len(dots)))
+    axes.set(xlim=(-2.5, 102.5), ylim=(-0.7, len(names) - 0.3))
+    axes.set_yticks(places, names, fontsize=9)
+    axes.set_xlabel("per cent of the training tiles that have less of it", fontsize=9)
+    if len(dots) <= NAMED:
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def expected_figure(distances: Floats, scores: Floats, expected: Expected, dots: Sequence[Dot]) -> "Figure":
+    """Scores of a matrix by distance, what is expected at each, and where the scenes lie."""
+    figure, axes = _figure(7.2, 4.2)
+    far = max([float(distances.max()), *(dot.distance for dot in dots)])
+    near = min([float(distances.min()), *(dot.distance for dot in dots)])
+    along = np.geomspace(0.95 * near, 1.05 * far, 200)
+    mean, low, high = (100 * values for values in expected.at(along))
+    axes.fill_between(along, low, high, color=INSIDE, alpha=0.13, linewidth=0, label=f"holds {expected.level:.0%}")
+    axes.plot(along, mean, color=INSIDE, linewidth=2, label="expected")
+    axes.plot(distances, 100 * scores, ".", color="0.45", markersize=5, label="test scenes of the matrix")
+    for number, dot in enumerate(dots):
+        look = _look(number, dot, len(dots))
+        at = float(expected.at(np.array([dot.distance]))[0][0])
+        axes.plot(dot.distance, 100 * at, linestyle="none", label=dot.name if len(dots) <= NAMED else None, **look)
+    axes.axvline(1, color="0.4", linewidth=1, linestyle="--")
+    axes.set(xscale="log", ylim=(-2, 102))
+    axes.set_xlabel("distance, the larger of both (1: 99 % of held-out tiles lie within)", fontsize=9)
+    axes.set_ylabel("lake IoU of a scene, points", fontsize=9)
+    _plain_ticks(axes, only="x")
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _look(number: int, dot: Dot, count: int) -> dict[str, Any]:
+    colour = OUTSIDE if dot.outside else INSIDE
+    if count > NAMED:
+        return {"marker": "o", "markersize": 4, "color": colour, "alpha": 0.6}
+    return {
+        "marker": MARKS[number % len(MARKS)],
+        "markersize": 7,
+        "markerfacecolor": colour,
+        "markeredgecolor": "white",
+    }
+
+
+def _figure(width: float, height: float) -> tuple["Figure", Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.93")
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _plain_ticks(axes: Any, only: str = "xy") -> None:
+    """Numbers as they are read, and not powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for side in only:
+        axis = getattr(axes, f"{side}axis")
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())

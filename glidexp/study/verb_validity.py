@@ -1,0 +1,180 @@
+"""`glidexp validity`: what a model was trained on, how far scenes lie from that, and what score to expect of them."""
+
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.beside import beside
+from glidexp.errors import ConfigError, DataError
+from glidexp.options import Parser
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from glidexp.config.evaluation import EvaluateConfig
+    from glidexp.models.load import FoundModel
+    from glidexp.models.validity import Validity
+    from glidexp.study.validity_matrix import FromMatrix
+    from glidexp.study.validity_page import Page
+    from glidexp.study.validity_scenes import Judged
+    from glidexp.tracking.store import Store
+
+Compose = Callable[[list[str]], "EvaluateConfig"]
+PAGE, TEXT, ROWS = "validity.html", "validity.md", "scenes.csv"
+
+
+def options() -> Parser:
+    """What the verb takes."""
+    parser = Parser(
+        prog="glidexp validity",
+        usage="glidexp validity MODEL [SCENE ...] [KEY=VALUE ...] [options]",
+        description="Writes a page on what a model was trained on, and how far scenes lie from that: by statistics of "
+        "their pixels, and by what the model's own encoder makes of them; with the score to expect where a transfer "
+        "matrix is given. KEY=VALUE (dataset=..., eval.split=...) takes the scenes of a data set, as glidexp evaluate.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="run id, folder of a bundle, models:/NAME@ALIAS")
+    parser.add_argument("things", metavar="SCENE", nargs="*", help="raster, .SAFE, folder of scenes; or KEY=VALUE")
+    parser.add_argument("--matrix", metavar="STUDY", help="transfer matrix: a study, its folder, or a parent run")
+    parser.add_argument("--by", choices=("region", "sensor"), default="region", help="its targets (default: region)")
+    parser.add_argument("--level", type=float, default=0.9, help="share that intervals are to hold (default: 0.9)")
+    parser.add_argument("--out", metavar="DIR", help="folder of the page (default: outputs/validity/MODEL)")
+    parser.add_argument("--sensor", default="unknown", help="sensor of scenes that name none (default: unknown)")
+    parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
+    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    return parser
+
+
+def run(argv: list[str], compose: Compose) -> int:
+    """Judges, prints a line a scene, writes the page; gives the exit code."""
+    given = options().parse_intermixed_args(argv)
+    if not 0.5 <= given.level < 1:
+        raise ConfigError(f"--level {given.level:g} is not possible: give a share from 0.5 to below 1, such as 0.9.")
+    words = [word for word in given.things if "=" in word and not Path(word).exists()]
+    places = [word for word in given.things if word not in words]
+    config = compose(words) if words else None
+    if given.sensors_file:
+        from glidexp.data import sensors
+
+        sensors.register_file(given.sensors_file)
+    from glidexp.models.load import find, is_place
+    from glidexp.models.validity import of_bundle
+    from glidexp.tracking.store import store_at
+
+    alone = is_place(given.model) and given.matrix is None and config is None
+    store = None if alone else store_at(given.mlruns, given.uri)
+    with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
+        found = find(given.model, store, Path(aside))
+        validity = of_bundle(found.bundle, found.card)
+        if validity is None:
+            raise DataError(
+                f"{given.model} keeps nothing of what its training tiles look like: it is from before that was kept, "
+                "trained on too few tiles, or a checkpoint. Train it anew, or let its run end."
+            )
+        matrix = _matrix(store, given)
+        scenes = [*_of_places(validity, found, places, given.sensor)]
+        if config is not None and store is not None:
+            config.model = given.model
+            scenes += _of_data(validity, found, config, words, store, Path(aside))
+        page = _page(found, given.model, validity, scenes, matrix, store, Path(aside))
+    out = Path(given.out or Path("outputs") / "validity" / _plain(given.model))
+    write(page, out)
+    for one in scenes:
+        _say(one, matrix)
+    print(f"page: {out / PAGE}")
+    return 0
+
+
+def write(page: "Page", folder: Path) -> None:
+    """Writes the page as HTML and Markdown, its pictures, and a CSV with a row a scene.
+
+    Raises:
+        ConfigError: the folder cannot be written to
+    """
+    from glidexp.study.report_blocks import Picture, html, markdown
+    from glidexp.study.validity_page import blocks, scene_rows
+
+    title, content = f"Validity of {page.model}", blocks(page)
+    files = {PAGE: html(title, content).encode(), TEXT: markdown(title, content).encode()}
+    files |= {f"figures/{block.name}.png": block.png for block in content if isinstance(block, Picture)}
+    if page.scenes:
+        files[ROWS] = scene_rows(page).to_csv(index=False).encode()
+    try:
+        for name, bytes_ in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with beside(folder / name) as place:
+                place.write_bytes(bytes_)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."
+        ) from None
+
+
+def _matrix(store: "Store | None", given: Namespace) -> "FromMatrix | None":
+    if given.matrix is None or store is None:
+        return None
+    from glidexp.study.validity_matrix import from_matrix
+
+    return from_matrix(store, given.matrix, by=given.by, level=given.level)
+
+
+def _of_places(validity: "Validity", found: "FoundModel", places: list[str], sensor: str) -> "Iterable[Judged]":
+    if not places:
+        return []
+    from glidexp.mapping.verb_predict import scenes_of
+    from glidexp.study.validity_scenes import of_files
+
+    return of_files(validity, found, scenes_of(places, sensor))
+
+
+def _of_data(
+    validity: "Validity", found: "FoundModel", config: "EvaluateConfig", words: list[str], store: "Store",
+    aside: Path,
+) -> "Iterable[Judged]":  # fmt: skip
+    """Scenes of the data set that the words name; of the model's own where they name none."""
+    from glidexp.data.prepare import prepare
+    from glidexp.data.workers import Crew
+    from glidexp.study.validity_scenes import of_store
+    from glidexp.training.evaluation import complete
+    from glidexp.training.scored import rows_of, which_split
+
+    keys = [word.split("=", 1)[0].lstrip("+~") for word in words]
+    complete(config, keys, found, store, aside)
+    tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
+    rows = rows_of(config, tiles, which_split(config.eval.split, found.card, tiles))
+    return of_store(validity, found, tiles, rows)
+
+
+def _page(
+    found: "FoundModel", name: str, validity: "Validity", scenes: "list[Judged]", matrix: "FromMatrix | None",
+    store: "Store | None", aside: Path,
+) -> "Page":  # fmt: skip
+    from glidexp.study.validity_page import Page
+    from glidexp.training.rescore import name_of
+
+    title = name_of(found) if found.tracked is not None else Path(name).name
+    return Page(title, found.card, validity, scenes, matrix, _own(found, store, aside))
+
+
+def _own(found: "FoundModel", store: "Store | None", aside: Path) -> "pd.DataFrame | None":
+    """The model's own test scenes, where its run is in the store."""
+    import pandas as pd
+
+    from glidexp.models.survey import SCENES
+    from glidexp.tracking.models import read_text
+
+    text = read_text(store, found.run_id, SCENES, aside) if store is not None and found.run_id else None
+    return pd.read_csv(StringIO(text)) if text else None
+
+
+def _say(one: "Judged", matrix: "FromMatrix | None") -> None:
+    from glidexp.study.validity_page import sentence
+
+    print(f"{one.name}: too few valid pixels" if one.verdict is None else sentence(one, matrix))
+
+
+def _plain(name: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "-._@" else "-" for sign in Path(name).name if name) or "model"
