@@ -290,24 +290,21 @@ def doctor(argv: list[str]) -> int:
         prog="glidexp doctor", description="Looks at machine, folders and programs; exit code 1 when something fails."
     )
     parser.add_argument("--data", default="data", help="folder of tile stores, paths.data (default: data)")
-    parser.add_argument(
-        "--mlruns", default="mlruns", help="folder of the tracking store, paths.mlruns (default: mlruns)"
-    )
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
     parser.add_argument("--device", default="auto", help="as train.device (default: auto)")
     parser.add_argument("--no-self-test", action="store_true", help="leave out the 20 seconds of training")
     options = parser.parse_args(argv)
     prepare_process()
     from glidexp.training.doctor import examine
 
-    test = not options.no_self_test
-    return examine(Path(options.data), Path(options.mlruns), device=options.device, self_test=test)
+    places = Path(options.data), Path(options.mlruns)
+    return examine(*places, device=options.device, self_test=not options.no_self_test)
 
 
 def prepare_process() -> None:
     """Environment and logging of a process that trains. Called before torch is imported."""
-    os.environ.setdefault(
-        "THP_MEM_ALLOC_ENABLE", "1"
-    )  # huge pages for tensors: 6-8 % less CPU time; read as torch starts
+    # huge pages for tensors: 6-8 % less CPU time; read as torch starts
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     log = logging.getLogger("glidexp")
     if not log.handlers:

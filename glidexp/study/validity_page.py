@@ -124,8 +124,8 @@ def _scenes(page: Page) -> Iterable[Block]:
     score = [f"expected lake IoU [{page.matrix.expected.level:.0%}]"] if page.matrix is not None else []
     yield Table(
         "scenes",
-        f"Distance: median over the scene's tiles; 1 is where {INSIDE:.0f} % of the held-out tiles lie within. In brackets "
-        "the per cent of held-out tiles that lie nearer.",
+        f"Distance: median over the scene's tiles; 1 is where {INSIDE:.0f} % of the held-out tiles lie within. In "
+        "brackets the per cent of held-out tiles that lie nearer.",
         ["scene", "sensor", "held against", "by statistics", "by embedding", *score, "", "tiles looked at"],
         rows,
     )
@@ -136,8 +136,8 @@ def _scenes(page: Page) -> Iterable[Block]:
     )  # fmt: skip
     yield Picture(
         "traits", png_bytes(traits_figure(dots, page.validity.names)),
-        "Where each scene lies among the training tiles, trait by trait: 50 in their middle, 0 and 100 at their ends or "
-        "beyond. Light blue: 1 to 99 % of them; darker: 25 to 75 %.",
+        "Where each scene lies among the training tiles, trait by trait: 50 in their middle, 0 and 100 at their ends "
+        "or beyond. Light blue: 1 to 99 % of them; darker: 25 to 75 %.",
     )  # fmt: skip
 
 
@@ -168,15 +168,15 @@ def _expected(page: Page) -> Iterable[Block]:
         f"{scenes['scene'].nunique()} scenes by {scenes['run'].nunique()} networks of the matrix.",
     )  # fmt: skip
     points = [
-        f"The interval is meant to hold the score of {expected.level:.0%} of scenes. It is of a single scene, not of a mean "
-        "over scenes, so it does not shrink with more of them."
+        f"The interval is meant to hold the score of {expected.level:.0%} of scenes. It is of a single scene, not of a "
+        "mean over scenes, so it does not shrink with more of them."
     ]
     if matrix.held_out is not None:
         held = matrix.held_out
         points.append(
-            f"With each {matrix.by} in turn left out of the making, intervals held {held.share:.0%} of its {held.scores} "
-            f"scores, at a mean width of {100 * held.width:.0f} points. Without looking at distances they would have been "
-            f"{100 * held.constant_width:.0f} points wide."
+            f"With each {matrix.by} in turn left out of the making, intervals held {held.share:.0%} of its "
+            f"{held.scores} scores, at a mean width of {100 * held.width:.0f} points. Without looking at distances they "
+            f"would have been {100 * held.constant_width:.0f} points wide."
         )
     if page.card.get("run_id") not in set(scenes["run"]):
         points.append("The model is none of the matrix's networks: its scores are reckoned to fall as theirs do.")
@@ -213,8 +213,8 @@ def _trained_on(page: Page) -> Iterable[Block]:
     ]
     yield Table(
         "traits",
-        "Traits of the training tiles on 0-255, after the stretch: 1 % of them lie below the first number, half below the "
-        "second, 99 % below the third.",
+        "Traits of the training tiles on 0-255, after the stretch: 1 % of them lie below the first number, half below "
+        "the second, 99 % below the third.",
         ["trait of a tile", *(group.name for group in groups)],
         cells,
     )
@@ -223,8 +223,8 @@ def _trained_on(page: Page) -> Iterable[Block]:
         home = page.own["region"].astype(str).isin(validity.groups[ALL].regions)
         home &= page.own["sensor"].astype(str).isin([str(name) for name in page.card.get("sensors", [])])
         yield Text(
-            f"Of its own {len(page.own)} test scenes {alarms} lie outside: {int(page.own['outside'][home].sum())} of the "
-            f"{int(home.sum())} of sensors and regions that it was trained on, which are false alarms, and "
+            f"Of its own {len(page.own)} test scenes {alarms} lie outside: {int(page.own['outside'][home].sum())} of "
+            f"the {int(home.sum())} of sensors and regions that it was trained on, which are false alarms, and "
             f"{int(page.own['outside'][~home].sum())} of the {int((~home).sum())} others."
         )
 
@@ -233,11 +233,11 @@ def _how(page: Page) -> Iterable[Block]:
     yield Heading("How it is measured")
     yield Points(
         [
-            f"Tiles of {page.validity.tile_px} px are taken evenly from a scene, stretched as the model's own were. Each "
-            "gives its traits, and the encoder's deepest features averaged over the tile.",
-            "Distance: Mahalanobis, by the shrunk covariance of the training tiles; of the features along their principal "
-            "axes. 1 is the distance within which 99 % of val tiles lie, from which no weight was learnt.",
-            "A scene is outside where the median of its tiles lies beyond 1 in either way. A scene can lie inside and still "
-            "be mapped badly: what neither statistics nor features see is not seen here.",
+            f"Tiles of {page.validity.tile_px} px are taken evenly from a scene, stretched as the model's own were. "
+            "Each gives its traits, and the encoder's deepest features averaged over the tile.",
+            "Distance: Mahalanobis, by the shrunk covariance of the training tiles; of the features along their "
+            "principal axes. 1 is the distance within which 99 % of val tiles lie, from which no weight was learnt.",
+            "A scene is outside where the median of its tiles lies beyond 1 in either way. A scene can lie inside and "
+            "still be mapped badly: what neither statistics nor features see is not seen here.",
         ]
     )
