@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PORT ?= 5000
 UV := uv==0.13.9
-BENCHES := loader augment losses train_step scoring lakes leakage import build coverage startup study predict
+BENCHES := loader augment losses train_step scoring lakes leakage import build coverage startup study predict validity
 export MLFLOW_DISABLE_TELEMETRY = true
 # uv compiles nothing as it installs: where Python may not keep what it compiles, every import of torch takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE

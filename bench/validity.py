@@ -1,6 +1,6 @@
 """Whether the intervals and warnings of `glidexp validity` hold on generated regions that had no part in them.
 
-    python bench/validity.py [--scenes 80] [--epochs 6] [--seeds 1]
+    python bench/validity.py [--scenes 80] [--epochs 20] [--seeds 1] [--world 0]
 
 A tiny network is trained in each of four regions and scored on the test scenes of all of them. Expected scores and
 their intervals are made of three regions as targets and held against the scenes of the fourth, each in turn. A false
@@ -19,7 +19,7 @@ import numpy as np
 
 from glidexp import door
 from glidexp.scoring.expected import LEVEL, coverage
-from glidexp.study.validity_matrix import scenes_of
+from glidexp.study.validity_matrix import scenes_of, told_by
 from glidexp.tracking.found import finished_runs
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.run import run
@@ -57,8 +57,9 @@ def main() -> None:
     """Trains, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=80)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--world", type=int, default=0, help="seed of the generated scenes")
     parser.add_argument("--keep", metavar="FOLDER", help="data and runs stay there")
     options = parser.parse_args()
     logging.getLogger("glidexp").setLevel(logging.WARNING)
@@ -69,6 +70,7 @@ def main() -> None:
         for seed in range(options.seeds):
             for region in REGIONS:
                 words = [*WORDS, f"dataset.synthetic.scenes_per_sensor={options.scenes}", f"seed={seed}"]
+                words += [f"dataset.synthetic.seed={options.world}"]
                 words += [f"train.epochs={options.epochs}", f"subset.regions=[{region}]"]
                 words += [f"paths.data={place / 'data'}", f"paths.mlruns={place / 'mlruns'}"]
                 config = door.compose(words)
@@ -82,10 +84,18 @@ def main() -> None:
         scenes, _ = scenes_of(store, runs)
     trained = {one.run_id: one.params["subset.regions"].strip("[]'") for one in runs}
     home = scenes["region"] == scenes["run"].map(trained)
-    far, score, target = (scenes[key].to_numpy() for key in ("distance", "score", "region"))
-    held = coverage(far, score, target.astype(str), level=LEVEL)
+    given, score, target = told_by(scenes), scenes["score"].to_numpy(), scenes["region"].to_numpy(dtype=str)
+    held, blind, far = (coverage(given * of, score, target, level=LEVEL) for of in ([1, 1], [0, 0], [0, 1]))
     line("coverage", "share of scene scores", held.scores, held.share, aimed_at=LEVEL, scenes=scenes["scene"].nunique())
-    line("width", "points", held.scores, 100 * held.width, without_distance=100 * held.constant_width)
+    line(
+        "width",
+        "points",
+        held.scores,
+        100 * held.width,
+        by_distance_alone=100 * far.width,
+        by_nothing=100 * blind.width,
+    )
+    line("coverage_by_distance_alone", "share of scene scores", far.scores, far.share)
     line("score_at_home", "points", int(home.sum()), 100 * score[home].mean(), elsewhere=100 * score[~home].mean())
     alarms = scenes["outside"].astype(bool)
     line("false_alarms", "share of scenes", int(home.sum()), float(alarms[home].mean()))

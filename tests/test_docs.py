@@ -21,7 +21,7 @@ from glidexp.errors import ConfigError, DataError
 from glidexp.mapping import verb_inventory, verb_predict
 from glidexp.release import verb_release, verb_verify
 from glidexp.serving import verb_serve
-from glidexp.study import verb_compare, verb_transfer
+from glidexp.study import verb_compare, verb_transfer, verb_validity
 from glidexp.study.compare import measure_of
 from glidexp.study.plan import all_checked
 from glidexp.study.plan_words import split
@@ -139,6 +139,10 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         return
     if verb == "transfer":
         assert measure_of(verb_transfer.options().parse_args(arguments).score)
+        return
+    if verb == "validity":
+        given = verb_validity.options().parse_intermixed_args(arguments)
+        assert given.model and door.compose_evaluation([word for word in given.things if "=" in word])
         return
     if verb == "audit":  # reads nothing and writes nothing
         assert cli.audit(arguments) == 0 and capsys.readouterr().out

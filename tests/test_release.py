@@ -19,9 +19,10 @@ from glidexp.config import Precision, TileSizeConfig, flat
 from glidexp.config.evaluation import EvalConfig, EvalSplit, EvaluateConfig
 from glidexp.data.prepare import prepare
 from glidexp.models.build import assemble
-from glidexp.models.card import read_card
+from glidexp.models.card import VALIDITY, read_card
 from glidexp.models.export import save_bundle
 from glidexp.models.load import find
+from glidexp.models.validity import of_bundle
 from glidexp.release import agreement, no_pickle
 from glidexp.release.again import Place, score_again
 from glidexp.release.bundle import SUMS, broken
@@ -69,7 +70,10 @@ def trained(small_data: Path, mlruns: Path, store: Store, tmp_path_factory: pyte
         runtime = resolve(config.train)
         recorder = Recorder(made, config, tiles, runtime, "c" * 16)
         card, ground = recorder.card({"threshold": 0.5, "temperature": 1.5}, {})
-        bundle = save_bundle(tmp_path_factory.mktemp("made") / "bundle", model, card=card, ground=ground)
+        seen = recorder.validity(model)
+        assert seen is not None
+        folder = tmp_path_factory.mktemp("made") / "bundle"
+        bundle = save_bundle(folder, model, card=card, ground=ground, validity=seen.to_bytes())
         made.model(bundle, in_channels=3, pip_requirements=requirements())
         made.text(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
         assert made.flush()
@@ -162,6 +166,7 @@ def test_the_stac_item_tells_bands_scaling_and_files(released: tuple[Path, list[
     for asset in item["assets"].values():
         assert (folder / asset["href"]).is_file()
         assert ("mlm:model" in asset["roles"]) == ("mlm:artifact_type" in asset)  # the extension asks for it
+    assert of_bundle(folder, card) is not None and item["assets"][VALIDITY]["href"] == f"./{VALIDITY}"
     assert item["geometry"] is None and "bbox" not in item  # generated ground is nowhere on Earth
 
 
@@ -300,7 +305,9 @@ def test_scenes_are_mapped_by_the_champion_by_the_bundle_and_through_mlflow(
         assert code == 0, err
         with rasterio.open(out / "new_probability.tif") as source:
             maps[model] = source.read(1)
-        assert json.loads((out / "new.json").read_text())["properties"]["glidexp:model"] == trained.run_id
+        summary = json.loads((out / "new.json").read_text())["properties"]
+        assert summary["glidexp:model"] == trained.run_id
+        assert summary["glidexp:validity"]["outside"] and "outside what the model was trained on" in err, "it is noise"
     champion, bundle = maps.values()
     np.testing.assert_array_equal(champion, bundle)
     mlflow.set_tracking_uri(store.uri)

@@ -86,6 +86,7 @@ def test_what_a_finished_run_holds(finished: Outcome, artifacts: Path, small_dat
         "config.yaml",
         "scores.parquet",
         "scene_scores.csv",
+        "scene_validity.csv",
         "lakes.parquet",
         "lake_scores.csv",
         "confusion.json",

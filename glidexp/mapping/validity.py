@@ -20,7 +20,7 @@ from glidexp.data.scenes import stretch
 from glidexp.data.scenes.reading import STRIP_PX, Scene
 from glidexp.data.scenes.strips import Strips
 from glidexp.mapping import raster
-from glidexp.models.embedding import features
+from glidexp.models.embedding import certainty_of, features
 from glidexp.models.predictor import Predictor
 from glidexp.models.validity import Validity, Verdict
 
@@ -73,22 +73,26 @@ class Sample:
         return [tile for _, tile in sorted(self.tiles.items()) if tile[1].mean() >= traits.LEAST_VALID]
 
 
-def judge(validity: Validity, sample: Sample, sensor: str, predictor: Predictor | None) -> Verdict | None:
+def judge(
+    validity: Validity, sample: Sample, sensor: str, predictor: Predictor, *, sure: bool = False
+) -> Verdict | None:
     """The verdict on a scene; None where no tile has pixels enough.
 
     Args:
         validity: of the model
         sample: filled
         sensor: of the scene
-        predictor: the model; None leaves out what its encoder makes of the scene
+        predictor: the model, told what it is to know of the scene
+        sure: also how sure the model is of its map of these tiles
     """
     tiles = sample.usable()
     if not tiles:
         return None
     found = np.array([traits.traits(image, valid, validity.bands) for image, valid in tiles])
     places = np.linspace(0, len(tiles) - 1, min(SEEN, len(tiles))).astype(int)
-    seen = features(predictor, np.stack([tiles[place][0] for place in places])) if predictor is not None else None
-    return validity.judge(sensor, found, seen)
+    seen = features(predictor, np.stack([tiles[place][0] for place in places]))
+    images, valids = (np.stack([tile[part] for tile in tiles]) for part in (0, 1))
+    return validity.judge(sensor, found, seen, certainty_of(predictor, images, valids) if sure else None)
 
 
 def told_of(verdict: Verdict | None, name: str) -> dict[str, Any]:

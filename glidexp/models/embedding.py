@@ -1,4 +1,4 @@
-"""What a network's own encoder makes of an image: its deepest features, averaged over the image.
+"""What a network makes of images: its encoder's deepest features, averaged over an image, and how sure it is.
 
 Layout (B, C, H, W).
 """
@@ -11,6 +11,8 @@ import torch
 
 from glidexp.models.export import bare
 from glidexp.models.predictor import Predictor
+from glidexp.scoring.counts import BINS, logit_bins
+from glidexp.scoring.expected import certainty
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,6 +34,27 @@ def features(predictor: Predictor, images: npt.NDArray[np.uint8], batch: int = 1
         ready = predictor.fed(some.to(predictor.mean.device)).to(kind)
         found.append(_deepest(encoder(ready)).float().mean(dim=(2, 3)).cpu().numpy())
     return np.concatenate(found).astype(np.float64)
+
+
+@torch.no_grad()
+def certainty_of(
+    predictor: Predictor, images: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], batch: int = 16
+) -> float:
+    """`scoring.expected.certainty` of the answers to some images together.
+
+    Args:
+        predictor: in evaluation mode, told what it is to know of them
+        images: (N, H, W, C), 0-255, in the network's bands
+        valid: (N, H, W)
+        batch: images a forward pass
+    """
+    counts = np.zeros(BINS, np.int64)
+    for at in range(0, len(images), batch):
+        some = torch.from_numpy(np.ascontiguousarray(images[at : at + batch])).permute(0, 3, 1, 2)
+        bins = logit_bins(torch.logit(predictor(some))).cpu().numpy()
+        counts += np.bincount(bins[valid[at : at + batch]], minlength=BINS)
+    temperature = predictor.card.get("temperature")
+    return certainty(counts, predictor.threshold, float(str(temperature)) if temperature else None)
 
 
 def _deepest(given: Any) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from glidexp.data import traits
 from glidexp.data.store import INVALID, TileStore
-from glidexp.models.embedding import features
+from glidexp.models.embedding import certainty_of, features
 from glidexp.models.predictor import Predictor
 from glidexp.models.validity import ALL, STEPS, Axes, Group, Validity, Verdict
 from glidexp.scoring.cloud import Cloud
@@ -113,7 +113,9 @@ def spread(rows: Rows, names: npt.NDArray[np.object_], most: int) -> Rows:
     return np.sort(np.concatenate([_evenly(part, each) for part in parts]))
 
 
-def verdicts(validity: Validity, tiles: Tiles, rows: Rows, predictor: Predictor) -> Iterable[tuple[str, Verdict]]:
+def verdicts(
+    validity: Validity, tiles: Tiles, rows: Rows, predictor: Predictor, *, sure: bool = False
+) -> Iterable[tuple[str, Verdict]]:
     """Each scene of some tiles held against the training tiles, by name; tiles without a scene are one.
 
     Args:
@@ -121,15 +123,19 @@ def verdicts(validity: Validity, tiles: Tiles, rows: Rows, predictor: Predictor)
         tiles: the store
         rows: of the scenes
         predictor: the model, in evaluation mode
+        sure: also how sure the model is of its map of each
     """
     used = tiles.usable(rows)
     index = tiles.store.index.iloc[used]
     for scene, part in index.groupby(index["scene"].astype(str), sort=True).indices.items():
         own = used[np.sort(part)]
-        sensor = str(tiles.store.index["sensor"].iloc[own[0]])
-        found, _ = tiles.looked_at(_evenly(own, OF_SCENE))
-        seen = features(predictor, tiles.images(_evenly(own, SEEN_OF_SCENE)))
-        yield str(scene), validity.judge(sensor, found, seen)
+        sensor, some = str(tiles.store.index["sensor"].iloc[own[0]]), _evenly(own, OF_SCENE)
+        found, _ = tiles.looked_at(some)
+        seen, certain = features(predictor, tiles.images(_evenly(own, SEEN_OF_SCENE))), None
+        if sure:
+            predictor.tell(sensor=sensor, gsd_m=float(tiles.store.index["gsd_m"].iloc[own[0]]))
+            certain = certainty_of(predictor, tiles.images(some), tiles.store.labels[some] != INVALID)
+        yield str(scene), validity.judge(sensor, found, seen, certain)
 
 
 def scene_table(validity: Validity, tiles: Tiles, rows: Rows, predictor: Predictor) -> pd.DataFrame:
@@ -139,6 +145,7 @@ def scene_table(validity: Validity, tiles: Tiles, rows: Rows, predictor: Predict
     for scene, verdict in verdicts(validity, tiles, rows, predictor):
         row = {"scene": scene, "sensor": first.loc[scene, "sensor"], "region": first.loc[scene, "region"]}
         row |= {"against": verdict.group, "tiles": verdict.tiles, "outside": verdict.outside}
+        row["distance"] = verdict.distance
         for view, one in (("statistics", verdict.statistics), ("embedding", verdict.embedding)):
             row |= {view: one.value if one else np.nan, f"{view}_percentile": one.percentile if one else np.nan}
         found.append(row)

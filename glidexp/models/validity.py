@@ -75,6 +75,8 @@ class Verdict:
     """traits that hardly any training tile has, in words; the farthest off first"""
     ranks: Floats
     """(T,) per cent of the training tiles that have less of each trait, of the median over the scene's tiles"""
+    certainty: float | None = None
+    """`scoring.expected.certainty` of the network's answer to these tiles; None where it was not asked"""
 
     @property
     def outside(self) -> bool:
@@ -82,8 +84,8 @@ class Verdict:
 
     @property
     def distance(self) -> float:
-        """The larger of the two."""
-        return max(one.value for one in (self.statistics, self.embedding) if one is not None)
+        """Both in one: their geometric mean."""
+        return float(np.sqrt(self.statistics.value * (self.embedding or self.statistics).value))
 
     def sentence(self, name: str) -> str:
         """The warning, of a scene that is outside."""
@@ -156,13 +158,16 @@ class Validity:
         """The sensor's own tiles; all where there are none, or too few, of it."""
         return self.groups.get(sensor, self.groups[ALL])
 
-    def judge(self, sensor: str, traits_NT: Floats, features_NF: Floats | None) -> Verdict:
+    def judge(
+        self, sensor: str, traits_NT: Floats, features_NF: Floats | None, certainty: float | None = None
+    ) -> Verdict:
         """Holds tiles of one scene against the training tiles.
 
         Args:
             sensor: of the scene
             traits_NT: at least one tile
             features_NF: of some of its tiles; None where the network was not asked
+            certainty: of the network's answer, kept with the verdict
         """
         group = self.group_of(sensor)
         seen = None
@@ -171,7 +176,7 @@ class Validity:
         statistics, middle = _distance(group.traits, traits_NT), np.median(traits_NT, axis=0)
         ranks = np.array([np.interp(value, steps, STEPS) for value, steps in zip(middle, group.steps.T, strict=True)])
         unusual = self._unusual(group, middle, ranks)
-        return Verdict(group.name, len(traits_NT), statistics, seen, unusual, ranks)
+        return Verdict(group.name, len(traits_NT), statistics, seen, unusual, ranks, certainty)
 
     def _unusual(self, group: Group, values: Floats, ranks: Floats) -> tuple[str, ...]:
         """Traits beyond what nearly all training tiles have, those farthest beyond, in spreads of the tiles, first."""

@@ -1,11 +1,12 @@
-"""How a score falls with the distance from what a network was trained on, and what it will be at a distance.
+"""What a network will score on a scene without labels, from scenes that were scored.
 
-From scenes of which both are known. A curve that never rises, a spread that never shrinks with distance, and intervals
-by cross-conformal prediction: what the curve of all other targets misses on a target's scenes is what an unseen target
-is reckoned to miss.
+Two signs tell: how sure the network is of its own map (`certainty`), and how far the scene lies from what the network
+was trained on. A plane over both that never falls with certainty nor rises with distance, and intervals by
+cross-conformal prediction: what the plane of all other targets misses on a target's scenes is what a plane misses on an
+unseen target.
 
-Source: Barber, Candes, Ramdas and Tibshirani 2021, Predictive inference with the jackknife+ (CV+), with signed errors
-in units of the spread, so that an interval need not be symmetric.
+Source: Barber, Candes, Ramdas and Tibshirani 2021, Predictive inference with the jackknife+ (CV+), with signed errors,
+so that an interval need not be symmetric.
 """
 
 import math
@@ -16,59 +17,79 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.errors import DataError
+from glidexp.scoring.counts import EDGES, PROBABILITY, bin_of_threshold
 
 Floats = npt.NDArray[np.float64]
+Names = npt.NDArray[np.str_]
 LEVEL = 0.9
 LEAST_SCENES = 20
-LEAST_SPREAD = 0.02
-"""of a score of 0-1: no distance is known better"""
+NEAREST = 1e-3
+"""distances below are taken as this"""
+
+
+def certainty(counts: npt.NDArray[np.integer], threshold: float, temperature: float | None = None) -> float:
+    """IoU of lake that a map is expected to have if its probabilities hold, 0-1; 0 where it has no lake.
+
+    Args:
+        counts: (256,) pixels by bin of the logit
+        threshold: probability from which a pixel is lake
+        temperature: calibrates the probabilities; without it they are taken as they are
+    """
+    middles = (EDGES[:-1] + EDGES[1:]) / 2
+    lake = counts * (PROBABILITY if temperature is None else 1 / (1 + np.exp(-middles / temperature)))
+    at = bin_of_threshold(threshold)
+    union = float(counts[at:].sum() + lake[:at].sum())
+    return float(lake[at:].sum()) / union if union > 0 else 0.0
+
+
+def signs(certainties: Floats, distances: Floats) -> Floats:
+    """(n,) and (n,) -> (n, 2): of each, more is never worse."""
+    return np.column_stack([certainties, -np.log(np.maximum(distances, NEAREST))])
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """Mean and spread of a score by distance, both monotone, linear between the distances that were met."""
+class Plane:
+    """Mean of a score by its signs."""
 
-    distances: Floats
-    """(k,) ascending"""
-    means: Floats
-    spreads: Floats
+    level: float
+    slopes: Floats
+    """(k,), none below 0"""
 
     @classmethod
-    def fit(cls, distances: Floats, scores: Floats) -> Self:
-        """The curve of some scenes, (n,) each."""
-        order = np.argsort(distances, kind="stable")
-        x, y = distances[order], scores[order]
-        means = _smooth(x, _monotone(y, rising=False))
-        spreads = np.maximum(_smooth(x, _monotone(np.abs(y - means), rising=True)), LEAST_SPREAD)
-        return cls(x, means, spreads)
+    def fit(cls, signs_nk: Floats, scores: Floats) -> Self:
+        """By least squares; flat along a sign that tells nothing, or the wrong way."""
+        from scipy.optimize import nnls
 
-    def at(self, distances: Floats) -> tuple[Floats, Floats]:
-        """Mean and spread; beyond the distances that were met, those of the last one."""
-        return np.interp(distances, self.distances, self.means), np.interp(distances, self.distances, self.spreads)
+        middle = signs_nk.mean(axis=0)
+        slopes, _ = nnls(signs_nk - middle, scores - scores.mean())
+        return cls(float(scores.mean() - middle @ slopes), slopes)
+
+    def at(self, signs_nk: Floats) -> Floats:
+        """(n, k) -> (n,), not bounded."""
+        found: Floats = self.level + signs_nk @ self.slopes
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a score will be at a distance."""
+    """What a score will be."""
 
-    curve: Curve
+    plane: Plane
     """of all scenes"""
-    others: tuple[Curve, ...]
+    others: tuple[Plane, ...]
     """without the scenes of a target, one a target"""
     errors: tuple[Floats, ...]
-    """of each target's scenes against the curve of the others, in spreads"""
+    """of each target's scenes against the plane of the others"""
+    left_out: Floats
+    """(n,) what the plane of the other targets says of each scene"""
     level: float
-    scenes: int
-    """scores that all is made of"""
-    farthest: float
-    """distance beyond which nothing is known"""
 
     @classmethod
-    def fit(cls, distances: Floats, scores: Floats, targets: npt.NDArray[np.str_], *, level: float = LEVEL) -> Self:
+    def fit(cls, signs_nk: Floats, scores: Floats, targets: Names, *, level: float = LEVEL) -> Self:
         """From scenes of several targets.
 
         Args:
-            distances: (n,) of a scene to what the network was trained on, above 0
+            signs_nk: of a network on a scene, from `signs`
             scores: (n,) of that network on the scene, 0-1
             targets: (n,) what is left out together: region, or sensor
             level: share of scenes that the intervals are to hold
@@ -79,33 +100,27 @@ class Expected:
         names = sorted(set(targets.tolist()))
         if len(scores) < LEAST_SCENES or len(names) < 2:
             raise DataError(
-                f"{len(scores)} scores of scenes in {len(names)} target{'s' * (len(names) != 1)} are too few to "
-                f"say what a score will be: {LEAST_SCENES} or more in two or more targets are needed."
+                f"{len(scores)} scores of scenes in {len(names)} target{'s' * (len(names) != 1)} are too few to say "
+                f"what a score will be: {LEAST_SCENES} or more in two or more targets are needed."
             )
-        others, errors = [], []
+        others, errors, left_out = [], [], np.empty(len(scores))
         for name in names:
             out = targets == name
-            curve = Curve.fit(distances[~out], scores[~out])
-            mean, spread = curve.at(distances[out])
-            others.append(curve)
-            errors.append((scores[out] - mean) / spread)
-        whole = Curve.fit(distances, scores)
-        return cls(whole, tuple(others), tuple(errors), level, len(scores), float(distances.max()))
+            plane = Plane.fit(signs_nk[~out], scores[~out])
+            left_out[out] = plane.at(signs_nk[out])
+            others.append(plane)
+            errors.append(scores[out] - left_out[out])
+        return cls(Plane.fit(signs_nk, scores), tuple(others), tuple(errors), np.clip(left_out, 0, 1), level)
 
-    def at(self, distances: Floats) -> tuple[Floats, Floats, Floats]:
-        """Expected score and the ends of its interval at (n,) distances, 0-1."""
-        means, _ = self.curve.at(distances)
-        reach = []
-        for curve, errors in zip(self.others, self.errors, strict=True):
-            mean, spread = curve.at(distances)
-            reach.append(mean[:, None] + errors[None] * spread[:, None])
+    def at(self, signs_nk: Floats) -> tuple[Floats, Floats, Floats]:
+        """Expected score and the ends of its interval, (n,) each, 0-1."""
+        reach = [plane.at(signs_nk)[:, None] + errors for plane, errors in zip(self.others, self.errors, strict=True)]
         every = np.sort(np.concatenate(reach, axis=1), axis=1)
-        count = every.shape[1]
-        tail = (1 - self.level) / 2
+        count, tail = every.shape[1], (1 - self.level) / 2
         low, high = math.floor(tail * (count + 1)) - 1, math.ceil((1 - tail) * (count + 1)) - 1
         lows = every[:, low] if low >= 0 else np.zeros(len(every))
         highs = every[:, high] if high < count else np.ones(len(every))
-        means = np.clip(means, 0, 1)
+        means = np.clip(self.plane.at(signs_nk), 0, 1)
         return means, np.clip(np.minimum(lows, means), 0, 1), np.clip(np.maximum(highs, means), 0, 1)
 
 
@@ -116,36 +131,20 @@ class Coverage:
     share: float
     width: float
     """mean, 0-1"""
-    constant_width: float
-    """of the interval that the same scores give without looking at distances"""
     scores: int
 
 
-def coverage(distances: Floats, scores: Floats, targets: npt.NDArray[np.str_], *, level: float = LEVEL) -> Coverage:
-    """Leaves out each target in turn, makes intervals of the others, and counts how many of its scenes they hold."""
-    held, widths, plain = [], [], []
+def coverage(signs_nk: Floats, scores: Floats, targets: Names, *, level: float = LEVEL) -> Coverage:
+    """Leaves out each target in turn, makes intervals of the others, and counts how many of its scores they hold.
+
+    Raises:
+        DataError: too few scenes, or fewer than three targets
+    """
+    held: list[bool] = []
+    widths: list[float] = []
     for name in sorted(set(targets.tolist())):
         out = targets == name
-        found = Expected.fit(distances[~out], scores[~out], targets[~out], level=level)
-        _, low, high = found.at(distances[out])
+        _, low, high = Expected.fit(signs_nk[~out], scores[~out], targets[~out], level=level).at(signs_nk[out])
         held += ((low <= scores[out]) & (scores[out] <= high)).tolist()
         widths += (high - low).tolist()
-        ends = np.quantile(scores[~out], [(1 - level) / 2, (1 + level) / 2])
-        plain += [float(ends[1] - ends[0])] * int(out.sum())
-    return Coverage(float(np.mean(held)), float(np.mean(widths)), float(np.mean(plain)), len(held))
-
-
-def _monotone(values: Floats, *, rising: bool) -> Floats:
-    from scipy.optimize import isotonic_regression
-
-    found: Floats = isotonic_regression(values, increasing=rising).x
-    return found
-
-
-def _smooth(x: Floats, steps: Floats) -> Floats:
-    """Steps as lines between their middles, so that a small distance more is a small difference."""
-    begins = np.flatnonzero(np.r_[True, np.diff(steps) != 0])
-    ends = np.r_[begins[1:], len(steps)]
-    middles = np.array([(x[begin] + x[end - 1]) / 2 for begin, end in zip(begins, ends, strict=True)])
-    found: Floats = np.interp(x, middles, steps[begins])
-    return found
+    return Coverage(float(np.mean(held)), float(np.mean(widths)), len(held))

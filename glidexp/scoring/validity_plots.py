@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.scoring.expected import Expected
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -31,9 +29,16 @@ class Dot:
     ranks: Floats
     """(T,) per cent of the training tiles that have less of each trait"""
 
-    @property
-    def distance(self) -> float:
-        return float(np.nanmax([self.statistics, self.embedding]))
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What is expected of a scene, 0-1."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    outside: bool
 
 
 def distance_figure(dots: Sequence[Dot]) -> "Figure":
@@ -54,7 +59,7 @@ def distance_figure(dots: Sequence[Dot]) -> "Figure":
     axes.set_xlabel("distance by statistics (1: 99 % of held-out tiles lie within)", fontsize=9)
     axes.set_ylabel("distance by the encoder's embedding", fontsize=9)
     _plain_ticks(axes)
-    if len(dots) <= NAMED:
+    if 0 < len(dots) <= NAMED:
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -70,31 +75,34 @@ def traits_figure(dots: Sequence[Dot], names: Sequence[str]) -> "Figure":
     axes.set(xlim=(-2.5, 102.5), ylim=(-0.7, len(names) - 0.3))
     axes.set_yticks(places, names, fontsize=9)
     axes.set_xlabel("per cent of the training tiles that have less of it", fontsize=9)
-    if len(dots) <= NAMED:
+    if 0 < len(dots) <= NAMED:
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
-def expected_figure(distances: Floats, scores: Floats, expected: Expected, dots: Sequence[Dot]) -> "Figure":
-    """Scores of a matrix by distance, what is expected at each, and where the scenes lie."""
-    figure, axes = _figure(7.2, 4.2)
-    far = max([float(distances.max()), *(dot.distance for dot in dots)])
-    near = min([float(distances.min()), *(dot.distance for dot in dots)])
-    along = np.geomspace(0.95 * near, 1.05 * far, 200)
-    mean, low, high = (100 * values for values in expected.at(along))
-    axes.fill_between(along, low, high, color=INSIDE, alpha=0.13, linewidth=0, label=f"holds {expected.level:.0%}")
-    axes.plot(along, mean, color=INSIDE, linewidth=2, label="expected")
-    axes.plot(distances, 100 * scores, ".", color="0.45", markersize=5, label="test scenes of the matrix")
-    for number, dot in enumerate(dots):
-        look = _look(number, dot, len(dots))
-        at = float(expected.at(np.array([dot.distance]))[0][0])
-        axes.plot(dot.distance, 100 * at, linestyle="none", label=dot.name if len(dots) <= NAMED else None, **look)
-    axes.axvline(1, color="0.4", linewidth=1, linestyle="--")
-    axes.set(xscale="log", ylim=(-2, 102))
-    axes.set_xlabel("distance, the larger of both (1: 99 % of held-out tiles lie within)", fontsize=9)
-    axes.set_ylabel("lake IoU of a scene, points", fontsize=9)
-    _plain_ticks(axes, only="x")
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+def expected_figure(expected: Floats, scores: Floats, ranges: Sequence[Range]) -> "Figure":
+    """Scores over what was expected of them, and the intervals of scenes without a score.
+
+    Args:
+        expected: (n,) 0-1
+        scores: (n,) 0-1
+        ranges: of the scenes
+    """
+    figure, axes = _figure(6.4, 4.4)
+    axes.plot([0, 100], [0, 100], color="0.6", linewidth=1, linestyle="--")
+    axes.plot(100 * expected, 100 * scores, ".", color="0.6", markersize=5)
+    for number, one in enumerate(ranges):
+        colour = OUTSIDE if one.outside else INSIDE
+        x, ends = 100 * one.value, [100 * one.low, 100 * one.high]
+        few = len(ranges) <= NAMED
+        axes.plot([x, x], ends, color=colour, linewidth=2 if few else 0.8, alpha=0.8 if few else 0.4)
+        mark = MARKS[number % len(MARKS)] if few else "o"
+        axes.plot(x, x, mark, color=colour, markersize=7 if few else 3, mec="white", label=one.name, linestyle="none")
+    axes.set(xlim=(-2, 102), ylim=(-2, 102))
+    axes.set_xlabel("expected lake IoU of a scene, points", fontsize=9)
+    axes.set_ylabel("lake IoU, points", fontsize=9)
+    if 0 < len(ranges) <= NAMED:
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -122,11 +130,11 @@ def _figure(width: float, height: float) -> tuple["Figure", Any]:
     return figure, axes
 
 
-def _plain_ticks(axes: Any, only: str = "xy") -> None:
+def _plain_ticks(axes: Any) -> None:
     """Numbers as they are read, and not powers of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    for side in only:
+    for side in "xy":
         axis = getattr(axes, f"{side}axis")
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -10,24 +10,25 @@ import pandas as pd
 
 from glidexp.errors import DataError, TrackingError
 from glidexp.models.survey import SCENES
-from glidexp.scoring.expected import Coverage, Expected, coverage
+from glidexp.scoring.confusion import scene_rows
+from glidexp.scoring.expected import Coverage, Expected, Floats, certainty, coverage, signs
+from glidexp.scoring.scores import read_scores
 from glidexp.study.studies import runs_of
 from glidexp.tracking.found import TrackedRun, fetch_file
 from glidexp.tracking.store import Store
 
-SCORE = "lake_iou"
-SCORES = "scene_scores.csv"
-
 
 @dataclass(frozen=True, slots=True)
 class FromMatrix:
-    """What a matrix says of scores at a distance."""
+    """What a matrix says of scores."""
 
     scenes: pd.DataFrame
-    """run, scene, sensor, region, statistics, embedding, distance, score; a row a network and test scene"""
+    """run, scene, sensor, region, distance, certainty, score; a row a network and test scene with lake"""
     expected: Expected
     held_out: Coverage | None
     """None where two targets are too few to leave one out of the making of the intervals as well"""
+    without: Coverage | None
+    """the same of intervals that look at nothing"""
     by: str
     notes: tuple[str, ...]
 
@@ -51,14 +52,19 @@ def from_matrix(store: Store, reference: str, *, by: str = "region", level: floa
         raise TrackingError(
             f"no run of {reference} has {SCENES}: its networks are from before distances were kept, train them anew."
         )
-    distances, scores = scenes["distance"].to_numpy(), scenes["score"].to_numpy()
-    targets = scenes[by].astype(str).to_numpy()
-    expected = Expected.fit(distances, scores, targets, level=level)
+    given, scores, targets = told_by(scenes), scenes["score"].to_numpy(), scenes[by].astype(str).to_numpy()
+    expected = Expected.fit(given, scores, targets, level=level)
     try:
-        held_out = coverage(distances, scores, targets, level=level)
+        held_out = coverage(given, scores, targets, level=level)
+        without = coverage(np.zeros_like(given), scores, targets, level=level)
     except DataError:
-        held_out = None
-    return FromMatrix(scenes, expected, held_out, by, (*notes, *left))
+        held_out = without = None
+    return FromMatrix(scenes, expected, held_out, without, by, (*notes, *left))
+
+
+def told_by(scenes: pd.DataFrame) -> Floats:
+    """(n, 2) the signs of `FromMatrix.scenes`."""
+    return signs(scenes["certainty"].to_numpy(), scenes["distance"].to_numpy())
 
 
 def scenes_of(store: Store, runs: Sequence[TrackedRun]) -> tuple[pd.DataFrame, list[str]]:
@@ -67,12 +73,18 @@ def scenes_of(store: Store, runs: Sequence[TrackedRun]) -> tuple[pd.DataFrame, l
     for run in runs:
         with tempfile.TemporaryDirectory() as aside:
             try:
-                far, scored = (pd.read_csv(fetch_file(store, run, name, Path(aside))) for name in (SCENES, SCORES))
+                far = pd.read_csv(fetch_file(store, run, SCENES, Path(aside)), dtype={"scene": str})
+                table, hist = read_scores(fetch_file(store, run, "scores.parquet", Path(aside)))
             except TrackingError:
                 left.append(f"run {run.run_id[:12]} ({run.name}) kept no distances and is left out")
                 continue
-        scored = scored[(scored["split"] == "test") & (scored["lake_px"] > 0)]
-        both = far.merge(scored[["scene", SCORE]], on="scene").rename(columns={SCORE: "score"})
-        parts.append(both.assign(run=run.run_id, distance=both[["statistics", "embedding"]].max(axis=1)))
-    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    return (found[np.isfinite(found["score"])] if len(found) else found), left
+        test = (table["split"] == "test").to_numpy()
+        table, counts = table[test].reset_index(drop=True), hist[test].sum(axis=1)
+        at = run.metrics.get("test/threshold", 0.5), run.metrics.get("test/temperature")
+        sure = {
+            scene: certainty(counts[rows].sum(axis=0), *at) for scene, rows in table.groupby("scene").indices.items()
+        }
+        scored = scene_rows(table)
+        scored = scored[scored["lake_px"] > 0].assign(certainty=scored["scene"].map(sure), score=scored["lake_iou"])
+        parts.append(far.merge(scored[["scene", "certainty", "score"]], on="scene").assign(run=run.run_id))
+    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()), left

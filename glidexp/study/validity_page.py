@@ -9,8 +9,9 @@ import pandas as pd
 
 from glidexp.models.validity import ALL, STEPS, Distance, Validity, Verdict
 from glidexp.scoring.cloud import INSIDE
+from glidexp.scoring.expected import Floats, signs
 from glidexp.scoring.figures import png_bytes
-from glidexp.scoring.validity_plots import Dot, distance_figure, expected_figure, traits_figure
+from glidexp.scoring.validity_plots import Dot, Range, distance_figure, expected_figure, traits_figure
 from glidexp.study.report_blocks import Block, Heading, Picture, Points, Table, Text
 from glidexp.study.report_tables import NONE
 from glidexp.study.validity_matrix import FromMatrix
@@ -49,9 +50,10 @@ def scene_rows(page: Page) -> pd.DataFrame:
             row |= {"against": verdict.group, "tiles": verdict.tiles, "outside": verdict.outside}
             row |= {"statistics": verdict.statistics.value, "embedding": seen.value if seen else np.nan}
             row |= {"statistics_percentile": verdict.statistics.percentile}
-            row |= {"embedding_percentile": seen.percentile if seen else np.nan}
+            row |= {"embedding_percentile": seen.percentile if seen else np.nan, "distance": verdict.distance}
+            row |= {"certainty": verdict.certainty}
             if page.matrix is not None:
-                ends = page.matrix.expected.at(np.array([verdict.distance]))
+                ends = page.matrix.expected.at(_signs(verdict))
                 row |= dict(zip(("expected", "low", "high"), (float(end[0]) for end in ends), strict=True))
             row["why"] = "; ".join(verdict.unusual)
         rows.append(row | {"said": "; ".join(one.said)})
@@ -104,8 +106,12 @@ def _both(verdict: Verdict) -> str:
 
 
 def _score(matrix: FromMatrix, verdict: Verdict) -> str:
-    value, low, high = (100 * float(end[0]) for end in matrix.expected.at(np.array([verdict.distance])))
+    value, low, high = (100 * float(end[0]) for end in matrix.expected.at(_signs(verdict)))
     return f"{value:.0f} [{low:.0f}, {high:.0f}]"
+
+
+def _signs(verdict: Verdict) -> Floats:
+    return signs(np.array([verdict.certainty or 0.0]), np.array([verdict.distance]))
 
 
 def _scenes(page: Page) -> Iterable[Block]:
@@ -158,32 +164,42 @@ def _expected(page: Page) -> Iterable[Block]:
     matrix = page.matrix
     yield Heading("Expected score")
     if matrix is None:
-        yield Text("Not known: no matrix was given. With --matrix STUDY of study=transfer_region it is told.")
+        yield Text("Not known: no matrix was given. With --matrix STUDY, of study=transfer_region, it is told.")
         return
     expected, scenes = matrix.expected, matrix.scenes
-    picture = expected_figure(scenes["distance"].to_numpy(), scenes["score"].to_numpy(), expected, _dots(page))
+    ranges = []
+    for one in page.scenes:
+        if one.verdict is not None:
+            ends = expected.at(_signs(one.verdict))
+            ranges.append(Range(one.name, *(float(end[0]) for end in ends), outside=one.verdict.outside))
+    picture = expected_figure(expected.left_out, scenes["score"].to_numpy(), ranges)
     yield Picture(
         "expected", png_bytes(picture),
-        f"Lake IoU of a scene by its distance from what the network was trained on: {expected.scenes} scores of "
-        f"{scenes['scene'].nunique()} scenes by {scenes['run'].nunique()} networks of the matrix.",
+        f"Grey: {len(scenes)} scores of {scenes['scene'].nunique()} scenes by {scenes['run'].nunique()} networks of "
+        f"the matrix, over what was expected of them without their {matrix.by}. In colour: this page's scenes, with the "
+        "interval in which their scores are expected.",
     )  # fmt: skip
     points = [
+        "Expected from how sure the network is of its own map (the IoU it would have if its probabilities held) and "
+        "from the distance, as the scores of the matrix's networks on its test scenes depend on both.",
         f"The interval is meant to hold the score of {expected.level:.0%} of scenes. It is of a single scene, not of a "
-        "mean over scenes, so it does not shrink with more of them."
+        "mean over scenes.",
     ]
-    if matrix.held_out is not None:
-        held = matrix.held_out
+    if (held := matrix.held_out) is not None and matrix.without is not None:
         points.append(
             f"With each {matrix.by} in turn left out of the making, intervals held {held.share:.0%} of its "
-            f"{held.scores} scores, at a mean width of {100 * held.width:.0f} points. Without looking at distances they "
-            f"would have been {100 * held.constant_width:.0f} points wide."
+            f"{held.scores} scores, at a mean width of {100 * held.width:.0f} points; without either sign they would "
+            f"be {100 * matrix.without.width:.0f} points wide."
         )
     if page.card.get("run_id") not in set(scenes["run"]):
-        points.append("The model is none of the matrix's networks: its scores are reckoned to fall as theirs do.")
-    far = [one.name for one in page.scenes if one.verdict and one.verdict.distance > expected.farthest]
+        points.append(
+            "The model is none of the matrix's networks: its scores are reckoned to depend on both as theirs."
+        )
+    farthest = float(scenes["distance"].max())
+    far = [one.name for one in page.scenes if one.verdict and one.verdict.distance > farthest]
     if far:
         points.append(
-            f"Farther away than any scene of the matrix ({expected.farthest:.1f}), so that the interval is a guess: "
+            f"Farther away than any scene of the matrix ({farthest:.1f}), so that the interval is a guess: "
             f"{', '.join(far[:SHOWN])}."
         )
     yield Points([*points, *(note[:1].upper() + note[1:] + "." for note in matrix.notes)])

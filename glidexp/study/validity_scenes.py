@@ -49,7 +49,8 @@ def of_files(validity: Validity, found: FoundModel, files: "Sequence[SceneFile]"
         limits, _ = domain.limits_of(found.card, scene)
         sample = looked_over(scene, validity.tile_px, limits, domain.method_of(found.card))
         said = (*scene.warnings, *domain.outside(found.card, scene))
-        yield Judged(scene.name, file.sensor, "", judge(validity, sample, file.sensor, predictor), said)
+        predictor.tell(sensor=file.sensor, gsd_m=scene.gsd_m)
+        yield Judged(scene.name, file.sensor, "", judge(validity, sample, file.sensor, predictor, sure=True), said)
 
 
 def of_store(validity: Validity, found: FoundModel, store: TileStore, rows: Rows) -> Iterable[Judged]:
@@ -66,5 +67,5 @@ def of_store(validity: Validity, found: FoundModel, store: TileStore, rows: Rows
     """
     tiles = Tiles(store, places_of_bands(found.card, store), validity.bands)
     known = store.index.groupby(store.index["scene"].astype(str))[["sensor", "region"]].first()
-    for name, verdict in verdicts(validity, tiles, rows, load_bundle(found.bundle)):
+    for name, verdict in verdicts(validity, tiles, rows, load_bundle(found.bundle), sure=True):
         yield Judged(name, str(known.loc[name, "sensor"]), str(known.loc[name, "region"]), verdict)
