@@ -20,7 +20,7 @@ TILES = 256
 """of a sensor whose traits are taken"""
 SEEN = 128
 """of all sensors that the encoder is shown; half as many val tiles"""
-LEAST = 16
+LEAST = 8
 """tiles from which a sensor has statistics of its own"""
 SCENES = "scene_validity.csv"
 """what a run keeps of its test scenes, as `scene_table` gives it"""

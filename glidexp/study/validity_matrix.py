@@ -33,12 +33,12 @@ class FromMatrix:
     notes: tuple[str, ...]
 
 
-def from_matrix(store: Store, reference: str, *, by: str = "region", level: float) -> FromMatrix:
+def from_matrix(store: Store, references: Sequence[str], *, by: str = "region", level: float) -> FromMatrix:
     """Reads what the runs of a matrix left, and fits.
 
     Args:
         store: from `open_store`
-        reference: a study, its folder, or the parent of runs
+        references: studies, their folders, parents of runs, or runs
         by: region or sensor: what is left out together
         level: share of scenes that the intervals are to hold, 0-1
 
@@ -46,11 +46,11 @@ def from_matrix(store: Store, reference: str, *, by: str = "region", level: floa
         TrackingError: no such study, or none of its runs kept distances
         DataError: too few scenes
     """
-    runs, notes, _ = runs_of(store, [reference])
+    runs, notes, _ = runs_of(store, references)
     scenes, left = scenes_of(store, runs)
     if scenes.empty:
         raise TrackingError(
-            f"no run of {reference} has {SCENES}: its networks are from before distances were kept, train them anew."
+            f"no run of {', '.join(references)} has {SCENES}: its networks are from before distances were kept, train them anew."
         )
     given, scores, targets = told_by(scenes), scenes["score"].to_numpy(), scenes[by].astype(str).to_numpy()
     expected = Expected.fit(given, scores, targets, level=level)

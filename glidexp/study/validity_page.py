@@ -84,6 +84,7 @@ def _opening(page: Page) -> Iterable[Block]:
 
 
 def sentence(one: Judged, matrix: FromMatrix | None) -> str:
+    """What is said of a scene that was judged: inside or outside, how far, what to expect, and why."""
     verdict = one.verdict
     assert verdict is not None
     told = f"{one.name}: {'outside' if verdict.outside else 'inside'}, distance {_both(verdict)}"
@@ -176,8 +177,8 @@ def _expected(page: Page) -> Iterable[Block]:
     yield Picture(
         "expected", png_bytes(picture),
         f"Grey: {len(scenes)} scores of {scenes['scene'].nunique()} scenes by {scenes['run'].nunique()} networks of "
-        f"the matrix, over what was expected of them without their {matrix.by}. In colour: this page's scenes, with the "
-        "interval in which their scores are expected.",
+        f"the matrix, over what was expected of them without their {matrix.by}. In colour: scenes of this page, with "
+        "the interval in which their scores are expected.",
     )  # fmt: skip
     points = [
         "Expected from how sure the network is of its own map (the IoU it would have if its probabilities held) and "

@@ -37,7 +37,10 @@ def options() -> Parser:
     )
     parser.add_argument("model", metavar="MODEL", help="run id, folder of a bundle, models:/NAME@ALIAS")
     parser.add_argument("things", metavar="SCENE", nargs="*", help="raster, .SAFE, folder of scenes; or KEY=VALUE")
-    parser.add_argument("--matrix", metavar="STUDY", help="transfer matrix: a study, its folder, or a parent run")
+    parser.add_argument(
+        "--matrix", metavar="STUDY", action="append", default=[],
+        help="transfer matrix: a study, its folder, or the parent of runs; more than once: all of them, or single runs",
+    )  # fmt: skip
     parser.add_argument("--by", choices=("region", "sensor"), default="region", help="its targets (default: region)")
     parser.add_argument("--level", type=float, default=0.9, help="share that intervals are to hold (default: 0.9)")
     parser.add_argument("--out", metavar="DIR", help="folder of the page (default: outputs/validity/MODEL)")
@@ -64,7 +67,7 @@ def run(argv: list[str], compose: Compose) -> int:
     from glidexp.models.validity import of_bundle
     from glidexp.tracking.store import store_at
 
-    alone = is_place(given.model) and given.matrix is None and config is None
+    alone = is_place(given.model) and not given.matrix and config is None
     store = None if alone else store_at(given.mlruns, given.uri)
     with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
         found = find(given.model, store, Path(aside))
@@ -114,7 +117,7 @@ def write(page: "Page", folder: Path) -> None:
 
 
 def _matrix(store: "Store | None", given: Namespace) -> "FromMatrix | None":
-    if given.matrix is None or store is None:
+    if not given.matrix or store is None:
         return None
     from glidexp.study.validity_matrix import from_matrix
 
