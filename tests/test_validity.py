@@ -144,13 +144,13 @@ def test_scenes_are_held_against_their_sensor(learnt: Validity, tiles: Tiles, pr
     assert table["against"].to_dict() == {"4": "sentinel2", "5": "landsat8", "6": "sentinel2", "7": ALL}
     assert (table.loc[["6", "7"], ["statistics", "embedding"]] > 1).all(axis=None)
     assert (table.loc[["4", "5"], ["statistics_percentile", "embedding_percentile"]] < 99).all(axis=None)
-    dark, _ = tiles.looked_at(np.flatnonzero(tiles.store.index["scene"] == "6"))
+    dark = tiles.looked_at(np.flatnonzero(tiles.store.index["scene"] == "6")).traits
     verdict = learnt.judge("sentinel2", dark, None)
     assert verdict.embedding is None and verdict.outside
     why = " ".join(verdict.unusual)
     assert "darker in green than 100 % of the training tiles: green mean 8" in why and "brighter" not in why
     assert verdict.sentence("s").startswith("s: outside what the model was trained on: distance ")
-    own, _ = tiles.looked_at(np.flatnonzero(tiles.store.index["scene"] == "4"))
+    own = tiles.looked_at(np.flatnonzero(tiles.store.index["scene"] == "4")).traits
     assert not learnt.judge("sentinel2", own, None).unusual
 
 
@@ -348,8 +348,8 @@ def test_the_page_tells_scenes_and_what_to_expect(
         "Darker in ",
     ):
         assert said in text and said in html
-    assert "http" not in html.replace("http-equiv", "") and html.count("<img") == 3
-    for name in ("distance", "traits", "expected"):
+    assert "http" not in html.replace("http-equiv", "") and html.count("<img") == 4
+    for name in ("distance", "traits", "expected", "pixels"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5000
 
 

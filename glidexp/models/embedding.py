@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @torch.no_grad()
-def features(predictor: Predictor, images: npt.NDArray[np.uint8], batch: int = 16) -> Floats:
+def features(predictor: Predictor, images: npt.NDArray[np.uint8], batch: int = 4) -> Floats:
     """Mean of the encoder's deepest features over each image, (N, F). Nothing is told, no views are taken.
 
     Args:
@@ -38,7 +38,7 @@ def features(predictor: Predictor, images: npt.NDArray[np.uint8], batch: int = 1
 
 @torch.no_grad()
 def certainty_of(
-    predictor: Predictor, images: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], batch: int = 16
+    predictor: Predictor, images: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], batch: int = 4
 ) -> float:
     """`scoring.expected.certainty` of the answers to some images together.
 

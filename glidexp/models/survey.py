@@ -16,17 +16,37 @@ from glidexp.scoring.cloud import Cloud
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-TILES = 256
-"""of a sensor whose traits are taken"""
+TILES = 128
+"""of a sensor whose traits are taken, of training and of val"""
 SEEN = 128
 """of all sensors that the encoder is shown; half as many val tiles"""
+PART = 8
+"""tiles in memory at once"""
 LEAST = 8
-"""tiles from which a sensor has statistics of its own"""
+"""training tiles from which a sensor has statistics of its own"""
+LEAST_HELD = 2
+"""val tiles likewise"""
 SCENES = "scene_validity.csv"
 """what a run keeps of its test scenes, as `scene_table` gives it"""
 OF_SCENE = 16
 """tiles of a scene whose traits are taken"""
 SEEN_OF_SCENE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Tiles in numbers."""
+
+    traits: Floats
+    """(N, T)"""
+    histograms: npt.NDArray[np.int64]
+    """(N, 2, 16)"""
+
+    def shares(self, of: npt.NDArray[np.bool_]) -> Floats:
+        """(2, 16) shares of the pixels of some of the tiles."""
+        counts = self.histograms[of].sum(axis=0)
+        found: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +62,19 @@ class Tiles:
         """(N, H, W, C)."""
         return np.stack([self.store.images[row][..., list(self.order)] for row in rows.tolist()])
 
-    def looked_at(self, rows: Rows) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Traits (N, T) and summed histograms (2, 16)."""
-        found, counts = [], np.zeros((2, traits.BINS), np.int64)
+    def looked_at(self, rows: Rows) -> Look:
+        """The pixels of some tiles in numbers."""
+        found, counts = [], []
         for row in rows.tolist():
             image, valid = self.store.images[row][..., list(self.order)], self.store.labels[row] != INVALID
             found.append(traits.traits(image, valid, self.bands))
-            counts += traits.histograms(image, valid, self.bands)
-        return np.array(found), counts
+            counts.append(traits.histograms(image, valid, self.bands))
+        return Look(np.array(found), np.array(counts))
+
+    def seen(self, rows: Rows, predictor: Predictor) -> Floats:
+        """What the encoder makes of some tiles, (N, F); never many of them in memory."""
+        parts = [rows[at : at + PART] for at in range(0, len(rows), PART)]
+        return np.concatenate([features(predictor, self.images(part)) for part in parts])
 
     def usable(self, rows: Rows) -> Rows:
         """Those of the rows with pixels enough."""
@@ -67,39 +92,29 @@ def learn(tiles: Tiles, train: Rows, val: Rows, predictor: Predictor) -> Validit
         val: rows that no weight was learnt from, of the same sensors and regions
         predictor: the trained network, in evaluation mode
     """
-    index, used, kept = tiles.store.index, tiles.usable(train), tiles.usable(val)
-    sensors = index["sensor"].astype(str).to_numpy()
-    if len(used) < LEAST or len(kept) < 2:
+    used, kept = tiles.usable(train), tiles.usable(val)
+    if len(used) < LEAST or len(kept) < LEAST_HELD:
         return None
-    names = [name for name in sorted(set(sensors[used])) if _enough(sensors, name, used, kept)]
-    shown = {
-        side: spread(rows, sensors[rows], most)
-        for side, rows, most in (("train", used, SEEN), ("val", kept, SEEN // 2))
-    }
-    raw = {side: features(predictor, tiles.images(rows)) for side, rows in shown.items()}
-    axes = Axes.fit(raw["train"])
-    reduced = {side: axes.reduced(values) for side, values in raw.items()}
+    sensors = tiles.store.index["sensor"].astype(str).to_numpy()
+    rows = [spread(of, sensors[of], TILES * len(set(sensors[of]))) for of in (used, kept)]
+    looks = [tiles.looked_at(of) for of in rows]
+    shown = [spread(of, sensors[of], most) for of, most in ((used, SEEN), (kept, SEEN // 2))]
+    raw = [tiles.seen(of, predictor) for of in shown]
+    axes = Axes.fit(raw[0])
+    reduced = [axes.reduced(values) for values in raw]
     groups = {}
-    for name in [*names, ALL]:
-        of = {
-            side: rows if name == ALL else rows[sensors[rows] == name]
-            for side, rows in (("train", used), ("val", kept))
-        }
-        some = {
-            side: spread(rows, sensors[rows], TILES * (len(names) if name == ALL else 1)) for side, rows in of.items()
-        }
-        own, counts = tiles.looked_at(some["train"])
-        held, _ = tiles.looked_at(some["val"])
-        picked = {
-            side: np.ones(len(rows), bool) if name == ALL else sensors[rows] == name for side, rows in shown.items()
-        }
-        near = [reduced[side][picked[side]] for side in ("train", "val")]
+    for name in [*sorted(set(sensors[used])), ALL]:
+        of = [np.full(len(some), name == ALL) | (sensors[some] == name) for some in rows]
+        if of[0].sum() < LEAST or of[1].sum() < LEAST_HELD:
+            continue
+        near = [values[(sensors[some] == name) | (name == ALL)] for values, some in zip(reduced, shown, strict=True)]
+        enough = len(near[0]) >= LEAST and len(near[1]) >= LEAST_HELD
+        index = tiles.store.index.iloc[used if name == ALL else used[sensors[used] == name]]
         groups[name] = Group(
-            name, len(of["train"]), tuple(sorted(set(index["region"].astype(str).iloc[of["train"]]))),
-            Cloud.fit(own, held),
-            Cloud.fit(*near) if len(near[0]) >= LEAST and len(near[1]) > 1 else None,
-            np.percentile(own, STEPS, axis=0), counts / np.maximum(counts.sum(axis=1, keepdims=True), 1),
-            {"tiles": len(some["val"]), "scenes": int(index["scene"].iloc[some["val"]].nunique())},
+            name, len(index), tuple(sorted(set(index["region"].astype(str)))),
+            Cloud.fit(looks[0].traits[of[0]], looks[1].traits[of[1]]), Cloud.fit(*near) if enough else None,
+            np.percentile(looks[0].traits[of[0]], STEPS, axis=0), looks[0].shares(of[0]),
+            {"tiles": int(of[1].sum()), "scenes": int(tiles.store.index["scene"].iloc[rows[1][of[1]]].nunique())},
         )  # fmt: skip
     return Validity(tiles.bands, tiles.store.tile_px, groups, axes)
 
@@ -130,12 +145,11 @@ def verdicts(
     for scene, part in index.groupby(index["scene"].astype(str), sort=True).indices.items():
         own = used[np.sort(part)]
         sensor, some = str(tiles.store.index["sensor"].iloc[own[0]]), _evenly(own, OF_SCENE)
-        found, _ = tiles.looked_at(some)
-        seen, certain = features(predictor, tiles.images(_evenly(own, SEEN_OF_SCENE))), None
+        seen, certain = tiles.seen(_evenly(own, SEEN_OF_SCENE), predictor), None
         if sure:
             predictor.tell(sensor=sensor, gsd_m=float(tiles.store.index["gsd_m"].iloc[own[0]]))
             certain = certainty_of(predictor, tiles.images(some), tiles.store.labels[some] != INVALID)
-        yield str(scene), validity.judge(sensor, found, seen, certain)
+        yield str(scene), validity.judge(sensor, tiles.looked_at(some).traits, seen, certain)
 
 
 def scene_table(validity: Validity, tiles: Tiles, rows: Rows, predictor: Predictor) -> pd.DataFrame:
@@ -154,7 +168,3 @@ def scene_table(validity: Validity, tiles: Tiles, rows: Rows, predictor: Predict
 
 def _evenly(rows: Rows, most: int) -> Rows:
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-
-
-def _enough(sensors: npt.NDArray[np.object_], name: str, used: Rows, kept: Rows) -> bool:
-    return bool((sensors[used] == name).sum() >= LEAST and (sensors[kept] == name).sum() > 1)

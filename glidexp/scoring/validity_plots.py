@@ -1,11 +1,13 @@
 """Pictures of what a model was trained on: where scenes lie from it, trait by trait, and what is expected of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from glidexp.scoring.study_plots import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +45,7 @@ class Range:
 
 def distance_figure(dots: Sequence[Dot]) -> "Figure":
     """Each scene by both distances; beyond the lines it is outside."""
-    figure, axes = _figure(6.4, 4.4)
+    figure, (axes,) = _figure(6.4, 4.4)
     known = [dot for dot in dots if np.isfinite(dot.embedding)]
     values = [value for dot in dots for value in (dot.statistics, dot.embedding) if np.isfinite(value)]
     low, high = 0.8 * min([*values, 0.5]), 1.3 * max([*values, 1.5])
@@ -66,7 +68,7 @@ def distance_figure(dots: Sequence[Dot]) -> "Figure":
 
 def traits_figure(dots: Sequence[Dot], names: Sequence[str]) -> "Figure":
     """Trait by trait where each scene lies among the training tiles, in per cent of them."""
-    figure, axes = _figure(7.2, 1.1 + 0.26 * len(names))
+    figure, (axes,) = _figure(7.2, 1.1 + 0.26 * len(names))
     places = np.arange(len(names))[::-1]
     axes.axvspan(1, 99, color="#eef5fc", zorder=0)
     axes.axvspan(25, 75, color="#d7e8f8", zorder=0)
@@ -80,6 +82,25 @@ def traits_figure(dots: Sequence[Dot], names: Sequence[str]) -> "Figure":
     return figure
 
 
+def histograms_figure(shares: Mapping[str, Floats]) -> "Figure":
+    """Pixels of the training tiles by brightness and by greenness.
+
+    Args:
+        shares: (2, bins) by sensor; a row of zeros is left out
+    """
+    figure, panels = _figure(7.2, 2.6, columns=2)
+    kinds = (("brightness, 0-255", 0, 256), ("greenness, -1 to 1", -1, 1))
+    for row, (axes, (name, low, high)) in enumerate(zip(panels, kinds, strict=True)):
+        for number, (label, values) in enumerate(shares.items()):
+            if values[row].any():
+                edges = np.linspace(low, high, values.shape[1] + 1)
+                axes.stairs(100 * values[row], edges, label=label, color=PALETTE[number % len(PALETTE)], linewidth=1.6)
+        axes.set_xlabel(name, fontsize=9)
+    panels[0].set_ylabel("per cent of the pixels", fontsize=9)
+    panels[0].legend(fontsize=8, frameon=False)
+    return figure
+
+
 def expected_figure(expected: Floats, scores: Floats, ranges: Sequence[Range]) -> "Figure":
     """Scores over what was expected of them, and the intervals of scenes without a score.
 
@@ -88,7 +109,7 @@ def expected_figure(expected: Floats, scores: Floats, ranges: Sequence[Range]) -
         scores: (n,) 0-1
         ranges: of the scenes
     """
-    figure, axes = _figure(6.4, 4.4)
+    figure, (axes,) = _figure(6.4, 4.4)
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=1, linestyle="--")
     axes.plot(100 * expected, 100 * scores, ".", color="0.6", markersize=5)
     for number, one in enumerate(ranges):
@@ -118,16 +139,17 @@ def _look(number: int, dot: Dot, count: int) -> dict[str, Any]:
     }
 
 
-def _figure(width: float, height: float) -> tuple["Figure", Any]:
+def _figure(width: float, height: float, columns: int = 1) -> tuple["Figure", list[Any]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
-    axes = figure.subplots()
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.93")
-    axes.set_axisbelow(True)
-    return figure, axes
+    panels = list(np.atleast_1d(figure.subplots(1, columns)))
+    for axes in panels:
+        axes.tick_params(labelsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.93")
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
 def _plain_ticks(axes: Any) -> None:

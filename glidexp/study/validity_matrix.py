@@ -50,7 +50,8 @@ def from_matrix(store: Store, references: Sequence[str], *, by: str = "region", 
     scenes, left = scenes_of(store, runs)
     if scenes.empty:
         raise TrackingError(
-            f"no run of {', '.join(references)} has {SCENES}: its networks are from before distances were kept, train them anew."
+            f"no run of {', '.join(references)} has {SCENES}: the networks are from before distances were kept, "
+            "train them anew."
         )
     given, scores, targets = told_by(scenes), scenes["score"].to_numpy(), scenes[by].astype(str).to_numpy()
     expected = Expected.fit(given, scores, targets, level=level)

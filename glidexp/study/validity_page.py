@@ -11,7 +11,14 @@ from glidexp.models.validity import ALL, STEPS, Distance, Validity, Verdict
 from glidexp.scoring.cloud import INSIDE
 from glidexp.scoring.expected import Floats, signs
 from glidexp.scoring.figures import png_bytes
-from glidexp.scoring.validity_plots import Dot, Range, distance_figure, expected_figure, traits_figure
+from glidexp.scoring.validity_plots import (
+    Dot,
+    Range,
+    distance_figure,
+    expected_figure,
+    histograms_figure,
+    traits_figure,
+)
 from glidexp.study.report_blocks import Block, Heading, Picture, Points, Table, Text
 from glidexp.study.report_tables import NONE
 from glidexp.study.validity_matrix import FromMatrix
@@ -235,6 +242,10 @@ def _trained_on(page: Page) -> Iterable[Block]:
         ["trait of a tile", *(group.name for group in groups)],
         cells,
     )
+    yield Picture(
+        "pixels", png_bytes(histograms_figure({group.name: group.histograms for group in groups})),
+        "Pixels of the training tiles, after the stretch. Greenness: (green - red) / (green + red).",
+    )  # fmt: skip
     if page.own is not None and len(page.own):
         alarms = int(page.own["outside"].sum())
         home = page.own["region"].astype(str).isin(validity.groups[ALL].regions)
