@@ -91,8 +91,10 @@ def judge(
     found = np.array([traits.traits(image, valid, validity.bands) for image, valid in tiles])
     places = np.linspace(0, len(tiles) - 1, min(SEEN, len(tiles))).astype(int)
     seen = features(predictor, np.stack([tiles[place][0] for place in places]))
-    images, valids = (np.stack([tile[part] for tile in tiles]) for part in (0, 1))
-    return validity.judge(sensor, found, seen, certainty_of(predictor, images, valids) if sure else None)
+    if not sure:
+        return validity.judge(sensor, found, seen)
+    images, valids = np.stack([image for image, _ in tiles]), np.stack([valid for _, valid in tiles])
+    return validity.judge(sensor, found, seen, certainty_of(predictor, images, valids))
 
 
 def told_of(verdict: Verdict | None, name: str) -> dict[str, Any]:

@@ -245,11 +245,11 @@ def from_bytes(content: bytes, where: Path) -> Validity:
     held = {name: values.astype(np.float64) for name, values in load(content).items()}
     groups = {}
     for place, (name, told) in enumerate(facts["groups"].items()):
-        clouds = {
-            view: Cloud(*(held[f"{place}.{view}.{key}"] for key in ("mean", "whiten", "held")), told["counts"][view])
-            for view in ("traits", "embedding")
-            if told["counts"][view]
-        }
+        clouds = {}
+        for view, count in told["counts"].items():
+            if count:
+                mean, whiten, far = (held[f"{place}.{view}.{key}"] for key in ("mean", "whiten", "held"))
+                clouds[view] = Cloud(mean, whiten, far, count)
         groups[name] = Group(
             name, told["tiles"], tuple(told["regions"]), clouds["traits"], clouds.get("embedding"),
             held[f"{place}.steps"], held[f"{place}.histograms"], told["held"],

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from glidexp.models.survey import SCENES
 from glidexp.scoring.confusion import scene_rows
 from glidexp.scoring.expected import Coverage, Expected, Floats, certainty, coverage, signs
 from glidexp.scoring.scores import read_scores
-from glidexp.study.studies import runs_of
+from glidexp.study.references import runs_of
 from glidexp.tracking.found import TrackedRun, fetch_file
 from glidexp.tracking.store import Store
 
@@ -53,13 +54,13 @@ def from_matrix(store: Store, references: Sequence[str], *, by: str = "region", 
             f"no run of {', '.join(references)} has {SCENES}: the networks are from before distances were kept, "
             "train them anew."
         )
-    given, scores, targets = told_by(scenes), scenes["score"].to_numpy(), scenes[by].astype(str).to_numpy()
+    given, scores, targets = told_by(scenes), scenes["score"].to_numpy(), np.asarray(scenes[by], dtype=np.str_)
     expected = Expected.fit(given, scores, targets, level=level)
-    try:
+    held_out: Coverage | None = None
+    without: Coverage | None = None
+    with suppress(DataError):
         held_out = coverage(given, scores, targets, level=level)
         without = coverage(np.zeros_like(given), scores, targets, level=level)
-    except DataError:
-        held_out = without = None
     return FromMatrix(scenes, expected, held_out, without, by, (*notes, *left))
 
 

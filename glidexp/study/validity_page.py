@@ -178,8 +178,8 @@ def _expected(page: Page) -> Iterable[Block]:
     ranges = []
     for one in page.scenes:
         if one.verdict is not None:
-            ends = expected.at(_signs(one.verdict))
-            ranges.append(Range(one.name, *(float(end[0]) for end in ends), outside=one.verdict.outside))
+            value, low, high = (float(end[0]) for end in expected.at(_signs(one.verdict)))
+            ranges.append(Range(one.name, value, low, high, one.verdict.outside))
     picture = expected_figure(expected.left_out, scenes["score"].to_numpy(), ranges)
     yield Picture(
         "expected", png_bytes(picture),

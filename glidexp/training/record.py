@@ -166,8 +166,9 @@ class Recorder:
     def validity(self, model: torch.nn.Module) -> Validity | None:
         """What the training tiles look like, which goes with the model; logs how far from them each test scene is."""
         shape = self.config.backbone.name, self.config.decoder.name
-        sizes = {"stride": catalog.stride(shape[1]), "smallest_px": catalog.smallest_px(*shape)}
-        predictor = Predictor(bare(model), mean=self.mean, std=self.std, **sizes).to(self.runtime.device).eval()
+        stride, smallest = catalog.stride(shape[1]), catalog.smallest_px(*shape)
+        predictor = Predictor(bare(model), mean=self.mean, std=self.std, stride=stride, smallest_px=smallest)
+        predictor = predictor.to(self.runtime.device).eval()
         bands = tuple(str(band).lower() for band in self.tiles.manifest["bands"])
         tiles = Tiles(self.tiles, range(self.tiles.channels), bands)
         found = learn(tiles, self.train, self.val.rows, predictor)
