@@ -322,7 +322,8 @@ def matrix_scenes() -> pd.DataFrame:
     given, scores = scored(90, np.random.default_rng(0))
     rows = {"run": np.repeat(["a", "b", "c"], 30), "scene": np.tile([f"s{n}" for n in range(30)], 3)}
     rows |= {"region": np.tile(np.repeat(["andes", "alaska", "himalaya"], 10), 3), "sensor": "sentinel2"}
-    return pd.DataFrame(rows | {"certainty": given[:, 0], "distance": np.exp(-given[:, 1]), "score": scores})
+    rows |= {"statistics": np.exp(-given[:, 1]), "embedding": np.exp(-given[:, 1])}
+    return pd.DataFrame(rows | {"certainty": given[:, 0], "distance": rows["statistics"], "score": scores})
 
 
 def test_the_page_tells_scenes_and_what_to_expect(
@@ -339,6 +340,7 @@ def test_the_page_tells_scenes_and_what_to_expect(
     rows = pd.read_csv(out / "scenes.csv").set_index("scene")
     assert rows["outside"].to_dict() == {"usual": False, "dark": True}
     assert (rows["low"] <= rows["expected"]).all() and (rows["expected"] <= rows["high"]).all()
+    assert "a guess so far away" in printed[1] and "guess" not in printed[0]
     assert rows.loc["usual", "expected"] > rows.loc["dark", "expected"] + 0.1
     text, html = (out / "validity.md").read_text(), (out / "validity.html").read_text()
     for said in (

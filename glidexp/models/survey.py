@@ -24,7 +24,7 @@ PART = 8
 """tiles in memory at once"""
 LEAST = 8
 """training tiles from which a sensor has statistics of its own"""
-LEAST_HELD = 2
+LEAST_HELD = 8
 """val tiles likewise"""
 SCENES = "scene_validity.csv"
 """what a run keeps of its test scenes, as `scene_table` gives it"""

@@ -11,6 +11,7 @@ import pandas as pd
 
 from glidexp.errors import DataError, TrackingError
 from glidexp.models.survey import SCENES
+from glidexp.models.validity import Verdict
 from glidexp.scoring.confusion import scene_rows
 from glidexp.scoring.expected import Coverage, Expected, Floats, certainty, coverage, signs
 from glidexp.scoring.scores import read_scores
@@ -24,7 +25,8 @@ class FromMatrix:
     """What a matrix says of scores."""
 
     scenes: pd.DataFrame
-    """run, scene, sensor, region, distance, certainty, score; a row a network and test scene with lake"""
+    """run, scene, sensor, region, statistics, embedding, distance (of both), certainty, score; a row a network and test
+    scene with lake"""
     expected: Expected
     held_out: Coverage | None
     """None where two targets are too few to leave one out of the making of the intervals as well"""
@@ -32,6 +34,11 @@ class FromMatrix:
     """the same of intervals that look at nothing"""
     by: str
     notes: tuple[str, ...]
+
+    def beyond(self, verdict: Verdict) -> bool:
+        """Whether a scene lies farther away than any of the matrix, so that what is expected of it is a guess."""
+        seen = verdict.embedding.value if verdict.embedding else 0.0
+        return verdict.statistics.value > self.scenes["statistics"].max() or seen > self.scenes["embedding"].max()
 
 
 def from_matrix(store: Store, references: Sequence[str], *, by: str = "region", level: float) -> FromMatrix:

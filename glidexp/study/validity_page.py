@@ -96,7 +96,8 @@ def sentence(one: Judged, matrix: FromMatrix | None) -> str:
     assert verdict is not None
     told = f"{one.name}: {'outside' if verdict.outside else 'inside'}, distance {_both(verdict)}"
     if matrix is not None:
-        told += f"; expected lake IoU {_score(matrix, verdict)} points"
+        guess = ", a guess so far away" if matrix.beyond(verdict) else ""
+        told += f"; expected lake IoU {_score(matrix, verdict)} points{guess}"
     why = [*verdict.unusual[:2]]
     if verdict.outside and not why:
         far_seen = verdict.embedding is not None and verdict.embedding.outside and not verdict.statistics.outside
@@ -129,7 +130,7 @@ def _scenes(page: Page) -> Iterable[Block]:
     yield Heading("The scenes")
     rows = [
         [
-            one.name, one.sensor, verdict.group, _cell(verdict.statistics), _cell(verdict.embedding),
+            one.name, verdict.group, _cell(verdict.statistics), _cell(verdict.embedding),
             *([_score(page.matrix, verdict)] if page.matrix is not None else []),
             "outside" if verdict.outside else "inside", f"{verdict.tiles}",
         ]
@@ -140,13 +141,13 @@ def _scenes(page: Page) -> Iterable[Block]:
         "scenes",
         f"Distance: median over the scene's tiles; 1 is where {INSIDE:.0f} % of the held-out tiles lie within. In "
         "brackets the per cent of held-out tiles that lie nearer.",
-        ["scene", "sensor", "held against", "by statistics", "by embedding", *score, "", "tiles looked at"],
+        ["scene", "held against", "by statistics", "by embedding", *score, "verdict", "tiles"],
         rows,
     )
     dots = _dots(page)
     yield Picture(
         "distance", png_bytes(distance_figure(dots)),
-        "Each scene by both distances. White of blue ground: inside. Beyond a dashed line: outside.",
+        "Each scene by both distances. Blue ground: inside. Beyond a dashed line: outside.",
     )  # fmt: skip
     yield Picture(
         "traits", png_bytes(traits_figure(dots, page.validity.names)),
@@ -203,12 +204,12 @@ def _expected(page: Page) -> Iterable[Block]:
         points.append(
             "The model is none of the matrix's networks: its scores are reckoned to depend on both as theirs."
         )
-    farthest = float(scenes["distance"].max())
-    far = [one.name for one in page.scenes if one.verdict and one.verdict.distance > farthest]
+    far = [one.name for one in page.scenes if one.verdict and matrix.beyond(one.verdict)]
     if far:
         points.append(
-            f"Farther away than any scene of the matrix ({farthest:.1f}), so that the interval is a guess: "
-            f"{', '.join(far[:SHOWN])}."
+            f"Farther than any scene of the matrix, by statistics ({scenes['statistics'].max():.2f} there) or by "
+            f"embedding ({scenes['embedding'].max():.2f}): {', '.join(far[:SHOWN])}. What is expected there is "
+            "a guess: a network may be sure of what it has never seen."
         )
     yield Points([*points, *(note[:1].upper() + note[1:] + "." for note in matrix.notes)])
 
@@ -250,11 +251,13 @@ def _trained_on(page: Page) -> Iterable[Block]:
         alarms = int(page.own["outside"].sum())
         home = page.own["region"].astype(str).isin(validity.groups[ALL].regions)
         home &= page.own["sensor"].astype(str).isin([str(name) for name in page.card.get("sensors", [])])
-        yield Text(
-            f"Of its own {len(page.own)} test scenes {alarms} lie outside: {int(page.own['outside'][home].sum())} of "
-            f"the {int(home.sum())} of sensors and regions that it was trained on, which are false alarms, and "
-            f"{int(page.own['outside'][~home].sum())} of the {int((~home).sum())} others."
-        )
+        told = f"Of its own {len(page.own)} test scenes {alarms} lie outside"
+        if not home.all():
+            told += (
+                f", {int(page.own['outside'][home].sum())} of them of the sensors and regions that it was trained on"
+            )
+            told += f" ({int(home.sum())} scenes), which are false alarms"
+        yield Text(f"{told}.")
 
 
 def _how(page: Page) -> Iterable[Block]:
