@@ -52,6 +52,8 @@ INTRODUCED_AT: dict[str, Any] = {
     "train.average_last": 0,
     "train.ema_decay": None,
     "train.freeze_encoder_epochs": 0,
+    "train.lora_alpha": 8,
+    "train.lora_rank": 0,
     "train.tta": "none",
     "train.unfreeze_every": 0,
 }

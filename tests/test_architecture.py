@@ -23,6 +23,7 @@ OWNERS = {
     "scipy": {"data", "scoring", "mapping"},
     "segmentation_models_pytorch": {"models"},
     "timm": {"models"},
+    "peft": {"models/adapters"},
     "kornia": {"training"},
     "optuna": {"study/trials"},
     "ray": {"study/launchers_ray"},

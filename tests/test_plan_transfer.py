@@ -53,6 +53,7 @@ def test_a_ladder_trains_only_where_it_learns() -> None:
         "init.run=arm:zero-shot", "optimizer=adamw_finetune",
     )  # fmt: skip
     assert found["scratch 1 scene"] == ("subset.regions=[greenland]", "subset.val_from=source", "subset.scenes=1")
+    assert found["lora 2 scenes"] == (*found["full 2 scenes"], "train.lora_rank=8")
     assert "full 4 scenes" in found and "full 10 scenes" not in found  # there are 4
     lakes = arms(Design.ladder, target="greenland", rungs=[Rung.full], unit=Unit.lakes, budgets=[0.05, 0.25])
     assert list(lakes) == ["zero-shot", "full 5 % of lakes", "full 25 % of lakes"]
@@ -133,9 +134,9 @@ def test_names_of_all_runs_are_known_before_the_source_is_trained(ladder: Plan) 
     zero = {cell.seed: cell for cell in ladder.cells if cell.arm == "zero-shot"}
     trained = Counter(cell.key for cell in ladder.cells)
     assert trained[zero[0].key] == 5  # zero-shot and four scorings of the same training
-    assert len(trained) == 2 * (1 + 4 * 2)  # two scenes are all there are of the target
+    assert len(trained) == 2 * (1 + 5 * 2)  # two scenes are all there are of the target
     for cell in ladder.cells:
-        if cell.arm.startswith(("head", "staged", "full")):
+        if cell.arm.startswith(("head", "staged", "full", "lora")):
             assert cell.needs == zero[cell.seed].key
             assert f"init.run=config:{cell.needs}" in cell.words
         else:

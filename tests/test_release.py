@@ -27,7 +27,7 @@ from glidexp.release import agreement, no_pickle
 from glidexp.release.again import Place, score_again
 from glidexp.release.bundle import SUMS, broken
 from glidexp.release.gate import Terms, _of_champion
-from glidexp.release.pick import deciding
+from glidexp.study.pick import deciding
 from glidexp.tracking import registry
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store

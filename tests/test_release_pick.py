@@ -23,10 +23,11 @@ from glidexp.release import card_page, checks_champion
 from glidexp.release.again import ground_of
 from glidexp.release.card_scores import rows_of, wilson
 from glidexp.release.checks_scores import beats_naive
-from glidexp.release.pick import Field, Limits, deciding, field_of, pick
 from glidexp.study.arms import Arm
-from glidexp.study.ledger import CELLS, FOLDER, study_id
+from glidexp.study.ledger import CELLS, FOLDER, Entry, Status, study_id
 from glidexp.study.material import Material, gather
+from glidexp.study.pick import Field, Limits, best_tags, deciding, field_of, pick
+from glidexp.study.studies import load_study
 from glidexp.tracking import registry
 from glidexp.tracking.found import tracked_run
 from glidexp.tracking.gathered import energy
@@ -93,6 +94,26 @@ def test_the_simpler_of_two_that_cannot_be_told_apart_is_taken_and_val_chooses_t
     assert choice.scored.run_id == max(val, key=lambda run_id: val[run_id])
     assert choice.run == field.trained[choice.scored.run_id]
     assert f"seed {choice.run.params['seed']} was best on val" in choice.sentence
+
+
+def test_a_study_at_its_end_names_its_best_training_for_runs_that_start_from_it(store: Store, parent: str) -> None:
+    study = load_study(store, parent)
+    assert study is not None
+    tags = best_tags(store, study)
+    choice = pick(store, field_of(store, [parent]), deciding(IOU), Limits())
+    assert tags["glidexp.best"] == choice.run.tags["glidexp.config_id"] and tags["glidexp.best_arm"] == "small"
+    assert tags["glidexp.best_why"] == f"{choice.sentence} Failed, and without a say: broken|1."
+    cells = study.entries | {"broken|1": Entry(status=Status.killed)}
+    unfinished = best_tags(store, replace(study, entries=cells))
+    assert (
+        unfinished["glidexp.best"] == "" and "1 of its 6 runs have not come to an end" in unfinished["glidexp.best_why"]
+    )
+    silent = best_tags(store, replace(study, plan=replace(study.plan, primary="test/assd_m")))
+    assert silent["glidexp.best"] == "" and "test/assd_m cannot decide" in silent["glidexp.best_why"]
+    twice = replace(
+        study, arms=(*study.arms, Arm("fitted", study.arms[0].runs))
+    )  # as rungs of a ladder that learn nothing
+    assert best_tags(store, twice) == tags
 
 
 def test_of_networks_of_one_size_the_best_is_taken_however_fast_another_is(store: Store, field: Field) -> None:

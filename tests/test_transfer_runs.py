@@ -1,21 +1,27 @@
 """From a source to a target with tiny networks: what a run starts from, what it remembers, and what it is refused."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from runs import small_config, undrawn
+from safetensors.torch import load_file
 
 from glidexp.config import Config
 from glidexp.data.leakage import from_bytes
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, LeakError, TrackingError
-from glidexp.models.card import GROUND, read_card
+from glidexp.models.card import GROUND, WEIGHTS, read_card
 from glidexp.models.load import find
 from glidexp.tracking.store import Store, open_store
+from glidexp.training.checkpoint import Series
+from glidexp.training.device import resolve
+from glidexp.training.parts import build_parts
 from glidexp.training.run import Outcome, run
-from glidexp.training.start import start_of
+from glidexp.training.start import settled, start_of
 
 TWO_REGIONS = [
     "dataset.synthetic.regions=[andes,greenland]",
@@ -123,6 +129,96 @@ def test_what_a_target_adds_to_its_source(source: Outcome, store: Store, place: 
     assert "test/region/andes/lake_iou_pooled" in tuned.metrics  # what is left of the source
     again = run(config_of(place, *words), choices={})
     assert again.run_id == tuned.run_id
+
+
+def test_adapters_are_merged_into_weights_that_never_moved(
+    source: Outcome, store: Store, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = (
+        "init=run",
+        f"init.run={source.run_id}",
+        "subset.regions=[greenland]",
+        "train.epochs=1",
+        "optimizer.lr=0.01",
+    )
+    caplog.set_level(logging.INFO)
+    tuned = run(config_of(place, *words, "train.lora_rank=4"), choices={})
+    tags, before = (store.client.get_run(one.run_id).data.tags for one in (tuned, source))
+    learning = int(tags["glidexp.parameters_trained"])
+    assert 0 < learning < int(tags["glidexp.parameters"]) == int(before["glidexp.parameters"])
+    assert f"{learning} parameters learn, the network has {tags['glidexp.parameters']}" in caplog.text
+    bundles = [find(one.run_id, store, Path("unused")).bundle for one in (source, tuned)]
+    theirs, ours = (load_file(bundle / WEIGHTS) for bundle in bundles)
+    assert theirs.keys() == ours.keys()
+    moved = {name for name, weight in ours.items() if name.startswith("encoder.") and not weight.equal(theirs[name])}
+    assert moved and all(ours[name].ndim == 4 and ours[name].shape[1] > 1 for name in moved), "no norm, no depth-wise"
+    parts = [weight.flatten(1).double() for weight in ((ours[name] - theirs[name]) for name in moved)]
+    ranks = [int(torch.linalg.matrix_rank(part, rtol=1e-3)) for part in parts]
+    assert max(ranks) == 4
+
+
+def test_a_checkpoint_holds_adapters_and_the_merged_best(place: Path, tiles: TileStore, tmp_path: Path) -> None:
+    config = config_of(place, "train.lora_rank=4", "optimizer.layer_decay=0.5", "train.gradient_checkpointing=true")
+    runtime = resolve(config.train)
+    first, second = (build_parts(config, runtime, tiles) for _ in range(2))
+    with torch.no_grad():
+        for weight in first.optimizer.param_groups[0]["params"]:
+            weight += 0.1
+    first.keep_best()
+    plain = build_parts(config_of(place), runtime, tiles).model
+    plain.load_state_dict(first.best)
+    series = Series(tmp_path / "last.pt", config_id="c")
+    assert series.save(first.state())
+    second.restore(series.load() or {})
+    ours, theirs = first.model.state_dict(), second.model.state_dict()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        apart, merged = first.model.eval()(image), plain.eval()(image)
+    torch.testing.assert_close(merged, apart, rtol=0, atol=1e-5)
+
+
+def test_a_rank_beyond_every_layer_is_refused_before_data_is_made(place: Path) -> None:
+    config = config_of(place, f"paths.data={place / 'none'}", "train.lora_rank=4096")
+    with pytest.raises(ConfigError, match=r"train\.lora_rank=4096.*backbone\.name=mobilenetv3"):
+        run(config, choices={})
+    assert not (place / "none").exists()
+
+
+def test_a_study_stands_for_its_best_training(
+    source: Outcome, store: Store, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def study(identity: str, status: str, **more: str) -> str:
+        tags = {"glidexp.kind": "study", "glidexp.study": "regions", "glidexp.study_id": identity}
+        tags |= {f"glidexp.{name}": value for name, value in more.items()}
+        made = store.client.create_run(store.experiment_id("glidexp"), tags=tags)
+        store.client.set_terminated(made.info.run_id, status)
+        return str(made.info.run_id)
+
+    def digest(reference: str) -> dict[str, str]:
+        with start_of(config_of(place, "init=run", f"init.run='{reference}'"), store) as (_, found):
+            return found
+
+    best = store.client.get_run(source.run_id).data.tags["glidexp.config_id"]
+    caplog.set_level(logging.INFO)
+    parent = study("5a" * 6, "FINISHED", best=best, best_arm="andes", best_why="it is best.")
+    for reference in ("regions", "5a" * 6, parent, parent[:10]):
+        assert digest(reference) == digest(source.run_id), reference
+    said = [record.message for record in caplog.records]
+    why = f"of study regions ({'5a' * 6}) the arm andes, seed 0, run {source.run_id}: it is best."
+    assert said == [f"init.run={reference}: {why}" for reference in ("regions", "5a" * 6, parent, parent[:10])]
+    assert settled(config_of(place, "init=run", "init.run=regions"), store).init.run == source.run_id
+    study("5b" * 6, "KILLED")
+    with pytest.raises(TrackingError, match=r"several studies are called regions: .* 5b5b5b5b5b5b \(KILLED\)"):
+        digest("regions")
+    for identity, says in (
+        ("5b" * 6, "was broken off: its best arm is not known"),
+        (study("5c" * 6, "FINISHED"), "from before this was noted: the same sweep command"),
+        (study("5d" * 6, "FAILED", best="", best_why="All failed."), "names no best arm: All failed. Or give"),
+        (study("5e" * 6, "FINISHED", best="0" * 16), "is no longer in this store"),
+    ):
+        with pytest.raises(TrackingError, match=says):
+            digest(identity)
 
 
 def test_a_planted_leak_is_caught_before_training(

@@ -208,6 +208,10 @@ class TrainConfig:
     """first epochs in which the encoder does not learn; as many as there are epochs: never"""
     unfreeze_every: int = 0
     """epochs after which one more stage of the encoder learns, the deepest first; 0: all of them at once"""
+    lora_rank: int = 0
+    """rank of low-rank adapters (LoRA), of the encoder's weights the only ones that learn; 0: none, all of it learns"""
+    lora_alpha: int = 8
+    """what adapters add to a layer is multiplied by lora_alpha / lora_rank"""
     gradient_checkpointing: bool = False
     """less memory for one more forward pass of the encoder a step: its blocks are computed again, not kept"""
     tta: Tta = Tta.none
@@ -218,12 +222,12 @@ class TrainConfig:
             raise ConfigError(
                 f"train.batch_size={self.batch_size} is not possible. Allowed: a whole number of 1 or more, or auto."
             )
-        for name in ("epochs", "accumulate", "checkpoint_every"):
+        for name in ("epochs", "accumulate", "checkpoint_every", "lora_alpha"):
             at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("threads", "patience"):
             if getattr(self, name) is not None:
                 at_least(f"train.{name}", getattr(self, name), 1)
-        for name in ("clip_norm", "freeze_encoder_epochs", "unfreeze_every"):
+        for name in ("clip_norm", "freeze_encoder_epochs", "unfreeze_every", "lora_rank"):
             at_least(f"train.{name}", getattr(self, name), 0)
         if self.ema_decay is not None:
             within("train.ema_decay", self.ema_decay, 0, 0.9999, "a share of the past")
@@ -250,5 +254,5 @@ class TrainConfig:
 
     @property
     def freezes(self) -> bool:
-        """Whether any part of the encoder is ever held fixed."""
+        """Whether whole stages of the encoder are ever held fixed."""
         return self.freeze_encoder_epochs > 0 or self.unfreeze_every > 0

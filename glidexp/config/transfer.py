@@ -19,6 +19,7 @@ class Rung(StrEnum):
     head = "head"
     staged = "staged"
     full = "full"
+    lora = "lora"
     scratch = "scratch"
 
 
@@ -29,7 +30,7 @@ class Unit(StrEnum):
 
 TRAINED_ON = {By.region: "subset.regions", By.sensor: "sensor_mix.sensors"}
 """setting that says what a run is trained on"""
-TRAINED = (Rung.head, Rung.staged, Rung.full, Rung.scratch)
+TRAINED = (Rung.head, Rung.staged, Rung.full, Rung.lora, Rung.scratch)
 """rungs that learn on the target; the others only score a trained network anew"""
 
 
@@ -54,6 +55,8 @@ class TransferConfig:
     """of rungs that learn (ladder): scenes, those beyond what there is are replaced by all there are; or shares, 0-1"""
     tune: list[str] = field(default_factory=lambda: ["optimizer=adamw_finetune"])
     """words of rungs that go on from the source's weights"""
+    lora: list[str] = field(default_factory=lambda: ["train.lora_rank=8"])
+    """further words of the rung `lora`"""
 
     def __post_init__(self) -> None:
         for name in ("sources", "rungs", "budgets"):

@@ -19,10 +19,10 @@ from glidexp.release.again import Place, Rescored, ground_of, score_again
 from glidexp.release.agreement import card_sizes, onnx_agrees, program_agrees, weights_agree
 from glidexp.release.card_scores import rows_of
 from glidexp.release.no_pickle import loads_afresh, no_pickle
-from glidexp.release.pick import Choice
 from glidexp.release.report import Check, Report, judged
 from glidexp.study.compare import Measure
 from glidexp.study.material import gather
+from glidexp.study.pick import Choice
 from glidexp.tracking.gathered import energy, hours
 from glidexp.tracking.registry import Version, holder
 from glidexp.tracking.store import Store

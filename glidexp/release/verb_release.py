@@ -67,8 +67,8 @@ def run(argv: list[str]) -> int:
     from glidexp.config.training import Precision
     from glidexp.release.again import Place
     from glidexp.release.gate import Terms, gate
-    from glidexp.release.pick import Limits, deciding, field_of, pick
     from glidexp.release.verb_verify import say
+    from glidexp.study.pick import Limits, deciding, field_of, pick
     from glidexp.tracking.found import experiment_of
     from glidexp.tracking.registry import Overtaken, release
 

@@ -15,6 +15,7 @@ from glidexp.study.studies import load_study
 from glidexp.tracking.carry import FILES, RUNS, Carried, read_runs, write_run
 from glidexp.tracking.found import finished_runs, tracked_run
 from glidexp.tracking.store import Store
+from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG
 
 
 def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
@@ -86,4 +87,4 @@ def bring(store: Store, folder: Path) -> Carried:
 
 def _study_of(store: Store, run_id: str) -> str:
     tags = tracked_run(store, run_id)[0].tags
-    return tags.get("glidexp.study_id", "") if tags.get("glidexp.kind") == "study" else ""
+    return tags.get(STUDY_ID_TAG, "") if tags.get(KIND_TAG) == KIND else ""

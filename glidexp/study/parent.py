@@ -12,9 +12,8 @@ from glidexp.tracking.multirun import close_parent, comparison_link, ui_hint
 from glidexp.tracking.run import true_status
 from glidexp.tracking.sink import ERROR_TAG
 from glidexp.tracking.store import Store
+from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
 
-STUDY_TAG, STUDY_ID_TAG, KIND_TAG = "glidexp.study", "glidexp.study_id", "glidexp.kind"
-KIND = "study"
 NOTE_TAG = "mlflow.note.content"
 """shown as the run's description"""
 NOTE_LIMIT = 8000

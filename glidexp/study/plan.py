@@ -10,7 +10,7 @@ from glidexp.errors import ConfigError
 from glidexp.study import plan_budget, plan_ground, plan_leak, plan_sides, plan_transfer
 from glidexp.study.cells import Cell, Plan
 from glidexp.study.plan_arms import Arm, arms_of
-from glidexp.study.plan_check import SCORING, Checked, Compose, all_keys, checked, started_from
+from glidexp.study.plan_check import SCORING, Checked, Compose, all_keys, checked, pinned, started_from
 from glidexp.study.plan_data import Data, Sizes
 from glidexp.study.plan_words import Words, key_of, merged
 
@@ -52,7 +52,7 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
     """
     seeds = seeds_of(study, typed)
     data = Data()
-    arms = all_checked(study, typed, compose, seeds[0], data)
+    arms = pinned(all_checked(study, typed, compose, seeds[0], data))
     grounds = plan_ground.grounds(arms)
     # weights or a device that are not there are told before data is made
     all_keys(arms, seeds, elsewhere=elsewhere)
@@ -109,7 +109,7 @@ class Outline:
 def outline(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bool = False) -> Outline:
     """As `make_plan`, as far as that goes without making data: nothing is written."""
     seeds = seeds_of(study, typed)
-    arms = all_checked(study, typed, compose, seeds[0])
+    arms = pinned(all_checked(study, typed, compose, seeds[0]))
     ground = plan_ground.told(arms, plan_ground.grounds(arms))
     all_keys(arms, seeds, elsewhere=elsewhere)
     missing = Data().missing([one.config for one in arms])

@@ -140,11 +140,37 @@ def all_keys(arms: Sequence[Checked], seeds: Sequence[int], *, elsewhere: bool =
     return found
 
 
+def pinned(arms: Sequence[Checked]) -> list[Checked]:
+    """The arms, with a run's id in place of a study from whose best training they start: it may have another one later.
+
+    Raises:
+        TrackingError: a study that names no best training
+    """
+    found: list[Checked] = []
+    starts: dict[str, str] = {}
+    for one in arms:
+        init = one.config.init
+        if init.run and init.run not in starts and not init.run.startswith((BY_ARM, "config:")):
+            from glidexp.training.start import settled
+
+            starts[init.run] = str(settled(one.config).init.run)
+        run = starts.get(str(init.run), init.run)
+        found.append(one if run == init.run else _starting(one, str(run)))
+    return found
+
+
+def _starting(one: Checked, run: str) -> Checked:
+    words = tuple(word for word in one.words if key_of(word) != "init.run")
+    return replace(
+        one,
+        words=(*words, f"init.run={run}"),
+        config=replace(one.config, init=replace(one.config.init, run=run)),
+    )
+
+
 def started_from(one: Checked, key: str) -> Checked:
     """The arm with the run it starts from by its config id."""
-    init = replace(one.config.init, run=f"config:{key}")
-    words = tuple(word for word in one.words if key_of(word) != "init.run")
-    return replace(one, words=(*words, f"init.run={init.run}"), config=replace(one.config, init=init))
+    return _starting(one, f"config:{key}")
 
 
 def keys(one: Checked, seeds: Sequence[int], *, elsewhere: bool = False) -> list[str]:
@@ -176,6 +202,10 @@ def keys(one: Checked, seeds: Sequence[int], *, elsewhere: bool = False) -> list
         if not str(config.init.run).startswith(BY_CONFIG):  # which is its own digest, before there is such a model
             with start_of(config) as (_, start):
                 resolved |= start
+    if train.lora_rank:
+        from glidexp.models.adapters import require_adaptable
+
+        require_adaptable(config.backbone.name, config.decoder.name, train.lora_rank)
     recipe = recipe_id(config.dataset, config.tile_size.px)
     return [config_id(replace(config, seed=seed), recipe=recipe, resolved=resolved) for seed in seeds]
 

@@ -52,6 +52,7 @@ DECIDES = (
     "train.gradient_checkpointing",
     "train.ema_decay",
     "train.freeze_encoder_epochs",
+    "train.lora_rank",
     "train.unfreeze_every",
 )
 """settings on which the speed, or the number of tiles, depends"""
@@ -147,7 +148,6 @@ def tried(config: Config, store: "TileStore") -> Speed:
     """
     import numpy as np
 
-    from glidexp.models.build import parameters
     from glidexp.training.batch_size import training_step
     from glidexp.training.device import resolve
     from glidexp.training.evaluate import Evaluator
@@ -176,7 +176,7 @@ def tried(config: Config, store: "TileStore") -> Speed:
         _wait(runtime.device.type)
         done += 1
     each = (time.perf_counter() - began) / done
-    return Speed(batch / each, scored_per_s, len(judged) / scored_per_s, parameters(parts.model), tried=True)
+    return Speed(batch / each, scored_per_s, len(judged) / scored_per_s, parts.parameters, tried=True)
 
 
 def _wait(device: str) -> None:

@@ -115,7 +115,8 @@ def _ladder(cfg: TransferConfig, there: Present) -> list[Arm]:
         for rung in [rung for rung in cfg.rungs if rung in TRAINED]:
             words = (*_source(cfg.by, "", [cfg.target]).words, part)
             if rung is not Rung.scratch:
-                words = (*words, "init=run", f"init.run={BY_ARM}{ZERO}", *cfg.tune)
+                more = cfg.lora if rung is Rung.lora else ()
+                words = (*words, "init=run", f"init.run={BY_ARM}{ZERO}", *cfg.tune, *more)
             levels = (("rung", rung.value), ("budget", f"{budget:g}"))
             found.append(Arm(f"{rung.value} {said_budget(cfg.unit, budget)}", words, levels))
     return found

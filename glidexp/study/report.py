@@ -11,6 +11,7 @@ import numpy as np
 from glidexp.errors import TrackingError
 from glidexp.study.compare import Comparison, sentence
 from glidexp.study.ledger import FOLDER
+from glidexp.study.pick import best_tags
 from glidexp.study.report_blocks import Block, Picture, Table, Tiles, as_csv, as_latex, html, markdown
 from glidexp.study.report_data import Findings, find
 from glidexp.study.report_page import sections
@@ -49,6 +50,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
     link, hint = _link(store, study), ui_hint(store.uri)
     tiles, about = probe_tiles(store, found.study, study.plan.primary.split("/")[0])
     blocks = sections(found, tiles, about, link, hint)
+    tags = _tags(found, link, hint) | best_tags(store, study)
     folder = folder or store.mlruns / FOLDER / study.study_id / REPORT
     try:
         page = _written(folder, f"Study {study.plan.name}", blocks)
@@ -56,7 +58,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
         raise TrackingError(
             f"the report cannot be written to {folder} ({error.strerror}): make room or allow it."
         ) from None
-    leave_with_parent(store, study.parent.run_id, aggregates(found), _tags(found, link, hint), folder)
+    leave_with_parent(store, study.parent.run_id, aggregates(found), tags, folder)
     return page
 
 

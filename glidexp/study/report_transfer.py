@@ -21,6 +21,7 @@ WAYS = {
     Rung.head: "the decoder learns, the encoder stays",
     Rung.staged: "the decoder first, then a stage of the encoder after the other",
     Rung.full: "everything learns",
+    Rung.lora: "the decoder and low-rank adapters learn, the encoder's own weights stay",
     Rung.scratch: "on the target alone, begun as the source was",
 }
 """what each rung does"""

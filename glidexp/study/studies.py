@@ -8,10 +8,10 @@ from glidexp.errors import TrackingError
 from glidexp.study.arms import Arm
 from glidexp.study.cells import Plan
 from glidexp.study.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
-from glidexp.study.parent import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
 from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.models import RUN_ID
 from glidexp.tracking.store import Store
+from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
 
 
 @dataclass(frozen=True, slots=True)

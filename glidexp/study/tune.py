@@ -96,7 +96,10 @@ def tuning(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: boo
     own = replace(study, seeds=[study.tune.seed], budget=BudgetConfig(kind=BudgetKind.epochs))
     swept = {key: values for key, values in typed.swept.items() if key != "seed"}
     words = Words(typed.own, tuple(word for word in typed.base if key_of(word) != "seed"), swept)
-    return Tuning(study, space, base, make_plan(own, words, compose, elsewhere=elsewhere), seeds, compose, elsewhere)
+    edges = make_plan(own, words, compose, elsewhere=elsewhere)
+    start = f"init.run={edges.baseline.init.run}"  # of a study the run that is its best now, for every trial
+    base = tuple(start if key_of(word) == "init.run" else word for word in base)
+    return Tuning(study, space, base, edges, seeds, compose, elsewhere)
 
 
 class Search(Feed):

@@ -1,4 +1,7 @@
-"""Which part of the encoder learns in which epoch. A function of the epoch alone, so that resuming is exact."""
+"""Which part of the encoder learns in which epoch. A function of the epoch alone, so that resuming is exact.
+
+Beside low-rank adapters the encoder's own weights never do.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -30,6 +33,15 @@ def frozen_stages(cfg: TrainConfig, epoch: int, stages: int) -> int:
     return max(stages - 1 - (epoch - cfg.freeze_encoder_epochs) // cfg.unfreeze_every, 0)
 
 
+def never_learning(cfg: TrainConfig, model: nn.Module) -> set[str]:
+    """Names of the encoder's own weights beside adapters; none without adapters."""
+    if not cfg.lora_rank:
+        return set()
+    return {
+        name for name, weight in model.named_parameters() if name.startswith("encoder.") and not weight.requires_grad
+    }
+
+
 def build_freezing(cfg: TrainConfig, model: nn.Module, stages: Sequence[Sequence[str]]) -> Callable[[int], None]:
     """`freeze_at(epoch)`, to be called after `model.train()` at the start of each epoch.
 
@@ -41,23 +53,23 @@ def build_freezing(cfg: TrainConfig, model: nn.Module, stages: Sequence[Sequence
         model: the network that is trained
         stages: names of the encoder's weights by stage, stem first (`models.stages`); not needed when nothing freezes
     """
-    if not cfg.freezes:
+    if not (cfg.freezes or cfg.lora_rank):
         return lambda epoch: None
-    weights = dict(model.named_parameters())
+    weights, own = dict(model.named_parameters()), never_learning(cfg, model)
     learns = {name for name, weight in weights.items() if weight.requires_grad}  # idle layers never do
     before = -1
 
     def freeze_at(epoch: int) -> None:
         nonlocal before
         count = frozen_stages(cfg, epoch, len(stages))
-        fixed = {name for stage in stages[:count] for name in stage}
+        fixed = own.union(*stages[:count])
         for name, weight in weights.items():
             weight.requires_grad_(name in learns and name not in fixed)
         for name, module in model.named_modules():
             inside = [f"{name}.{inner}" for inner, _ in module.named_parameters()]
             if inside and fixed.issuperset(inside):
                 module.eval()
-        if count != before:
+        if cfg.freezes and count != before:
             log.info("from epoch %d on, %d of %d stages of the encoder are frozen", epoch + 1, count, len(stages))
         before = count
 

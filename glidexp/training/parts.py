@@ -9,7 +9,8 @@ from torch.optim.swa_utils import AveragedModel
 from glidexp.config import Config
 from glidexp.data.store import TileStore
 from glidexp.models import catalog
-from glidexp.models.build import build_model
+from glidexp.models.adapters import add_adapters, merged_state, staged
+from glidexp.models.build import build_model, parameters
 from glidexp.models.recompute import recompute_blocks
 from glidexp.models.stages import encoder_stages
 from glidexp.training.averages import Ema
@@ -32,12 +33,17 @@ class Parts:
     """torch's random states with which the next step starts; what is drawn elsewhere meanwhile does not matter"""
     stages: list[list[str]]
     """names of the encoder's weights by stage, stem first; empty where nobody asks for them"""
+    parameters: int = 0
+    """numbers in the network, without adapters"""
+    adapted: int = 0
+    """layers of the encoder that have an adapter"""
     ema: Ema | None = None
     """moving average of the weights, where one is scored in place of them"""
     tail: AveragedModel | None = None
     """plain average of the weights at the ends of the last epochs, where one is wanted"""
     best: dict[str, torch.Tensor] = field(default_factory=dict)
-    """weights of the best epoch, in the host's memory: they are scored in the end, also where the disk is full"""
+    """weights of the best epoch, adapters merged, in the host's memory: they are scored in the end, also where the disk
+    is full"""
     history: list[dict[str, float]] = field(default_factory=list)
     """metrics of each finished epoch: a resumed run hands them to tracking again, in case they had not arrived"""
 
@@ -48,7 +54,7 @@ class Parts:
 
     def keep_best(self) -> None:
         """Copies the judged weights as they are now to `best`."""
-        self.best = {name: value.detach().to("cpu", copy=True) for name, value in self.judged.state_dict().items()}
+        self.best = {name: value.detach().to("cpu", copy=True) for name, value in merged_state(self.judged).items()}
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs to go on exactly."""
@@ -104,16 +110,22 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
         classes=len(tiles.classes) or 1,
         told=told_for(config, tiles),
     )
-    stages: list[list[str]] = []
+    whole, adapted, stages = parameters(model), 0, list[list[str]]()
+    image = {
+        "in_channels": tiles.channels,
+        "side_px": catalog.smallest_px(config.backbone.name, config.decoder.name),
+    }
     if config.optimizer.by_depth or config.train.freezes:
-        side_px = catalog.smallest_px(config.backbone.name, config.decoder.name)
-        stages = encoder_stages(model, in_channels=tiles.channels, side_px=side_px)
+        stages = encoder_stages(model, **image)
     if config.train.gradient_checkpointing:
         recompute_blocks(model)
+    if config.train.lora_rank:
+        adapted = add_adapters(model, config.train.lora_rank, config.train.lora_alpha, **image)
+        stages = staged(stages, model)
     model = runtime.place(model)
     optimizer = build_optimizer(config.optimizer, model, device=runtime.device, stages=stages)
     rng = random_states(runtime.device)
-    parts = Parts(model, optimizer, runtime.scaler(), Position(), runtime.device, rng, stages)
+    parts = Parts(model, optimizer, runtime.scaler(), Position(), runtime.device, rng, stages, whole, adapted)
     if config.train.ema_decay is not None:
         parts.ema = Ema(model, config.train.ema_decay)
     if config.train.average_last:

@@ -40,6 +40,7 @@ from glidexp.training.device import Runtime, device_name
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, picture, plain, predict, probe_rows, probes
 from glidexp.training.follow import shared_evaluator
+from glidexp.training.parts import Parts
 from glidexp.training.telling import Telling, told_for
 
 log = logging.getLogger("glidexp")
@@ -86,7 +87,7 @@ class Recorder:
         size = self.config.train.batch_tiles
         return shared_evaluator(self.tiles, rows, self.normalise, self.runtime, size, resident=resident)
 
-    def begin(self, model: torch.nn.Module) -> None:
+    def begin(self, parts: Parts) -> None:
         """Logs what is known before the first step."""
         plain = OmegaConf.to_yaml(OmegaConf.structured(self.config))
         self.tracked.text(plain, "config.yaml")
@@ -95,7 +96,15 @@ class Recorder:
         tags |= {"glidexp.processes": str(self.runtime.ranks.size)}
         tags |= {f"glidexp.{key}": value for key, value in self.runtime.resolved().items()}
         tags |= marks(self.line, self.leak)[0]
-        self.tracked.environment(tags | {"glidexp.parameters": str(parameters(model))})
+        tags["glidexp.parameters"] = str(parts.parameters)
+        if parts.adapted:
+            learning = parameters(parts.model)
+            tags["glidexp.parameters_trained"] = str(learning)
+            log.info(
+                "low-rank adapters of rank %d beside %d layers of the encoder: %d parameters learn, the network has %d",
+                *(self.config.train.lora_rank, parts.adapted, learning, parts.parameters),
+            )
+        self.tracked.environment(tags)
         used = {"train": self.train, "val": self.val.rows, "test": self.tiles.rows("test")}
         for split, rows in used.items():
             log_dataset(self.tracked, self.config.dataset.name, self.tiles, rows, split)

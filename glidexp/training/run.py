@@ -24,6 +24,7 @@ from glidexp.data.workers import Crew
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import config_id
 from glidexp.models import lineage
+from glidexp.models.adapters import merge_adapters, require_adaptable
 from glidexp.models.checkpoints import describe
 from glidexp.models.init import require_weights
 from glidexp.models.tta import with_views
@@ -39,7 +40,7 @@ from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore
 from glidexp.training.follow import Follower
-from glidexp.training.freezing import build_freezing, frozen_stages
+from glidexp.training.freezing import build_freezing, frozen_stages, never_learning
 from glidexp.training.land_cover import ClassRecorder
 from glidexp.training.loop import fit
 from glidexp.training.losses import build_loss
@@ -48,7 +49,7 @@ from glidexp.training.parts import Parts, build_parts
 from glidexp.training.progress import Meter
 from glidexp.training.ranks import joined, lost_rank_told
 from glidexp.training.record import Recorder, show
-from glidexp.training.start import start_of
+from glidexp.training.start import settled, start_of
 from glidexp.training.telling import Telling, told_for
 from glidexp.training.watch import Watch
 
@@ -92,9 +93,12 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
     if not config.train.auto_batch:
         check_shares(config, runtime.ranks.size, common_statistics=runtime.device.type == "cuda")
     require_weights(config.backbone, config.init)  # told before data is made
+    if config.train.lora_rank:
+        require_adaptable(config.backbone.name, config.decoder.name, config.train.lora_rank)
     recipe = recipe_id(config.dataset, config.tile_size.px)
     uri = tracking_uri(config.tracking, config.paths)
     store = open_store(uri, Path(config.paths.mlruns))
+    config = settled(config, store)
     # the stack is left when the run is in the store, where others see that it is at work
     with start_of(config, store) as (first, start), ExitStack() as beginning:
         tags, resolved = dict[str, str](), runtime.resolved() | start
@@ -160,7 +164,7 @@ def _made(
     goes_on: bool,
 ) -> dict[str, float]:
     """Trains and scores, from the first step or from the last checkpoint; gives the final metrics."""
-    recorder.begin(parts.model)
+    recorder.begin(parts)
     describe(checkpoints.path.parent, *recorder.card({}, {}), tta=config.train.tta)
     if goes_on:
         restore(parts, checkpoints, recorder)
@@ -285,18 +289,19 @@ def score(
 ) -> dict[str, float]:
     """Scores the chosen weights: threshold from val, then test, then everything a run leaves behind.
 
-    They are those of the best epoch, or the average of the last epochs where that is better on val.
+    They are those of the best epoch, or the average of the last epochs where that is better on val. Adapters are
+    merged: what lasts is the plain network.
     """
-    parts.model.load_state_dict(parts.best)
-    model, about = parts.model, {}
+    own, about = never_learning(config.train, parts.model), {}
+    model = merge_adapters(parts.model)
+    model.load_state_dict(parts.best)
     if parts.tail is not None:
         epochs, select = config.train.epochs, config.train.select
-        fixed = parts.stages[: frozen_stages(config.train, epochs - 1, len(parts.stages))]
+        fixed = own.union(*parts.stages[: frozen_stages(config.train, epochs - 1, len(parts.stages))])
         batches = statistics_loader(loader, runtime).epoch(epochs)
         ready = (augment(batch.image, batch.label, batch.rows, epochs) for batch in batches)
-        renew_batch_statistics(
-            parts.tail, (one.image for one in ready), runtime, frozen={name for stage in fixed for name in stage}
-        )
+        renew_batch_statistics(parts.tail, (one.image for one in ready), runtime, frozen=fixed)
+        merge_adapters(parts.tail.module)
         value = recorder.val_scores(parts.tail.module).get(select, -math.inf)
         used = value > parts.position.best
         about = {select.replace("val/", "val/average_last/", 1): value, "average_last/used": float(used)}

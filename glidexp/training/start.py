@@ -1,5 +1,6 @@
 """What a run starts from, found in the store before anything is made: its folder, and what stands for it in the id."""
 
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +12,43 @@ from glidexp.config import Config, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError
 from glidexp.models.card import classes_of, require_lakes
 from glidexp.models.init import checkpoint_digest
-from glidexp.models.load import FoundModel, find
+from glidexp.models.load import FoundModel, find, is_place
 from glidexp.tracking.store import Store, open_store, tracking_uri
+from glidexp.tracking.study_runs import best_of
+
+log = logging.getLogger("glidexp")
 
 BY_CONFIG = "config:"
 """stands before a config id in init.run"""
+NO_STUDY = (BY_CONFIG, "models:/", "runs:/")
+"""how references begin that are of no study"""
+
+
+def settled(config: Config, store: Store | None = None) -> Config:
+    """The settings with a run's id in place of a study, whose best training it is by now; others as they are.
+
+    Args:
+        config: whole
+        store: opened; opened here, if one is needed, when not given
+
+    Raises:
+        TrackingError: a study that names no best training
+    """
+    reference = str(config.init.run)
+    if config.init.kind is not InitKind.run or reference.startswith(NO_STUDY) or is_place(reference):
+        return config
+    best = best_of(store or _store_of(config), reference)
+    if best is None:
+        return config
+    log.info(
+        "init.run=%s: of study %s the arm %s, seed %s, run %s: %s",
+        *(reference, best.study, best.arm, best.seed, best.run_id, best.why),
+    )
+    return replace(config, init=replace(config.init, run=best.run_id))
+
+
+def _store_of(config: Config) -> Store:
+    return open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
 
 
 @contextmanager
@@ -23,7 +56,7 @@ def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitC
     """The first weights as a file, and what stands for them in the config id.
 
     Args:
-        config: whole
+        config: whole; of a study its best training is taken (`settled`)
         store: opened; opened here, if one is needed, when not given
 
     Returns:
@@ -35,8 +68,8 @@ def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitC
     if config.init.kind is not InitKind.run:
         yield config.init, checkpoint_digest(config.init) if config.init.checkpoint else {}
         return
-    if store is None:
-        store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
+    store = store or _store_of(config)
+    config = settled(config, store)
     with tempfile.TemporaryDirectory(prefix="glidexp-start-") as aside:
         found = find(_run_of(config, store), store, Path(aside))
         _fits(config, found)

@@ -1,17 +1,20 @@
-"""Which of several trainings is released: the best arm by a score, or a simpler one that cannot be told from it."""
+"""Which of several trainings is best, for a release or to start from: that of the best arm by a score, or of a simpler
+one that cannot be told from it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from glidexp.errors import ConfigError, DataError
+from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.study.arms import Arm, arms_of
 from glidexp.study.compare import Measure, compare, measure_of
-from glidexp.study.ledger import MODEL_TAG
+from glidexp.study.ledger import MODEL_TAG, Status
 from glidexp.study.references import runs_of
-from glidexp.study.studies import load_study
+from glidexp.study.studies import Study, load_study
 from glidexp.tracking.found import TrackedRun, tracked_run
-from glidexp.tracking.store import Store
+from glidexp.tracking.store import ID_TAG, Store
+from glidexp.tracking.study_runs import BEST_ARM_TAG, BEST_TAG, BEST_WHY_TAG
 
 USUAL_SCORE = "test/lake_iou_pooled"
 USUAL_LEVEL = 0.95
@@ -66,12 +69,34 @@ def field_of(store: Store, references: Sequence[str]) -> Field:
     if study is not None:
         if not study.arms:
             raise ConfigError(f"no run of study {study.plan.name} is finished: there is nothing to release.")
-        plan = study.plan
-        return Field(study.arms, study.trained, tuple(study.missing), plan.primary, 1 - plan.alpha)
+        return _of_study(study)
     runs, left, _ = runs_of(store, references)
     if not runs:
         raise ConfigError("none of these runs is finished: there is nothing to release.")
     return Field(tuple(arms_of(runs)), {run.run_id: _training_of(store, run) for run in runs}, tuple(left))
+
+
+def _of_study(study: Study) -> Field:
+    """Of arms that are other scorings of the same trainings, as the rungs of a ladder that learn nothing, the first."""
+    by_training: dict[tuple[str, ...], Arm] = {}
+    for arm in study.arms:
+        by_training.setdefault(tuple(study.trained[run.run_id].run_id for run in arm.runs), arm)
+    arms = tuple(by_training.values())
+    return Field(arms, study.trained, tuple(study.missing), study.plan.primary, 1 - study.plan.alpha)
+
+
+def best_tags(store: Store, study: Study) -> dict[str, str]:
+    """What a study's parent run says of its best training (`tracking.study_runs`), by its primary score, no limits."""
+    ends = [entry.status in (Status.finished, Status.failed, Status.stopped) for entry in study.entries.values()]
+    try:
+        if not all(ends):
+            raise DataError(f"{ends.count(False)} of its {len(ends)} runs have not come to an end.")
+        choice = pick(store, _of_study(study), deciding(study.plan.primary), Limits())
+    except GlidexpError as error:
+        return {BEST_TAG: "", BEST_ARM_TAG: "", BEST_WHY_TAG: str(error)}
+    failed = [name for name, entry in study.entries.items() if entry.status is Status.failed]
+    why = choice.sentence + (f" Failed, and without a say: {', '.join(failed)}." if failed else "")
+    return {BEST_TAG: choice.run.tags.get(ID_TAG, ""), BEST_ARM_TAG: choice.arm, BEST_WHY_TAG: why}
 
 
 def deciding(name: str) -> Measure:
