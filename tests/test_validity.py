@@ -171,6 +171,15 @@ def test_what_is_kept_comes_back_and_an_old_model_has_none(learnt: Validity, tmp
         of_bundle(tmp_path, {"validity": {"file": VALIDITY, "sha256": "0" * 64}})
 
 
+def test_a_network_without_encoder_is_judged_by_statistics(tiles: Tiles) -> None:
+    plain = Predictor(nn.Identity(), mean=[100.0] * 3, std=[30.0] * 3, stride=1, smallest_px=1)
+    found = learn(tiles, rows_of(tiles, "train"), rows_of(tiles, "val"), plain)
+    assert found is not None and from_bytes(found.to_bytes(), Path()).axes is None
+    table = scene_table(found, tiles, rows_of(tiles, "test"), plain)
+    assert table["outside"].tolist() == [False, False, True, True] and table["embedding"].isna().all()
+    assert (table["distance"] == table["statistics"]).all()
+
+
 def test_few_tiles_tell_nothing(tiles: Tiles, predictor: Predictor) -> None:
     val, train = rows_of(tiles, "val"), rows_of(tiles, "train")
     assert learn(tiles, train[:7], val, predictor) is None

@@ -90,7 +90,9 @@ def judge(
         return None
     found = np.array([traits.traits(image, valid, validity.bands) for image, valid in tiles])
     places = np.linspace(0, len(tiles) - 1, min(SEEN, len(tiles))).astype(int)
-    seen = features(predictor, np.stack([tiles[place][0] for place in places]))
+    seen = None
+    if validity.axes is not None:
+        seen = features(predictor, np.stack([tiles[place][0] for place in places]))
     if not sure:
         return validity.judge(sensor, found, seen)
     images, valids = np.stack([image for image, _ in tiles]), np.stack([valid for _, valid in tiles])

@@ -17,6 +17,11 @@ from glidexp.scoring.expected import certainty
 Floats = npt.NDArray[np.float64]
 
 
+def has_encoder(predictor: Predictor) -> bool:
+    """Whether the network has an encoder that `features` can ask; all of the catalogue's have."""
+    return hasattr(bare(predictor.net), "encoder")
+
+
 @torch.no_grad()
 def features(predictor: Predictor, images: npt.NDArray[np.uint8], batch: int = 4) -> Floats:
     """Mean of the encoder's deepest features over each image, (N, F). Nothing is told, no views are taken.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from glidexp.data import traits
 from glidexp.data.store import INVALID, TileStore
-from glidexp.models.embedding import certainty_of, features
+from glidexp.models.embedding import certainty_of, features, has_encoder
 from glidexp.models.predictor import Predictor
 from glidexp.models.validity import ALL, STEPS, Axes, Group, Validity, Verdict
 from glidexp.scoring.cloud import Cloud
@@ -99,16 +99,16 @@ def learn(tiles: Tiles, train: Rows, val: Rows, predictor: Predictor) -> Validit
     rows = [spread(of, sensors[of], TILES * len(set(sensors[of]))) for of in (used, kept)]
     looks = [tiles.looked_at(of) for of in rows]
     shown = [spread(of, sensors[of], most) for of, most in ((used, SEEN), (kept, SEEN // 2))]
-    raw = [tiles.seen(of, predictor) for of in shown]
-    axes = Axes.fit(raw[0])
-    reduced = [axes.reduced(values) for values in raw]
+    raw = [tiles.seen(of, predictor) for of in shown] if has_encoder(predictor) else []
+    axes = Axes.fit(raw[0]) if raw else None
+    reduced = [axes.reduced(values) for values in raw] if axes else [np.empty((len(of), 0)) for of in shown]
     groups = {}
     for name in [*sorted(set(sensors[used])), ALL]:
         of = [np.full(len(some), name == ALL) | (sensors[some] == name) for some in rows]
         if of[0].sum() < LEAST or of[1].sum() < LEAST_HELD:
             continue
         near = [values[(sensors[some] == name) | (name == ALL)] for values, some in zip(reduced, shown, strict=True)]
-        enough = len(near[0]) >= LEAST and len(near[1]) >= LEAST_HELD
+        enough = axes is not None and len(near[0]) >= LEAST and len(near[1]) >= LEAST_HELD
         index = tiles.store.index.iloc[used if name == ALL else used[sensors[used] == name]]
         groups[name] = Group(
             name, len(index), tuple(sorted(set(index["region"].astype(str)))),
@@ -145,7 +145,8 @@ def verdicts(
     for scene, part in index.groupby(index["scene"].astype(str), sort=True).indices.items():
         own = used[np.sort(part)]
         sensor, some = str(tiles.store.index["sensor"].iloc[own[0]]), _evenly(own, OF_SCENE)
-        seen, certain = tiles.seen(_evenly(own, SEEN_OF_SCENE), predictor), None
+        seen = tiles.seen(_evenly(own, SEEN_OF_SCENE), predictor) if validity.axes is not None else None
+        certain = None
         if sure:
             predictor.tell(sensor=sensor, gsd_m=float(tiles.store.index["gsd_m"].iloc[own[0]]))
             certain = certainty_of(predictor, tiles.images(some), tiles.store.labels[some] != INVALID)
