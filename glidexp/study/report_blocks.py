@@ -18,10 +18,11 @@ border-top:1px solid var(--line)}p{margin:.5em 0;max-width:78ch}.lead{font-size:
 margin:.4em 0;background:#f7f9fb;overflow-wrap:anywhere}.verdicts li.better{border-color:var(--accent)}
 .verdicts li.worse{border-color:var(--warm)}.warn{background:#fff3cd;padding:.6em 1em;border-radius:4px}
 .wide{overflow-x:auto;margin:.8em 0}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px}
-caption{text-align:left;color:var(--soft);font-size:13px;padding:.3em 0;caption-side:top}
+.wide p{color:var(--soft);font-size:13px;margin:.3em 0}
 thead th{border-top:2px solid var(--ink);border-bottom:1px solid var(--ink);font-weight:600;vertical-align:bottom}
 tbody tr:last-child td{border-bottom:2px solid var(--ink)}td,th{padding:.28em .75em;text-align:right;white-space:nowrap}
 td:first-child,th:first-child{padding-left:.2em}td.t,th.t{text-align:left;white-space:normal;min-width:7em}
+td.t:last-child{min-width:14em}
 tbody tr+tr td{border-top:1px solid #eef0f3}
 tr.first td,tbody tr.first+tr.first td{border-top:1px solid #9aa3af}tr.quiet td{color:var(--soft);font-style:italic}
 figure{margin:1em 0}figure img{max-width:100%;height:auto;display:block}figcaption{font-size:13px;color:var(--soft);
@@ -31,7 +32,8 @@ border-radius:2px}.tiles figcaption{line-height:1.3;overflow-wrap:anywhere}
 .k{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 .9em;border-radius:2px;vertical-align:-1px}
 code{font-size:13px;overflow-wrap:anywhere}a{color:#1a65ab;overflow-wrap:anywhere}
 @media (max-width:560px){body{padding:1em .8em 3em}h1{font-size:1.35em}.tiles figure,.tiles img{width:112px}
-.tiles img{height:112px}table{font-size:13px}td,th{padding:.25em .5em}}
+.tiles img{height:112px}table{font-size:13px}td,th{padding:.25em .5em}
+.drawn{overflow-x:auto}.drawn img{max-width:none;width:680px}}
 @media print{.wide{overflow:visible}h2{break-after:avoid}figure,.verdicts li{break-inside:avoid}}
 """
 
@@ -125,7 +127,7 @@ def _html(block: Block) -> str:
         mark = f' class="{block.kind}"' if block.kind else ""
         return f"<p{mark}>{escape(block.text)}</p>"
     if isinstance(block, Link):
-        return f'<p>{escape(block.text)} <a href="{escape(block.address)}">{escape(block.address)}</a></p>'
+        return f'<p><a href="{escape(block.address)}">{escape(block.text)}</a></p>'
     if isinstance(block, Points):
         if not block.kinds:
             return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in block.items) + "</ul>"
@@ -134,7 +136,8 @@ def _html(block: Block) -> str:
     if isinstance(block, Table):
         return _html_table(block)
     if isinstance(block, Picture):
-        return f"<figure>{_img(block.png, block.caption)}<figcaption>{escape(block.caption)}</figcaption></figure>"
+        drawn = f'<div class="drawn">{_img(block.png, block.caption)}</div>'
+        return f"<figure>{drawn}<figcaption>{escape(block.caption)}</figcaption></figure>"
     panels = "".join(
         f"<figure>{_img(png, label)}<figcaption>{escape(label)}</figcaption></figure>" for label, png in block.panels
     )
@@ -173,8 +176,9 @@ def _html_table(table: Table) -> str:
     if table.grouped:
         marks = ["" if not row[0] else "first" for row in _grouped(table)]
     rows = "".join(f'<tr class="{m}">{line(row, "td")}</tr>' for m, row in zip(marks, _grouped(table), strict=True))
-    return (
-        f'<div class="wide"><table><caption>{escape(table.caption)}</caption><thead><tr>'
+    return (  # a caption would be as wide as the table, and so cut off on a narrow page
+        f'<div class="wide"><p id="{table.name}">{escape(table.caption)}</p>'
+        f'<table aria-labelledby="{table.name}"><thead><tr>'
         f"{line(table.headings, 'th')}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

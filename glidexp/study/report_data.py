@@ -234,7 +234,7 @@ def _cautions(found: Findings) -> Iterable[str]:
 
 def _undecided(row: Row, comparison: Comparison) -> str:
     unit, measure = comparison.measure.unit, comparison.measure
-    said = f"{row.arm.name} and the baseline cannot be told apart; that is no proof that they are equal"
+    said = f"{row.arm.name}: cannot be told from the baseline, which is no proof that they are equal"
     if row.effect is None or row.detectable != row.detectable:
         return said + "."
     low, high = measure.scale * row.effect.low, measure.scale * row.effect.high

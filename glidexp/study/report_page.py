@@ -53,7 +53,7 @@ def _opening(found: Findings) -> Iterable[Block]:
     for row in rows:
         said = verdict(row, comparison)
         kinds.append("better" if said[:6] == "better" else "worse" if said[:5] == "worse" else "")
-    yield Text(f"Against the baseline, {comparison.rows[0].arm.name}:")
+    yield Text(f"Against the baseline ({comparison.rows[0].arm.name}):")
     yield Points([f"{row.arm.name}: {sentence(row, comparison)}" for row in rows], kinds)
     if found.study.missing:
         yield Text(f"{len(found.study.missing)} of {len(found.study.entries)} runs are missing.", "warn")
@@ -69,8 +69,8 @@ def _result(found: Findings) -> Iterable[Block]:
     yield Picture("forest", png_bytes(forest(comparison)), _forest_caption(comparison))
     best = int(np.argmax(comparison.ranks[:, 0]))
     yield Text(
-        f"Rank stability: {comparison.rows[best].arm.name} is the best in {comparison.ranks[best, 0]:.0%} of 2,000 "
-        "redrawn worlds (scenes and seeds drawn with replacement)."
+        f"Rank stability: the best in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds (scenes and seeds drawn "
+        f"with replacement) is {comparison.rows[best].arm.name}."
     )
     yield _ranks(comparison)
     yield checks_table(comparison)
@@ -89,8 +89,8 @@ def _arms(found: Findings) -> Iterable[Table]:
 
 def _forest_caption(comparison: Comparison) -> str:
     return (
-        f"Left: every training's {comparison.measure.words}. Right: paired difference to "
-        f"{comparison.rows[0].arm.name}; blue for better and orange for worse where it holds up after Holm."
+        f"Left: every training's {comparison.measure.words}. Right: paired difference to the baseline "
+        f"({comparison.rows[0].arm.name}); blue for better and orange for worse where it holds up after Holm."
     )
 
 
@@ -190,10 +190,11 @@ def _training(found: Findings) -> Iterable[Block]:
     if curves is not None and curves.by_arm:
         yield Heading("Learning curves")
         drawn = curves_figure(curves.by_arm, score=curves.name, scale=100, along=curves.along)
+        along = f", by {curves.along.split(' [')[0]}" if curves.along != "epoch" else ""
         caption = (
-            f"{curves.name} after each epoch, along {curves.along.split(' [')[0]}: mean over the trainings of an arm, "
-            "band from the lowest to the highest."
+            f"{curves.name} after each epoch{along}: mean over the trainings of an arm, band from the lowest to the "
         )
+        caption += "highest."
         yield Picture("curves", png_bytes(drawn), caption)
     comparison = found.comparison
     if comparison is None or not any(c.images_per_s or c.parameters for c in found.costs):
@@ -226,7 +227,7 @@ def _ending(found: Findings, link: str, hint: str) -> Iterable[Block]:
     yield Points(found.cautions)
     yield Heading("The runs")
     if link:
-        yield Link(f"Side by side in MLflow{f' ({hint})' if hint else ''}:", link)
+        yield Link(f"Side by side in MLflow{f' ({hint})' if hint else ''}", link)
     runs = []
     for arm in found.study.arms:
         for run in arm.runs:
