@@ -20,8 +20,9 @@ class _Other(Exception):
 
 def to_dict(section: Any) -> dict[str, Any]:
     """The section as plain nested dicts, lists and values that JSON and YAML can hold."""
+    kind: Any = type(section)
     try:
-        found: dict[str, Any] = _section(type(section))(section)
+        found: dict[str, Any] = _section(kind)(section)
     except _Other:
         return by_omegaconf(section)
     return found
@@ -87,11 +88,15 @@ def _value(kind: type) -> Plain:
     named = issubclass(kind, Enum)
 
     def plain(value: Any) -> Any:
-        if type(value) is not kind or (kind is str and "$" in value):  # which OmegaConf may read as more than text
+        if not _is(value, kind) or (kind is str and "$" in value):  # which OmegaConf may read as more than text
             raise _Other
         return value.name if named else value
 
     return plain
+
+
+def _is(value: Any, kind: type) -> bool:
+    return type(value) is kind
 
 
 def _either(parts: list[Plain]) -> Plain:
@@ -108,9 +113,9 @@ def _either(parts: list[Plain]) -> Plain:
 
 def _many(kind: type, part: Plain) -> Plain:
     def plain(value: Any) -> Any:
-        if type(value) is not kind:
+        if not _is(value, kind):
             raise _Other
-        if isinstance(value, dict):
+        if kind is dict:
             if any(type(key) is not str for key in value):
                 raise _Other
             return {key: part(one) for key, one in value.items()}
