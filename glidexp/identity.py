@@ -77,6 +77,8 @@ def config_id(config: Config, *, recipe: str, resolved: dict[str, str] | None = 
     values = {key: value for key, value in values.items() if key not in INTRODUCED_AT or INTRODUCED_AT[key] != value}
     if config.subset != SubsetConfig():  # such runs were normalised by the whole store's statistics once
         values["normalised_by"] = "part"
+    if config.train.accumulate > 1:  # an epoch's last, smaller group was divided by the whole `accumulate` once
+        values["accumulated"] = "mean"
     values["recipe"] = recipe
     values["results_version"] = RESULTS_VERSION
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -14,9 +14,9 @@ from glidexp.scoring.attribution import false_alarms
 from glidexp.scoring.ground import pieces
 
 EXPECTED = {
-    "snow": "snow_ice_cloud",
-    "glacier": "snow_ice_cloud",
-    "cloud": "snow_ice_cloud",
+    "snow": "snow_ice",
+    "glacier": "snow_ice",
+    "cloud": "cloud",
     "shadow": "shadow",
     "cloud_shadow": "shadow",
     "river": "river_shape",

@@ -33,8 +33,8 @@ def painted(mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("colour", "said"),
     [
-        ((240, 242, 245), "snow_ice_cloud"),
-        ((150, 165, 180), "snow_ice_cloud"),  # bare ice
+        ((240, 242, 245), "cloud"),
+        ((150, 165, 180), "snow_ice"),  # bare ice
         ((95, 125, 130), "turbid"),  # rock flour
         ((18, 24, 40), "shadow"),
         ((30, 28, 24), "shadow"),  # not blue, but sharply darker
@@ -54,9 +54,24 @@ def test_a_long_one_is_a_river_unless_its_look_speaks() -> None:
     course = square(height=3, width=60, left=10)
     nothing = np.zeros((96, 96), np.uint8)
     assert false_alarms(ground(), nothing, course).name.tolist() == ["river_shape"]
-    assert false_alarms(painted(course, (240, 240, 240)), nothing, course).name.tolist() == ["snow_ice_cloud"]
+    assert false_alarms(painted(course, (240, 240, 240)), nothing, course).name.tolist() == ["cloud"]
     assert false_alarms(None, nothing, course).name.tolist() == ["river_shape"]
     assert false_alarms(None, nothing, square()).name.tolist() == ["unattributed"]
+
+
+def test_snow_has_slopes_and_what_is_burnt_out_says_nothing() -> None:
+    """Slopes: half of it lit by the sky alone, which takes a tenth of the red away."""
+    mask, nothing = square(), np.zeros((96, 96), np.uint8)
+    snow = painted(mask, (220, 220, 220))
+    snow[40:48, 40:56, 0] = 198
+    assert false_alarms(snow, nothing, mask).name.tolist() == ["snow_ice"]
+    white = ground()
+    white[mask] = 255
+    assert false_alarms(white, nothing, mask).name.tolist() == ["snow_ice_cloud"]
+    white[40:44, 40:56] = 250  # three quarters of it burnt out, the rest of one hue: a cloud, where all around is dark,
+    assert false_alarms(white, nothing, mask).name.tolist() == ["cloud"]
+    white[30:66, 30:66] = np.where(mask[30:66, 30:66, None], white[30:66, 30:66], 240)  # and not in a field of snow
+    assert false_alarms(white, nothing, mask).name.tolist() == ["snow_ice_cloud"]
 
 
 def test_elongation_by_hand() -> None:
@@ -80,7 +95,7 @@ def test_the_rim_of_a_true_lake_is_shoreline_and_what_lies_beyond_is_not() -> No
     assert found.name.tolist() == ["shoreline"] and found.area_px.tolist() == [22 * 22 - 400]
     reach = square(48, 60, 4, 30)  # from the shore 30 px into the ground: two columns of it are shore
     found = false_alarms(painted(reach, (240, 240, 240)), label, reach | lake)
-    assert dict(zip(found.name, found.area_px, strict=True)) == {"shoreline": 8, "snow_ice_cloud": 112}
+    assert dict(zip(found.name, found.area_px, strict=True)) == {"shoreline": 8, "cloud": 112}
 
 
 def test_a_left_out_lake_of_the_inventory_is_named_first() -> None:
@@ -91,7 +106,7 @@ def test_a_left_out_lake_of_the_inventory_is_named_first() -> None:
     found = false_alarms(image, label, mask | other, lakes)
     assert sorted(found.name) == ["beyond_buffer", "unattributed"]
     lakes = [KnownLake(5, 5, 2.0, "too_small"), KnownLake(80, 80, 9.0, "far_from_ice")]
-    assert sorted(false_alarms(image, label, mask | other, lakes).name) == ["snow_ice_cloud", "too_small"]
+    assert sorted(false_alarms(image, label, mask | other, lakes).name) == ["cloud", "too_small"]
     assert not len(false_alarms(image, label, label > 0, lakes).name)
 
 
@@ -133,4 +148,5 @@ def test_proxies_agree_with_the_ground_of_generated_scenes(tmp_path: Path) -> No
     for share in (right.groupby(found["ground"]).mean(), right.groupby(expected).mean()):
         assert (share >= 0.7).all(), share
     # and what is said is mostly so: of the false alarms of one name, those that lie on it
+    right |= (found["said"] == "snow_ice_cloud") & expected.isin(attribution.WHITES)
     assert (right.groupby(found["said"]).mean() >= 0.7).all()

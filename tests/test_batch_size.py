@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ from glidexp.signals import Interrupted
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training import batch_size
 from glidexp.training import run as training_run
-from glidexp.training.batch_size import Choice, Peak, estimated, is_short_of_memory, largest, tried
+from glidexp.training.batch_size import Choice, Peak, estimated, is_short_of_memory, largest, settle, tried
 from glidexp.training.device import resolve
 from glidexp.training.earlier import AutoBatch
 from glidexp.training.loop import Position
@@ -147,7 +147,9 @@ def test_on_a_cpu_it_follows_from_what_tiles_take() -> None:
     choice = estimated(lambda: step, 1, 1000, free=2400 * MB)
     assert taken == [1, 1, 4]
     assert choice.tiles == pytest.approx((1200 - 40) / 48, rel=0.1)
-    assert re.search(r"about 0\.05\d GB a tile by trial steps, 2\.5 GB free", choice.why)
+    assert re.search(
+        r"^memory takes about 2\d: 0\.05\d GB a tile by trial steps, 2\.5 GB free, half of it used$", choice.why
+    )
     assert estimated(lambda: step, 2, 6, free=2400 * MB).tiles == 6
     assert estimated(lambda: step, 2, 6, free=0).tiles == 2
     fixed[0].close()
@@ -199,6 +201,30 @@ def test_the_number_is_needed_before_anything_is_built() -> None:
     with pytest.raises(ValueError, match="auto"):
         _ = TrainConfig(batch_size="auto").batch_tiles
     assert train_config(batch_size=6).batch_tiles == 6
+
+
+@pytest.mark.parametrize(
+    ("count", "room", "said"),
+    [
+        (
+            1000,
+            200,
+            "32 a batch, of tiles of 64 px, on cpu, 1 threads (the most that is tried on a CPU: more tiles a step",
+        ),
+        (100, 200, "12 a batch, of tiles of 64 px, on cpu, 1 threads (more would leave an epoch fewer than 8 steps"),
+        (1000, 5, "5 a batch, of tiles of 64 px, on cpu, 1 threads (memory takes about 5; "),
+    ],
+)
+def test_it_says_what_bounded_it(
+    count: int, room: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    caplog.set_level("INFO", logger="glidexp")
+    why = f"memory takes about {room}"
+    monkeypatch.setattr(batch_size, "rows_and_weights", lambda *_: (range(count), None))
+    monkeypatch.setattr(batch_size, "estimated", lambda build, least, most, free: Choice(min(room, most), why))
+    auto, store = small_config(tmp_path, tmp_path, "train.batch_size=auto"), cast(Any, None)
+    settle(auto, resolve(auto.train), store, lambda _: pytest.fail("built"))
+    assert f"train.batch_size=auto: {said}" in caplog.text and why in caplog.text
 
 
 @pytest.fixture

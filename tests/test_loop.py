@@ -146,14 +146,31 @@ def test_two_small_batches_accumulated_are_one_large() -> None:
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
-def test_stopped_and_gone_on_with_is_the_same_as_never_stopped(stop_after: int) -> None:
-    whole = Training(config())
+def test_a_step_by_hand_is_a_mean_over_the_batches_that_it_has() -> None:
+    """Three batches, two a step: a bias alone learns, whose gradient is sigmoid(bias) less the lake's share, 36/256."""
+    training = Training(config(batch_size=4, accumulate=2, epochs=1, clip_norm=0.0))
+    training.model = torch.nn.Conv2d(3, 1, 1)
+    weight, bias = training.model.parameters()
+    torch.nn.init.zeros_(weight.requires_grad_(False))
+    torch.nn.init.zeros_(bias)
+    training.optimizer = torch.optim.SGD([bias])
+    training.loss, training.lr_at = LossConfig(bce=1.0, dice=0.0), lambda step: 1.0
+    training.run()
+    first = -(0.5 - 36 / 256)
+    assert bias.item() == pytest.approx(first - (1 / (1 + math.exp(-first)) - 36 / 256), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "accumulate", "step"), [(1, 1, 1), (3, 1, 3), (5, 1, 5), (1, 2, 1), (3, 2, 2), (4, 2, 3)]
+)
+def test_stopped_and_gone_on_with_is_the_same_as_never_stopped(stop_after: int, accumulate: int, step: int) -> None:
+    """Within a group of accumulated batches too, of which an epoch's second has but one: the group is ended first."""
+    whole = Training(config(accumulate=accumulate))
     whole.run()
-    cut = Training(config())
+    cut = Training(config(accumulate=accumulate))
     cut.run(stop_after=stop_after)
-    assert cut.saves[-1] == stop_after
-    rest = Training(config())
+    assert cut.saves[-1] == step
+    rest = Training(config(accumulate=accumulate))
     rest.model.load_state_dict(cut.model.state_dict())
     rest.optimizer.load_state_dict(cut.optimizer.state_dict())
     rest.position = cut.position

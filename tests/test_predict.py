@@ -21,6 +21,7 @@ from glidexp import cli
 from glidexp.config import Precision
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header
+from glidexp.data.scenes.strips import Strips
 from glidexp.errors import GlidexpError
 from glidexp.mapping import cog, network, polygons, predict, raster, verb_predict
 from glidexp.mapping.arrays import probabilities_of
@@ -90,6 +91,21 @@ def pixels(height: int = 150, width: int = 200) -> np.ndarray:
 def mapped(model: Path, out: Path, *scenes: Path, more: tuple[str, ...] = ("--sensor", "sentinel2")) -> int:
     words = [str(model), *map(str, scenes), "--out", str(out), "--precision", "fp32", "--workers", "1", *more]
     return verb_predict.run(words)
+
+
+@pytest.mark.parametrize("in_memory", [0, 2, 9])
+def test_strips_come_back_from_memory_and_from_the_file(in_memory: int, tmp_path: Path) -> None:
+    place = write_scene(tmp_path / "a.tif", height=200, nodata=0, pixels=None, descriptions=("red", "green", "blue"))
+    scene = read_header(SceneFile(place, "a", "sentinel2"), ("red", "green", "blue"))
+    with rasterio.open(place) as source:
+        whole = source.read()
+    with Strips(scene, 32, tmp_path / "w", 32, memory_bytes=in_memory * 3 * 32 * 96 * 2) as strips:
+        tops = [top for top, _, _ in strips.kept()]
+        assert len(strips._here) == min(in_memory, len(tops)) and tops == list(range(0, 200, 32))
+        for top, pixels, valid in strips.once():
+            np.testing.assert_array_equal(pixels, whole[:, top : top + 32])
+            assert valid.shape == pixels.shape[1:] and valid.all()
+        assert not strips._here
 
 
 @pytest.mark.parametrize(

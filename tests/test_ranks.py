@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,14 @@ def start(*command: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def finish(process: "subprocess.Popen[str]", timeout_s: float = 400) -> str:
+def finish(process: "subprocess.Popen[str]") -> str:
     """All that it printed; a job that hangs is a failure."""
     try:
-        told, _ = process.communicate(timeout=timeout_s)
+        told, _ = process.communicate(timeout=400)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        pytest.fail(f"still at work after {timeout_s} s")
+        pytest.fail("still at work after 400 s")
     return told
 
 
@@ -147,15 +148,21 @@ def test_a_run_begun_by_one_process_is_ended_by_two(small_data: Path, job: Job, 
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_job(small_data: Path, tmp_path: Path) -> None:
-    process = start("tests/ranks_train.py", "kill", *words(small_data, tmp_path, *LIGHT, "train.epochs=500"))
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "rank 1 is killed" in line:
-            break
-    told = finish(process, timeout_s=60)
+@pytest.mark.parametrize("how", ["kill", "error"])
+def test_a_process_that_dies_ends_the_job(how: str, small_data: Path, tmp_path: Path) -> None:
+    """Without a word, or with an error that nobody expects, which the user gets to read."""
+    told = ""
+    with start("tests/ranks_train.py", how, *words(small_data, tmp_path, *LIGHT, "train.epochs=500")) as process:
+        watchdog = threading.Timer(60, os.killpg, [process.pid, signal.SIGKILL])
+        assert process.stdout is not None
+        for line in process.stdout:
+            told += line
+            if "rank 1 ends here" in line:
+                watchdog.start()
+    watchdog.cancel()
     assert process.returncode == 1
     assert "goes on" not in told
+    assert told.count("MemoryError: no more of it in rank 1") == (how == "error"), told
     assert "rank      : 1 (local_rank: 1)" in told.split("Root Cause")[1], told
     failed = stored(small_data, tmp_path)
     assert failed.info.status == "FAILED"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from runs import small_config
+from runs import small_config, undrawn
 from tiny_scenes import write_scene
 
 from glidexp import cli
@@ -54,34 +54,39 @@ def store(mlruns: Path) -> Store:
     return open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
 
 
-@pytest.fixture(scope="module")
-def trained(small_data: Path, mlruns: Path, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def a_run(data: Path, mlruns: Path, store: Store, folder: Path, *, lifted: float = 0.0) -> Outcome:
     """A run with all that a training leaves and a release looks at, of a network with the weights that were drawn.
 
-    That a training's own scores repeat is the matter of test_evaluate.
+    That a training's own scores repeat is the matter of test_evaluate. `lifted` is added to every logit.
     """
-    config = small_config(small_data, mlruns, "backbone=resnet18", "init=scratch")
-    tiles = prepare(config.dataset, 64, small_data, progress=False)
+    config = small_config(data, mlruns, "backbone=resnet18", "init=scratch")
+    tiles = prepare(config.dataset, 64, data, progress=False)
     torch.manual_seed(0)
     model = assemble("resnet18", "fcn", in_channels=3)
+    with torch.no_grad():
+        model.decoder.skips[-1].bias += lifted
     given = {"experiment": "glidexp", "run_name": "drawn", "config_flat": flat(config), "choices": {"dataset": "smoke"}}
     tags = {"glidexp.parameters": "11000000", "glidexp.device": "cpu", "glidexp.train.precision": "fp32"}
-    with Run.start(store, **given, tags=tags, config_id="c" * 16) as made:
+    identity = "d" * 16 if lifted else "c" * 16
+    with Run.start(store, **given, tags=tags, config_id=identity) as made:
         runtime = resolve(config.train)
-        recorder = Recorder(made, config, tiles, runtime, "c" * 16)
+        recorder = Recorder(made, config, tiles, runtime, identity)
         card, ground = recorder.card({"threshold": 0.5, "temperature": 1.5}, {})
         seen = recorder.validity(model)
         assert seen is not None
-        folder = tmp_path_factory.mktemp("made") / "bundle"
-        bundle = save_bundle(folder, model, card=card, ground=ground, validity=seen.to_bytes())
+        bundle = save_bundle(folder / "bundle", model, card=card, ground=ground, validity=seen.to_bytes())
         made.model(bundle, in_channels=3, pip_requirements=requirements())
         made.text(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
         assert made.flush()
-        scored = score_again(made.run_id, Place(store, small_data, "glidexp", Precision.fp32)).run
-        plots = store.client.download_artifacts(scored.run_id, "plots", str(tmp_path_factory.mktemp("plots")))
-        made.artifact(Path(plots))
+        scored = score_again(made.run_id, Place(store, data, "glidexp", Precision.fp32)).run
+        made.artifact(Path(store.client.download_artifacts(scored.run_id, "plots", str(folder))))
         made.metrics({name: value for name, value in scored.metrics.items() if name.startswith("test/")}, step=1)
     return Outcome(made.run_id, scored.metrics)
+
+
+@pytest.fixture(scope="module")
+def trained(small_data: Path, mlruns: Path, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return a_run(small_data, mlruns, store, tmp_path_factory.mktemp("made"))
 
 
 def told(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -288,6 +293,39 @@ def test_the_champion_is_beaten_only_on_ground_that_it_has_not_met(
     assert f"; {met} tiles that the champion has met were left out" in beats.sentence
     assert f"on {len(again.tiles) - met} test tiles" in beats.sentence
     assert strata.state == "passed" and "changed by +0.00 points" in strata.sentence
+
+
+def test_a_worse_second_release_is_refused_and_the_champion_stays(
+    released: tuple[Path, list[str]],
+    trained: Outcome,
+    store: Store,
+    small_data: Path,
+    mlruns: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Through the whole verb, but for the graphs, which the first release made: one with low logits sees no lake."""
+    for name in ("export", "save_onnx", "save_program"):
+        monkeypatch.setattr(f"glidexp.models.graph.{name}", lambda *_: None)
+    monkeypatch.setattr("glidexp.release.gate._of_files", lambda _: [])
+    words = ["--name", NAME, "--out", str(tmp_path / "new"), *SAID, "--ece", "1", "--data", str(small_data)]
+    with undrawn():
+        worse = a_run(small_data, mlruns, store, tmp_path, lifted=-50.0)
+        code, out, _ = told(["release", worse.run_id, *words, "--mlruns", str(mlruns)], capsys)
+    assert worse.metrics["test/lake_iou_pooled"] == 0 < trained.metrics["test/lake_iou_pooled"]
+    assert code == 1 and "Refused: " in out and "Released" not in out, out
+    report = json.loads((tmp_path / "new" / "gate.json").read_text())
+    said = {check["name"]: check for check in report["checks"]}
+    assert report["verdict"] == "refused" and report["against"] == f"models:/{NAME}/1"
+    assert said["beats_champion"]["state"] == said["no_stratum_worse"]["state"] == "failed"
+    assert f"0.00 against {100 * trained.metrics['test/lake_iou_pooled']:.2f} of" in said["beats_champion"]["sentence"]
+    failed = {name for name, check in said.items() if check["state"] == "failed"}
+    assert failed <= {"beats_champion", "no_stratum_worse", "beats_naive"}, "nothing else is wrong with it"
+    assert len(store.client.search_model_versions(f"name='{NAME}'")) == 1
+    champion = registry.holder(store, NAME)
+    assert champion is not None and champion.run_id == trained.run_id
+    assert registry.holder(store, NAME, registry.PREVIOUS) is None
 
 
 def test_scenes_are_mapped_by_the_champion_by_the_bundle_and_through_mlflow(

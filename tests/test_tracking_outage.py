@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServ
         server.start()
         yield server
         server.kill()
+
+
+@pytest.fixture(params=["on_sqlite", "on_postgres"])
+def server(request: pytest.FixtureRequest) -> MlflowServer:
+    """Each of them in turn: how they take what is written twice, or half, differs."""
+    found: MlflowServer = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -122,22 +130,22 @@ def test_eight_write_at_once(backend: str, request: pytest.FixtureRequest, tmp_p
     assert not (tmp_path / "spool").exists()
 
 
-def test_server_killed_and_back(on_sqlite: MlflowServer, tmp_path: Path) -> None:
-    store = open_store(on_sqlite.uri, tmp_path)
+def test_server_killed_and_back(server: MlflowServer, tmp_path: Path) -> None:
+    store = open_store(server.uri, tmp_path)
     run = begin(store)
     log_step(run, 0)
     assert run.flush()
     log_step(run, 1)
-    on_sqlite.kill()  # at whatever it was just doing
+    server.kill()  # at whatever it was just doing
     for step in range(2, 6):
         log_step(run, step)
     assert not run.flush(30)
-    on_sqlite.start()
+    server.start()
     for step in range(6, 8):
         log_step(run, step)
     run.finish()
     assert (run.waiting, run.lost) == (0, 0)
-    check_whole(on_sqlite, run.run_id, tmp_path, 8)
+    check_whole(server, run.run_id, tmp_path, 8)
     assert not (tmp_path / "spool").exists()
 
 
@@ -182,19 +190,20 @@ def test_server_away_at_the_end(
     assert not (tmp_path / "spool").exists()
 
 
-def test_answers_that_get_lost_double_nothing(on_sqlite: MlflowServer, wire: Wire, tmp_path: Path) -> None:
-    run = begin(open_store(wire.uri, tmp_path))
-    assert run.flush()
-    wire.set("deaf")
-    for step in range(3):
-        log_step(run, step)
-        run.dataset_input("synthetic", digest="f", context="train", source="/a")
-        time.sleep(0.5)  # tried again and again; each try is written, none is answered
-    wire.set("pass")
-    run.finish()
+def test_answers_that_get_lost_double_nothing(server: MlflowServer, tmp_path: Path) -> None:
+    with closing(Wire(server.port)) as wire:
+        run = begin(open_store(wire.uri, tmp_path))
+        assert run.flush()
+        wire.set("deaf")
+        for step in range(3):
+            log_step(run, step)
+            run.dataset_input("synthetic", digest="f", context="train", source="/a")
+            time.sleep(0.5)  # tried again and again; each try is written, none is answered
+        wire.set("pass")
+        run.finish()
     assert (run.waiting, run.lost) == (0, 0)
-    check_whole(on_sqlite, run.run_id, tmp_path, 3)
-    held = open_store(on_sqlite.uri, tmp_path).client.get_run(run.run_id)
+    check_whole(server, run.run_id, tmp_path, 3)
+    held = open_store(server.uri, tmp_path).client.get_run(run.run_id)
     assert len(held.inputs.dataset_inputs) == 1
 
 

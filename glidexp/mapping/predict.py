@@ -204,7 +204,7 @@ def rasters(
         step(len(rows), scene.name)
     known = validity.of_bundle(task.bundle, card)
     sample = Sample(scene.height, scene.width, known.tile_px) if known and not files.rows else None
-    strips = Strips(raster.below(scene, offset), unit, files.folder, min(unit, STRIP_PX), 2)
+    strips = Strips(raster.below(scene, offset), unit, files.folder, min(unit, STRIP_PX), 2, raster.KEPT_BYTES)
     with strips:
         if limits is None and settings.stretch is not StretchFrom.none:
             limits = raster.fitted(strips, domain.method_of(card))

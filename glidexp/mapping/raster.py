@@ -30,6 +30,8 @@ UNIT_PX = 256
 """rows read at once, rounded up to the file's blocks"""
 HIGHEST_PX = 2048
 """blocks of more rows are read in pieces"""
+KEPT_BYTES = 256 << 20
+"""decoded pixels that stay in memory from the first pass to the second; those of larger scenes go through a file"""
 LOOK_PX = 1600
 """longest side of the small picture"""
 

@@ -18,7 +18,9 @@ from glidexp.scoring.components import Components, Floats, Mask, components
 
 KNOWN = {"far_from_ice": "beyond_buffer", "too_small": "too_small"}
 """why the inventory's lake is no lake here -> class of a false alarm on it"""
-CLASSES = (*KNOWN.values(), "shoreline", "snow_ice_cloud", "turbid", "shadow", "river_shape", "unattributed")
+WHITES = ("snow_ice", "cloud", "snow_ice_cloud")
+"""classes of what is bright and white; the last one where nothing tells the first two apart"""
+CLASSES = (*KNOWN.values(), "shoreline", *WHITES, "turbid", "shadow", "river_shape", "unattributed")
 
 SHORE_PX = 2.0
 """a false alarm this near to a true lake is its shore: mixed pixels and the draughtsman's hand reach as far"""
@@ -28,6 +30,17 @@ BRIGHT = 150
 """of 255; snow, ice and clouds are above it, and of the rest only pale soil in the sun"""
 WHITE = -0.1
 """log of blue over red; soil in the sun is redder"""
+BLUE = 0.08
+"""the same; bare ice is as blue, and clouds are not"""
+ONE_HUE = 0.035
+"""standard deviation over its pixels of the log of blue over red; snow and ice have slopes, which the sun and the blue
+sky light in changing shares, and clouds have none"""
+ALONE = 0.2
+"""log of brightness over that of the ring, 1.2 of it; what is of one hue and no brighter than its surroundings may be a
+flat part of a snow field"""
+BURNT_OUT = (0.3, 0.98)
+"""shares of its pixels at 255 in all bands, where hue is lost: from the first on one hue alone makes no cloud, from the
+second on nothing tells"""
 STEEP = -0.5
 """log of brightness over that of the ring, 0.6 of it; a shadow has a sharp edge, other ground seldom so deep a one"""
 DARK = -0.6
@@ -86,7 +99,7 @@ def false_alarms(
 
     Pixels within `SHORE_PX` of a true lake are taken off first, so that the rim of a lake and what it touches are told
     apart; what is left is put together by 8-connectivity. Then, in this order: a left-out lake of the inventory,
-    bright, turbid, shadow, long.
+    bright and white (a cloud, snow or ice), turbid, shadow, long.
 
     Args:
         image_HWC: (H, W, 3) red, green, blue of 0-255; None where there is no such picture, then nothing is judged by
@@ -130,7 +143,7 @@ def judged(seen: dict[str, float]) -> str:
     if seen["share"] >= MIXED[0] and seen["variety"] >= MIXED[1]:
         return "unattributed"
     if seen["brightness"] >= BRIGHT:
-        return "snow_ice_cloud" if seen["blue_red"] >= WHITE else "unattributed"
+        return _white(seen) if seen["blue_red"] >= WHITE else "unattributed"
     milky = seen["green_red"] >= GREEN and seen["green_blue"] >= -0.2 and seen["blue_red"] >= 0
     clear = seen["dark"] < -0.25  # as green as milky water, and darker than most ground
     if milky and not clear and seen["unevenness"] <= 0.7 * UNEVEN:
@@ -140,6 +153,15 @@ def judged(seen: dict[str, float]) -> str:
     if seen["green_blue"] <= SKY_LIT or (dark and not plants) or seen["unevenness"] >= UNEVEN:
         return "shadow"
     return "unattributed"
+
+
+def _white(seen: dict[str, float]) -> str:
+    """One of `WHITES`."""
+    if seen["burnt_out"] >= BURNT_OUT[1]:
+        return "snow_ice_cloud"
+    if seen["hues"] > ONE_HUE or seen["blue_red"] >= BLUE:
+        return "snow_ice"
+    return "cloud" if seen["step"] >= ALONE or seen["burnt_out"] < BURNT_OUT[0] else "snow_ice_cloud"
 
 
 def elongation_of(inside: Mask) -> float:
@@ -169,7 +191,8 @@ class _Looks:
 
     def of(self, inside: Mask, window: tuple[slice, slice]) -> dict[str, float]:
         """brightness 0-255; logs of ratios: dark (to the piece), step (to the ring), green_red, green_blue, blue_red;
-        unevenness, standard deviation over median; share and variety, of the piece's pixels and standard deviation."""
+        unevenness, standard deviation over median; hues, standard deviation of blue over red as a log; burnt_out, share
+        of pixels at 255; share and variety, of the piece's pixels and standard deviation."""
         from scipy import ndimage
 
         reach = int(RING_PX[1]) + 1
@@ -186,7 +209,8 @@ class _Looks:
         mean = colours.mean(axis=2)
         own = mean[place]
         brightness = float(np.median(own))
-        red, green, blue = (float(value) for value in np.median(colours[place], axis=0))
+        pixels = colours[place]
+        red, green, blue = (float(value) for value in np.median(pixels, axis=0))
         return {
             "brightness": brightness,
             "dark": _log_ratio(brightness, self.median),
@@ -195,6 +219,8 @@ class _Looks:
             "green_blue": _log_ratio(green, blue),
             "blue_red": _log_ratio(blue, red),
             "unevenness": float(own.std()) / (brightness + _ADD),
+            "hues": float(np.log((pixels[:, 2] + _ADD) / (pixels[:, 0] + _ADD)).std()),
+            "burnt_out": float((pixels.min(axis=1) == 255).mean()),
             "share": len(own) / self.pixels,
             "variety": float(own.std()) / max(self.spread, 1.0),
         }

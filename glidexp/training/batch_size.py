@@ -134,7 +134,8 @@ def _most(runtime: Runtime, by_epoch: int) -> tuple[int, str]:
     """The most tiles a process that are of any use, and why."""
     by_device = MOST_ON_A_CPU if runtime.device.type == "cpu" else MOST_ON_A_GPU
     if by_device <= by_epoch:
-        return by_device, f"more than {by_device} gain nothing on a {runtime.device.type.upper()}"
+        kind = runtime.device.type.upper()
+        return by_device, f"the most that is tried on a {kind}: more tiles a step give no more images a second there"
     return by_epoch, f"more would leave an epoch fewer than {STEPS} steps"
 
 
@@ -256,8 +257,10 @@ def estimated(build: Callable[[], Step], least: int, most: int, free: int) -> Ch
         step(large)
     slope = (second.rss - first.rss) / max(large - small, 1)
     each = max(slope, (second.rss - built) / (4 * large), 1.0)  # a slope lost in the noise must not promise too much
-    room = int(large + (CPU_SHARE * free - (second.rss - before)) / each)
-    why = f"about {each / GB:.3f} GB a tile by trial steps, {free / GB:.1f} GB free, of which half is used"
+    room = max(int(large + (CPU_SHARE * free - (second.rss - before)) / each), 0)
+    why = (
+        f"memory takes about {room}: {each / GB:.3f} GB a tile by trial steps, {free / GB:.1f} GB free, half of it used"
+    )
     return Choice(min(max(room, least), most), why)
 
 

@@ -93,11 +93,12 @@ def fit(
         started, seen = time.perf_counter(), 0
         meter.start_epoch(epoch, done=position.batch, total=len(loader))
         for batch in loader.epoch(epoch, skip=position.batch):
+            together = min(cfg.accumulate, len(loader) - position.batch // cfg.accumulate * cfg.accumulate)
             ready = augment(batch.image, batch.label, batch.rows, epoch)
             with runtime.autocast():
                 logits = forward(ready.image)
             loss = loss_fn(logits, ready.mask, ready.valid)
-            scaler.scale(loss / cfg.accumulate).backward()
+            scaler.scale(loss / together).backward()  # fewer at an epoch's end
             sums += watch.loss(loss.detach(), batch.rows)
             position.batch += 1
             seen += len(batch.rows) * runtime.ranks.size

@@ -41,10 +41,14 @@ class Strips:
     most_px: int
     threads: int = 1
     """more than one: the next strip is decoded while the last one is worked on"""
+    memory_bytes: int = 0
+    """of decoded pixels, the first ones, that are kept in memory and not on disk"""
     _file: BinaryIO | None = field(default=None, init=False)
     _whole: bool = field(default=False, init=False)
     _held: list[tuple[int, tuple[int, ...], np.dtype[Any], bytes | None]] = field(default_factory=list, init=False)
     """of each strip: first row, shape, kind of number, packed valid pixels (None: all are)"""
+    _here: list[npt.NDArray[Any]] = field(default_factory=list, init=False)
+    """pixels of the first strips, as far as they are kept in memory"""
 
     def __enter__(self) -> "Strips":
         return self
@@ -60,12 +64,17 @@ class Strips:
             return
         self._file.seek(0)
         buffer = np.empty(0, np.uint8)
+        here = self._here[::-1]
+        self._here.clear()
         for top, shape, kind, packed in self._held:
-            if (size := math.prod(shape) * kind.itemsize) > len(buffer):
-                buffer = np.empty(size, np.uint8)
-            with writing(self.beside):
-                self._file.readinto(buffer[:size])  # type: ignore[attr-defined]
-            pixels = buffer[:size].view(kind).reshape(shape)
+            if here:
+                pixels = here.pop()
+            else:
+                if (size := math.prod(shape) * kind.itemsize) > len(buffer):
+                    buffer = np.empty(size, np.uint8)
+                with writing(self.beside):
+                    self._file.readinto(buffer[:size])  # type: ignore[attr-defined]
+                pixels = buffer[:size].view(kind).reshape(shape)
             if packed is None:
                 valid = np.ones(shape[1:], bool)
             else:
@@ -80,9 +89,15 @@ class Strips:
             self.beside.mkdir(parents=True, exist_ok=True)
             stream = self._file = spool.open("w+b")
             spool.unlink()
+        room = self.memory_bytes
         for top, pixels, valid in self._decoded():
-            with writing(spool):
-                stream.write(np.ascontiguousarray(pixels).data)
+            if pixels.nbytes <= room:
+                room -= pixels.nbytes
+                self._here.append(pixels)
+            else:
+                room = 0  # what follows one on disk lies behind it
+                with writing(spool):
+                    stream.write(np.ascontiguousarray(pixels).data)
             packed = None if valid.all() else np.packbits(valid).tobytes()
             self._held.append((top, pixels.shape, pixels.dtype, packed))
             yield top, pixels, valid
