@@ -173,7 +173,7 @@ def test_what_cannot_reach_alpha_is_warned_of() -> None:
     study, spread = StudyConfig(), plan_power.assumed(AssumeConfig())
     few = said(study, spread, clusters=4)
     # sign flips of 4 scenes: 2 / 2^4 = 0.125, over 5 comparisons 0.625; 2^(1 - n) <= 0.01 needs 8
-    assert "cannot be below p = 0.125, after Holm over 5 0.625" in few[1] and "It needs 8 scenes" in few[1]
+    assert "cannot be below p = 0.125, which Holm over 5 makes 0.625" in few[1] and "It needs 8 scenes" in few[1]
     assert not any("sign flips" in line for line in said(study, spread, clusters=8))
     one = said(study, spread, seeds=1)
     assert any(line.startswith("Warning: one seed an arm") for line in one)

@@ -131,8 +131,9 @@ def out_of_reach(alpha: float, family: int, seeds: int, clusters: int, cluster: 
     if clusters > 1 and family * least > alpha:
         needed = math.ceil(1 + math.log2(family / alpha))
         found.append(
-            f"Warning: with {clusters} {cluster}s sign flips cannot be below p = {least:.3g}, after Holm over {family} "
-            f"{min(family * least, 1):.3g}: that test cannot reach alpha {alpha:g} here. It needs {needed} {cluster}s, "
+            f"Warning: with {clusters} {cluster}s sign flips cannot be below p = {least:.3g}, which Holm over "
+            f"{family} makes {min(family * least, 1):.3g}: that test cannot reach alpha {alpha:g} here. It needs "
+            f"{needed} {cluster}s, "
             "so a verdict rests on the t interval and its assumption of normal differences alone."
         )
     if seeds == 1:

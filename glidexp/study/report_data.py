@@ -222,7 +222,8 @@ def _cautions(found: Findings) -> Iterable[str]:
     ground = f"{comparison.ground.kind}s"
     if comparison.clusters < FEW:
         yield f"{comparison.clusters} {ground} are few: whether other ground would say the same is hardly known."
-    yield from (note[:1].upper() + note[1:] + "." for note in comparison.notes)
+    names = tuple(f"{row.arm.name}: " for row in comparison.rows)  # which stay as they are typed
+    yield from ((note if note.startswith(names) else note[:1].upper() + note[1:]) + "." for note in comparison.notes)
     yield (
         "Scores by sensor, region and size class, and other scores than the primary one, are for looking: their "
         "intervals are not adjusted for being many."
@@ -237,6 +238,8 @@ def _undecided(row: Row, comparison: Comparison) -> str:
     said = f"{row.arm.name}: cannot be told from the baseline, which is no proof that they are equal"
     if row.effect is None or row.detectable != row.detectable:
         return said + "."
+    if not row.effect.low < row.effect.high:
+        return f"{said}, and there is no interval: one piece of ground, or the same difference on all of them."
     low, high = measure.scale * row.effect.low, measure.scale * row.effect.high
     return (
         f"{said}: differences from {low:+.1f} to {high:+.1f} {unit} are compatible with what was seen, and this design "
