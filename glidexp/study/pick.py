@@ -145,7 +145,7 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits) -> Choice
     smaller = [arm for arm in equal if _parameters(field, arm) < _parameters(field, best)]
     simplest = min(smaller or [best], key=lambda arm: (_parameters(field, arm), -_speed(field, arm), -means[arm.name]))
     if simplest is best:
-        why = f"{best.name} is best by {measure.name} ({100 * means[best.name]:.2f} of {len(arms)} settings"
+        why = f"{best.name} is best by {measure.name} ({100 * means[best.name]:.2f}, of {len(arms)} settings"
         rest = [arm.name for arm in equal if arm is not best]
         why += f"; not distinguishable but no simpler: {', '.join(rest)})" if rest else ", told from all others)"
     else:
