@@ -82,7 +82,7 @@ def told(arms: Sequence[Checked], grounds: Sequence[tuple[str, ...] | None]) -> 
     again = [words for words in grounds if words is not None]
     changed = [words for words in again if any(word.startswith(("dataset.", "tile_size.")) for word in words)]
     if not changed:
-        count = f"{len(again)} arm{'s learn' if len(again) > 1 else ' learns'}"
+        count = f"{len(again)} arms learn" if len(again) > 1 else "1 arm learns"
         more = f" {count} nothing new: another scoring of the same training." if again else ""
         return f"Ground: the test set is the same in every arm.{more}"
     if any(f"dataset.empty_share={ALL_BACKGROUND}" in words for words in changed):
