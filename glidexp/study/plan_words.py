@@ -13,7 +13,7 @@ PLAIN = re.compile(r"[\w./:+%@ -]*[\w./]")
 """text that Hydra's grammar takes without quotes"""
 
 QUOTES = ("'", '"')
-LISTS_OF_WORDS = ("study.base", "study.transfer.tune")
+LISTS_OF_WORDS = ("study.base", "study.transfer.tune", "study.transfer.lora")
 """settings of the sweep that hold words of the runs, which Hydra's grammar wants in quotes"""
 
 
