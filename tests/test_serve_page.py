@@ -76,7 +76,7 @@ def test_a_scene_is_dropped_and_its_lakes_are_drawn(bundle: tuple[Path, dict[str
         assert all(requests.get(file, timeout=60).status_code == 200 for file in files)
         page.resize(390, 844)
         page.until("document.documentElement.scrollWidth <= 390 && innerWidth === 390")
-        assert page.ask("document.querySelector('#stage').getBoundingClientRect().width <= 390")
+        page.until("document.querySelector('#stage').getBoundingClientRect().width <= 390")  # laid out anew by an event
         text = tmp_path / "notes.tif"
         text.write_text("this is no scene")
         page.drop(text, on="document.querySelector('#view')")
