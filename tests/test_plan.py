@@ -1,6 +1,7 @@
 """The plan of a study: words, arms of each design, checks before the first run, the names of its runs."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations, product
 
 import pytest
@@ -13,8 +14,9 @@ from glidexp.config.study import AxisConfig, Design, StudyConfig
 from glidexp.errors import ConfigError
 from glidexp.study.plan import all_checked
 from glidexp.study.plan_arms import arms_of, balanced
-from glidexp.study.plan_check import checked
+from glidexp.study.plan_check import checked, pinned
 from glidexp.study.plan_words import Words, merged, split, written
+from glidexp.training import start
 
 
 def names(study: StudyConfig, *typed: str) -> list[str]:
@@ -193,3 +195,23 @@ def test_every_study_plans_with_what_is_shipped(name: str) -> None:
             all_checked(study, Words((), ()), door.compose, 0)
         return
     assert len(all_checked(study, Words((), ()), both_ways, 0)) > 1
+
+
+def test_arms_that_start_from_a_study_are_all_of_the_run_that_is_its_best_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def settled(config: Config) -> Config:
+        asked.append(config.init.run)
+        return replace(config, init=replace(config.init, run="ab" * 16))
+
+    monkeypatch.setattr(start, "settled", settled)
+    study = StudyConfig(name="x", question="?", base=["init=run", "init.run=regions"], axes=axes(loss=["bce", "dice"]))
+    arms = pinned(all_checked(study, Words((), ()), door.compose, 0))
+    assert asked == ["regions"] and len(arms) == 2
+    for arm, loss in zip(arms, ("bce", "dice"), strict=True):
+        assert arm.config.init.run == "ab" * 16 and [word for word in arm.words if "init.run" in word] == [
+            f"init.run={'ab' * 16}"
+        ]
+        # what is written into the plan is the config that was checked
+        assert door.compose([*arm.words, "seed=0"]) == replace(arm.config, seed=0)
+        assert f"loss={loss}" in arm.words
