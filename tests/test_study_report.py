@@ -18,6 +18,7 @@ from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, TrackingError
 from glidexp.scoring.statistics import effect_of
+from glidexp.study import report_tiles
 from glidexp.study.compare import compare_arms, measure_of, sentence, verdict
 from glidexp.study.factors import (
     Factor,
@@ -338,7 +339,9 @@ def test_effects_around_a_baseline_are_the_differences_to_it(study: Study, mater
     assert not list(factor_blocks(Findings(study, comparison=comparison))), "a transfer study has no factors"
 
 
-def test_arms_of_several_tile_sizes_are_seen_on_the_same_ground(store: Store, tmp_path: Path) -> None:
+def test_arms_of_several_tile_sizes_are_seen_on_the_same_ground(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three sizes of tiles of one ground, on which all networks are perfect: they show the same, at half the speed."""
     whole = studies.ground(tmp_path / "whole", scenes=3, placed=True)
     sizes = {studies.PX: whole, **{px: studies.cut(tmp_path / f"{px}", whole, px) for px in (24, 96)}}
@@ -355,6 +358,9 @@ def test_arms_of_several_tile_sizes_are_seen_on_the_same_ground(store: Store, tm
     for block in blocks:
         shown = {label: png for label, png in block.panels if label.startswith("px=") and "differs" not in label}
         assert len(set(shown.values())) == 1 and [label[-4:] for label in shown] == ["1.00"] * 3
+    monkeypatch.setattr(report_tiles, "MOST_ANSWERS", 6)
+    fewer, _ = probe_tiles(store, study, "test")
+    assert fewer == blocks[:2], "of many arms all are shown, on fewer tiles"
     found = find(store, study)
     assert found.curves is not None and found.curves.along == "pixels seen [million]"
     assert [max(found.curves.by_arm[arm][0]) for arm in ("48", "24", "96")] == [8.0, 16.0, 8.0]

@@ -20,7 +20,8 @@ from glidexp.tracking.gathered import files_in, tile_source
 from glidexp.tracking.store import Store
 
 WANTED = 4
-MOST_ARMS = 8
+MOST_ANSWERS = 32
+"""that are shown over all tiles: of many arms each is shown on fewer tiles, as the page is one file"""
 Mask = NDArray[np.uint8]
 
 
@@ -38,7 +39,7 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
     Returns:
         a block a tile; and why there are none, else how to read them
     """
-    runs = {arm.name: arm.runs[0] for arm in study.arms[:MOST_ARMS]}
+    runs = {arm.name: arm.runs[0] for arm in study.arms}
     if len(runs) < 2:
         return [], "Fewer than two arms have a finished run."
     try:
@@ -50,6 +51,7 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
     if lacking:
         return [], f"No tiles are shown: {', '.join(lacking)} left no masks (tracking.log_masks)."
     blocks: list[Tiles] = []
+    wanted = min(WANTED, max(1, MOST_ANSWERS // len(runs)))
     for row in _candidates(tiles, split):
         if not all(found.may_have(row) for found in answers.values()):
             continue
@@ -58,14 +60,13 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
         if len(known := {arm: mask for arm, mask in masks.items() if mask is not None}) == len(masks):
             title = f"{row['tile']}, {row['sensor']}" + (f", {row['region']}" if row["region"] else "")
             blocks.append(Tiles(f"tile{len(blocks)}", title, _panels(image, truth, known, _rgb(tiles))))
-        if len(blocks) == WANTED:
+        if len(blocks) == wanted:
             break
     if not blocks:
         return [], "No tiles are shown: the arms' tiles are others, and do not cover the same pixels."
     seed = next(iter(runs.values())).params.get("seed", "0")
-    more = f" The first {MOST_ARMS} of {len(study.arms)} arms." if len(study.arms) > MOST_ARMS else ""
     cut = [f"{name} ({found.px} px)" for name, found in answers.items() if found.px != tiles.tile_px]
-    more += f" Put together from tiles of their own size: {', '.join(cut)}." if cut else ""
+    more = f" Put together from tiles of their own size: {', '.join(cut)}." if cut else ""
     return blocks, (
         f"Chosen by the data alone, not by the result: in turn from every sensor, those with most lake. Seed {seed} of "
         "each arm. Predictions: hits blue, false alarms vermilion, misses yellow. Differences: blue where the arm is "
