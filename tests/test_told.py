@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import torch
 from runs import small_config, undrawn
 from torch import nn
 
+from glidexp import cli
 from glidexp.config import BackboneConfig, DecoderConfig, Embed, InitConfig, InitKind
 from glidexp.errors import ConfigError
+from glidexp.mapping.arrays import probabilities_of
 from glidexp.models.build import build_model
 from glidexp.models.export import load_bundle, save_bundle
 from glidexp.models.load import find
@@ -172,3 +175,26 @@ def test_a_run_learns_what_it_is_told(tmp_path: Path) -> None:
         unknown = predictor(image)
         predictor.tell(gsd_m=30.0)
         assert not torch.equal(predictor(image), unknown)
+    # scored again it is told the same, so that it gives the same scores
+    settings = ["train.precision=fp32", "train.threads=1", "tracking.probe_tiles=0", "tracking.system_metrics=false"]
+    data = [f"paths.data={tmp_path / 'data'}", "--mlruns", str(tmp_path / "mlruns")]
+    with undrawn(), pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", outcome.run_id, *settings, *data])
+    assert not ended.value.code
+    (again,) = store.client.search_runs(
+        [store.client.get_run(outcome.run_id).info.experiment_id],
+        "tags.`glidexp.kind` = 'evaluation'",
+    )
+    own = {name: value for name, value in outcome.metrics.items() if name.startswith("test/") and "iou" in name}
+    assert len(own) > 3 and {name: again.data.metrics[name] for name in own} == own
+    # and a map depends on the size of the scene's pixels, whatever lies in them
+    scene = min((tmp_path / "data" / "scenes").glob("*/scenes/*.tif"))
+    with rasterio.open(scene) as source:
+        profile, pixels = source.profile, source.read(window=((0, 128), (0, 128)))
+    maps = []
+    for times in (1.0, 2.0):
+        profile |= {"width": 128, "height": 128, "transform": profile["transform"] @ rasterio.Affine.scale(times)}
+        with rasterio.open(tmp_path / f"times{times}.tif", "w", **profile) as sink:
+            sink.write(pixels)
+        maps.append(probabilities_of(found.bundle, tmp_path / f"times{times}.tif"))
+    assert not np.array_equal(*maps, equal_nan=True)
