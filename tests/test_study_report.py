@@ -271,6 +271,14 @@ def test_effects_of_a_grid_by_hand(study: Study) -> None:
     factors = factors_of(plan, arms)
     assert [factor.name for factor in factors] == ["x", "y"] and layout_of(factors, arms) is Layout.grid
     assert layout_of(factors_of(plan, arms[:3]), arms[:3]) is Layout.around
+    # epochs and a batch that a budget of pixels made differ are no factors of their own
+    sized = tuple(
+        replace(cell, words=(f"train.epochs={n + 1}", f"train.batch_size={4 * int(cell.arm[1])}", *cell.words))
+        for n, cell in enumerate(plan.cells)
+    )
+    assert [factor.name for factor in factors_of(replace(plan, cells=sized, equal="pixels"), arms)] == ["x", "y"]
+    varied = factors_of(replace(plan, cells=sized), arms)
+    assert [factor.name for factor in varied] == ["train.epochs", "train.batch_size", "y"]
     noise = np.random.default_rng(0).normal(0, 0.01, (4, 3, 8))
     values = [0.5, 0.7, 0.6, 0.9]
     table = {arm: value + one for arm, value, one in zip(arms, values, noise, strict=True)}

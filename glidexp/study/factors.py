@@ -19,6 +19,7 @@ from glidexp.study.cells import Plan
 from glidexp.study.measures import Measure
 
 Floats = NDArray[np.float64]
+EPOCHS, BATCH = "train.epochs", "train.batch_size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,17 @@ class Interaction:
 
 
 def factors_of(plan: Plan, arms: Sequence[str]) -> list[Factor]:
-    """What differs between these arms of a plan; an arm without a word of that key has the level "-"."""
+    """What differs between these arms of a plan; an arm without a word of that key has the level "-".
+
+    Epochs that a budget of steps or pixels sets are none, and a batch that goes with another factor does not name it.
+    """
     words: dict[str, dict[str, str]] = {}
     for cell in plan.cells:
         pairs = [word.split("=", 1) for word in cell.words if "=" in word]
         words.setdefault(cell.arm, {key.lstrip("+~"): value for key, value in pairs if key != "seed"})
-    keys = dict.fromkeys(key for arm in arms for key in words.get(arm, {}))
+    keys = list(dict.fromkeys(key for arm in arms for key in words.get(arm, {})))
+    if plan.equal != "epochs":
+        keys = sorted((key for key in keys if key != EPOCHS), key=lambda key: key == BATCH)
     found: dict[tuple[int, ...], Factor] = {}
     for key in keys:
         level = {arm: words.get(arm, {}).get(key, "-") for arm in arms}

@@ -77,7 +77,8 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
 def _candidates(tiles: TileStore, split: str) -> list[dict[str, Any]]:
     """Tiles of a split, those first that are wanted most, with their place in the store."""
     index = tiles.index.iloc[tiles.rows(split)]
-    index = index.assign(place=index.index).sort_values(["lake_fraction", "tile"], ascending=[False, True])
+    lake = index["lake_fraction"] * index["valid_fraction"]  # the first is of the valid pixels alone
+    index = index.assign(place=index.index, lake=lake).sort_values(["lake", "tile"], ascending=[False, True])
     index["turn"] = index.groupby("sensor").cumcount()
     ordered = index.sort_values(["turn", "sensor"], kind="stable")
     return [{str(key): value for key, value in row.items()} for row in ordered.to_dict("records")]
