@@ -3,7 +3,7 @@
 A layer's weights W become W + alpha / rank * B A, with A drawn and B zero, so that the network starts as it was. The
 layers are peft's, which imports transformers: it is imported where adapters are asked for, and nowhere else.
 
-Source: Hu et al. 2021, LoRA: low-rank adaptation of large language models (arXiv 2106.09685).
+Source: Hu et al. 2021, LoRA (arXiv 2106.09685).
 """
 
 import copy

@@ -25,7 +25,8 @@ class Point:
     high: float
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple["Figure", list[Any]]:
+def figure_of(width: float, height: float, columns: int = 1) -> tuple["Figure", list[Any]]:
+    """A figure of so many inches with panels side by side, as all of these pages have them."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
@@ -54,7 +55,7 @@ def curves_figure(
         scale: from the score to the axis
         along: what was spent, as the axis says it
     """
-    figure, (axes,) = _figure(7.6, 3.6)
+    figure, (axes,) = figure_of(7.6, 3.6)
     for number, (name, trainings) in enumerate(curves.items()):
         steps = sorted(set.intersection(*(set(one) for one in trainings)))
         if not steps:
@@ -72,7 +73,7 @@ def curves_figure(
 
 def effects_figure(factors: Mapping[str, Sequence[Point]], *, score: str, level: float) -> "Figure":
     """A panel a factor, with the mean of each level; whiskers are the interval of its difference to the first level."""
-    figure, panels = _figure(max(4.0, 3.4 * len(factors)), 3.4, len(factors))
+    figure, panels = figure_of(max(4.0, 3.4 * len(factors)), 3.4, len(factors))
     lowest = min(min(p.value, p.low if p.low == p.low else p.value) for points in factors.values() for p in points)
     highest = max(max(p.value, p.high if p.high == p.high else p.value) for points in factors.values() for p in points)
     room = 0.08 * (highest - lowest) or 1.0
@@ -102,7 +103,7 @@ def interaction_figure(
         names: of the factors
         score: as the axis says it
     """
-    figure, (axes,) = _figure(5.6, 3.4)
+    figure, (axes,) = figure_of(5.6, 3.4)
     along = list(dict.fromkeys(one for one, _ in cells))
     lines = list(dict.fromkeys(other for _, other in cells))
     for number, line in enumerate(lines):
@@ -136,7 +137,7 @@ def pareto_figure(
         higher: whether a higher score is better
         speed: unit of the throughput
     """
-    figure, panels = _figure(9.4, 3.6, 2)
+    figure, panels = figure_of(9.4, 3.6, 2)
     kinds = ((2, f"{speed} in training", 1.0, 1), (3, "parameters [million]", 1e-6, -1))
     up = 1 if higher else -1
     for axes, (place, label, scale, better) in zip(panels, kinds, strict=True):
@@ -195,7 +196,7 @@ def few_shot_figure(
         score: likewise
         crossings: budget at which a way is caught up with, by way: marked on its curve
     """
-    figure, (axes,) = _figure(7.6, 3.8)
+    figure, (axes,) = figure_of(7.6, 3.8)
     for number, (way, points) in enumerate(curves.items()):
         budgets = sorted(points)
         means = [float(np.mean(points[budget])) for budget in budgets]

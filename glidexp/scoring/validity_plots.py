@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.scoring.study_plots import PALETTE
+from glidexp.scoring.study_plots import MARKERS, PALETTE, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
 INSIDE, OUTSIDE, QUIET = "#2480d6", "#de5400", "0.72"
-MARKS = "osD^vPX*"
 NAMED = 8
 """scenes that are told apart by their mark; more are dots"""
 
@@ -45,7 +44,7 @@ class Range:
 
 def distance_figure(dots: Sequence[Dot]) -> "Figure":
     """Each scene by both distances; beyond the lines it is outside."""
-    figure, (axes,) = _figure(6.4, 4.4)
+    figure, (axes,) = figure_of(6.4, 4.4)
     known = [dot for dot in dots if np.isfinite(dot.embedding)]
     values = [value for dot in dots for value in (dot.statistics, dot.embedding) if np.isfinite(value)]
     low, high = 0.8 * min([*values, 0.5]), 1.3 * max([*values, 1.5])
@@ -68,7 +67,7 @@ def distance_figure(dots: Sequence[Dot]) -> "Figure":
 
 def traits_figure(dots: Sequence[Dot], names: Sequence[str]) -> "Figure":
     """Trait by trait where each scene lies among the training tiles, in per cent of them."""
-    figure, (axes,) = _figure(7.2, 1.1 + 0.26 * len(names))
+    figure, (axes,) = figure_of(7.2, 1.1 + 0.26 * len(names))
     places = np.arange(len(names))[::-1]
     axes.axvspan(1, 99, color="#eef5fc", zorder=0)
     axes.axvspan(25, 75, color="#d7e8f8", zorder=0)
@@ -88,7 +87,7 @@ def histograms_figure(shares: Mapping[str, Floats]) -> "Figure":
     Args:
         shares: (2, bins) by sensor; a row of zeros is left out
     """
-    figure, panels = _figure(7.2, 2.6, columns=2)
+    figure, panels = figure_of(7.2, 2.6, columns=2)
     kinds = (("brightness, 0-255", 0, 256), ("greenness, -1 to 1", -1, 1))
     for row, (axes, (name, low, high)) in enumerate(zip(panels, kinds, strict=True)):
         for number, (label, values) in enumerate(shares.items()):
@@ -109,7 +108,7 @@ def expected_figure(expected: Floats, scores: Floats, ranges: Sequence[Range]) -
         scores: (n,) 0-1
         ranges: of the scenes
     """
-    figure, (axes,) = _figure(6.4, 4.4)
+    figure, (axes,) = figure_of(6.4, 4.4)
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=1, linestyle="--")
     axes.plot(100 * expected, 100 * scores, ".", color="0.6", markersize=5)
     for number, one in enumerate(ranges):
@@ -117,7 +116,7 @@ def expected_figure(expected: Floats, scores: Floats, ranges: Sequence[Range]) -
         x, ends = 100 * one.value, [100 * one.low, 100 * one.high]
         few = len(ranges) <= NAMED
         axes.plot([x, x], ends, color=colour, linewidth=2 if few else 0.8, alpha=0.8 if few else 0.4)
-        mark = MARKS[number % len(MARKS)] if few else "o"
+        mark = MARKERS[number % len(MARKERS)] if few else "o"
         axes.plot(x, x, mark, color=colour, markersize=7 if few else 3, mec="white", label=one.name, linestyle="none")
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
     axes.set_xlabel("expected lake IoU of a scene, points", fontsize=9)
@@ -132,24 +131,11 @@ def _look(number: int, dot: Dot, count: int) -> dict[str, Any]:
     if count > NAMED:
         return {"marker": "o", "markersize": 4, "color": colour, "alpha": 0.6}
     return {
-        "marker": MARKS[number % len(MARKS)],
+        "marker": MARKERS[number % len(MARKERS)],
         "markersize": 7,
         "markerfacecolor": colour,
         "markeredgecolor": "white",
     }
-
-
-def _figure(width: float, height: float, columns: int = 1) -> tuple["Figure", list[Any]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
-    panels = list(np.atleast_1d(figure.subplots(1, columns)))
-    for axes in panels:
-        axes.tick_params(labelsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="0.93")
-        axes.set_axisbelow(True)
-    return figure, panels
 
 
 def _plain_ticks(axes: Any) -> None:

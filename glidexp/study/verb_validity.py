@@ -63,6 +63,7 @@ def run(argv: list[str], compose: Compose) -> int:
         from glidexp.data import sensors
 
         sensors.register_file(given.sensors_file)
+    from glidexp.mapping.areas import plain
     from glidexp.models.load import find, is_place
     from glidexp.models.validity import of_bundle
     from glidexp.tracking.store import store_at
@@ -83,7 +84,7 @@ def run(argv: list[str], compose: Compose) -> int:
             config.model = given.model
             scenes += _of_data(validity, found, config, words, store, Path(aside))
         page = _page(found, given.model, validity, scenes, matrix, store, Path(aside))
-    out = Path(given.out or Path("outputs") / "validity" / _plain(given.model))
+    out = Path(given.out or Path("outputs") / "validity" / plain(Path(given.model).resolve().name))
     write(page, out)
     for one in scenes:
         _say(one, matrix)
@@ -177,7 +178,3 @@ def _say(one: "Judged", matrix: "FromMatrix | None") -> None:
     from glidexp.study.validity_page import sentence
 
     print(f"{one.name}: too few valid pixels" if one.verdict is None else sentence(one, matrix))
-
-
-def _plain(name: str) -> str:
-    return "".join(sign if sign.isalnum() or sign in "-._@" else "-" for sign in Path(name).name if name) or "model"
