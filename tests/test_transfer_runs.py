@@ -109,6 +109,7 @@ def test_what_cannot_be_started_from_is_told(source: Outcome, store: Store, plac
 
     refused(ConfigError, r"no finished run of this config id .*there is none", f"init.run='config:{'0' * 16}'")
     refused(TrackingError, "there is no run ffffff", "init.run=ffffff")
+    refused(TrackingError, "init.run=regioms is neither a model nor a study .* a study's name", "init.run=regioms")
     mine = f"init.run={source.run_id}"
     refused(ConfigError, r"backbone\.name=resnet18, the model has mobilenetv3", mine, "backbone=resnet18")
     refused(ConfigError, r"decoder\.name=unet, the model has fcn: .* init\.scope=encoder", mine, "decoder=unet")

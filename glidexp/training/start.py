@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from glidexp.config import Config, InitConfig, InitKind, InitScope
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, TrackingError
 from glidexp.models.card import classes_of, require_lakes
 from glidexp.models.init import checkpoint_digest
 from glidexp.models.load import FoundModel, find, is_place
+from glidexp.tracking.models import RUN_ID
 from glidexp.tracking.store import Store, open_store, tracking_uri
 from glidexp.tracking.study_runs import best_of
 
@@ -32,12 +33,17 @@ def settled(config: Config, store: Store | None = None) -> Config:
         store: opened; opened here, if one is needed, when not given
 
     Raises:
-        TrackingError: a study that names no best training
+        TrackingError: a study that names no best training, or a reference that can be of no model
     """
     reference = str(config.init.run)
     if config.init.kind is not InitKind.run or reference.startswith(NO_STUDY) or is_place(reference):
         return config
     best = best_of(store or _store_of(config), reference)
+    if best is None and not RUN_ID.fullmatch(reference):
+        raise TrackingError(
+            f"init.run={reference} is neither a model nor a study of this store: give a run id (4 to 32 of 0-9a-f), "
+            "the folder of a bundle, models:/NAME@ALIAS, or a study's name, id or parent run."
+        )
     if best is None:
         return config
     log.info(
