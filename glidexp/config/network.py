@@ -83,7 +83,9 @@ class InitConfig:
                 f"init.checkpoint={self.checkpoint} would not be used with init.kind={self.kind}: add init=checkpoint."
             )
         if self.kind is InitKind.run and not self.run:
-            raise ConfigError("init=run needs init.run: a run id, a study's name, models:/NAME@ALIAS or config:CONFIG_ID.")
+            raise ConfigError(
+                "init=run needs init.run: a run id, a study's name, models:/NAME@ALIAS or config:CONFIG_ID."
+            )
         if self.kind is not InitKind.run and self.run:
             raise ConfigError(f"init.run={self.run} would not be used with init.kind={self.kind}: add init=run.")
         for name, kinds in (("bands", (InitKind.checkpoint, InitKind.external)), ("key_map", (InitKind.external,))):
