@@ -13,8 +13,10 @@ Four lines:
   peer is the plain loop: NumPy takes percentiles of the scene, rasterio reads a window at a time, NumPy stretches it,
   weighted answers and weights are summed in two arrays of the scene's size and divided. `torchgeo` is RasterDataset
   with GridGeoSampler and a DataLoader in place of the reading, null where it is not installed (extra `bench`). Ours is
-  `glidexp predict` without what only it makes: outlines with their areas, GeoPackage, GeoParquet, picture, STAC item.
-- `predict_map`: the whole of `glidexp predict`, those included, against the same loops. `phases` are in CPU seconds.
+  `glidexp predict` as it is, but that no outline is found and no picture drawn, which the loops do not either; it still
+  writes its tables, empty, and the STAC item.
+- `predict_map`: the whole of `glidexp predict`, those included, against the same loops. `phases` are CPU seconds of the
+  thread that did them.
 - `predict_seams`: largest difference inside the scene between the map in windows and the network on the whole scene at
   once: of a network that sees no farther than the overlap allows, and of the one of `--model`, where it is given.
 
@@ -39,8 +41,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 BATCH = 4
-MORE = ("outlines", "areas", "tables", "picture")
-"""phases of what the loops do not make"""
 DARK = 400
 """value of lakes in the scene, below all others"""
 
@@ -133,36 +133,43 @@ def task_of(folder: Path, scene: Path, window: int, model: Any) -> Any:
     return predict.SceneTask(file, folder / "bundle", out, settings, "bench", again=True, threads=1)
 
 
-def ours(folder: Path, scene: Path, window: int, net: Callable[[], Any]) -> dict[str, Any]:
-    """The whole map, with what comes after the pixels timed."""
+def ours(folder: Path, scene: Path, window: int, net: Callable[[], Any], *, outlined: bool = True) -> dict[str, Any]:
+    """The whole map, its phases timed; or one without outlines and picture."""
     import geopandas  # noqa: F401 - imports are not counted
     import pyarrow.parquet  # noqa: F401
     import pyogrio  # noqa: F401
 
-    from glidexp.mapping import areas, cog, polygons, predict
+    from glidexp.mapping import areas, cog, layers, polygons, predict
 
-    phases: dict[str, tuple[float, float]] = {}
+    phases: dict[str, float] = {}
 
-    def timed(place: Any, name: str, phase: str) -> None:
+    def timed(place: Any, name: str, phase: str, clock: Callable[[], float] = time.thread_time) -> None:
         work = getattr(place, name)
 
         def call(*args: Any, **options: Any) -> Any:
-            cpu, wall = time.process_time(), time.perf_counter()
+            start = clock()
             try:
                 return work(*args, **options)
             finally:
-                before = phases.get(phase, (0.0, 0.0))
-                phases[phase] = before[0] + time.process_time() - cpu, before[1] + time.perf_counter() - wall
+                phases[phase] = phases.get(phase, 0.0) + clock() - start
 
         setattr(place, name, call)
 
+    if not outlined:
+        polygons.outlines = lambda *_, **__: np.zeros(0, dtype=object)
+        layers.draw = lambda path, *_, **__: path
     timed(polygons, "outlines", "outlines")
     timed(areas, "measured", "areas")
     timed(areas, "to_ice", "areas")
-    for name in ("lakes_table", "write_lakes", "looked_at", "write_item"):
-        timed(predict, name, "tables")
-    timed(predict, "draw", "picture")
-    timed(predict, "rasters", "pixels")
+    for place, name in (
+        (layers, "lakes_table"),
+        (layers, "write_lakes"),
+        (layers, "looked_at"),
+        (predict, "write_item"),
+    ):
+        timed(place, name, "tables")
+    timed(layers, "draw", "picture")
+    timed(predict, "rasters", "pixels", time.process_time)
     timed(cog, "write_cog", "GeoTIFFs")
     task = task_of(folder, scene, window, predictor(net(), folder / "bundle", window))
     seen = 0
@@ -175,11 +182,7 @@ def ours(folder: Path, scene: Path, window: int, net: Callable[[], Any]) -> dict
         seen = item["glidexp:windows_seen"]
         return made.lakes
 
-    taken = measured(work)
-    more = [phases.get(name, (0.0, 0.0)) for name in MORE]
-    for number, clock in enumerate(("cpu", "wall")):
-        taken[f"{clock}_rasters"] = taken[clock] - sum(one[number] for one in more)
-    return taken | {"windows": seen, "phases": {name: cpu for name, (cpu, _) in phases.items()}}
+    return measured(work) | {"windows": seen, "phases": phases}
 
 
 def bare(folder: Path, windows: int, window: int) -> dict[str, Any]:
@@ -367,8 +370,8 @@ def as_child(args: argparse.Namespace) -> dict[str, Any]:
         return ours(folder, small, args.window, unet)
     if args.child == "bare":
         return bare(folder, args.windows, args.window)
-    if args.child == "pipeline":
-        return ours(folder, large, args.window, rule)
+    if args.child in ("pipeline", "map"):
+        return ours(folder, large, args.window, rule, outlined=args.child == "map")
     if args.child == "seams":
         return seams(folder, folder / "seams" / "scene.tif", args.window, args.model)
     return {"naive": naive, "torchgeo": torchgeo}[args.child](folder, large, args.window)
@@ -433,20 +436,22 @@ def pipeline_line(args: argparse.Namespace, folder: Path) -> None:
     there = importlib.util.find_spec("torchgeo") is not None
     if not there:
         print("torchgeo is not installed (pip install '.[bench]'): its side is null", file=sys.stderr)
-    runs: dict[str, list[dict[str, Any]]] = {"pipeline": [], "naive": [], "torchgeo": []}
+    runs: dict[str, list[dict[str, Any]]] = {"pipeline": [], "map": [], "naive": [], "torchgeo": []}
     for _ in range(args.repeats):
         for who, found in runs.items():
             if who != "torchgeo" or there:
                 found.append(child(who, args, folder))
-    names = {"pipeline": "ours", "naive": "peer", "torchgeo": "torchgeo"}
-    last = runs["pipeline"][-1]
-    more = {"lakes": last["gave"], "peak_gb": {names[who]: round(f[-1]["peak_gb"], 2) for who, f in runs.items() if f}}
+    rivals = {"peer": runs["naive"], "torchgeo": runs["torchgeo"]}
     for clock in ("cpu", "wall"):
-        rates = {names[who]: [1 / run[clock] for run in found] for who, found in runs.items()}
-        whole, rates["ours"] = rates["ours"], [1 / run[f"{clock}_rasters"] for run in runs["pipeline"]]
-        line_of(f"predict_pipeline_{args.px}px_{args.window}px_{clock}", "scenes/s", rates, **more)
-        also = {"phases": {name: round(s, 2) for name, s in last["phases"].items()}} if clock == "cpu" else {}
-        line_of(f"predict_map_{args.px}px_{args.window}px_{clock}", "scenes/s", rates | {"ours": whole}, **more, **also)
+        for line in ("pipeline", "map"):
+            sides = {"ours": runs[line]} | rivals
+            rates = {who: [1 / run[clock] for run in found] for who, found in sides.items()}
+            last = runs[line][-1]
+            more: dict[str, Any] = {"lakes": last["gave"]}
+            more |= {"peak_gb": {who: round(found[-1]["peak_gb"], 2) for who, found in sides.items() if found}}
+            if clock == "cpu":
+                more |= {"phases": {name: round(s, 2) for name, s in last["phases"].items()}}
+            line_of(f"predict_{line}_{args.px}px_{args.window}px_{clock}", "scenes/s", rates, **more)
 
 
 def seam_line(args: argparse.Namespace, folder: Path) -> None:

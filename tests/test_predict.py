@@ -23,7 +23,7 @@ from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header
 from glidexp.data.scenes.strips import Strips
 from glidexp.errors import GlidexpError
-from glidexp.mapping import cog, network, polygons, predict, raster, verb_predict
+from glidexp.mapping import cog, network, polygons, predict, raster, verb_predict, workfiles
 from glidexp.mapping.arrays import probabilities_of
 from glidexp.mapping.blend import Blend
 from glidexp.mapping.runs import Runs, runs_of
@@ -213,8 +213,11 @@ def test_a_scene_becomes_a_map(model: Path, bright: Bright, tmp_path: Path) -> N
     assert bright.seen == seen, "a finished scene is passed over"
 
 
-def test_a_killed_map_goes_on_and_ends_the_same(model: Path, bright: Bright, tmp_path: Path) -> None:
-    """The window rows before the kill are not done again, and nothing differs."""
+def test_a_killed_map_goes_on_and_ends_the_same(
+    model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window rows before the kill are not done again, where they are kept at once, and nothing differs."""
+    monkeypatch.setattr(workfiles, "KEEP_EVERY_S", 0.0)
     scene = write_scene(tmp_path / "s.tif", pixels=pixels(300, 90), descriptions=["red", "green", "blue"])
     assert mapped(model, tmp_path / "whole", scene) == 0
     seen, bright.seen = bright.seen, 0

@@ -8,14 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import pandas as pd
-import rasterio.features
-import shapely
+import rasterio
 import torch
-from affine import Affine
-from PIL import Image
 
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.polygons import Inventory
@@ -24,15 +20,14 @@ from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.scenes.strips import Strips
 from glidexp.data.store import canonical
 from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
-from glidexp.mapping import areas, cog, domain, polygons, raster
+from glidexp.mapping import areas, domain, layers, raster
 from glidexp.mapping.network import network, precision_on, predicting
-from glidexp.mapping.outputs import by_size, lakes_table, write_lakes
-from glidexp.mapping.quicklook import draw, write_picture
+from glidexp.mapping.outputs import by_size
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.mapping.stac import done_before, write_item
 from glidexp.mapping.validity import Sample, judge, looked_over, told_of
 from glidexp.mapping.windows import Axis, axis, usual_overlap
-from glidexp.mapping.workfiles import INVALID, LAKE, LIKELY, LOOK, MARKS, NODATA, PROBABILITY, STEPS, SURE, WorkFiles
+from glidexp.mapping.workfiles import LAKE, LIKELY, SURE, WorkFiles
 from glidexp.models import catalog, validity
 from glidexp.models.card import read_card
 
@@ -40,9 +35,6 @@ log = logging.getLogger("glidexp")
 FORMAT = 2
 """raised when the same scene and settings give other files"""
 SURE_FROM = 0.95
-COARSE = 16
-"""pixels of a scene to one of the outline of what was looked at"""
-MASK = "mask.u8"
 WINDOW_PX = 512
 
 
@@ -138,12 +130,14 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
         said += (known.get("glidexp:validity") or {}).get("said", [])
         return SceneMap(scene.name, before[-1]["lakes"], before[-1]["area_km2"], before, said, found=True)
     torch.set_num_threads(task.threads)
-    look_step = raster.look_step(scene)
     look = raster.look_shape(scene)
     with WorkFiles(base.with_name(f".{base.name}.partial"), keys[0], scene.height, scene.width, look) as files:
         told = rasters(task, card, scene, files, step)
         said += told.pop("said")
-        assets, table = _vectors(task, card, scene, files, base, look_step)
+        assets, table = layers.written(
+            scene, files, base, task.settings, calibrated=bool(card.get("temperature")), model=task.model,
+            glaciers=task.glaciers, image=task.image,
+        )  # fmt: skip
         sizes: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in by_size(table).to_dict("records")]
         told |= {"sizes": sizes, "warnings": said, "model": task.model, "key": keys[1]}
         write_item(item, scene, assets, told)
@@ -258,59 +252,6 @@ def _cuts(threshold: float, card: dict[str, Any]) -> dict[int, float]:
         return {LAKE: threshold}
     logit = math.log(SURE_FROM / (1 - SURE_FROM)) * float(card["temperature"])
     return {LAKE: threshold, LIKELY: 1 / (1 + math.exp(logit)), SURE: 1 / (1 + math.exp(-logit))}
-
-
-def _vectors(
-    task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles, base: Path, look_step: int
-) -> tuple[dict[str, Path], geopandas.GeoDataFrame]:
-    settings = task.settings
-    levels, marks = files.read(PROBABILITY), files.read(MARKS)
-    mask = np.memmap(files.folder / MASK, np.uint8, "w+", shape=marks.shape)
-    for top in range(0, scene.height, raster.UNIT_PX):
-        some = marks[top : top + raster.UNIT_PX]
-        mask[top : top + raster.UNIT_PX] = np.where(some == INVALID, NODATA, some & LAKE)
-    mask.flush()
-    vrt = cog.describe(files.folder / MASK, scene, name="lake")
-    flat = cog.describe(files.folder / MASK, scene, name="lake", placed=False)
-    outlines = polygons.outlines(flat, mask, fill_px=settings.fill_px, min_px=settings.min_px)
-    calibrated = bool(card.get("temperature"))
-    shapes, table = areas.measured(
-        scene, outlines, levels, marks, mask, smooth=settings.smooth, calibrated=calibrated
-    )  # fmt: skip
-    if settings.min_km2 and len(table):
-        small = table["area_km2"].to_numpy() < settings.min_km2
-        polygons.burn(outlines[small], mask, 0)
-        outlines, shapes, table = outlines[~small], shapes[~small], table[~small].reset_index(drop=True)
-    mask.flush()
-    distance = areas.to_ice(scene, shapes, task.glaciers)
-    frame = lakes_table(scene, shapes, table, distance, model=task.model)
-    gpkg, parquet = write_lakes(frame, looked_at(scene, marks), base)
-    del levels, marks, mask  # a third of a gigabyte of pages in a scene of 120 megapixels; GDAL reads the files
-    assets = {name: base.with_name(f"{base.name}_{name}.tif") for name in ("probability", "mask")}
-    probability = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
-    cog.write_cog(probability, files.folder / PROBABILITY, assets["probability"], scene)
-    cog.write_cog(vrt, files.folder / MASK, assets["mask"], scene)
-    title = f"{scene.name}: {len(frame)} lakes, {frame['area_km2'].sum():.3f} km2"
-    picture = base.with_name(f"{base.name}_quicklook.png")
-    draw(picture, files.read(LOOK), outlines, step=look_step, gsd_m=scene.gsd_m, title=title)
-    assets |= {"lakes": gpkg, "lakes_parquet": parquet, "quicklook": picture}
-    if task.image:
-        assets["image"] = write_picture(base.with_name(f"{base.name}_image.png"), Image.fromarray(files.read(LOOK)))
-    return assets, frame
-
-
-def looked_at(scene: Scene, marks_HW: Any) -> Any:
-    """Outline of the ground with data, in the scene's CRS, from squares of 16 pixels that have data throughout."""
-    height, width = marks_HW.shape
-    rows, cols = math.ceil(height / COARSE), math.ceil(width / COARSE)
-    good = np.ones((rows, cols), np.uint8)
-    for row in range(rows):
-        invalid = (np.asarray(marks_HW[row * COARSE : (row + 1) * COARSE]) & INVALID).any(axis=0)
-        good[row] = ~np.logical_or.reduceat(invalid, np.arange(0, width, COARSE))
-    transform = scene.transform @ Affine.scale(COARSE)
-    shapes = rasterio.features.shapes(good, mask=good > 0, transform=transform)
-    ground = shapely.union_all([shapely.geometry.shape(one) for one, _ in shapes])
-    return shapely.intersection(ground, scene.outline)
 
 
 def total_by_size(maps: list[SceneMap]) -> pd.DataFrame:

@@ -6,7 +6,8 @@ pixels, of answers, and a strip are all that is in memory, whatever the scene's 
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from glidexp.mapping.windows import Axis
 from glidexp.mapping.workfiles import INVALID, LOOK, MARKS, NODATA, PROBABILITY, STEPS, WorkFiles
 
 Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Answer = Callable[[torch.Tensor], torch.Tensor]
 """uint8 (B, C, H, W) to probabilities (B, 1, H, W)"""
@@ -123,6 +125,38 @@ def ahead(strips: Generator[Any, None, None]) -> Generator[Any, None, None]:
             thread.submit(strips.close).result()
 
 
+@contextmanager
+def behind(files: WorkFiles, cuts: Mapping[int, float], last: int) -> Iterator[Callable[..., None]]:
+    """Gives a function that takes finished rows; a thread writes them while the network works on the next ones.
+
+    Of rows that are waiting there is no more than one lot, so that memory does not grow where the disk is slow.
+    """
+
+    def put(number: int, first: int, done: torch.Tensor, good: Mask, carry: torch.Tensor) -> None:
+        probability: Floats = done.cpu().numpy()  # by NumPy, as PyTorch would begin as many threads again in this one
+        marks = _marks(probability, cuts)
+        probability *= STEPS
+        probability += 0.5
+        levels = probability.astype(np.uint8)
+        if not good.all():
+            levels[~good], marks[~good] = NODATA, INVALID
+        files.write(PROBABILITY, first, levels)
+        files.write(MARKS, first, marks)
+        files.keep(number + 1, carry.cpu().numpy(), last=number + 1 == last)
+
+    with ThreadPoolExecutor(1) as thread:
+        waiting: list[Future[None]] = []
+
+        def write(*rows: Any) -> None:
+            if waiting:
+                waiting.pop().result()
+            waiting.append(thread.submit(put, *rows))
+
+        yield write
+        for job in waiting:
+            job.result()
+
+
 def run_windows(
     strips: Iterator[tuple[int, Bytes, Mask]],
     rows: Axis,
@@ -157,29 +191,23 @@ def run_windows(
     if files.carry is not None:
         blend.carry = torch.from_numpy(files.carry).to(device)
     band = Band(strips, 0)
-    for number in range(files.rows, len(rows)):
-        top = rows.starts[number]
-        image, valid = band.rows(top, min(top + rows.window, rows.length))
-        somewhere: Mask = np.asarray(valid.any(axis=0), dtype=bool)
-        wanted = [j for j, left in enumerate(cols.starts) if somewhere[left : left + cols.window].any()]
-        blend.begin(number)
-        for at in range(0, len(wanted), batch):
-            some = wanted[at : at + batch]
-            tiles = np.stack([_tile(image, cols.starts[j], rows.window, cols.window) for j in some])
-            answers = answer(torch.from_numpy(tiles).permute(0, 3, 1, 2).to(device, non_blocking=True))
-            for place, j in enumerate(some):
-                blend.add(number, j, answers[place, 0])
-        seen += len(wanted)
-        first, done = blend.end(number)
-        marks = _marks(done, cuts).cpu().numpy()
-        levels = done.mul_(STEPS).add_(0.5).to(torch.uint8).cpu().numpy()
-        good = valid[first - top : first - top + len(done)]
-        if not good.all():
-            levels[~good], marks[~good] = NODATA, INVALID
-        files.write(PROBABILITY, first, levels)
-        files.write(MARKS, first, marks)
-        files.keep(number + 1, blend.carry.cpu().numpy())
-        step(name)
+    with behind(files, cuts, len(rows)) as write:
+        for number in range(files.rows, len(rows)):
+            top = rows.starts[number]
+            image, valid = band.rows(top, min(top + rows.window, rows.length))
+            somewhere: Mask = np.asarray(valid.any(axis=0), dtype=bool)
+            wanted = [j for j, left in enumerate(cols.starts) if somewhere[left : left + cols.window].any()]
+            blend.begin(number)
+            for at in range(0, len(wanted), batch):
+                some = wanted[at : at + batch]
+                tiles = np.stack([_tile(image, cols.starts[j], rows.window, cols.window) for j in some])
+                answers = answer(torch.from_numpy(tiles).permute(0, 3, 1, 2).to(device, non_blocking=True))
+                for place, j in enumerate(some):
+                    blend.add(number, j, answers[place, 0])
+            seen += len(wanted)
+            first, done = blend.end(number)
+            write(number, first, done, valid[first - top : first - top + len(done)], blend.carry)
+            step(name)
     return seen
 
 
@@ -190,9 +218,9 @@ def _tile(image: Bytes, left: int, height: int, width: int) -> Bytes:
     return np.pad(tile, ((0, more[0]), (0, more[1]), (0, 0)), mode="reflect") if any(more) else tile
 
 
-def _marks(probability: torch.Tensor, cuts: Mapping[int, float]) -> torch.Tensor:
-    """Bits of rows (n, W)."""
-    found = torch.zeros(probability.shape, dtype=torch.uint8, device=probability.device)
+def _marks(probability_HW: Floats, cuts: Mapping[int, float]) -> Bytes:
+    """Bits of rows."""
+    found = np.zeros(probability_HW.shape, np.uint8)
     for bit, cut in cuts.items():
-        found |= (probability >= cut).view(torch.uint8).mul_(bit)
+        found |= (probability_HW >= cut).view(np.uint8) * np.uint8(bit)
     return found

@@ -7,6 +7,7 @@ renamed into place after the rows it speaks of are on the disk. A folder of othe
 import fcntl
 import os
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ LAKE, LIKELY, SURE, INVALID = 1, 2, 4, 128
 STEPS = 254
 """a probability p is written as the whole number nearest to 254 p"""
 NODATA = 255
+KEEP_EVERY_S = 1.0
 PROBABILITY, MARKS, PROGRESS, LOOK = "probability.u8", "marks.u8", "progress.npz", "look.u8"
 
 
@@ -42,6 +44,7 @@ class WorkFiles:
     limits: npt.NDArray[np.float64] | None = field(default=None, init=False)
     """(2, bands) of the stretch, once they are known"""
     _open: dict[str, BinaryIO] = field(default_factory=dict, init=False)
+    _kept_at: float = field(default_factory=time.monotonic, init=False)
 
     def __enter__(self) -> "WorkFiles":
         with writing(self.folder):
@@ -71,8 +74,19 @@ class WorkFiles:
             stream.seek(row * int(np.prod(values.shape[1:])))
             stream.write(np.ascontiguousarray(values).data)
 
-    def keep(self, rows: int, carry: npt.NDArray[np.float32]) -> None:
-        """Says that so many rows of windows are on the disk, and keeps what goes on into the next one."""
+    def keep(self, rows: int, carry: npt.NDArray[np.float32], *, last: bool) -> None:
+        """Says that so many rows of windows are on the disk, and keeps what goes on into the next one.
+
+        Rows that follow within `KEEP_EVERY_S` are spared the wait for the disk, so that no more is lost than was made
+        in that time, whatever the network costs.
+
+        Args:
+            rows: finished rows of windows
+            carry: (ramp, W) of `Blend`
+            last: no row follows
+        """
+        if not last and time.monotonic() - self._kept_at < KEEP_EVERY_S:
+            return
         with writing(self.folder):
             for name in (PROBABILITY, MARKS, LOOK):
                 self._open[name].flush()
@@ -82,7 +96,7 @@ class WorkFiles:
                 limits = self.limits if self.limits is not None else np.zeros((0, 0))
                 np.savez(stream, key=np.array(self.key), rows=np.array(rows), carry=carry, limits=limits)
             os.replace(aside, self.folder / PROGRESS)
-        self.rows = rows
+        self.rows, self._kept_at = rows, time.monotonic()
 
     def read(self, name: str) -> npt.NDArray[np.uint8]:
         """A file mapped into memory, to be read."""

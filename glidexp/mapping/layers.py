@@ -1,0 +1,117 @@
+"""What is written of a scene once each of its pixels has a probability: mask, outlines with areas, GeoTIFFs, picture.
+
+GDAL writes the GeoTIFFs in threads of their own, meanwhile outlines are made and the picture is drawn.
+"""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import rasterio.features
+import shapely
+from affine import Affine
+from PIL import Image
+
+from glidexp.data.scenes.polygons import Inventory
+from glidexp.data.scenes.reading import Scene
+from glidexp.mapping import areas, cog, polygons, raster
+from glidexp.mapping.outputs import lakes_table, write_lakes
+from glidexp.mapping.quicklook import draw, write_picture
+from glidexp.mapping.settings import MapSettings
+from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBABILITY, STEPS, WorkFiles
+
+MASK = "mask.u8"
+MASK_OF = np.array([NODATA if mark == INVALID else mark & LAKE for mark in range(256)], np.uint8)
+"""value of the mask for each mark"""
+COARSE = 16
+"""pixels of a scene to one of the outline of what was looked at"""
+
+
+def written(
+    scene: Scene,
+    files: WorkFiles,
+    base: Path,
+    settings: MapSettings,
+    *,
+    calibrated: bool,
+    model: str,
+    glaciers: Inventory | None = None,
+    image: bool = False,
+) -> tuple[dict[str, Path], geopandas.GeoDataFrame]:
+    """Writes all layers of a map beside each other, each aside and renamed.
+
+    Args:
+        scene: its header
+        files: probability and marks of all rows
+        base: path of the layers without what follows the scene's name
+        settings: rules for lakes
+        calibrated: whether the marks hold a calibrated interval
+        model: what names it in the table
+        glaciers: for distances
+        image: also the small picture without outlines
+
+    Returns:
+        paths by layer, and the lakes
+
+    Raises:
+        RunFailed: the disk refuses it
+    """
+    assets = {name: base.with_name(f"{base.name}_{name}.tif") for name in ("probability", "mask")}
+    likely = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
+    with ThreadPoolExecutor(2) as threads:
+        jobs = [threads.submit(cog.write_cog, likely, files.folder / PROBABILITY, assets["probability"], scene)]
+        outlines, frame, ground = _lakes(scene, files, settings, calibrated, model, glaciers)
+        lake = cog.describe(files.folder / MASK, scene, name="lake")
+        jobs.append(threads.submit(cog.write_cog, lake, files.folder / MASK, assets["mask"], scene))
+        assets["lakes"], assets["lakes_parquet"] = write_lakes(frame, ground, base)
+        assets["quicklook"] = base.with_name(f"{base.name}_quicklook.png")
+        title = f"{scene.name}: {len(frame)} lakes, {frame['area_km2'].sum():.3f} km2"
+        look, step = files.read(LOOK), raster.look_step(scene)
+        draw(assets["quicklook"], look, outlines, step=step, gsd_m=scene.gsd_m, title=title)
+        if image:
+            assets["image"] = write_picture(base.with_name(f"{base.name}_image.png"), Image.fromarray(look))
+        for job in jobs:
+            job.result()
+    return assets, frame
+
+
+def _lakes(
+    scene: Scene, files: WorkFiles, settings: MapSettings, calibrated: bool, model: str, glaciers: Inventory | None
+) -> tuple[polygons.Geometries, geopandas.GeoDataFrame, Any]:
+    """Outlines in pixels, the table of lakes, the ground that was looked at; the mask's file agrees with them.
+
+    The file is written through memory, which GDAL sees when it opens it: nothing here waits for the disk.
+    """
+    levels, marks = files.read(PROBABILITY), files.read(MARKS)
+    mask = np.memmap(files.folder / MASK, np.uint8, "w+", shape=marks.shape)
+    for top in range(0, scene.height, raster.UNIT_PX):
+        rows = slice(top, top + raster.UNIT_PX)
+        np.take(MASK_OF, marks[rows], out=mask[rows], mode="clip")  # nothing to clip: it spares NumPy a copy
+    flat = cog.describe(files.folder / MASK, scene, name="lake", placed=False)
+    outlines = polygons.outlines(flat, mask, fill_px=settings.fill_px, min_px=settings.min_px)
+    shapes, table = areas.measured(
+        scene, outlines, levels, marks, mask, smooth=settings.smooth, calibrated=calibrated
+    )  # fmt: skip
+    if settings.min_km2 and len(table):
+        small = table["area_km2"].to_numpy() < settings.min_km2
+        polygons.burn(outlines[small], mask, 0)
+        outlines, shapes, table = outlines[~small], shapes[~small], table[~small].reset_index(drop=True)
+    distance = areas.to_ice(scene, shapes, glaciers)
+    return outlines, lakes_table(scene, shapes, table, distance, model=model), looked_at(scene, marks)
+
+
+def looked_at(scene: Scene, marks_HW: Any) -> Any:
+    """Outline of the ground with data, in the scene's CRS, from squares of 16 pixels that have data throughout."""
+    height, width = marks_HW.shape
+    rows, cols = math.ceil(height / COARSE), math.ceil(width / COARSE)
+    good = np.ones((rows, cols), np.uint8)
+    for row in range(rows):
+        invalid = (np.asarray(marks_HW[row * COARSE : (row + 1) * COARSE]) & INVALID).any(axis=0)
+        good[row] = ~np.logical_or.reduceat(invalid, np.arange(0, width, COARSE))
+    transform = scene.transform @ Affine.scale(COARSE)
+    shapes = rasterio.features.shapes(good, mask=good > 0, transform=transform)
+    ground = shapely.union_all([shapely.geometry.shape(one) for one, _ in shapes])
+    return shapely.intersection(ground, scene.outline)
