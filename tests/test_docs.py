@@ -4,6 +4,7 @@ import ast
 import functools
 import re
 import shlex
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ def test_places_in_the_tree_exist(path: Path) -> None:
     for place in PLACE.findall(path.read_text(encoding="utf-8")):
         if not PLACEHOLDER.search(place):
             assert list(ROOT.glob(place.rstrip("/"))), f"{path.name} names {place}"
+
+
+def test_the_page_of_the_house_names_modules_that_are_there() -> None:
+    rooms = page("DESIGN.md").split("## The rooms")[1].split("\n## ")[0]
+    named = set(re.findall(r"`(?:\w+/)*(\w+\*?)`", rooms))
+    there = [path.stem for path in (ROOT / "glidexp").rglob("*.py")]
+    assert len(named) > 200
+    assert not [name for name in named if not any(fnmatch(stem, name) for stem in there)]
 
 
 def test_pictures_are_small() -> None:
