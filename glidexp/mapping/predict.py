@@ -17,7 +17,7 @@ from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.polygons import Inventory
 from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
 from glidexp.data.scenes.stretch import Stretch
-from glidexp.data.scenes.strips import Strips
+from glidexp.data.scenes.strips import Strips, ahead
 from glidexp.data.store import canonical
 from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
 from glidexp.mapping import areas, domain, layers, raster
@@ -208,7 +208,7 @@ def rasters(
             files.limits = np.array([limits.low, limits.high])
         if files.rows < len(rows):
             source = raster.stretched(strips, limits, offset, files, raster.look_step(scene))
-            source = raster.ahead(sample.passing(source) if sample else source)
+            source = ahead(sample.passing(source) if sample else source)
             with predicting(device, precision):
                 seen = raster.run_windows(
                     source, rows, cols, predictor, files, cuts=_cuts(threshold, card), device=device,

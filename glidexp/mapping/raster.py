@@ -113,18 +113,6 @@ def stretched(
         yield row, image, valid
 
 
-def ahead(strips: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    """The same, one ahead: a thread makes the next while the last is worked on."""
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            coming = thread.submit(next, strips, None)
-            while (strip := coming.result()) is not None:
-                coming = thread.submit(next, strips, None)
-                yield strip
-        finally:  # settings of GDAL are those of a thread
-            thread.submit(strips.close).result()
-
-
 @contextmanager
 def behind(files: WorkFiles, cuts: Mapping[int, float], last: int) -> Iterator[Callable[..., None]]:
     """Gives a function that takes finished rows; a thread writes them while the network works on the next ones.

@@ -105,24 +105,25 @@ class Strips:
 
     def _decoded(self) -> Iterator[Strip]:
         """The strips from the scene's own files."""
-        strips = self._read()
-        if self.threads == 1:
-            yield from strips
-            return
-        with ThreadPoolExecutor(1) as thread:
-            try:
-                coming = thread.submit(next, strips, None)
-                while (strip := coming.result()) is not None:
-                    coming = thread.submit(next, strips, None)
-                    yield strip
-            finally:  # GDAL's settings are those of a thread, so they are taken back where they were made
-                thread.submit(strips.close).result()
+        yield from self._read() if self.threads == 1 else ahead(self._read())
 
     def _read(self) -> Generator[Strip, None, None]:
         rows = max(self.scene.strip_px, self.tile_px)
         cache = max(CACHE_BYTES, min(4 * rows * self.scene.width * len(self.scene.bands), 4 * CACHE_BYTES))
         with rasterio.Env(GDAL_CACHEMAX=cache, GDAL_NUM_THREADS=str(self.threads)):
             yield from read_strips(self.scene, self.tile_px, self.most_px)
+
+
+def ahead(strips: Generator[Strip, None, None]) -> Generator[Strip, None, None]:
+    """The same, one ahead: a thread makes the next while the last is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            coming = thread.submit(next, strips, None)
+            while (strip := coming.result()) is not None:
+                coming = thread.submit(next, strips, None)
+                yield strip
+        finally:  # GDAL's settings are those of a thread, so they are taken back where they were made
+            thread.submit(strips.close).result()
 
 
 def read_blocks(scene: Scene, count: int) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]:
