@@ -189,7 +189,9 @@ def test_redrawing_takes_the_luck_of_seeds_and_of_scenes_and_pairs_both() -> Non
     low, high = redrawn(base, arm, first_mean, level=0.9, draws=4000)
     spread = math.sqrt(1 / 6 + 4 / 20)
     assert (low, high) == pytest.approx((3 - 1.645 * spread, 3 + 1.645 * spread), abs=0.06)
-    assert all(math.isnan(bound) for bound in redrawn(base, arm, lambda counts: np.full(6, np.nan), draws=3))
+    assert all(
+        math.isnan(bound) for bound in redrawn(base, arm, lambda counts: np.full(counts.shape[:-2], np.nan), draws=3)
+    )
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from glidexp.release.report import Check, Report, judged
 from glidexp.study.compare import Measure
 from glidexp.study.material import gather
 from glidexp.study.pick import Choice
-from glidexp.tracking.gathered import energy, hours
+from glidexp.tracking.gathered import energy
 from glidexp.tracking.registry import Version, holder
 from glidexp.tracking.store import Store
 
@@ -171,7 +171,7 @@ def _pages(folder: Path, store: Store, choice: Choice, again: Rescored, report: 
     material = gather(store, [again.run], "test", lakes=terms.measure.of_lakes)
     tags = choice.run.tags
     cost = card_page.Cost(
-        hours=hours(store, choice.run),
+        hours=choice.run.hours,
         breaks=int(tags.get("glidexp.resumes", "0")),
         kwh=energy(store, choice.run),
         device=tags.get("glidexp.device", "an unnamed device"),

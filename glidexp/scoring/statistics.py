@@ -32,7 +32,7 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from glidexp.scoring.confusion import Counts
 
@@ -41,6 +41,8 @@ Score = Callable[[Counts], Floats]
 """(..., clusters, 4) counts to (...) scores"""
 EXACT_FLIPS = 1 << 14
 """up to so many sign patterns are all tried; beyond, as many are drawn"""
+CELLS_AT_ONCE = 1 << 18
+"""of redrawn tables, which then hold 8 MB"""
 ROUNDING = 1e-12
 """a standard error of so small a share of the differences is no spread but rounding"""
 
@@ -81,7 +83,7 @@ class Parts:
         for square, n in ((self.seed, self.seeds), (self.cluster, clusters if self.clusters > 1 else 1)):
             if n > 1:
                 weight = max(square, 1e-300)
-                weighted += weight * float(stats.t.isf(alpha / 2, n - 1)) ** 2
+                weighted += weight * float(special.stdtrit(n - 1, alpha / 2)) ** 2
                 weights += weight
         return sqrt(weighted / weights) if weights else float("nan")
 
@@ -249,12 +251,16 @@ def rank_shares(tables: Sequence[Counts], score: Score, *, draws: int = 2000, se
     """
     random = np.random.default_rng(seed)
     arms, clusters = len(tables), tables[0].shape[1]
-    values = np.empty((draws, arms))
+    ground = np.empty((draws, clusters), dtype=np.intp)
+    rows = [np.empty((draws, len(table)), dtype=np.intp) for table in tables]
     for draw in range(draws):
-        ground = random.integers(0, clusters, clusters)
-        for arm, table in enumerate(tables):
-            rows = random.integers(0, len(table), len(table))
-            values[draw, arm] = np.nanmean(score(table[rows][:, ground]))
+        ground[draw] = random.integers(0, clusters, clusters)
+        for own in rows:
+            own[draw] = random.integers(0, own.shape[1], own.shape[1])
+    values = np.empty((draws, arms))
+    for arm, (table, own) in enumerate(zip(tables, rows, strict=True)):
+        for some in _portions(draws, own.shape[1] * clusters):
+            values[some, arm] = np.nanmean(score(table[own[some, :, None], ground[some, None, :]]), axis=1)
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=1, kind="stable")
     shares = np.zeros((arms, arms))
     for rank in range(arms):
@@ -286,15 +292,24 @@ def redrawn(
     """
     random = np.random.default_rng(seed)
     seeds, clusters = base.shape[:2]
-    found = np.empty(draws)
+    rows, columns = np.empty((draws, seeds, 1), dtype=np.intp), np.empty((draws, 1, clusters), dtype=np.intp)
     for draw in range(draws):
-        rows, columns = random.integers(0, seeds, (seeds, 1)), random.integers(0, clusters, clusters)
-        found[draw] = np.mean(score(arm[rows, columns]) - score(base[rows, columns]))
+        rows[draw], columns[draw] = random.integers(0, seeds, (seeds, 1)), random.integers(0, clusters, clusters)
+    found = np.empty(draws)
+    for some in _portions(draws, seeds * clusters):
+        drawn = rows[some], columns[some]
+        found[some] = np.mean(score(arm[drawn]) - score(base[drawn]), axis=1)
     known = found[np.isfinite(found)]
     if not len(known):
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _portions(draws: int, cells: int) -> list[slice]:
+    """The draws in portions that are scored at once: one by one each of them costs more in calls than in sums."""
+    step = max(1, CELLS_AT_ONCE // cells)
+    return [slice(start, start + step) for start in range(0, draws, step)]
 
 
 def detectable(parts: Parts, *, alpha: float = 0.05, power: float = 0.8) -> float:

@@ -1,7 +1,7 @@
 """Arms: runs that differ in nothing but their seed, and their scores on the same ground, laid side by side."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,7 +145,12 @@ def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
 
 
 def counts_of(
-    arm: Arm, tables: dict[str, pd.DataFrame], ground: Ground, *, at_half: bool = False, stratum: tuple[str, str] | None
+    arm: Arm,
+    tables: Mapping[str, pd.DataFrame],
+    ground: Ground,
+    *,
+    at_half: bool = False,
+    stratum: tuple[str, str] | None,
 ) -> tuple[Counts, NDArray[np.object_]]:
     """Confusion counts by seed and cluster.
 

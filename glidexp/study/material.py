@@ -1,7 +1,7 @@
 """What the runs of a comparison left behind, and the sums that scores are made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,10 @@ class Material:
     lakes: Mapping[str, pd.DataFrame]
     """rows of lakes.parquet, by run id; empty where they are not wanted"""
     ground: Ground
+    _known: dict[tuple[object, ...], Counts] = field(default_factory=dict, repr=False, compare=False)
+    """pixels of an arm, which several scores are made of"""
+    _clusters: dict[str, "pd.Series[str]"] = field(default_factory=dict, repr=False, compare=False)
+    """that the lakes of a run lie in"""
 
     def sums(self, arms: Sequence[Arm], measure: Measure) -> list[Counts]:
         """What a score is made of, (S, C, k) of each arm, on the same C clusters.
@@ -30,15 +34,22 @@ class Material:
             DataError: nothing is left of the ground, or no lake
         """
         if not measure.of_lakes:
-            tables = dict(self.tables)
-            return [
-                counts_of(arm, tables, self.ground, at_half=measure.at_half, stratum=measure.stratum)[0] for arm in arms
-            ]
+            return [self._pixels(arm, measure) for arm in arms]
         ids = [run.run_id for arm in arms for run in arm.runs]
         lakes = {run_id: self.lakes[run_id] for run_id in ids}
-        clusters = {run_id: lake_clusters(lakes[run_id], self.tables[run_id], self.ground) for run_id in ids}
-        found = lake_sums(lakes, clusters, measure)
+        for run_id in ids:
+            if run_id not in self._clusters:
+                self._clusters[run_id] = lake_clusters(lakes[run_id], self.tables[run_id], self.ground)
+        found = lake_sums(lakes, self._clusters, measure)
         return [np.stack([found[run.run_id] for run in arm.runs]) for arm in arms]
+
+    def _pixels(self, arm: Arm, measure: Measure) -> Counts:
+        key = (tuple(run.run_id for run in arm.runs), measure.at_half, measure.stratum)
+        if key not in self._known:
+            self._known[key] = counts_of(
+                arm, self.tables, self.ground, at_half=measure.at_half, stratum=measure.stratum
+            )[0]
+        return self._known[key]
 
 
 def gather(store: Store, runs: Sequence[TrackedRun], split: str, *, lakes: bool = False) -> Material:

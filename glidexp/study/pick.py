@@ -8,8 +8,9 @@ from statistics import fmean
 
 from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.study.arms import Arm, arms_of
-from glidexp.study.compare import Measure, compare, measure_of
+from glidexp.study.compare import Measure, compare_arms, measure_of, same_rule
 from glidexp.study.ledger import MODEL_TAG, Status
+from glidexp.study.material import Material, gather
 from glidexp.study.references import runs_of
 from glidexp.study.studies import Study, load_study
 from glidexp.tracking.found import TrackedRun, tracked_run
@@ -85,13 +86,19 @@ def _of_study(study: Study) -> Field:
     return Field(arms, study.trained, tuple(study.missing), study.plan.primary, 1 - study.plan.alpha)
 
 
-def best_tags(store: Store, study: Study) -> dict[str, str]:
-    """What a study's parent run says of its best training (`tracking.study_runs`), by its primary score, no limits."""
+def best_tags(store: Store, study: Study, material: Material | None = None) -> dict[str, str]:
+    """What a study's parent run says of its best training (`tracking.study_runs`), by its primary score, no limits.
+
+    Args:
+        store: holds the runs
+        study: whose
+        material: what its runs left behind, where it was read before
+    """
     ends = [entry.status in (Status.finished, Status.failed, Status.stopped) for entry in study.entries.values()]
     try:
         if not all(ends):
             raise DataError(f"{ends.count(False)} of its {len(ends)} runs have not come to an end.")
-        choice = pick(store, _of_study(study), deciding(study.plan.primary), Limits())
+        choice = pick(store, _of_study(study), deciding(study.plan.primary), Limits(), material)
     except GlidexpError as error:
         return {BEST_TAG: "", BEST_ARM_TAG: "", BEST_WHY_TAG: str(error)}
     failed = [name for name, entry in study.entries.items() if entry.status is Status.failed]
@@ -114,7 +121,7 @@ def deciding(name: str) -> Measure:
     return measure
 
 
-def pick(store: Store, field: Field, measure: Measure, limits: Limits) -> Choice:
+def pick(store: Store, field: Field, measure: Measure, limits: Limits, material: Material | None = None) -> Choice:
     """Takes the best arm within the limits, of those that cannot be told from it the one with fewest parameters, and of
     its trainings the one that was best on val: test has no say in which seed is released.
 
@@ -123,6 +130,7 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits) -> Choice
         field: from `field_of`
         measure: from `deciding`
         limits: networks beyond them are left out
+        material: what the runs left behind on the measure's split, where it was read before
 
     Raises:
         ConfigError: nothing is left within the limits
@@ -139,7 +147,9 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits) -> Choice
     best = max(arms, key=lambda arm: means[arm.name])
     ordered = [best, *(arm for arm in arms if arm is not best)]
     runs = [run for arm in ordered for run in arm.runs]
-    found = compare(store, runs, measure, level=field.level, arms=ordered)
+    same_rule(runs, measure)
+    material = material or gather(store, runs, measure.split, lakes=measure.of_lakes)
+    found = compare_arms(ordered, material, measure, level=field.level, ranks=False)
     rows = zip(ordered[1:], found.rows[1:], strict=True)
     equal = [best, *(arm for arm, row in rows if not row.sure(field.level))]
     smaller = [arm for arm in equal if _parameters(field, arm) < _parameters(field, best)]

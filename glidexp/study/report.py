@@ -50,7 +50,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
     link, hint = _link(store, study), ui_hint(store.uri)
     tiles, about = probe_tiles(store, found.study, study.plan.primary.split("/")[0])
     blocks = sections(found, tiles, about, link, hint)
-    tags = _tags(found, link, hint) | best_tags(store, study)
+    tags = _tags(found, link, hint) | best_tags(store, study, found.material)
     folder = folder or store.mlruns / FOLDER / study.study_id / REPORT
     try:
         page = _written(folder, f"Study {study.plan.name}", blocks)

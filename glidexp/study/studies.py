@@ -8,7 +8,7 @@ from glidexp.errors import TrackingError
 from glidexp.study.arms import Arm
 from glidexp.study.cells import Plan
 from glidexp.study.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
-from glidexp.tracking.found import TrackedRun, tracked_run
+from glidexp.tracking.found import TrackedRun, tracked_run, tracked_runs
 from glidexp.tracking.models import RUN_ID
 from glidexp.tracking.store import Store
 from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
@@ -135,14 +135,16 @@ def _fetched(store: Store, parent: TrackedRun) -> Path:
 def _arms(store: Store, plan: Plan, entries: dict[str, Entry]) -> tuple[list[Arm], dict[str, TrackedRun]]:
     found: dict[str, list[TrackedRun]] = {name: [] for name in plan.arms}
     trained: dict[str, TrackedRun] = {}
+    done = [entries[cell.name] for cell in plan.cells if entries[cell.name].status is Status.finished]
+    ids = dict.fromkeys(run_id for entry in done for run_id in (entry.train, entry.scored) if run_id is not None)
+    runs = tracked_runs(store, list(ids))
     for cell in plan.cells:
         entry = entries[cell.name]
         if entry.status is not Status.finished or entry.train is None:
             continue
-        run, _ = tracked_run(store, entry.train)
-        scores = run
+        run = scores = runs[entry.train]
         if entry.scored is not None:
-            other, _ = tracked_run(store, entry.scored)
+            other = runs[entry.scored]
             scores = replace(other, params=run.params | {k: v for k, v in other.params.items() if k[:5] == "eval."})
         scores = replace(scores, params=scores.params | {"seed": str(cell.seed)})
         trained[scores.run_id] = run

@@ -10,7 +10,7 @@ from glidexp.study.cells import Plan
 from glidexp.study.measures import Measure
 from glidexp.study.studies import Study
 from glidexp.tracking.found import TrackedRun
-from glidexp.tracking.gathered import energy, history, hours
+from glidexp.tracking.gathered import energy, history
 from glidexp.tracking.store import Store
 
 
@@ -66,7 +66,7 @@ def cost_of(store: Store, study: Study, arm: Arm) -> Cost:
         arm.name,
         mean([run.metrics.get("train/images_per_s") for run in runs]),
         mean([_number(run, "glidexp.parameters") for run in runs]),
-        mean([hours(store, run) for run in runs]),
+        mean([run.hours for run in runs]),
         mean([energy(store, run) for run in runs]),
         int(px) if px.isdigit() else None,
     )

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.errors import TrackingError
-from glidexp.tracking.models import RUN_ID, one_run
+from glidexp.tracking.models import RUN_ID, one_run, search
 from glidexp.tracking.store import Store, first_line
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+
+A_SEARCH = 100
+"""runs that are asked for at once"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,10 @@ class TrackedRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    files: str = ""
+    """address of what it left behind"""
+    hours: float | None = None
+    """from its beginning to its end; None while it is under way"""
 
 
 def finished_runs(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], list[str]]:
@@ -48,7 +57,7 @@ def finished_runs(store: Store, references: Sequence[str]) -> tuple[list[Tracked
             raise TrackingError(f"run {run.info.run_id} ({run.info.run_name}) trained nothing and has no children.")
         for one in children or [run]:
             if one.info.status == "FINISHED":
-                found.setdefault(one.info.run_id, _tracked(one))
+                found.setdefault(one.info.run_id, tracked(one))
             else:
                 left.append(f"{one.info.run_id[:12]} ({one.info.run_name}) is {one.info.status} and left out")
     return list(found.values()), left
@@ -61,7 +70,24 @@ def tracked_run(store: Store, reference: str) -> tuple[TrackedRun, str]:
         TrackingError: none, or several
     """
     run = one_run(store, reference)
-    return _tracked(run), str(run.info.experiment_id)
+    return tracked(run), str(run.info.experiment_id)
+
+
+def tracked_runs(store: Store, ids: Sequence[str]) -> dict[str, TrackedRun]:
+    """Runs of any status by their whole ids, a hundred of them at a time.
+
+    Raises:
+        TrackingError: one of them is not there
+    """
+    found: dict[str, TrackedRun] = {}
+    for start in range(0, len(ids), A_SEARCH):
+        listed = ", ".join(f"'{run_id}'" for run_id in ids[start : start + A_SEARCH])
+        for run in search(store, f"attributes.run_id IN ({listed})", most=A_SEARCH):
+            found[run.info.run_id] = tracked(run)
+    for run_id in ids:
+        if run_id not in found:
+            tracked_run(store, run_id)  # says so
+    return found
 
 
 def fetch_file(store: Store, run: TrackedRun, name: str, folder: Path) -> Path:
@@ -80,9 +106,19 @@ def fetch_file(store: Store, run: TrackedRun, name: str, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(store.client.download_artifacts(run.run_id, name, str(folder)))
+        return Path(files_of(store, run).download_artifacts(name, str(folder)))
     except (MlflowException, OSError) as error:
         raise TrackingError(f"run {run.run_id[:12]} ({run.name}) has no {name}: {first_line(error)}") from error
+
+
+def files_of(store: Store, run: TrackedRun) -> "ArtifactRepository":
+    """What gives the files that a run left behind.
+
+    MLflow's client, asked by a run's id, reads the whole run with all of its metrics twice for each file.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(run.files, tracking_uri=store.uri)
 
 
 def experiment_of(store: Store, run: TrackedRun) -> str:
@@ -100,7 +136,15 @@ def _children(store: Store, run: "Run") -> "list[Run]":
     return list(children)
 
 
-def _tracked(run: "Run") -> TrackedRun:
+def tracked(run: "Run") -> TrackedRun:
+    """What is kept of a run of MLflow's."""
+    info, data = run.info, run.data
     return TrackedRun(
-        run.info.run_id, run.info.run_name, dict(run.data.params), dict(run.data.metrics), dict(run.data.tags)
+        info.run_id,
+        info.run_name,
+        dict(data.params),
+        dict(data.metrics),
+        dict(data.tags),
+        files=info.artifact_uri,
+        hours=None if info.end_time is None else (info.end_time - info.start_time) / 3.6e6,
     )

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.found import TrackedRun, files_of
 from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store
 
@@ -24,12 +24,6 @@ def history(store: Store, run: TrackedRun, name: str) -> list[tuple[int, float]]
     """A metric by step, ascending; empty where the run has none of that name."""
     found = {metric.step: float(metric.value) for metric in store.client.get_metric_history(run.run_id, name)}
     return sorted(found.items())
-
-
-def hours(store: Store, run: TrackedRun) -> float | None:
-    """From a run's beginning to its end; None while it is under way."""
-    info = store.client.get_run(run.run_id).info
-    return None if info.end_time is None else (info.end_time - info.start_time) / 3.6e6
 
 
 def energy(store: Store, run: TrackedRun) -> float | None:
@@ -52,7 +46,7 @@ def energy(store: Store, run: TrackedRun) -> float | None:
 
 def files_in(store: Store, run: TrackedRun, folder: str) -> list[str]:
     """Names of the files in a folder of a run's artifacts; empty where it has none."""
-    return [str(file.path).rsplit("/", 1)[-1] for file in store.client.list_artifacts(run.run_id, folder)]
+    return [str(file.path).rsplit("/", 1)[-1] for file in files_of(store, run).list_artifacts(folder)]
 
 
 def tile_source(store: Store, run: TrackedRun, split: str) -> str | None:

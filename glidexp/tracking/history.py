@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 from itertools import pairwise
 
-from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.found import TrackedRun, tracked
 from glidexp.tracking.store import Store
 
 MOST = 500
@@ -68,9 +68,7 @@ def trainings(store: Store, experiment: str, data_hash: str | None) -> list[Past
     )
     return [
         PastRun(
-            TrackedRun(
-                run.info.run_id, run.info.run_name, dict(run.data.params), dict(run.data.metrics), dict(run.data.tags)
-            ),
+            tracked(run),
             (run.info.end_time - run.info.start_time) / 1000,
             run.info.start_time / 1000,
         )

@@ -110,7 +110,7 @@ def one_run(store: Store, prefix: str) -> "Run":
     Raises:
         TrackingError: none, or several
     """
-    found = _search(store, f"attributes.run_id LIKE '{prefix}%'")
+    found = search(store, f"attributes.run_id LIKE '{prefix}%'")
     if len(found) == 1:
         return found[0]
     if not found:
@@ -161,7 +161,8 @@ def _tracked(model: "LoggedModel") -> TrackedModel:
     return TrackedModel(f"models:/{model.model_id}", model.artifact_location, model.model_id, model.source_run_id)
 
 
-def _search(store: Store, filter_string: str = "", most: int = LISTED) -> "list[Run]":
+def search(store: Store, filter_string: str = "", most: int = LISTED) -> "list[Run]":
+    """Runs of all experiments by a filter of MLflow's, the latest first."""
     experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
     if not experiments:
         return []
@@ -171,7 +172,7 @@ def _search(store: Store, filter_string: str = "", most: int = LISTED) -> "list[
 
 def _latest(store: Store) -> str:
     """The last runs that have a model, for a message."""
-    runs = [run for run in _search(store, most=100) if run.outputs and run.outputs.model_outputs][:LISTED]
+    runs = [run for run in search(store, most=100) if run.outputs and run.outputs.model_outputs][:LISTED]
     return f"The latest runs with a model are {_listed(runs)}." if runs else "No run of this store has a model."
 
 
