@@ -82,6 +82,7 @@ def test_a_terminal_is_shown_a_table_that_goes_and_lines_that_stay(
         assert found._live is not None
         monkeypatch.setattr(found._live, "update", lambda what, refresh: shown.append(what))
         half, new = cell_of(ledger, 2, 0), cell_of(ledger, 2, 1)
+        found.begin([half, new], [])
         found.show([half], 1, 2)  # the share of it is asked for the first time
         time.now += live.REFRESH_S / 2
         found.show([half, new], 0, 2)
@@ -95,8 +96,8 @@ def test_a_terminal_is_shown_a_table_that_goes_and_lines_that_stay(
         ledger.update(new, status=Status.failed, error="no memory [here]")
         found.ended(new, ledger.entries()[new.name])
     told = console.export_text()
-    assert f"[4/6] {half.name} finished, 3:00: 0.9000 test/lake_iou_pooled" in told
-    assert f"{new.name} failed: no memory [here] (log: " in " ".join(told.split())
+    assert f"[5/6] {half.name} finished, 3:00: 0.9000 test/lake_iou_pooled" in told
+    assert f"[6/6] {new.name} failed: no memory [here] (log: " in " ".join(told.split())
     assert told.rstrip().endswith("┘"), "the last table stays"
     texts = []
     for one in shown:
@@ -111,15 +112,34 @@ def test_a_terminal_is_shown_a_table_that_goes_and_lines_that_stay(
 def test_without_a_terminal_there_are_lines(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     with caplog.at_level(logging.INFO, "glidexp"), Live(ledger, console) as found:
-        found.begin(2, 1)
+        found.begin([cell_of(ledger, 2, 0), cell_of(ledger, 2, 1)], [cell_of(ledger, 0, 0)])
         found.show([cell_of(ledger, 2, 0)], 1, 2)
         done = cell_of(ledger, 0, 0)
         found.ended(done, ledger.entries()[done.name])
     begun, ended = (record.getMessage() for record in caplog.records)
     assert begun.startswith(f"study depth ({ledger.study_id}): 3 arms x 2 seeds, 6 runs; 2 to run, 1 at work in other")
     assert begun.endswith("; 3 finished, 1 failed")
-    assert ended == f"[3/6] {done.name} finished, 1:01: 0.5000 test/lake_iou_pooled"
+    assert ended == f"[4/6] {done.name} finished, 1:01: 0.5000 test/lake_iou_pooled"
     assert not console.export_text()
+
+
+def test_every_end_has_a_number_of_its_own(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """Runs write their ends into `cells.json` themselves, before the sweep looks at the first of them."""
+    again, first, second = cell_of(ledger, 1, 1), cell_of(ledger, 2, 0), cell_of(ledger, 2, 1)
+    with caplog.at_level(logging.INFO, "glidexp"), Live(ledger, Console(file=io.StringIO())) as found:
+        found.begin([again, first, second], [])  # one failed before, and is tried once more
+        found.ended(again, ledger.update(again, status=Status.killed, error=""))  # which is no end
+        ends = [ledger.update(cell, status=Status.finished, score=0.5) for cell in (first, second)]
+        for cell, entry in zip((first, second), ends, strict=True):
+            found.ended(cell, entry)
+        found.ended(again, ledger.update(again, status=Status.failed, error="no memory"))
+    told = [record.getMessage().split(" (log")[0] for record in caplog.records[1:]]
+    assert told == [
+        f"{again.name} killed",
+        f"[4/6] {first.name} finished: 0.5000 test/lake_iou_pooled",
+        f"[5/6] {second.name} finished: 0.5000 test/lake_iou_pooled",
+        f"[6/6] {again.name} failed: no memory",
+    ]
 
 
 def test_clock() -> None:

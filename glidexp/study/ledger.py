@@ -49,6 +49,10 @@ class Status(StrEnum):
     """early, by the search that it belongs to: does not go on"""
 
 
+DONE = (Status.finished, Status.failed, Status.stopped)
+"""of a cell with which nothing is to be done"""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is known of a cell."""

@@ -4,6 +4,7 @@ import logging
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 
 from glidexp.study.cells import Cell
-from glidexp.study.ledger import Entry, Ledger, Status
+from glidexp.study.ledger import DONE, Entry, Ledger, Status
 from glidexp.study.names import many, short_names
 
 log = logging.getLogger("glidexp")
@@ -35,23 +36,31 @@ class Live:
         self._live: RichLive | None = None
         self._began: dict[str, float] = {}
         self._took: list[float] = []
+        self._done: set[str] = set()
         self._share: dict[str, tuple[float, float | None]] = {}
         self._shown = 0.0
 
-    def begin(self, waiting: int, elsewhere: int) -> None:
-        """Says what there is to do, before it is begun."""
+    def begin(self, waiting: Sequence[Cell], elsewhere: Sequence[Cell]) -> None:
+        """Says what there is to do, before it is begun.
+
+        Args:
+            waiting: cells to run
+            elsewhere: cells at work in other processes
+        """
         entries = self.ledger.entries()
+        to_come = {cell.name for cell in (*waiting, *elsewhere)}
+        self._done = {name for name, entry in entries.items() if entry.status in DONE and name not in to_come}
         count = Counter(entry.status for entry in entries.values())
         parts = [f"{count[status]} {status}" for status in Status if count[status] and status is not Status.planned]
         plan = self.ledger.plan
         size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')}"
-        size = f"{size}, {many(len(plan.cells), 'run')}; {waiting} to run"
+        size = f"{size}, {many(len(plan.cells), 'run')}; {len(waiting)} to run"
         log.info(
             "study %s (%s): %s%s%s",
             plan.name,
             self.ledger.study_id,
             size if plan.cells else "a search, whose trials are proposed one after the other",
-            f", {elsewhere} at work in other processes" * bool(elsewhere),
+            f", {len(elsewhere)} at work in other processes" * bool(elsewhere),
             f"; {', '.join(parts)}" * bool(parts),
         )
 
@@ -90,15 +99,17 @@ class Live:
         began = self._began.pop(cell.name, None)
         if began is not None and entry.status is Status.finished:
             self._took.append(time.monotonic() - began)
-        entries = self.ledger.entries().values()
-        done = sum(entry.status is Status.finished for entry in entries)
+        number = ""
+        if entry.status in DONE:  # counted here: `cells.json` may know of the end of the next ones already
+            self._done.add(cell.name)
+            number = f"[{len(self._done)}/{len(self.ledger.plan.cells)}] "
         what = f"{entry.score:.4f} {self.ledger.plan.primary}" if entry.score is not None else ""
         if entry.status is Status.stopped:
             what = entry.error
         if entry.status is Status.failed:
             what = f"{entry.error} (log: {self.ledger.log_path(cell)})"
         took = f", {clock(entry.seconds)}" if entry.seconds else ""
-        line = f"[{done}/{len(self.ledger.plan.cells)}] {cell.name} {entry.status}{took}{': ' * bool(what)}{what}"
+        line = f"{number}{cell.name} {entry.status}{took}{': ' * bool(what)}{what}"
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:

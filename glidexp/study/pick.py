@@ -9,7 +9,7 @@ from statistics import fmean
 from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.study.arms import Arm, arms_of
 from glidexp.study.compare import Measure, compare_arms, measure_of, same_rule
-from glidexp.study.ledger import MODEL_TAG, Status
+from glidexp.study.ledger import DONE, MODEL_TAG, Status
 from glidexp.study.material import Material, gather
 from glidexp.study.references import runs_of
 from glidexp.study.studies import Study, load_study
@@ -94,7 +94,7 @@ def best_tags(store: Store, study: Study, material: Material | None = None) -> d
         study: whose
         material: what its runs left behind, where it was read before
     """
-    ends = [entry.status in (Status.finished, Status.failed, Status.stopped) for entry in study.entries.values()]
+    ends = [entry.status in DONE for entry in study.entries.values()]
     try:
         if not all(ends):
             raise DataError(f"{ends.count(False)} of its {len(ends)} runs have not come to an end.")

@@ -11,7 +11,7 @@ from glidexp.signals import Signals
 from glidexp.study.cells import Cell, take_ready
 from glidexp.study.feed import Feed
 from glidexp.study.launchers import Job, Launcher, build_launcher
-from glidexp.study.ledger import CANCEL, Entry, Ledger, Status
+from glidexp.study.ledger import CANCEL, DONE, Entry, Ledger, Status
 from glidexp.study.live import Live
 from glidexp.study.parent import keep_alive
 from glidexp.study.work import BUSY, Order, environment
@@ -23,8 +23,6 @@ LOOK_S = 0.1
 ELSEWHERE_S = 2.0
 """seconds between looks at cells that other processes have"""
 BEAT_S = 60.0
-DONE = (Status.finished, Status.failed, Status.stopped)
-"""of a cell with which nothing is to be done"""
 
 
 @dataclass(slots=True)
@@ -76,7 +74,7 @@ class Sweep:
                 self.waiting.append(cell)
             elif self.feed is not None:
                 self.feed.ended(cell, entry)
-        self.live.begin(len(self.waiting), len(self.elsewhere))
+        self.live.begin(self.waiting, self.elsewhere)
 
     def run(self) -> None:
         """Until every cell is finished or failed, or somebody asks for the end."""
