@@ -23,9 +23,8 @@ from glidexp.data import workers
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Interrupted
 from glidexp.study import launchers_local
-from glidexp.study.cells import Cell, Plan
+from glidexp.study.cells import Cell, Plan, chosen
 from glidexp.study.ending import cancel, status
-from glidexp.study.execute import chosen
 from glidexp.study.ledger import Ledger, Status, study_id
 from glidexp.study.sweep import Sweep
 from glidexp.tracking.store import Store

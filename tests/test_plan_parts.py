@@ -393,6 +393,38 @@ def test_hours_come_from_finished_runs_and_finished_cells_cost_none(
     assert hours is None and "Time: not known before some runs are finished" in " ".join(text.split())
 
 
+def test_of_a_study_only_what_is_chosen_is_tried_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = planned(tmp_path)
+    arms = tuple(
+        replace(one, config=changed(one.config, backbone={"name": one.name.split("=")[1].split()[0]}))
+        for one in found.arms
+    )
+    source, *others = found.plan.cells
+    cells = (source, *(replace(cell, needs=source.key) if cell.name.endswith("none|0") else cell for cell in others))
+    found = replace(found, arms=arms, plan=replace(found.plan, cells=cells))
+    networks: list[str] = []
+
+    def tried(config: Config, store: object) -> Speed:
+        networks.append(config.backbone.name)
+        return Speed(10.0, 30.0, 30.0, 1_000_000, tried=True)
+
+    monkeypatch.setattr(plan_cost, "tried", tried)
+    launcher = LauncherConfig(slots=1, gpus=0, cores=1)
+    hours, text = shown(found, launcher, calibrate=True, only="*mobilenetv3*none*")
+    said = " ".join(text.split())
+    assert networks == ["mobilenetv3"] and hours is not None
+    assert "only=*mobilenetv3*none*: 2 of 8 runs, of 1 of 4 arms, are carried out." in said
+    assert f"They start from runs of {source.arm}, to be carried out first." in said
+    assert "for 2 runs, 1 at once; from trial steps on this machine." in said
+    assert f"Disk: about {2 * (4e6 + 4e6) / 1e9:.1f} GB" in said
+    networks.clear()
+    whole, text = shown(found, launcher, calibrate=True)
+    assert networks == ["efficientnet_b0", "mobilenetv3"] and "only=" not in text
+    assert whole is not None and whole > 3 * hours
+    with pytest.raises(ConfigError, match="only=vgg names no run"):
+        shown(found, launcher, calibrate=True, only="vgg")
+
+
 def test_an_outline_names_what_would_be_made() -> None:
     found = Outline(
         StudyConfig(name="s", seeds=[0, 1]), (arm("a"), arm("b")), (0, 1), "Ground: g.", ("x, data/stores/1",)

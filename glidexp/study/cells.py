@@ -1,9 +1,12 @@
 """What a study consists of: arms, seeds, and a cell for each of both, which is one training and where it is scored."""
 
+import fnmatch
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from glidexp.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,24 @@ class Plan:
         )
         found |= {name: tuple(found[name]) for name in ("arms", "seeds", "leaks") if name in found}
         return cls(**{**found, "cells": cells})
+
+
+def chosen(plan: Plan, only: str | None) -> list[Cell]:
+    """Cells that a pattern names, in the order in which they are run: seed by seed, so that arms can soon be compared.
+
+    Raises:
+        ConfigError: none
+    """
+    cells = [
+        cell
+        for cell in plan.cells
+        if only is None or any(fnmatch.fnmatchcase(name, only) for name in (cell.arm, cell.name))
+    ]
+    if not cells:
+        raise ConfigError(f"only={only} names no run: give a pattern of arms, {', '.join(plan.arms)}, or of ARM|SEED.")
+    places = {arm: place for place, arm in enumerate(plan.arms)}
+    seeds = {seed: place for place, seed in enumerate(plan.seeds)}
+    return sorted(cells, key=lambda cell: (seeds.get(cell.seed, cell.seed), places.get(cell.arm, 0)))
 
 
 def take_ready(waiting: list[Cell], at_work: Iterable[Cell]) -> Cell | None:

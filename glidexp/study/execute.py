@@ -4,13 +4,12 @@ May be ended at any moment, by `kill -9` too, and begun again, twice at once as 
 and the store says what is finished. Nothing here needs torch.
 """
 
-import fnmatch
 from collections.abc import Callable, Sequence
 
 from glidexp.config.launcher import LauncherConfig
-from glidexp.errors import ConfigError, RunFailed
+from glidexp.errors import RunFailed
 from glidexp.signals import Signals
-from glidexp.study.cells import Cell, Plan
+from glidexp.study.cells import Cell, Plan, chosen
 from glidexp.study.feed import Feed
 from glidexp.study.ledger import Ledger
 from glidexp.study.parent import parent_run, put_link
@@ -69,21 +68,3 @@ def execute(
         if sweep.cancelled:
             raise RunFailed(f"study {plan.name} was cancelled: the same command goes on with it.")
     return ledger
-
-
-def chosen(plan: Plan, only: str | None) -> list[Cell]:
-    """Cells that a pattern names, in the order in which they are run: seed by seed, so that arms can soon be compared.
-
-    Raises:
-        ConfigError: none
-    """
-    cells = [
-        cell
-        for cell in plan.cells
-        if only is None or any(fnmatch.fnmatchcase(name, only) for name in (cell.arm, cell.name))
-    ]
-    if not cells:
-        raise ConfigError(f"only={only} names no run: give a pattern of arms, {', '.join(plan.arms)}, or of ARM|SEED.")
-    places = {arm: place for place, arm in enumerate(plan.arms)}
-    seeds = {seed: place for place, seed in enumerate(plan.seeds)}
-    return sorted(cells, key=lambda cell: (seeds.get(cell.seed, cell.seed), places.get(cell.arm, 0)))

@@ -1,7 +1,8 @@
 """The plan as it is printed: arms by seeds, what is equal in all of them, hours, and what the design can tell."""
 
 import statistics
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from rich.table import Table
 from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig, LauncherKind
 from glidexp.study import plan_cost, plan_ground, plan_power
+from glidexp.study.cells import Cell, Plan, chosen
 from glidexp.study.names import many, short_names
 from glidexp.study.plan import Outline, Planned
 from glidexp.study.plan_data import Sizes
@@ -82,7 +84,12 @@ class History:
 
 
 def show(
-    planned: Planned, launcher: LauncherConfig, *, calibrate: bool, console: Console | None = None
+    planned: Planned,
+    launcher: LauncherConfig,
+    *,
+    calibrate: bool,
+    only: str | None = None,
+    console: Console | None = None,
 ) -> float | None:
     """Prints a plan.
 
@@ -90,21 +97,25 @@ def show(
         planned: the plan
         launcher: tells how many runs go at once
         calibrate: try steps of networks that no finished run tells of
+        only: as `cells.chosen` takes it: of other arms nothing is tried, and time and disk are without them
         console: where to
 
     Returns:
         predicted hours of what is not finished; None where they are not known
+
+    Raises:
+        ConfigError: `only` names no run
     """
     plan, console = planned.plan, console or Console()
     history = History(planned)
-    finished = history.finished()
-    places, threads = places_of(launcher, len(plan.cells) - len(finished), planned.baseline)
-    speeds = speeds_of(planned, history, threads, calibrate=calibrate and not launcher.elsewhere)
+    cells, finished = chosen(plan, only), history.finished()
+    to_run = [cell for cell in cells if cell.name not in finished]
+    places, threads = places_of(launcher, len(to_run), planned.baseline)
+    wanted = {cell.arm for cell in cells}
+    speeds = speeds_of(planned, history, threads, wanted, calibrate=calibrate and not launcher.elsewhere)
     if plan.question:
         console.print(plan.question, highlight=False)
-    trained = {
-        cell.key: cell.arm for cell in reversed(plan.cells) if cell.name not in finished
-    }  # by the first that has it
+    trained = {cell.key: cell.arm for cell in reversed(to_run)}  # by the first that has it
     left = [
         plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles)
         for one, size, spent, speed in zip(planned.arms, planned.sizes, planned.spent, speeds, strict=True)
@@ -123,11 +134,13 @@ def show(
         f"Decided by {plan.primary}.",
     ]
     hours = None
-    if all(speeds):
-        known = [speed for speed in speeds if speed]
+    known = [speed for speed in speeds if speed]
+    if only is not None:
+        lines.append(_chosen(plan, cells, finished, only))
+    if len(known) == len(wanted):
         hours = sum(left) / places / 3600
         lines.append(_cost(hours, len(left), places, known, launcher))
-        lines.append(_disk(planned, known, places))
+        lines.append(_disk(planned, speeds, cells, places))
     elif calibrate:
         lines.append(
             f"Time: not known before some runs are finished, as launcher={launcher.kind} carries them out on other "
@@ -176,10 +189,22 @@ def show_outline(found: Outline, console: Console | None = None) -> None:
         console.print(line, highlight=False)
 
 
+def _chosen(plan: Plan, cells: Sequence[Cell], finished: set[str], only: str) -> str:
+    """What `only` chooses, what that leaves as it is, and what must be there before."""
+    arms = {cell.arm for cell in cells}
+    said = (
+        f"only={only}: {len(cells)} of {len(plan.cells)} runs, of {len(arms)} of {many(len(plan.arms), 'arm')}, are "
+        "carried out. Budget, ground and what can be found are those of the whole study, all of whose arms are checked."
+    )
+    needed = {cell.needs for cell in cells} - {cell.key for cell in cells}
+    lacking = dict.fromkeys(cell.arm for cell in plan.cells if cell.key in needed and cell.name not in finished)
+    return said + f" They start from runs of {', '.join(lacking)}, to be carried out first." * bool(lacking)
+
+
 def speeds_of(
-    planned: Planned, history: History, threads: int | None, *, calibrate: bool
+    planned: Planned, history: History, threads: int | None, wanted: Container[str] | None = None, *, calibrate: bool
 ) -> list[plan_cost.Speed | None]:
-    """The speed of each arm, of history or tried; None where neither tells it."""
+    """The speed of each arm, of history or tried; None where neither tells it, and of arms that are not wanted."""
 
     def told(config: Config, sizes: Sizes) -> plan_cost.Speed | None:
         return plan_cost.of_history(config, sizes, history.past(config), history.course, threads)
@@ -189,8 +214,11 @@ def speeds_of(
         train = replace(config.train, threads=config.train.threads or threads or None)
         return plan_cost.tried(replace(config, train=train), planned.data.store(config))
 
-    configs = [one.config for one in planned.arms]
-    return plan_cost.speeds(configs, planned.sizes, told, try_out if calibrate else None, history.ends)
+    places = [place for place, one in enumerate(planned.arms) if wanted is None or one.name in wanted]
+    configs, sizes = [planned.arms[place].config for place in places], [planned.sizes[place] for place in places]
+    known = plan_cost.speeds(configs, sizes, told, try_out if calibrate else None, history.ends)
+    by_place = dict(zip(places, known, strict=True))
+    return [by_place.get(place) for place in range(len(planned.arms))]
 
 
 def _table(planned: Planned, finished: set[str], speeds: list[plan_cost.Speed | None]) -> tuple[Table, list[str]]:
@@ -261,8 +289,9 @@ def _cost(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed], l
     return text
 
 
-def _disk(planned: Planned, speeds: list[plan_cost.Speed], places: int) -> str:
-    seeds = len(planned.plan.seeds)
-    kept = sum(seeds * plan_cost.run_bytes(s, one.config) for s, one in zip(speeds, planned.arms, strict=True))
-    passing = places * max(map(plan_cost.checkpoint_bytes, speeds))
+def _disk(planned: Planned, speeds: Sequence[plan_cost.Speed | None], cells: Sequence[Cell], places: int) -> str:
+    runs = Counter(cell.arm for cell in cells)
+    known = [(speed, one) for speed, one in zip(speeds, planned.arms, strict=True) if speed]
+    kept = sum(runs[one.name] * plan_cost.run_bytes(speed, one.config) for speed, one in known)
+    passing = places * max(plan_cost.checkpoint_bytes(speed) for speed, _ in known)
     return f"Disk: about {kept / 1e9:.1f} GB for good, and up to {passing / 1e9:.1f} GB of checkpoints while runs go."

@@ -76,7 +76,7 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
             return 0
     planned = make_plan(sweep.study, typed, compose, elsewhere=elsewhere)
     if sweep.plan:
-        show(planned, sweep.launcher, calibrate=True)
+        show(planned, sweep.launcher, calibrate=True, only=sweep.only)
         return 0
     from glidexp.tracking.store import open_store, tracking_uri
 
@@ -93,7 +93,7 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
         return _status(planned, store, experiment)
     from glidexp.study.execute import execute
 
-    show(planned, sweep.launcher, calibrate=False)
+    show(planned, sweep.launcher, calibrate=False, only=sweep.only)
     ledger = execute(
         plan, store, sweep.launcher, experiment=experiment, only=sweep.only, retry_failed=sweep.retry == "failed"
     )
