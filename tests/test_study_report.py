@@ -18,7 +18,8 @@ from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, TrackingError
 from glidexp.scoring.statistics import effect_of
-from glidexp.study import report_tiles
+from glidexp.scoring.study_plots import curves_figure
+from glidexp.study import report_tiles, trainings
 from glidexp.study.compare import compare_arms, measure_of, sentence, verdict
 from glidexp.study.factors import (
     Factor,
@@ -35,13 +36,14 @@ from glidexp.study.factors import (
 from glidexp.study.material import Material, gather
 from glidexp.study.references import _name, runs_of
 from glidexp.study.report import report
-from glidexp.study.report_blocks import Heading, Picture, Table, Text, as_latex, tex
-from glidexp.study.report_data import Findings, find
+from glidexp.study.report_blocks import Block, Heading, Picture, Table, Text, as_latex, tex
+from glidexp.study.report_data import Findings, _undecided, find
 from glidexp.study.report_factors import factor_blocks
+from glidexp.study.report_page import _curves
 from glidexp.study.report_tables import interval
 from glidexp.study.report_tiles import probe_tiles
 from glidexp.study.studies import Study, load_study
-from glidexp.study.trainings import axis_of, unlike_tiles
+from glidexp.study.trainings import Curves, axis_of, unlike_tiles
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 
@@ -389,6 +391,49 @@ def test_curves_are_along_what_the_budget_makes_equal(study: Study) -> None:
         plan = replace(study.plan, equal=equal, spent={"plain": alike, "twin": other})
         assert (axis_of(plan, arms)[0], axis_of(plan, arms)[1]["twin"]) == (along, an_epoch)
     assert axis_of(replace(study.plan, spent={}), arms) == ("epoch", {"plain": 1.0, "twin": 1.0}), "of an older study"
+
+
+def test_an_arm_without_a_curve_has_a_word_why(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = {"plain": [(1, 0.5), (2, 0.6)], "twin": [(1, 0.4)], "broken <b>": []}
+    by_run = {run.run_id: logged[arm.name] for arm in study.arms for run in arm.runs}
+    monkeypatch.setattr(trainings, "history", lambda store, run, name: by_run[run.run_id])
+
+    def curves() -> tuple[Curves, list[Block]]:
+        found = trainings.curves_of(None, study, measure_of("test/lake_iou_pooled"))  # type: ignore[arg-type]
+        return found, list(_curves(found))
+
+    found, blocks = curves()
+    assert list(found.drawn) == ["plain", "twin"]
+    axes = curves_figure(found.drawn, score="x", scale=100).axes[0]
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [[list(line.get_xdata()), list(line.get_ydata())] for line in dots] == [[[1], [40]]], "a point is drawn"
+    assert [one.text for one in blocks if isinstance(one, Text)] == [
+        "No curve of twin: its trainings had one epoch, which is a point.",
+        "No curve of broken <b>: val/lake_iou_pooled was logged after no epoch.",
+    ]
+    logged["plain"].pop()
+    logged["broken <b>"].append((1, 0.3))
+    found, blocks = curves()
+    assert [type(one) for one in blocks] == [Heading, Text], "points alone are no picture"
+    assert "No curve of all arms" in blocks[1].text  # type: ignore[union-attr]
+
+
+def test_a_caution_that_several_arms_have_is_said_once(study: Study, material: Material) -> None:
+    arms = [replace(arm, runs=arm.runs[:1]) for arm in study.arms]
+    found = compare_arms(arms, material, measure_of("test/lake_iou_pooled"), ranks=False)
+    luck = "one training an arm, so that the luck of a seed is in no interval"
+    assert found.notes == (f"all arms: {luck}",)
+    said = _undecided(found.rows[1:], found)
+    assert said.startswith("All arms: cannot be told from the baseline, which is no proof that they are equal.")
+    row = found.rows[1]
+    assert row.effect is not None
+    low, high, least = (100 * value for value in (row.effect.low, row.effect.high, row.detectable))
+    assert f": twin {low:+.1f} to {high:+.1f}, from {least:.1f} on; broken <b> " in said
+    arms = [study.arms[0], arms[1], study.arms[2]]
+    found = compare_arms(arms, material, measure_of("test/lake_iou_pooled"), ranks=False)
+    assert found.notes == ("twin: seed 1, 2, 3 is in one arm only and took no part", f"twin: {luck}",
+                           "broken <b>: seed 3 is in one arm only and took no part")  # fmt: skip
+    assert _undecided(found.rows[1:2], found).startswith("twin: cannot be told from the baseline")
 
 
 def test_variance_goes_to_its_source() -> None:

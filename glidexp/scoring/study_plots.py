@@ -47,7 +47,7 @@ def _look(number: int) -> dict[str, Any]:
 def curves_figure(
     curves: Mapping[str, Sequence[Mapping[float, float]]], *, score: str, scale: float, along: str = "epoch"
 ) -> "Figure":
-    """Mean over the trainings of each arm, with a band from the lowest to the highest.
+    """Mean over the trainings of each arm, with a band from the lowest to the highest; of a single epoch a dot.
 
     Args:
         curves: score by epoch, or by what else was spent until then, of each training, by arm
@@ -62,6 +62,9 @@ def curves_figure(
             continue
         table = scale * np.array([[one[step] for step in steps] for one in trainings])
         look = _look(number)
+        if len(steps) == 1:
+            look |= {"marker": "o", "markersize": 4}
+            axes.vlines(steps, table.min(0), table.max(0), color=look["color"], alpha=0.4, linewidth=3)
         axes.plot(steps, table.mean(0), label=f"{name} (n={len(table)})", linewidth=1.6, **look)
         axes.fill_between(steps, table.min(0), table.max(0), color=look["color"], alpha=0.13, linewidth=0)
     axes.set_xlabel(along, fontsize=9)

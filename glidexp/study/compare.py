@@ -1,6 +1,6 @@
 """`glidexp compare`: is one arm better than another, by how much, and how sure is that? From `scores.parquet` alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from glidexp.scoring.statistics import (
 from glidexp.study.arms import Arm, Ground, arms_of
 from glidexp.study.material import Material, gather
 from glidexp.study.measures import Measure, measure_of
+from glidexp.study.names import those
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
 
@@ -272,20 +273,26 @@ def naive_of(metrics: Mapping[str, float], measure: Measure) -> dict[str, float]
 
 
 def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[str, ...]:
-    notes = [ground.caveat] if ground.caveat else []
+    held: dict[str, list[str]] = {}
     for row in rows[1:]:
-        extra = sorted(set(row.arm.seeds) ^ set(arms[0].seeds))
-        if not row.paired:
-            notes.append(f"{row.arm.name}: no seed in common with the baseline; trainings were matched in order")
-        elif extra:
-            notes.append(f"{row.arm.name}: seed {', '.join(map(str, extra))} is in one arm only and took no part")
-        if row.effect and row.effect.parts.seeds == 1:
-            notes.append(f"{row.arm.name}: one training an arm, so that the luck of a seed is in no interval")
-        if row.effect and row.effect.parts.clusters == 1:
-            notes.append(
-                f"{row.arm.name}: all lakes lie in one {ground.kind}: the luck of the ground is in no interval"
-            )
+        for note in _notes_of(row, arms[0], ground):
+            held.setdefault(note, []).append(row.arm.name)
+    every = [row.arm.name for row in rows[1:]]
+    notes = [ground.caveat] if ground.caveat else []
+    notes += [f"{those(names, every)}: {note}" for note, names in held.items()]
     leaking = [run.run_id[:12] for arm in arms for run in arm.runs if run.tags.get("glidexp.leak") == "true"]
     if leaking:
         notes.append(f"LEAKING: {', '.join(leaking)} were scored on ground that was met in training")
     return tuple(notes)
+
+
+def _notes_of(row: Row, base: Arm, ground: Ground) -> Iterable[str]:
+    extra = sorted(set(row.arm.seeds) ^ set(base.seeds))
+    if not row.paired:
+        yield "no seed in common with the baseline; trainings were matched in order"
+    elif extra:
+        yield f"seed {', '.join(map(str, extra))} is in one arm only and took no part"
+    if row.effect and row.effect.parts.seeds == 1:
+        yield "one training an arm, so that the luck of a seed is in no interval"
+    if row.effect and row.effect.parts.clusters == 1:
+        yield f"all lakes lie in one {ground.kind}: the luck of the ground is in no interval"

@@ -36,6 +36,11 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
+def those(some: Sequence[str], of: Sequence[str]) -> str:
+    """The names of some arms; `all arms` where those are all of several."""
+    return "all arms" if len(of) > 1 and set(some) == set(of) else ", ".join(some)
+
+
 def _last(key: str, among: Sequence[str]) -> str:
     """The last part of a dotted key, where that is no other's."""
     last = key.rpartition(".")[2]

@@ -1,6 +1,6 @@
 """Everything that a study's report says, found in the store once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,7 @@ from glidexp.study.factors import (
 from glidexp.study.ladder import Ladder, climb
 from glidexp.study.material import Material, gather
 from glidexp.study.measures import Measure, measure_of, strata_of_lakes
-from glidexp.study.names import short_names
+from glidexp.study.names import short_names, those
 from glidexp.study.studies import Study
 from glidexp.study.trainings import Cost, Curves, cost_of, curves_of
 from glidexp.study.transfer import Matrix, lay_out
@@ -215,15 +215,13 @@ def _cautions(found: Findings) -> Iterable[str]:
     yield from (f"LEAKING: {sentence}" for sentence in study.plan.leaks)
     if comparison is None:
         return
-    for row in comparison.rows[1:]:
-        said = verdict(row, comparison)
-        if said.startswith("not distinguishable"):
-            yield _undecided(row, comparison)
+    rows = [row for row in comparison.rows[1:] if verdict(row, comparison).startswith("not distinguishable")]
+    if rows:
+        yield _undecided(rows, comparison)
     ground = f"{comparison.ground.kind}s"
     if comparison.clusters < FEW:
         yield f"{comparison.clusters} {ground} are few: whether other ground would say the same is hardly known."
-    names = tuple(f"{row.arm.name}: " for row in comparison.rows)  # which stay as they are typed
-    yield from ((note if note.startswith(names) else note[:1].upper() + note[1:]) + "." for note in comparison.notes)
+    yield from (_sentence(note, comparison) for note in comparison.notes)
     yield (
         "Scores by sensor, region and size class, and other scores than the primary one, are for looking: their "
         "intervals are not adjusted for being many."
@@ -233,18 +231,31 @@ def _cautions(found: Findings) -> Iterable[str]:
     yield f"All of this holds for this data, these settings and {budget}; what a longer training does is not shown."
 
 
-def _undecided(row: Row, comparison: Comparison) -> str:
-    unit, measure = comparison.measure.unit, comparison.measure
-    said = f"{row.arm.name}: cannot be told from the baseline, which is no proof that they are equal"
-    if row.effect is None or row.detectable != row.detectable:
-        return said + "."
-    if not row.effect.low < row.effect.high:
-        return f"{said}, and there is no interval: one piece of ground, or the same difference on all of them."
-    low, high = measure.scale * row.effect.low, measure.scale * row.effect.high
-    return (
-        f"{said}: differences from {low:+.1f} to {high:+.1f} {unit} are compatible with what was seen, and this design "
-        f"finds {measure.scale * row.detectable:.1f} {unit} or more with 80 % power after Holm."
-    )
+def _sentence(note: str, comparison: Comparison) -> str:
+    names = tuple(row.arm.name + mark for row in comparison.rows for mark in (":", ","))  # which stay as they are typed
+    return (note if note.startswith(names) else note[:1].upper() + note[1:]) + "."
+
+
+def _undecided(rows: Sequence[Row], comparison: Comparison) -> str:
+    """What it means of some arms that they cannot be told from the baseline."""
+    measure, every = comparison.measure, [row.arm.name for row in comparison.rows[1:]]
+    who = those([row.arm.name for row in rows], every)
+    said = _sentence(f"{who}: cannot be told from the baseline, which is no proof that they are equal", comparison)
+    seen = [
+        f"{row.arm.name} {measure.scale * row.effect.low:+.1f} to {measure.scale * row.effect.high:+.1f}, from "
+        f"{measure.scale * row.detectable:.1f} on"
+        for row in rows
+        if row.effect is not None and row.effect.known
+    ]
+    if seen:
+        said += (
+            f" Differences [{measure.unit}] that are compatible with what was seen, and from which on this design "
+            f"finds one with 80 % power after Holm: {'; '.join(seen)}."
+        )
+    bare = [row.arm.name for row in rows if row.effect is None or not row.effect.known]
+    if bare:
+        said += f" Without an interval, as every pair gives the same difference: {those(bare, every)}."
+    return said
 
 
 def facts(findings: Findings) -> list[tuple[str, str]]:

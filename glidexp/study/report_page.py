@@ -8,12 +8,13 @@ import numpy as np
 from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.study_plots import curves_figure, pareto_figure, variance_figure
 from glidexp.study.compare import Comparison, sentence, verdict
+from glidexp.study.names import those
 from glidexp.study.report_blocks import Block, Heading, Link, Picture, Points, Table, Text, Tiles
 from glidexp.study.report_data import Findings, facts
 from glidexp.study.report_factors import factor_blocks
 from glidexp.study.report_tables import NONE, axis, checks_table, forest, main_table, number, stratum_table
 from glidexp.study.report_transfer import transfer_blocks
-from glidexp.study.trainings import unlike_tiles
+from glidexp.study.trainings import Curves, unlike_tiles
 
 
 def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: str, hint: str) -> list[Block]:
@@ -186,16 +187,8 @@ def _sources(found: Findings) -> Iterable[Block]:
 
 
 def _training(found: Findings) -> Iterable[Block]:
-    curves = found.curves
-    if curves is not None and curves.by_arm:
-        yield Heading("Learning curves")
-        drawn = curves_figure(curves.by_arm, score=curves.name, scale=100, along=curves.along)
-        along = f", by {curves.along.split(' [')[0]}" if curves.along != "epoch" else ""
-        caption = (
-            f"{curves.name} after each epoch{along}: mean over the trainings of an arm, band from the lowest to the "
-        )
-        caption += "highest."
-        yield Picture("curves", png_bytes(drawn), caption)
+    if found.curves is not None and found.curves.by_arm:
+        yield from _curves(found.curves)
     comparison = found.comparison
     if comparison is None or not any(c.images_per_s or c.parameters for c in found.costs):
         return
@@ -215,6 +208,25 @@ def _training(found: Findings) -> Iterable[Block]:
         "it, on a machine that may have been shared."
     )
     yield Picture("pareto", png_bytes(drawn), caption)
+
+
+def _curves(curves: Curves) -> Iterable[Block]:
+    yield Heading("Learning curves")
+    if drawn := curves.drawn:
+        along = f", by {curves.along.split(' [')[0]}" if curves.along != "epoch" else ""
+        caption = (
+            f"{curves.name} after each epoch{along}: mean over the trainings of an arm, band from the lowest to the "
+            "highest."
+        )
+        picture = curves_figure(drawn, score=curves.name, scale=100, along=curves.along)
+        yield Picture("curves", png_bytes(picture), caption)
+    without = {
+        "its trainings had one epoch, which is a point": curves.points,
+        f"{curves.name} was logged after no epoch": curves.none,
+    }
+    for why, arms in without.items():
+        if arms:
+            yield Text(f"No curve of {those(arms, list(curves.by_arm))}: {why}.")
 
 
 def _ending(found: Findings, link: str, hint: str) -> Iterable[Block]:

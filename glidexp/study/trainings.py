@@ -45,7 +45,23 @@ class Curves:
     along: str = "epoch"
     """what was spent until then, as an axis says it"""
     by_arm: dict[str, list[dict[float, float]]] = field(default_factory=dict)
-    """score by what was spent, of each training"""
+    """score by what was spent, of each training; a single point where each had one epoch; none where none was logged"""
+
+    @property
+    def points(self) -> list[str]:
+        """Arms of a single point."""
+        return [arm for arm, curves in self.by_arm.items() if curves and max(map(len, curves)) == 1]
+
+    @property
+    def none(self) -> list[str]:
+        """Arms without any."""
+        return [arm for arm, curves in self.by_arm.items() if not curves]
+
+    @property
+    def drawn(self) -> dict[str, list[dict[float, float]]]:
+        """What there is to draw; empty where no arm has more than a point."""
+        found = {arm: curves for arm, curves in self.by_arm.items() if curves}
+        return found if len(found) > len(self.points) else {}
 
 
 def unlike_tiles(costs: Sequence[Cost]) -> bool:
@@ -92,10 +108,10 @@ def curves_of(store: Store, study: Study, measure: Measure) -> Curves:
             last = int(epochs) if epochs.isdigit() else None
             points = history(store, trained, name)
             curve = {epoch * an_epoch[arm.name]: value for epoch, value in points if last is None or epoch <= last}
-            if len(curve) > 1:
+            if curve:
                 trainings.append(curve)
-        if trainings:
-            found.by_arm[arm.name] = trainings
+        # beside those of several epochs, what has a point so far says nothing
+        found.by_arm[arm.name] = [curve for curve in trainings if len(curve) > 1] or trainings
     return found
 
 
