@@ -37,6 +37,10 @@ OF_LAKES = ("lake_recall", "lake_precision", "area_error_percent", "area_bias_pe
 """per-lake scores of the report's table, as far as the lakes have them"""
 
 
+LISTED = 3
+"""arms that a caution gives numbers of; of more the tables have them"""
+
+
 @dataclass(slots=True)
 class Findings:
     """What the report is made of. Lists are empty and values None where the study does not give them."""
@@ -226,9 +230,9 @@ def _cautions(found: Findings) -> Iterable[str]:
         "Scores by sensor, region and size class, and other scores than the primary one, are for looking: their "
         "intervals are not adjusted for being many."
     )
-    budget = study.plan.budget.rstrip(".") or "the training budget of this study"
-    budget = budget[:1].lower() + budget[1:]
-    yield f"All of this holds for this data, these settings and {budget}; what a longer training does is not shown."
+    budget = study.plan.budget.removeprefix("Budget: ").rstrip(".")
+    held = f"this budget ({budget})" if budget else "the training budget of this study"
+    yield f"All of this holds for this data, these settings and {held}; what a longer training does is not shown."
 
 
 def _sentence(note: str, comparison: Comparison) -> str:
@@ -241,21 +245,30 @@ def _undecided(rows: Sequence[Row], comparison: Comparison) -> str:
     measure, every = comparison.measure, [row.arm.name for row in comparison.rows[1:]]
     who = those([row.arm.name for row in rows], every)
     said = _sentence(f"{who}: cannot be told from the baseline, which is no proof that they are equal", comparison)
-    seen = [
-        f"{row.arm.name} {measure.scale * row.effect.low:+.1f} to {measure.scale * row.effect.high:+.1f}, from "
-        f"{measure.scale * row.detectable:.1f} on"
-        for row in rows
-        if row.effect is not None and row.effect.known
-    ]
-    if seen:
-        said += (
-            f" Differences [{measure.unit}] that are compatible with what was seen, and from which on this design "
-            f"finds one with 80 % power after Holm: {'; '.join(seen)}."
-        )
-    bare = [row.arm.name for row in rows if row.effect is None or not row.effect.known]
-    if bare:
-        said += f" Without an interval, as every pair gives the same difference: {those(bare, every)}."
-    return said
+    known = [(row, row.effect) for row in rows if row.effect is not None and row.effect.known]
+    if not known:
+        return said
+    seen = "; ".join(
+        f"{row.arm.name} {measure.scale * effect.low:+.1f} to {measure.scale * effect.high:+.1f}"
+        for row, effect in known
+    )
+    said += (
+        f" Differences [{measure.unit}] that are compatible with what was seen: {seen}."
+        if len(known) <= LISTED
+        else " Which differences are compatible with what was seen is in the first table."
+    )
+    return f"{said} {_power([measure.scale * row.detectable for row, _ in known], measure.unit)}"
+
+
+def _power(least: list[float], unit: str) -> str:
+    """What differences a design finds, from the smallest one of each arm; on a scale of 100 points some of none."""
+    found = sorted(value for value in least if unit != "points" or value <= 100)
+    if not found:
+        return "With 80 % power after Holm this design finds no difference that there can be."
+    said = f"{found[0]:.1f}" + (f" to {found[-1]:.1f}" if f"{found[0]:.1f}" != f"{found[-1]:.1f}" else "")
+    none = ", and for some arms none that there can be" * (len(found) < len(least))
+    by_arm = ", by arm," * (" to " in said)
+    return f"With 80 % power after Holm this design finds differences of {said} {unit}{by_arm} or more{none}."
 
 
 def facts(findings: Findings) -> list[tuple[str, str]]:
