@@ -1,15 +1,12 @@
 """`glidexp <verb>`: the doors. Each composes a config or reads a few options, and calls one function."""
 
-import argparse
 import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from glidexp.errors import GlidexpError, RunFailed
-from glidexp.options import Parser
 
 if TYPE_CHECKING:
     from glidexp.training.rescore import Outcome as Scored
@@ -161,27 +158,10 @@ def data(argv: list[str]) -> int:
 
 
 def audit(argv: list[str]) -> int:
-    """Says which aggregations printed scores can and cannot be, and by how much they miss."""
-    from glidexp.scoring.audit import NAMES
+    """Says which aggregations printed scores can and cannot be."""
+    from glidexp.scoring import verb_audit
 
-    parser = Parser(
-        prog="glidexp audit",
-        description="Says which aggregations printed scores can and cannot be, and by how much they miss. Give two or "
-        "more, in per cent or as 0-1, with the digits that were printed: they say how far a value may be rounded.",
-    )
-    meaning = {"p": "precision", "r": "recall", "f1": "F1", "iou": "IoU of the lake", "miou": "what was called mIoU"}
-    for name in NAMES:
-        parser.add_argument(f"--{name}", metavar="SCORE", help=meaning[name])
-    options = vars(parser.parse_args(argv))
-    from glidexp.scoring.audit import audit as readings_of
-
-    readings = readings_of({name: text for name, text in options.items() if text is not None})
-    from rich.console import Console
-
-    from glidexp.scoring.tables import audit_table
-
-    Console().print(audit_table(readings))
-    return 0
+    return verb_audit.run(argv)
 
 
 def predict(argv: list[str]) -> int:
@@ -259,46 +239,25 @@ def validity(argv: list[str]) -> int:
 
 def ui(argv: list[str]) -> int:
     """Serves MLflow's pages on the store."""
-    parser = Parser(prog="glidexp ui", description="Opens the runs in MLflow's pages at 127.0.0.1.")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
-    parser.add_argument("--port", type=int, default=5000, help="port at 127.0.0.1 (default: 5000)")
-    options = parser.parse_args(argv)
-    from glidexp.tracking.ui import serve
+    from glidexp.tracking import verb_ui
 
-    return serve(uri=options.uri, mlruns=options.mlruns, port=options.port)
+    return verb_ui.run(argv)
 
 
 def sync(argv: list[str]) -> int:
     """Sends what waits in the spools of a store."""
-    parser = Parser(
-        prog="glidexp sync",
-        description="Sends what runs could not log because the tracking store was away. Exit code 1: some is left.",
-    )
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the one the runs began with")
-    options = parser.parse_args(argv)
     prepare_process()
-    from glidexp.tracking.sync import sync as send
+    from glidexp.tracking import verb_sync
 
-    return send(uri=options.uri, mlruns=options.mlruns)
+    return verb_sync.run(argv)
 
 
 def doctor(argv: list[str]) -> int:
-    """Looks at what a run needs and says what to do about it."""
-    parser = argparse.ArgumentParser(
-        prog="glidexp doctor", description="Looks at machine, folders and programs; exit code 1 when something fails."
-    )
-    parser.add_argument("--data", default="data", help="folder of tile stores, paths.data (default: data)")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
-    parser.add_argument("--device", default="auto", help="as train.device (default: auto)")
-    parser.add_argument("--no-self-test", action="store_true", help="leave out the 20 seconds of training")
-    options = parser.parse_args(argv)
+    """Looks at what a run needs."""
     prepare_process()
-    from glidexp.training.doctor import examine
+    from glidexp.training import verb_doctor
 
-    places = Path(options.data), Path(options.mlruns)
-    return examine(*places, device=options.device, self_test=not options.no_self_test)
+    return verb_doctor.run(argv)
 
 
 def prepare_process() -> None:

@@ -16,7 +16,8 @@ import warm
 
 from glidexp.config import Config, PathsConfig, TrackingConfig, flat
 from glidexp.errors import TrackingError
-from glidexp.tracking.run import Run, true_status
+from glidexp.tracking.run import Run
+from glidexp.tracking.status import true_status
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 

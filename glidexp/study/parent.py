@@ -9,8 +9,8 @@ from glidexp.study.ledger import CELLS, PLAN, Ledger, Status
 from glidexp.tracking import environment
 from glidexp.tracking.liveness import beat, marks
 from glidexp.tracking.multirun import close_parent, comparison_link, ui_hint
-from glidexp.tracking.run import true_status
 from glidexp.tracking.sink import ERROR_TAG
+from glidexp.tracking.status import true_status
 from glidexp.tracking.store import Store
 from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
 

@@ -137,16 +137,37 @@ def replay(store: Store, run_id: str, spool: Spool) -> int:
     return Writer(Sink(store, run_id, experiment_id, spool), spool).close()
 
 
-def reopen(store: Store, run_id: str, params: dict[str, str], waiting: Iterable[Entry] = ()) -> Reopened:
-    """Sets an interrupted run back to RUNNING and tells what it holds.
+def reopen(store: Store, run_id: str, params: dict[str, str]) -> tuple[Spool, Reopened]:
+    """Takes an interrupted run for this process, sets it back to RUNNING and tells what it holds.
 
     Args:
         store: from `open_store`
         run_id: of the run
         params: of the part to come. MLflow's params cannot be changed, so a different one is told by the tag
             `glidexp.resumed_with`
-        waiting: what the part before put into the spool and the store does not have yet
+
+    Returns:
+        its spool, with what the part before left in it, and what was held
+
+    Raises:
+        TrackingError: another process has it
     """
+    try:
+        spool = Spool.open(store.spool_folder(run_id), head(store))
+    except Busy:
+        raise TrackingError(f"run {run_id} is at work in another process: wait for it.") from None
+    try:
+        for entry in [entry for entry in spool.waiting if entry.kind == "end"]:  # it goes on instead
+            spool.waiting.remove(entry)
+            spool.done(entry)
+        return spool, _held(store, run_id, params, spool.waiting)
+    except BaseException:
+        spool.close()
+        raise
+
+
+def _held(store: Store, run_id: str, params: dict[str, str], waiting: Iterable[Entry]) -> Reopened:
+    """What a run holds in the store and among what waits; from here on it is RUNNING."""
     before = store.client.get_run(run_id)
     # The latest step of each metric stands beside its value; only this list shows it without a call a key.
     last_step = {metric.key: metric.step for metric in before.data._metric_objs}

@@ -24,7 +24,8 @@ from glidexp.tracking.liveness import marks
 from glidexp.tracking.load import PREFIX, LoadMonitor
 from glidexp.tracking.resume import head, reopen
 from glidexp.tracking.sink import PARAM_LIMIT, PARAMS_A_CALL, TAG_LIMIT, Sink, batches, cut, finite
-from glidexp.tracking.spool import Busy, Spool
+from glidexp.tracking.spool import Spool
+from glidexp.tracking.status import true_status
 from glidexp.tracking.store import ID_TAG, Store, import_pyfunc
 from glidexp.tracking.writer import Writer
 
@@ -123,18 +124,7 @@ class Run:
 
     @classmethod
     def _resume(cls, store: Store, run_id: str, params: dict[str, str], tags: dict[str, str]) -> Self:
-        try:
-            spool = Spool.open(store.spool_folder(run_id), head(store))
-        except Busy:
-            raise TrackingError(f"run {run_id} is at work in another process: wait for it.") from None
-        try:
-            for entry in [entry for entry in spool.waiting if entry.kind == "end"]:  # it goes on instead
-                spool.waiting.remove(entry)
-                spool.done(entry)
-            held = reopen(store, run_id, params, spool.waiting)
-        except BaseException:
-            spool.close()
-            raise
+        spool, held = reopen(store, run_id, params)
         run = cls(store, run_id, held.experiment_id, spool)
         run._last_step, run._drawn = held.last_step, held.drawn
         run._params(held.new_params)
@@ -313,18 +303,3 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     else:
         shutil.copyfile(source, target)
-
-
-def true_status(error: BaseException | None) -> tuple[str, str]:
-    """Status of a run that ended by `error`, and the line that tells why.
-
-    A signal ends a run as KILLED: whatever is no `Exception` (KeyboardInterrupt and its like), and SystemExit with 128
-    and more. A SystemExit with any other code, 0 too, is FAILED: the run was left before its end.
-    """
-    if error is None:
-        return "FINISHED", ""
-    if isinstance(error, SystemExit):
-        killed = isinstance(error.code, int) and error.code > 128
-        return ("KILLED" if killed else "FAILED"), f"SystemExit: {error.code}"
-    line = f"{type(error).__name__}: {first_line(error)}"
-    return ("FAILED" if isinstance(error, Exception) else "KILLED"), line

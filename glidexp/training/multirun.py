@@ -35,7 +35,7 @@ def run_multirun(argv: list[str]) -> int:
     config = compose_first(overrides, door.config_dir(argv))
     check_combinations(overrides, door.config_dir(argv))
     from glidexp.tracking import multirun as parents
-    from glidexp.tracking.run import true_status
+    from glidexp.tracking.status import true_status
     from glidexp.tracking.store import open_store, tracking_uri
 
     uri = tracking_uri(config.tracking, config.paths)

@@ -1,0 +1,20 @@
+"""`glidexp doctor`: machine, folders and programs, and what to do about them."""
+
+from pathlib import Path
+
+from glidexp.options import Parser
+
+
+def run(argv: list[str]) -> int:
+    """Looks at all of it; gives the exit code."""
+    parser = Parser(
+        prog="glidexp doctor", description="Looks at machine, folders and programs; exit code 1 when something fails."
+    )
+    parser.add_argument("--data", default="data", help="folder of tile stores, paths.data (default: data)")
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
+    parser.add_argument("--device", default="auto", help="as train.device (default: auto)")
+    parser.add_argument("--no-self-test", action="store_true", help="leave out the 20 seconds of training")
+    given = parser.parse_args(argv)
+    from glidexp.training.doctor import examine
+
+    return examine(Path(given.data), Path(given.mlruns), device=given.device, self_test=not given.no_self_test)
