@@ -96,7 +96,7 @@ def test_a_terminal_is_shown_a_table_that_goes_and_lines_that_stay(
         ledger.update(new, status=Status.failed, error="no memory [here]")
         found.ended(new, ledger.entries()[new.name])
     told = console.export_text()
-    assert f"[5/6] {half.name} finished, 3:00: 0.9000 test/lake_iou_pooled" in told
+    assert f"[5/6] {half.name} finished in 3:00, test/lake_iou_pooled 0.9000" in told
     assert f"[6/6] {new.name} failed: no memory [here] (log: " in " ".join(told.split())
     assert told.rstrip().endswith("┘"), "the last table stays"
     texts = []
@@ -119,7 +119,7 @@ def test_without_a_terminal_there_are_lines(ledger: Ledger, caplog: pytest.LogCa
     begun, ended = (record.getMessage() for record in caplog.records)
     assert begun.startswith(f"study depth ({ledger.study_id}): 3 arms x 2 seeds, 6 runs; 2 to run, 1 at work in other")
     assert begun.endswith("; 3 finished, 1 failed")
-    assert ended == f"[4/6] {done.name} finished, 1:01: 0.5000 test/lake_iou_pooled"
+    assert ended == f"[4/6] {done.name} finished in 1:01, test/lake_iou_pooled 0.5000"
     assert not console.export_text()
 
 
@@ -136,8 +136,8 @@ def test_every_end_has_a_number_of_its_own(ledger: Ledger, caplog: pytest.LogCap
     told = [record.getMessage().split(" (log")[0] for record in caplog.records[1:]]
     assert told == [
         f"{again.name} killed",
-        f"[4/6] {first.name} finished: 0.5000 test/lake_iou_pooled",
-        f"[5/6] {second.name} finished: 0.5000 test/lake_iou_pooled",
+        f"[4/6] {first.name} finished, test/lake_iou_pooled 0.5000",
+        f"[5/6] {second.name} finished, test/lake_iou_pooled 0.5000",
         f"[6/6] {again.name} failed: no memory",
     ]
 

@@ -163,7 +163,7 @@ def test_what_a_design_can_find_is_told_before_launch() -> None:
     study = StudyConfig()
     spread = plan_power.assumed(AssumeConfig(seed_sd=0.0, cluster_sd=0.02, rest_sd=0.01))
     (line,) = said(study, spread)
-    assert "Holm over 5 (first step 0.01)" in line and "assumed (study.assume)" in line
+    assert "over 5 comparisons (Holm: 0.01 for the first)" in line and "assumed (study.assume)" in line
     points = [float(said(study, spread, **more)[0].split()[5]) for more in ({}, {"arms": 2}, {"clusters": 48})]
     assert points[1] < points[0] and points[2] < points[0] / 1.9  # fewer comparisons; four times the scenes
     assert said(study, spread, arms=1) == []

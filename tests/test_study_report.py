@@ -37,7 +37,8 @@ from glidexp.study.material import Material, gather
 from glidexp.study.references import _name, runs_of
 from glidexp.study.report import report
 from glidexp.study.report_blocks import Block, Heading, Picture, Table, Text, as_latex, tex
-from glidexp.study.report_data import Findings, _power, _undecided, find
+from glidexp.study.report_cautions import naive, power, undecided
+from glidexp.study.report_data import Findings, find
 from glidexp.study.report_factors import factor_blocks
 from glidexp.study.report_page import _curves
 from glidexp.study.report_tables import interval
@@ -423,24 +424,29 @@ def test_a_caution_that_several_arms_have_is_said_once(study: Study, material: M
     found = compare_arms(arms, material, measure_of("test/lake_iou_pooled"), ranks=False)
     luck = "one training an arm, so that the luck of a seed is in no interval"
     assert found.notes == (f"all arms: {luck}",)
-    said = _undecided(found.rows[1:], found)
+    said = undecided(found.rows[1:], found)
     assert said.startswith("All arms: cannot be told from the baseline, which is no proof that they are equal.")
     row = found.rows[1]
     assert row.effect is not None
     assert f"seen: twin {100 * row.effect.low:+.1f} to {100 * row.effect.high:+.1f}; broken <b> " in said
     least = sorted(100 * row.detectable for row in found.rows[1:])
     assert said.endswith(f"finds differences of {least[0]:.1f} to {least[1]:.1f} points, by arm, or more.")
-    said = _undecided((*found.rows[1:], *found.rows[1:]), found)
+    said = undecided((*found.rows[1:], *found.rows[1:]), found)
     assert "in the first table" in said and "+" not in said, "more than a few are not listed"
     arms = [study.arms[0], arms[1], study.arms[2]]
     found = compare_arms(arms, material, measure_of("test/lake_iou_pooled"), ranks=False)
     assert found.notes == ("twin: seed 1, 2, 3 is in one arm only and took no part", f"twin: {luck}",
                            "broken <b>: seed 3 is in one arm only and took no part")  # fmt: skip
-    assert _undecided(found.rows[1:2], found).startswith("twin: cannot be told from the baseline")
+    assert undecided(found.rows[1:2], found).startswith("twin: cannot be told from the baseline")
+    value = float(np.mean(found.rows[2].values))
+    beside = replace(found, naive={"index_threshold": value, "background": 0.0})
+    assert list(naive(beside)) == [
+        f"broken <b>: on average no better than the naive row index threshold ({100 * value:.1f} points)."
+    ]
     some = "differences of 20.0 points or more, and for some arms none that there can be."
-    assert _power([20.0, 101.0], "points").endswith(some)
-    assert _power([101.0], "points").endswith("finds no difference that there can be.")
-    assert _power([101.0], "m").endswith("differences of 101.0 m or more.")
+    assert power([20.0, 101.0], "points").endswith(some)
+    assert power([101.0], "points").endswith("finds no difference that there can be.")
+    assert power([101.0], "m").endswith("differences of 101.0 m or more.")
 
 
 def test_variance_goes_to_its_source() -> None:

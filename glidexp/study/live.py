@@ -103,13 +103,13 @@ class Live:
         if entry.status in DONE:  # counted here: `cells.json` may know of the end of the next ones already
             self._done.add(cell.name)
             number = f"[{len(self._done)}/{len(self.ledger.plan.cells)}] "
-        what = f"{entry.score:.4f} {self.ledger.plan.primary}" if entry.score is not None else ""
+        what = f", {self.ledger.plan.primary} {entry.score:.4f}" if entry.score is not None else ""
         if entry.status is Status.stopped:
-            what = entry.error
+            what = f": {entry.error}"
         if entry.status is Status.failed:
-            what = f"{entry.error} (log: {self.ledger.log_path(cell)})"
-        took = f", {clock(entry.seconds)}" if entry.seconds else ""
-        line = f"{number}{cell.name} {entry.status}{took}{': ' * bool(what)}{what}"
+            what = f": {entry.error} (log: {self.ledger.log_path(cell)})"
+        took = f" {'in' if entry.status is Status.finished else 'after'} {clock(entry.seconds)}" * bool(entry.seconds)
+        line = f"{number}{cell.name} {entry.status}{took}{what}"
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:

@@ -104,13 +104,18 @@ class Measure:
 
     @property
     def words(self) -> str:
-        """The score in words: `lake IoU`, `lake recall, size 0.01-0.05km2`."""
+        """The score in words: `lake IoU`, `lake recall, size 0.01-0.05 km²`."""
         return self.plain + (f", {self.place}" if self.place else "")
 
     @property
     def place(self) -> str:
-        """The stratum in words: `region andes`; empty for the whole ground."""
-        return f"{self.stratum[0].replace('_', ' ')} {self.stratum[1]}" if self.stratum else ""
+        """The stratum in words: `region andes`, `size 0.01-0.05 km²`; empty for the whole ground."""
+        if self.stratum is None:
+            return ""
+        kind, value = self.stratum
+        if kind in ("size", "glacier_distance"):
+            value = re.sub(r"km(2?)$", lambda unit: f" km{'²' * bool(unit[1])}", value.replace("_", " "))
+        return f"{kind.replace('_', ' ')} {value}"
 
     @property
     def plain(self) -> str:

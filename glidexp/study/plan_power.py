@@ -92,12 +92,13 @@ def told(study: StudyConfig, spread: Spread, *, arms: int, seeds: int, clusters:
     found = []
     smallest = detectable(spread.parts(seeds, clusters), alpha=alpha, power=study.power)
     spreads = f"seeds {spread.seed:.3f}, {cluster}s {spread.cluster:.3f}, rest {spread.rest:.3f}"
+    steps = f" over {family} comparisons (Holm: {alpha:.4g} for the first)" * (family > 1)
     if smallest == smallest:
         scale, unit = _unit(study.primary)
         found.append(
             f"Detectable: a true difference of {scale * smallest:.1f} {unit} or more, with {100 * study.power:.0f} % "
-            f"power at alpha {study.alpha:g} after Holm over {family} (first step {alpha:.4g}), {seeds} seeds and "
-            f"{clusters} {cluster}s; SD of a difference {spreads}: {spread.source}."
+            f"power at alpha {study.alpha:g}{steps}, {seeds} seeds and {clusters} {cluster}s. SD of a difference "
+            f"between {spreads}: {spread.source}."
         )
         if unit == "points" and smallest >= 1:
             found.append(

@@ -59,6 +59,10 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
             f"the report cannot be written to {folder} ({error.strerror}): make room or allow it."
         ) from None
     leave_with_parent(store, study.parent.run_id, aggregates(found), tags, folder)
+    if found.comparison is not None:
+        log.info("Against the baseline, %s:", found.full[found.comparison.rows[0].arm.name])
+        for line in _verdicts(found.comparison, found.full)[1:]:
+            log.info("%s", line)
     return page
 
 

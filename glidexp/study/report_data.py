@@ -1,6 +1,6 @@
 """Everything that a study's report says, found in the store once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
 from glidexp.scoring.components import lower_bound
 from glidexp.scoring.confusion import strata
-from glidexp.study.compare import FEW, Comparison, Row, compare_arms, same_rule, verdict
+from glidexp.study.compare import Comparison, compare_arms, same_rule
 from glidexp.study.factors import (
     Factor,
     Interaction,
@@ -26,7 +26,8 @@ from glidexp.study.factors import (
 from glidexp.study.ladder import Ladder, climb
 from glidexp.study.material import Material, gather
 from glidexp.study.measures import Measure, measure_of, strata_of_lakes
-from glidexp.study.names import short_names, those
+from glidexp.study.names import short_names
+from glidexp.study.report_cautions import cautions
 from glidexp.study.studies import Study
 from glidexp.study.trainings import Cost, Curves, cost_of, curves_of
 from glidexp.study.transfer import Matrix, lay_out
@@ -35,10 +36,6 @@ from glidexp.tracking.store import Store
 FALLBACK = "test/lake_iou_pooled"
 OF_LAKES = ("lake_recall", "lake_precision", "area_error_percent", "area_bias_percent", "assd_m", "assd_px")
 """per-lake scores of the report's table, as far as the lakes have them"""
-
-
-LISTED = 3
-"""arms that a caution gives numbers of; of more the tables have them"""
 
 
 @dataclass(slots=True)
@@ -91,7 +88,7 @@ def find(store: Store, study: Study) -> Findings:
         _compare(store, found, measure)
     except (DataError, TrackingError) as error:
         found.cautions.append(f"The arms could not be compared: {error}")
-    found.cautions += list(_cautions(found))
+    found.cautions += cautions(study, found.comparison)
     return found
 
 
@@ -198,79 +195,6 @@ def _others(material: Material, measure: Measure) -> Iterable[Measure]:
                 yield measure_of(f"{measure.split}/{score}")
 
 
-def said_of(findings: Findings, tag: str) -> dict[str, int]:
-    """Values of a tag among the trainings, with how many have it; "" where it is not set."""
-    found: dict[str, int] = {}
-    for run in findings.study.trained.values():
-        value = run.tags.get(tag, "")
-        found[value] = found.get(value, 0) + 1
-    return found
-
-
-def _cautions(found: Findings) -> Iterable[str]:
-    study, comparison = found.study, found.comparison
-    if study.missing:
-        yield f"{len(study.missing)} of {len(study.entries)} runs are missing; what they would have shown is not known."
-    for tag, what in (("mlflow.source.git.commit", "commit"), ("glidexp.device", "device")):
-        if len(said_of(found, tag)) > 1:
-            yield f"Not all runs were made with the same {what}; see What ran on what."
-    if said_of(found, "glidexp.git_dirty").get("true"):
-        yield "Some runs were made with uncommitted changes; their diff is among their artifacts."
-    yield from (f"LEAKING: {sentence}" for sentence in study.plan.leaks)
-    if comparison is None:
-        return
-    rows = [row for row in comparison.rows[1:] if verdict(row, comparison).startswith("not distinguishable")]
-    if rows:
-        yield _undecided(rows, comparison)
-    ground = f"{comparison.ground.kind}s"
-    if comparison.clusters < FEW:
-        yield f"{comparison.clusters} {ground} are few: whether other ground would say the same is hardly known."
-    yield from (_sentence(note, comparison) for note in comparison.notes)
-    yield (
-        "Scores by sensor, region and size class, and other scores than the primary one, are for looking: their "
-        "intervals are not adjusted for being many."
-    )
-    budget = study.plan.budget.removeprefix("Budget: ").rstrip(".")
-    held = f"this budget ({budget})" if budget else "the training budget of this study"
-    yield f"All of this holds for this data, these settings and {held}; what a longer training does is not shown."
-
-
-def _sentence(note: str, comparison: Comparison) -> str:
-    names = tuple(row.arm.name + mark for row in comparison.rows for mark in (":", ","))  # which stay as they are typed
-    return (note if note.startswith(names) else note[:1].upper() + note[1:]) + "."
-
-
-def _undecided(rows: Sequence[Row], comparison: Comparison) -> str:
-    """What it means of some arms that they cannot be told from the baseline."""
-    measure, every = comparison.measure, [row.arm.name for row in comparison.rows[1:]]
-    who = those([row.arm.name for row in rows], every)
-    said = _sentence(f"{who}: cannot be told from the baseline, which is no proof that they are equal", comparison)
-    known = [(row, row.effect) for row in rows if row.effect is not None and row.effect.known]
-    if not known:
-        return said
-    seen = "; ".join(
-        f"{row.arm.name} {measure.scale * effect.low:+.1f} to {measure.scale * effect.high:+.1f}"
-        for row, effect in known
-    )
-    said += (
-        f" Differences [{measure.unit}] that are compatible with what was seen: {seen}."
-        if len(known) <= LISTED
-        else " Which differences are compatible with what was seen is in the first table."
-    )
-    return f"{said} {_power([measure.scale * row.detectable for row, _ in known], measure.unit)}"
-
-
-def _power(least: list[float], unit: str) -> str:
-    """What differences a design finds, from the smallest one of each arm; on a scale of 100 points some of none."""
-    found = sorted(value for value in least if unit != "points" or value <= 100)
-    if not found:
-        return "With 80 % power after Holm this design finds no difference that there can be."
-    said = f"{found[0]:.1f}" + (f" to {found[-1]:.1f}" if f"{found[0]:.1f}" != f"{found[-1]:.1f}" else "")
-    none = ", and for some arms none that there can be" * (len(found) < len(least))
-    by_arm = ", by arm," * (" to " in said)
-    return f"With 80 % power after Holm this design finds differences of {said} {unit}{by_arm} or more{none}."
-
-
 def facts(findings: Findings) -> list[tuple[str, str]]:
     """What ran on what, in words."""
     study = findings.study
@@ -285,7 +209,7 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
     }
     found = []
     for name, tag in tags.items():
-        values = {value: n for value, n in said_of(findings, tag).items() if value}
+        values = {value: n for value, n in study.said_of(tag).items() if value}
         short = 12 if name in ("commit", "data", "split") else 200
         many = len(values) > 1
         found.append(

@@ -44,7 +44,8 @@ def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: st
 
 
 def _opening(found: Findings) -> Iterable[Block]:
-    yield Text(found.study.plan.question, "lead")
+    if found.study.plan.question:  # a grid of one's own asks none
+        yield Text(found.study.plan.question, "lead")
     if found.comparison is None:
         yield Text("No verdict: " + " ".join(found.cautions[:2]), "warn")
         return
@@ -117,8 +118,8 @@ def _design(found: Findings) -> Iterable[Block]:
     yield Text(
         f"{len(study.plan.arms)} arms x {len(study.plan.seeds)} seeds ({seeds}), the same seeds in every arm, "
         f"scored on the same ground. Varied: {varied or _laid_out(study.plan.laid_out)}. "
-        f"Primary score: {study.plan.primary}; family error rate {study.plan.alpha:g}, after Holm."
-        + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
+        f"Primary score: {study.plan.primary}; at most {100 * study.plan.alpha:g} % false alarms over all comparisons "
+        "(Holm)." + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
     )
     yield Heading("What ran on what")
     yield Table("facts", "Provenance.", ["what", "value"], [list(fact) for fact in facts(found)])
@@ -218,7 +219,7 @@ def _curves(curves: Curves) -> Iterable[Block]:
             f"{curves.name} after each epoch{along}: mean over the trainings of an arm, band from the lowest to the "
             "highest."
         )
-        picture = curves_figure(drawn, score=curves.name, scale=100, along=curves.along)
+        picture = curves_figure(drawn, score=f"{curves.name} [points]", scale=100, along=curves.along)
         yield Picture("curves", png_bytes(picture), caption)
     without = {
         "its trainings had one epoch, which is a point": curves.points,

@@ -94,7 +94,7 @@ def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:
     rows = []
     for one in comparisons:
         measure, scale = one.measure, one.measure.scale
-        label = f"{measure.stratum[0]} {measure.stratum[1]}" if measure.stratum else axis(measure)
+        label = measure.place or axis(measure)
         for row in one.rows:
             sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
             mean = float(np.mean(row.values))
@@ -105,6 +105,10 @@ def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:
     what = first.measure.score.replace("_", " ").replace("iou", "IoU") + f" [{first.measure.unit}]"
     caption = what if first.measure.stratum else "Scores beside the primary one, in the unit named"
     caption += f"; difference to the baseline with {level:.0%} interval, not adjusted for being many."
+    if less := [one.measure.plain for one in comparisons if one.measure.better < 0]:
+        caption += f" Less is better of {', '.join(less)}."
+    if any(one.measure.score.startswith("assd") for one in comparisons):
+        caption += " ASSD: mean distance between the true and the predicted shoreline."
     kind = f"{first.ground.kind}s"
     headings = ["stratum" if first.measure.stratum else "score", "arm", "n", "mean", "SD", "difference", kind]
     return Table(name, caption, headings, rows, grouped=True)

@@ -1,5 +1,6 @@
 """A study as it lies in the store: its plan, how far it came, and the runs of each arm."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,10 @@ class Study:
             if cell.arm == arm and entry.status is not Status.finished:
                 said.append(f"{cell.name} is {entry.status.value}" + (f": {entry.error}" if entry.error else ""))
         return said
+
+    def said_of(self, tag: str) -> dict[str, int]:
+        """Values of a tag among the trainings, with how many have it; "" where it is not set."""
+        return dict(Counter(run.tags.get(tag, "") for run in self.trained.values()))
 
     def renamed(self, names: Mapping[str, str]) -> "Study":
         """The same study with other names for its arms, by the present one. Names must stay apart."""

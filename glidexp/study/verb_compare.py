@@ -100,13 +100,15 @@ def table_of(comparison: "Comparison") -> "Table":
     from rich.text import Text
 
     from glidexp.study.compare import verdict
+    from glidexp.study.names import short_names
 
     table = Table(
-        title=f"{comparison.measure.name} [{comparison.measure.unit}]", title_justify="left", box=box.SIMPLE_HEAD,
+        title=Text(f"{comparison.measure.name} [{comparison.measure.unit}]"), title_justify="left", box=box.SIMPLE_HEAD,
         pad_edge=False, caption=_caption(comparison), caption_justify="left", padding=(0, 1),
         collapse_padding=True,
     )  # fmt: skip
-    table.add_column("arm", overflow="fold")
+    heading, short = short_names([row.arm.name for row in comparison.rows])
+    table.add_column(Text(heading), overflow="fold")
     for heading in ("seeds", "mean", "SD", f"difference [{comparison.level:.0%}]", "p Holm"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     table.add_column("verdict")
@@ -115,7 +117,7 @@ def table_of(comparison: "Comparison") -> "Table":
         last = place == len(comparison.naive) - 1
         table.add_row(f"naive: {name.replace('_', ' ')}", "-", f"{scale * value:.2f}", *["-"] * 3, "", end_section=last)
     for row in comparison.rows:
-        table.add_row(Text(row.arm.name), *_cells(row, scale), verdict(row, comparison))
+        table.add_row(Text(short[row.arm.name]), *_cells(row, scale), verdict(row, comparison))
     return table
 
 
