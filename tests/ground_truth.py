@@ -47,14 +47,36 @@ def agreement(seed: int, folder: Path, *, scenes_per_sensor: int, scene_px: int,
             on_canvas(source(made, piece.scene), piece.row, piece.col, piece.shape, fill)
             for source, fill in ((read_classes, 0), (read_turbidity, np.nan))
         )
-        for ground, mask in masks(codes, turbidity).items():
-            for blob in drawn(rng, mask & (label <= 1), blobs, whole=ground != "river"):
-                truth = np.where((label == 1) & ~ndimage.binary_dilation(blob, EIGHT, iterations=4), 1, 0)
-                truth = np.where(label > 1, 255, truth).astype(np.uint8)
-                found = false_alarms(image, truth, blob)
-                said = found.name[int(found.area_px.argmax())]
+        discs = [
+            (ground, blob)
+            for ground, mask in masks(codes, turbidity).items()
+            for blob in drawn(rng, mask & (label <= 1), blobs, whole=ground != "river")
+        ]
+        for part in apart(discs):
+            alarms = np.any([blob for _, blob in part], axis=0)
+            truth = np.where((label == 1) & ~ndimage.binary_dilation(alarms, EIGHT, iterations=4), 1, 0)
+            truth = np.where(label > 1, 255, truth).astype(np.uint8)
+            found = false_alarms(image, truth, alarms)
+            for ground, blob in part:
+                (own,) = np.flatnonzero(blob[found.row, found.col])
+                said = found.name[own]
                 rows.append({"sensor": piece.sensor, "region": piece.region, "ground": ground, "said": said})
     return pd.DataFrame(rows)
+
+
+def apart(discs: list[tuple[str, np.ndarray]]) -> list[list[tuple[str, np.ndarray]]]:
+    """The discs in parts of which no two touch, so that one call judges a part: a call looks at the whole piece."""
+    parts: list[list[tuple[str, np.ndarray]]] = []
+    taken: list[np.ndarray] = []
+    for ground, blob in discs:
+        grown = ndimage.binary_dilation(blob, EIGHT)
+        place = next((k for k, others in enumerate(taken) if not (others & grown).any()), len(parts))
+        if place == len(parts):
+            parts.append([])
+            taken.append(np.zeros_like(blob))
+        parts[place].append((ground, blob))
+        taken[place] |= blob
+    return parts
 
 
 def on_canvas(scene: np.ndarray, row: int, col: int, shape: tuple[int, int], fill: float) -> np.ndarray:

@@ -32,15 +32,20 @@ WHITE = -0.1
 """log of blue over red; soil in the sun is redder"""
 BLUE = 0.08
 """the same; bare ice is as blue, and clouds are not"""
-ONE_HUE = 0.035
-"""standard deviation over its pixels of the log of blue over red; snow and ice have slopes, which the sun and the blue
-sky light in changing shares, and clouds have none"""
-ALONE = 0.2
-"""log of brightness over that of the ring, 1.2 of it; what is of one hue and no brighter than its surroundings may be a
-flat part of a snow field"""
-BURNT_OUT = (0.3, 0.98)
-"""shares of its pixels at 255 in all bands, where hue is lost: from the first on one hue alone makes no cloud, from the
-second on nothing tells"""
+ONE_HUE = (0.010, 0.015)
+"""standard deviation over its pixels of the log of blue over red, of means over 3 x 3 pixels, which take the sensor's
+noise away; snow and ice have slopes, which the sun and the blue sky light in changing shares, and clouds have none. The
+second where hardly anything white around is bluish (`SLOPES`): there the ground shines through a cloud's thin rim"""
+SKY_LIT_WHITE = (0.15, 60)
+"""log of blue over red and brightness from which a pixel is of snow or ice on a slope that faces the sky"""
+SLOPES = (0.05, 0.2)
+"""share of such pixels around it: below the first no snow lies there, from the second on it may be its sunny side"""
+FIELD = 0.5
+"""share of pixels at 255 around it: beyond, snow may reach as far as is looked, and its slopes are burnt out as well"""
+AROUND_PX = 20
+"""how far around: slopes of a snow field change sooner, and most clouds end"""
+BURNT_OUT = 0.3
+"""share of its pixels at 255 in all bands, where hue is lost, from which one hue alone makes no cloud"""
 STEEP = -0.5
 """log of brightness over that of the ring, 0.6 of it; a shadow has a sharp edge, other ground seldom so deep a one"""
 DARK = -0.6
@@ -157,11 +162,10 @@ def judged(seen: dict[str, float]) -> str:
 
 def _white(seen: dict[str, float]) -> str:
     """One of `WHITES`."""
-    if seen["burnt_out"] >= BURNT_OUT[1]:
-        return "snow_ice_cloud"
-    if seen["hues"] > ONE_HUE or seen["blue_red"] >= BLUE:
+    if seen["blue_red"] >= BLUE or seen["hues"] > ONE_HUE[int(seen["slopes"] < SLOPES[0])]:
         return "snow_ice"
-    return "cloud" if seen["step"] >= ALONE or seen["burnt_out"] < BURNT_OUT[0] else "snow_ice_cloud"
+    hidden = seen["burnt_out"] >= BURNT_OUT and (seen["slopes"] >= SLOPES[1] or seen["field"] >= FIELD)
+    return "snow_ice_cloud" if hidden else "cloud"
 
 
 def elongation_of(inside: Mask) -> float:
@@ -191,27 +195,19 @@ class _Looks:
 
     def of(self, inside: Mask, window: tuple[slice, slice]) -> dict[str, float]:
         """brightness 0-255; logs of ratios: dark (to the piece), step (to the ring), green_red, green_blue, blue_red;
-        unevenness, standard deviation over median; hues, standard deviation of blue over red as a log; burnt_out, share
-        of pixels at 255; share and variety, of the piece's pixels and standard deviation."""
+        unevenness, standard deviation over median; share and variety, of the piece's pixels and standard deviation;
+        and what `_of_white` says of a bright one."""
         from scipy import ndimage
 
-        reach = int(RING_PX[1]) + 1
-        grown = tuple(
-            slice(max(s.start - reach, 0), min(s.stop + reach, n))
-            for s, n in zip(window, self.scored.shape, strict=True)
-        )
-        place = np.zeros((grown[0].stop - grown[0].start, grown[1].stop - grown[1].start), dtype=bool)
-        top, left = window[0].start - grown[0].start, window[1].start - grown[1].start
-        place[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+        grown, place = self._grown(inside, window, int(RING_PX[1]) + 1)
         away = ndimage.distance_transform_edt(~place)
         ring = (away > RING_PX[0]) & (away <= RING_PX[1]) & self.scored[grown]
         colours = self.image[grown].astype(np.float32)
         mean = colours.mean(axis=2)
         own = mean[place]
         brightness = float(np.median(own))
-        pixels = colours[place]
-        red, green, blue = (float(value) for value in np.median(pixels, axis=0))
-        return {
+        red, green, blue = (float(value) for value in np.median(colours[place], axis=0))
+        seen = {
             "brightness": brightness,
             "dark": _log_ratio(brightness, self.median),
             "step": _log_ratio(brightness, float(np.median(mean[ring]))) if ring.any() else 0.0,
@@ -219,11 +215,48 @@ class _Looks:
             "green_blue": _log_ratio(green, blue),
             "blue_red": _log_ratio(blue, red),
             "unevenness": float(own.std()) / (brightness + _ADD),
-            "hues": float(np.log((pixels[:, 2] + _ADD) / (pixels[:, 0] + _ADD)).std()),
-            "burnt_out": float((pixels.min(axis=1) == 255).mean()),
             "share": len(own) / self.pixels,
             "variety": float(own.std()) / max(self.spread, 1.0),
         }
+        return seen | self._of_white(inside, window) if brightness >= BRIGHT else seen
+
+    def _of_white(self, inside: Mask, window: tuple[slice, slice]) -> dict[str, float]:
+        """hues, standard deviation of blue over red as a log; burnt_out, share of pixels at 255; slopes and field,
+        shares of the surroundings: snow or ice lit by the sky, and pixels at 255."""
+        from scipy import ndimage
+
+        grown, place = self._grown(inside, window, AROUND_PX)
+        colours = self.image[grown].astype(np.float32)
+        weight = ndimage.uniform_filter(place.astype(np.float32), 3)
+        smooth = ndimage.uniform_filter(colours * place[..., None], (3, 3, 1)) / np.maximum(weight, 0.1)[..., None]
+        middle = place & (weight > 0.99)
+        hue = _hue(smooth[middle if np.count_nonzero(middle) >= 9 else place])
+        around = (ndimage.distance_transform_edt(~place) <= AROUND_PX) & ~place & self.scored[grown]
+        near = colours[around]
+        sky_lit = (_hue(near) >= SKY_LIT_WHITE[0]) & (near.mean(axis=1) >= SKY_LIT_WHITE[1])
+        return {
+            "hues": float(hue.std()),
+            "burnt_out": float((colours[place].min(axis=1) == 255).mean()),
+            "slopes": float(sky_lit.mean()) if len(near) else 0.0,
+            "field": float((near.min(axis=1) == 255).mean()) if len(near) else 0.0,
+        }
+
+    def _grown(self, inside: Mask, window: tuple[slice, slice], reach: int) -> tuple[tuple[slice, slice], Mask]:
+        """A window that is larger by `reach` on every side, and where in it the false alarm lies."""
+        rows, cols = (
+            slice(max(s.start - reach, 0), min(s.stop + reach, n))
+            for s, n in zip(window, self.scored.shape, strict=True)
+        )
+        place = np.zeros((rows.stop - rows.start, cols.stop - cols.start), dtype=bool)
+        top, left = window[0].start - rows.start, window[1].start - cols.start
+        place[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+        return (rows, cols), place
+
+
+def _hue(colours: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Log of blue over red, (n, 3) -> (n,)."""
+    logs: npt.NDArray[np.float32] = np.log((colours[:, 2] + _ADD) / (colours[:, 0] + _ADD))
+    return logs
 
 
 def _log_ratio(first: float, second: float) -> float:
