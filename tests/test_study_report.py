@@ -409,7 +409,7 @@ def test_an_arm_without_a_curve_has_a_word_why(study: Study, monkeypatch: pytest
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     assert [[list(line.get_xdata()), list(line.get_ydata())] for line in dots] == [[[1], [40]]], "a point is drawn"
     assert [one.text for one in blocks if isinstance(one, Text)] == [
-        "No curve of twin: its trainings had one epoch, which is a point.",
+        "No curve of twin: one epoch a training, which is a point.",
         "No curve of broken <b>: val/lake_iou_pooled was logged after no epoch.",
     ]
     logged["plain"].pop()

@@ -222,7 +222,7 @@ def _curves(curves: Curves) -> Iterable[Block]:
         picture = curves_figure(drawn, score=f"{curves.name} [points]", scale=100, along=curves.along)
         yield Picture("curves", png_bytes(picture), caption)
     without = {
-        "its trainings had one epoch, which is a point": curves.points,
+        "one epoch a training, which is a point": curves.points,
         f"{curves.name} was logged after no epoch": curves.none,
     }
     for why, arms in without.items():
