@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from glidexp.errors import GlidexpError, RunFailed
+from glidexp.training import job
 
 if TYPE_CHECKING:
     from glidexp.training.rescore import Outcome as Scored
@@ -58,7 +59,7 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
     except GlidexpError as error:
         return _say(str(error))
     except Interrupted as stop:
-        if not _rank():  # of several processes one speaks
+        if not job.rank():  # of several processes one speaks
             print(
                 f"glidexp: stopped by {stop.name}. The same command goes on from the last checkpoint, if there is one "
                 "yet.",
@@ -79,12 +80,13 @@ def train(argv: list[str]) -> int:
         return 0
     prepare_process()
     if any(word in ("-m", "--multirun") for word in argv):
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if job.size() > 1:
             raise GlidexpError("-m does not go with torchrun: its processes train one run together, so give one.")
         from glidexp.training.multirun import run_multirun
 
         return run_multirun(argv)
-    door.run_hydra(train_one, argv)
+    with job.others_told():
+        door.run_hydra(train_one, argv)
     return 0
 
 
@@ -274,13 +276,8 @@ def prepare_process() -> None:
         log.propagate = False
 
 
-def _rank() -> int:
-    """Number of this process among those that torchrun started; 0 without it."""
-    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
-
-
 def _say(message: str) -> int:
-    who = f"glidexp (rank {_rank()})" if _rank() else "glidexp"
+    who = f"glidexp (rank {job.rank()})" if job.rank() else "glidexp"
     print(f"{who}: {' '.join(message.split())}", file=sys.stderr)
     return 2
 

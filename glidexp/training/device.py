@@ -64,20 +64,26 @@ class Runtime:
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def resolve(cfg: TrainConfig) -> Runtime:
-    """Joins the other processes, if there are any, decides what `auto` means here and sets the thread count.
+def resolve(cfg: TrainConfig, settings: str = "") -> Runtime:
+    """Decides what `auto` means here, joins the other processes, if there are any, and sets the thread count.
+
+    Args:
+        cfg: train.*
+        settings: names all settings that the processes must have in common
 
     Raises:
-        ConfigError: the device is not there, or cannot compute in the wanted precision
+        ConfigError: the device is not there, or cannot compute in the wanted precision; or the processes differ
+        RunFailed: other processes do not come
     """
-    ranks = join(cfg.device)
     device = device_of(cfg.device)
+    precision, compiled = _as_on(cfg, device)
+    words = f"{device.type} in {precision}, {'compiled' if compiled else 'not compiled'}"
+    ranks = join(cfg.device, {"settings": settings, "device": words})
     if device.type == "cuda" and ranks.size > 1:
         device = torch.device("cuda", ranks.local)
         torch.cuda.set_device(device)
     threads = cfg.threads or _cores(ranks.locals)
     torch.set_num_threads(threads)
-    precision, compiled = _as_on(cfg, device)
     return Runtime(device=device, precision=precision, compile=compiled, threads=threads, ranks=ranks)
 
 

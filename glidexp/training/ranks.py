@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import signal
+import socket
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,13 +21,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from glidexp.errors import ConfigError, RunFailed
+from glidexp.errors import ConfigError
 from glidexp.signals import Signals
+from glidexp.training import job, meeting
+from glidexp.training.meeting import RankLost
 
 TIMEOUT = timedelta(minutes=30)
 """after which a rank that is silent in a step counts as hung; one that dies is noticed at once"""
@@ -36,6 +40,9 @@ GRACE_S = 5.0
 """seconds a rank that lost another one waits before it ends: torchrun blames the first to go"""
 GPU_STRIDE = 16
 """optimizer steps between two looks at the other ranks' signals on GPUs: asking makes the hosts wait for each other"""
+SILENT_S, ASK_S, ASKED = 60, 30, 8
+"""seconds without a word after which the system asks a machine whether it is there, between two questions, and how many
+stay unanswered before it counts as gone: five minutes in all"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +137,21 @@ class Ranks:
         return own if self.size == 1 else SharedSignals(own, self, stride)
 
 
-def join(name: str) -> Ranks:
+def join(name: str, about: dict[str, str] | None = None) -> Ranks:
     """Finds the other processes that torchrun started, if it did, and waits until they are all there.
 
     Args:
         name: train.device
+        about: what all of them must have in common (`meeting.meet`)
 
     Raises:
-        ConfigError: a device for one process is asked for by name, or there are fewer GPUs than processes
+        ConfigError: a device for one process is asked for by name, there are fewer GPUs than processes, or the
+            processes differ
+        RunFailed: some do not come
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "RANK" not in os.environ:
+    size, here = job.size(), job.size_here()
+    if size == 1:
         return Ranks()
-    local, here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if name not in ("auto", "cpu", "cuda"):
         raise ConfigError(
             f"train.device='{name}' is for one process, and torchrun started {size}: use auto, cpu or cuda, and "
@@ -154,30 +163,52 @@ def join(name: str) -> Ranks:
             f"torchrun started {here} processes on a machine with {gpus} GPUs: give --nproc_per_node={gpus}, or "
             "train.device=cpu."
         )
-    on_gpus = name == "cuda" or (name == "auto" and gpus > 0)
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
-    rank = dist.get_rank()
+    rank = job.rank()
     if rank:
         logging.getLogger("glidexp").setLevel(logging.ERROR)
+    if not dist.is_initialized():
+        room = meeting.meet(about or {})
+        backend = "nccl" if name == "cuda" or (name == "auto" and gpus > 0) else "gloo"
+        dist.init_process_group(backend, store=room, rank=rank, world_size=size, timeout=TIMEOUT)
     hosts: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return Ranks(rank=rank, size=size, local=local, locals=here, hosts=hosts)
+    keep_alive()
+    return Ranks(rank=rank, size=size, local=job.rank_here(), locals=here, hosts=hosts)
+
+
+def keep_alive() -> None:
+    """Lets the system find out that the machine behind one of this process's connections is gone.
+
+    A process that dies closes its connections. A machine without power, or behind a cut cable, closes nothing, and gloo
+    waits for its words as long as it may.
+    """
+    if not hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        return
+    for line in psutil.Process().net_connections("tcp"):
+        if line.raddr and line.fd >= 0:
+            with socket.socket(fileno=os.dup(line.fd)) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                same.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S)
+                same.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_S)
+                same.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, ASKED)
+                same.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * (SILENT_S + ASK_S * ASKED))
 
 
 @contextmanager
 def joined(ranks: Ranks) -> Iterator[None]:
-    """The life of a rank: it leaves in order, or after the one whose error ends the job."""
+    """The life of a rank: it leaves in order, when all are done, or after the one whose error ends the job.
+
+    Rank 0 has most to do in the end, and on another node torchrun would wait for it no longer than five minutes.
+    """
     try:
-        yield
+        with lost_rank_told(ranks):
+            yield
+            if ranks.size > 1:
+                dist.barrier(group=ranks.hosts)
     except RankLost:
         time.sleep(GRACE_S)
         raise
     if ranks.size > 1:
         dist.destroy_process_group()
-
-
-class RankLost(RunFailed):
-    """Another process of the job ended: its error is the one to read."""
 
 
 @contextmanager
@@ -196,7 +227,8 @@ def lost_rank_told(ranks: Ranks) -> Iterator[None]:
             raise
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        raise RankLost("another process of this job ended: its own error says why.") from error
+        why = meeting.what_is_told() or "its own error says why."
+        raise RankLost(f"another process of this job ended: {why}") from error
 
 
 class _Total(torch.autograd.Function):

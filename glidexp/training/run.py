@@ -13,15 +13,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from glidexp.config import Config, InitConfig, flat
+from glidexp.config import Config, InitConfig, InitKind, flat
 from glidexp.data.band_statistics import statistics_of
 from glidexp.data.loader import Loader
-from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.prepare import recipe_id
 from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import rows_and_weights
 from glidexp.data.store import TileStore
-from glidexp.data.workers import Crew
-from glidexp.errors import GlidexpError, RunFailed
+from glidexp.errors import RunFailed
 from glidexp.identity import config_id
 from glidexp.models import lineage
 from glidexp.models.adapters import merge_adapters, require_adaptable
@@ -51,6 +50,7 @@ from glidexp.training.ranks import joined, lost_rank_told
 from glidexp.training.record import Recorder, show
 from glidexp.training.start import settled, start_of
 from glidexp.training.telling import Telling, told_for
+from glidexp.training.tiles import prepared
 from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")
@@ -80,12 +80,11 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
     """
     signals = Signals()
     with signals.installed():
-        runtime = resolve(config.train)
+        runtime = resolve(config.train, settings=config_id(replace(config, init=InitConfig()), recipe=""))
         with joined(runtime.ranks):
             if runtime.ranks.first:
                 return _lead(config, runtime, signals, choices, name)
-            with start_of(config) as (first, _):
-                return _follow(config, first, runtime, signals)
+            return _follow(config, runtime, signals)
 
 
 def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str, str], name: str | None) -> Outcome:
@@ -113,13 +112,13 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
         if earlier is not None and earlier.status == "FINISHED":
             log.info("this run is finished already (config id %s): resume=never trains it anew", identity)
             checkpoints_of(config, identity, earlier.run_id).clear()  # left where it was killed after its end
-            runtime.ranks.share(None)
+            runtime.ranks.share(True)
             show(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
             return Outcome(earlier.run_id, earlier.metrics)
         what, goes_on = (_name(config), device_name(runtime), runtime.precision), ", goes on" if earlier else ""
         log.info("%s on %s, %s, config id %s%s", *what, identity, goes_on)
-        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
-        tiles.verify()
+        runtime.ranks.share(False)
+        tiles = prepared(config, runtime.ranks)
         check_tiles(config, tiles)
         line = lineage.of_init(first)
         leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak, trains=True)
@@ -168,9 +167,9 @@ def _made(
     describe(checkpoints.path.parent, *recorder.card({}, {}), tta=config.train.tta)
     if goes_on:
         restore(parts, checkpoints, recorder)
-    tiles = recorder.tiles
-    runtime.ranks.share({"data_hash": tiles.data_hash, "state": parts.state() if parts.position.step else {}})
-    loader, augment = training_tiles(config, runtime, tiles)
+    more_than_a_seed = parts.position.step or config.init.kind is not InitKind.scratch
+    runtime.ranks.share(parts.state() if more_than_a_seed else {})
+    loader, augment = training_tiles(config, runtime, recorder.tiles)
     recorder.augmented(augment, loader.rows)
     train(config, runtime, loader, augment, parts, recorder, checkpoints, signals)
     return score(config, runtime, loader, augment, parts, recorder)
@@ -178,37 +177,28 @@ def _made(
 
 def _batch_found(config: Config, runtime: Runtime, known: int | None) -> Config:
     """The settings with a number in place of `train.batch_size=auto`: rank 0's known one, or what all of them find."""
-    with lost_rank_told(runtime.ranks):
-        if number := int(runtime.ranks.share(known or 0)):
-            return with_batch(config, number)
-        progress = runtime.ranks.first
-        crew = Crew() if progress else None
-        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), progress=progress, crew=crew)
-        first_weights = replace(config, init=InitConfig())  # no others need more memory
-        return settle(config, runtime, tiles, lambda single: build_parts(first_weights, single, tiles))
+    if number := int(runtime.ranks.share(known or 0)):
+        return with_batch(config, number)
+    tiles = prepared(config, runtime.ranks)
+    first_weights = replace(config, init=InitConfig())  # no others need more memory
+    return settle(config, runtime, tiles, lambda single: build_parts(first_weights, single, tiles))
 
 
-def _follow(config: Config, first: InitConfig, runtime: Runtime, signals: Signals) -> Outcome:
+def _follow(config: Config, runtime: Runtime, signals: Signals) -> Outcome:
     """The run of another rank: the same training on its part of each batch, and its part of the scoring."""
-    with lost_rank_told(runtime.ranks):
-        if config.train.auto_batch:
-            config = _batch_found(config, runtime, None)
-        told = runtime.ranks.share(None)
-        if told is None:  # finished earlier
-            return Outcome("", {})
-        tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), progress=False)
-        if tiles.data_hash != told["data_hash"]:
-            raise GlidexpError(
-                f"{tiles.path} holds other tiles than that of rank 0: give all machines one paths.data, or copy it."
-            )
-        parts = build_parts(replace(config, init=first), runtime, tiles)
-        follower = Follower(config, tiles, runtime)
-        if told["state"]:
-            parts.restore(told["state"])
-        loader, augment = training_tiles(config, runtime, tiles)
-        train(config, runtime, loader, augment, parts, follower, None, signals)
-        score(config, runtime, loader, augment, parts, follower)
+    if config.train.auto_batch:
+        config = _batch_found(config, runtime, None)
+    if runtime.ranks.share(None):  # finished earlier
         return Outcome("", {})
+    tiles = prepared(config, runtime.ranks)
+    parts = build_parts(replace(config, init=InitConfig()), runtime, tiles)
+    follower = Follower(config, tiles, runtime)
+    if state := runtime.ranks.share(None):  # a checkpoint's, or first weights that only rank 0 has to find
+        parts.restore(state)
+    loader, augment = training_tiles(config, runtime, tiles)
+    train(config, runtime, loader, augment, parts, follower, None, signals)
+    score(config, runtime, loader, augment, parts, follower)
+    return Outcome("", {})
 
 
 def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[Loader, Augment]:
