@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import warm
 
@@ -79,6 +80,20 @@ class MlflowServer:
             os.killpg(self._job.pid, signal.SIGKILL)
             self._job.wait()
             self._job = None
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Stopped as it is: the system takes connections for it, and nobody answers. Then it does all that waited."""
+        lines = psutil.net_connections("tcp4")
+        found = {line.pid for line in lines if line.status == "LISTEN" and line.laddr.port == self.port} - {None}
+        assert found, "nobody listens"
+        for number in found:
+            os.kill(number, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for number in found:
+                os.kill(number, signal.SIGCONT)
 
 
 class Wire:

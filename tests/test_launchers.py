@@ -68,7 +68,7 @@ def test_submitits_local_executor(store: Store, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_slurm_is_told_what_the_settings_say(store: Store) -> None:
-    options = SlurmConfig(partition="gpu", account="lakes", gpus=2, notice_s=120, options={"constraint": "a100"})
+    options = SlurmConfig(partition="gpu", account="lakes", gpus=1, notice_s=120, options={"constraint": "a100"})
     cfg = LauncherConfig(kind=LauncherKind.slurm, slots=1, cores=7, memory_gb=24, time_limit_min=90, slurm=options)
     study = plan(store.mlruns, {"told": "well"})
     with mocked_slurm():
@@ -77,12 +77,24 @@ def test_slurm_is_told_what_the_settings_say(store: Store) -> None:
         (script,) = launcher.folder.glob("*_submission.sh")
     text = script.read_text()
     for line in (
-        "--array=0-1%1", "--partition=gpu", "--account=lakes", "--gpus-per-node=2", "--cpus-per-task=7", "--mem=24GB",
+        "--array=0-1%1", "--partition=gpu", "--account=lakes", "--gpus-per-node=1", "--cpus-per-task=7", "--mem=24GB",
         "--time=90", "--signal=USR2@120", "--constraint=a100",
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in text, line
     assert [job.name for job in jobs] == ["slurm:12_0", "slurm:12_1"]
     assert all(job.lasts for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"gpus": 2}, "launcher.slurm.gpus=2"),
+        ({"options": {"nodes": "2", "ntasks_per_node": "4"}}, "nodes, ntasks-per-node"),
+    ],
+)
+def test_a_run_of_a_study_is_one_process(more: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{named} .*one process.*torchrun"):
+        SlurmConfig(**more)
 
 
 SAVES = (

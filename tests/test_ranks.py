@@ -3,7 +3,9 @@
 import itertools
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -30,16 +32,28 @@ from glidexp.training.ranks import Ranks, join
 from glidexp.training.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
-TORCHRUN = [warm.python(), "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+TORCHRUN = [warm.python(), "-m", "torch.distributed.run"]
+ONE_NODE = ["--nproc_per_node=2", "--standalone"]
+
+
+def nodes() -> list[list[str]]:
+    """What torchrun is given on the first and on the second of two nodes, each with one process.
+
+    Both are this machine. Their addresses say which is the first.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        port = place.getsockname()[1]
+    meeting = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}"]
+    return [[*meeting, f"--local_addr=127.0.0.{number}"] for number in (1, 2)]
 
 
 def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
 
 
-def start(*command: str) -> "subprocess.Popen[str]":
+def start(*command: str, options: list[str] = ONE_NODE) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [*TORCHRUN, *command], cwd=ROOT, env=environment(), text=True,
+        [*TORCHRUN, *options, *command], cwd=ROOT, env=environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
 
@@ -69,6 +83,15 @@ def signal_after(monkeypatch: pytest.MonkeyPatch, *, steps: int) -> None:
     monkeypatch.setattr(loop.Meter, "step", step)
 
 
+def begin(data: Path, mlruns: Path) -> None:
+    """A run of one process, stopped in its second step."""
+    with pytest.MonkeyPatch.context() as patches:
+        patch(patches)
+        signal_after(patches, steps=2)
+        with pytest.raises(Interrupted):
+            run(small_config(data, mlruns, *LIGHT), choices={})
+
+
 @dataclass(frozen=True)
 class Job:
     """What two processes did that were started once."""
@@ -81,11 +104,7 @@ class Job:
 def job(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A run is begun here and stopped in its second step; two processes make their curves, and go on with it."""
     mlruns = tmp_path_factory.mktemp("job")
-    with pytest.MonkeyPatch.context() as patches:
-        patch(patches)
-        signal_after(patches, steps=2)
-        with pytest.raises(Interrupted):
-            run(small_config(small_data, mlruns, *LIGHT), choices={})
+    begin(small_data, mlruns)
     process = start("tests/ranks_curve.py", str(mlruns / "curves.json"), *words(small_data, mlruns, *LIGHT))
     told = finish(process)
     assert process.returncode == 0, told
@@ -147,26 +166,60 @@ def test_a_run_begun_by_one_process_is_ended_by_two(small_data: Path, job: Job, 
     assert not list((job.mlruns / "checkpoints").rglob("*.pt"))
 
 
+def weights_of(told: str) -> list[str]:
+    """The digest of its weights that each process printed."""
+    return re.findall("^best weights ([0-9a-f]{64})$", told, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_two_nodes_are_two_processes_of_one(small_data: Path, job: Job, tmp_path: Path) -> None:
+    """Bit for bit, from one checkpoint. The second sees nothing of the first: it makes own tiles, and keeps no runs."""
+    begin(small_data, tmp_path / "first")
+    there = tmp_path / "second"
+    places = [(small_data, tmp_path / "first"), (there / "data", there / "mlruns")]
+    started = [
+        start("tests/ranks_train.py", *words(*place, *LIGHT), options=options)
+        for place, options in zip(places, nodes(), strict=True)
+    ]
+    told = [finish(process) for process in started]
+    assert [process.returncode for process in started] == [0, 0], told
+    assert "goes on in epoch 1 after batch 2" in told[0] and "epoch" not in told[1], "one process speaks"
+    whole = stored(small_data, tmp_path / "first")
+    assert (whole.info.status, whole.data.tags["glidexp.processes"]) == ("FINISHED", "2")
+    assert metrics_of(small_data, tmp_path / "first") == metrics_of(small_data, job.mlruns)
+    digests = [*weights_of(told[0]), *weights_of(told[1]), *weights_of(job.told)]
+    assert len(digests) == 4 and len(set(digests)) == 1
+    assert [path.name for path in there.iterdir()] == ["data"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "error"])
 def test_a_process_that_dies_ends_the_job(how: str, small_data: Path, tmp_path: Path) -> None:
-    """Without a word, or with an error that nobody expects, which the user gets to read."""
+    """Without a word on one node, or on the other one of two with an error that nobody expects, and all get to read."""
+    typed = ["tests/ranks_train.py", how, *words(small_data, tmp_path, *LIGHT, "train.epochs=500")]
+    started = [start(*typed, options=options) for options in (nodes() if how == "error" else [ONE_NODE])]
+    watchdog = threading.Timer(60, lambda: [os.killpg(process.pid, signal.SIGKILL) for process in started])
     told = ""
-    with start("tests/ranks_train.py", how, *words(small_data, tmp_path, *LIGHT, "train.epochs=500")) as process:
-        watchdog = threading.Timer(60, os.killpg, [process.pid, signal.SIGKILL])
-        assert process.stdout is not None
-        for line in process.stdout:
-            told += line
-            if "rank 1 ends here" in line:
-                watchdog.start()
+    last = started[-1]
+    assert last.stdout is not None
+    for line in last.stdout:
+        told += line
+        if "rank 1 ends here" in line:
+            watchdog.start()
+    finish(last)
+    told_first = finish(started[0]) if len(started) > 1 else told
     watchdog.cancel()
-    assert process.returncode == 1
-    assert "goes on" not in told
-    assert told.count("MemoryError: no more of it in rank 1") == (how == "error"), told
-    assert "rank      : 1 (local_rank: 1)" in told.split("Root Cause")[1], told
+    assert [process.returncode for process in started] == [1] * len(started), told + told_first
+    assert "goes on" not in told_first
+    local = 0 if how == "error" else 1
+    assert f"rank      : 1 (local_rank: {local})" in told.split("Root Cause")[1], told
     failed = stored(small_data, tmp_path)
     assert failed.info.status == "FAILED"
-    assert "another process of this job ended" in failed.data.tags["glidexp.error"]
+    why = failed.data.tags["glidexp.error"]
+    assert "another process of this job ended" in why and why.removeprefix("RankLost: ") in told_first
+    if how == "error":
+        assert told.count("MemoryError: no more of it in rank 1") == 1, told
+        assert why.endswith("MemoryError: no more of it in rank 1")
 
 
 def test_a_batch_that_processes_cannot_share(tmp_path: Path) -> None:

@@ -149,6 +149,26 @@ def test_server_killed_and_back(server: MlflowServer, tmp_path: Path) -> None:
     assert not (tmp_path / "spool").exists()
 
 
+def test_server_hung_and_back(server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try waits in it, is given up here, and is written as it goes on: all of them, and once is meant."""
+    store = open_store(server.uri, tmp_path)
+    run = begin(store)
+    log_step(run, 0)
+    assert run.flush()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with server.hung():
+        for step in range(1, 4):
+            log_step(run, step)
+        assert not run.flush(3)
+        with pytest.raises(TrackingError, match="does not answer"):
+            open_store(server.uri, tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    run.finish()
+    assert (run.waiting, run.lost) == (0, 0)
+    check_whole(server, run.run_id, tmp_path, 4)
+    assert not (tmp_path / "spool").exists()
+
+
 @pytest.mark.parametrize("mode", ["hang", "cut"])
 def test_server_away_at_the_end(
     mode: str,

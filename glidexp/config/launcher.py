@@ -7,6 +7,13 @@ from glidexp.config.ranges import at_least
 from glidexp.config.training import AUTO
 from glidexp.errors import ConfigError
 
+ONE_PROCESS = (
+    "a run of a study is one process. What needs more than one GPU is trained by torchrun, in a job of its own "
+    "(docs/first_run.md), and a study takes it as finished"
+)
+SEVERAL = {"nodes", "ntasks", "ntasks-per-node"}
+"""options of sbatch that would start a run several times"""
+
 
 class LauncherKind(StrEnum):
     local = "local"
@@ -22,7 +29,7 @@ class SlurmConfig:
     account: str | None = None
     qos: str | None = None
     gpus: int = 1
-    """GPUs of a run"""
+    """GPU of a run, 0 or 1: a run of a study is one process"""
     requeues: int = 10
     """times a run that was preempted, or came to its time limit, is queued again to go on from its checkpoint"""
     notice_s: int = 90
@@ -31,7 +38,10 @@ class SlurmConfig:
     """further options of sbatch, without their dashes: {constraint: a100}"""
 
     def __post_init__(self) -> None:
-        at_least("launcher.slurm.gpus", self.gpus, 0)
+        if self.gpus not in (0, 1):
+            raise ConfigError(f"launcher.slurm.gpus={self.gpus} is not possible: 0 or 1, as {ONE_PROCESS}.")
+        if several := sorted(SEVERAL & {name.replace("_", "-") for name in self.options}):
+            raise ConfigError(f"launcher.slurm.options: {', '.join(several)} cannot be chosen, as {ONE_PROCESS}.")
         at_least("launcher.slurm.requeues", self.requeues, 0)
         at_least("launcher.slurm.notice_s", self.notice_s, 10)
 

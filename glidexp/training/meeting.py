@@ -47,7 +47,7 @@ class Presence:
     """What a process says of itself."""
 
     rank: int
-    host: str = field(default_factory=platform.node)
+    host: str
     address: str = ""
     """by which this machine is seen from outside"""
     about: dict[str, str] = field(default_factory=dict)
@@ -103,7 +103,7 @@ def tell(error: Exception) -> None:
     text = " ".join((str(error) if isinstance(error, GlidexpError) else f"{type(error).__name__}: {error}").split())
     try:
         if _room is not None:
-            _room.set(f"error/{job.rank()}", Presence(job.rank(), error=text).write())
+            _room.set(f"error/{job.rank()}", Presence(job.rank(), platform.node(), error=text).write())
         else:
             _gathered({}, text)
     except (RunFailed, RuntimeError):
@@ -133,7 +133,8 @@ def _gathered(about: dict[str, str], error: str) -> tuple[dist.Store, list[Prese
     rank, size, until = job.rank(), job.size(), time.monotonic() + WAIT.total_seconds()
     try:
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=WAIT)))
-        own = Presence(rank, address=own_address(os.environ["MASTER_ADDR"]), about=about, error=error).write()
+        address = own_address(os.environ["MASTER_ADDR"])
+        own = Presence(rank, platform.node(), address, about, error).write()
         name = uuid.uuid4().hex
         if rank == 0:
             room = dist.PrefixStore(name, store)

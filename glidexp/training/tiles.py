@@ -1,6 +1,7 @@
 """The tiles of a run as all its processes see them: made once on a common disk, else once a machine, and the same."""
 
 from pathlib import Path
+from typing import Any
 
 from glidexp.config import Config
 from glidexp.data.prepare import prepare
@@ -17,7 +18,7 @@ def prepared(config: Config, ranks: Ranks) -> TileStore:
         ConfigError, DataError, RunFailed: they cannot be made
         DataError: this machine has others than rank 0
     """
-    told = None if ranks.first else ranks.share(None)
+    told: Any = None if ranks.first else ranks.share(None)
     crew = Crew() if ranks.local == 0 else None
     tiles = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), progress=ranks.first, crew=crew)
     if ranks.local == 0:
