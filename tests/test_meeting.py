@@ -84,6 +84,17 @@ def test_one_that_cannot_come_says_why_to_all(processes: Processes) -> None:
         assert str(other).endswith("ended: rank 1 on node1: dataset.root=/data is not there.")
 
 
+@pytest.mark.parametrize("size", ["1", "2"])
+def test_on_one_node_torchrun_tells(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where there is one process, nobody is asked for: its error is as it was."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(meeting, "_room", None)
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: pytest.fail("asked for others"))
+    with pytest.raises(DataError, match="is not there"), job.others_told():
+        raise DataError("dataset.root=/data is not there.")
+
+
 def test_one_that_ends_later_says_why_to_all(processes: Processes) -> None:
     processes.each(lambda _: meeting.meet(SAME))
 

@@ -97,14 +97,14 @@ def meet(about: dict[str, str]) -> dist.Store:
 
 
 def tell(error: Exception) -> None:
-    """Leaves the error of this process to the others, also before they have met."""
+    """Leaves the error of this process to the others, on several nodes also before they have met."""
     if isinstance(error, RankLost):
         return
     text = " ".join((str(error) if isinstance(error, GlidexpError) else f"{type(error).__name__}: {error}").split())
     try:
         if _room is not None:
             _room.set(f"error/{job.rank()}", Presence(job.rank(), platform.node(), error=text).write())
-        else:
+        elif job.several_nodes():
             _gathered({}, text)
     except (RunFailed, RuntimeError):
         pass  # there is nobody left
