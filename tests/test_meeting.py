@@ -161,6 +161,23 @@ def test_the_interface_that_leads_to_the_others(monkeypatch: pytest.MonkeyPatch)
     assert os.environ[meeting.INTERFACE] == "mine"
 
 
+@pytest.mark.parametrize("words", ["Gloo connectFullMesh failed with timed out connecting", "out of memory"])
+def test_processes_that_cannot_connect(words: str, processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a firewall; another error stays what it is."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(dist, "init_process_group", fail)
+    monkeypatch.setattr(meeting, "meet", lambda about: processes.store)
+    if words.startswith("Gloo"):
+        (told,) = processes.each(lambda _: ranks.join("cpu"), (0,))
+        assert type(told) is RunFailed and words in str(told) and "GLOO_SOCKET_IFNAME" in str(told)
+    else:
+        with pytest.raises(RuntimeError, match=r"^out of memory$"):
+            processes.each(lambda _: ranks.join("cpu"), (0,))
+
+
 def test_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert meeting.own_address("127.0.0.1") == "127.0.0.1"
 

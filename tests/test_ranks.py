@@ -10,6 +10,7 @@ import subprocess
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from runs import small_config, words
 from test_loader import memory
 
 from glidexp.data.loader import Loader
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, DataError
 from glidexp.models.build import assemble, synchronised
 from glidexp.signals import Interrupted
 from glidexp.tracking.store import open_store, tracking_uri
@@ -30,6 +31,7 @@ from glidexp.training import loop
 from glidexp.training.check import check_shares
 from glidexp.training.ranks import Ranks, join
 from glidexp.training.run import run
+from glidexp.training.tiles import prepared
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCHRUN = [warm.python(), "-m", "torch.distributed.run"]
@@ -239,6 +241,20 @@ def test_a_device_that_processes_cannot_share(device: str, gpus: int, monkeypatc
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     with pytest.raises(ConfigError, match=r"2 processes|torchrun started 2"):
         join(device)
+
+
+@pytest.mark.parametrize("what", ["tiles", "split"])
+def test_a_machine_with_other_tiles(what: str, small_data: Path, tmp_path: Path) -> None:
+    """Copies of another day: the same names, and another hash of the pixels, or of the sides they are on."""
+    config, words_of_0 = small_config(small_data, tmp_path), []
+    first: Any = SimpleNamespace(first=True, local=0, share=words_of_0.append)
+    prepared(config, first)
+    told = words_of_0[0] | {what: "0" * 64}
+    other: Any = SimpleNamespace(first=False, local=0, share=lambda _: told)
+    with pytest.raises(
+        DataError, match=rf"{what} of this machine \(\w+\) differ from those of rank 0 \(000000000000\)"
+    ):
+        prepared(config, other)
 
 
 def test_parts_of_a_batch_are_the_batch() -> None:

@@ -27,7 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Signals
 from glidexp.training import job, meeting
 from glidexp.training.meeting import RankLost
@@ -147,7 +147,7 @@ def join(name: str, about: dict[str, str] | None = None) -> Ranks:
     Raises:
         ConfigError: a device for one process is asked for by name, there are fewer GPUs than processes, or the
             processes differ
-        RunFailed: some do not come
+        RunFailed: some do not come, or cannot connect
     """
     size, here = job.size(), job.size_here()
     if size == 1:
@@ -166,13 +166,33 @@ def join(name: str, about: dict[str, str] | None = None) -> Ranks:
     rank = job.rank()
     if rank:
         logging.getLogger("glidexp").setLevel(logging.ERROR)
-    if not dist.is_initialized():
-        room = meeting.meet(about or {})
-        backend = "nccl" if name == "cuda" or (name == "auto" and gpus > 0) else "gloo"
-        dist.init_process_group(backend, store=room, rank=rank, world_size=size, timeout=TIMEOUT)
-    hosts: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
+    with _connecting():
+        if not dist.is_initialized():
+            room = meeting.meet(about or {})
+            backend = "nccl" if name == "cuda" or (name == "auto" and gpus > 0) else "gloo"
+            dist.init_process_group(backend, store=room, rank=rank, world_size=size, timeout=TIMEOUT)
+        hosts: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
     keep_alive()
     return Ranks(rank=rank, size=size, local=job.rank_here(), locals=here, hosts=hosts)
+
+
+@contextmanager
+def _connecting() -> Iterator[None]:
+    """Says what to do where processes that have met by torchrun's connection cannot open their own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_exchange(error):
+            raise
+        raise RunFailed(
+            f"processes cannot connect to each other ({' '.join(str(error).split())[:200]}): let all ports between the "
+            "nodes through, or name the network interface that leads to the others, GLOO_SOCKET_IFNAME=eth0."
+        ) from error
+
+
+def _is_exchange(error: RuntimeError) -> bool:
+    """Whether the exchange between processes raised it: gloo's errors are plain ones, NCCL's are children."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
 
 
 def keep_alive() -> None:
@@ -222,8 +242,8 @@ def lost_rank_told(ranks: Ranks) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # gloo's are plain ones, NCCL's are children
-        if ranks.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+    except RuntimeError as error:
+        if ranks.size == 1 or not _is_exchange(error):
             raise
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
