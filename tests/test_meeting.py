@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch.distributed as dist
 
@@ -189,7 +190,10 @@ def test_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux's")
-def test_a_machine_that_falls_silent_is_asked() -> None:
+def test_a_machine_that_falls_silent_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError("/proc/self/net/tcp")
+
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as line:
         assert not line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         ranks.keep_alive()
@@ -200,6 +204,8 @@ def test_a_machine_that_falls_silent_is_asked() -> None:
         there, _ = listener.accept()
         with there:
             assert there.recv(1) == b"!"
+        monkeypatch.setattr(psutil.Process, "net_connections", hidden)
+        ranks.keep_alive()
 
 
 def test_the_place_in_a_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
