@@ -130,8 +130,8 @@ def test_a_cloud_is_mahalanobis_by_the_shrunk_covariance() -> None:
     inverse = np.linalg.inv(oas(scaled, assume_centered=True)[0])
     expected = np.sqrt(np.einsum("ni,ij,nj->n", scaled, inverse, scaled) / 6)
     np.testing.assert_allclose(cloud.distances(vectors), expected, rtol=1e-6)
-    assert (cloud.distances(held) <= cloud.limit).mean() == 0.99
-    assert cloud.percentile(cloud.limit) == 98.5 and cloud.percentile(0) == 0 and cloud.percentile(1e9) == 100
+    assert (cloud.distances(held) <= cloud.limit).mean() == 0.95
+    assert cloud.percentile(cloud.limit) == 94.5 and cloud.percentile(0) == 0 and cloud.percentile(1e9) == 100
     flat = Cloud.fit(np.c_[vectors, np.full(30, 7.0)], np.c_[held, np.full(200, 7.0)])
     assert np.isfinite(flat.held).all(), "a trait that all tiles share"
 
@@ -143,7 +143,7 @@ def test_scenes_are_held_against_their_sensor(learnt: Validity, tiles: Tiles, pr
     assert table["outside"].to_dict() == {"4": False, "5": False, "6": True, "7": True}
     assert table["against"].to_dict() == {"4": "sentinel2", "5": "landsat8", "6": "sentinel2", "7": ALL}
     assert (table.loc[["6", "7"], ["statistics", "embedding"]] > 1).all(axis=None)
-    assert (table.loc[["4", "5"], ["statistics_percentile", "embedding_percentile"]] < 99).all(axis=None)
+    assert (table.loc[["4", "5"], ["statistics_percentile", "embedding_percentile"]] < 95).all(axis=None)
     dark = tiles.looked_at(np.flatnonzero(tiles.store.index["scene"] == "6")).traits
     verdict = learnt.judge("sentinel2", dark, None)
     assert verdict.embedding is None and verdict.outside
@@ -152,6 +152,17 @@ def test_scenes_are_held_against_their_sensor(learnt: Validity, tiles: Tiles, pr
     assert verdict.sentence("s").startswith("s: outside what the model was trained on: distance ")
     own = tiles.looked_at(np.flatnonzero(tiles.store.index["scene"] == "4")).traits
     assert not learnt.judge("sentinel2", own, None).unusual
+
+
+def test_a_scene_of_another_tone_is_outside_though_tiles_as_dark_were_seen(learnt: Validity) -> None:
+    """The tiles of one brightness, dark for the training tiles but not beyond them; held-out tiles reach farther."""
+    held = learnt.groups["sentinel2"].traits
+    usual, dark = (
+        np.array([traits.traits(one, np.ones((PX, PX), bool), RGB) for one in pictures(8, level=level, seed=3)])
+        for level in (150.0, 145.0)
+    )
+    assert np.median(held.distances(dark)) < held.held[-1], "the middle one is no farther than a held-out tile"
+    assert learnt.judge("sentinel2", dark, None).outside and not learnt.judge("sentinel2", usual, None).outside
 
 
 def test_what_is_kept_comes_back_and_an_old_model_has_none(learnt: Validity, tmp_path: Path) -> None:
@@ -359,7 +370,7 @@ def test_the_page_tells_scenes_and_what_to_expect(
         "Darker in ",
     ):
         assert said in text and said in html
-    assert "http" not in html.replace("http-equiv", "") and html.count("<img") == 4
+    assert "://" not in html and html.count("<img") == 4
     for name in ("distance", "traits", "expected", "pixels"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5000
 

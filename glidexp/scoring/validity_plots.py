@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.scoring.cloud import INSIDE as LIMIT
 from glidexp.scoring.study_plots import MARKERS, PALETTE, figure_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def distance_figure(dots: Sequence[Dot]) -> "Figure":
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     axes.axvline(1, color="0.4", linewidth=1, linestyle="--")
     axes.axhline(1, color="0.4", linewidth=1, linestyle="--")
-    axes.set_xlabel("distance by statistics (1: 99 % of held-out tiles lie within)", fontsize=9)
+    axes.set_xlabel(f"distance by statistics (1: {LIMIT:.0f} % of held-out tiles lie within)", fontsize=9)
     axes.set_ylabel("distance by the encoder's embedding", fontsize=9)
     _plain_ticks(axes)
     if 0 < len(dots) <= NAMED:

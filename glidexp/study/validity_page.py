@@ -267,7 +267,8 @@ def _how(page: Page) -> Iterable[Block]:
             f"Tiles of {page.validity.tile_px} px are taken evenly from a scene, stretched as the model's own were. "
             "Each gives its traits, and the encoder's deepest features averaged over the tile.",
             "Distance: Mahalanobis, by the shrunk covariance of the training tiles; of the features along their "
-            "principal axes. 1 is the distance within which 99 % of val tiles lie, from which no weight was learnt.",
+            f"principal axes. 1 is the distance within which {INSIDE:.0f} % of val tiles lie, from which no weight was "
+            "learnt.",
             "A scene is outside where the median of its tiles lies beyond 1 in either way. A scene can lie inside and "
             "still be mapped badly: what neither statistics nor features see is not seen here.",
         ]
