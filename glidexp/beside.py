@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 
@@ -34,3 +35,14 @@ def write_text(path: Path, text: str) -> None:
     """
     with beside(path) as place:
         place.write_text(text, encoding="utf-8")
+
+
+def sweep(path: Path) -> None:
+    """Removes what killed processes left beside a file; nobody else may be writing it.
+
+    Args:
+        path: that they would have written
+    """
+    for left in path.parent.glob(f".*.{escape(path.name)}*"):
+        if left.name.split(".")[1].isdigit():
+            left.unlink(missing_ok=True)

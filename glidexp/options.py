@@ -12,3 +12,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises GlidexpError."""
         raise GlidexpError(f"{self.prog}: {message}. What it takes: {self.prog} --help.")
+
+
+def filled(text: str) -> str:
+    """Type of an argument that names a place: an unset variable of the shell must not become the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("nothing is given: a variable of the shell may not be set")
+    return text

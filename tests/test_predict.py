@@ -1,8 +1,13 @@
 """From a model to a map: windows and blend, whole scenes, kills, damaged scenes, what is said and refused."""
 
+import errno
 import itertools
 import json
+import os
+import resource
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import geopandas
@@ -13,6 +18,7 @@ import rasterio
 import rasterio.features
 import shapely
 import torch
+from PIL import Image
 from scipy import ndimage
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 from torch import nn
@@ -20,14 +26,16 @@ from torch import nn
 from glidexp import cli
 from glidexp.config import Precision
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.reading import read_header
 from glidexp.data.scenes.strips import Strips
-from glidexp.errors import GlidexpError
-from glidexp.mapping import cog, network, polygons, predict, raster, verb_predict, workfiles
+from glidexp.errors import ConfigError, GlidexpError, RunFailed
+from glidexp.mapping import areas, cog, layers, network, polygons, predict, raster, verb_predict, workfiles
 from glidexp.mapping.arrays import probabilities_of
 from glidexp.mapping.blend import Blend
 from glidexp.mapping.runs import Runs, runs_of
 from glidexp.mapping.settings import MapSettings
+from glidexp.mapping.stac import on_globe
 from glidexp.mapping.windows import axis
 from glidexp.models.card import FORMAT, FORMAT_VERSION, read_card
 from glidexp.models.predictor import Predictor
@@ -406,3 +414,122 @@ def test_overviews_are_means_of_what_has_data(tmp_path: Path) -> None:
 
 def runs_at(runs: Runs, number: int, width: int) -> list[int]:
     return [places for numbers, at in runs.pixels(width) for places in at[numbers == number].tolist()]
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """The system refuses to write more to a file, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_and_the_map_goes_on_once_there_is_room(
+    model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for the mask is asked for before it is written through memory, where a full disk ends the process."""
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(), descriptions=["red", "green", "blue"])
+    out, taken = tmp_path / "maps", os.posix_fallocate
+
+    def full(number: int, offset: int, size: int) -> None:
+        if os.readlink(f"/proc/self/fd/{number}").endswith(layers.MASK):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken(number, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(RunFailed, match=r"no room for .* \(No space left on device\): free some"):
+        mapped(model, out, scene)
+    monkeypatch.setattr(os, "posix_fallocate", taken)
+    seen = bright.seen
+    assert mapped(model, out, scene) == 0 and bright.seen == seen
+
+
+def test_what_gdal_says_of_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = read_header(SceneFile(write_scene(tmp_path / "s.tif", width=700, height=700), "s", "sentinel2"))
+    raw = tmp_path / "noise.u8"
+    np.random.default_rng(0).integers(0, 255, (700, 700), np.uint8).tofile(raw)
+    vrt = cog.describe(raw, scene, name="noise")
+    monkeypatch.setattr(cog, "with_overviews", lambda vrt, *_: vrt)  # its files would be refused before GDAL's
+    shapes = geopandas.GeoDataFrame(geometry=[lake(i, 0, 9).buffer(1, 500) for i in range(300)], crs=32645)
+    out = tmp_path / "out"
+    for size in (20_000, 150_000):
+        with no_file_beyond(size), pytest.raises(RunFailed, match=r"a\.tif cannot be written: .*give another folder"):
+            cog.write_cog(vrt, raw, out / "a.tif", scene)
+        with no_file_beyond(size), pytest.raises(RunFailed, match=r"a\.gpkg cannot be written: .*give another folder"):
+            write_layers(out / "a.gpkg", {"lakes": shapes}, "Polygon")
+    assert not list(out.iterdir())
+
+
+def test_layers_of_another_map_that_was_killed_are_not_taken_for_finished(
+    model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(), descriptions=["red", "green", "blue"])
+    out, other = tmp_path / "maps", ("--sensor", "sentinel2", "--min-px", "50")
+    assert mapped(model, out, scene) == 0
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "write_lakes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mapped(model, out, scene, more=other)
+    (out / ".4711.s_mask.tif").write_bytes(b"of a process that was killed")
+    (out / ".4711.s_2_mask.tif").write_bytes(b"of another scene")
+    assert mapped(model, out, scene) == 0
+    with rasterio.open(out / "s_mask.tif") as file:
+        assert (file.read(1) == 1).sum() == 1191 + 100 + 32
+    assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == [".4711.s_2_mask.tif"]
+
+
+def test_odd_names_and_shapes(model: Path, bright: Bright, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bands = {"descriptions": ["red", "green", "blue"]}
+    broken = write_scene(tmp_path / "a\nb.tif", pixels=pixels()[:, :, :1], **bands)
+    long = write_scene(tmp_path / f"{'n' * 180}.tif", pixels=pixels(), **bands)
+    out = tmp_path / "maps"
+    assert mapped(model, out, broken, long) == 0
+    with Image.open(out / "a_b_quicklook.png") as narrow, Image.open(out / f"{'n' * 180}_quicklook.png") as wide:
+        assert narrow.width == 480, "there is room for a title"
+        assert np.asarray(narrow.convert("L"))[:34, :200].min() < 128
+        assert np.asarray(wide.convert("L"))[:34, wide.width * 3 // 4 - 16 : wide.width * 3 // 4 - 8].min() > 200
+    same = write_scene(tmp_path / "a b.tif", **bands)
+    with pytest.raises(GlidexpError, match=r"'a\\nb' and 'a b' comes twice .*same names"):
+        mapped(model, out, broken, same)
+    with pytest.raises(GlidexpError, match="--out: nothing is given"):
+        mapped(model, Path("x"), same, more=("--out", ""))
+    with pytest.raises(ConfigError, match=r"--out=.*s\.tif cannot be written to"):
+        mapped(model, write_scene(tmp_path / "s.tif"), same)
+    with pytest.raises(GlidexpError, match=r"^SCENE=.*none does not exist"):
+        mapped(model, out, tmp_path / "none")
+
+
+@pytest.mark.parametrize("wrong", [{"min_km2": float("nan")}, {"smooth": 30}])
+def test_settings_that_no_scene_could_be_mapped_with(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        MapSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_window_larger_than_the_scene_costs_no_memory_for_neighbours() -> None:
+    assert axis(300, 10**10, 10**9).ramp == 0 and axis(300, 128, 32).ramp == 8
+
+
+@pytest.mark.parametrize(
+    ("given", "parts", "box"),
+    [
+        ((10, 0, 11, 1), [(10, 0, 11, 1)], [10, 0, 11, 1]),
+        ((179, 60, 182, 61), [(179, 60, 180, 61), (-180, 60, -178, 61)], [179, 60, -178, 61]),
+        ((-182, 60, -179, 61), [(-180, 60, -179, 61), (178, 60, 180, 61)], [178, 60, -179, 61]),
+        ((181, 60, 182, 61), [(-179, 60, -178, 61)], [-179, 60, -178, 61]),
+    ],
+)
+def test_an_item_across_the_antimeridian_is_cut_there(given: tuple, parts: list[tuple], box: list[float]) -> None:  # type: ignore[type-arg]
+    geometry, bbox = on_globe(shapely.box(*given))
+    assert [shapely.bounds(part).tolist() for part in shapely.get_parts(geometry)] == [list(part) for part in parts]
+    assert bbox == box
+    east = areas.geodesic(pyproj.CRS(4326), np.array([shapely.box(*given)], dtype=object))[2]
+    assert -180 <= east[0] <= 180

@@ -152,7 +152,9 @@ def geodesic(crs: pyproj.CRS, geometries: Geometries) -> tuple[Floats, Floats, F
 
     area, perimeter = on_ellipsoid(shapely.transform(geometries, moved))
     centres = shapely.get_coordinates(shapely.centroid(geometries))
-    return area, perimeter, *to_lonlat(crs, centres[:, 0], centres[:, 1])
+    lon, lat = to_lonlat(crs, centres[:, 0], centres[:, 1])
+    # degrees of a file may run from 0 to 360, or on beyond 180
+    return area, perimeter, np.where(lon > 180, lon - 360, np.where(lon < -180, lon + 360, lon)), lat
 
 
 def on_ellipsoid(lonlat: Geometries) -> tuple[Floats, Floats]:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from PIL import Image
+from rasterio._err import CPLE_BaseError  # GDAL's own words, which copying lets through; it has no public name
 from rasterio.errors import RasterioError
 
 from glidexp.beside import beside
-from glidexp.data.builder.parts import writing
+from glidexp.data.builder.parts import FOLDERS, writing
 from glidexp.data.scenes.reading import Scene
 from glidexp.errors import RunFailed
 
@@ -115,5 +116,8 @@ def write_cog(vrt: Path, raw: Path, path: Path, scene: Scene) -> None:
                 str(described), str(place), driver="COG", COMPRESS="DEFLATE", LEVEL="6", BLOCKSIZE=str(BLOCK_PX),
                 BIGTIFF="IF_SAFER",
             )  # fmt: skip
-    except RasterioError as error:
-        raise RunFailed(f"{path} cannot be written: {' '.join(str(error).split())[:160]}.") from None
+    except (RasterioError, CPLE_BaseError) as error:
+        raise RunFailed(
+            f"{path} cannot be written: {' '.join(str(error).split())[:160]}; free some room, or give another folder "
+            f"({FOLDERS})."
+        ) from None

@@ -11,13 +11,10 @@ import pyogrio
 import pyproj
 import shapely
 
-from glidexp.beside import beside
-from glidexp.data.builder.parts import writing
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.features import PARQUET, columns_of, read_features
 from glidexp.data.scenes.versions import LINK, LONLAT
 from glidexp.data.splits import connected
-from glidexp.errors import DataError
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.outputs import GROUND
 
@@ -110,18 +107,6 @@ def totals(table: geopandas.GeoDataFrame) -> str:
     spread = float(np.sqrt((seen["uncertainty_km2"] ** 2).sum()))
     old, new = seen["old_km2"].sum(), seen["new_km2"].sum()
     return f"{counts}; {old:.4f} km2 to {new:.4f} km2, {new - old:+.4f} +- {spread:.4f} km2"
-
-
-def write(table: geopandas.GeoDataFrame, path: Path) -> None:
-    """Writes the rows as a GeoPackage, aside and renamed.
-
-    Raises:
-        DataError: another ending
-    """
-    if path.suffix.lower() != ".gpkg":
-        raise DataError(f"--out={path} is no GeoPackage: name a file that ends with .gpkg.")
-    with writing(path), beside(path) as place:
-        table.to_file(place, layer="changes", driver="GPKG", engine="pyogrio", geometry_type="Unknown")
 
 
 def _change(old: Map, new: Map, was: list[int], now: list[int], grown: float, spread: float, shape: Any) -> str:

@@ -15,6 +15,8 @@ import shapely
 from affine import Affine
 from PIL import Image
 
+from glidexp.beside import sweep
+from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.polygons import Inventory
 from glidexp.data.scenes.reading import Scene
 from glidexp.mapping import areas, cog, polygons, raster
@@ -26,6 +28,8 @@ from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBAB
 MASK = "mask.u8"
 MASK_OF = np.array([NODATA if mark == INVALID else mark & LAKE for mark in range(256)], np.uint8)
 """value of the mask for each mark"""
+LAYERS = ("probability.tif", "mask.tif", "lakes.gpkg", "lakes.parquet", "quicklook.png", "image.png")
+"""endings of the names of what is written"""
 COARSE = 16
 """pixels of a scene to one of the outline of what was looked at"""
 
@@ -60,8 +64,10 @@ def written(
         RunFailed: the disk refuses it
     """
     assets = {name: base.with_name(f"{base.name}_{name}.tif") for name in ("probability", "mask")}
-    likely = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
-    with ThreadPoolExecutor(2) as threads:
+    with writing(base), ThreadPoolExecutor(2) as threads:
+        for kind in LAYERS:
+            sweep(base.with_name(f"{base.name}_{kind}"))
+        likely = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
         jobs = [threads.submit(cog.write_cog, likely, files.folder / PROBABILITY, assets["probability"], scene)]
         outlines, frame, ground = _lakes(scene, files, settings, calibrated, model, glaciers)
         lake = cog.describe(files.folder / MASK, scene, name="lake")
@@ -86,7 +92,7 @@ def _lakes(
     The file is written through memory, which GDAL sees when it opens it: nothing here waits for the disk.
     """
     levels, marks = files.read(PROBABILITY), files.read(MARKS)
-    mask = np.memmap(files.folder / MASK, np.uint8, "w+", shape=marks.shape)
+    mask = files.drawn(MASK)
     for top in range(0, scene.height, raster.UNIT_PX):
         rows = slice(top, top + raster.UNIT_PX)
         np.take(MASK_OF, marks[rows], out=mask[rows], mode="clip")  # nothing to clip: it spares NumPy a copy

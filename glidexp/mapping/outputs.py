@@ -1,6 +1,5 @@
 """The files of a mapped scene beside its rasters: lakes as GeoPackage and GeoParquet, the summary by size."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import geopandas
@@ -11,6 +10,7 @@ import shapely
 
 from glidexp.beside import beside
 from glidexp.data.builder.parts import writing
+from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sizes import SIZES_KM2
 from glidexp.mapping.areas import COLUMNS, FAR_M, ids_of
@@ -67,17 +67,11 @@ def write_lakes(frame: geopandas.GeoDataFrame, ground: shapely.Geometry, base: P
     """
     looked = geopandas.GeoDataFrame({"looked_at": [True]}, geometry=[ground], crs=frame.crs)
 
-    def gpkg(path: Path) -> None:
-        kind = {"driver": "GPKG", "engine": "pyogrio"}
-        frame.to_file(path, layer=LAKES, geometry_type="MultiPolygon", **kind)
-        looked.to_file(path, layer=GROUND, **kind)
-
-    def parquet(path: Path) -> None:
-        frame.to_parquet(path, index=False)
-
-    return _aside(base.with_name(f"{base.name}_lakes.gpkg"), gpkg), _aside(
-        base.with_name(f"{base.name}_lakes.parquet"), parquet
-    )
+    lakes = write_layers(base.with_name(f"{base.name}_lakes.gpkg"), {LAKES: frame, GROUND: looked}, "MultiPolygon")
+    table = base.with_name(f"{base.name}_lakes.parquet")
+    with writing(table), beside(table) as place:
+        frame.to_parquet(place, index=False)
+    return lakes, table
 
 
 def by_size(frame: pd.DataFrame) -> pd.DataFrame:
@@ -88,9 +82,3 @@ def by_size(frame: pd.DataFrame) -> pd.DataFrame:
     sums.loc["all"] = sums.sum()
     sums["lakes"] = sums["lakes"].astype(int)
     return sums.rename_axis("size_class").reset_index()
-
-
-def _aside(path: Path, write: Callable[[Path], None]) -> Path:
-    with writing(path), beside(path) as place:
-        write(place)
-    return path

@@ -13,6 +13,7 @@ import pandas as pd
 import rasterio
 import torch
 
+from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.polygons import Inventory
 from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
@@ -134,6 +135,8 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
     with WorkFiles(base.with_name(f".{base.name}.partial"), keys[0], scene.height, scene.width, look) as files:
         told = rasters(task, card, scene, files, step)
         said += told.pop("said")
+        with writing(item):  # it vouches for layers that are written over now
+            item.unlink(missing_ok=True)
         assets, table = layers.written(
             scene, files, base, task.settings, calibrated=bool(card.get("temperature")), model=task.model,
             glaciers=task.glaciers, image=task.image,
@@ -192,7 +195,9 @@ def rasters(
     if files.limits is not None:
         limits = Stretch(low=tuple(files.limits[0].tolist()), high=tuple(files.limits[1].tolist()))
     offset = rows.starts[files.rows] // unit * unit if files.rows < len(rows) else 0
-    if files.rows:
+    if files.rows == len(rows):
+        log.info("%s: all %d rows of windows were finished before", scene.name, len(rows))
+    elif files.rows:
         log.info("%s: goes on with row %d of %d of windows", scene.name, files.rows + 1, len(rows))
     for _ in range(files.rows):
         step(len(rows), scene.name)

@@ -17,6 +17,8 @@ LINE, FILL = (255, 221, 0, 255), (0, 200, 255, 70)
 LEAST_PX = 480
 """a smaller picture is enlarged, so that outlines can be told apart"""
 TITLE_PX = 34
+LEAST_HALF = 22
+"""letters that are left of both ends of any title: number and area of lakes stand at the second"""
 
 
 def draw(
@@ -45,13 +47,19 @@ def draw(
         for part in shapely.get_parts(outline):
             _lake(pen, part, times / step)
     picture = Image.alpha_composite(picture, over).convert("RGB")
+    width = max(width, LEAST_PX)  # room for the title, also above a strip
     page = Image.new("RGB", (width, height + TITLE_PX), (255, 255, 255))
     page.paste(picture, (0, TITLE_PX))
     pen = ImageDraw.Draw(page)
     font: Any = ImageFont.load_default(size=16)
+    title = " ".join(title.split())  # a file's name may hold line breaks, which Pillow cannot measure
     room = width - 16 - (width // 4 + 12 if gsd_m is not None else 0)
     while pen.textlength(title, font=font) > room and font.size > 9:
         font = ImageFont.load_default(size=font.size - 1)
+    whole, half = title, len(title) // 2
+    while pen.textlength(title, font=font) > room and half > LEAST_HALF:  # of a long name the middle goes
+        half -= 1
+        title = f"{whole[:half]}...{whole[-half:]}"
     pen.text((8, TITLE_PX // 2), title, fill=(0, 0, 0), font=font, anchor="lm")
     if gsd_m is not None:
         _scale_bar(pen, width, gsd_m * step / times)

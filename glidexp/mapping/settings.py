@@ -6,6 +6,8 @@ from enum import StrEnum
 from glidexp.config import Precision, Tta
 from glidexp.errors import ConfigError
 
+MOST_ROUNDS = 6
+
 
 class StretchFrom(StrEnum):
     """Where the limits of the stretch come from."""
@@ -54,5 +56,7 @@ class MapSettings:
             raise ConfigError(f"--overlap={self.overlap_px} must be at most half of --window={self.window_px}.")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ConfigError(f"--threshold={self.threshold} must be a probability above 0 and below 1.")
-        if self.min_km2 < 0:
+        if not self.min_km2 >= 0:
             raise ConfigError(f"--min-km2={self.min_km2} must be 0 or more.")
+        if self.smooth > MOST_ROUNDS:
+            raise ConfigError(f"--smooth={self.smooth} must be {MOST_ROUNDS} or less: each round doubles the points.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import shapely
+from shapely.affinity import translate
 
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.reading import Scene
@@ -34,7 +35,7 @@ def write_item(path: Path, scene: Scene, assets: Mapping[str, Path], told: Mappi
         assets: files by name, beside the item
         told: what else is said, under glidexp:
     """
-    outline = scene.outline_lonlat
+    geometry, bbox = on_globe(scene.outline_lonlat)
     epsg = scene.crs.to_epsg()
     made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     when = f"{scene.file.date}T00:00:00Z" if scene.file.date else made
@@ -43,8 +44,8 @@ def write_item(path: Path, scene: Scene, assets: Mapping[str, Path], told: Mappi
         "stac_version": VERSION,
         "stac_extensions": [PROJECTION],
         "id": path.stem,
-        "geometry": shapely.geometry.mapping(outline),
-        "bbox": list(outline.bounds),
+        "geometry": shapely.geometry.mapping(geometry),
+        "bbox": bbox,
         "properties": {
             "datetime": when,
             "created": made,
@@ -65,6 +66,26 @@ def write_item(path: Path, scene: Scene, assets: Mapping[str, Path], told: Mappi
     with writing(path):
         write_whole(path, (json.dumps(item, indent=1, allow_nan=False) + "\n").encode())
     return path
+
+
+def on_globe(outline: shapely.Polygon) -> tuple[shapely.Geometry, list[float]]:
+    """An outline and its box (west, south, east, north) as RFC 7946 wants them: cut in two where it crosses 180 degrees
+    (3.1.9), where the west of the box is then the larger number (5.2).
+
+    Args:
+        outline: in degrees, which go on beyond 180 or -180
+    """
+    west, south, east, north = outline.bounds
+    if west >= -180 and east <= 180:
+        return outline, [west, south, east, north]
+    turn = -360.0 if east > 180 else 360.0
+    there = shapely.box(180, -90, 540, 90) if turn < 0 else shapely.box(-540, -90, -180, 90)
+    whole = shapely.make_valid(outline)
+    moved = translate(shapely.intersection(whole, there), turn)
+    pieces = shapely.get_parts([shapely.intersection(whole, shapely.box(-180, -90, 180, 90)), moved])
+    parts = [piece for piece in pieces if piece.geom_type == "Polygon" and not piece.is_empty]
+    west, east = (v + turn if not -180 <= v <= 180 else v for v in (west, east))
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts), [west, south, east, north]
 
 
 def done_before(path: Path, key: str) -> dict[str, Any] | None:

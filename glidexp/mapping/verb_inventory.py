@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from glidexp.errors import ConfigError
-from glidexp.options import Parser
+from glidexp.options import Parser, filled
 
 SHOWN = 20
 
@@ -15,9 +15,11 @@ def options() -> Parser:
         description="Compares two maps or inventories of lakes, which are known again by their ground. A lake grew or "
         "shrank where its areas differ by more than both are uncertain together (root of the sum of squares).",
     )
-    parser.add_argument("old", metavar="OLD", help="outlines in any format of GDAL, as glidexp predict writes them")
-    parser.add_argument("new", metavar="NEW", help="likewise, later")
-    parser.add_argument("--out", metavar="FILE.gpkg", help="write a row and an outline a lake")
+    parser.add_argument(
+        "old", type=filled, metavar="OLD", help="outlines in any format of GDAL, as glidexp predict writes them"
+    )
+    parser.add_argument("new", type=filled, metavar="NEW", help="likewise, later")
+    parser.add_argument("--out", type=filled, metavar="FILE.gpkg", help="write a row and an outline a lake")
     parser.add_argument(
         "--gsd", type=float, metavar="M", help="pixel of outlines that give no area_low_km2, for half a pixel's bound"
     )
@@ -34,12 +36,15 @@ def run(argv: list[str]) -> int:
     given = options().parse_args(argv[1:])
     if given.gsd is not None and not given.gsd > 0:
         raise ConfigError(f"--gsd={given.gsd} must be above 0 metres.")
-    from glidexp.mapping.diff import compared, read, totals, write
+    from glidexp.data.scenes.geopackage import check_out, write_layers
+    from glidexp.mapping.diff import compared, read, totals
 
+    if given.out:
+        check_out(Path(given.out))
     old, new = read(Path(given.old), "OLD", given.gsd), read(Path(given.new), "NEW", given.gsd)
     table = compared(old, new)
     if given.out:
-        write(table, Path(given.out))
+        write_layers(Path(given.out), {"changes": table})
     columns = ["change", "old_ids", "new_ids", "old_km2", "new_km2", "change_km2", "uncertainty_km2"]
     told = table[table["change"] != "unchanged"]
     if len(told):

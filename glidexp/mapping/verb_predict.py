@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glidexp.beside import write_text
 from glidexp.config import Precision, Tta
+from glidexp.data.builder.parts import writing
 from glidexp.data.workers import CLUSTERS, Crew, cores, free_bytes, mapped
-from glidexp.errors import DataError
+from glidexp.errors import ConfigError, DataError
 from glidexp.mapping.settings import MapSettings, StretchFrom
-from glidexp.options import Parser
+from glidexp.options import Parser, filled
 
 if TYPE_CHECKING:
     from glidexp.data.scenes.catalogue import SceneFile
@@ -32,10 +34,12 @@ def options() -> Parser:
         "a scene could not be mapped, the others are.",
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="run id, checkpoint (.pt), folder of a bundle, models:/NAME@ALIAS"
+        "model", type=filled, metavar="MODEL", help="run id, checkpoint (.pt), folder of a bundle, models:/NAME@ALIAS"
     )
-    parser.add_argument("scenes", metavar="SCENE", nargs="+", help="raster, VRT, .SAFE, folder or catalogue of scenes")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the maps")
+    parser.add_argument(
+        "scenes", type=filled, metavar="SCENE", nargs="+", help="raster, VRT, .SAFE, folder or catalogue of scenes"
+    )
+    parser.add_argument("--out", type=filled, required=True, metavar="DIR", help="folder of the maps")
     map_options(parser)
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="scenes at a time (default: by machine)")
     parser.add_argument(
@@ -108,11 +112,14 @@ def run(argv: list[str]) -> int:
         sensors.register_file(given.sensors_file)
     files = scenes_of(given.scenes, given.sensor)
     out = Path(given.out).absolute()
-    from glidexp.data.builder.parts import writing
     from glidexp.mapping.many import tasks_of
 
-    with writing(out):
+    try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out={out} cannot be written to ({error.strerror or error}): give another folder."
+        ) from None
     tasks = tasks_of(given, files, settings, out)
     maps = _all(tasks, crew, given.device)
     return _report(maps, out)
@@ -122,15 +129,20 @@ def scenes_of(places: Sequence[str], sensor: str) -> "list[SceneFile]":
     """The scenes of all places.
 
     Raises:
-        DataError: nothing there, or two scenes of one name
+        DataError: nothing there, or two scenes whose outputs would have one name
     """
     from glidexp.data.scenes.catalogue import find
+    from glidexp.mapping.areas import plain
 
-    files = [file for place in places for file in find(Path(place), sensor)]
-    names = [file.scene for file in files]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"scene '{twice[0]}' comes twice: the outputs are named by it, so map them into two folders.")
+    files = [file for place in places for file in find(Path(place), sensor, "SCENE")]
+    met: dict[str, SceneFile] = {}
+    for file in files:
+        if (other := met.setdefault(plain(file.scene), file)) is not file:
+            names = " and ".join(dict.fromkeys((repr(other.scene), repr(file.scene))))
+            raise DataError(
+                f"scene {names} comes twice ({str(other.path)!r}, {str(file.path)!r}): the outputs would have the same names, so map "
+                "them into two folders."
+            )
     return files
 
 
@@ -171,7 +183,9 @@ def _report(maps: "list[SceneMap]", out: Path) -> int:
     table = total_by_size(maps)
     if len(table):
         print(f"\n{table.to_string(index=False, float_format='%.4f')}")
-        table.to_csv(out / "summary.csv", index=False)
+        place = out / "summary.csv"
+        with writing(place):
+            write_text(place, table.to_csv(index=False))
     print(f"\nmaps: {out}")
     if failed:
         log.error("%d of %d scenes could not be mapped.", len(failed), len(maps))

@@ -69,7 +69,7 @@ def axis(length: int, window: int, overlap: int, stride: int = 1) -> Axis:
     last, apart = math.ceil((length - window) / stride), (window - overlap) // stride
     gaps = math.ceil(last / apart) if last else 0
     starts = [(2 * i * last + gaps) // (2 * gaps) * stride for i in range(gaps + 1)] if gaps else [0]
-    ramp = math.floor(overlap * RAMP_SHARE)
+    ramp = math.floor(overlap * RAMP_SHARE) if gaps else 0  # a lone window fades into none
     begins, ends = [0], []
     for before, after in itertools.pairwise(starts):
         first = (after + before + window - ramp) // 2

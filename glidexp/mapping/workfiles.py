@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,12 +61,13 @@ class WorkFiles:
         with writing(self.folder):
             for name, size in sizes.items():
                 self._open[name] = (self.folder / name).open("r+b" if (self.folder / name).exists() else "w+b")
-                self._open[name].truncate(size)
+                _make_room(self._open[name], size)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for stream in self._open.values():
-            stream.close()
+        with writing(self.folder), ExitStack() as all_of_them:
+            for stream in self._open.values():
+                all_of_them.callback(stream.close)
 
     def write(self, name: str, row: int, values: npt.NDArray[np.uint8]) -> None:
         """Writes whole rows of one of the files."""
@@ -101,8 +103,15 @@ class WorkFiles:
     def read(self, name: str) -> npt.NDArray[np.uint8]:
         """A file mapped into memory, to be read."""
         shape = self.look if name == LOOK else (self.height, self.width)
-        self._open[name].flush()
+        with writing(self.folder):
+            self._open[name].flush()
         return np.memmap(self.folder / name, np.uint8, "r", shape=shape)
+
+    def drawn(self, name: str) -> npt.NDArray[np.uint8]:
+        """A new file of the scene's size mapped into memory, to be written."""
+        with writing(self.folder), (self.folder / name).open("w+b") as stream:
+            _make_room(stream, self.height * self.width)
+        return np.memmap(self.folder / name, np.uint8, "r+", shape=(self.height, self.width))
 
     def drop(self) -> None:
         """Takes the folder away."""
@@ -119,3 +128,9 @@ class WorkFiles:
             return
         self.rows, self.carry = int(known["rows"]), known["carry"]
         self.limits = known["limits"] if known["limits"].size else None
+
+
+def _make_room(stream: BinaryIO, size: int) -> None:
+    """Takes the disk's room at once: a full disk then refuses here, not by a signal where memory is written to it."""
+    stream.truncate(size)
+    os.posix_fallocate(stream.fileno(), 0, size)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from glidexp.models.predictor import Predictor
 
+STORED = ("models:/", "runs:/")
+"""how names in a store begin"""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
@@ -35,6 +38,8 @@ class FoundModel:
 
 def is_place(reference: str) -> bool:
     """Whether a reference is a file or folder rather than a name in the store."""
+    if reference.startswith(STORED):
+        return False
     return Path(reference).expanduser().exists() or reference.endswith((".safetensors", ".json", ".pt", "/"))
 
 
@@ -50,7 +55,7 @@ def find(reference: str, store: Store | None, folder: Path) -> FoundModel:
     Raises:
         DataError, TrackingError: nothing there, several, a damaged card; one line
     """
-    if not reference.startswith(("models:/", "runs:/")) and (store is None or is_place(reference)):
+    if not reference.startswith(STORED) and (store is None or is_place(reference)):
         path = _whole(reference)
         if path.suffix == ".pt":
             from glidexp.models.checkpoints import bundle_of

@@ -31,6 +31,8 @@ from glidexp.errors import RunFailed
 HISTOGRAMS, TILES = "histograms.u32", "tiles.json"
 DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 """what reading a damaged part may raise"""
+FOLDERS = "paths.data, of maps --out"
+"""where users say which folder is written to"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,11 @@ def writing(place: Path, after: str = "finished scenes are kept and the same com
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise RunFailed(
-                f"no room for {place} ({error.strerror}): free some, or give paths.data on another disk; {after}."
+                f"no room for {place} ({error.strerror}): free some, or give a folder on another disk ({FOLDERS}); "
+                f"{after}."
             ) from None
-        raise RunFailed(f"{place} cannot be written: {error.strerror or error}; give another paths.data.") from None
+        reason = error.strerror or error
+        raise RunFailed(f"{place} cannot be written: {reason}; give another folder ({FOLDERS}).") from None
 
 
 def _digest(tiles: list[dict[str, Any]], histograms: npt.NDArray[np.uint32]) -> str:

@@ -20,8 +20,8 @@ from rasterio.transform import Affine
 from scipy.ndimage import binary_dilation, label, mean
 from shapely.geometry import shape
 
-from glidexp.beside import beside
 from glidexp.data.check.likeness import Colours, cells_of, counted, doubt_of
+from glidexp.data.scenes.geopackage import check_out, write_layers
 from glidexp.data.show.contact import shown_bands
 from glidexp.data.store import LAKE, TileStore
 from glidexp.errors import DataError
@@ -96,16 +96,6 @@ def suspects(
     return _frame(lakes, LAKE_COLUMNS, common), _frame(whole, TILE_COLUMNS, common)
 
 
-def check_out(path: Path) -> None:
-    """Refuses what is not the name of a GeoPackage, before any work is done.
-
-    Raises:
-        DataError: another ending
-    """
-    if path.suffix.lower() != ".gpkg":
-        raise DataError(f"--out={path} is no GeoPackage: name a file that ends with .gpkg.")
-
-
 def write_suspects(lakes: geopandas.GeoDataFrame, tiles: geopandas.GeoDataFrame, path: Path) -> None:
     """Writes the layers lakes and tiles of a GeoPackage, aside and renamed.
 
@@ -113,9 +103,7 @@ def write_suspects(lakes: geopandas.GeoDataFrame, tiles: geopandas.GeoDataFrame,
         DataError: not the name of a GeoPackage
     """
     check_out(path)
-    with beside(path) as place:
-        for layer, frame in (("lakes", lakes), ("tiles", tiles)):
-            frame.to_file(place, layer=layer, driver="GPKG", engine="pyogrio", geometry_type="MultiPolygon")
+    write_layers(path, {"lakes": lakes, "tiles": tiles}, "MultiPolygon")
 
 
 def _of_tile(

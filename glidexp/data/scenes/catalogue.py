@@ -45,7 +45,7 @@ class SceneFile:
         return tuple(dict.fromkeys(part for path in own for part in (path, *sources_of(path))))
 
 
-def find(root: Path, sensor: str) -> list[SceneFile]:
+def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFile]:
     """Scenes of a folder, of one file, or of a catalogue. Sorted by scene.
 
     In a folder every raster is a scene; files whose names say that they are bands of one product are one scene, and so
@@ -55,13 +55,14 @@ def find(root: Path, sensor: str) -> list[SceneFile]:
     Args:
         root: folder, raster or catalogue
         sensor: sensor of every scene that does not name its own
+        setting: names `root` in messages
 
     Raises:
         DataError: nothing there, a file missing, a scene named twice
         ConfigError: a sensor outside the registry
     """
     if not root.exists():
-        raise DataError(f"dataset.root={root} does not exist: give {WHAT}.")
+        raise DataError(f"{setting}={root} does not exist: give {WHAT}.")
     if root.is_dir():
         files = _of_folder(root, sensor)
     elif root.suffix.lower() in TABLES:
@@ -71,7 +72,7 @@ def find(root: Path, sensor: str) -> list[SceneFile]:
     if not files and root.is_file():
         raise DataError(f"{root} has no rows: write one a scene below its first line.")
     if not files:
-        raise DataError(f"dataset.root={root} holds no scene: give {WHAT}.")
+        raise DataError(f"{setting}={root} holds no scene: give {WHAT}.")
     seen: set[str] = set()
     for file in files:
         sensors.get(file.sensor, f"sensor of scene {file.scene}")

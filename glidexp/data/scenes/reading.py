@@ -247,7 +247,7 @@ def _choose_bands(
     none = "none is named" if len(lacking) == len(names) else "none or more than one is named"
     raise DataError(
         f"{file.path} has {len(colours)} bands and {none} {', '.join(lacking or names)}: "
-        "set band descriptions, or dataset.sensor to one whose band order fits."
+        "set band descriptions, or name a sensor whose band order fits (dataset.sensor, of maps --sensor)."
     )
 
 

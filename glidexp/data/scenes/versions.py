@@ -13,8 +13,8 @@ import pandas as pd
 import pyproj
 import shapely
 
-from glidexp.beside import beside
 from glidexp.config import DatasetConfig, DatasetKind
+from glidexp.data.scenes.geopackage import check_out, write_layers
 from glidexp.data.scenes.polygons import Inventory, read
 from glidexp.data.splits import connected
 from glidexp.data.store import TileStore
@@ -122,12 +122,9 @@ def store_changes(old: TileStore, new: TileStore) -> pd.DataFrame:
 
 def write_changes(table: geopandas.GeoDataFrame, path: Path) -> None:
     """Writes a GeoPackage with a layer a change, aside and renamed."""
-    if path.suffix.lower() != ".gpkg":
-        raise DataError(f"--out={path} is no GeoPackage: name a file that ends with .gpkg.")
-    with beside(path) as place:
-        for change in [name for name in CHANGES if (table["change"] == name).any()] or [""]:
-            own = table[table["change"] == change] if change else table
-            own.to_file(place, layer=change or "changes", driver="GPKG", engine="pyogrio", geometry_type="Unknown")
+    check_out(path)
+    met = [name for name in CHANGES if (table["change"] == name).any()]
+    write_layers(path, {name: table[table["change"] == name] for name in met} or {"changes": table})
 
 
 def _change(was: int, now: int) -> str:

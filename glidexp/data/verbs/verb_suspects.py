@@ -34,7 +34,8 @@ def options() -> Parser:
 def run(argv: list[str], compose: "Compose", answer_of: AnswerOf | None = None) -> int:
     """Looks, writes, says what was found; gives the exit code."""
     given = options().parse_args(argv)
-    from glidexp.data.check.suspects import check_out, suspects, write_suspects
+    from glidexp.data.check.suspects import suspects, write_suspects
+    from glidexp.data.scenes.geopackage import check_out
     from glidexp.data.steps import shown_steps
     from glidexp.data.store import opened
 

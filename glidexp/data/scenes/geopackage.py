@@ -1,0 +1,45 @@
+"""GeoPackages, written aside and renamed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import geopandas
+import pyogrio.errors
+
+from glidexp.beside import beside
+from glidexp.data.builder.parts import FOLDERS, writing
+from glidexp.errors import DataError, RunFailed
+
+
+def check_out(path: Path) -> None:
+    """Refuses what is not the name of a GeoPackage, before any work is done.
+
+    Raises:
+        DataError: another ending
+    """
+    if path.suffix.lower() != ".gpkg":
+        raise DataError(f"--out={path} is no GeoPackage: name a file that ends with .gpkg.")
+
+
+def write_layers(path: Path, layers: Mapping[str, geopandas.GeoDataFrame], kind: str = "Unknown") -> Path:
+    """Writes a GeoPackage, aside and renamed; gives its path.
+
+    Args:
+        path: of the file
+        layers: by name, in the order in which they are to lie in it
+        kind: of all geometries, as GDAL names it
+
+    Raises:
+        RunFailed: the disk refuses it
+    """
+    try:
+        with writing(path), beside(path) as place:
+            for name, frame in layers.items():
+                frame.to_file(place, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        reason = str(error).rsplit("failed: ", 1)[-1]  # SQLite's words stand behind all of its statement
+        raise RunFailed(
+            f"{path} cannot be written: {' '.join(reason.split())[:160]}; free some room, or give another folder "
+            f"({FOLDERS})."
+        ) from None
+    return path
