@@ -7,6 +7,7 @@ import pytest
 import shapely
 from tiny_scenes import lake
 
+from glidexp.errors import DataError
 from glidexp.mapping import diff, verb_inventory
 
 
@@ -47,3 +48,35 @@ def test_without_interval_the_pixel_is_asked_for(tmp_path: Path) -> None:
     assert diff.read(path, "OLD", None).notes
     perimeter = lake(0, 0, 300).length
     assert diff.read(path, "OLD", 10.0).bound_km2[0] == pytest.approx(0.5 * 10 * perimeter / 1e6, rel=2e-3)
+
+
+def test_a_map_without_lakes_is_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = lake(0, 0, 50_000)
+    full = written(tmp_path / "full.gpkg", [lake(0, 0, 300), lake(2000, 0, 300)], 0.02, wide)
+    none = written(tmp_path / "none.gpkg", [], 0.02, wide)
+    said = {}
+    for old, new in ((full, none), (none, full), (none, none)):
+        assert verb_inventory.run(["diff", str(old), str(new), "--out", str(tmp_path / "out.gpkg")]) == 0
+        said[old.stem, new.stem] = capsys.readouterr().out
+    assert "0 appeared, 2 vanished" in said["full", "none"]
+    assert "2 appeared, 0 vanished" in said["none", "full"]
+    assert "0 appeared, 0 vanished" in said["none", "none"] and "note:" not in said["none", "none"]
+    points = tmp_path / "points.gpkg"
+    geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.Point(5e5, 3e6)], crs=32645).to_file(points)
+    with pytest.raises(DataError, match="no polygon"):
+        diff.read(points, "OLD", None)
+
+
+def test_lakes_without_an_interval_get_the_pixel_s(tmp_path: Path) -> None:
+    path = written(tmp_path / "some.gpkg", [lake(0, 0, 300), lake(2000, 0, 300)], 0.02, lake(0, 0, 50_000))
+    frame = geopandas.read_file(path, layer="lakes")
+    frame.loc[1, ["area_low_km2", "area_high_km2"]] = None
+    path.unlink()
+    frame.to_file(path)
+    assert diff.read(path, "OLD", None).notes and not diff.read(path, "OLD", 10.0).notes
+    pixel = 0.5 * 10 * lake(0, 0, 300).length / 1e6
+    assert diff.read(path, "OLD", 10.0).bound_km2 == pytest.approx([0.02, pixel], rel=2e-3)
+    frame[["area_low_km2", "area_high_km2"]] = None  # read as text without any
+    path.unlink()
+    frame.to_file(path)
+    assert diff.read(path, "OLD", 10.0).bound_km2 == pytest.approx([pixel, pixel], rel=2e-3)

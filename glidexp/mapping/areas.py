@@ -162,9 +162,10 @@ def on_ellipsoid(lonlat: Geometries) -> tuple[Floats, Floats]:
     parts, of_part = shapely.get_parts(shapely.orient_polygons(lonlat), return_index=True)
     rings, of_ring = shapely.get_rings(parts, return_index=True)
     xy, of_point = shapely.get_coordinates(rings, return_index=True)
-    ends = np.cumsum(np.bincount(of_point, minlength=len(rings)))
+    points = np.bincount(of_point, minlength=len(rings))
+    ends = np.cumsum(points)
     # a hole runs the other way round, so its area is negative
-    found = [GEOD.polygon_area_perimeter(*xy[b:e].T) for b, e in zip([0, *ends[:-1].tolist()], ends, strict=True)]
+    found = [GEOD.polygon_area_perimeter(*xy[b:e].T) for b, e in zip(ends - points, ends, strict=True)]
     sums = np.array(found, np.float64).reshape(-1, 2)
     owner, n = of_part[of_ring], len(lonlat)
     area, perimeter = (np.bincount(owner, weights=some, minlength=n).astype(np.float64) for some in sums.T)

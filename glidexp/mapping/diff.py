@@ -48,21 +48,23 @@ def read(path: Path, setting: str, gsd_m: float | None) -> Map:
     Raises:
         DataError: it cannot be read as outlines
     """
-    own = polygons.read(path, setting)
+    own = polygons.read(path, setting, none=True)  # all lakes of a map may have vanished
     shapes = _lonlat(own.geometries, own.crs)
     area, perimeter = (values / 1e6 for values in on_ellipsoid(shapes))
     notes: tuple[str, ...] = ()
+    pixel = 0.5 * gsd_m * perimeter if gsd_m else np.zeros(len(area))
     interval = ["lake_id", "area_low_km2", "area_high_km2"]
     if {*interval} <= {*columns_of(path, setting)}:
         known = read_features(path, setting, interval).values
-        half = (known["area_high_km2"] - known["area_low_km2"]) / 2
-        of = dict(zip(map(str, known["lake_id"].tolist()), half.tolist(), strict=True))
-        bound = np.array([of.get(name, 0.0) for name in own.ids.tolist()])
-    elif gsd_m:
-        bound = 0.5 * gsd_m * perimeter
+        low, high = (known[name].astype(np.float64) for name in interval[1:])  # nothing becomes NaN
+        of = dict(zip(map(str, known["lake_id"].tolist()), ((high - low) / 2).tolist(), strict=True))
+        half = np.array([of.get(name, np.nan) for name in own.ids.tolist()], np.float64)
+        bound = np.where(np.isnan(half), pixel, half)
+        lacking = int(np.isnan(half).sum())
     else:
-        bound = np.zeros(len(area))
-        notes += (f"{path.name} gives no interval of areas, so each is taken as exact: give --gsd.",)
+        bound, lacking = pixel, len(area)
+    if lacking and not gsd_m:
+        notes += (f"{path.name} gives {lacking} lakes no interval of areas, so each is taken as exact: give --gsd.",)
     ground = None
     if path.suffix.lower() not in PARQUET and any(name == GROUND for name, _ in pyogrio.list_layers(path)):
         frame = geopandas.read_file(path, layer=GROUND)

@@ -140,8 +140,8 @@ def scenes_of(places: Sequence[str], sensor: str) -> "list[SceneFile]":
         if (other := met.setdefault(plain(file.scene), file)) is not file:
             names = " and ".join(dict.fromkeys((repr(other.scene), repr(file.scene))))
             raise DataError(
-                f"scene {names} comes twice ({str(other.path)!r}, {str(file.path)!r}): the outputs would have the same names, so map "
-                "them into two folders."
+                f"scene {names} comes twice ({str(other.path)!r}, {str(file.path)!r}): the outputs would have the same "
+                "names, so map them into two folders."
             )
     return files
 

@@ -65,6 +65,7 @@ def read(
     type_column: str | None = None,
     id_column: str | None = None,
     crs: str | None = None,
+    none: bool = False,
 ) -> Inventory:
     """Reads every polygon of a vector file (GeoPackage, shapefile, GeoJSON, GeoParquet ...), repairs rings and drops Z.
 
@@ -74,6 +75,7 @@ def read(
         type_column: column of the lake types; one of `TYPE_COLUMNS`, if there is one, when not given
         id_column: column of the lake ids; likewise one of `ID_COLUMNS`
         crs: where the file names none, or a wrong one
+        none: whether a file without any feature will do
 
     Raises:
         DataError: not there, unreadable, without CRS, without polygons, without the named column, or with coordinates
@@ -97,11 +99,12 @@ def read(
     fixed[broken] = [polygons_of(geometry) for geometry in shapely.make_valid(present[broken])]
     usable = areal & ~shapely.is_empty(fixed)
     fixed = fixed[usable]
-    if len(fixed) == 0:
+    if len(fixed) == 0 and not (none and len(raw) == 0):
         raise DataError(
             f"{setting}={path} holds {len(raw)} features but no polygon: give outlines, not points or lines."
         )
-    _check_coordinates(path, setting, fixed, found_crs)
+    if len(fixed):
+        _check_coordinates(path, setting, fixed, found_crs)
     numbers = _texts(found.numbers)
     ids, types = (
         _texts(found.values[name]) if name else np.full(len(raw), "", object) for name in (id_column, type_column)
