@@ -130,8 +130,8 @@ def read_both(lakes: Path, glaciers: Path | None, dataset: DatasetConfig) -> tup
     """Lakes and glaciers as the settings say; see `read`. Generated ones are known, whatever columns are named."""
     if dataset.kind != DatasetKind.scenes:
         return read(lakes, "dataset.lakes"), read(glaciers, "dataset.glaciers") if glaciers else None
-    columns = {"type_column": dataset.lake_type_column, "id_column": dataset.lake_id_column}
-    water = read(lakes, "dataset.lakes", crs=dataset.lakes_crs, **columns)
+    kind, number = dataset.lake_type_column, dataset.lake_id_column
+    water = read(lakes, "dataset.lakes", type_column=kind, id_column=number, crs=dataset.lakes_crs)
     return water, read(glaciers, "dataset.glaciers", crs=dataset.glaciers_crs) if glaciers else None
 
 
