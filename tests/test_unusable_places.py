@@ -9,6 +9,7 @@ from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.prepare import declared_sensors, locked
 from glidexp.data.scenes.catalogue import find
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
+from glidexp.study import verb_store
 from glidexp.tracking.store import open_store
 
 
@@ -62,3 +63,10 @@ def test_one_wrong_value_of_a_sweep_is_named(typed: str, tmp_path: Path) -> None
     with pytest.raises(GlidexpError, match=rf"{key}=foo is not possible\. Allowed: auto") as told:
         door.run_hydra(lambda _: pytest.fail("started"), ["-m", typed, f"paths.mlruns={tmp_path}"])
     assert isinstance(told.value, ConfigError)
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_an_export_into_a_place_that_is_no_folder(a_file: Path, monkeypatch: pytest.MonkeyPatch, below: str) -> None:
+    monkeypatch.setattr(verb_store, "_opened", lambda given: None)
+    with pytest.raises(ConfigError, match=r"--out=.*cannot be written to"):
+        verb_store.run(["export", "0123", "--out", str(a_file / below)])

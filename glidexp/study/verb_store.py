@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glidexp.errors import ConfigError
 from glidexp.options import Parser
 
 if TYPE_CHECKING:
@@ -51,7 +52,14 @@ def run(argv: list[str]) -> int:
 
     store = _opened(given)
     if given.verb == "export":
-        runs = carry.export(store, given.runs, Path(given.out))
+        folder = Path(given.out)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"--out={folder} cannot be written to ({error.strerror or error}): give another folder."
+            ) from None
+        runs = carry.export(store, given.runs, folder)
         print(f"{len(runs)} runs are in {given.out}: glidexp store import {given.out} brings them into another store.")
         return 0
     carried = carry.bring(store, Path(given.folder))
