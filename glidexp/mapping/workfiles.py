@@ -133,4 +133,5 @@ class WorkFiles:
 def _make_room(stream: BinaryIO, size: int) -> None:
     """Takes the disk's room at once: a full disk then refuses here, not by a signal where memory is written to it."""
     stream.truncate(size)
-    os.posix_fallocate(stream.fileno(), 0, size)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        os.posix_fallocate(stream.fileno(), 0, size)
