@@ -63,6 +63,10 @@ def test_a_map_without_lakes_is_a_map(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "0 appeared, 0 vanished" in said["none", "none"] and "note:" not in said["none", "none"]
     points = tmp_path / "points.gpkg"
     geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.Point(5e5, 3e6)], crs=32645).to_file(points)
+    degrees = tmp_path / "degrees.gpkg"
+    geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.box(86, 27, 87, 28)], crs=32645).to_file(degrees)
+    with pytest.raises(DataError, match=r"look like degrees.*: write it into the file, with ogr2ogr -a_srs EPSG:4326"):
+        diff.read(degrees, "NEW", 30)
     with pytest.raises(DataError, match="no polygon"):
         diff.read(points, "OLD", None)
 

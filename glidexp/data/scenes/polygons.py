@@ -191,7 +191,7 @@ def _crs(path: Path, setting: str, own: str | None, given: str | None) -> pyproj
     if not given:
         if not own:
             raise DataError(
-                f"{setting}={path} has no CRS: set {setting}_crs, EPSG:4326 if the coordinates are degrees of "
+                f"{setting}={path} has no CRS: {_set_crs(setting)}, EPSG:4326 if the coordinates are degrees of "
                 "longitude and latitude."
             )
         return pyproj.CRS.from_user_input(own)
@@ -210,11 +210,17 @@ def _check_coordinates(path: Path, setting: str, geometries: Geometries, crs: py
     degrees = left >= -360.0 and right <= 360.0 and bottom >= -90.0 and top <= 90.0
     where = f"x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g}"
     if crs.is_geographic and not degrees:
-        raise DataError(f"{setting}={path}: {where} are no degrees, but {_name(crs)} has degrees: set {setting}_crs.")
+        raise DataError(f"{setting}={path}: {where} are no degrees, but {_name(crs)} has degrees: {_set_crs(setting)}.")
     if crs.is_projected and degrees:
-        raise DataError(
-            f"{setting}={path}: {where} look like degrees, but {_name(crs)} has metres: set {setting}_crs=EPSG:4326."
-        )
+        way_out = _set_crs(setting, "EPSG:4326")
+        raise DataError(f"{setting}={path}: {where} look like degrees, but {_name(crs)} has metres: {way_out}.")
+
+
+def _set_crs(setting: str, crs: str = "") -> str:
+    """How a user says a file's CRS: settings of a data set have one beside them, options of verbs have none."""
+    if setting.startswith("dataset."):
+        return f"set {setting}_crs={crs}" if crs else f"set {setting}_crs"
+    return f"write it into the file, with ogr2ogr -a_srs {crs or 'CRS'}"
 
 
 def _name(crs: pyproj.CRS) -> str:
