@@ -52,8 +52,8 @@ def measure(px: int, args: argparse.Namespace) -> None:
         args.precision = "auto"
         config = settings(root, args, px, 1)
         runtime = resolve(config.train)
-        tiles = make_tiles(root, tiles_wanted, px, 0)
-        tiles.index["split"] = "val"
+        tiles = make_tiles(root, tiles_wanted + 1, px, 0)
+        tiles.index["split"] = ["val"] * tiles_wanted + ["train"]  # without one to train on nothing is built
         model = build_parts(config, runtime, tiles).model
         recorder = Recorder(MagicMock(), config, tiles, runtime, "bench")  # tracking takes no part in scoring
         shape = (args.batch, tiles.channels, px, px)

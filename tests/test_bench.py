@@ -103,3 +103,13 @@ def test_it_runs_and_prints_what_is_promised(effort: Any, monkeypatch: pytest.Mo
             assert line["peak_memory_mb"] == alone
             assert line["flops_per_image"] == 405_504  # two convolutions, as above
             assert line["flop_limit_ratio"] > 0 and line["utilisation"] > 0
+
+
+def test_scoring_is_measured(effort: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    scoring = importlib.import_module("scoring")
+    words = "scoring.py --sizes 64 --tiles 4 --batch 2 --repeats 1"
+    monkeypatch.setattr(sys, "argv", words.split())
+    scoring.main()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["name"].rsplit("_", 1)[1] for line in lines] == ["wall", "cpu"]
+    assert all(line["ours"] > 0 and line["limit"] > 0 for line in lines)
