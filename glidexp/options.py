@@ -1,9 +1,12 @@
 """Options of a verb, read from the command line."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
-from glidexp.errors import GlidexpError
+from glidexp.errors import ConfigError, GlidexpError
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,3 +22,18 @@ def filled(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("nothing is given: a variable of the shell may not be set")
     return text
+
+
+@contextmanager
+def out_folder(folder: Path) -> Iterator[None]:
+    """Whatever the disk refuses in here is told of the folder that --out names.
+
+    Raises:
+        ConfigError: it cannot be written to
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"--out={folder} cannot be written to ({error.strerror or error}): give another folder."
+        ) from None

@@ -10,9 +10,9 @@ from glidexp.beside import write_text
 from glidexp.config import Precision, Tta
 from glidexp.data.builder.parts import writing
 from glidexp.data.workers import CLUSTERS, Crew, cores, free_bytes, mapped
-from glidexp.errors import ConfigError, DataError
+from glidexp.errors import DataError
 from glidexp.mapping.settings import MapSettings, StretchFrom
-from glidexp.options import Parser, filled
+from glidexp.options import Parser, filled, out_folder
 
 if TYPE_CHECKING:
     from glidexp.data.scenes.catalogue import SceneFile
@@ -114,12 +114,8 @@ def run(argv: list[str]) -> int:
     out = Path(given.out).absolute()
     from glidexp.mapping.many import tasks_of
 
-    try:
+    with out_folder(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--out={out} cannot be written to ({error.strerror or error}): give another folder."
-        ) from None
     tasks = tasks_of(given, files, settings, out)
     maps = _all(tasks, crew, given.device)
     return _report(maps, out)

@@ -25,6 +25,7 @@ STEPS = 254
 """a probability p is written as the whole number nearest to 254 p"""
 NODATA = 255
 KEEP_EVERY_S = 1.0
+"""seconds of finished rows that a killed map may lose at most"""
 PROBABILITY, MARKS, PROGRESS, LOOK = "probability.u8", "marks.u8", "progress.npz", "look.u8"
 
 

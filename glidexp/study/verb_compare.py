@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from glidexp.beside import beside
 from glidexp.errors import ConfigError
-from glidexp.options import Parser
+from glidexp.options import Parser, out_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,15 +80,11 @@ def run(argv: list[str]) -> int:
         console.print(f"note: {note}", highlight=False, markup=False)
     if given.out:
         folder = Path(given.out)
-        try:
+        with out_folder(folder):
             with beside(folder / "comparison.csv") as place:
                 as_table(comparison).to_csv(place, index=False)
             with beside(folder / "comparison.png") as place:
                 forest(comparison).savefig(place, metadata={"Software": None})
-        except OSError as error:
-            raise ConfigError(
-                f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."
-            ) from None
         print(f"Written: {folder / 'comparison.csv'}, {folder / 'comparison.png'}")
     return 0
 

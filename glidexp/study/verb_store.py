@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.errors import ConfigError
-from glidexp.options import Parser
+from glidexp.options import Parser, out_folder
 
 if TYPE_CHECKING:
     from glidexp.tracking.store import Store
@@ -53,12 +52,8 @@ def run(argv: list[str]) -> int:
     store = _opened(given)
     if given.verb == "export":
         folder = Path(given.out)
-        try:
+        with out_folder(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"--out={folder} cannot be written to ({error.strerror or error}): give another folder."
-            ) from None
         runs = carry.export(store, given.runs, folder)
         print(f"{len(runs)} runs are in {given.out}: glidexp store import {given.out} brings them into another store.")
         return 0

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.beside import beside
-from glidexp.errors import ConfigError
-from glidexp.options import Parser
+from glidexp.options import Parser, out_folder
 from glidexp.study.verb_compare import DEFAULT_SCORE, add_level_and_store, check_level
 
 if TYPE_CHECKING:
@@ -71,16 +70,12 @@ def write(found: "Matrix", folder: Path) -> None:
     from glidexp.scoring.heatmap import heatmap_figure
     from glidexp.study.transfer import as_table
 
-    try:
+    with out_folder(folder):
         with beside(folder / "transfer.csv") as place:
             as_table(found).to_csv(place, index=False)
         figure = heatmap_figure(found.means, found.sources, found.targets, score=found.measure.name, across=found.by)
         with beside(folder / "transfer.png") as place:
             figure.savefig(place, metadata={"Software": None})
-    except OSError as error:
-        raise ConfigError(
-            f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."
-        ) from None
 
 
 def table_of(found: "Matrix") -> "Table":

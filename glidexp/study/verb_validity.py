@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from glidexp.beside import beside
 from glidexp.errors import ConfigError, DataError
-from glidexp.options import Parser
+from glidexp.options import Parser, out_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,15 +106,11 @@ def write(page: "Page", folder: Path) -> None:
     files |= {f"figures/{block.name}.png": block.png for block in content if isinstance(block, Picture)}
     if page.scenes:
         files[ROWS] = scene_rows(page).to_csv(index=False).encode()
-    try:
+    with out_folder(folder):
         for name, bytes_ in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with beside(folder / name) as place:
                 place.write_bytes(bytes_)
-    except OSError as error:
-        raise ConfigError(
-            f"--out {folder} cannot be written to ({error.strerror or error}): give another folder."
-        ) from None
 
 
 def _matrix(store: "Store | None", given: Namespace) -> "FromMatrix | None":
