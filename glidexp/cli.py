@@ -1,5 +1,6 @@
 """`glidexp <verb>`: the doors. Each composes a config or reads a few options, and calls one function."""
 
+import errno
 import logging
 import os
 import sys
@@ -12,6 +13,9 @@ from glidexp.training import job
 if TYPE_CHECKING:
     from glidexp.training.rescore import Outcome as Scored
     from glidexp.training.run import Outcome
+
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""errors of a disk that are told in one line, wherever they come from"""
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -69,6 +73,14 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("glidexp: stopped by SIGINT.", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        _say(
+            f"the disk refuses {error.filename or 'a file'} ({error.strerror}): free some room or correct the rights, "
+            "then give the same command again."
+        )
+        return 1
 
 
 def train(argv: list[str]) -> int:

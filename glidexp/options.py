@@ -1,6 +1,7 @@
 """Options of a verb, read from the command line."""
 
 import argparse
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,17 @@ def filled(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("nothing is given: a variable of the shell may not be set")
     return text
+
+
+def above_0(text: str) -> float:
+    """Type of an argument that is a limit."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 @contextmanager

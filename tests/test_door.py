@@ -1,5 +1,6 @@
 """What a person types wrong is answered in one line with what is allowed, with exit code 2, without a trace."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -112,6 +113,16 @@ def test_a_mistake_found_while_running_keeps_its_words(capsys: pytest.CaptureFix
 
     assert cli.guarded(verb, []) == 2
     assert capsys.readouterr().err == "glidexp: first second\n"
+
+
+def test_what_a_disk_refuses_is_told_in_one_line_wherever_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    def verb(argv: list[str]) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    assert cli.guarded(verb, []) == 1
+    assert capsys.readouterr().err.startswith("glidexp: the disk refuses /data/x (No space left on device): free some")
+    with pytest.raises(ConnectionResetError):
+        cli.guarded(lambda _: (_ for _ in ()).throw(ConnectionResetError()), [])
 
 
 def test_other_errors_are_not_hidden() -> None:

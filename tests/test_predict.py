@@ -255,6 +255,11 @@ def test_a_damaged_scene_is_told_and_the_others_finish(
     told = capsys.readouterr()
     assert "bad.tif" in told.err and "1 of 2 scenes" in told.err and "good: 3 lakes" in told.out
     assert (tmp_path / "maps" / "good.json").is_file()
+    busy = write_scene(tmp_path / "busy.tif", pixels=pixels(), descriptions=["red", "green", "blue"])
+    with workfiles.WorkFiles(tmp_path / "maps" / ".busy.partial", "of another", 150, 200, (1, 1, 3)):
+        assert mapped(model, tmp_path / "maps", busy, good) == 1
+        told = capsys.readouterr()
+    assert "failed: another process is at work in" in told.err and "good: 3 lakes" in told.out
 
 
 def test_what_the_model_does_not_know_is_said(model: Path, bright: Bright, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
@@ -295,6 +300,8 @@ def test_ground_without_data_is_not_looked_at(model: Path, bright: Bright, tmp_p
         assert (file.read(1)[:, 120:] == 255).all()
     ground = geopandas.read_file(tmp_path / "maps" / "s_lakes.gpkg", layer="ground")
     assert 0.9 * 120 * 300 * 100 < ground.area[0] <= 120 * 300 * 100
+    nowhere = np.full((32, 32), workfiles.INVALID, np.uint8)
+    assert layers.looked_at(read_header(SceneFile(scene, "s", "sentinel2")), nowhere).geom_type == "Polygon"
 
 
 def test_memory_does_not_grow_with_the_height() -> None:

@@ -1,6 +1,7 @@
 """A training becomes a release: what the gate says, what is in the bundle, who is champion, and what verify finds."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,15 +19,17 @@ from glidexp import cli
 from glidexp.config import Precision, TileSizeConfig, flat
 from glidexp.config.evaluation import EvalConfig, EvalSplit, EvaluateConfig
 from glidexp.data.prepare import prepare
+from glidexp.errors import ConfigError, DataError
 from glidexp.models.build import assemble
 from glidexp.models.card import VALIDITY, read_card
 from glidexp.models.export import save_bundle
 from glidexp.models.load import find
 from glidexp.models.validity import of_bundle
-from glidexp.release import agreement, no_pickle
+from glidexp.release import agreement, gate, no_pickle, verify
 from glidexp.release.again import Place, score_again
 from glidexp.release.bundle import SUMS, broken
 from glidexp.release.gate import Terms, _of_champion
+from glidexp.release.probes import read_probes
 from glidexp.study.pick import deciding
 from glidexp.tracking import registry
 from glidexp.tracking.run import Run
@@ -203,6 +206,12 @@ def test_a_network_that_answers_otherwise_is_found_though_its_sum_is_right(
     np.savez(copy / "probes" / "odd.npz", image=image, probability=(probability + 0.002).astype(np.float32))
     for check in (agreement.weights_agree(copy), agreement.onnx_agrees(copy)):
         assert check.state == "failed" and "2.0e-03" in check.sentence and "at 35x59" in check.sentence
+    for text in ("{}", "[", '{"checks": [1], "verdict": "passed"}'):
+        (copy / "gate.json").write_text(text)
+        assert verify._gate(copy).sentence == "gate.json is no report of a gate."
+    os.truncate(copy / "probes" / "odd.npz", 300)
+    with pytest.raises(DataError, match=r"odd\.npz cannot be read .*copy the whole bundle again"):
+        list(read_probes(copy))
 
 
 def test_a_pickle_is_found_under_any_name(tmp_path: Path) -> None:
@@ -382,10 +391,29 @@ def _half() -> np.ndarray:
 
 def test_mistakes_are_told_in_a_line(mlruns: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, part in (
-        (["--name", "1x"], "beginning with a letter"),
+        (["--name", "1x"], "first a letter"),
+        (["--name", "x" * 101], "give 1 to 100"),
+        (["abcd", "--name", NAME, "--max-parameters", "nan"], "'nan' is no number above 0"),
+        (["abcd", "--name", NAME, "--min-speed", "-1"], "'-1' is no number above 0"),
         (["--name", NAME], "or --rollback alone"),
         (["abcd", "--name", NAME, "--rollback"], "or --rollback alone"),
         (["abcd", "--name", NAME, "--margin", "2"], "outside 0 to 1"),
     ):
         code, _, err = told(["release", *words, "--mlruns", str(mlruns)], capsys)
         assert code == 2 and part in err and len(err.strip().splitlines()) == 1
+
+
+def test_one_process_makes_a_bundle_and_takes_away_what_a_killed_one_left(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    left = tmp_path / ".bundle.partial" / "probes"
+    left.mkdir(parents=True)
+    (left.parent / "card.json").write_text("{}")
+    with gate._alone(folder) as aside:
+        assert not list(aside.iterdir())
+        with pytest.raises(ConfigError, match=r"--out=.*bundle is being made by another process"), gate._alone(folder):
+            pytest.fail("two at once")
+        aside.rename(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written to"), gate._alone(tmp_path / "file" / "bundle"):
+        pytest.fail("below a file")

@@ -129,7 +129,7 @@ def test_limits_leave_settings_out_and_are_named(store: Store, field: Field) -> 
     slow = pick(store, field, measure, Limits(least_images_per_s=10))
     assert slow.arm == "broken" and "small (9.0 images/s, at least 10)" in slow.sentence
     assert "the only setting within the limits" in slow.sentence
-    with pytest.raises(ConfigError, match=r"within the limits: large .5\.00 M parameters, at most 0\.10 M"):
+    with pytest.raises(ConfigError, match=r"within the limits: large .5\.00 M parameters, at most 0\.1 M"):
         pick(store, field, measure, Limits(most_parameters=100_000))
 
 
@@ -321,6 +321,16 @@ def test_a_second_release_makes_the_first_previous_and_rollback_brings_it_back(
     def models() -> int:
         return len(store.client.search_logged_models([store.experiment_id("glidexp")]))
 
+    # killed between its two aliases, a release or rollback leaves both on one version
+    store.client.set_registered_model_alias(name, registry.PREVIOUS, "2")
+    with pytest.raises(registry.TrackingError, match=r"@previous is version 2, the champion itself"):
+        registry.rollback(store, name)
+    store.client.set_registered_model_alias(name, registry.PREVIOUS, "1")
+    store.client.delete_registered_model_alias(name, registry.CHAMPION)  # as deleting its version does
+    code, out, _ = told(["release", "--rollback", "--name", name, "--mlruns", mlruns], capsys)
+    assert code == 0 and "champion is version 1 again; the one after it was deleted" in out
+    store.client.set_registered_model_alias(name, registry.CHAMPION, "2")
+
     before = models()
     # another release ended after this one's gate had looked at version 1
     with pytest.raises(registry.Overtaken, match="is version 2 by now, the gate compared with version 1"):
@@ -376,7 +386,7 @@ def test_a_release_that_the_registry_breaks_off_leaves_no_version(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(registry, "_move", broken)
+    monkeypatch.setattr(registry, "_overtaken", broken)
     with pytest.raises(registry.TrackingError, match="the registry does not take the release broken-off: the disk"):
         registry.release(store, "broken-off", **upload, against=None)
     assert not store.client.search_model_versions("name='broken-off'")

@@ -17,6 +17,7 @@ from tiny_scenes import NORTH, WEST, write_scene
 from glidexp.data.scenes.catalogue import SceneFile, find
 from glidexp.data.scenes.reading import Scene, read_header, read_strips
 from glidexp.errors import DataError, GlidexpError
+from glidexp.mapping.stac import on_globe
 
 SAFE = "S2A_MSIL2A_20201012T045721_N0214_R119_T45RVL_20201012T071000.SAFE"
 LANDSAT = "LC08_L1TP_140041_20201103_20201112_02_T1"
@@ -158,12 +159,40 @@ def test_a_vrt_stands_for_its_files_and_tells_when_it_resamples(tmp_path: Path, 
     text = (tmp_path / "v.vrt").read_text()
     (tmp_path / "v.vrt").write_text(re.sub(r'(<DstRect .*xSize=")96', r"\g<1>48", text))
     assert any("a VRT that resamples its sources" in note for note in read_header(file).warnings)
-    source.unlink()
-    with pytest.raises(DataError, match=r"v\.vrt refers to s\.tif, which is no file here"):
-        find(tmp_path, "unknown")
+    (tmp_path / "v.vrt").write_text(text.replace("s.tif", "gone.tif", 1))
+    assert [file.scene for file in find(tmp_path, "unknown")] == ["v"], "what is there still belongs to it"
+    with pytest.raises(DataError, match=r"v\.vrt refers to gone\.tif, which is no file here"):
+        read_header(file)
     (tmp_path / "v.vrt").write_text('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><VRTDataset/>')
     with pytest.raises(DataError, match="declares a document type"):
-        find(tmp_path, "unknown")
+        read_header(file)
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "px"), [("EPSG:32645", (5e5, 3e6), 1e-9), ("EPSG:4326", (500.0, 200.0), 1e-3)]
+)
+def test_a_scene_that_is_nowhere_on_earth_is_refused(
+    tmp_path: Path, rgb: np.ndarray, crs: str, corner: tuple[float, float], px: float
+) -> None:
+    path = write_scene(tmp_path / "s.tif", pixels=rgb)
+    with rasterio.open(path, "r+") as source:
+        source.crs, source.transform = crs, Affine(px, 0, corner[0], 0, -px, corner[1])
+    with pytest.raises(DataError, match=r"s\.tif lies nowhere on Earth by its CRS and position: georeference it anew"):
+        one(path)
+
+
+@pytest.mark.parametrize(("crs", "pole"), [("EPSG:3413", 90.0), ("EPSG:3031", -90.0)])
+def test_a_scene_over_a_pole_has_the_pole_in_its_outline(
+    tmp_path: Path, rgb: np.ndarray, crs: str, pole: float
+) -> None:
+    path = write_scene(tmp_path / "s.tif", pixels=rgb)
+    with rasterio.open(path, "r+") as source:
+        source.crs, source.transform = crs, Affine(30, 0, -1000, 0, -30, 700)
+    outline = one(path).outline_lonlat
+    west, south, east, north = outline.bounds
+    assert outline.is_valid and east - west == pytest.approx(360) and pole in (south, north)
+    geometry, box = on_globe(outline)
+    assert geometry.is_valid and geometry.bounds == (-180, south, 180, north) and box == [-180, south, 180, north]
 
 
 @pytest.mark.parametrize(

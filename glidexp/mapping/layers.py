@@ -17,7 +17,7 @@ from PIL import Image
 
 from glidexp.beside import sweep
 from glidexp.data.builder.parts import writing
-from glidexp.data.scenes.polygons import Inventory
+from glidexp.data.scenes.polygons import Inventory, polygons_of
 from glidexp.data.scenes.reading import Scene
 from glidexp.mapping import areas, cog, polygons, raster
 from glidexp.mapping.outputs import lakes_table, write_lakes
@@ -120,4 +120,4 @@ def looked_at(scene: Scene, marks_HW: Any) -> Any:
     transform = scene.transform @ Affine.scale(COARSE)
     shapes = rasterio.features.shapes(good, mask=good > 0, transform=transform)
     ground = shapely.union_all([shapely.geometry.shape(one) for one, _ in shapes])
-    return shapely.intersection(ground, scene.outline)
+    return polygons_of(shapely.intersection(ground, scene.outline))

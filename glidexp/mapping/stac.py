@@ -10,6 +10,7 @@ import shapely
 from shapely.affinity import translate
 
 from glidexp.data.builder.parts import writing
+from glidexp.data.scenes.polygons import polygons_of
 from glidexp.data.scenes.reading import Scene
 from glidexp.models.card import write_whole
 
@@ -70,20 +71,22 @@ def write_item(path: Path, scene: Scene, assets: Mapping[str, Path], told: Mappi
 
 def on_globe(outline: shapely.Polygon) -> tuple[shapely.Geometry, list[float]]:
     """An outline and its box (west, south, east, north) as RFC 7946 wants them: cut in two where it crosses 180 degrees
-    (3.1.9), where the west of the box is then the larger number (5.2).
+    (3.1.9), where the west of the box is then the larger number (5.2); around a pole it has all longitudes (5.3).
 
     Args:
         outline: in degrees, which go on beyond 180 or -180
     """
     west, south, east, north = outline.bounds
+    whole = outline if outline.is_valid else polygons_of(shapely.make_valid(outline))
     if west >= -180 and east <= 180:
-        return outline, [west, south, east, north]
+        return whole, [west, south, east, north]
     turn = -360.0 if east > 180 else 360.0
     there = shapely.box(180, -90, 540, 90) if turn < 0 else shapely.box(-540, -90, -180, 90)
-    whole = shapely.make_valid(outline)
     moved = translate(shapely.intersection(whole, there), turn)
     pieces = shapely.get_parts([shapely.intersection(whole, shapely.box(-180, -90, 180, 90)), moved])
     parts = [piece for piece in pieces if piece.geom_type == "Polygon" and not piece.is_empty]
+    if east - west >= 360:
+        return polygons_of(shapely.MultiPolygon(parts)), [-180.0, south, 180.0, north]
     west, east = (v + turn if not -180 <= v <= 180 else v for v in (west, east))
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts), [west, south, east, north]
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.data.builder.parts import DAMAGED, writing
-from glidexp.errors import RunFailed
+from glidexp.errors import DataError
 
 LAKE, LIKELY, SURE, INVALID = 1, 2, 4, 128
 """bits of a mark: probability at the threshold or above; calibrated probability 0.05, and 0.95, or above; no data"""
@@ -56,7 +56,7 @@ class WorkFiles:
             fcntl.flock(self._open["lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._open["lock"].close()
-            raise RunFailed(f"another process is at work in {self.folder}: wait for it.") from None
+            raise DataError(f"another process is at work in {self.folder}: wait for it.") from None
         self._take_up()
         sizes = {PROBABILITY: self.height * self.width, MARKS: self.height * self.width, LOOK: int(np.prod(self.look))}
         with writing(self.folder):

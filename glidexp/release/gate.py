@@ -1,18 +1,22 @@
 """The release of one training: score it again, look at it from every side, and only then let it be the champion."""
 
+import fcntl
 import json
 import logging
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glidexp.errors import ConfigError, DataError
+from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.models.card import read_card, write_whole
 from glidexp.models.load import find
+from glidexp.options import out_folder
 from glidexp.release import bundle as release_bundle
 from glidexp.release import card_page, checks_champion, checks_scores, stac_mlm
 from glidexp.release.again import Place, Rescored, ground_of, score_again
@@ -72,9 +76,7 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
     if folder.exists() and not _earlier(folder, choice.run.run_id):
         raise ConfigError(f"--out {folder} exists and is no bundle of this training: give another folder.")
     champion = holder(store, terms.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with _alone(folder) as aside:
         with tempfile.TemporaryDirectory(prefix="glidexp-model-") as fetched:
             own = find(choice.run.run_id, store, Path(fetched))
             _refuse_same(store, own.card, champion, Path(fetched) / "champion")
@@ -92,13 +94,37 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
         )
         _pages(aside, store, choice, again, report, terms)
         release_bundle.seal(aside, report)
-        aside.chmod(0o755)  # mkdtemp makes it private
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return Gated(folder, report, champion, _requirements())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[Path]:
+    """A new folder beside another, for one process at a time; gone at the end unless it was renamed.
+
+    Raises:
+        ConfigError: another process is at work in it, or it cannot be made
+    """
+    aside = folder.with_name(f".{folder.name}.partial")
+    with out_folder(folder), ExitStack() as locked:
+        aside.mkdir(parents=True, exist_ok=True)
+        lock = os.open(aside, os.O_RDONLY)
+        locked.callback(os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"--out={folder} is being made by another process: wait for it, or give another folder."
+            ) from None
+        for left in aside.iterdir():  # of a process that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        held = locked.pop_all()
+    with held:
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _of_scores(choice: Choice, again: Rescored, terms: Terms) -> list[Check]:
@@ -161,7 +187,13 @@ def _earlier(folder: Path, run_id: str) -> bool:
 def _refuse_same(store: Store, card: dict[str, Any], champion: Version | None, fetched: Path) -> None:
     if champion is None:
         return
-    theirs = find(champion.uri, store, fetched).card["weights"]["sha256"]
+    try:
+        theirs = find(champion.uri, store, fetched).card["weights"]["sha256"]
+    except GlidexpError as error:
+        raise DataError(
+            f"{champion.uri}, the champion, cannot be compared with: {error} Or give the alias champion to another "
+            "version, in MLflow's pages (glidexp ui) or by --rollback."
+        ) from None
     if theirs == card["weights"]["sha256"]:
         raise ConfigError(f"{champion.uri} is the champion already, with these very weights: there is nothing to do.")
 

@@ -4,6 +4,7 @@ Files `probes/*.npz` with `image` uint8 (1, C, H, W) and `probability` float32 (
 """
 
 import io
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +83,9 @@ def read_probes(folder: Path) -> Iterator[Probe]:
         raise DataError(f"{folder} has no probe tiles in {FOLDER}/: copy the whole bundle again.")
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 yield Probe(path.stem, held["image"], held["probability"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} cannot be read ({error}): copy the whole bundle again.") from error
 
 

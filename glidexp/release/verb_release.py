@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 
 from glidexp.errors import ConfigError
-from glidexp.options import Parser
+from glidexp.options import Parser, above_0
 
 log = logging.getLogger("glidexp")
-NAME = r"[A-Za-z][A-Za-z0-9_.-]*[A-Za-z0-9]"
+NAME = r"[A-Za-z](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?"
 
 
 def options() -> Parser:
@@ -28,8 +28,10 @@ def options() -> Parser:
     parser.add_argument(
         "--score", help="what decides, a score of test (default: the study's own, else test/lake_iou_pooled)"
     )
-    parser.add_argument("--max-parameters", type=float, metavar="N", help="leave larger networks out, such as 30e6")
-    parser.add_argument("--min-speed", type=float, metavar="X", help="leave slower ones out, training images a second")
+    parser.add_argument("--max-parameters", type=above_0, metavar="N", help="leave larger networks out, such as 30e6")
+    parser.add_argument(
+        "--min-speed", type=above_0, metavar="X", help="leave slower ones out, training images a second"
+    )
     parser.add_argument("--license", default="", help="of the weights, an SPDX identifier such as CC-BY-4.0")
     parser.add_argument("--citation", default="", help="how the model is to be cited")
     parser.add_argument("--margin", type=float, default=0.02, help="a region or sensor may lose this (default: 0.02)")
@@ -49,7 +51,9 @@ def run(argv: list[str]) -> int:
 
     given = options().parse_args(argv)
     if not re.fullmatch(NAME, given.name):
-        raise ConfigError(f"--name {given.name}: letters, digits, '-', '_' and '.', beginning with a letter.")
+        raise ConfigError(
+            f"--name {given.name[:100]}: give 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', first a letter, last no sign."
+        )
     for option, value in (("--margin", given.margin), ("--ece", given.ece)):
         if not 0 <= value <= 1:
             raise ConfigError(f"{option} {value} is outside 0 to 1: give a share such as 0.02.")
@@ -62,7 +66,8 @@ def run(argv: list[str]) -> int:
         from glidexp.tracking.registry import rollback
 
         now, before = rollback(store, given.name)
-        print(f"models:/{given.name}@champion is version {now.number} again; version {before.number} is @previous.")
+        was = f"version {before.number} is @previous" if before else "the one after it was deleted"
+        print(f"models:/{given.name}@champion is version {now.number} again; {was}.")
         return 0
     from glidexp.config.training import Precision
     from glidexp.release.again import Place
@@ -78,7 +83,7 @@ def run(argv: list[str]) -> int:
     measure = deciding(given.score or field.primary)
     for sentence in field.left:
         print(f"note: {sentence}")
-    limits = Limits(int(given.max_parameters) if given.max_parameters else None, given.min_speed)
+    limits = Limits(given.max_parameters, given.min_speed)
     choice = pick(store, field, measure, limits)
     print(f"Chosen: {choice.sentence}")
     terms = Terms(

@@ -36,8 +36,11 @@ def verify(folder: Path) -> list[Check]:
 
 def _gate(folder: Path) -> Check:
     """What the gate said when it was released: a forced release is told, not refused."""
-    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    failed = [check["name"] for check in report["checks"] if check["state"] == State.failed]
-    told = f"the gate's verdict was {report['verdict']}"
-    more = f" although these failed: {', '.join(failed)}" if failed else f", {len(report['checks'])} checks"
-    return judged("gate", report["verdict"] in ("passed", "forced"), f"{told}{more}.")
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        failed = [check["name"] for check in report["checks"] if check["state"] == State.failed]
+        verdict, count = report["verdict"], len(report["checks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return judged("gate", False, f"{REPORT} is no report of a gate.")
+    more = f" although these failed: {', '.join(failed)}" if failed else f", {count} checks"
+    return judged("gate", verdict in ("passed", "forced"), f"the gate's verdict was {verdict}{more}.")

@@ -4,15 +4,12 @@ Only formats that hold all of their pixels themselves are let in: a VRT, a ZIP o
 request must not reach.
 """
 
-import math
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyproj
-import pyproj.exceptions
 import rasterio
 import rasterio.errors
 import rasterio.shutil
@@ -100,15 +97,8 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
         file = find(seen, wish.sensor)[0]
         try:
             scene = read_header(file, domain.bands_of(card))
-            sound = (
-                math.isfinite(scene.gsd_m) and scene.gsd_m > 0 and all(map(math.isfinite, scene.outline_lonlat.bounds))
-            )
         except DataError as error:
             raise Refusal(422, str(error).replace(f"{path.parent}/", "")) from None
-        except (pyproj.exceptions.ProjError, ValueError):
-            sound = False
-        if not sound:
-            raise Refusal(422, "the scene's CRS cannot be brought to longitude and latitude: georeference it anew.")
     return Judged(file, name, placed, width, height, scene.gsd_m if placed else gsd_m)
 
 

@@ -25,7 +25,7 @@ USUAL_LEVEL = 0.95
 class Limits:
     """What a network may cost."""
 
-    most_parameters: int | None = None
+    most_parameters: float | None = None
     least_images_per_s: float | None = None
     """tiles a second in training, as the run measured on its machine"""
 
@@ -181,8 +181,7 @@ def _within(field: Field, limits: Limits) -> tuple[list[Arm], list[str]]:
     for arm in field.arms:
         parameters, speed = _parameters(field, arm), _speed(field, arm)
         if limits.most_parameters is not None and not parameters <= limits.most_parameters:
-            most = f"{limits.most_parameters / 1e6:.2f} M"
-            left.append(f"{arm.name} ({_millions(field, arm)} parameters, at most {most})")
+            left.append(f"{arm.name} ({_millions(field, arm)} parameters, at most {limits.most_parameters / 1e6:g} M)")
         elif limits.least_images_per_s is not None and not speed >= limits.least_images_per_s:
             left.append(f"{arm.name} ({speed:.1f} images/s, at least {limits.least_images_per_s:g})")
         else:

@@ -110,7 +110,9 @@ def release(
         mine = _version(made)
         if reason := _overtaken(store, mine, number):
             raise Overtaken(reason)
-        _move(store, name, champion=mine.number, previous=number or None)
+        if number:
+            client.set_registered_model_alias(name, PREVIOUS, number)
+        client.set_registered_model_alias(name, CHAMPION, mine.number)
     except BaseException as error:
         _take_back(client, name, made, model_id)
         if isinstance(error, TrackingError) or not isinstance(error, Exception):
@@ -121,32 +123,38 @@ def release(
     return mine
 
 
-def rollback(store: Store, name: str) -> tuple[Version, Version]:
+def rollback(store: Store, name: str) -> tuple[Version, Version | None]:
     """Makes `previous` the champion again, and the champion `previous`, so that a second time undoes it.
 
     Returns:
-        the champion from now on, and the one that was
+        the champion from now on, and the one that was; None where that was deleted
 
     Raises:
-        TrackingError: there is no champion, or nothing to go back to
+        TrackingError: there is nothing to go back to
     """
     now, before = holder(store, name), holder(store, name, PREVIOUS)
-    if now is None:
+    if now is None and before is None:
         raise TrackingError(f"models:/{name} has no champion: there is nothing to go back from.")
     if before is None:
-        raise TrackingError(f"models:/{name} has no alias {PREVIOUS}: version {now.number} is its first release.")
+        raise TrackingError(
+            f"models:/{name} has no alias {PREVIOUS}: version {now.number} is its first release, or the one before was "
+            "deleted."
+        )
+    if now is not None and now.number == before.number:
+        raise TrackingError(
+            f"models:/{name}@{PREVIOUS} is version {now.number}, the champion itself, as a killed release or rollback "
+            f"leaves it: give the alias {CHAMPION} to another version in MLflow's pages (glidexp ui)."
+        )
     try:
-        _move(store, name, champion=before.number, previous=now.number)
-        store.client.set_model_version_tag(name, now.number, "glidexp.release.rolled_back", _stamp())
+        if now is not None:
+            store.client.set_model_version_tag(name, now.number, "glidexp.release.rolled_back", _stamp())
+        # the champion first: killed in between, the version that was asked for holds
+        store.client.set_registered_model_alias(name, CHAMPION, before.number)
+        if now is not None:
+            store.client.set_registered_model_alias(name, PREVIOUS, now.number)
     except Exception as error:
         raise TrackingError(f"the registry does not take the rollback of {name}: {first_line(error)}") from error
     return before, now
-
-
-def _move(store: Store, name: str, *, champion: str, previous: str | None) -> None:
-    if previous is not None:
-        store.client.set_registered_model_alias(name, PREVIOUS, previous)
-    store.client.set_registered_model_alias(name, CHAMPION, champion)
 
 
 def _overtaken(store: Store, mine: Version, against: str) -> str:
@@ -160,7 +168,8 @@ def _overtaken(store: Store, mine: Version, against: str) -> str:
         if older and age < DEAD_S:
             return (
                 f"version {other.version} of {mine.name} is being released at this moment and was first: nothing was "
-                "released here. Give the same command again when it is done, to be compared with it."
+                "released here. Give the same command again when it is done, to be compared with it; if that command "
+                f"was killed, {DEAD_S / 60:g} minutes after its beginning."
             )
     now = holder(store, mine.name)
     if (now.number if now else "") != against:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyproj
+import pyproj.exceptions
 import rasterio
 import rasterio.errors
 import shapely
@@ -20,7 +21,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from glidexp.data import sensors
-from glidexp.data.geodesy import Floats, is_metric, to_lonlat, unwrap, utm
+from glidexp.data.geodesy import Floats, is_metric, to_lonlat, utm
 from glidexp.data.scenes import vrt
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.errors import DataError
@@ -85,9 +86,14 @@ class Scene:
 
     @cached_property
     def outline_lonlat(self) -> shapely.Polygon:
-        """The edge in degrees. Across the antimeridian, longitudes go on beyond 180."""
+        """The edge in degrees. Across the antimeridian longitudes go on beyond 180; a pole inside has an edge of its
+        own."""
         lon, lat = to_lonlat(self.crs, *shapely.get_coordinates(self.outline).T)
-        return shapely.Polygon(np.column_stack([unwrap(lon), lat]))
+        lon = np.unwrap(lon, period=360.0)
+        if abs(lon[-1] - lon[0]) > 180.0:  # the last point is the first, once around
+            pole = math.copysign(90.0, lat[0])
+            lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, [pole, pole])
+        return shapely.Polygon(np.column_stack([lon + 360.0 * (lon.min() < -180.0), lat]))
 
     @cached_property
     def metric_crs(self) -> pyproj.CRS:
@@ -152,6 +158,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
     paths = _band_files(file, bands)
     scene: Scene | None = None
     for path in dict.fromkeys(paths):
+        vrt.check_sources(path)
         with opened_raster(path) as source:
             _check_kind(path, source)
             if file.bands and source.count != 1:
@@ -172,6 +179,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
             _check_grid(scene, met, paths[0], path)
         scene = scene or met
     assert scene is not None  # a scene has at least one band
+    _check_place(scene)
     notes = scene.warnings
     notes += tuple(f"{p}: a VRT that resamples its sources." for p in paths if _is_vrt(p) and vrt.resamples(p))
     nominal = sensors.get(file.sensor).gsd_m
@@ -200,6 +208,19 @@ def _check_kind(path: Path, source: rasterio.DatasetReader) -> None:
     kinds = set(source.dtypes)
     if not kinds <= {"uint8", "uint16"}:
         raise DataError(f"{path} holds {'/'.join(sorted(kinds))}, not uint8 or uint16: convert it first.")
+
+
+def _check_place(scene: Scene) -> None:
+    try:
+        west, south, east, north = scene.outline_lonlat.bounds
+        sound = -540 <= west <= east <= 540 and -90 <= south <= north <= 90 and 0 < scene.gsd_m < math.inf
+    except (pyproj.exceptions.ProjError, ValueError):
+        sound = False
+    if not sound:
+        raise DataError(
+            f"{scene.file.path} lies nowhere on Earth by its CRS and position: georeference it anew "
+            "(gdal_translate -a_srs -a_ullr)."
+        )
 
 
 def _check_grid(first: Scene, other: Scene, path: Path, other_path: Path) -> None:

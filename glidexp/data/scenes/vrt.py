@@ -1,5 +1,7 @@
 """What a VRT refers to, read from its text, so that a changed source is seen and resampling is said."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,27 +13,43 @@ LARGEST_BYTES = 64 * 2**20
 _SOURCES = ("SourceFilename", "SourceDataset")
 
 
-def sources_of(path: Path, depth: int = 0) -> list[Path]:
-    """Files that a VRT is made of; none for any other file or one that is not there.
+def sources_of(path: Path) -> list[Path]:
+    """Files that a VRT is made of, as far as they are there; none for any other file or one that is not there."""
+    found: list[Path] = []
+    with suppress(DataError):  # told by `check_sources`, which stops the one scene alone
+        found.extend(_followed(path, 0))
+    return list(dict.fromkeys(found))
+
+
+def check_sources(path: Path) -> None:
+    """Follows what a VRT refers to.
 
     Raises:
         DataError: no VRT, or one that refers to itself or to what is no file here
     """
+    for _ in _followed(path, 0):
+        pass
+
+
+def _followed(path: Path, depth: int) -> Iterator[Path]:
     if path.suffix.lower() != ".vrt" or not path.is_file():
-        return []
+        return
     if depth > DEEPEST:
         raise DataError(f"{path} refers to VRTs {DEEPEST} deep: make one VRT of the files themselves.")
-    found: list[Path] = []
+    missing = ""
     for element in _root(path).iter():
         if element.tag not in _SOURCES or not element.text:
             continue
         name = element.text.strip()
         relative = element.get("relativeToVRT") == "1" or element.get("relativetoVRT") == "1"
         source = path.parent / name if relative else Path(name)
-        if not source.is_file():
-            raise DataError(f"{path} refers to {name}, which is no file here: fetch it, or make the VRT anew.")
-        found += [source, *sources_of(source, depth + 1)]
-    return list(dict.fromkeys(found))
+        if source.is_file():
+            yield source
+            yield from _followed(source, depth + 1)
+        else:
+            missing = missing or name
+    if missing:
+        raise DataError(f"{path} refers to {missing}, which is no file here: fetch it, or make the VRT anew.")
 
 
 def resamples(path: Path) -> bool:
