@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,7 @@ import shapely
 import torch
 import warm
 from PIL import Image
+from starlette.datastructures import Headers
 from tiny_scenes import write_scene
 from torch import nn
 
@@ -40,7 +41,7 @@ from glidexp.mapping import predict
 from glidexp.mapping.predict import SceneTask, map_scene
 from glidexp.models.card import FORMAT, FORMAT_VERSION
 from glidexp.models.predictor import Predictor
-from glidexp.serving import mapper
+from glidexp.serving import guard, mapper, upload
 from glidexp.serving.app import make_app
 from glidexp.serving.desk import Desk, State
 from glidexp.serving.judge import safe_name
@@ -578,6 +579,29 @@ def test_a_taken_port_and_wrong_limits_are_told_in_one_line(
         cli.main(["serve", str(tmp_path / "no" / "bundle.json"), "--port", "0", "--folder", str(tmp_path / "f")])
     assert ended.value.code == 2 and "bundle.json" in capsys.readouterr().err
     assert not list((tmp_path / "f").iterdir())
+
+
+def test_who_sends_nothing_is_answered_and_who_trickles_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "DRAIN_S", 3600.0)
+    monkeypatch.setattr(guard, "IDLE_S", 0.01)
+    body = guard._Body(asyncio.Event().wait)  # type: ignore[arg-type]
+    asyncio.run(body.drain(Headers({"content-length": "99999999999"})))
+
+    async def trickling() -> AsyncIterator[bytes]:
+        while True:
+            clock.append(clock[-1] + 10)
+            yield b"II"
+
+    async def taken() -> int:
+        request = SimpleNamespace(stream=trickling)
+        return sum([len(chunk) async for chunk in upload._counted(request, 10**6)])  # type: ignore[arg-type]
+
+    clock = [0.0]
+    monkeypatch.setattr(upload.time, "monotonic", lambda: clock[-1])
+    monkeypatch.setattr(upload.asyncio, "wait_for", lambda coming, _: coming)  # its own clock is this one
+    with pytest.raises(Refusal, match="less than 1000 bytes a second") as told:
+        asyncio.run(taken())
+    assert told.value.status == 408 and clock[-1] == 70
 
 
 def test_json_of_a_scene_without_lakes(server: tuple[str, Inside], tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glidexp.serving.refusal import Refusal
 
-DRAIN_BYTES, DRAIN_S = 64 << 20, 10.0
+DRAIN_BYTES, DRAIN_S, IDLE_S = 64 << 20, 10.0, 1.0
+"""most of a refused body that is read, and for how long; a client that sends nothing is answered at once"""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -71,7 +72,7 @@ class _Body:
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self._whole and held < DRAIN_BYTES:
-                    held += len((await self.receive()).get("body", b""))
+                    held += len((await asyncio.wait_for(self.receive(), IDLE_S)).get("body", b""))
 
 
 class Guard:

@@ -1,6 +1,7 @@
 """A request's body to a file in its own folder, counted while it comes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,8 @@ from glidexp.serving.refusal import Refusal
 
 STALL_S = 60.0
 """seconds without a byte after which an upload is given up"""
+SLOWEST = 1000
+"""bytes a second that must come on the whole, after `STALL_S`: an upload that trickles takes a place"""
 FIELD = "scene"
 """of a form, the part that is the scene"""
 SLACK = 65536
@@ -58,8 +61,8 @@ async def receive(request: Request, folder: Path, *, most: int, name: str) -> tu
 
 
 async def _counted(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The body as it comes; ends with a refusal where it is too much, or where nothing comes any more."""
-    held = 0
+    """The body as it comes; ends with a refusal where it is too much, or where too little comes."""
+    held, began = 0, time.monotonic()
     source = request.stream().__aiter__()
     while True:
         try:
@@ -71,6 +74,8 @@ async def _counted(request: Request, most: int) -> AsyncIterator[bytes]:
         except ClientDisconnect:
             raise Refusal(400, "the line was cut before the whole scene had come: send it again.") from None
         held += len(chunk)
+        if time.monotonic() - began > STALL_S + held / SLOWEST:
+            raise Refusal(408, f"the scene came with less than {SLOWEST:g} bytes a second: send it over a faster line.")
         if held > most + SLACK:
             raise _too_large(most)
         yield chunk

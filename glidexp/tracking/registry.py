@@ -133,9 +133,9 @@ def rollback(store: Store, name: str) -> tuple[Version, Version | None]:
         TrackingError: there is nothing to go back to
     """
     now, before = holder(store, name), holder(store, name, PREVIOUS)
-    if now is None and before is None:
-        raise TrackingError(f"models:/{name} has no champion: there is nothing to go back from.")
     if before is None:
+        if now is None:
+            raise TrackingError(f"models:/{name} has no champion: there is nothing to go back from.")
         raise TrackingError(
             f"models:/{name} has no alias {PREVIOUS}: version {now.number} is its first release, or the one before was "
             "deleted."
