@@ -3,10 +3,10 @@
     python bench/study.py [--runs 30] [--alone 2] [--slots 1] [--launcher-warm true|false]
 
 The run: one sensor, tiles of 64 px, one epoch; its tiles are made before. `alone` is `python train.py WORDS` as a fresh
-process, `study` one of --runs seeds that `glidexp.study.execute` carries out, its share of the sweep and of the process
-that runs are forked off included. Fixed is what is not the loop (`training.run.train`): start, imports, looking at the
-data, network, tracking, final scores and pictures. CPU seconds, which others on the machine disturb less, with those of
-the writer's thread; one JSON line, `ratio` is study over alone and should be at most 0.333.
+process, `study` one of --runs seeds that `glidexp.study.execution.execute` carries out, its share of the sweep and of
+the process that runs are forked off included. Fixed is what is not the loop (`training.run.train`): start, imports,
+looking at the data, network, tracking, final scores and pictures. CPU seconds, which others on the machine disturb
+less, with those of the writer's thread; one JSON line, `ratio` is study over alone and should be at most 0.333.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def seconds() -> float:
 
 def train(words: tuple[str, ...]) -> Any:
     """As `work.train`; notes what the loop and the whole process took."""
-    from glidexp.study import work
+    from glidexp.study.execution import work
     from glidexp.training import run
 
     loop, real = 0.0, run.train
@@ -86,9 +86,9 @@ def study(folder: Path, words: tuple[str, ...], runs: int, slots: int, warm: boo
     from glidexp.config.launcher import LauncherConfig
     from glidexp.data.prepare import recipe_id
     from glidexp.identity import config_id
-    from glidexp.study.cells import Cell, Plan
-    from glidexp.study.execute import execute
-    from glidexp.study.work import Order
+    from glidexp.study.execution.cells import Cell, Plan
+    from glidexp.study.execution.execute import execute
+    from glidexp.study.execution.work import Order
     from glidexp.tracking.store import open_store
 
     out = folder / "study.jsonl"

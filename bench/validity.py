@@ -19,7 +19,7 @@ import numpy as np
 
 from glidexp import door
 from glidexp.scoring.expected import LEVEL, coverage
-from glidexp.study.validity_matrix import scenes_of, told_by
+from glidexp.study.validity.matrix import scenes_of, told_by
 from glidexp.tracking.found import finished_runs
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.run import run

@@ -151,7 +151,7 @@ def sweep(argv: list[str]) -> int:
     """Plans a study, carries it out and reports it; without study=NAME, a grid of the settings with several values."""
     from glidexp import door
     from glidexp.study import verb_sweep
-    from glidexp.study.plan_words import searched
+    from glidexp.study.plan.words import searched
 
     if not argv or any(word in ("-h", "--help") for word in argv):
         print(verb_sweep.help_text(door.SWEEP_GROUPS, door.options))

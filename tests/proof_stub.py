@@ -12,7 +12,7 @@ from study_stub import key_of, opened, settings
 
 from glidexp.data.store import TileStore
 from glidexp.scoring.counts import BINS, HALF_BIN, PER_LOGIT
-from glidexp.study.work import Done
+from glidexp.study.execution.work import Done
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.multirun import parent_run_id

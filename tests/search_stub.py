@@ -12,14 +12,14 @@ from glidexp.config import Config, TrainConfig
 from glidexp.config.launcher import LauncherConfig
 from glidexp.config.study import Design, StudyConfig
 from glidexp.config.tune import SpaceConfig, TuneConfig
-from glidexp.study import sweep
-from glidexp.study.cells import Cell
-from glidexp.study.execute import execute
-from glidexp.study.ledger import FOLDER, Ledger, study_id
-from glidexp.study.plan_words import Words
-from glidexp.study.trials import Trial, Trials
-from glidexp.study.tune import Search, Tuning
-from glidexp.study.tune_space import space_of
+from glidexp.study.execution import sweep
+from glidexp.study.execution.cells import Cell
+from glidexp.study.execution.execute import execute
+from glidexp.study.execution.ledger import FOLDER, Ledger, study_id
+from glidexp.study.plan.space import space_of
+from glidexp.study.plan.words import Words
+from glidexp.study.tune.search import Search, Tuning
+from glidexp.study.tune.trials import Trial, Trials
 
 SEED = 7
 RATES = {"lr": SpaceConfig(low=1e-5, high=1e-1, log=True)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.entities import Metric
 from study_stub import key_of, noted, opened, settings
 
-from glidexp.study.work import Done
+from glidexp.study.execution.work import Done
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.resume import checkpoint_folder

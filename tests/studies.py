@@ -19,8 +19,8 @@ from glidexp.scoring.counts import BINS, HALF_BIN, PER_LOGIT
 from glidexp.scoring.lake_scores import lake_scores, named
 from glidexp.scoring.lakes import score_lakes, write_lakes
 from glidexp.scoring.scores import score_split, scores_table, write_scores
-from glidexp.study.cells import Cell, Plan
-from glidexp.study.ledger import CELLS, FOLDER, PLAN, Entry, Status, study_id
+from glidexp.study.execution.cells import Cell, Plan
+from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN, Entry, Status, study_id
 from glidexp.tracking.store import Store
 
 PX = 48

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import GlidexpError
-from glidexp.study import launchers_local
-from glidexp.study.cells import Cell, Plan
-from glidexp.study.execute import execute
-from glidexp.study.ledger import MODEL_TAG, Ledger
-from glidexp.study.work import Done, Order
+from glidexp.study.execution.cells import Cell, Plan
+from glidexp.study.execution.execute import execute
+from glidexp.study.execution.launchers import local as launchers_local
+from glidexp.study.execution.ledger import MODEL_TAG, Ledger
+from glidexp.study.execution.work import Done, Order
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.multirun import parent_run_id

@@ -14,9 +14,12 @@ FLOORS = ["errors", "beside", "options", "config", "identity", "signals", "track
 FLOORS += ["mapping", "serving", "training", "study", "release", "composing", "door", "cli"]
 """bottom to top; a module may import its own floor and those before it"""
 
+ROOMS = {"study": ["names", "execution", "comparison", "plan", "tune", "report", "validity"]}
+"""bottom to top, of a floor that has rooms; its verbs stand on all of them"""
+
 OWNERS = {
     "mlflow": {"tracking"},
-    "hydra": {"config", "composing", "door", "cli", "tracking", "training/multirun", "study/plan_words"},
+    "hydra": {"config", "composing", "door", "cli", "tracking", "training/multirun", "study/plan/words"},
     "rasterio": {"data", "mapping", "serving"},
     "geopandas": {"data", "mapping", "serving"},
     "pyogrio": {"data", "mapping"},
@@ -25,9 +28,9 @@ OWNERS = {
     "timm": {"models"},
     "peft": {"models/adapters"},
     "kornia": {"training"},
-    "optuna": {"study/trials"},
-    "ray": {"study/launchers_ray"},
-    "submitit": {"study/launchers_slurm"},
+    "optuna": {"study/tune/trials"},
+    "ray": {"study/execution/launchers/ray"},
+    "submitit": {"study/execution/launchers/slurm"},
     "onnxruntime": {"release"},
     "fastapi": {"serving"},
     "fastapi_offline": {"serving"},
@@ -40,8 +43,8 @@ OWNERS = {
 
 LATE_DOORS = {
     "training/multirun": {"glidexp.door", "glidexp.cli"},
-    "study/work": {"glidexp.door", "glidexp.cli"},
-    "study/provide": {"glidexp.door"},
+    "study/execution/work": {"glidexp.door", "glidexp.cli"},
+    "study/execution/provide": {"glidexp.door"},
 }
 """modules that stand for many calls of a door, and what they may import of it, late"""
 
@@ -78,6 +81,18 @@ def imports(path: Path) -> frozenset[str]:
 def floor(dotted: str) -> int | None:
     parts = dotted.split(".")
     return FLOORS.index(parts[1]) if parts[0] == "glidexp" and len(parts) > 1 and parts[1] in FLOORS else None
+
+
+@pytest.mark.parametrize("floor_name", ROOMS)
+def test_rooms_of_a_floor_import_downwards(floor_name: str) -> None:
+    order, here = ROOMS[floor_name], PACKAGE / floor_name
+    assert {folder.parent.name for folder in here.glob("*/__init__.py")} <= set(order)
+    for path in here.rglob("*.py"):
+        room = path.relative_to(here).with_suffix("").parts[0]
+        found = {name.split(".")[2] for name in imports(path) if name.startswith(f"glidexp.{floor_name}.")}
+        if room in order:
+            above = found - set(order[: order.index(room) + 1])
+            assert not above, f"{path.relative_to(PACKAGE)} reaches up to {above}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -14,8 +14,8 @@ from glidexp.config import Config, PathsConfig, TrackingConfig, flat
 from glidexp.errors import DataError
 from glidexp.scoring.counts import BINS
 from glidexp.scoring.scores import score_split, scores_table, write_scores
-from glidexp.study.arms import arms_of, common_ground
-from glidexp.study.compare import Comparison, compare, measure_of, verdict
+from glidexp.study.comparison.arms import arms_of, common_ground
+from glidexp.study.comparison.compare import Comparison, compare, measure_of, verdict
 from glidexp.tracking.found import TrackedRun, finished_runs
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri

@@ -23,9 +23,9 @@ from glidexp.mapping import verb_inventory, verb_predict
 from glidexp.release import verb_release, verb_verify
 from glidexp.serving import verb_serve
 from glidexp.study import verb_compare, verb_transfer, verb_validity
-from glidexp.study.compare import measure_of
-from glidexp.study.plan import all_checked
-from glidexp.study.plan_words import split
+from glidexp.study.comparison.compare import measure_of
+from glidexp.study.plan.making import all_checked
+from glidexp.study.plan.words import split
 from glidexp.training.check import SELECTABLE, check, check_data
 
 ROOT = Path(__file__).resolve().parent.parent

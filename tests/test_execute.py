@@ -22,11 +22,11 @@ from glidexp.config.launcher import LauncherConfig
 from glidexp.data import workers
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Interrupted
-from glidexp.study import launchers_local
-from glidexp.study.cells import Cell, Plan, chosen
-from glidexp.study.ending import cancel, status
-from glidexp.study.ledger import Ledger, Status, study_id
-from glidexp.study.sweep import Sweep
+from glidexp.study.execution.cells import Cell, Plan, chosen
+from glidexp.study.execution.ending import cancel, status
+from glidexp.study.execution.launchers import local as launchers_local
+from glidexp.study.execution.ledger import Ledger, Status, study_id
+from glidexp.study.execution.sweep import Sweep
 from glidexp.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,12 +17,12 @@ from submitit.slurm.test_slurm import get_signal_handler, mock_requeue, mocked_s
 
 from glidexp.config.launcher import LauncherConfig, LauncherKind, SlurmConfig
 from glidexp.errors import ConfigError, GlidexpError
-from glidexp.study import slots, sweep
-from glidexp.study.cells import Plan
-from glidexp.study.launchers import build_launcher
-from glidexp.study.launchers_slurm import CellTask, SlurmLauncher
-from glidexp.study.ledger import Entry, Ledger
-from glidexp.study.work import Order, environment
+from glidexp.study.execution import slots, sweep
+from glidexp.study.execution.cells import Plan
+from glidexp.study.execution.launchers.choice import build_launcher
+from glidexp.study.execution.launchers.slurm import CellTask, SlurmLauncher
+from glidexp.study.execution.ledger import Entry, Ledger
+from glidexp.study.execution.work import Order, environment
 from glidexp.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

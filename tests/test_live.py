@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from glidexp.study import live
-from glidexp.study.cells import Cell, Plan
-from glidexp.study.ledger import Ledger, Status
-from glidexp.study.live import Live, clock, table
+from glidexp.study.execution import live
+from glidexp.study.execution.cells import Cell, Plan
+from glidexp.study.execution.ledger import Ledger, Status
+from glidexp.study.execution.live import Live, clock, table
 
 ARMS = ("backbone=resnet18 loss=dice", "backbone=mit_b0 loss=dice", "backbone=mobilenetv3 loss=dice")
 

@@ -12,10 +12,10 @@ from glidexp.composing import by_hydra, composer
 from glidexp.config import Config, load
 from glidexp.config.study import AxisConfig, Design, StudyConfig
 from glidexp.errors import ConfigError
-from glidexp.study.plan import all_checked
-from glidexp.study.plan_arms import arms_of, balanced
-from glidexp.study.plan_check import checked, pinned
-from glidexp.study.plan_words import Words, merged, split, written
+from glidexp.study.plan.arms import arms_of, balanced
+from glidexp.study.plan.check import checked, pinned
+from glidexp.study.plan.making import all_checked
+from glidexp.study.plan.words import Words, merged, split, written
 from glidexp.training import start
 
 

@@ -16,14 +16,14 @@ from glidexp.config.transfer import By, TransferConfig
 from glidexp.data.check import met as met_module
 from glidexp.data.writer import StoreWriter
 from glidexp.errors import ConfigError, LeakError
-from glidexp.study.cells import Plan
-from glidexp.study.plan import make_plan
-from glidexp.study.plan_arms import Arm
-from glidexp.study.plan_check import Checked
-from glidexp.study.plan_data import Data
-from glidexp.study.plan_leak import refuse_leaks
-from glidexp.study.plan_sides import refuse_bare
-from glidexp.study.plan_words import split
+from glidexp.study.execution.cells import Plan
+from glidexp.study.plan.arms import Arm
+from glidexp.study.plan.check import Checked
+from glidexp.study.plan.data import Data
+from glidexp.study.plan.leak import refuse_leaks
+from glidexp.study.plan.making import make_plan
+from glidexp.study.plan.sides import refuse_bare
+from glidexp.study.plan.words import split
 
 PX = 64
 Picture = np.ndarray

@@ -16,15 +16,18 @@ from glidexp.config import Compile, Config, DatasetKind, Precision, SplitBy, Tra
 from glidexp.config.launcher import LauncherConfig, LauncherKind
 from glidexp.config.study import AssumeConfig, BudgetBatch, BudgetConfig, BudgetKind, StudyConfig
 from glidexp.errors import ConfigError
-from glidexp.study import plan_cost, plan_ground, plan_power, plan_show
-from glidexp.study.cells import Cell, Plan
+from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.names import short_names
-from glidexp.study.plan import Outline, Planned
-from glidexp.study.plan_arms import Arm
-from glidexp.study.plan_budget import Spent, equal, spent, told
-from glidexp.study.plan_check import Checked, keys, resolved_elsewhere
-from glidexp.study.plan_cost import Speed
-from glidexp.study.plan_data import Data, Sizes
+from glidexp.study.plan import cost as plan_cost
+from glidexp.study.plan import ground as plan_ground
+from glidexp.study.plan import power as plan_power
+from glidexp.study.plan import show as plan_show
+from glidexp.study.plan.arms import Arm
+from glidexp.study.plan.budget import Spent, equal, spent, told
+from glidexp.study.plan.check import Checked, keys, resolved_elsewhere
+from glidexp.study.plan.cost import Speed
+from glidexp.study.plan.data import Data, Sizes
+from glidexp.study.plan.making import Outline, Planned
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.history import Course, PastRun, course
 

@@ -10,12 +10,12 @@ from glidexp import door
 from glidexp.config.study import Design, StudyConfig
 from glidexp.config.transfer import By, Rung, TransferConfig, Unit
 from glidexp.errors import ConfigError
-from glidexp.study.cells import Cell, Plan, take_ready
-from glidexp.study.plan import make_plan
-from glidexp.study.plan_arms import Arm
-from glidexp.study.plan_check import checked
-from glidexp.study.plan_transfer import Present, primary, transfer_arms
-from glidexp.study.plan_words import Words, split
+from glidexp.study.execution.cells import Cell, Plan, take_ready
+from glidexp.study.plan.arms import Arm
+from glidexp.study.plan.check import checked
+from glidexp.study.plan.making import make_plan
+from glidexp.study.plan.transfer import Present, primary, transfer_arms
+from glidexp.study.plan.words import Words, split
 
 NOTHING = Words((), ())
 THERE = Present(("alaska", "andes", "greenland"), scenes=4)

@@ -6,13 +6,13 @@ import pytest
 import studies
 from study_stub import key_of, opened
 
-from glidexp.study.cells import Cell, Plan
-from glidexp.study.compare import compare_arms, measure_of, sentence, verdict
-from glidexp.study.ledger import Ledger
-from glidexp.study.material import gather
-from glidexp.study.parent import parent_run
-from glidexp.study.studies import load_study
-from glidexp.study.work import Order, carry_out
+from glidexp.study.comparison.compare import compare_arms, measure_of, sentence, verdict
+from glidexp.study.comparison.material import gather
+from glidexp.study.comparison.studies import load_study
+from glidexp.study.execution.cells import Cell, Plan
+from glidexp.study.execution.ledger import Ledger
+from glidexp.study.execution.parent import parent_run
+from glidexp.study.execution.work import Order, carry_out
 from glidexp.tracking.multirun import PARENT_VARIABLE
 
 SCORE = "test/lake_iou_pooled"

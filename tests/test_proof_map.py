@@ -14,10 +14,10 @@ from glidexp.data.synthetic.world import generate
 from glidexp.mapping import diff
 from glidexp.release import gate
 from glidexp.release.report import Check
-from glidexp.study.cells import Cell, Plan
-from glidexp.study.ledger import Ledger
-from glidexp.study.parent import parent_run
-from glidexp.study.work import Order, carry_out
+from glidexp.study.execution.cells import Cell, Plan
+from glidexp.study.execution.ledger import Ledger
+from glidexp.study.execution.parent import parent_run
+from glidexp.study.execution.work import Order, carry_out
 from glidexp.tracking import registry
 from glidexp.tracking.multirun import PARENT_VARIABLE
 

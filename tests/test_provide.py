@@ -7,8 +7,8 @@ import pytest
 from runs import words
 
 from glidexp import door
-from glidexp.study import provide
-from glidexp.study.cells import Cell
+from glidexp.study.execution import provide
+from glidexp.study.execution.cells import Cell
 
 
 def test_data_is_made_once_for_each_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

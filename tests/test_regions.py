@@ -12,8 +12,8 @@ from glidexp import door
 from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.prepare import declared_regions, declared_sensors, prepare
 from glidexp.errors import ConfigError, DataError
-from glidexp.study.plan import make_plan
-from glidexp.study.plan_words import split
+from glidexp.study.plan.making import make_plan
+from glidexp.study.plan.words import split
 from glidexp.training.check import check_data
 
 LAYOUT = """

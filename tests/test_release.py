@@ -30,7 +30,7 @@ from glidexp.release.again import Place, score_again
 from glidexp.release.bundle import SUMS, broken
 from glidexp.release.gate import Terms, _of_champion
 from glidexp.release.probes import read_probes
-from glidexp.study.pick import deciding
+from glidexp.study.comparison.pick import deciding
 from glidexp.tracking import registry
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store

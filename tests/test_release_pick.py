@@ -23,11 +23,11 @@ from glidexp.release import card_page, checks_champion
 from glidexp.release.again import ground_of
 from glidexp.release.card_scores import rows_of, wilson
 from glidexp.release.checks_scores import beats_naive
-from glidexp.study.arms import Arm
-from glidexp.study.ledger import CELLS, FOLDER, Entry, Status, study_id
-from glidexp.study.material import Material, gather
-from glidexp.study.pick import Field, Limits, best_tags, deciding, field_of, pick
-from glidexp.study.studies import load_study
+from glidexp.study.comparison.arms import Arm
+from glidexp.study.comparison.material import Material, gather
+from glidexp.study.comparison.pick import Field, Limits, best_tags, deciding, field_of, pick
+from glidexp.study.comparison.studies import load_study
+from glidexp.study.execution.ledger import CELLS, FOLDER, Entry, Status, study_id
 from glidexp.tracking import registry
 from glidexp.tracking.found import tracked_run
 from glidexp.tracking.gathered import energy

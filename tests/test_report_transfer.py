@@ -11,11 +11,11 @@ import studies
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import DataError
 from glidexp.study import verb_transfer
-from glidexp.study.ladder import Ladder, climb, crossing, crossings, said_crossings
-from glidexp.study.ledger import FOLDER
-from glidexp.study.report import report
-from glidexp.study.report_data import Findings, find
-from glidexp.study.studies import load_study
+from glidexp.study.comparison.ladder import Ladder, climb, crossing, crossings, said_crossings
+from glidexp.study.comparison.studies import load_study
+from glidexp.study.execution.ledger import FOLDER
+from glidexp.study.report.data import Findings, find
+from glidexp.study.report.making import report
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 SOURCE = ("subset.regions=[andes]", "subset.val_from=source")

@@ -19,9 +19,9 @@ from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, TrackingError
 from glidexp.scoring.statistics import effect_of
 from glidexp.scoring.study_plots import curves_figure
-from glidexp.study import report_tiles, trainings
-from glidexp.study.compare import compare_arms, measure_of, sentence, verdict
-from glidexp.study.factors import (
+from glidexp.study.comparison import trainings
+from glidexp.study.comparison.compare import compare_arms, measure_of, sentence, verdict
+from glidexp.study.comparison.factors import (
     Factor,
     Layout,
     around,
@@ -33,18 +33,19 @@ from glidexp.study.factors import (
     values_by_cell,
     variance_parts,
 )
-from glidexp.study.material import Material, gather
-from glidexp.study.references import _name, runs_of
-from glidexp.study.report import report
-from glidexp.study.report_blocks import Block, Heading, Picture, Table, Text, as_latex, tex
-from glidexp.study.report_cautions import naive, power, undecided
-from glidexp.study.report_data import Findings, find
-from glidexp.study.report_factors import factor_blocks
-from glidexp.study.report_page import _curves
-from glidexp.study.report_tables import interval
-from glidexp.study.report_tiles import probe_tiles
-from glidexp.study.studies import Study, load_study
-from glidexp.study.trainings import Curves, axis_of, unlike_tiles
+from glidexp.study.comparison.material import Material, gather
+from glidexp.study.comparison.references import _name, runs_of
+from glidexp.study.comparison.studies import Study, load_study
+from glidexp.study.comparison.trainings import Curves, axis_of, unlike_tiles
+from glidexp.study.report import tiles as report_tiles
+from glidexp.study.report.blocks import Block, Heading, Picture, Table, Text, as_latex, tex
+from glidexp.study.report.cautions import naive, power, undecided
+from glidexp.study.report.data import Findings, find
+from glidexp.study.report.factors import factor_blocks
+from glidexp.study.report.making import report
+from glidexp.study.report.page import _curves
+from glidexp.study.report.tables import interval
+from glidexp.study.report.tiles import probe_tiles
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 

@@ -11,11 +11,11 @@ from rich.console import Console
 from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.counts import BINS
 from glidexp.scoring.scores import scores_table
-from glidexp.study.arms import arms_of, common_ground
-from glidexp.study.compare import measure_of
-from glidexp.study.ladder import crossing
-from glidexp.study.material import Material
-from glidexp.study.transfer import Matrix, as_table, lay_out, matrix, source_name
+from glidexp.study.comparison.arms import arms_of, common_ground
+from glidexp.study.comparison.compare import measure_of
+from glidexp.study.comparison.ladder import crossing
+from glidexp.study.comparison.material import Material
+from glidexp.study.comparison.transfer import Matrix, as_table, lay_out, matrix, source_name
 from glidexp.study.verb_transfer import gaps_of, table_of, write
 from glidexp.tracking.found import TrackedRun
 

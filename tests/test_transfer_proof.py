@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from runs import small_config, undrawn
 
-from glidexp.study.compare import measure_of
-from glidexp.study.transfer import Matrix, matrix
+from glidexp.study.comparison.compare import measure_of
+from glidexp.study.comparison.transfer import Matrix, matrix
 from glidexp.tracking.found import finished_runs
 from glidexp.tracking.store import open_store
 from glidexp.training.run import Outcome, run

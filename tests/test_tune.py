@@ -14,14 +14,16 @@ from glidexp import door
 from glidexp.config.study import Design, StudyConfig
 from glidexp.config.tune import SpaceConfig, TuneConfig
 from glidexp.errors import ConfigError
-from glidexp.study import launchers_local, tune_show, verb_tune
-from glidexp.study.ending import status
-from glidexp.study.ledger import Ledger, Status, study_id
-from glidexp.study.plan_words import Words, split
-from glidexp.study.rungs import goes_on, rungs_of
-from glidexp.study.trials import JOURNAL, Trials
-from glidexp.study.tune import repeated, tuning
-from glidexp.study.tune_space import Choice, edges, space_of
+from glidexp.study import verb_tune
+from glidexp.study.execution.ending import status
+from glidexp.study.execution.launchers import local as launchers_local
+from glidexp.study.execution.ledger import Ledger, Status, study_id
+from glidexp.study.plan.space import Choice, edges, space_of
+from glidexp.study.plan.words import Words, split
+from glidexp.study.tune import show as tune_show
+from glidexp.study.tune.rungs import goes_on, rungs_of
+from glidexp.study.tune.search import repeated, tuning
+from glidexp.study.tune.trials import JOURNAL, Trials
 
 SPACE = {
     "optimizer.lr": Choice("optimizer.lr", (), 1e-4, 1e-2, log=True),

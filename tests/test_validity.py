@@ -28,7 +28,9 @@ from glidexp.models.validity import ALL, Validity, from_bytes, of_bundle
 from glidexp.scoring.cloud import Cloud, shrunk
 from glidexp.scoring.counts import BINS, PROBABILITY, bin_of_threshold
 from glidexp.scoring.expected import Expected, certainty, coverage, signs
-from glidexp.study import validity_matrix, validity_scenes, verb_validity
+from glidexp.study import verb_validity
+from glidexp.study.validity import matrix as validity_matrix
+from glidexp.study.validity import scenes as validity_scenes
 
 RGB = ("red", "green", "blue")
 PX = 32

@@ -12,9 +12,11 @@ from runs import words
 from glidexp import cli, door
 from glidexp.config import flat
 from glidexp.data.store import TileStore
-from glidexp.study import report, sweep, verb_tune, work
-from glidexp.study.launchers import Job, Launcher
-from glidexp.study.work import Done, Order, carry_out
+from glidexp.study import verb_tune
+from glidexp.study.execution import sweep, work
+from glidexp.study.execution.launchers.choice import Job, Launcher
+from glidexp.study.execution.work import Done, Order, carry_out
+from glidexp.study.report import making as report
 from glidexp.tracking.multirun import PARENT_VARIABLE
 from glidexp.tracking.store import ID_TAG, Store, store_at
 

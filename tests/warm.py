@@ -94,7 +94,7 @@ def _ended_child() -> bool:
 
 def _load() -> None:
     sys.path[0] = str(ROOT)
-    from glidexp.study.work import preload
+    from glidexp.study.execution.work import preload
 
     preload()
     for name in ALSO:

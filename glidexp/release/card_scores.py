@@ -8,9 +8,9 @@ import numpy as np
 
 from glidexp.errors import DataError
 from glidexp.scoring.statistics import effect_of, pseudo_values
-from glidexp.study.arms import Arm
-from glidexp.study.compare import Measure, measure_of
-from glidexp.study.material import Material
+from glidexp.study.comparison.arms import Arm
+from glidexp.study.comparison.compare import Measure, measure_of
+from glidexp.study.comparison.material import Material
 from glidexp.tracking.found import TrackedRun
 
 NAN = float("nan")

@@ -14,9 +14,9 @@ from glidexp.models.load import find
 from glidexp.release.again import Rescored
 from glidexp.release.report import Check, judged, skipped
 from glidexp.scoring.statistics import effect_of, pseudo_values
-from glidexp.study.arms import Arm, common_ground
-from glidexp.study.compare import Measure
-from glidexp.study.material import Material, gather
+from glidexp.study.comparison.arms import Arm, common_ground
+from glidexp.study.comparison.compare import Measure
+from glidexp.study.comparison.material import Material, gather
 from glidexp.tracking.store import Store
 
 LEVEL = 0.95

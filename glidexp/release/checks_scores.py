@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from glidexp.release.report import Check, judged, skipped
-from glidexp.study.compare import Measure, measure_of, naive_of
+from glidexp.study.comparison.compare import Measure, measure_of, naive_of
 
 FALLBACK = "test/lake_iou_pooled"
 """is held against the naive rows where they have no score of the kind that decides"""

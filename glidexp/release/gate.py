@@ -24,9 +24,9 @@ from glidexp.release.agreement import card_sizes, onnx_agrees, program_agrees, w
 from glidexp.release.card_scores import rows_of
 from glidexp.release.no_pickle import loads_afresh, no_pickle
 from glidexp.release.report import Check, Report, judged
-from glidexp.study.compare import Measure
-from glidexp.study.material import gather
-from glidexp.study.pick import Choice
+from glidexp.study.comparison.compare import Measure
+from glidexp.study.comparison.material import gather
+from glidexp.study.comparison.pick import Choice
 from glidexp.tracking.gathered import energy
 from glidexp.tracking.registry import Version, holder
 from glidexp.tracking.store import Store

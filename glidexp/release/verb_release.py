@@ -73,7 +73,7 @@ def run(argv: list[str]) -> int:
     from glidexp.release.again import Place
     from glidexp.release.gate import Terms, gate
     from glidexp.release.verb_verify import say
-    from glidexp.study.pick import Limits, deciding, field_of, pick
+    from glidexp.study.comparison.pick import Limits, deciding, field_of, pick
     from glidexp.tracking.found import experiment_of
     from glidexp.tracking.registry import Overtaken, release
 

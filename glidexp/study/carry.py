@@ -10,8 +10,8 @@ from pathlib import Path
 
 from glidexp.errors import ConfigError
 from glidexp.models.card import write_whole
-from glidexp.study.ledger import CELLS, FOLDER, MODEL_TAG, PLAN
-from glidexp.study.studies import load_study
+from glidexp.study.comparison.studies import load_study
+from glidexp.study.execution.ledger import CELLS, FOLDER, MODEL_TAG, PLAN
 from glidexp.tracking.carry import FILES, RUNS, Carried, read_runs, write_run
 from glidexp.tracking.found import finished_runs, tracked_run
 from glidexp.tracking.store import Store

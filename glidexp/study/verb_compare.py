@@ -10,7 +10,7 @@ from glidexp.options import Parser, out_folder
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from glidexp.study.compare import Comparison, Row
+    from glidexp.study.comparison.compare import Comparison, Row
 
 DEFAULT_SCORE = "test/lake_iou_pooled"
 
@@ -62,10 +62,10 @@ def run(argv: list[str]) -> int:
     """Compares, prints a table and writes what was asked for; gives the exit code."""
     given = options().parse_args(argv)
     check_level(given.level)
-    from glidexp.study.compare import compare, measure_of
-    from glidexp.study.compare_table import as_table
-    from glidexp.study.references import runs_of
-    from glidexp.study.report_tables import forest
+    from glidexp.study.comparison.compare import compare, measure_of
+    from glidexp.study.comparison.references import runs_of
+    from glidexp.study.comparison.table import as_table
+    from glidexp.study.report.tables import forest
     from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
@@ -95,7 +95,7 @@ def table_of(comparison: "Comparison") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from glidexp.study.compare import verdict
+    from glidexp.study.comparison.compare import verdict
     from glidexp.study.names import short_names
 
     table = Table(

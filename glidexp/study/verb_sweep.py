@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from glidexp.config.study import DRY, Design, SweepConfig
 from glidexp.errors import RunFailed
-from glidexp.study.plan import Planned, make_plan, outline
-from glidexp.study.plan_check import Compose
-from glidexp.study.plan_show import show, show_outline
-from glidexp.study.plan_words import split
+from glidexp.study.plan.check import Compose
+from glidexp.study.plan.making import Planned, make_plan, outline
+from glidexp.study.plan.show import show, show_outline
+from glidexp.study.plan.words import split
 
 if TYPE_CHECKING:
     from glidexp.tracking.store import Store
@@ -84,14 +84,14 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
     store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
     experiment = config.tracking.experiment
     if sweep.cancel:
-        from glidexp.study.ending import cancel
+        from glidexp.study.execution.ending import cancel
 
         count = cancel(plan, store, sweep.launcher, experiment=experiment)
         print(f"{count} runs of study {plan.name} were at work or queued, and are asked to save and end.")
         return 0
     if sweep.status:
         return _status(planned, store, experiment)
-    from glidexp.study.execute import execute
+    from glidexp.study.execution.execute import execute
 
     show(planned, sweep.launcher, calibrate=False, only=sweep.only)
     ledger = execute(
@@ -109,8 +109,8 @@ def _status(planned: Planned, store: "Store", experiment: str) -> int:
     """Prints how far a study is."""
     from rich.console import Console
 
-    from glidexp.study.ledger import Ledger
-    from glidexp.study.live import table
+    from glidexp.study.execution.ledger import Ledger
+    from glidexp.study.execution.live import table
 
     ledger = Ledger(planned.plan, store, experiment)
     if not ledger.path.exists():
@@ -128,6 +128,6 @@ def write_report(store: "Store", parent: str | None) -> None:
     """Writes the report of a study and prints where it is."""
     if parent is None:
         return
-    from glidexp.study.report import report  # draws pictures
+    from glidexp.study.report.making import report  # draws pictures
 
     print(f"Report: {report(store, parent)}")

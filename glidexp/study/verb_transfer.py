@@ -10,7 +10,7 @@ from glidexp.study.verb_compare import DEFAULT_SCORE, add_level_and_store, check
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from glidexp.study.transfer import Matrix
+    from glidexp.study.comparison.transfer import Matrix
 
 
 def options() -> Parser:
@@ -41,9 +41,9 @@ def run(argv: list[str]) -> int:
     check_level(given.level)
     from rich.console import Console
 
-    from glidexp.study.compare import measure_of
-    from glidexp.study.references import runs_of
-    from glidexp.study.transfer import matrix
+    from glidexp.study.comparison.compare import measure_of
+    from glidexp.study.comparison.references import runs_of
+    from glidexp.study.comparison.transfer import matrix
     from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
@@ -68,7 +68,7 @@ def write(found: "Matrix", folder: Path) -> None:
         ConfigError: the folder cannot be written to
     """
     from glidexp.scoring.heatmap import heatmap_figure
-    from glidexp.study.transfer import as_table
+    from glidexp.study.comparison.transfer import as_table
 
     with out_folder(folder):
         with beside(folder / "transfer.csv") as place:

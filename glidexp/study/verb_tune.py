@@ -7,19 +7,19 @@ from pathlib import Path
 from glidexp.config.launcher import LauncherConfig
 from glidexp.config.study import DRY, SweepConfig
 from glidexp.errors import ConfigError, RunFailed
-from glidexp.study import tune_show
-from glidexp.study.ending import cancel
-from glidexp.study.execute import execute
-from glidexp.study.ledger import FOLDER, study_id
-from glidexp.study.parent import put_files
-from glidexp.study.plan import outline
-from glidexp.study.plan_check import Compose
-from glidexp.study.plan_show import show
-from glidexp.study.plan_words import Words
-from glidexp.study.report import report
-from glidexp.study.studies import load_study
-from glidexp.study.trials import Trial, Trials
-from glidexp.study.tune import Search, repeated, tuning
+from glidexp.study.comparison.studies import load_study
+from glidexp.study.execution.ending import cancel
+from glidexp.study.execution.execute import execute
+from glidexp.study.execution.ledger import FOLDER, study_id
+from glidexp.study.execution.parent import put_files
+from glidexp.study.plan.check import Compose
+from glidexp.study.plan.making import outline
+from glidexp.study.plan.show import show
+from glidexp.study.plan.words import Words
+from glidexp.study.report.making import report
+from glidexp.study.tune import show as tune_show
+from glidexp.study.tune.search import Search, repeated, tuning
+from glidexp.study.tune.trials import Trial, Trials
 from glidexp.tracking.store import open_store, tracking_uri
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from glidexp.config.evaluation import EvaluateConfig
     from glidexp.models.load import FoundModel
     from glidexp.models.validity import Validity
-    from glidexp.study.validity_matrix import FromMatrix
-    from glidexp.study.validity_page import Page
-    from glidexp.study.validity_scenes import Judged
+    from glidexp.study.validity.matrix import FromMatrix
+    from glidexp.study.validity.page import Page
+    from glidexp.study.validity.scenes import Judged
     from glidexp.tracking.store import Store
 
 Compose = Callable[[list[str]], "EvaluateConfig"]
@@ -98,8 +98,8 @@ def write(page: "Page", folder: Path) -> None:
     Raises:
         ConfigError: the folder cannot be written to
     """
-    from glidexp.study.report_blocks import Picture, html, markdown
-    from glidexp.study.validity_page import blocks, scene_rows
+    from glidexp.study.report.blocks import Picture, html, markdown
+    from glidexp.study.validity.page import blocks, scene_rows
 
     title, content = f"Validity of {page.model}", blocks(page)
     files = {PAGE: html(title, content).encode(), TEXT: markdown(title, content).encode()}
@@ -116,7 +116,7 @@ def write(page: "Page", folder: Path) -> None:
 def _matrix(store: "Store | None", given: Namespace) -> "FromMatrix | None":
     if not given.matrix or store is None:
         return None
-    from glidexp.study.validity_matrix import from_matrix
+    from glidexp.study.validity.matrix import from_matrix
 
     return from_matrix(store, given.matrix, by=given.by, level=given.level)
 
@@ -125,7 +125,7 @@ def _of_places(validity: "Validity", found: "FoundModel", places: list[str], sen
     if not places:
         return []
     from glidexp.mapping.verb_predict import scenes_of
-    from glidexp.study.validity_scenes import of_files
+    from glidexp.study.validity.scenes import of_files
 
     return of_files(validity, found, scenes_of(places, sensor))
 
@@ -137,7 +137,7 @@ def _of_data(
     """Scenes of the data set that the words name; of the model's own where they name none."""
     from glidexp.data.prepare import prepare
     from glidexp.data.workers import Crew
-    from glidexp.study.validity_scenes import of_store
+    from glidexp.study.validity.scenes import of_store
     from glidexp.training.evaluation import complete
     from glidexp.training.scored import rows_of, which_split
 
@@ -152,7 +152,7 @@ def _page(
     found: "FoundModel", name: str, validity: "Validity", scenes: "list[Judged]", matrix: "FromMatrix | None",
     store: "Store | None", aside: Path,
 ) -> "Page":  # fmt: skip
-    from glidexp.study.validity_page import Page
+    from glidexp.study.validity.page import Page
     from glidexp.training.rescore import name_of
 
     title = name_of(found) if found.tracked is not None else Path(name).name
@@ -171,6 +171,6 @@ def _own(found: "FoundModel", store: "Store | None", aside: Path) -> "pd.DataFra
 
 
 def _say(one: "Judged", matrix: "FromMatrix | None") -> None:
-    from glidexp.study.validity_page import sentence
+    from glidexp.study.validity.page import sentence
 
     print(f"{one.name}: too few valid pixels" if one.verdict is None else sentence(one, matrix))

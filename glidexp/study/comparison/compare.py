@@ -1,0 +1,298 @@
+"""`glidexp compare`: is one arm better than another, by how much, and how sure is that? From `scores.parquet` alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glidexp.errors import DataError
+from glidexp.scoring.confusion import Counts
+from glidexp.scoring.statistics import (
+    Effect,
+    Score,
+    detectable,
+    effect_of,
+    holm,
+    pseudo_values,
+    rank_shares,
+    redrawn,
+    sign_flips,
+)
+from glidexp.study.comparison.arms import Arm, Ground, arms_of
+from glidexp.study.comparison.material import Material, gather
+from glidexp.study.comparison.measures import Measure, measure_of
+from glidexp.study.names import those
+from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.store import Store
+
+__all__ = ["Comparison", "Measure", "Row", "compare", "measure_of", "verdict"]
+
+FEW = 6
+"""below so many clusters the ground is said to be the bottleneck, whatever the parts say"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An arm beside the baseline."""
+
+    arm: Arm
+    values: tuple[float, ...]
+    """score of each seed"""
+    effect: Effect | None
+    """difference to the baseline; None for the baseline itself"""
+    p_holm: float
+    p_flips: float
+    paired: tuple[int, ...]
+    """seeds that both arms have; empty: trainings were matched in order"""
+    detectable: float
+    """smallest true difference found with 80 % power, 0-1"""
+    bootstrap: tuple[float, float] | None = None
+    """interval of the difference by redrawing scenes and seeds, where it was asked for"""
+
+    def sure(self, level: float) -> bool:
+        """Whether the difference holds up, after Holm."""
+        return self.p_holm <= 1 - level
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison found, baseline first."""
+
+    measure: Measure
+    ground: Ground
+    clusters: int
+    """that hold what is scored"""
+    rows: tuple[Row, ...]
+    ranks: NDArray[np.float64]
+    """(arms, arms) share of redrawn worlds in which an arm takes a rank"""
+    level: float
+    naive: dict[str, float]
+    """the naive rows' score by name, the same for every arm"""
+    notes: tuple[str, ...]
+
+
+def compare(
+    store: Store,
+    runs: Sequence[TrackedRun],
+    measure: Measure,
+    *,
+    level: float = 0.95,
+    arms: Sequence[Arm] | None = None,
+    bootstrap: bool = False,
+) -> Comparison:
+    """Compares every arm with the first one.
+
+    Args:
+        store: holds the runs
+        runs: finished; those of the first arm are the baseline
+        measure: from `measure_of`
+        level: of the intervals, 0-1; 1 - level is the family's error rate after Holm
+        arms: of these runs, baseline first, where they are known; else found by what differs
+        bootstrap: make that interval too, as a check
+
+    Raises:
+        DataError: fewer than two arms, other ground, other labels, another rule for the threshold
+        TrackingError: a run without scores
+    """
+    arms = list(arms) if arms is not None else arms_of(runs)
+    if len(arms) < 2:
+        raise DataError(f"these {len(runs)} runs differ in nothing but their seed: give runs of two settings, or more.")
+    same_rule(runs, measure)
+    material = gather(store, runs, measure.split, lakes=measure.of_lakes)
+    return compare_arms(arms, material, measure, level=level, bootstrap=bootstrap)
+
+
+def compare_arms(
+    arms: Sequence[Arm],
+    material: Material,
+    measure: Measure,
+    *,
+    level: float = 0.95,
+    ranks: bool = True,
+    bootstrap: bool = False,
+) -> Comparison:
+    """As `compare`, of arms whose scores were read before.
+
+    Args:
+        arms: baseline first, two or more
+        material: from `gather`
+        measure: of the same split
+        level: of the intervals
+        ranks: how stable the order is takes most of the time; NaN where it is not wanted
+        bootstrap: make that interval too
+    """
+    ground = material.ground
+    if measure.aggregation == "per_scene" and ground.kind != "scene":
+        raise DataError(f"{measure.name}: the tiles name no scenes; compare a pooled score.")
+    counts = material.sums(arms, measure)
+    rows = [row_of(arms[0], counts[0], None, None, measure, level)]
+    rows += [
+        row_of(arm, table, arms[0], counts[0], measure, level, bootstrap=bootstrap, family=len(arms) - 1)
+        for arm, table in zip(arms[1:], counts[1:], strict=True)
+    ]
+    adjusted = holm([row.effect.p for row in rows if row.effect])
+    rows[1:] = [replace(row, p_holm=p) for row, p in zip(rows[1:], adjusted, strict=True)]
+    sign = measure.better or 1
+    shares = rank_shares(counts, lambda c: sign * measure.of(c)) if ranks else np.full((len(arms),) * 2, np.nan)
+    return Comparison(
+        measure=measure,
+        ground=ground,
+        clusters=counts[0].shape[1],
+        rows=tuple(rows),
+        ranks=shares,
+        level=level,
+        naive=naive_of(arms[0].runs[0].metrics, measure),
+        notes=_notes(arms, rows, ground),
+    )
+
+
+def verdict(row: Row, comparison: Comparison) -> str:
+    """What can be said, in words."""
+    effect = row.effect
+    if effect is None:
+        return "baseline"
+    if not effect.known:
+        if effect.parts.seeds == effect.parts.clusters == 1:
+            return "one training on one piece of ground: nothing can be said"
+        if effect.value == 0:
+            return "not distinguishable: every pair gives the same score"
+        return "every pair gives the same difference: without spread nothing can be said"
+    if row.sure(comparison.level):
+        only = [what for what, n in (("trainings", effect.parts.seeds), ("ground", effect.parts.clusters)) if n == 1]
+        better = comparison.measure.better
+        said = ("higher", "lower") if not better else ("better", "worse")
+        return said[0 if effect.value * (better or 1) > 0 else 1] + (f", on the {only[0]} at hand" if only else "")
+    if effect.distinguishable:
+        return f"not distinguishable among {len(comparison.rows) - 1} comparisons (alone it would be)"
+    kind, shares = f"{comparison.ground.kind}s", effect.parts.shares
+    if effect.parts.seeds == 1:
+        return "not distinguishable: trainings (one seed) are the bottleneck"
+    if not shares["cluster"] and not shares["seed"]:
+        return f"not distinguishable: more {kind} or more seeds would tell, either of them"
+    if shares["cluster"] >= shares["seed"]:
+        return f"not distinguishable: {kind}, not seeds, are the bottleneck"
+    return f"not distinguishable: seeds, not {kind}, are the bottleneck"
+
+
+def sentence(row: Row, comparison: Comparison) -> str:
+    """The difference, its interval, what can be said: `+1.8 lake IoU points (region andes) [0.6, 3.1], better`."""
+    effect, measure = row.effect, comparison.measure
+    if effect is None:
+        return verdict(row, comparison)
+    value, low, high = (measure.scale * number for number in (effect.value, effect.low, effect.high))
+    digits = 1 if max(abs(value), abs(high - low) if effect.known else 0.0) >= 1 else 2
+    what = f"{measure.plain} {measure.unit}" if measure.unit == "points" else f"{measure.unit} of {measure.plain}"
+    what += f" ({measure.place})" if measure.place else ""
+    between = f"[{low:.{digits}f}, {high:.{digits}f}]" if effect.known else "[no interval]"
+    return f"{value:+.{digits}f} {what} {between}, {verdict(row, comparison)}"
+
+
+def row_of(
+    arm: Arm,
+    counts: Counts,
+    base: Arm | None,
+    base_counts: Counts | None,
+    measure: Measure,
+    level: float,
+    *,
+    bootstrap: bool = False,
+    family: int = 1,
+) -> Row:
+    """An arm beside another one, or without `base` alone; seeds that both have are paired, and clusters of ground.
+
+    Counts are (S, C, k), on the same C clusters; `bootstrap` is that of `compare_arms`; of `family` comparisons this is
+    one, so that its detectable difference is that of Holm's first step.
+    """
+    values = tuple(float(value) for value in np.atleast_1d(measure.of(counts)))
+    nothing = float("nan")
+    if base is None or base_counts is None:
+        return Row(arm, values, None, nothing, nothing, (), nothing)
+    shared = tuple(sorted(set(arm.seeds) & set(base.seeds)))
+    if shared:
+        mine = [arm.seeds.index(seed) for seed in shared]
+        theirs = [base.seeds.index(seed) for seed in shared]
+    else:  # trainings are exchangeable: any pairing made without looking at scores is as good
+        mine = theirs = list(range(min(len(counts), len(base_counts))))
+    of_arm, of_base = counts[mine], base_counts[theirs]
+    value = float(np.mean(measure.of(of_arm) - measure.of(of_base)))
+    if not np.isfinite(value):
+        raise DataError(f"{measure.name} has no value for '{arm.name}' or '{base.name}' (0/0): compare another score.")
+    table = _differences(of_arm, of_base, measure)
+    effect = effect_of(table, value=value, level=level, weights=measure.weights(of_arm, of_base))
+    flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else nothing
+    drawn = redrawn(of_base, of_arm, measure.of, level=level) if bootstrap and effect.known else None
+    least = detectable(effect.parts, alpha=(1 - level) / family) if effect.known else nothing
+    return Row(arm, values, effect, nothing, flips, shared, least, drawn)
+
+
+def _differences(of_arm: Counts, of_base: Counts, measure: Measure) -> NDArray[np.float64]:
+    """(S, C) differences by cluster; (S, 1) where there is one cluster, or one without which the score has no value."""
+    if of_arm.shape[1] > 1:
+        score: Score = measure.of
+        table = pseudo_values(of_arm, score) - pseudo_values(of_base, score)
+        if np.isfinite(table).all():
+            return table
+    difference: NDArray[np.float64] = measure.of(of_arm) - measure.of(of_base)
+    return difference[:, None]
+
+
+def same_rule(runs: Sequence[TrackedRun], measure: Measure) -> None:
+    """Refuses runs whose threshold was chosen in different ways.
+
+    Raises:
+        DataError: naming two of them
+    """
+    if measure.at_half:
+        return
+    rules = {run.params.get("eval.threshold", "card"): run for run in runs}
+    if len(rules) > 1:
+        (one, first), (other, second) = list(rules.items())[:2]
+        raise DataError(
+            f"runs {first.run_id[:12]} and {second.run_id[:12]} have different rules for the threshold (eval.threshold "
+            f"{one} and {other}): {_instead(measure)}."
+        )
+
+
+def _instead(measure: Measure) -> str:
+    if measure.of_lakes:
+        return "lakes were made at that threshold; score the runs with one rule (glidexp evaluate)"
+    return f"compare {measure.split}/at_0.5/{measure.score}_{measure.aggregation}"
+
+
+def naive_of(metrics: Mapping[str, float], measure: Measure) -> dict[str, float]:
+    """Naive rows of the same score, among a run's metrics. They have no threshold of a network and no strata."""
+    if measure.stratum is not None:
+        return {}
+    half = "at_0.5/" if measure.at_half else ""
+    name = measure.name.removeprefix(f"{measure.split}/").removeprefix(half)
+    name = f"{measure.split}/naive/{{}}/{name}"
+    return {
+        kind: metrics[name.format(kind)] for kind in ("index_threshold", "background") if name.format(kind) in metrics
+    }
+
+
+def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[str, ...]:
+    held: dict[str, list[str]] = {}
+    for row in rows[1:]:
+        for note in _notes_of(row, arms[0], ground):
+            held.setdefault(note, []).append(row.arm.name)
+    every = [row.arm.name for row in rows[1:]]
+    notes = [ground.caveat] if ground.caveat else []
+    notes += [f"{those(names, every)}: {note}" for note, names in held.items()]
+    leaking = [run.run_id[:12] for arm in arms for run in arm.runs if run.tags.get("glidexp.leak") == "true"]
+    if leaking:
+        notes.append(f"LEAKING: {', '.join(leaking)} were scored on ground that was met in training")
+    return tuple(notes)
+
+
+def _notes_of(row: Row, base: Arm, ground: Ground) -> Iterable[str]:
+    extra = sorted(set(row.arm.seeds) ^ set(base.seeds))
+    if not row.paired:
+        yield "no seed in common with the baseline; trainings were matched in order"
+    elif extra:
+        yield f"seed {', '.join(map(str, extra))} is in one arm only and took no part"
+    if row.effect and row.effect.parts.seeds == 1:
+        yield "one training an arm, so that the luck of a seed is in no interval"
+    if row.effect and row.effect.parts.clusters == 1:
+        yield f"all lakes lie in one {ground.kind}: the luck of the ground is in no interval"

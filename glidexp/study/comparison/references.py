@@ -1,0 +1,126 @@
+"""What is to be compared, as it is typed: runs, parents, studies, and single arms of studies."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from glidexp.errors import TrackingError, unknown_name
+from glidexp.study.comparison.arms import Arm, arms_of
+from glidexp.study.comparison.studies import Study, load_study
+from glidexp.study.execution.ledger import PLAN
+from glidexp.study.names import short_names
+from glidexp.tracking.found import TrackedRun, finished_runs
+from glidexp.tracking.store import Store
+
+MARK = ":"
+"""between a study and one of its arms"""
+
+
+def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], list[str], list[Arm] | None]:
+    """Runs that are to be compared: of studies, of single arms of theirs, of other parents, or one by one.
+
+    Args:
+        store: holds them
+        references: as typed; `STUDY:ARM` is an arm, by its name, its short name, or the beginning of one of these
+
+    Returns:
+        the finished ones, each once; a sentence for each that is left out; and the arms as the studies' plans name
+        them, for a single study or where some arm was named. None otherwise: then they are what differs between runs
+
+    Raises:
+        TrackingError: no such run or study, or an arm without a finished run
+        ConfigError: a study has no such arm
+    """
+    found: dict[str, TrackedRun] = {}
+    left: list[str] = []
+    parts: list[list[tuple[Study, Arm]] | list[TrackedRun]] = []
+    studies: dict[str, Study | None] = {}
+    some_arm = False
+    for reference in references:
+        name, arm = _split(reference)
+        if name not in studies:
+            studies[name] = load_study(store, name)
+        study = studies[name]
+        if study is None:
+            if arm is not None:
+                raise TrackingError(f"'{reference}': run {name} is no study, so it has no arms.")
+            runs, said = finished_runs(store, [reference])
+            parts.append(runs)
+        elif arm is None:
+            parts.append([(study, one) for one in study.arms])
+            runs, said = [run for one in study.arms for run in one.runs], study.missing
+        else:
+            some_arm = True
+            one = _arm(study, arm)
+            parts.append([(study, one)])
+            runs, said = list(one.runs), study.missing_of(one.name)
+        left += [sentence for sentence in said if sentence not in left]
+        for run in runs:
+            found.setdefault(run.run_id, run)
+    arms = None
+    if some_arm or (len(references) == 1 and any(studies.values())):
+        arms = _arms(parts)
+    return list(found.values()), left, arms
+
+
+def _split(reference: str) -> tuple[str, str | None]:
+    """A study and its arm, or the whole of it: a folder may have such a mark in its name."""
+    study, mark, arm = reference.partition(MARK)
+    if not mark or (Path(reference) / PLAN).is_file():
+        return reference, None
+    return study, arm.strip()
+
+
+def _arm(study: Study, given: str) -> Arm:
+    """The arm of a study that is meant.
+
+    Raises:
+        ConfigError: none, or several
+        TrackingError: it has no finished run
+    """
+    name = _name(study.plan.arms, given, study.plan.name)
+    for arm in study.arms:
+        if arm.name == name:
+            return arm
+    said = "; ".join(study.missing_of(name))
+    raise TrackingError(f"arm '{name}' of study {study.plan.name} has no finished run: {said}.")
+
+
+def _name(arms: Sequence[str], given: str, study: str) -> str:
+    short = short_names(arms)[1]
+    if given in arms:
+        return given
+    same = [name for name in arms if short[name] == given]
+    begun = [name for name in arms if given and (name.startswith(given) or short[name].startswith(given))]
+    meant = same or begun
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise TrackingError(f"{len(meant)} arms of study {study} begin with '{given}': {', '.join(meant)}. Give more.")
+    raise unknown_name(f"arm of study {study}", given, dict.fromkeys([*short.values(), *arms]))
+
+
+def _arms(parts: Sequence[list[tuple[Study, Arm]] | list[TrackedRun]]) -> list[Arm]:
+    """Every arm once, in the order given. Runs that came by themselves are in none of a study's, and grouped."""
+    named: list[tuple[Study | None, Arm]] = []
+    known: set[frozenset[str]] = set()
+    taken = {run.run_id for part in parts for one in part if isinstance(one, tuple) for run in one[1].runs}
+    for part in parts:
+        loose = [one for one in part if isinstance(one, TrackedRun) and one.run_id not in taken]
+        of_studies = [one for one in part if isinstance(one, tuple)]
+        for study, arm in [*of_studies, *((None, arm) for arm in (arms_of(loose) if loose else []))]:
+            runs = frozenset(run.run_id for run in arm.runs)
+            if runs not in known:
+                known.add(runs)
+                named.append((study, arm))
+    names = Counter(arm.name for _, arm in named)
+    titles = {study.study_id: study.plan.name for study, _ in named if study is not None}
+    alike = Counter(titles.values())
+    found = []
+    for study, arm in named:
+        if names[arm.name] > 1 and study is not None:
+            title = study.plan.name if alike[study.plan.name] == 1 else study.study_id
+            arm = replace(arm, name=f"{title}{MARK}{arm.name}")
+        found.append(arm)
+    return found

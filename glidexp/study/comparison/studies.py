@@ -1,0 +1,158 @@
+"""A study as it lies in the store: its plan, how far it came, and the runs of each arm."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from glidexp.errors import TrackingError
+from glidexp.study.comparison.arms import Arm
+from glidexp.study.execution.cells import Plan
+from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
+from glidexp.tracking.found import TrackedRun, tracked_run, tracked_runs
+from glidexp.tracking.models import RUN_ID
+from glidexp.tracking.store import Store
+from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study, finished or not."""
+
+    study_id: str
+    parent: TrackedRun
+    experiment_id: str
+    plan: Plan
+    entries: dict[str, Entry]
+    """by cell name, in the plan's order"""
+    arms: tuple[Arm, ...]
+    """baseline first, with the finished runs; of a run that was scored elsewhere, that scoring. Arms without any are
+    left out"""
+    trained: dict[str, TrackedRun]
+    """the training by id of the run that holds its scores; mostly the same"""
+
+    @property
+    def missing(self) -> list[str]:
+        """A sentence for each cell without scores."""
+        return [sentence for arm in self.plan.arms for sentence in self.missing_of(arm)]
+
+    def missing_of(self, arm: str) -> list[str]:
+        """The same for the cells of one arm."""
+        said = []
+        for cell in self.plan.cells:
+            entry = self.entries[cell.name]
+            if cell.arm == arm and entry.status is not Status.finished:
+                said.append(f"{cell.name} is {entry.status.value}" + (f": {entry.error}" if entry.error else ""))
+        return said
+
+    def said_of(self, tag: str) -> dict[str, int]:
+        """Values of a tag among the trainings, with how many have it; "" where it is not set."""
+        return dict(Counter(run.tags.get(tag, "") for run in self.trained.values()))
+
+    def renamed(self, names: Mapping[str, str]) -> "Study":
+        """The same study with other names for its arms, by the present one. Names must stay apart."""
+        plan = self.plan
+        cells = tuple(replace(cell, arm=names[cell.arm]) for cell in plan.cells)
+        spent = {names[arm]: cost for arm, cost in plan.spent.items()}
+        return replace(
+            self,
+            plan=replace(plan, arms=tuple(names[arm] for arm in plan.arms), cells=cells, spent=spent),
+            entries={cell.name: self.entries[old.name] for old, cell in zip(plan.cells, cells, strict=True)},
+            arms=tuple(replace(arm, name=names[arm.name]) for arm in self.arms),
+        )
+
+
+def load_study(store: Store, reference: str) -> Study | None:
+    """The study of a parent run, of a name, or of a folder below `<mlruns>/studies`.
+
+    Args:
+        store: from `open_store`
+        reference: id of the parent run, its first characters, the study's id as its folder is called, the folder, or
+            the study's name where the store has one study of that name
+
+    Returns:
+        None where the reference is a run that is no study
+
+    Raises:
+        TrackingError: no such run, or a study whose plan is not there
+    """
+    folder = Path(reference)
+    if (store.mlruns / FOLDER / reference / PLAN).is_file():
+        folder = store.mlruns / FOLDER / reference
+    if not RUN_ID.fullmatch(reference) or (folder / PLAN).is_file():
+        inside = (folder / PLAN).is_file()
+        parent = _parent_of(store, folder.resolve().name) if inside else _parent_named(store, reference)
+        folder = folder if inside else store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
+    else:
+        parent, _ = tracked_run(store, reference)
+        if parent.tags.get(KIND_TAG) != KIND:
+            return None
+        folder = store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
+    if not (folder / PLAN).is_file():
+        folder = _fetched(store, parent)
+    plan = Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
+    known = read_cells(folder / CELLS)
+    entries = {cell.name: known.get(cell.name, Entry()) for cell in plan.cells}
+    arms, trained = _arms(store, plan, entries)
+    _, experiment_id = tracked_run(store, parent.run_id)
+    return Study(parent.tags[STUDY_ID_TAG], parent, experiment_id, plan, entries, tuple(arms), trained)
+
+
+def _parent_of(store: Store, study_id: str) -> TrackedRun:
+    runs = _parents(store, STUDY_ID_TAG, study_id)
+    if not runs:
+        raise TrackingError(f"no parent run of study {study_id} is in this store.")
+    return tracked_run(store, runs[0])[0]
+
+
+def _parent_named(store: Store, name: str) -> TrackedRun:
+    runs = _parents(store, STUDY_TAG, name) if "'" not in name else []
+    if not runs:
+        raise TrackingError(
+            f"'{name}' is no run: give run ids, 4 to 32 of 0-9a-f, the id of a parent run, a study's name, or a "
+            f"study's folder, with {PLAN} in it."
+        )
+    if len(runs) > 1:
+        ids = ", ".join(run[:12] for run in runs)
+        raise TrackingError(f"{len(runs)} studies are called {name}: give the id of a parent run, {ids}.")
+    return tracked_run(store, runs[0])[0]
+
+
+def _parents(store: Store, tag: str, value: str) -> list[str]:
+    """Ids of the parent runs of studies with this tag, the newest first."""
+    experiments = [found.experiment_id for found in store.client.search_experiments()]
+    wanted = f"tags.`{tag}` = '{value}' and tags.`{KIND_TAG}` = '{KIND}'"
+    return [run.info.run_id for run in store.client.search_runs(experiments, filter_string=wanted)]
+
+
+def _fetched(store: Store, parent: TrackedRun) -> Path:
+    """Plan and cells from the parent's artifacts, for a store that came without its folder of studies."""
+    folder = store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (PLAN, CELLS):
+        try:
+            store.client.download_artifacts(parent.run_id, name, str(folder))
+        except Exception as error:
+            raise TrackingError(f"study {parent.name} ({parent.run_id[:12]}) has no {name} in the store.") from error
+    return folder
+
+
+def _arms(store: Store, plan: Plan, entries: dict[str, Entry]) -> tuple[list[Arm], dict[str, TrackedRun]]:
+    found: dict[str, list[TrackedRun]] = {name: [] for name in plan.arms}
+    trained: dict[str, TrackedRun] = {}
+    done = [entries[cell.name] for cell in plan.cells if entries[cell.name].status is Status.finished]
+    ids = dict.fromkeys(run_id for entry in done for run_id in (entry.train, entry.scored) if run_id is not None)
+    runs = tracked_runs(store, list(ids))
+    for cell in plan.cells:
+        entry = entries[cell.name]
+        if entry.status is not Status.finished or entry.train is None:
+            continue
+        run = scores = runs[entry.train]
+        if entry.scored is not None:
+            other = runs[entry.scored]
+            scores = replace(other, params=run.params | {k: v for k, v in other.params.items() if k[:5] == "eval."})
+        scores = replace(scores, params=scores.params | {"seed": str(cell.seed)})
+        trained[scores.run_id] = run
+        found[cell.arm].append(scores)
+    arms = [Arm(name, tuple(sorted(runs, key=lambda run: int(run.params["seed"])))) for name, runs in found.items()]
+    return [arm for arm in arms if arm.runs], trained

@@ -1,0 +1,51 @@
+"""A comparison as a table of numbers, for CSV."""
+
+import numpy as np
+import pandas as pd
+
+from glidexp.study.comparison.compare import Comparison, Row, verdict
+
+
+def _shares(row: Row) -> dict[str, float]:
+    """Parts of a difference's variance, NaN where seeds or clusters were not repeated."""
+    parts = row.effect.parts if row.effect else None
+    if parts is None or parts.seeds < 2 or parts.clusters < 2:
+        return dict.fromkeys(("seed", "cluster", "rest"), float("nan"))
+    return parts.shares
+
+
+def _bootstrap(row: Row, comparison: Comparison) -> dict[str, float]:
+    """Columns of that interval, where it was asked for."""
+    if not any(one.bootstrap for one in comparison.rows):
+        return {}
+    low, high = row.bootstrap or (float("nan"), float("nan"))
+    return {"bootstrap_low": low, "bootstrap_high": high}
+
+
+def as_table(comparison: Comparison) -> pd.DataFrame:
+    """A row an arm, for CSV: name, seeds, mean, sd, difference with bounds, p values, verdict. Scores as 0-1."""
+    found = []
+    for place, row in enumerate(comparison.rows):
+        effect = row.effect
+        found.append(
+            {
+                "arm": row.arm.name,
+                "n_seeds": len(row.values),
+                f"n_{comparison.ground.kind}s": comparison.clusters,
+                "mean": float(np.mean(row.values)),
+                "sd_seeds": float(np.std(row.values, ddof=1)) if len(row.values) > 1 else float("nan"),
+                "difference": effect.value if effect else float("nan"),
+                "low": effect.low if effect else float("nan"),
+                "high": effect.high if effect else float("nan"),
+                "level": comparison.level,
+                **_bootstrap(row, comparison),
+                "p": effect.p if effect else float("nan"),
+                "p_holm": row.p_holm,
+                "p_sign_flips": row.p_flips,
+                "share_best": float(comparison.ranks[place, 0]),
+                "detectable": row.detectable,
+                **{f"variance_{part}": share for part, share in _shares(row).items()},
+                "verdict": verdict(row, comparison),
+            }
+        )
+    return pd.DataFrame(found)

@@ -1,0 +1,262 @@
+"""How far a study is: a line a cell in `cells.json`, checked against the store, which knows what was really finished.
+
+    <mlruns>/studies/<study id>/
+      study.json    the plan
+      cells.json    by `arm|seed`: run ids, status, score, error
+      logs/         what each run printed
+      cancel        asks those at work on the study to stop
+    <mlruns>/studies/at_work/<config id>/lock      held by the process that carries out a cell
+
+Several sweeps, and every run itself, write `cells.json`: each change is made under a lock, in a file aside that is then
+renamed. It may be behind after a kill. What counts is the tracking store, where a run is found by its config id.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from glidexp.beside import write_text
+from glidexp.study.execution.cells import Cell, Plan
+from glidexp.tracking.sink import ERROR_TAG
+from glidexp.tracking.spool import Busy, hold, is_held
+from glidexp.tracking.store import FoundRun, Store
+
+FOLDER = "studies"
+CELLS, PLAN, CANCEL = "cells.json", "study.json", "cancel"
+SCORED_ON_TAG = "glidexp.scored_on"
+"""words of a study's ground on an evaluation, by which it is found again"""
+MODEL_TAG = "glidexp.model_run_id"
+
+
+class Status(StrEnum):
+    """Of a cell."""
+
+    planned = "planned"
+    running = "running"
+    finished = "finished"
+    failed = "failed"
+    killed = "killed"
+    """by a signal: goes on"""
+    stopped = "stopped"
+    """early, by the search that it belongs to: does not go on"""
+
+
+DONE = (Status.finished, Status.failed, Status.stopped)
+"""of a cell with which nothing is to be done"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a cell."""
+
+    train: str | None = None
+    """run id of the training"""
+    scored: str | None = None
+    """run id of the evaluation on the study's ground, where the training's own test set is another"""
+    status: Status = Status.planned
+    score: float | None = None
+    """the study's primary score"""
+    seconds: float = 0.0
+    """that it was at work, all attempts together"""
+    error: str = ""
+    """why it failed, in a line"""
+    job: str = ""
+    """of a scheduler that has it"""
+
+
+def study_id(plan: Plan) -> str:
+    """Names a study by what is run: the same cells are the same study, whatever is written about them. 12 digits."""
+    if plan.identity:
+        return hashlib.sha256(json.dumps([plan.name, plan.identity]).encode()).hexdigest()[:12]
+    cells = [[cell.arm, cell.seed, cell.key, cell.scored_on] for cell in plan.cells]
+    return hashlib.sha256(json.dumps([plan.name, cells]).encode()).hexdigest()[:12]
+
+
+class Ledger:
+    """The cells of one study. Made from the plan; a second one of the same study sees what the first wrote.
+
+    Args:
+        plan: of the study
+        store: where the runs are kept
+        experiment: of the runs, by name
+    """
+
+    def __init__(self, plan: Plan, store: Store, experiment: str) -> None:
+        self.plan, self.store, self.experiment = plan, store, experiment
+        self.study_id = study_id(plan)
+        self.folder = store.mlruns / FOLDER / self.study_id
+        self.parent_run_id: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Of `cells.json`."""
+        return self.folder / CELLS
+
+    def log_path(self, cell: Cell) -> Path:
+        """Where what a cell's run prints is kept."""
+        plain = re.sub(r"[^A-Za-z0-9._=+-]+", "_", cell.arm)[:80]
+        mark = hashlib.sha256(cell.name.encode()).hexdigest()[:6]  # two arms may become the same name
+        return self.folder / "logs" / f"{plain}-seed{cell.seed}-{mark}.log"
+
+    def entries(self) -> dict[str, Entry]:
+        """What `cells.json` says, by cell name, in the plan's order."""
+        found = read_cells(self.path)
+        return {cell.name: found.get(cell.name, Entry()) for cell in self.plan.cells}
+
+    def update(self, cell: Cell, **changes: Any) -> Entry:
+        """Changes some fields of a cell's line."""
+        return update_cell(self.path, cell.name, **changes)
+
+    def begin(self) -> None:
+        """Makes the folder, with the plan and an empty line for each cell."""
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / PLAN, self.plan.to_json())
+        with _alone(self.path):
+            write_text(self.path, _as_text(self.entries()))
+
+    def grow(self, cells: Sequence[Cell], *, again: Sequence[Cell] = ()) -> None:
+        """Takes cells into the plan that were found while the study goes on. Its id stays.
+
+        Args:
+            cells: that the plan does not hold
+            again: those of them whose run, if it failed before, is begun again
+        """
+        plan = self.plan
+        arms = dict.fromkeys([*plan.arms, *(cell.arm for cell in cells)])
+        self.plan = replace(plan, arms=tuple(arms), cells=(*plan.cells, *cells))
+        write_text(self.folder / PLAN, self.plan.to_json())
+        for cell in cells:
+            if cell.name not in read_cells(self.path):
+                self.update(cell, status=Status.killed if cell in again else Status.planned)
+
+    def of(self, *statuses: Status) -> list[Cell]:
+        """Cells of these statuses, as far as `cells.json` knows."""
+        entries = self.entries()
+        return [cell for cell in self.plan.cells if entries[cell.name].status in statuses]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Error by name of each failed cell."""
+        return {name: entry.error for name, entry in self.entries().items() if entry.status is Status.failed}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell is finished, or was stopped for good."""
+        return len(self.of(Status.finished, Status.stopped)) == len(self.plan.cells)
+
+    def look(self, cell: Cell) -> Entry:
+        """The truth about a cell: the store's word before that of `cells.json`, which is set right.
+
+        Status `running` means that some process is at work on it, or begins with it, here or elsewhere.
+        """
+        entry = self.entries()[cell.name]
+        found = self._training(cell, entry)
+        seen = entry
+        if found is not None:
+            seen = replace(seen, train=found.run_id)
+        if found is not None and found.status == "FINISHED":
+            scored = found if cell.scored_on is None else self._scored(found.run_id, cell.scored_on, entry)
+            if scored is not None and scored.status == "FINISHED":
+                own = None if cell.scored_on is None else scored.run_id
+                score = scored.metrics.get(self.plan.primary)
+                seen = replace(seen, scored=own, status=Status.finished, score=score, error="")
+                return self._kept(cell, entry, seen)
+            found = scored
+        if self.at_work(cell) or (found is not None and found.alive):
+            return self._kept(cell, entry, replace(seen, status=Status.running))
+        if entry.status in (Status.running, Status.finished):  # it says so, and it is not
+            seen = replace(seen, status=Status.killed)
+        elif found is not None and found.status == "FAILED" and entry.status is Status.planned:
+            error = found.tags.get(ERROR_TAG, "its run is marked FAILED")
+            seen = replace(seen, status=Status.failed, error=error)
+        return self._kept(cell, entry, seen)
+
+    def progress(self, cell: Cell) -> float | None:
+        """Share of a run's epochs that are in the store, 0-1; None before the first."""
+        found = self.store.find_run(cell.key, self.experiment)
+        return None if found is None else self.store.share_of_epochs(found.run_id)
+
+    def at_work(self, cell: Cell) -> bool:
+        """Whether a process of some sweep on this store has the cell."""
+        return bool(is_held(work_folder(self.store.mlruns, cell.key)))
+
+    def _kept(self, cell: Cell, before: Entry, after: Entry) -> Entry:
+        return after if after == before else self.update(cell, **asdict(after))
+
+    def _training(self, cell: Cell, entry: Entry) -> FoundRun | None:
+        """By config id; a run that was given another (a measured batch size) by the id that its line holds."""
+        found = self.store.find_run(cell.key, self.experiment)
+        if found is None and entry.train is not None:
+            return self.store.found(entry.train)
+        return found
+
+    def _scored(self, train: str, words: tuple[str, ...], entry: Entry) -> FoundRun | None:
+        if entry.scored is not None and (known := self.store.found(entry.scored)) is not None:
+            return known
+        tag, also = (SCORED_ON_TAG, scored_on(words)), {MODEL_TAG: train}
+        return self.store.find_run(tag[1], self.experiment, tag=tag[0], also=also)
+
+
+def scored_on(words: tuple[str, ...]) -> str:
+    """The words of a ground, as a tag holds them."""
+    return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:16]
+
+
+def work_folder(mlruns: Path, key: str) -> Path:
+    """Folder whose lock is held by whoever carries out the run of a config id, for whichever study."""
+    return mlruns / FOLDER / "at_work" / key
+
+
+@contextmanager
+def held(mlruns: Path, key: str) -> Iterator[bool]:
+    """Takes a cell for this process. Gives False, at once, where another has it."""
+    folder = work_folder(mlruns, key)
+    try:
+        lock = hold(folder)
+    except Busy:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        (folder / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else is about to take it
+            folder.rmdir()
+        os.close(lock)
+
+
+def read_cells(path: Path) -> dict[str, Entry]:
+    """Lines of a `cells.json`, by cell name; none where there is no such file."""
+    try:
+        lines: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {name: Entry(**{**line, "status": Status(line["status"])}) for name, line in lines.items()}
+
+
+def update_cell(path: Path, name: str, **changes: Any) -> Entry:
+    """Changes some fields of one line of a `cells.json`."""
+    with _alone(path):
+        entries = read_cells(path)
+        entries[name] = replace(entries.get(name, Entry()), **changes)
+        write_text(path, _as_text(entries))
+        return entries[name]
+
+
+def _as_text(entries: Mapping[str, Entry]) -> str:
+    return json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with path.with_name(f".{path.name}.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,130 @@
+"""How many tiles each arm has, made where they are not there yet: budget, hours and power depend on it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glidexp.config import Config, DatasetKind
+from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.sensor_mix import judging_rows, rows_and_weights
+from glidexp.data.workers import Crew
+from glidexp.errors import ConfigError
+from glidexp.study.plan.check import Checked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from glidexp.data.store import TileStore
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Tiles of an arm's sides, as its runs use them."""
+
+    train: int
+    val: int
+    test: int
+    clusters: int
+    """scenes with test tiles, else blocks, else tiles: what counts as independent ground"""
+    cluster: str
+    """scene, block or tile"""
+    tile_bytes: int
+
+
+class Data:
+    """The opened stores of a study, each recipe once."""
+
+    def __init__(self) -> None:
+        self._stores: dict[str, TileStore] = {}
+        self._met: dict[str, pd.DataFrame] = {}
+
+    def missing(self, configs: Sequence[Config]) -> list[str]:
+        """The stores that are not there yet, each in words; what `sizes` of these configs would build."""
+        found: dict[str, str] = {}
+        for config in configs:
+            if config.dataset.kind is DatasetKind.store:
+                continue  # ready, or refused when it is opened
+            path = Path(config.paths.data) / "stores" / recipe_id(config.dataset, config.tile_size.px)
+            if not path.exists():
+                found.setdefault(str(path), f"{config.dataset.name} in tiles of {config.tile_size.px} px, {path}")
+        return list(found.values())
+
+    def store(self, config: Config) -> "TileStore":
+        """The store of a config, built where it is not there."""
+        key = f"{config.paths.data}/{recipe_id(config.dataset, config.tile_size.px)}"
+        if key not in self._stores:
+            self._stores[key] = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), crew=Crew())
+        return self._stores[key]
+
+    def met(self, config: Config) -> "pd.DataFrame":
+        """Pairs of a tile that trains or chooses and a test tile of the same ground, in the store of a config."""
+        from glidexp.data.check.met import met  # knows the earth
+
+        key = str(self.store(config).path)
+        if key not in self._met:
+            self._met[key] = met(self.store(config), Path(config.paths.data) / "checks")
+        return self._met[key]
+
+    def sizes(self, config: Config) -> Sizes:
+        """Tiles of the run of a config.
+
+        Raises:
+            GlidexpError: data that cannot be used, or a side without tiles
+        """
+        store = self.store(config)
+        train, _ = rows_and_weights(store, "train", config.sensor_mix, config.subset, config.seed)
+        val = judging_rows(store, config.sensor_mix, config.subset, config.seed)
+        test = store.rows("test")
+        cluster, count = _clusters(store.index[store.index["split"] == "test"])
+        return Sizes(len(train), len(val), len(test), count, cluster, store.tile_px**2 * (store.channels + 1))
+
+    def train_tiles(self, config: Config) -> int:
+        """Number of training tiles."""
+        return self.sizes(config).train
+
+    def ground(self, config: Config, laid_out: Mapping[str, Any]) -> tuple[str, int]:
+        """What counts as independent ground of the score that decides, and how much there is: of a ladder its target's.
+
+        Args:
+            config: of the baseline
+            laid_out: of the plan
+        """
+        index = self.store(config).index
+        index = index[index["split"] == "test"]
+        kind, count = _clusters(index)  # of all ground, as scores are put together
+        if laid_out.get("kind") == "ladder":
+            own = index[index[laid_out["by"]].astype(str) == laid_out["target"]]
+            count = len(own) if kind == "tile" else int(own[kind].nunique())
+        return kind, count
+
+    def refuse_mixed_ground(self, arms: Sequence[Checked]) -> None:
+        """Refuses arms of which one trains on scenes that another is scored on.
+
+        Raises:
+            ConfigError: which arm and which scene
+        """
+        base = self.store(arms[0].config).index
+        tested = set(base.loc[base["split"] == "test", "scene"].astype(str)) - {"", "unknown"}
+        for one in arms[1:]:
+            index = self.store(one.config).index
+            if index is base:
+                continue
+            trained = set(index.loc[index["split"] != "test", "scene"].astype(str))
+            own = set(base.loc[base["split"] != "test", "scene"].astype(str))
+            met = sorted((tested & trained) - own)  # of a split by block both sides may share a scene
+            if met:
+                raise ConfigError(
+                    f"{one.name} trains on scene {met[0]}, which the baseline tests on: its settings change the split. "
+                    "Fix it with dataset.split.by=region or leave_out, or give other arms."
+                )
+
+
+def _clusters(index: "pd.DataFrame") -> tuple[str, int]:
+    for kind in ("scene", "block"):
+        if kind not in index:
+            continue
+        names = index[kind].astype(object).where(index[kind].notna(), "").astype(str)
+        if names.nunique() > 1 and not names.isin(("", "unknown")).any():
+            return kind, int(names.nunique())
+    return "tile", len(index)

@@ -1,0 +1,188 @@
+"""A study as it is to be carried out: which arms, which runs, on what budget, scored on what ground."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from glidexp.config import Config
+from glidexp.config.study import StudyConfig
+from glidexp.errors import ConfigError
+from glidexp.study.execution.cells import Cell, Plan
+from glidexp.study.plan import budget as plan_budget
+from glidexp.study.plan import ground as plan_ground
+from glidexp.study.plan import leak as plan_leak
+from glidexp.study.plan import sides as plan_sides
+from glidexp.study.plan import transfer as plan_transfer
+from glidexp.study.plan.arms import Arm, arms_of
+from glidexp.study.plan.check import SCORING, Checked, Compose, all_keys, checked, pinned, started_from
+from glidexp.study.plan.data import Data, Sizes
+from glidexp.study.plan.words import Words, key_of, merged
+
+log = logging.getLogger("glidexp")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what it was made from."""
+
+    plan: Plan
+    study: StudyConfig
+    arms: tuple[Checked, ...]
+    """baseline first, as in the plan"""
+    sizes: tuple[Sizes, ...]
+    """tiles of each arm, of its first seed"""
+    spent: tuple[plan_budget.Spent, ...]
+    """training of each arm"""
+    data: Data
+    grounds: tuple[tuple[str, ...] | None, ...]
+    """words that score each arm on the common ground; None: its own test set is that"""
+
+    @property
+    def baseline(self) -> Config:
+        return self.arms[0].config
+
+
+def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bool = False) -> Planned:
+    """Makes the plan: every arm is checked first, then the data of all arms is made where it is not there.
+
+    Args:
+        study: from conf/study/ and the command line
+        typed: what the command line says of the runs
+        compose: from the door
+        elsewhere: runs begin on other machines than this one
+
+    Raises:
+        GlidexpError: an arm cannot run, or nothing varies
+    """
+    seeds = seeds_of(study, typed)
+    data = Data()
+    arms = pinned(all_checked(study, typed, compose, seeds[0], data))
+    grounds = plan_ground.grounds(arms)
+    # weights or a device that are not there are told before data is made
+    all_keys(arms, seeds, elsewhere=elsewhere)
+    _told_missing(data, [one.config for one in arms])
+    transfer = study.design in plan_transfer.DESIGNS
+    if transfer:
+        base = arms[0].config
+        plan_sides.refuse_bare(study, base.dataset, data.store(base).index)
+    settled = plan_transfer.settled(plan_budget.equal(arms, study.budget, data.train_tiles))
+    sizes = [data.sizes(one.config) for one in settled]
+    data.refuse_mixed_ground(settled)
+    for one, size in zip(settled, sizes, strict=True):
+        plan_budget.refuse_too_few(one, size.train)
+    leaks = plan_leak.refuse_leaks(settled, seeds, data, transfer=transfer or any(one.start for one in settled))
+    cells = _cells(settled, grounds, seeds, elsewhere=elsewhere)
+    spent = [plan_budget.spent(one.config, size.train) for one, size in zip(settled, sizes, strict=True)]
+    plan = Plan(
+        name=study.name,
+        question=study.question,
+        primary=plan_transfer.primary(study),
+        arms=tuple(one.name for one in settled),
+        seeds=tuple(seeds),
+        cells=tuple(cells),
+        alpha=study.alpha,
+        budget=plan_budget.told(study.budget, spent),
+        equal=study.budget.kind.value,
+        spent={one.name: asdict(cost) for one, cost in zip(settled, spent, strict=True)},
+        laid_out=plan_transfer.laid_out(study, settled),
+        leaks=leaks,
+    )
+    return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent), data, tuple(grounds))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of a study without its data."""
+
+    study: StudyConfig
+    arms: tuple[Checked, ...]
+    seeds: tuple[int, ...]
+    ground: str
+    missing: tuple[str, ...]
+    """stores that a plan would build, in words"""
+
+    @property
+    def lacks(self) -> str:
+        """What is not known without data, and why, in sentences."""
+        return (
+            f"Data that is not there, and that plan=true or the study itself would make: {'; '.join(self.missing)}. "
+            "Hours, disk and what the design can detect depend on its tiles."
+        )
+
+
+def outline(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bool = False) -> Outline:
+    """As `make_plan`, as far as that goes without making data: nothing is written."""
+    seeds = seeds_of(study, typed)
+    arms = pinned(all_checked(study, typed, compose, seeds[0]))
+    ground = plan_ground.told(arms, plan_ground.grounds(arms))
+    all_keys(arms, seeds, elsewhere=elsewhere)
+    missing = Data().missing([one.config for one in arms])
+    return Outline(study, tuple(arms), tuple(seeds), ground, tuple(missing))
+
+
+def _told_missing(data: Data, configs: Sequence[Config]) -> None:
+    """Says which data is about to be made."""
+    if missing := data.missing(configs):
+        log.info(
+            "Data is made now, as budget, hours and what can be found depend on its tiles (plan=dry makes none): %s",
+            "; ".join(missing),
+        )
+
+
+def _cells(
+    arms: Sequence[Checked], grounds: Sequence[tuple[str, ...] | None], seeds: Sequence[int], *, elsewhere: bool
+) -> list[Cell]:
+    ids = all_keys(arms, seeds, elsewhere=elsewhere)
+    found = []
+    for one, ground in zip(arms, grounds, strict=True):
+        starts = [None] * len(seeds) if one.start is None else ids[one.start]
+        for seed, key, start in zip(seeds, ids[one.name], starts, strict=True):
+            words = one.words if start is None else started_from(one, start).words
+            found.append(Cell(one.name, seed, (*words, f"seed={seed}"), key, ground, start))
+    return found
+
+
+def all_checked(
+    study: StudyConfig, typed: Words, compose: Compose, seed: int, data: Data | None = None
+) -> list[Checked]:
+    """Every arm, composed with the study's first seed and checked; the seed is not among the words.
+
+    Args:
+        study: from conf/study/ and the command line
+        typed: what the command line says of the runs
+        compose: from the door
+        seed: the first
+        data: asked by transfer studies alone, which take sources and budgets from it
+
+    Raises:
+        ConfigError: an arm cannot run, or nothing varies
+    """
+    base = tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
+    swept = Words(typed.own, typed.base, {key: values for key, values in typed.swept.items() if key != "seed"})
+    alone = not study.axes and not study.arms and not swept.swept and "seed" in typed.swept  # one setting, many seeds
+    if study.design in plan_transfer.DESIGNS:
+        config = compose([*(word for word in base if not key_of(word).startswith(SCORING)), f"seed={seed}"])
+        if data is not None:
+            _told_missing(data, [config])
+        there = plan_transfer.present(study.transfer, config, data)
+        arms = plan_transfer.transfer_arms(study, swept, there)
+    else:
+        arms = [Arm("baseline", ())] if alone else arms_of(study, swept)
+    return checked(arms, base, lambda words: compose([*words, f"seed={seed}"]))
+
+
+def seeds_of(study: StudyConfig, typed: Words) -> Sequence[int]:
+    """The seeds of every arm: as typed, else the study's.
+
+    Raises:
+        ConfigError: no whole number, or one twice
+    """
+    given = [word.partition("=")[2] for word in typed.base if key_of(word) == "seed"]
+    listed = typed.swept.get("seed", tuple(given[-1:]))
+    try:
+        seeds = [int(seed) for seed in listed] if listed else list(study.seeds)
+    except ValueError:
+        raise ConfigError(f"seed={','.join(listed)} is not possible: seeds are whole numbers.") from None
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seed={','.join(listed)} names a seed twice: it would count as two trainings.")
+    return seeds

@@ -1,0 +1,131 @@
+"""The report of a study: one HTML page, Markdown, tables for papers and spreadsheets; aggregates for its parent run."""
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from glidexp.errors import TrackingError
+from glidexp.study.comparison.compare import Comparison, sentence
+from glidexp.study.comparison.pick import best_tags
+from glidexp.study.comparison.studies import Study, load_study
+from glidexp.study.execution.ledger import FOLDER
+from glidexp.study.report.blocks import Block, Picture, Table, Tiles, as_csv, as_latex, html, markdown
+from glidexp.study.report.data import Findings, find
+from glidexp.study.report.page import sections
+from glidexp.study.report.tiles import probe_tiles
+from glidexp.tracking.gathered import leave_with_parent
+from glidexp.tracking.multirun import comparison_link, ui_hint
+from glidexp.tracking.sink import TAG_LIMIT
+from glidexp.tracking.store import Store
+
+log = logging.getLogger("glidexp")
+REPORT, PAGE, TEXT = "report", "report.html", "report.md"
+NOTE_TAG, LINK_TAG = "mlflow.note.content", "glidexp.comparison"
+FOR_WORDS = 1000
+"""characters of the parent's note that stay for question and verdicts beside a link"""
+
+
+def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> Path:
+    """Writes the report of a study as far as it is, and leaves it with its parent run. A second time replaces it.
+
+    Args:
+        store: from `open_store`
+        parent_run_id: of the study, or its first characters
+        folder: where it is written; `<mlruns>/studies/<study id>/report` when not given
+
+    Returns:
+        the HTML page
+
+    Raises:
+        TrackingError: no such study, or a folder that cannot be written
+    """
+    study = load_study(store, parent_run_id)
+    if study is None:
+        raise TrackingError(f"run {parent_run_id} is no study: give the id of a study's parent run.")
+    found = find(store, study)
+    link, hint = _link(store, study), ui_hint(store.uri)
+    tiles, about = probe_tiles(store, found.study, study.plan.primary.split("/")[0])
+    blocks = sections(found, tiles, about, link, hint)
+    tags = _tags(found, link, hint) | best_tags(store, study, found.material)
+    folder = folder or store.mlruns / FOLDER / study.study_id / REPORT
+    try:
+        page = _written(folder, f"Study {study.plan.name}", blocks)
+    except OSError as error:
+        raise TrackingError(
+            f"the report cannot be written to {folder} ({error.strerror}): make room or allow it."
+        ) from None
+    leave_with_parent(store, study.parent.run_id, aggregates(found), tags, folder)
+    if found.comparison is not None:
+        log.info("Against the baseline, %s:", found.full[found.comparison.rows[0].arm.name])
+        for line in _verdicts(found.comparison, found.full)[1:]:
+            log.info("%s", line)
+    return page
+
+
+def _link(store: Store, study: Study) -> str:
+    ids = list(dict.fromkeys(study.trained[run.run_id].run_id for arm in study.arms for run in arm.runs))
+    return comparison_link(store.uri, study.experiment_id, ids) if len(ids) > 1 else ""
+
+
+def aggregates(found: Findings) -> dict[str, float]:
+    """Metrics of the parent run: `study/<arm>/<score>/mean`, sd, n, and of its difference: value, low, high, p."""
+    metrics: dict[str, float] = {}
+    first = [] if found.comparison is None else [found.comparison]
+    for comparison in (*first, *found.by_stratum, *found.by_size, *found.also):
+        for row in comparison.rows:
+            start = f"study/{found.full[row.arm.name].replace('/', '_')}/{comparison.measure.name}"
+            metrics[f"{start}/mean"] = float(np.mean(row.values))
+            metrics[f"{start}/n"] = float(len(row.values))
+            if len(row.values) > 1:
+                metrics[f"{start}/sd"] = float(np.std(row.values, ddof=1))
+            if row.effect is not None:
+                metrics |= {f"{start}/difference": row.effect.value, f"{start}/low": row.effect.low}
+                metrics[f"{start}/high"] = row.effect.high
+                if comparison is found.comparison:
+                    metrics[f"{start}/p_holm"] = row.p_holm
+    return metrics
+
+
+def _tags(found: Findings, link: str, hint: str) -> dict[str, str]:
+    study = found.study
+    lines = [study.plan.question, "", f"Report: artifact `{REPORT}/{PAGE}`"]
+    if 0 < len(link) < TAG_LIMIT - FOR_WORDS:  # half a link leads nowhere; the report has it whole
+        lines += ["", f"[All runs side by side]({link})" + (f" ({hint})" if hint else "")]
+    lines.append("")
+    if found.comparison is not None:
+        lines += _verdicts(found.comparison, found.full)
+    lines += [f"- missing: {said}" for said in study.missing]
+    return {NOTE_TAG: "\n".join(lines)} | ({LINK_TAG: link} if 0 < len(link) <= TAG_LIMIT else {})
+
+
+def _verdicts(comparison: Comparison, full: Mapping[str, str]) -> list[str]:
+    return [f"- {full[row.arm.name]}: {sentence(row, comparison)}" for row in comparison.rows]
+
+
+def _written(folder: Path, title: str, blocks: list[Block]) -> Path:
+    """Writes all files aside, then puts the folder into place."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    for name in ("figures", "tables", "tiles"):
+        (aside / name).mkdir(parents=True)
+    (aside / PAGE).write_text(html(title, blocks), encoding="utf-8")
+    (aside / TEXT).write_text(markdown(title, blocks), encoding="utf-8")
+    for block in blocks:
+        if isinstance(block, Table):
+            (aside / "tables" / f"{block.name}.csv").write_text(as_csv(block), encoding="utf-8")
+            (aside / "tables" / f"{block.name}.tex").write_text(as_latex(block), encoding="utf-8")
+        if isinstance(block, Picture):
+            (aside / "figures" / f"{block.name}.png").write_bytes(block.png)
+        if isinstance(block, Tiles):
+            for place, (_, png) in enumerate(block.panels):
+                (aside / "tiles" / f"{block.name}_{place:02d}.png").write_bytes(png)
+    earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
+    if folder.exists():
+        folder.rename(earlier)
+    aside.rename(folder)
+    shutil.rmtree(earlier, ignore_errors=True)
+    return folder / PAGE

@@ -1,0 +1,251 @@
+"""The sections of a study's report, as blocks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from glidexp.scoring.figures import png_bytes
+from glidexp.scoring.study_plots import curves_figure, pareto_figure, variance_figure
+from glidexp.study.comparison.compare import Comparison, sentence, verdict
+from glidexp.study.comparison.trainings import Curves, unlike_tiles
+from glidexp.study.names import those
+from glidexp.study.report.blocks import Block, Heading, Link, Picture, Points, Table, Text, Tiles
+from glidexp.study.report.data import Findings, facts
+from glidexp.study.report.factors import factor_blocks
+from glidexp.study.report.tables import NONE, axis, checks_table, forest, main_table, number, stratum_table
+from glidexp.study.report.transfer import transfer_blocks
+
+
+def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: str, hint: str) -> list[Block]:
+    """The whole report, in reading order.
+
+    Args:
+        found: from `data.find`
+        tiles: from `tiles.probe_tiles`
+        about_tiles: how they are read, or why there are none
+        link: opens the runs in the comparison view
+        hint: what must be started before it works
+    """
+    return [
+        *_opening(found),
+        *_result(found),
+        *transfer_blocks(found),
+        *_design(found),
+        *_strata(found),
+        *_sources(found),
+        *factor_blocks(found),
+        *_training(found),
+        Heading("Probe tiles"),
+        Text(about_tiles),
+        *tiles,
+        *_ending(found, link, hint),
+    ]
+
+
+def _opening(found: Findings) -> Iterable[Block]:
+    if found.study.plan.question:  # a grid of one's own asks none
+        yield Text(found.study.plan.question, "lead")
+    if found.comparison is None:
+        yield Text("No verdict: " + " ".join(found.cautions[:2]), "warn")
+        return
+    comparison = found.comparison
+    rows = comparison.rows[1:]
+    kinds = []
+    for row in rows:
+        said = verdict(row, comparison)
+        kinds.append("better" if said[:6] == "better" else "worse" if said[:5] == "worse" else "")
+    yield Text(f"Against the baseline ({comparison.rows[0].arm.name}):")
+    yield Points([f"{row.arm.name}: {sentence(row, comparison)}" for row in rows], kinds)
+    if found.study.missing:
+        yield Text(f"{len(found.study.missing)} of {len(found.study.entries)} runs are missing.", "warn")
+
+
+def _result(found: Findings) -> Iterable[Block]:
+    comparison = found.comparison
+    if comparison is None:
+        return
+    yield Heading("Result")
+    yield main_table(comparison)
+    yield from _arms(found)
+    yield Picture("forest", png_bytes(forest(comparison)), _forest_caption(comparison))
+    best = int(np.argmax(comparison.ranks[:, 0]))
+    yield Text(
+        f"Rank stability: the best in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds (scenes and seeds drawn "
+        f"with replacement) is {comparison.rows[best].arm.name}."
+    )
+    yield _ranks(comparison)
+    yield checks_table(comparison)
+
+
+def _arms(found: Findings) -> Iterable[Table]:
+    """What the short names stand for; nothing where a study explains its arms itself."""
+    words: dict[str, tuple[str, ...]] = {}
+    for cell in found.study.plan.cells:
+        words.setdefault(cell.arm, tuple(word for word in cell.words if not word.startswith("seed=")))
+    shared = set.intersection(*map(set, words.values())) if words else set()
+    rows = [[arm, " ".join(word for word in of if word not in shared)] for arm, of in words.items()]
+    if not found.study.plan.laid_out and any(settings for _, settings in rows):
+        yield Table("arms", "What the arms are: the settings in which they differ.", ["arm", "settings"], rows)
+
+
+def _forest_caption(comparison: Comparison) -> str:
+    return (
+        f"Left: every training's {comparison.measure.words}. Right: paired difference to the baseline "
+        f"({comparison.rows[0].arm.name}); blue for better and orange for worse where it holds up after Holm."
+    )
+
+
+def _ranks(comparison: Comparison) -> Table:
+    ranks = range(len(comparison.rows))
+    rows = [
+        [row.arm.name, *(f"{100 * share:.0f}" for share in comparison.ranks[place])]
+        for place, row in enumerate(comparison.rows)
+    ]
+    return Table(
+        "ranks",
+        "Share of redrawn worlds in which an arm takes a rank [%].",
+        ["arm", *(f"{r + 1}." for r in ranks)],
+        rows,
+    )
+
+
+def _design(found: Findings) -> Iterable[Block]:
+    study = found.study
+    yield Heading("Design")
+    seeds = ", ".join(map(str, study.plan.seeds))
+    varied = "; ".join(f"{factor.name}: {', '.join(factor.levels)}" for factor in found.factors)
+    yield Text(
+        f"{len(study.plan.arms)} arms x {len(study.plan.seeds)} seeds ({seeds}), the same seeds in every arm, "
+        f"scored on the same ground. Varied: {varied or _laid_out(study.plan.laid_out)}. "
+        f"Primary score: {study.plan.primary}; at most {100 * study.plan.alpha:g} % false alarms over all comparisons "
+        "(Holm)." + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
+    )
+    yield Heading("What ran on what")
+    yield Table("facts", "Provenance.", ["what", "value"], [list(fact) for fact in facts(found)])
+    pixels = unlike_tiles(found.costs)
+    cells = [
+        [
+            cost.arm, number(cost.parameters, 1e-6), number(cost.images_per_s, digits=1),
+            *([number(cost.megapixels_per_s)] if pixels else []), number(cost.hours, digits=3),
+            number(cost.kwh, digits=3),
+        ]
+        for cost in found.costs
+    ]  # fmt: skip
+    headings = ["arm", "parameters [10^6]", "images/s", *(["megapixels/s"] if pixels else [])]
+    headings += ["hours a training", "kWh a training"]
+    yield Table("cost", "What each arm takes, means over its trainings.", headings, cells)
+
+
+def _laid_out(plan: Mapping[str, Any]) -> str:
+    if plan.get("kind") == "matrix":
+        return f"the {plan['by']}s that are trained on"
+    if plan.get("kind") == "ladder":
+        return f"the way from {', '.join(plan['sources'])} to {plan['target']}"
+    return "nothing that is known"
+
+
+def _strata(found: Findings) -> Iterable[Block]:
+    groups = (
+        ("by_stratum", "By sensor and region", found.by_stratum),
+        ("by_size", "Lake recall by size class", found.by_size),
+        ("also", "Other scores", found.also),
+    )
+    for name, title, comparisons in groups:
+        if comparisons:
+            yield Heading(title)
+            yield stratum_table(name, comparisons)
+
+
+def _sources(found: Findings) -> Iterable[Block]:
+    comparison = found.comparison
+    if comparison is None:
+        return
+    yield Heading("Where the spread comes from")
+    if found.variance is not None:
+        shares = dict(found.variance)
+        yield Picture(
+            "variance",
+            png_bytes(variance_figure(shares)),
+            f"Variance of one training's {comparison.measure.words} on one {comparison.ground.kind}, by source "
+            "(pseudo-values; negative components as 0).",
+        )
+    rows = []
+    for row in comparison.rows[1:]:
+        parts = row.effect.parts if row.effect else None
+        both = parts is not None and parts.seeds > 1 and parts.clusters > 1
+        shares = parts.shares if parts is not None and both else {}
+        cells = [f"{100 * shares[name]:.0f}" if shares else NONE for name in ("seed", "cluster", "rest")]
+        rows.append([row.arm.name, *cells, number(row.detectable, comparison.measure.scale)])
+    headings = ["difference of", "seeds [%]", f"{comparison.ground.kind}s [%]", "rest [%]"]
+    headings.append(f"found with 80 % power [{comparison.measure.unit}]")
+    yield Table(
+        "power", "What the uncertainty of each difference is made of, and what this design can find.", headings, rows
+    )
+    if found.factor_shares is not None:
+        parts_said = ", ".join(f"{name} {share:.0%}" for name, share in found.factor_shares.items())
+        yield Text(f"Of the differences between the arms (sum of squares): {parts_said}.")
+
+
+def _training(found: Findings) -> Iterable[Block]:
+    if found.curves is not None and found.curves.by_arm:
+        yield from _curves(found.curves)
+    comparison = found.comparison
+    if comparison is None or not any(c.images_per_s or c.parameters for c in found.costs):
+        return
+    cost = {one.arm: one for one in found.costs}
+    scale = comparison.measure.scale
+    pixels = unlike_tiles(found.costs)  # of which images/s would say nothing
+    speed = "megapixels/s" if pixels else "images/s"
+    points = []
+    for row in comparison.rows:
+        one = cost[row.arm.name]
+        per_s = one.megapixels_per_s if pixels else one.images_per_s
+        points.append((row.arm.name, scale * float(np.mean(row.values)), per_s, one.parameters))
+    yield Heading("Score against cost")
+    drawn = pareto_figure(points, score=axis(comparison.measure), higher=comparison.measure.better >= 0, speed=speed)
+    caption = (
+        f"Nothing beats the arms on the dotted line in both. {speed[:1].upper()}{speed[1:]} as each training measured "
+        "it, on a machine that may have been shared."
+    )
+    yield Picture("pareto", png_bytes(drawn), caption)
+
+
+def _curves(curves: Curves) -> Iterable[Block]:
+    yield Heading("Learning curves")
+    if drawn := curves.drawn:
+        along = f", by {curves.along.split(' [')[0]}" if curves.along != "epoch" else ""
+        caption = (
+            f"{curves.name} after each epoch{along}: mean over the trainings of an arm, band from the lowest to the "
+            "highest."
+        )
+        picture = curves_figure(drawn, score=f"{curves.name} [points]", scale=100, along=curves.along)
+        yield Picture("curves", png_bytes(picture), caption)
+    without = {
+        "one epoch a training, which is a point": curves.points,
+        f"{curves.name} was logged after no epoch": curves.none,
+    }
+    for why, arms in without.items():
+        if arms:
+            yield Text(f"No curve of {those(arms, list(curves.by_arm))}: {why}.")
+
+
+def _ending(found: Findings, link: str, hint: str) -> Iterable[Block]:
+    yield Heading("What failed")
+    if found.study.missing:
+        yield Points(found.study.missing)
+    else:
+        yield Text(f"Nothing: all {len(found.study.entries)} runs are finished.")
+    yield Heading("What cannot be concluded")
+    yield Points(found.cautions)
+    yield Heading("The runs")
+    if link:
+        yield Link(f"Side by side in MLflow{f' ({hint})' if hint else ''}", link)
+    runs = []
+    for arm in found.study.arms:
+        for run in arm.runs:
+            trained = found.study.trained[run.run_id]
+            key = trained.tags.get("glidexp.config_id", NONE)
+            runs.append([arm.name, run.params["seed"], key, trained.run_id, run.run_id if run is not trained else ""])
+    rows = [[*row[:4], row[4] if row[4] != row[3] else NONE] for row in runs]
+    yield Table("runs", "Every finished run.", ["arm", "seed", "config id", "training", "scored as"], rows)

@@ -1,0 +1,122 @@
+"""Tables of a study's report that stand alone, and the picture of a comparison."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glidexp.scoring.forest import Bar, forest_figure
+from glidexp.scoring.statistics import Effect, holm
+from glidexp.study.comparison.compare import Comparison, verdict
+from glidexp.study.comparison.measures import Measure
+from glidexp.study.names import short_names
+from glidexp.study.report.blocks import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NONE = "–"
+
+
+def axis(measure: Measure) -> str:
+    """A score with its unit, as an axis says it."""
+    return f"{measure.words} [{measure.unit}]"
+
+
+def number(value: float | None, scale: float = 1.0, digits: int = 2, sign: str = "") -> str:
+    """A cell; – where there is nothing."""
+    return NONE if value is None or value != value else f"{scale * value:{sign}.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """A cell; – where there is none."""
+    return NONE if value != value else "<0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def main_table(comparison: Comparison) -> Table:
+    """Naive rows, then a row an arm."""
+    measure, scale = comparison.measure, comparison.measure.scale
+    headings = ["arm", "n", "mean", "SD", f"difference [{comparison.level:.0%}]", "p (Holm)", "verdict"]
+    rows = [
+        [f"naive: {name.replace('_', ' ')}", NONE, number(value, scale), NONE, NONE, NONE, ""]
+        for name, value in comparison.naive.items()
+    ]
+    quiet = len(rows)
+    for row in comparison.rows:
+        sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
+        cells = [row.arm.name, str(len(row.values)), number(float(np.mean(row.values)), scale), number(sd, scale)]
+        rows.append([*cells, interval(row.effect, scale), p_value(row.p_holm), verdict(row, comparison)])
+    ground = f"{comparison.clusters} {comparison.ground.kind}s, {comparison.ground.tiles} tiles"
+    caption = (
+        f"{measure.words[:1].upper()}{measure.words[1:]} on {measure.split} [{measure.unit}]: mean and SD over n "
+        f"trainings, paired difference to the baseline with {comparison.level:.0%} interval over seeds and "
+        f"{comparison.ground.kind}s ({ground}). Each interval is of its difference alone; p, and with it the verdict, "
+        "is adjusted for all of them."
+    )
+    return Table("result", caption, headings, rows, quiet=quiet)
+
+
+def checks_table(comparison: Comparison) -> Table:
+    """Two other ways to judge the same differences, which decide nothing."""
+    scale, kind = comparison.measure.scale, f"{comparison.ground.kind}s"
+    rows = []
+    flips = holm([row.p_flips for row in comparison.rows[1:]])
+    for row, p in zip(comparison.rows[1:], flips, strict=True):
+        low, high = row.bootstrap or (float("nan"), float("nan"))
+        drawn = f"[{scale * low:.2f}, {scale * high:.2f}]" if low == low else NONE
+        rows.append([row.arm.name, interval(row.effect, scale), p_value(row.p_holm), p_value(p), drawn])
+    caption = (
+        f"Second opinions. Sign flips take the trainings as given and ask about the {kind} alone; the hierarchical "
+        f"bootstrap draws seeds and {kind} anew and covers too little where they are few. p values after Holm."
+    )
+    headings = ["difference of", f"difference [{comparison.level:.0%}]", "p", "p, sign flips", "bootstrap"]
+    return Table("checks", caption, headings, rows)
+
+
+def forest(comparison: Comparison) -> "Figure":
+    """The picture of the result."""
+    scale = comparison.measure.scale / 100
+    _, short = short_names([row.arm.name for row in comparison.rows])
+    bars = []
+    for row in comparison.rows:
+        effect = row.effect
+        shown = (scale * effect.value, scale * effect.low, scale * effect.high) if effect else None
+        bars.append(Bar(short[row.arm.name], [scale * v for v in row.values], shown, row.sure(comparison.level)))
+    seeds = sorted({row.effect.parts.seeds for row in comparison.rows if row.effect})
+    n = f"{' or '.join(map(str, seeds))} seeds, {comparison.clusters} {comparison.ground.kind}s"
+    return forest_figure(
+        bars, score=comparison.measure.words, level=comparison.level, n=n, unit=comparison.measure.unit
+    )
+
+
+def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:
+    """A row a stratum or score and arm; intervals are not adjusted for being many."""
+    rows = []
+    for one in comparisons:
+        measure, scale = one.measure, one.measure.scale
+        label = measure.place or axis(measure)
+        for row in one.rows:
+            sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
+            mean = float(np.mean(row.values))
+            trainings = str(len(row.values))
+            shown = [trainings, number(mean, scale), number(sd, scale), interval(row.effect, scale), str(one.clusters)]
+            rows.append([label, row.arm.name, *shown])
+    first, level = comparisons[0], comparisons[0].level
+    what = first.measure.score.replace("_", " ").replace("iou", "IoU") + f" [{first.measure.unit}]"
+    caption = what if first.measure.stratum else "Scores beside the primary one, in the unit named"
+    caption += f"; difference to the baseline with {level:.0%} interval, not adjusted for being many."
+    if less := [one.measure.plain for one in comparisons if one.measure.better < 0]:
+        caption += f" Less is better of {', '.join(less)}."
+    if any(one.measure.score.startswith("assd") for one in comparisons):
+        caption += " ASSD: mean distance between the true and the predicted shoreline."
+    kind = f"{first.ground.kind}s"
+    headings = ["stratum" if first.measure.stratum else "score", "arm", "n", "mean", "SD", "difference", kind]
+    return Table(name, caption, headings, rows, grouped=True)
+
+
+def interval(effect: Effect | None, scale: float) -> str:
+    """`+1.80 [0.60, 3.10]`; – where there is none."""
+    if effect is None:
+        return NONE
+    between = f"[{scale * effect.low:.2f}, {scale * effect.high:.2f}]" if effect.known else "[no interval]"
+    return f"{scale * effect.value:+.2f} {between}".strip()
