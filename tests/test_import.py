@@ -2,8 +2,11 @@
 
 import os
 import shlex
+import shutil
 import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +99,26 @@ def test_the_verb_reports_and_a_run_takes_the_same_store(
         recipe_id(mine.dataset, 512)
     with pytest.raises(DataError, match="holds another store"):
         run(root, "--out", tmp_path / "mine", "--tile-px", 32)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.txt").touch()
+    with pytest.raises(DataError, match="none is there and is no tile store"):
+        run(root, "--out", tmp_path / "none")
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    assert run(root, "--out", tmp_path / "link") == 0 and (tmp_path / "empty" / "manifest.json").is_file()
+
+    @contextmanager
+    def beaten(path: Path) -> Iterator[None]:
+        """Another process, which makes another store of the same folder, had the lock before."""
+        shutil.copytree(tmp_path / "mine", path)
+        yield
+
+    monkeypatch.setattr("glidexp.data.prepare.locked", beaten)
+    with pytest.raises(DataError, match="holds another store"):
+        run(root, "--out", tmp_path / "two", "--tile-px", 32)
+    with pytest.raises(DataError, match=r"a\.txt is no folder and no archive"):
+        run(tmp_path / "none" / "a.txt")
 
 
 def test_a_part_of_the_published_set(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

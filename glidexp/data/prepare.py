@@ -73,21 +73,32 @@ def prepare(
     if dataset.kind == DatasetKind.store:
         return TileStore.open(str(dataset.root))
     usual = Path(data_dir) / "stores" / digest(recipe)
-    path = path or usual
-    if path != usual and path.exists() and not _is_of(path, recipe, skip_failed):
-        raise DataError(f"{path} holds another store, recipe {usual.name} is wanted: give another folder.")
+    path = path.resolve() if path else usual  # a link to a folder stays one
     making = Making(dataset, tile_px, Path(data_dir), recipe, progress, crew or Crew(workers=1))
     if skip_failed and path == usual:
         path = making.made_without() or path
-    if not path.exists():
+    if not _taken(path):
         with locked(path):
-            if not path.exists():
+            if not _taken(path):
                 path = making.write(path, skip_failed)
+    if path != usual and not _is_of(path, recipe, skip_failed):  # also where another process was first
+        raise DataError(f"{path} holds another store, recipe {usual.name} is wanted: give another folder.")
     return TileStore.open(path, classes=bool(dataset.classes))
 
 
+def _taken(path: Path) -> bool:
+    """Whether something is there; an empty folder is not."""
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
 def _is_of(path: Path, recipe: dict[str, Any], skip_failed: bool) -> bool:
-    """Whether a store was made by a recipe, or by it without scenes that failed where these may be left out."""
+    """Whether a store was made by a recipe, or by it without scenes that failed where these may be left out.
+
+    Raises:
+        DataError: it is no store
+    """
+    if not (path / "manifest.json").is_file():
+        raise DataError(f"{path} is there and is no tile store: give another folder, or an empty one.")
     found = inputs.manifest_of(str(path))["recipe"]
     return digest({k: v for k, v in found.items() if not (skip_failed and k == "without")}) == digest(recipe)
 

@@ -63,8 +63,9 @@ def roots(root: str | None) -> list[Path]:
     found = []
     for text in (root or "").split(os.pathsep):
         path = Path(text).expanduser()
-        if text and not path.exists() and _archive_above(path) is None:
-            raise DataError(f"{path} is not there: correct the path (dataset.root).")
+        if text and not path.is_dir() and _archive_above(path) is None:
+            what = "no folder and no archive (.zip, .rar)" if path.exists() else "not there"
+            raise DataError(f"{path} is {what}: correct the path (dataset.root).")
         if text:
             found.append(path)
     return found
