@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -70,15 +71,17 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
                 file=sys.stderr,
             )
         return 128 + stop.number
-    except KeyboardInterrupt:
-        print("glidexp: stopped by SIGINT.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        number = signal.Signals(*(stop.args or (signal.SIGINT,)))
+        print(f"glidexp: stopped by {number.name}.", file=sys.stderr)
+        return 128 + number
     except OSError as error:
         if error.errno not in REFUSED:
             raise
+        place = error.filename2 or error.filename or "a file"  # of a copy the second is what was written
         _say(
-            f"the disk refuses {error.filename or 'a file'} ({error.strerror}): free some room or correct the rights, "
-            "then give the same command again."
+            f"the disk refuses {place} ({error.strerror}): free some room or correct the rights, then give the same "
+            "command again."
         )
         return 1
 
@@ -166,9 +169,11 @@ def data(argv: list[str]) -> int:
     prepare_process()
     from glidexp import door
     from glidexp.data import verbs
+    from glidexp.signals import sigterm_as_ctrl_c
     from glidexp.training.answers import answer_of
 
-    return verbs.main(argv, door.compose, answer_of)
+    with sigterm_as_ctrl_c():  # its processes end with it
+        return verbs.main(argv, door.compose, answer_of)
 
 
 def audit(argv: list[str]) -> int:
@@ -182,8 +187,10 @@ def predict(argv: list[str]) -> int:
     """Maps the lakes of scenes."""
     prepare_process()
     from glidexp.mapping import verb_predict
+    from glidexp.signals import sigterm_as_ctrl_c
 
-    return verb_predict.run(argv)
+    with sigterm_as_ctrl_c():  # its processes end with it
+        return verb_predict.run(argv)
 
 
 def serve(argv: list[str]) -> int:

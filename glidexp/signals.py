@@ -10,10 +10,11 @@ HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Inside the block SIGTERM raises KeyboardInterrupt, in the main thread: others may have no handlers."""
+    """Inside the block SIGTERM raises KeyboardInterrupt, with its number, in the main thread: others may have no
+    handlers."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
     try:
         before = signal.signal(signal.SIGTERM, interrupt)

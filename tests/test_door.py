@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from glidexp import cli, door
 from glidexp.errors import ConfigError, GlidexpError, RunFailed
+from glidexp.signals import sigterm_as_ctrl_c
 from glidexp.study import verb_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,6 +125,15 @@ def test_what_a_disk_refuses_is_told_in_one_line_wherever_it_comes_from(capsys: 
     assert capsys.readouterr().err.startswith("glidexp: the disk refuses /data/x (No space left on device): free some")
     with pytest.raises(ConnectionResetError):
         cli.guarded(lambda _: (_ for _ in ()).throw(ConnectionResetError()), [])
+
+
+def test_sigterm_ends_a_verb_as_ctrl_c_does_with_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def verb(argv: list[str]) -> int:
+        with sigterm_as_ctrl_c():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    assert cli.guarded(verb, []) == 143 and capsys.readouterr().err == "glidexp: stopped by SIGTERM.\n"
 
 
 def test_other_errors_are_not_hidden() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from glidexp.data.builder.parts import writing
 from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.models.card import read_card, write_whole
 from glidexp.models.load import find
@@ -32,6 +33,7 @@ from glidexp.tracking.registry import Version, holder
 from glidexp.tracking.store import Store
 
 log = logging.getLogger("glidexp")
+ANEW = "the same command makes the bundle anew"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,17 +87,20 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
             more = {"name": terms.name, "license": terms.license, "citation": terms.citation}
             log.info("making the bundle: graphs, probe tiles, card")
             stated = {key: value for key, value in more.items() if value}
-            release_bundle.draft(aside, own.bundle, stated, again.tiles, again.rows)
-        release_bundle.add_of_run(aside, store, choice.run)
+            with writing(folder, ANEW):
+                release_bundle.draft(aside, own.bundle, stated, again.tiles, again.rows)
+        with writing(folder, ANEW):
+            release_bundle.add_of_run(aside, store, choice.run)
         checks = [*_of_scores(choice, again, terms), *_of_champion(store, again, champion, terms, place)]
         checks += _of_files(aside)
         report = Report(
             choice.run.run_id, choice.sentence, champion.uri if champion else "", tuple(checks), forced=terms.force
         )
-        _pages(aside, store, choice, again, report, terms)
-        release_bundle.seal(aside, report)
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        with writing(folder, ANEW):
+            _pages(aside, store, choice, again, report, terms)
+            release_bundle.seal(aside, report)
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
     return Gated(folder, report, champion, _requirements())
 
 

@@ -31,7 +31,7 @@ from glidexp.errors import RunFailed
 HISTOGRAMS, TILES = "histograms.u32", "tiles.json"
 DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 """what reading a damaged part may raise"""
-FOLDERS = "paths.data, of maps --out"
+FOLDERS = "paths.data, of maps and releases --out"
 """where users say which folder is written to"""
 
 
