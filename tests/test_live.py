@@ -126,7 +126,8 @@ def test_without_a_terminal_there_are_lines(ledger: Ledger, caplog: pytest.LogCa
 def test_every_end_has_a_number_of_its_own(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     """Runs write their ends into `cells.json` themselves, before the sweep looks at the first of them."""
     again, first, second = cell_of(ledger, 1, 1), cell_of(ledger, 2, 0), cell_of(ledger, 2, 1)
-    with caplog.at_level(logging.INFO, "glidexp"), Live(ledger, Console(file=io.StringIO())) as found:
+    page = Console(file=io.StringIO())
+    with caplog.at_level(logging.INFO, "glidexp"), Live(ledger, page, most=9) as found:  # as of a search of nine trials
         found.begin([again, first, second], [])  # one failed before, and is tried once more
         found.ended(again, ledger.update(again, status=Status.killed, error=""))  # which is no end
         ends = [ledger.update(cell, status=Status.finished, score=0.5) for cell in (first, second)]
@@ -136,9 +137,9 @@ def test_every_end_has_a_number_of_its_own(ledger: Ledger, caplog: pytest.LogCap
     told = [record.getMessage().split(" (log")[0] for record in caplog.records[1:]]
     assert told == [
         f"{again.name} killed",
-        f"[4/6] {first.name} finished, test/lake_iou_pooled 0.5000",
-        f"[5/6] {second.name} finished, test/lake_iou_pooled 0.5000",
-        f"[6/6] {again.name} failed: no memory",
+        f"[4/9] {first.name} finished, test/lake_iou_pooled 0.5000",
+        f"[5/9] {second.name} finished, test/lake_iou_pooled 0.5000",
+        f"[6/9] {again.name} failed: no memory",
     ]
 
 

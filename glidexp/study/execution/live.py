@@ -28,10 +28,11 @@ class Live:
     Args:
         ledger: of the study
         console: where it is shown; stderr by default
+        most: cells that a search may come to, where the plan does not hold them yet
     """
 
-    def __init__(self, ledger: Ledger, console: Console | None = None) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, console: Console | None = None, *, most: int = 0) -> None:
+        self.ledger, self.most = ledger, most
         self.console = console or Console(stderr=True)
         self._live: RichLive | None = None
         self._began: dict[str, float] = {}
@@ -102,7 +103,7 @@ class Live:
         number = ""
         if entry.status in DONE:  # counted here: `cells.json` may know of the end of the next ones already
             self._done.add(cell.name)
-            number = f"[{len(self._done)}/{len(self.ledger.plan.cells)}] "
+            number = f"[{len(self._done)}/{max(self.most, len(self.ledger.plan.cells))}] "
         what = f", {self.ledger.plan.primary} {entry.score:.4f}" if entry.score is not None else ""
         if entry.status is Status.stopped:
             what = f": {entry.error}"

@@ -60,7 +60,7 @@ class Sweep:
         self.cancelled = self._stopping = False
         self._looked = self._beaten = time.monotonic()
         self._began = time.time()
-        self.live = Live(ledger)
+        self.live = Live(ledger, most=feed.most if feed is not None else 0)
 
     def sort(self, cells: list[Cell], *, retry_failed: bool) -> None:
         """Finds out what is to be done."""
