@@ -62,11 +62,11 @@ def sequential(cfg: AugmentationConfig) -> ka.AugmentationSequential:
 def clocked(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Wall and CPU milliseconds of one call, the device's queue emptied before and after."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
     run()
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)
 
 

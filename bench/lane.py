@@ -56,5 +56,5 @@ class Lane:
 
     def _now(self) -> Taken:
         if self._device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._device)
         return time.perf_counter(), time.process_time()

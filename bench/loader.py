@@ -60,7 +60,7 @@ def read_loader(loader: Loader, epoch: int) -> None:
     for batch in loader.epoch(epoch):
         last = batch
     if last.image.is_cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(last.image.device)
 
 
 def plain_copy(sources: list[Arrays], ring: list[Arrays]) -> None:

@@ -61,11 +61,11 @@ def only(term: str) -> Loss:
 def clocked(run: Callable[[], Tensor], device: torch.device) -> tuple[float, float]:
     """Wall and CPU milliseconds of one forward and backward pass, the device's queue emptied before and after."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
     run().backward()
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)
 
 

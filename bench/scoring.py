@@ -40,7 +40,7 @@ def taken(work: Callable[[], object], device: torch.device) -> tuple[float, floa
     began, cpu = time.perf_counter(), time.process_time()
     work()
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return time.perf_counter() - began, time.process_time() - cpu
 
 

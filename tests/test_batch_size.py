@@ -20,11 +20,12 @@ from glidexp.data import host_memory
 from glidexp.data.prepare import recipe_id
 from glidexp.errors import ConfigError
 from glidexp.identity import config_id
+from glidexp.models.hardware import is_short_of_memory
 from glidexp.signals import Interrupted
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training import batch_size
 from glidexp.training import run as training_run
-from glidexp.training.batch_size import Choice, Peak, estimated, is_short_of_memory, largest, settle, tried
+from glidexp.training.batch_size import Choice, Peak, estimated, largest, settle, tried
 from glidexp.training.device import resolve
 from glidexp.training.earlier import AutoBatch
 from glidexp.training.loop import Position

@@ -189,6 +189,8 @@ def test_places_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots.slots(LauncherConfig(slots=3), cells=10) == [None] * 3
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5e")
     assert slots.slots(LauncherConfig(), cells=10) == ["2", "GPU-5e"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5e,-1,3")  # CUDA reads no further than -1
+    assert slots.slots(LauncherConfig(), cells=10) == ["2", "GPU-5e"]
     assert slots.slots(LauncherConfig(runs_per_gpu=2), cells=10) == ["2", "GPU-5e", "2", "GPU-5e"]
     assert slots.slots(LauncherConfig(gpus=1, slots=2), cells=10) == ["2", "2"]
     assert slots.slots(LauncherConfig(memory_gb=0.001), cells=10, device="cpu") == [None] * 6

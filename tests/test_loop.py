@@ -50,14 +50,16 @@ class Training:
 
     def __init__(self, cfg: TrainConfig, *, n: int = 12, norm: bool = True, lr: float = 0.01) -> None:
         self.cfg = cfg
-        self.model = network(norm)
+        self.runtime = resolve(cfg)
+        device = self.runtime.device
+        self.model = network(norm).to(device)
         self.tiles = Blobs(n)
         self.loader = Loader(
-            self.tiles, np.arange(n), cfg.batch_size, seed=1, device=CPU, weights=None, shuffle=True, drop_last=True
+            self.tiles, np.arange(n), cfg.batch_size, seed=1, device=device, weights=None, shuffle=True, drop_last=True
         )
         flips = AugmentationConfig(flip=True, rot90=True)
         self.augment = build_augment(flips, mean=[60.0] * 3, std=[50.0] * 3, seed=1)
-        self.optimizer = build_optimizer(OptimizerConfig(lr=lr), self.model, device=CPU)
+        self.optimizer = build_optimizer(OptimizerConfig(lr=lr), self.model, device=device)
         self.position = Position()
         self.signals = Signals()
         self.epochs: list[dict[str, float]] = []
@@ -65,7 +67,6 @@ class Training:
         self.loss = LossConfig()
         self.score: Iterator[float] | None = None
         self.freeze_at: Callable[[int], None] = lambda epoch: None
-        self.runtime = resolve(cfg)
         self.scaler = self.runtime.scaler()
         self.ema: Ema | None = None
         self.stride: int | None = None

@@ -31,6 +31,7 @@ from glidexp.mapping.windows import Axis, axis, usual_overlap
 from glidexp.mapping.workfiles import LAKE, LIKELY, SURE, WorkFiles
 from glidexp.models import catalog, validity
 from glidexp.models.card import read_card
+from glidexp.models.hardware import failures_told
 
 log = logging.getLogger("glidexp")
 FORMAT = 2
@@ -83,7 +84,7 @@ def map_scene(task: SceneTask, step: Callable[[int, str], None] | None = None) -
 
     Raises:
         ConfigError: settings that no scene could be mapped with
-        RunFailed: the disk refuses it, which no other scene would escape
+        RunFailed: the disk refuses it or memory is full, which no other scene would escape
     """
     try:
         return _mapped(task, step or (lambda total, name: None))
@@ -214,7 +215,7 @@ def rasters(
         if files.rows < len(rows):
             source = raster.stretched(strips, limits, offset, files, raster.look_step(scene))
             source = ahead(sample.passing(source) if sample else source)
-            with predicting(device, precision):
+            with predicting(device, precision), failures_told("a smaller --batch or --window takes less"):
                 seen = raster.run_windows(
                     source, rows, cols, predictor, files, cuts=_cuts(threshold, card), device=device,
                     batch=settings.batch, step=lambda name: step(len(rows), name), name=scene.name,

@@ -102,9 +102,10 @@ def renew_batch_statistics(
         return
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
         norm.train()
-    for image in images:
+    for number, image in enumerate(images, start=1):
+        for norm in norms:
+            norm.momentum = 1 / number  # a plain mean over the batches; None would ask the device how many there were
         with runtime.autocast():
             average(image)
     for norm, momentum in norms.items():

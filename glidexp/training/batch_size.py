@@ -5,7 +5,6 @@ On a CPU nothing would say that it is full, the machine would only get slow: wha
 steps instead. The number then stands in the settings as though it had been given. So the config id names it.
 """
 
-import gc
 import logging
 import threading
 import time
@@ -23,6 +22,7 @@ from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.catalog import least_batch
+from glidexp.models.hardware import given_back, is_short_of_memory
 from glidexp.training.augment import build_augment
 from glidexp.training.device import Runtime, device_name
 from glidexp.training.losses import build_loss
@@ -48,8 +48,6 @@ HALVINGS = 3
 """of the gap between what fits and what does not: the number is right to an eighth"""
 LOOKS_S = 0.001
 """between two looks at the process's memory"""
-SHORT = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED", "INT_MAX", "canUse32BitIndexMath")
-"""what torch, CUDA's libraries and kernels with 32-bit indices say when a batch is too large"""
 
 Step = Callable[[int], None]
 """a whole training step on so many tiles; torch's error where the memory is full"""
@@ -86,9 +84,7 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
         choice = estimated(lambda: training_step(config, alone, tiles, build(alone)), least, most, free)
     else:
         choice = _tried_here(config, runtime, tiles, build(alone), least, most)
-        gc.collect()
-        if runtime.device.type == "cuda":
-            torch.cuda.empty_cache()
+        given_back()
     if not choice.tiles:
         raise ConfigError(
             f"train.batch_size=auto: not even a batch of {least} fits ({choice.why}): smaller tiles, a smaller network "
@@ -202,9 +198,7 @@ def tried(step: Step, parts: Parts, least: int, most: int, kept_back: int) -> Ch
             missed = count
             parts.optimizer.zero_grad(set_to_none=True)
             parts.optimizer.state.clear()  # it may have been half made
-            gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        given_back()
         return done
 
     found = largest(fits, least, most)
@@ -286,8 +280,3 @@ class Peak:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-
-
-def is_short_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that a batch is too large for the device."""
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in SHORT)

@@ -11,8 +11,9 @@ import torch
 
 from glidexp.config import Compile, Precision, TrainConfig
 from glidexp.errors import ConfigError
+from glidexp.models import hardware
 from glidexp.models.build import synchronised
-from glidexp.models.hardware import best_precision, device_of
+from glidexp.models.hardware import best_precision, compiles, device_of
 from glidexp.training.ranks import GPU_STRIDE, Ranks, join
 
 log = logging.getLogger("glidexp")
@@ -72,16 +73,20 @@ def resolve(cfg: TrainConfig, settings: str = "") -> Runtime:
         settings: names all settings that the processes must have in common
 
     Raises:
-        ConfigError: the device is not there, or cannot compute in the wanted precision; or the processes differ
+        ConfigError: the device is not there, cannot compute in the wanted precision or lacks what compiling needs; or
+            the processes differ
         RunFailed: other processes do not come
     """
     device = device_of(cfg.device)
     precision, compiled = _as_on(cfg, device)
+    if compiled and (lack := hardware.compiler_lack(device)):
+        raise ConfigError(f"train.compile={cfg.compile}: {lack}, or give train.compile=off.")
     words = f"{device.type} in {precision}, {'compiled' if compiled else 'not compiled'}"
     ranks = join(cfg.device, {"settings": settings, "device": words})
     if device.type == "cuda" and ranks.size > 1:
         device = torch.device("cuda", ranks.local)
-        torch.cuda.set_device(device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # what names no device, as waiting for one, means this one
     threads = cfg.threads or _cores(ranks.locals)
     torch.set_num_threads(threads)
     return Runtime(device=device, precision=precision, compile=compiled, threads=threads, ranks=ranks)
@@ -102,7 +107,7 @@ def _as_on(cfg: TrainConfig, device: torch.device) -> tuple[Precision, bool]:
     precision = best_precision(device) if cfg.precision is Precision.auto else cfg.precision
     if precision is Precision.fp16 and device.type == "cpu":
         raise ConfigError("train.precision=fp16 is not possible on a CPU. Allowed there: auto, fp32, bf16.")
-    return precision, cfg.compile is Compile.on or (cfg.compile is Compile.auto and device.type == "cuda")
+    return precision, cfg.compile is Compile.on or (cfg.compile is Compile.auto and compiles(device))
 
 
 def device_name(runtime: Runtime) -> str:

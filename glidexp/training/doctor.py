@@ -10,12 +10,16 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from glidexp.config import Compile, Precision, TrainConfig
 from glidexp.errors import GlidexpError
 from glidexp.training.doctor_folders import GB, Finding, Level, disks, spools, tile_stores, tracking
+
+if TYPE_CHECKING:
+    import torch
 
 LITTLE_MEMORY_GB = 4.0
 SHOWN = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "kornia", "mlflow", "hydra-core")
@@ -111,7 +115,7 @@ def devices(name: str) -> Iterable[Finding]:
     """Device, precision and compiler as `auto` resolves them."""
     import torch
 
-    from glidexp.training.device import resolve
+    from glidexp.training.device import resolve, resolved_here
 
     hidden = Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
     if not torch.cuda.is_available() and hidden:
@@ -122,7 +126,7 @@ def devices(name: str) -> Iterable[Finding]:
             "with python -c 'import torch; print(torch.version.cuda)'",
         )
     threads = torch.get_num_threads()
-    runtime = resolve(TrainConfig(device=name))
+    runtime = resolve(TrainConfig(device=name, compile=Compile.off))
     torch.set_num_threads(threads)
     if runtime.device.type == "cuda":
         for number in range(torch.cuda.device_count()):
@@ -141,14 +145,24 @@ def devices(name: str) -> Iterable[Finding]:
         Level.ok,
         f"precision: auto is {runtime.precision}" + ("" if native else ", as nothing shorter is native here"),
     )
-    yield _compiler(runtime.compile)
+    yield _compiler(runtime.device, resolved_here(TrainConfig(device=name))["train.compile"] == "on")
 
 
 def _gpu(number: int) -> Finding:
     import torch
 
-    free, total = torch.cuda.mem_get_info(number)
+    from glidexp.models.hardware import runs_on
+
     major, minor = torch.cuda.get_device_capability(number)
+    built_for = torch.cuda.get_arch_list()
+    if torch.version.cuda and not runs_on((major, minor), built_for):
+        return Finding(
+            Level.warn,
+            f"device: cuda:{number}, {torch.cuda.get_device_name(number)}, capability {major}.{minor}: torch "
+            f"{torch.__version__} has kernels for {', '.join(built_for)} alone",
+            "train.device names another GPU or cpu; a torch built for older CUDA knows older GPUs",
+        )
+    free, total = torch.cuda.mem_get_info(number)
     what = (
         f"device: cuda:{number}, {torch.cuda.get_device_name(number)}, capability {major}.{minor}, "
         f"{free / GB:.1f} of {total / GB:.1f} GB free"
@@ -161,19 +175,15 @@ def _gpu(number: int) -> Finding:
     return Finding(Level.ok, what)
 
 
-def _compiler(compiles: bool) -> Finding:
-    from importlib.util import find_spec
+def _compiler(device: "torch.device", compiles: bool) -> Finding:
+    from glidexp.models.hardware import compiler_lack
 
     if not compiles:
-        return Finding(Level.ok, f"compile: {Compile.auto} is off (it gains nothing without a CUDA device)")
-    if find_spec("triton") is None:
-        return Finding(
-            Level.fail, "compile: auto is on, but triton is missing", "train.compile=off, or pip install triton"
-        )
-    if not any(shutil.which(name) for name in ("gcc", "cc", "clang")):
-        return Finding(
-            Level.fail, "compile: auto is on, but there is no C compiler", "train.compile=off, or install gcc"
-        )
+        why = "it gains nothing without a CUDA device" if device.type != "cuda" else "the compiler takes no GPU as old"
+        return Finding(Level.ok, f"compile: {Compile.auto} is off ({why})")
+    lack, _, remedy = compiler_lack(device).partition(": ")
+    if lack:
+        return Finding(Level.fail, f"compile: auto is on, but {lack}", f"{remedy}, or train.compile=off")
     return Finding(Level.ok, "compile: auto is on")
 
 

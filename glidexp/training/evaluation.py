@@ -48,9 +48,11 @@ def evaluate(config: EvaluateConfig, *, given: Sequence[str], choices: Mapping[s
         found = find(config.model, store, Path(aside))
         complete(config, given, found, store, Path(aside))
         check_evaluation(config, found.card)
+        from glidexp.models.hardware import failures_told
         from glidexp.training.rescore import rescore
 
-        return rescore(config, found, store, choices=choices)
+        with failures_told("a smaller train.batch_size takes less"):
+            return rescore(config, found, store, choices=choices)
 
 
 def complete(config: EvaluateConfig, given: Sequence[str], found: FoundModel, store: Store, folder: Path) -> None:

@@ -25,6 +25,7 @@ from glidexp.identity import config_id
 from glidexp.models import lineage
 from glidexp.models.adapters import merge_adapters, require_adaptable
 from glidexp.models.checkpoints import describe
+from glidexp.models.hardware import failures_told
 from glidexp.models.init import require_weights
 from glidexp.models.tta import with_views
 from glidexp.signals import Signals
@@ -55,6 +56,12 @@ from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")
 
+LESS = (
+    "a smaller train.batch_size (train.accumulate makes up for it), train.batch_size=auto, train.resident=off and "
+    "train.gradient_checkpointing=true take less"
+)
+"""memory"""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -76,12 +83,13 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
 
     Raises:
         GlidexpError: settings, data, weights or tracking cannot be used
+        RunFailed: among others where the device's memory is full, or the network cannot be compiled
         Interrupted: a signal came; a checkpoint was saved
     """
     signals = Signals()
     with signals.installed():
         runtime = resolve(config.train, settings=config_id(replace(config, init=InitConfig()), recipe=""))
-        with joined(runtime.ranks):
+        with joined(runtime.ranks), failures_told(LESS):
             if runtime.ranks.first:
                 return _lead(config, runtime, signals, choices, name)
             return _follow(config, runtime, signals)

@@ -10,6 +10,7 @@ from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.told import NOTHING, Told, with_told
 from glidexp.training.augment_draws import raw_draws, uniforms
+from glidexp.training.augment_indexing import send
 
 LARGEST_SCALE = 4
 """times a tile's side to which it may grow: the network's memory grows by its square"""
@@ -73,4 +74,4 @@ class Telling:
         if self.unknown > 0 and self.learnt:
             drawn = uniforms(raw_draws(self.seed, epoch, rows.numpy(), 1))[:, 0]
             vectors[:, : self.learnt] *= (drawn >= self.unknown)[:, None]
-        return with_told(image, torch.from_numpy(vectors).to(image.device, non_blocking=True))
+        return with_told(image, send(vectors, image.device))

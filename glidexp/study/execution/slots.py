@@ -1,6 +1,7 @@
 """How many runs fit on this machine at once, and which GPU each sees. No torch here."""
 
 import os
+from itertools import takewhile
 
 import psutil
 
@@ -23,7 +24,7 @@ def gpus() -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         names = [name.strip() for name in given.split(",")]
-        return [name for name in names if name and name != "-1"]
+        return list(takewhile(lambda name: name and name != "-1", names))  # CUDA too stops reading there
     import pynvml
 
     try:

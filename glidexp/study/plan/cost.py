@@ -145,7 +145,20 @@ def tried(config: Config, store: "TileStore") -> Speed:
     """The speeds of a few training steps of a network here, on noise of the right shape, and of some scored batches.
 
     `ends_s` is the final scoring's alone.
+
+    Raises:
+        RunFailed: memory is full
     """
+    from glidexp.models.hardware import failures_told, given_back
+
+    try:
+        with failures_told("a smaller train.batch_size takes less"):
+            return _tried_here(config, store)
+    finally:
+        given_back()  # the runs are other processes, and need it
+
+
+def _tried_here(config: Config, store: "TileStore") -> Speed:
     import numpy as np
 
     from glidexp.training.batch_size import training_step
@@ -170,6 +183,7 @@ def tried(config: Config, store: "TileStore") -> Speed:
     scored_per_s = score(SCORED_BATCHES)
     step = training_step(config, runtime, store, parts)
     step(batch)  # makes the optimizer's state and finds the kernels
+    _wait(runtime.device.type)
     began, done = time.perf_counter(), 0
     while not done or time.perf_counter() - began < TRIAL_S:
         step(batch)
