@@ -168,6 +168,12 @@ def test_a_vrt_stands_for_its_files_and_tells_when_it_resamples(tmp_path: Path, 
         read_header(file)
 
 
+def test_one_band_file_of_several_is_told_what_to_give(tmp_path: Path, rgb: np.ndarray) -> None:
+    path = write_scene(tmp_path / "s.tif", pixels=rgb[:1])
+    with pytest.raises(DataError, match="has one band and none is named red, green, blue: give the folder of"):
+        one(path)
+
+
 @pytest.mark.parametrize(
     ("crs", "corner", "px"), [("EPSG:32645", (5e5, 3e6), 1e-9), ("EPSG:4326", (500.0, 200.0), 1e-3)]
 )

@@ -10,7 +10,7 @@ from glidexp.data.prepare import declared_sensors, locked
 from glidexp.data.scenes.catalogue import find
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
 from glidexp.study import verb_store
-from glidexp.tracking.store import open_store
+from glidexp.tracking.store import open_store, store_at
 
 
 @pytest.fixture
@@ -34,6 +34,12 @@ def test_a_database_in_a_place_that_is_no_folder(a_file: Path, tmp_path: Path) -
 def test_an_address_of_no_known_kind(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="foo://bar cannot be used as tracking store"):
         open_store("foo://bar", tmp_path / "mlruns")
+
+
+def test_a_mistyped_store_is_not_made_by_a_verb_that_reads(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match=r"there is no tracking store .*typo/mlflow\.db: correct --mlruns="):
+        store_at(str(tmp_path / "typo"), None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_in_a_place_that_is_no_folder(a_file: Path) -> None:

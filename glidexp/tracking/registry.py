@@ -117,7 +117,10 @@ def release(
         _take_back(client, name, made, model_id)
         if isinstance(error, TrackingError) or not isinstance(error, Exception):
             raise
-        raise TrackingError(f"the registry does not take the release {name}: {first_line(error)}") from error
+        raise TrackingError(
+            f"the registry does not take the release {name}: {first_line(error)} The bundle is kept in {bundle}; give "
+            "the same command again."
+        ) from error
     with suppress(Exception):  # the aliases say who is champion; without it others wait for `DEAD_S`
         client.set_model_version_tag(name, mine.number, STATE, "released")
     return mine

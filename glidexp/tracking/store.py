@@ -225,9 +225,15 @@ class Store:
         return FoundRun(run.info.run_id, run.info.status, dict(run.data.metrics), alive, dict(run.data.tags))
 
 
-def store_at(mlruns: str, uri: str | None) -> Store:
-    """The store that a verb's --mlruns and --uri name, opened as by `open_store`."""
-    return open_store(tracking_uri(TrackingConfig(uri=uri), PathsConfig(mlruns=mlruns)), Path(mlruns))
+def store_at(mlruns: str, uri: str | None, *, make: bool = False) -> Store:
+    """The store that a verb's --mlruns and --uri name, opened as by `open_store`; a missing one is refused or made."""
+    address = tracking_uri(TrackingConfig(uri=uri), PathsConfig(mlruns=mlruns))
+    database = database_path(address)
+    if not make and database is not None and not database.exists():
+        raise TrackingError(
+            f"there is no tracking store {database}: correct --mlruns={mlruns}, --uri or MLFLOW_TRACKING_URI."
+        )
+    return open_store(address, Path(mlruns))
 
 
 def open_store(uri: str, mlruns: Path) -> Store:

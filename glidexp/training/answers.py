@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.config import PathsConfig, TrackingConfig
-
 if TYPE_CHECKING:
     from glidexp.data.check.suspects import Answer
     from glidexp.data.store import TileStore
@@ -27,10 +25,9 @@ def answer_of(reference: str, tiles: "TileStore", mlruns: str, uri: str | None) 
         GlidexpError: no such model, or the tiles lack a band of it
     """
     from glidexp.models.load import find, is_place
-    from glidexp.tracking.store import open_store, tracking_uri
+    from glidexp.tracking.store import store_at
 
-    paths = PathsConfig(mlruns=mlruns)
-    store = None if is_place(reference) else open_store(tracking_uri(TrackingConfig(uri=uri), paths), Path(mlruns))
+    store = None if is_place(reference) else store_at(mlruns, uri)
     with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
         found = find(reference, store, Path(aside))
         import torch

@@ -266,10 +266,12 @@ def _choose_bands(
         return (colours[0], colours[1], colours[2]), (f"{file.path} names no bands: its three are taken as R, G, B.",)
     lacking = [name for name in names if name not in described]
     none = "none is named" if len(lacking) == len(names) else "none or more than one is named"
-    raise DataError(
-        f"{file.path} has {len(colours)} bands and {none} {', '.join(lacking or names)}: "
-        "set band descriptions, or name a sensor whose band order fits (dataset.sensor, of maps --sensor)."
-    )
+    held = f"{len(colours)} bands"
+    way = "set band descriptions, or name a sensor whose band order fits (dataset.sensor, of maps --sensor)"
+    if len(colours) == 1:
+        held = "one band"
+        way = "give the folder of a product's band files, a table whose column bands names them, or a VRT of them"
+    raise DataError(f"{file.path} has {held} and {none} {', '.join(lacking or names)}: {way}.")
 
 
 def read_strips(
