@@ -47,7 +47,7 @@ from glidexp.serving.desk import Desk, State
 from glidexp.serving.judge import safe_name
 from glidexp.serving.refusal import ALONE, Refusal, plain
 from glidexp.serving.settings import MapSettings, ServeSettings
-from glidexp.serving.verb_serve import listening, server_of
+from glidexp.serving.verb_serve import PREFIX, listening, own_folder, server_of
 from glidexp.serving.worker import Setup, Worker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -559,6 +559,18 @@ def test_a_signal_ends_it_and_nothing_is_left(number: int, bundle: tuple[Path, d
         if job.poll() is None:
             os.killpg(job.pid, signal.SIGKILL)
             job.communicate()
+
+
+def test_what_a_killed_server_left_goes_with_the_next(tmp_path: Path) -> None:
+    with own_folder(str(tmp_path)) as alive:
+        for name in ("dead", "new"):
+            (tmp_path / f"{PREFIX}{name}").mkdir()
+            (tmp_path / f"{PREFIX}{name}" / "upload").touch()
+        for old in (alive, tmp_path / f"{PREFIX}dead"):
+            os.utime(old, (0, 0))
+        with own_folder(str(tmp_path)) as root:
+            assert {path.name for path in tmp_path.iterdir()} == {alive.name, root.name, f"{PREFIX}new"}
+    assert [path.name for path in tmp_path.iterdir()] == [f"{PREFIX}new"]
 
 
 def test_a_taken_port_and_wrong_limits_are_told_in_one_line(

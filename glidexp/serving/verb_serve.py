@@ -1,11 +1,16 @@
 """`glidexp serve`: a model behind HTTP, and a page that draws lakes over a scene."""
 
 import asyncio
+import fcntl
 import logging
+import os
 import shutil
 import socket
 import tempfile
+import time
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("glidexp")
 GRACE_S = 3
 """seconds that answers under way may take once the server is to end"""
+PREFIX = "glidexp-serve-"
+"""of the folders of servers"""
+YOUNG_S = 60.0
+"""seconds for which a folder is left alone"""
 
 
 def options() -> Parser:
@@ -90,17 +99,13 @@ def run(argv: list[str]) -> int:
         keep_min=given.keep,
     )
     door = listening(settings.host, settings.port)
-    root: Path | None = None
     try:
-        with sigterm_as_ctrl_c():
-            root = own_folder(given.folder)
+        with sigterm_as_ctrl_c(), own_folder(given.folder) as root:
             return _serve(given, settings, door, root)
     except KeyboardInterrupt:
         return 0
     finally:
         door.close()
-        if root is not None:
-            shutil.rmtree(root, ignore_errors=True)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -127,8 +132,10 @@ def listening(host: str, port: int) -> socket.socket:
     return door
 
 
-def own_folder(above: str | None) -> Path:
-    """A new folder for one server, which nobody else may look into.
+@contextmanager
+def own_folder(above: str | None) -> Iterator[Path]:
+    """A new folder for one server, which nobody else may look into and which ends with it; those of servers that were
+    killed go too.
 
     Raises:
         ConfigError: it cannot be made
@@ -136,9 +143,30 @@ def own_folder(above: str | None) -> Path:
     try:
         if above:
             Path(above).mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="glidexp-serve-", dir=above))
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=above))
+        lock = os.open(root, os.O_RDONLY)
     except OSError as error:
         raise ConfigError(f"--folder={above} cannot be written ({error.strerror}): give another.") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in root.parent.glob(f"{PREFIX}*"):
+            _drop_dead(left)
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+        os.close(lock)
+
+
+def _drop_dead(folder: Path) -> None:
+    """Takes a folder away whose server is gone: its lock went with it. One that was just made may not be locked yet."""
+    with suppress(OSError):  # of somebody else, or at work
+        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - folder.stat().st_mtime > YOUNG_S:
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
 
 
 def server_of(app: "FastAPI") -> "uvicorn.Server":
