@@ -106,7 +106,7 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[Path]:
-    """A new folder beside another, for one process at a time; gone at the end unless it was renamed.
+    """A new folder beside another, to be renamed into its place, for one process at a time; gone after an error.
 
     Raises:
         ConfigError: another process is at work in it, or it cannot be made
@@ -128,8 +128,9 @@ def _alone(folder: Path) -> Iterator[Path]:
     with held:
         try:
             yield aside
-        finally:
+        except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
+            raise
 
 
 def _of_scores(choice: Choice, again: Rescored, terms: Terms) -> list[Check]:
