@@ -147,6 +147,8 @@ def test_the_page_stands_alone_and_says_what_counts(page: Path, store: Store, st
     assert "best in" in text or "is the best" in text
     for name in ("forest", "variance", "curves", "pareto"):
         assert (page.parent / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        pdf = (page.parent / "figures" / f"{name}.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CreationDate" not in pdf
     assert len(list((page.parent / "tiles").glob("*.png"))) == 4 * (2 + 3 + 2)
     assert "The one factor, over the 3 seeds that all arms have." in text
     assert '<td class="t">broken &lt;b&gt;</td><td class="t">stretch=broken</td>' in text

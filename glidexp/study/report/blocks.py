@@ -7,6 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING, Self
+
+from glidexp.scoring.figures import pdf_bytes, png_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = """
 :root{--ink:#1c2430;--soft:#5a6472;--line:#dde1e7;--accent:#2480d6;--warm:#de5400}
@@ -92,6 +98,13 @@ class Picture:
     name: str
     png: bytes
     caption: str
+    pdf: bytes = b""
+    """the same in vectors; none of what is no drawing"""
+
+    @classmethod
+    def of(cls, name: str, figure: "Figure", caption: str) -> Self:
+        """A matplotlib figure as PNG and PDF."""
+        return cls(name, png_bytes(figure), caption, pdf_bytes(figure))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 
-from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.study_plots import Point, effects_figure, interaction_figure
 from glidexp.study.comparison.compare import Comparison
 from glidexp.study.comparison.factors import Factor, Layout, around
@@ -41,7 +40,7 @@ def _effects(found: Findings, comparison: Comparison) -> Iterable[Block]:
         points.setdefault(one.factor, []).append(Point(one.level, scale * one.mean, scale * low, scale * high))
         rows.append([one.factor, one.level, number(one.mean, scale), interval(one.effect, scale)])
     picture = effects_figure(points, score=axis(measure), level=comparison.level)
-    yield Picture("main_effects", png_bytes(picture), f"{_how(found)}, over {_shared(found)}.")
+    yield Picture.of("main_effects", picture, f"{_how(found)}, over {_shared(found)}.")
     caption = f"Main effects on {axis(measure)}, difference to the factor's first level; not adjusted for being many."
     yield Table("main_effects", caption, ["factor", "level", "mean", "difference"], rows)
 
@@ -93,7 +92,7 @@ def _interactions(found: Findings, comparison: Comparison) -> Iterable[Block]:
         )  # fmt: skip
         more = ", averaged over all other factors" if len(found.factors) > 2 else ""
         caption = f"{along.name} and {lines.name}{more}. Parallel lines: neither depends on the other."
-        yield Picture("interaction" if len(pairs) == 1 else f"interaction{place + 1}", png_bytes(drawn), caption)
+        yield Picture.of("interaction" if len(pairs) == 1 else f"interaction{place + 1}", drawn, caption)
     rows = [
         [" with ".join(f"{factor}={level}" for factor, level in one.levels), interval(one.effect, scale)]
         for one in found.interactions

@@ -14,6 +14,7 @@ from glidexp.study.comparison.pick import best_tags
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import FOLDER
 from glidexp.study.report.blocks import Block, Picture, Table, Tiles, as_csv, as_latex, html, markdown
+from glidexp.study.report.cautions import naive
 from glidexp.study.report.data import Findings, find
 from glidexp.study.report.page import sections
 from glidexp.study.report.tiles import probe_tiles
@@ -103,7 +104,8 @@ def _tags(found: Findings, link: str, hint: str) -> dict[str, str]:
 
 
 def _verdicts(comparison: Comparison, full: Mapping[str, str]) -> list[str]:
-    return [f"- {full[row.arm.name]}: {sentence(row, comparison)}" for row in comparison.rows]
+    lines = [f"- {full[row.arm.name]}: {sentence(row, comparison)}" for row in comparison.rows]
+    return lines + [f"- {said}" for said in naive(comparison)]  # "better" may still be worse than knowing nothing
 
 
 def _written(folder: Path, title: str, blocks: list[Block]) -> Path:
@@ -120,6 +122,8 @@ def _written(folder: Path, title: str, blocks: list[Block]) -> Path:
             (aside / "tables" / f"{block.name}.tex").write_text(as_latex(block), encoding="utf-8")
         if isinstance(block, Picture):
             (aside / "figures" / f"{block.name}.png").write_bytes(block.png)
+            if block.pdf:
+                (aside / "figures" / f"{block.name}.pdf").write_bytes(block.pdf)
         if isinstance(block, Tiles):
             for place, (_, png) in enumerate(block.panels):
                 (aside / "tiles" / f"{block.name}_{place:02d}.png").write_bytes(png)

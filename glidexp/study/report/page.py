@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.study_plots import curves_figure, pareto_figure, variance_figure
 from glidexp.study.comparison.compare import Comparison, sentence, verdict
 from glidexp.study.comparison.trainings import Curves, unlike_tiles
@@ -68,7 +67,7 @@ def _result(found: Findings) -> Iterable[Block]:
     yield Heading("Result")
     yield main_table(comparison)
     yield from _arms(found)
-    yield Picture("forest", png_bytes(forest(comparison)), _forest_caption(comparison))
+    yield Picture.of("forest", forest(comparison), _forest_caption(comparison))
     best = int(np.argmax(comparison.ranks[:, 0]))
     yield Text(
         f"Rank stability: the best in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds (scenes and seeds drawn "
@@ -164,9 +163,9 @@ def _sources(found: Findings) -> Iterable[Block]:
     yield Heading("Where the spread comes from")
     if found.variance is not None:
         shares = dict(found.variance)
-        yield Picture(
+        yield Picture.of(
             "variance",
-            png_bytes(variance_figure(shares)),
+            variance_figure(shares),
             f"Variance of one training's {comparison.measure.words} on one {comparison.ground.kind}, by source "
             "(pseudo-values; negative components as 0).",
         )
@@ -208,7 +207,7 @@ def _training(found: Findings) -> Iterable[Block]:
         f"Nothing beats the arms on the dotted line in both. {speed[:1].upper()}{speed[1:]} as each training measured "
         "it, on a machine that may have been shared."
     )
-    yield Picture("pareto", png_bytes(drawn), caption)
+    yield Picture.of("pareto", drawn, caption)
 
 
 def _curves(curves: Curves) -> Iterable[Block]:
@@ -220,7 +219,7 @@ def _curves(curves: Curves) -> Iterable[Block]:
             "highest."
         )
         picture = curves_figure(drawn, score=f"{curves.name} [points]", scale=100, along=curves.along)
-        yield Picture("curves", png_bytes(picture), caption)
+        yield Picture.of("curves", picture, caption)
     without = {
         "one epoch a training, which is a point": curves.points,
         f"{curves.name} was logged after no epoch": curves.none,

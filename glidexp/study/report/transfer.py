@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from glidexp.config.transfer import Rung
-from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.heatmap import heatmap_figure
 from glidexp.scoring.study_plots import few_shot_figure
 from glidexp.study.comparison.ladder import Ladder, Step, crossings, said_crossings
@@ -41,9 +40,9 @@ def _matrix(matrix: Matrix) -> Iterable[Block]:
     yield Points(_read(matrix))
     picture = heatmap_figure(matrix.means, matrix.sources, matrix.targets, score=measure.words, across=matrix.by)
     seeds = max(len(pair.values) for pair in matrix.pairs.values())
-    yield Picture(
+    yield Picture.of(
         "transfer_matrix",
-        png_bytes(picture),
+        picture,
         f"{measure.words}, points, mean over {seeds} training{'s' if seeds > 1 else ''} a source. Framed: trained and "
         f"scored on the same {matrix.by}.",
     )
@@ -132,9 +131,9 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
             curves, [100 * value for value in ladder.zero.values], name="zero-shot", unit=unit, score=score,
             crossings={rung: at for rung, at in crossings(ladder).items() if at is not None},
         )  # fmt: skip
-        yield Picture(
+        yield Picture.of(
             "few_shot",
-            png_bytes(drawn),
+            drawn,
             f"{score} on {ladder.target} by labels of it that are learnt from: means as lines, trainings as dots. "
             "Ringed: where training from scratch catches up.",
         )
