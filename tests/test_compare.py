@@ -176,7 +176,7 @@ def test_a_parent_stands_for_its_children_and_files_are_written(
     store.client.set_terminated(killed, "KILLED")
     assert guarded(verb, [parent[:16], "--mlruns", str(mlruns), "--out", str(tmp_path / "out")]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "loss=dice" in told and "baseline" in told and "naive: index" in told
+    assert "loss=dice" in told and "baseline" in told and "naive: index" in told and "…" not in told
     assert f"{killed[:12]} (killed) is KILLED and left out" in told
     table = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert table["arm"].tolist() == ["loss=dice", "loss=bce"]

@@ -281,6 +281,8 @@ def test_what_is_no_model_is_told_in_one_line(
     empty = store.client.create_run(experiment, run_name="no-model").info.run_id
     store.client.set_terminated(empty, "FINISHED")
     refused(evaluate(empty[:12]), f"run {empty} (no-model) is FINISHED and has no model", "log_model=false")
+    store.client.set_tag(empty, "glidexp.kind", "study")
+    refused(evaluate(empty[:12]), "has no model: it is a study, whose trainings have one each")
     store.client.delete_run(empty)
 
     damaged = Path(shutil.copytree(bundle, tmp_path / "damaged"))

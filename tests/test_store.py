@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,11 @@ def test_edited_manifest_foreign_folder_and_other_version_are_refused(tmp_path: 
     with pytest.raises(DataError, match="not the manifest of a tile store"):
         TileStore.open(store.path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="is not a tile store"):
+    with pytest.raises(DataError, match=r"is not a tile store \(no manifest.json\): give the folder of one\.$"):
         TileStore.open(tmp_path / "empty")
+    with pytest.raises(DataError, match=rf"give one of those in it: {re.escape(str(store.path))}\.$") as caught:
+        TileStore.open(tmp_path)
+    assert "delete" not in str(caught.value), "a folder of many stores"
     with pytest.raises(DataError, match="is not a folder"):
         TileStore.open(tmp_path / "nowhere")
 

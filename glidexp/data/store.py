@@ -34,6 +34,8 @@ BACKGROUND, LAKE, INVALID = 0, 1, 255
 SPLITS = ("train", "val", "test")
 IMAGES, LABELS, INDEX, MANIFEST = "images.u8", "masks.u8", "index.parquet", "manifest.json"
 INVENTORY = "inventory.parquet"
+SHOWN = 3
+"""stores that are named where a folder of stores was given"""
 SCHEMA = pa.schema(
     [
         ("tile", pa.string()),  # unique within the store
@@ -219,9 +221,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         )
     file = path / MANIFEST
     if not file.is_file():
-        half = (path / IMAGES).is_file()
-        what = "is half-written (its manifest is missing)" if half else f"is not a tile store (no {MANIFEST})"
-        raise DataError(f"{path} {what}: delete the folder and build it again.")
+        if (path / IMAGES).is_file():
+            raise DataError(f"{path} is half-written (its manifest is missing): delete the folder and build it again.")
+        inside = sorted(str(found.parent) for found in path.glob(f"*/{MANIFEST}"))
+        which = f"give one of those in it: {', '.join(inside[:SHOWN])}" if inside else "give the folder of one"
+        raise DataError(f"{path} is not a tile store (no {MANIFEST}): {which}{' ...' * (len(inside) > SHOWN)}.")
     try:
         manifest = json.loads(file.read_bytes())
     except ValueError as error:

@@ -179,6 +179,7 @@ def _report(maps: "list[SceneMap]", out: Path) -> int:
     table = total_by_size(maps)
     if len(table):
         print(f"\n{table.to_string(index=False, float_format='%.4f')}")
+        print("low to high: shores off by half a pixel; lakes missed or false are in no interval")
         place = out / "summary.csv"
         with writing(place):
             write_text(place, table.to_csv(index=False))

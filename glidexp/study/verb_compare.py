@@ -65,6 +65,7 @@ def run(argv: list[str]) -> int:
     from glidexp.study.comparison.compare import compare, measure_of
     from glidexp.study.comparison.references import runs_of
     from glidexp.study.comparison.table import as_table
+    from glidexp.study.report.cautions import naive
     from glidexp.study.report.tables import forest
     from glidexp.tracking.store import store_at
 
@@ -75,8 +76,8 @@ def run(argv: list[str]) -> int:
     from rich.console import Console
 
     console = Console()
-    console.print(table_of(comparison))
-    for note in (*left, *comparison.notes, *_bootstraps(comparison)):
+    console.print(table_of(comparison), crop=False)
+    for note in (*left, *comparison.notes, *naive(comparison), *_bootstraps(comparison)):
         console.print(f"note: {note}", highlight=False, markup=False)
     if given.out:
         folder = Path(given.out)
@@ -100,14 +101,14 @@ def table_of(comparison: "Comparison") -> "Table":
 
     table = Table(
         title=Text(f"{comparison.measure.name} [{comparison.measure.unit}]"), title_justify="left", box=box.SIMPLE_HEAD,
-        pad_edge=False, caption=_caption(comparison), caption_justify="left", padding=(0, 1),
-        collapse_padding=True,
+        pad_edge=False, caption=_caption(comparison), caption_justify="left", padding=0,
+        show_edge=False,
     )  # fmt: skip
     heading, short = short_names([row.arm.name for row in comparison.rows])
-    table.add_column(Text(heading), overflow="fold")
+    table.add_column(Text(heading), overflow="fold", min_width=len("naive: index"))
     for heading in ("seeds", "mean", "SD", f"difference [{comparison.level:.0%}]", "p Holm"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", min_width=len("distinguishable:"))
     scale = comparison.measure.scale
     for place, (name, value) in enumerate(comparison.naive.items()):
         last = place == len(comparison.naive) - 1
@@ -126,7 +127,7 @@ def _cells(row: "Row", scale: float) -> list[str]:
     if effect is None:
         return [*cells, "-", "-"]
     value, low, high = (scale * number for number in (effect.value, effect.low, effect.high))
-    between = f"[{low:+.2f}, {high:+.2f}]" if effect.known else "[-, -]"
+    between = f"[{low:.2f}, {high:.2f}]" if effect.known else "[-, -]"
     p = "-" if row.p_holm != row.p_holm else "<0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
     return [*cells, f"{value:+.2f} {between}", p]
 

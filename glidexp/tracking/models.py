@@ -56,6 +56,8 @@ def find_model(store: Store, reference: str) -> TrackedModel:
     if not ready:
         state = run.info.status
         way = "it was made with tracking.log_model=false" if state == "FINISHED" else "the same command goes on with it"
+        if run.data.tags.get("glidexp.kind") == "study":
+            way = "it is a study, whose trainings have one each; its report lists them"
         raise TrackingError(
             f"run {run.info.run_id} ({run.info.run_name}) is {state} and has no model: {way}. {_latest(store)}"
         )

@@ -32,7 +32,6 @@ def cautions(study: Study, comparison: Comparison | None) -> Iterable[str]:
     rows = [row for row in comparison.rows[1:] if verdict(row, comparison).startswith("not distinguishable")]
     if rows:
         yield undecided(rows, comparison)
-    yield from naive(comparison)
     ground = f"{comparison.ground.kind}s"
     if comparison.clusters < FEW:
         yield f"{comparison.clusters} {ground} are few: whether other ground would say the same is hardly known."
@@ -47,7 +46,7 @@ def cautions(study: Study, comparison: Comparison | None) -> Iterable[str]:
 
 
 def naive(comparison: Comparison) -> Iterable[str]:
-    """The arms that no naive row is behind."""
+    """The arms that no naive row is behind: said beside the verdicts, as "better" may still be worse than that."""
     measure, every = comparison.measure, [row.arm.name for row in comparison.rows]
     for name, value in comparison.naive.items():
         behind = [row.arm.name for row in comparison.rows if measure.better * (float(np.mean(row.values)) - value) <= 0]

@@ -105,7 +105,7 @@ def _tags(found: Findings, link: str, hint: str) -> dict[str, str]:
 
 def _verdicts(comparison: Comparison, full: Mapping[str, str]) -> list[str]:
     lines = [f"- {full[row.arm.name]}: {sentence(row, comparison)}" for row in comparison.rows]
-    return lines + [f"- {said}" for said in naive(comparison)]  # "better" may still be worse than knowing nothing
+    return lines + [f"- {said}" for said in naive(comparison)]
 
 
 def _written(folder: Path, title: str, blocks: list[Block]) -> Path:

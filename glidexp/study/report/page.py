@@ -10,6 +10,7 @@ from glidexp.study.comparison.compare import Comparison, sentence, verdict
 from glidexp.study.comparison.trainings import Curves, unlike_tiles
 from glidexp.study.names import those
 from glidexp.study.report.blocks import Block, Heading, Link, Picture, Points, Table, Text, Tiles
+from glidexp.study.report.cautions import naive
 from glidexp.study.report.data import Findings, facts
 from glidexp.study.report.factors import factor_blocks
 from glidexp.study.report.tables import NONE, axis, checks_table, forest, main_table, number, stratum_table
@@ -56,6 +57,7 @@ def _opening(found: Findings) -> Iterable[Block]:
         kinds.append("better" if said[:6] == "better" else "worse" if said[:5] == "worse" else "")
     yield Text(f"Against the baseline ({comparison.rows[0].arm.name}):")
     yield Points([f"{row.arm.name}: {sentence(row, comparison)}" for row in rows], kinds)
+    yield from (Text(said, "warn") for said in naive(comparison))
     if found.study.missing:
         yield Text(f"{len(found.study.missing)} of {len(found.study.entries)} runs are missing.", "warn")
 
