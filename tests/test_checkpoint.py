@@ -1,5 +1,6 @@
 """A checkpoint is whole and of this run, or it is not used; and no disk ends a training."""
 
+import io
 import os
 import resource
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from glidexp.signals import Interrupted
 from glidexp.training.checkpoint import FORMAT, Series
 
 
@@ -172,6 +174,28 @@ def test_a_full_disk_is_told_by_its_own_words(
         assert not ours.save({"weights": torch.zeros(100_000)})
     assert "(No space left on device): training goes on" in caplog.text
     assert "\n" not in caplog.records[0].message
+
+
+def test_a_signal_that_ends_a_save_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch turns it into the same RuntimeError about positions, and the run would be one that failed."""
+    ours = series(tmp_path)
+    ours.save({"epoch": 1})
+    real = Path.open
+
+    class Struck(io.BytesIO):
+        struck = False
+
+        def write(self, data: Any) -> int:
+            if len(data) > 1000 and not self.struck:
+                self.struck = True
+                raise Interrupted(15)
+            return super().write(data)
+
+    monkeypatch.setattr(Path, "open", lambda self, mode="r": Struck() if mode == "wb" else real(self, mode))
+    with pytest.raises(Interrupted):
+        ours.save({"weights": torch.zeros(100_000)})
+    monkeypatch.undo()
+    assert ours.load() == {"epoch": 1}, "the one before is there"
 
 
 def test_a_place_that_cannot_be_written_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,15 +14,17 @@ import os
 import pickle
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from glidexp.models.checkpoints import FORMAT, forget
+from glidexp.signals import Interrupted
 
 log = logging.getLogger("glidexp")
 
 KEPT = 2
+E = TypeVar("E", bound=BaseException)
 
 
 class Series:
@@ -54,8 +56,10 @@ class Series:
         try:
             self._write({"format": FORMAT, "config_id": self.config_id, "state": state})
         except (OSError, RuntimeError) as error:
-            reason = _disk_error(error)
+            reason = _behind(error, OSError)
             if reason is None:
+                if second := _behind(error, Interrupted):  # of a signal that ends a write torch makes an error too
+                    raise second from None
                 raise
             if not self.failed:
                 log.warning(
@@ -152,11 +156,11 @@ def _read(file: Path, config_id: str) -> dict[str, Any] | str:
     return state
 
 
-def _disk_error(error: BaseException) -> OSError | None:
-    """The disk's own error behind what torch made of it ("unexpected pos"), if there is one."""
+def _behind(error: BaseException, kind: type[E]) -> E | None:
+    """The error of that kind behind what torch made of it ("unexpected pos"), if there is one."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError):
+        if isinstance(seen, kind):
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
