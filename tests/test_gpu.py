@@ -16,6 +16,7 @@ import torch
 from runs import small_config, undrawn
 from standin import StandIn, standin
 from test_loop import Blobs, Training, config
+from test_watch import poison_gradient
 
 from glidexp.config import AugmentationConfig, LossConfig
 from glidexp.data.loader import Loader
@@ -24,10 +25,12 @@ from glidexp.errors import RunFailed
 from glidexp.mapping.network import predicting
 from glidexp.mapping.raster import run_windows
 from glidexp.mapping.windows import axis
+from glidexp.models.hardware import failures_told
 from glidexp.models.predictor import Predictor
 from glidexp.models.resampled import resampling, scale_vector
 from glidexp.models.told import with_told
 from glidexp.models.tta import with_views
+from glidexp.training import doctor
 from glidexp.training.adapt import Matched
 from glidexp.training.augment import build_augment
 from glidexp.training.averages import Ema, renew_batch_statistics
@@ -95,11 +98,13 @@ def weights(training: Training) -> dict[str, torch.Tensor]:
     return {name: value.cpu() for name, value in training.ema.network().state_dict().items()}
 
 
-def close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], atol: float) -> None:
-    for name, value in ours.items():
-        torch.testing.assert_close(
-            value, theirs[name], atol=atol, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
-        )
+def close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], gpu: Gpu) -> None:
+    """To rounding on the stand-in; a real GPU adds up in another order, of which Adam makes up to a step each time.
+
+    The bias before the norm has no gradient but rounding, and the norm's mean goes with it.
+    """
+    for name in ours.keys() - {"0.bias", "1.running_mean"}:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-3 if gpu.mode else 2e-2, rtol=1e-3, msg=name)
 
 
 @pytest.mark.parametrize("resident", [False, True])
@@ -125,23 +130,20 @@ def test_training_there_is_training_here_and_no_step_waits(gpu: Gpu, resident: b
     there.run()
     assert ends == [2, 5, 8]
     assert [one["train/loss"] for one in there.epochs] == pytest.approx(
-        [one["train/loss"] for one in here.epochs], rel=2e-3
+        [one["train/loss"] for one in here.epochs], rel=2e-3 if gpu.mode else 2e-2
     )
-    close(weights(there), weights(here), 2e-3)
+    close(weights(there), weights(here), gpu)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_short_numbers_train_too_and_fp16_skips_what_overflows(gpu: Gpu, precision: str) -> None:
     training = everything("cuda", precision=precision, epochs=2)
     assert next(iter(training.loader.epoch(0))).image.is_cuda
+    if precision == "fp16":
+        poison_gradient(training, 2)  # of the second step
     seen, real = [], training.optimizer.step
 
     def step(*args: Any, **kwargs: Any) -> Any:
-        if precision == "fp16" and len(seen) == 1:
-            for group in training.optimizer.param_groups:
-                for weight in group["params"]:
-                    weight.grad.fill_(math.inf)
-            training.optimizer.found_inf.fill_(1.0)  # what the scaler finds where it looks
         before = [weight.detach().clone() for weight in training.model.parameters()]
         done = real(*args, **kwargs)
         seen.append(any(bool((a != b).any()) for a, b in zip(before, training.model.parameters(), strict=True)))
@@ -151,6 +153,7 @@ def test_short_numbers_train_too_and_fp16_skips_what_overflows(gpu: Gpu, precisi
     training.run()
     assert seen == ([True, False] + [True] * 4 if precision == "fp16" else [True] * 6)
     assert all(math.isfinite(one["train/loss"]) for one in training.epochs)
+    assert training.scaler.get_scale() == (2.0**15 if precision == "fp16" else 1.0)
 
 
 def parts_of(training: Training) -> Parts:
@@ -185,7 +188,7 @@ def test_a_run_goes_on_as_though_it_had_not_been_cut(gpu: Gpu, tmp_path: Path) -
             torch.rand(5, device="cuda")
     assert after.position.step == whole.position.step == 12
     assert after.scaler.get_scale() == whole.scaler.get_scale()
-    close(weights(after), weights(whole), 1e-3)
+    close(weights(after), weights(whole), gpu)
 
 
 def tiles(n: int = 11) -> TileStore:
@@ -310,3 +313,29 @@ def test_a_full_memory_is_told_in_one_line(small_data: Path, tmp_path: Path, mon
         RunFailed, match=r"^memory is full: a smaller train\.batch_size .* \(CUDA out of memory[^\n]*\)$"
     ):
         run(small_config(small_data, tmp_path), choices={})
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_compiled_training_is_an_uncompiled_one_and_compiles_once() -> None:
+    losses = []
+    for compiled in ("off", "on"):
+        training = everything("cuda", precision="bf16", compile=compiled, epochs=2)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            training.run()
+        losses.append([one["train/loss"] for one in training.epochs])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+@pytest.mark.gpu
+def test_a_memory_that_is_really_full_is_told() -> None:
+    with pytest.raises(RunFailed, match=r"^memory is full: less \(CUDA out of memory"), failures_told("less"):
+        torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_the_doctor_finds_a_machine_that_trains() -> None:
+    findings = [*doctor.devices("cuda"), *doctor.trial("cuda")]
+    assert not [one for one in findings if one.level == "fail"]

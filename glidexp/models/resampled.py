@@ -48,6 +48,11 @@ def resampling(model: nn.Module, scaled_from: int) -> None:
 def _resampling(kind: type[nn.Module]) -> type[nn.Module]:
     """The network's class, with another forward pass."""
 
+    # the compiler would make a graph for each mixture of scales in a batch, up to its limit: it takes the network alone
+    uncompiled: Any = torch.compiler.disable(recursive=False)
+    scaled = uncompiled(_scaled)
+
+    @uncompiled
     def forward(self: Any, image: torch.Tensor) -> torch.Tensor:
         if image.shape[1] < self.scaled_from:
             answer: torch.Tensor = kind.forward(self, image)
@@ -57,7 +62,7 @@ def _resampling(kind: type[nn.Module]) -> type[nn.Module]:
         groups: dict[float, list[int]] = {}
         for place, scale in enumerate(scales):
             groups.setdefault(round(scale, 4) or 1.0, []).append(place)
-        parts = [(places, _scaled(kind, self, bands[places], scale)) for scale, places in groups.items()]
+        parts = [(places, scaled(kind, self, bands[places], scale)) for scale, places in groups.items()]
         order = torch.tensor([place for places, _ in parts for place in places], device=image.device)
         return torch.cat([part for _, part in parts])[order.argsort()]
 
