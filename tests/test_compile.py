@@ -32,6 +32,7 @@ def fresh_compiler() -> None:
     counters.clear()
 
 
+@pytest.mark.slow
 def test_a_network_with_all_that_is_built_into_it_is_one_graph() -> None:
     """What the encoder is told, and blocks that are computed again: neither breaks the graph of a training step."""
     model = assemble("resnet18", "unet_light", in_channels=3)

@@ -289,6 +289,7 @@ def test_a_map_made_there_is_the_map_made_here(gpu: Gpu) -> None:
     assert (np.abs(found[0] - found[1]) > 1).mean() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_whole_run_goes_there_and_its_model_comes_back(gpu: Gpu, small_data: Path, tmp_path: Path) -> None:
     """Learning rates by depth, recomputing, averages, views, what is told, checkpoint, bundle, validity."""
