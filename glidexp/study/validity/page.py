@@ -106,7 +106,8 @@ def sentence(one: Judged, matrix: FromMatrix | None) -> str:
             if far_seen
             else "no single statistic is rare among the training tiles, their combination is"
         ]
-    return ". ".join([told, *(reason[:1].upper() + reason[1:] for reason in (*why, *one.said))]).rstrip(".") + "."
+    reasons = (reason[:1].upper() + reason[1:].rstrip(".") for reason in (*why, *one.said))
+    return ". ".join([told, *reasons]) + "."
 
 
 def _both(verdict: Verdict) -> str:
