@@ -86,7 +86,7 @@ def test_a_gpu_that_is_named_is_the_one_that_is_waited_for(card: SimpleNamespace
 
 
 def test_what_compiling_lacks_is_told_before_the_first_step(
-    card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(hardware, "compiler_lack", compiler_lack)
     monkeypatch.delenv("CC", raising=False)
@@ -98,10 +98,12 @@ def test_what_compiling_lacks_is_told_before_the_first_step(
     assert "python3-dev" in compiler_lack(CUDA)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert "no C compiler" in compiler_lack(CUDA)
-    with pytest.raises(ConfigError, match=r"^train\.compile=auto: there is no C compiler: install gcc, or give"):
-        resolve(TrainConfig(device="cuda"))
+    with pytest.raises(ConfigError, match=r"^train\.compile=on: there is no C compiler: install gcc, or give"):
+        resolve(TrainConfig(device="cuda", compile=Compile.on))
+    assert not resolve(TrainConfig(device="cuda", threads=torch.get_num_threads())).compile
+    assert "train.compile=auto: there is no C compiler: install gcc. Without" in caplog.text
     finding = doctor._compiler(CUDA, True)
-    assert finding.level == "fail" and finding.do == "install gcc, or train.compile=off"
+    assert finding.level == "warn" and finding.do == "install gcc: training gets faster"
 
 
 def test_memory_and_compiler_speak_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

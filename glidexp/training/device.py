@@ -79,8 +79,10 @@ def resolve(cfg: TrainConfig, settings: str = "") -> Runtime:
     """
     device = device_of(cfg.device)
     precision, compiled = _as_on(cfg, device)
-    if compiled and (lack := hardware.compiler_lack(device)):
-        raise ConfigError(f"train.compile={cfg.compile}: {lack}, or give train.compile=off.")
+    if lack := hardware.compiler_lack(device) if compiled or _would_compile(cfg, device) else "":
+        if compiled:
+            raise ConfigError(f"train.compile={cfg.compile}: {lack}, or give train.compile=auto or off.")
+        log.warning("train.compile=auto: %s. Without, the network is not compiled, which is slower on this GPU", lack)
     words = f"{device.type} in {precision}, {'compiled' if compiled else 'not compiled'}"
     ranks = join(cfg.device, {"settings": settings, "device": words})
     if device.type == "cuda" and ranks.size > 1:
@@ -107,7 +109,13 @@ def _as_on(cfg: TrainConfig, device: torch.device) -> tuple[Precision, bool]:
     precision = best_precision(device) if cfg.precision is Precision.auto else cfg.precision
     if precision is Precision.fp16 and device.type == "cpu":
         raise ConfigError("train.precision=fp16 is not possible on a CPU. Allowed there: auto, fp32, bf16.")
-    return precision, cfg.compile is Compile.on or (cfg.compile is Compile.auto and compiles(device))
+    able = _would_compile(cfg, device) and not hardware.compiler_lack(device)
+    return precision, cfg.compile is Compile.on or able
+
+
+def _would_compile(cfg: TrainConfig, device: torch.device) -> bool:
+    """Whether the network is compiled where nobody says, if all that it takes is there."""
+    return cfg.compile is Compile.auto and compiles(device)
 
 
 def device_name(runtime: Runtime) -> str:
