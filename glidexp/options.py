@@ -15,7 +15,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises GlidexpError."""
-        raise GlidexpError(f"{self.prog}: {message}. What it takes: {self.prog} --help.")
+        raise GlidexpError(f"{self.prog.removeprefix('glidexp ')}: {message}. What it takes: {self.prog} --help.")
 
 
 def filled(text: str) -> str:

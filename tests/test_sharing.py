@@ -151,6 +151,8 @@ def test_a_random_split_is_marked_or_refused(two_sensors: DatasetConfig, tmp_pat
         {},
         {},
     )
+    few = built(two_sensors, tmp_path, px=64)
+    assert len(few.rows("train")) == 6 and train_line(["a=1"], few).endswith(" a=1 train.batch_size=6")
     assert train_line(["a=1"], store).endswith(" a=1 allow_leak=true")
     config = Config(dataset=replace(two_sensors, split=replace(two_sensors.split, by=SplitBy.random)))
     with pytest.raises(ConfigError, match=r"by=random puts neighbours of each test tile into train"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.config import Config, DatasetKind
+from glidexp.config import Config, DatasetKind, TrainConfig
 from glidexp.data.workers import CLUSTERS, Crew
 from glidexp.errors import ConfigError
 from glidexp.options import Parser
@@ -103,15 +103,22 @@ def memory_bytes(text: str | None) -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
-def train_line(words: Sequence[str] | None, store: "TileStore") -> str:
-    """The command that trains on the store: with the settings that made it, or by its folder where these are None."""
+def needed_for(store: "TileStore") -> list[str]:
+    """Settings without which no training on the store would begin."""
     from glidexp.data.leakage import drawn_at_random
 
-    leaks = ["allow_leak=true"] * drawn_at_random(store)  # else it is refused
+    tiles, usual = len(store.rows("train")), TrainConfig().batch_size
+    few = 0 < tiles < int(usual)
+    return ["allow_leak=true"] * drawn_at_random(store) + [f"train.batch_size={tiles}"] * few
+
+
+def train_line(words: Sequence[str] | None, store: "TileStore") -> str:
+    """The command that trains on the store: with the settings that made it, or by its folder where these are None."""
+    added = needed_for(store)
     if words is None:
         from glidexp.data.verbs.verb_import import setting
 
         place = setting("dataset.root", str(store.path))
-        return " ".join(["python train.py dataset=store", place, f"tile_size.px={store.tile_px}", *leaks])
+        return " ".join(["python train.py dataset=store", place, f"tile_size.px={store.tile_px}", *added])
     named = any(word.startswith("dataset=") for word in words)
-    return shlex.join(["python", "train.py", *([] if named else ["dataset=scenes"]), *words, *leaks])
+    return shlex.join(["python", "train.py", *([] if named else ["dataset=scenes"]), *words, *added])

@@ -249,7 +249,9 @@ def report(store: "TileStore") -> None:
 
 def train_line(config: Config, store: "TileStore", out: Path | None) -> str:
     """The command that trains on the store."""
-    words = [f"tile_size.px={store.tile_px}"]
+    from glidexp.data.verbs.verb_build import needed_for
+
+    words = [f"tile_size.px={store.tile_px}", *needed_for(store)]
     if out:
         return " ".join(["python train.py", "dataset=store", setting("dataset.root", str(out)), *words])
     usual, dataset = DatasetConfig(), config.dataset
