@@ -22,7 +22,7 @@ from glidexp import cli
 from glidexp.tracking import sink
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import import_mlflow, import_pyfunc
-from glidexp.training import checkpoint, run
+from glidexp.training import checkpoint, final, run
 from glidexp.training.checkpoint import Series
 
 
@@ -61,6 +61,9 @@ PLACES: dict[str, tuple[Any, str, Callable[..., Any], int]] = {
     "after a checkpoint's rename": (checkpoint, "_sync_folder", die, 1),
     "between an epoch's scores and its checkpoint": (Series, "save", die, 1),
     "after a checkpoint, its scores not in the store": (run.Meter, "start_epoch", die, 3),
+    "in the middle of the last look at test": (final.Predictions, "__init__", die, 2),
+    "a notice while lakes are told apart": (final, "score_lakes", notice, 1),
+    "in the middle of the final scores": (final, "mistakes", die, 1),
     "after the model, before the final scores are put": (Run, "model", die, 1),
     "before the end reaches the store": (sink.Sink, "_end", die, 1),
     "after the end, before the checkpoints go": (Series, "clear", die, 1),

@@ -83,7 +83,11 @@ class Runner:
             },
             "state": torch.load(newest, weights_only=True)["state"],
             "weights": weights.read_bytes(),
-            "scores": (artifacts / "scores.parquet").read_bytes(),
+            "tables": {
+                str(file.relative_to(artifacts)): file.read_bytes()
+                for file in artifacts.rglob("*")
+                if file.suffix in (".parquet", ".csv")
+            },
             "files": {str(file.relative_to(artifacts)) for file in artifacts.rglob("*") if "images" not in file.parts},
             "pictures": {tuple(file.name.split("+")[:3]) for file in (artifacts / "images").iterdir()},
             "params": {key: value for key, value in one.data.params.items() if key != "tracking.experiment"},

@@ -9,7 +9,7 @@ import pytest
 from skimage import measure
 
 from glidexp.errors import DataError
-from glidexp.scoring.lake_scores import area_scores, lake_scores, named, say_what_is_left_out, shore_scores
+from glidexp.scoring.lake_scores import area_scores, kinds_of, lake_scores, named, say_what_is_left_out, shore_scores
 from glidexp.scoring.lakes import SCHEMA, LakeScores, read_lakes, score_lakes, write_lakes
 
 PX = 16
@@ -43,6 +43,14 @@ def metrics(found: LakeScores) -> dict[str, float]:
 
 def side(found: LakeScores, kind: str) -> pd.DataFrame:
     return found.lakes[found.lakes["kind"] == kind]
+
+
+def test_distances_to_a_glacier_at_their_bounds() -> None:
+    km = [0.0, 1.999, 2.0, 4.999, 5.0, 9.999, 10.0, 80.0, math.nan]
+    lakes = pd.DataFrame({"glacier_distance_m": [1000 * one for one in km], "size_class": "", "lake_type": ""})
+    assert kinds_of(lakes)["glacier_distance"].tolist() == [
+        *["0-2km"] * 2, *["2-5km"] * 2, *["5-10km"] * 2, *["over_10km"] * 2, "",
+    ]  # fmt: skip
 
 
 def test_one_lake_found_by_hand() -> None:

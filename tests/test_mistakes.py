@@ -150,6 +150,14 @@ def test_worst_tiles_are_those_with_most_wrong_pixels() -> None:
     assert worst_tiles(seen, 1) == [(2, 25, 0)]
 
 
+def test_twelve_tiles_are_shown_as_the_worst() -> None:
+    predicted = np.zeros((14, PX, PX), bool)
+    for tile, row in enumerate(predicted):
+        row.flat[: tile + 1] = True
+    found = worst_tiles(predictions(np.zeros((14, PX, PX), np.uint8), predicted))
+    assert found == [(tile, tile + 1, 0) for tile in range(13, 1, -1)]
+
+
 def test_no_mistake_no_lake(tmp_path: Path) -> None:
     labels = np.zeros((2, PX, PX), np.uint8)
     table = mistakes(predictions(labels, labels > 0), (0, 1, 2))
