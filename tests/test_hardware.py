@@ -13,7 +13,8 @@ from glidexp.errors import ConfigError, RunFailed
 from glidexp.models import hardware
 from glidexp.models.hardware import best_precision, compiler_lack, compiles, device_of, failures_told, runs_on
 from glidexp.training import doctor
-from glidexp.training.device import resolve
+from glidexp.training.device import Runtime, resolve
+from glidexp.training.ranks import Ranks
 
 CUDA = torch.device("cuda")
 BUILT = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
@@ -117,3 +118,11 @@ def test_memory_and_compiler_speak_in_one_line(monkeypatch: pytest.MonkeyPatch) 
         raise error("Failed to find C compiler")
     with pytest.raises(RuntimeError, match=r"^other$"), failures_told(""):
         raise RuntimeError("other")
+
+
+@pytest.mark.parametrize(("device", "size", "together"), [("cuda", 2, True), ("cuda", 1, False), ("cpu", 2, False)])
+def test_batch_statistics_are_shared_on_several_gpus(device: str, size: int, together: bool) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    net.to = lambda *_, **__: net  # type: ignore[assignment, method-assign]  # there is no GPU to go to
+    runtime = Runtime(torch.device(device), Precision.fp32, compile=False, threads=1, ranks=Ranks(0, size))
+    assert isinstance(runtime.place(net)[1], torch.nn.SyncBatchNorm) is together  # type: ignore[index]
