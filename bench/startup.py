@@ -5,6 +5,8 @@
 Seconds of fresh processes, after one that is not counted (it makes the smoke run's tiles and warms the page cache).
 `limit` is a process that imports what every command of Hydra needs; the smoke run has none. There is no peer. Ratios
 are limit over ours. `_wall` lines are what a person sees, `_cpu` lines what others on the machine disturb less.
+A last smoke run shows where its seconds go, with Python's import timer on, which adds to them: `smoke_phase_` lines add
+up to the life of the process, `smoke_import_` lines are what the modules of a package took of themselves, out of it.
 """
 
 import argparse
@@ -18,8 +20,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from startup_phases import by_package
+
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = ["-c", "import hydra"]
+PHASES = Path(__file__).with_name("startup_phases.py")
+SHOWN_S = 0.2
+"""packages that took less stand in the sum alone"""
 
 
 def taken(words: list[str], code: int = 0) -> tuple[float, float]:
@@ -58,6 +65,23 @@ def measure(name: str, words: list[str], repeats: int, *, code: int = 0, limit: 
         print(json.dumps(line), flush=True)
 
 
+def show_phases(words: list[str], told: Path) -> None:
+    """Prints the phases of a run, and the packages that took longest to import."""
+    began = time.perf_counter()
+    command = [sys.executable, "-X", "importtime", str(PHASES), str(told), *words[1:]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    wall = time.perf_counter() - began
+    phases = json.loads(told.read_text(encoding="utf-8"))
+    packages = by_package(done.stderr)
+    lines = {f"phase_{name}": seconds for name, seconds in phases.items()}
+    lines["phase_end"] = wall - sum(phases.values())
+    lines["import_all"] = sum(packages.values())
+    lines |= {f"import_{name}": seconds for name, seconds in packages.items() if seconds >= SHOWN_S}
+    for name, seconds in lines.items():
+        line = {"name": f"startup/smoke_{name}", "unit": "s", "n": 1, "ours": round(seconds, 2)}
+        print(json.dumps(line | dict.fromkeys(("peer", "limit", "ratio_peer", "ratio_limit", "spread"))), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
@@ -72,6 +96,7 @@ def main() -> None:
             words = ["train.py", "experiment=smoke", "resume=never", f"train.threads={args.threads}"]
             words += [f"paths.data={folder}/data", f"paths.mlruns={folder}/mlruns"]
             measure("smoke", words, args.smoke_repeats, limit=False)
+            show_phases(words, Path(folder) / "phases.json")
 
 
 if __name__ == "__main__":

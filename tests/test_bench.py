@@ -46,6 +46,17 @@ def test_share_of_the_limit_counts_val_and_pairs_repeats(effort: Any) -> None:
     assert [unknown[key] for key in ("peak_memory_mb", "utilisation", "flop_limit_ratio")] == [None] * 3
 
 
+def test_imports_are_shared_out_to_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    timer = """import time: self [us] | cumulative | imported package
+import time:    100000 |     100000 |     torch._C
+import time:     20000 |      20000 | json
+a line of the run
+import time:    900000 |    1000000 |   torch
+"""
+    assert importlib.import_module("startup_phases").by_package(timer) == {"torch": 1.0, "json": 0.02}
+
+
 def test_kernels_that_overlap_count_once(effort: Any) -> None:
     assert effort.covered([(5.0, 6.0), (0.0, 2.0), (1.0, 1.5), (1.0, 3.0), (3.0, 4.0)]) == 5.0
 

@@ -75,7 +75,7 @@ def test_what_is_no_size(text: str) -> None:
         (["dataset=store"], "a store is built already"),
         ([], "dataset.root is not given"),
         (["--workers", "-1"], "--workers=-1 must be 1 or more"),
-        (["--workers", "x"], "glidexp data build: argument --workers: invalid int value"),
+        (["--workers", "x"], "glidexp: data build: argument --workers: invalid int value"),
         (["dataset.root=a", "--map", "slurm"], "--map=slurm is not known: give ray or dask"),
     ],
 )
