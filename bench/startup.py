@@ -69,8 +69,10 @@ def show_phases(words: list[str], told: Path) -> None:
     """Prints the phases of a run, and the packages that took longest to import."""
     began = time.perf_counter()
     command = [sys.executable, "-X", "importtime", str(PHASES), str(told), *words[1:]]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     wall = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"the timed run ended with {done.returncode}:\n{done.stderr[-2000:]}")
     phases = json.loads(told.read_text(encoding="utf-8"))
     packages = by_package(done.stderr)
     lines = {f"phase_{name}": seconds for name, seconds in phases.items()}

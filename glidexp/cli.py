@@ -72,7 +72,7 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
             )
         return 128 + stop.number
     except KeyboardInterrupt as stop:
-        number = signal.Signals(*(stop.args or (signal.SIGINT,)))
+        number = signal.Signals(next((one for one in stop.args if isinstance(one, int)), signal.SIGINT))
         print(f"glidexp: stopped by {number.name}.", file=sys.stderr)
         return 128 + number
     except OSError as error:
