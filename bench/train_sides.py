@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -14,15 +15,12 @@ from glidexp.data.store import TileStore
 from glidexp.signals import Signals
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime
-from glidexp.training.loop import Position, fit
-from glidexp.training.losses import build_loss
-from glidexp.training.optim import build_optimizer, lr_schedule
+from glidexp.training.optim import build_optimizer
 from glidexp.training.parts import Parts, build_parts
-from glidexp.training.progress import Meter
 from glidexp.training.record import Recorder
-from glidexp.training.run import training_tiles
-from glidexp.training.watch import Watch
+from glidexp.training.run import train, training_tiles
 
 
 class Tiny(nn.Module):
@@ -39,7 +37,7 @@ class Tiny(nn.Module):
 
 
 def settings(root: Path, args: argparse.Namespace, px: int, epochs: int, network: str = "resnet18") -> Config:
-    """The default run at this tile size, with a store of its own and no pictures after the first epoch."""
+    """The default run at this tile size, with a store of its own."""
     register()
     words = [
         f"tile_size.px={px}",
@@ -51,7 +49,6 @@ def settings(root: Path, args: argparse.Namespace, px: int, epochs: int, network
         f"train.device={args.device}",
         f"train.precision={args.precision}",
         f"train.threads={args.threads}",
-        f"tracking.images_every={epochs + 1}",
         f"paths.mlruns={root / 'mlruns'}",
     ]
     with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
@@ -67,45 +64,34 @@ def parts_of(network: str, config: Config, runtime: Runtime, tiles: TileStore) -
     return parts
 
 
+class Turns(Series):
+    """The checkpoints of a run. With one saved and all of tracking written an epoch is over, and so is the turn."""
+
+    def __init__(self, path: Path, tracked: Run, boundary: Callable[[], None]) -> None:
+        super().__init__(path, config_id="bench")
+        self._tracked, self._boundary = tracked, boundary
+
+    def save(self, state: dict[str, Any]) -> bool:
+        saved = super().save(state)
+        self._tracked.flush()
+        self._boundary()
+        return saved
+
+
 def ours(network: str, config: Config, runtime: Runtime, tiles: TileStore, root: Path) -> Callable[..., None]:
-    """The real thing, but for its checkpoints."""
+    """The real thing, with checkpoints and pictures."""
 
     def work(boundary: Callable[[], None]) -> None:
         parts = parts_of(network, config, runtime, tiles)
         loader, augment = training_tiles(config, runtime, tiles)
-        meter = Meter(config.train.epochs, len(loader))
         store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
         with Run.start(
             store, experiment="bench", run_name="bench", config_flat=flat(config), system_metrics=True
         ) as tracked:
             recorder = Recorder(tracked, config, tiles, runtime, "bench")
-
-            def on_epoch(epoch: int, metrics: dict[str, float], better: bool) -> None:
-                meter.epoch_line(epoch, metrics, config.train.select, better)
-                recorder.epoch(epoch, metrics, parts.model, last=False)
-                tracked.flush()
-                boundary()
-
+            checkpoints = Turns(Path(config.paths.mlruns) / "checkpoints" / "last.pt", tracked, boundary)
             boundary()
-            fit(
-                parts.model,
-                loader,
-                augment,
-                build_loss(config.loss),
-                parts.optimizer,
-                parts.scaler,
-                lr_schedule(config.optimizer, config.train.epochs * len(loader)),
-                lambda _: None,
-                runtime,
-                Position(),
-                config.train,
-                evaluate=lambda epoch: recorder.val_scores(parts.model).items(),
-                on_epoch=on_epoch,
-                save=lambda: None,
-                stop=Signals(),
-                meter=meter,
-                watch=Watch(parts.model, runtime, recorder.tile_names),
-            )
+            train(config, runtime, loader, augment, parts, recorder, checkpoints, Signals())
 
     return work
 

@@ -10,24 +10,26 @@ A measurement is an epoch: N training tiles and N/4 val tiles (the shares of the
 as N images. Every side does the same forward and backward passes on batches of one size, and the same forward passes
 of val.
 
-ours   `fit` as `train.py` runs it: `Loader` over a tile store on disk, `standard` augmentation, BCE + Dice, clipping,
-       scores of val from histograms, metrics written to a new sqlite store before the clock stops.
+ours   Training as `train.py` runs it, at the defaults: `Loader` over a tile store on disk, `standard` augmentation,
+       BCE + Dice, clipping, scores of val from histograms, a checkpoint an epoch, pictures of 8 val tiles every fifth
+       epoch and after the last one, all written to disk and to a new sqlite store before the clock stops.
 limit  Best settings and nothing else: one random batch that lies on the device already, channels_last, the same
        precision, fused AdamW, BCE. No loader, augmentation, score, clipping or tracking.
 peer   Lightning and TorchGeo as their users have them, with the same network, precision and Kornia operators;
        `train_peer.py` says exactly what and why. `--peer-layout channels_last` gives it the memory format that none of
        its defaults does.
 
-Left out on both sides: checkpoints and pictures, whose cost is by epoch or rarer and would weigh too much in epochs
-as short as these. What our side pays by epoch (scores, tracking) is in, and weighs more here than in a real epoch.
+What our side pays by epoch (scores, checkpoint, pictures, tracking) weighs much more here than in a real epoch of
+thousands of tiles. The limit and the peer save nothing and draw nothing.
 
 The networks: smp's U-Net with the named encoder, the same on every side; `tiny`, two convolutions at a quarter of the
 resolution, so that all else shows.
 
 Each repeat runs the sides one after the other, so that a busy machine slows all of them; the first is not counted.
 Medians, ratios within each repeat, and as spread half the interquartile range over the median of ours against the
-limit. Lines ending in `_cpu` count the CPU time of the process, background threads included: other processes disturb
-it less, and what runs beside the step is not free in it. On a GPU only `_wall` means something.
+limit. `ratio_limit_sum` is of all counted epochs together: of five of them one has pictures, as in a real run, and a
+median passes that one by. Lines ending in `_cpu` count the CPU time of the process, background threads included: other
+processes disturb it less, and what runs beside the step is not free in it. On a GPU only `_wall` means something.
 
 After these comes a line for each side, by the same clock (see `effort.py`):
 
@@ -185,6 +187,8 @@ def report(name: str, rates: dict[str, list[float]]) -> None:
         if side in rates:
             ratios[side] = [a / b for a, b in zip(rates["ours"], rates[side], strict=True)]
         line[f"ratio_{side}"] = round(statistics.median(ratios[side]), 3) if side in ratios else None
+    whole = [sum(1 / rate for rate in rates[side]) for side in ("limit", "ours")]
+    line["ratio_limit_sum"] = round(whole[0] / whole[1], 3)
     quartiles = statistics.quantiles(ratios["limit"], n=4) if len(ratios["limit"]) > 1 else ratios["limit"] * 3
     line["spread"] = round((quartiles[2] - quartiles[0]) / 2 / statistics.median(ratios["limit"]), 3)
     print(json.dumps(line), file=OUT, flush=True)
