@@ -12,8 +12,10 @@ from glidexp.config import Config, TrainConfig, Tta
 from glidexp.data.prepare import prepare
 from glidexp.errors import ConfigError, DataError
 from glidexp.identity import config_id
+from glidexp.models import graph
 from glidexp.models.build import assemble
 from glidexp.models.export import load_bundle, read_card, save_bundle
+from glidexp.models.predictor import Predictor
 from glidexp.models.tta import VIEWS, MeanOfViews, turned, turned_back, views_of, with_views
 from glidexp.scoring.counts import histograms_of_bins, logit_bins
 from glidexp.scoring.scores import read_scores
@@ -160,3 +162,23 @@ def test_the_logged_model_gives_what_was_scored(
     assert np.abs(histograms(model.predict(images)) - kept).sum() < 0.002 * pixels
     model.unwrap_python_model().predictor.net = inner.module
     assert np.abs(histograms(model.predict(images)) - kept).sum() > 0.02 * pixels, "one view gives something else"
+
+
+@pytest.mark.slow
+def test_the_views_are_in_the_graphs_that_need_no_package(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    one = torch.nn.Conv2d(3, 1, 3, stride=1, padding=1)  # an uneven kernel answers otherwise to each view
+    given = {"mean": [100.0] * 3, "std": [50.0] * 3, "stride": 32, "smallest_px": 32}
+    predictor, plain = (Predictor(model, **given).eval() for model in (with_views(one, Tta.d4), one))
+    sizes = graph.Sizes(32, 32, None)
+    program = graph.export(predictor, sizes)
+    graph.save_onnx(program, sizes, {}, tmp_path / "model.onnx")
+    graph.save_program(program, tmp_path / "model.pt2")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    image = 255 * torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        expected, other = predictor(image), plain(image)
+        assert torch.allclose(graph.load_program(tmp_path / "model.pt2")(image), expected, atol=1e-6)
+    assert np.allclose(session.run(None, {graph.IMAGE: image.numpy()})[0], expected.numpy(), atol=1e-5)
+    assert (expected - other).abs().max() > 0.01
