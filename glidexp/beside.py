@@ -1,10 +1,15 @@
-"""A file is written beside its place and renamed into it: no reader meets half of one, a failure leaves the old."""
+"""Files and folders are written beside their place and renamed into it: no reader meets half of one, a failure leaves
+the old."""
 
+import fcntl
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+
+PARTIAL = ".partial"
 
 
 @contextmanager
@@ -24,6 +29,60 @@ def beside(path: Path) -> Iterator[Path]:
         os.replace(place, path)
     finally:
         place.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Gives a new hidden folder beside a place, to be renamed into it; what is still in it when the block ends goes.
+
+    What killed processes left of theirs goes first. Whoever is at work holds a lock on its own, which ends with it.
+
+    Args:
+        path: where the folder is to be; the one above it is made where it is missing
+
+    Raises:
+        OSError: it cannot be made
+    """
+    for left in path.parent.glob(f".{escape(path.name)}.*{PARTIAL}"):
+        if not _at_work(left):
+            shutil.rmtree(left, ignore_errors=True)
+    place = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    lock = os.open(place, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: the number in the name is what is left
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield place
+    finally:
+        os.close(lock)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _at_work(folder: Path) -> bool:
+    """Whether a process of this machine has the number in the folder's name, or one of any machine holds its lock."""
+    number = folder.name.removesuffix(PARTIAL).rpartition(".")[2]
+    if not number.isdigit():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        pass
+    except OSError:  # another user's
+        return True
+    else:
+        return True
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "evaluate": (evaluate, "score a trained model on a data set"),
         "predict": (predict, "map the lakes of whole scenes with a trained model"),
         "serve": (serve, "map scenes over HTTP, and on a page, at 127.0.0.1"),
-        "inventory": (inventory, "compare two maps of lakes"),
+        "inventory": (inventory, "compare two maps of lakes (inventory diff OLD NEW)"),
         "compare": (compare, "say which of several settings is better, by how much and how sure"),
         "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
         "verify": (verify, "check that a released bundle is what was released"),

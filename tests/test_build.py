@@ -11,7 +11,7 @@ import shapely
 from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod
-from glidexp.data.builder.report import warn_of_lost
+from glidexp.data.builder.report import Job, check_sides, warn_of_lost
 from glidexp.data.prepare import prepare
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header
@@ -281,7 +281,7 @@ def test_real_scene_is_shared_out_by_block(everest: DatasetConfig, tmp_path: Pat
     for store in stores:
         assert set(store.index["split"]) == {"train", "val", "test"}
     assert stores[0].split_hash == stores[1].split_hash
-    with pytest.raises(DataError, match=r"no tile for .* as wide as a tile of up to 7680 m"):
+    with pytest.raises(DataError, match=r"no tile for .* try a smaller tile_size \(a tile has 7680 m\)"):
         prepare(everest, 256, tmp_path / "data", progress=False)
 
 
@@ -319,6 +319,24 @@ def test_real_lakes_are_the_same_whatever_the_size_of_the_tiles(everest: Dataset
     pd.testing.assert_frame_equal(*got)
     assert len(lakes) == 10 and lakes["area_px"].max() == 504 and lakes["inventory_id"].is_unique
     assert lakes["glacier_distance_m"].between(130, 2350).all()
+
+
+@pytest.mark.parametrize(
+    ("block_m", "way"),
+    [
+        (
+            1000.0,
+            r"a smaller tile_size \(a tile has 640 m\), wider blocks \(dataset.split.block_m=1000\), or another dat",
+        ),
+        (3000.0, r"a smaller tile_size with smaller blocks, or another dataset.split.seed"),
+        (10000.0, r"smaller blocks, of which there are more \(dataset.split.block_m=2560, not 10000\), or another"),
+    ],
+)
+def test_a_side_without_a_tile_says_which_blocks_would_give_it_one(tmp_path: Path, block_m: float, way: str) -> None:
+    dataset = DatasetConfig(split=SplitConfig(by=SplitBy.block, block_m=block_m))
+    job = Job(tmp_path / "store", tmp_path / "split", 64, dataset, {}, "id")
+    with pytest.raises(DataError, match=rf"^no tile for val and test \(train 1, val 0, test 0\): try {way}"):
+        check_sides([{"split": "train"}], job, 10.0)
 
 
 def test_a_sensor_that_ends_without_a_tile_is_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,9 +177,13 @@ def test_any_bands_become_the_channels_of_the_store(tmp_path: Path) -> None:
 def test_a_store_without_failed_scenes_is_another_store(tmp_path: Path, cuts: list[str]) -> None:
     dataset = world(tmp_path, scenes=5)
     damaged(write_scene(tmp_path / "s2.tif", west=WEST + 40_000.0, seed=2, compress="deflate"))
+    with (tmp_path / "scenes.csv").open("a") as table:
+        table.write("gone.tif,gone,sentinel2,north\n")
     store = prepare(dataset, 32, tmp_path / "data", progress=False, skip_failed=True)
     assert set(store.index["scene"]) == {"s0", "s1", "s3", "s4"}
-    assert list(store.manifest["skipped"]) == ["s2"] and "cannot be read" in store.manifest["skipped"]["s2"]
+    skipped = store.manifest["skipped"]
+    assert sorted(skipped) == ["gone", "s2"] and "cannot be read" in skipped["s2"]
+    assert skipped["gone"].startswith(f"{tmp_path / 'gone.tif'} of scene 'gone' is not there: correct its path in the")
     assert store.path.name == store.manifest["recipe_id"] != recipe_id(dataset, 32)
     assert sorted(cuts) == ["s0", "s1", "s3", "s4"]
     again = prepare(dataset, 32, tmp_path / "data", progress=False, skip_failed=True)
@@ -277,6 +283,25 @@ def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
             list(mapped(double, [1, 2], workers=1, cluster=cluster))
     with pytest.raises(ConfigError, match=r"--map=slurm is not known: give ray or dask"):
         Crew(cluster="slurm")
+
+
+@pytest.mark.parametrize(("has", "gpu", "asked"), [(2.0, True, 1), (2.0, False, 0), (0.0, True, 0)])
+def test_a_task_that_uses_a_gpu_asks_ray_for_one(
+    monkeypatch: pytest.MonkeyPatch, has: float, gpu: bool, asked: int
+) -> None:
+    """Ray hides the GPUs of a machine from a task that asks for none."""
+    ray, wanted = SimpleNamespace(), []
+
+    def remote(**share: int) -> Callable[..., SimpleNamespace]:
+        wanted.append(share)
+        return lambda work: SimpleNamespace(remote=work)
+
+    ray.is_initialized, ray.cluster_resources, ray.remote = (lambda: True), (lambda: {"CPU": 8.0, "GPU": has}), remote
+    ray.wait, ray.get = (lambda waiting, num_returns: (waiting[:1], waiting[1:])), (lambda one: one)
+    ray.exceptions = SimpleNamespace(RayTaskError=OSError, WorkerCrashedError=OSError, OutOfMemoryError=OSError)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert list(mapped(double, [1, 2], workers=1, cluster="ray", gpu=gpu)) == [2, 4]
+    assert wanted == [{"num_cpus": 1, "num_gpus": asked}]
 
 
 @pytest.mark.slow

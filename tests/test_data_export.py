@@ -1,6 +1,9 @@
 """`glidexp data export` and back: the same bytes by every format. COCO and GeoJSON of other people."""
 
+import fcntl
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from glidexp import cli
 from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.prepare import prepare
 from glidexp.data.ready import annotations
+from glidexp.data.ready.export import export
 from glidexp.data.store import INVALID, TileStore
 from glidexp.errors import DataError
 
@@ -114,6 +118,22 @@ def test_positions_are_needed_for_geotiff(tmp_path: Path) -> None:
     store = prepare(folder(write_pairs(tmp_path / "t", range(1, 13))), PX, tmp_path / "data", progress=False)
     with pytest.raises(DataError, match=r"12 of 12 tiles have no position, first '1': use --to png"):
         cli.data(["export", store.path.name, "--data", str(tmp_path / "data"), "--to", "geotiff", "--out", "x"])
+
+
+def test_what_killed_processes_left_beside_a_folder_goes(store: TileStore, tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    dead, at_work = f".out.{process.pid}.partial", f".out.{os.getppid()}.partial"
+    for name in (dead, at_work, f".other.{process.pid}.partial", f".out.{process.pid + 1}.partial"):
+        (tmp_path / name / "images").mkdir(parents=True)
+    held = os.open(tmp_path / f".out.{process.pid + 1}.partial", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)  # as a process of another machine holds it
+    export(store, "png", tmp_path / "out", lambda _: None)
+    os.close(held)
+    assert sorted(path.name for path in tmp_path.glob(".*.partial")) == sorted(
+        [at_work, f".other.{process.pid}.partial", f".out.{process.pid + 1}.partial"]
+    )
+    assert (tmp_path / "out" / "tiles.csv").is_file()
 
 
 def test_run_lengths_by_hand() -> None:

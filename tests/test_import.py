@@ -196,6 +196,11 @@ def test_damaged_archives(published: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"cut\.zip cannot be read as a ZIP"):
         layout.find_places(str(tmp_path / "cut.zip"))
+    (tmp_path / "garbage.rar").write_bytes(b"what a server says of a page that is gone")
+    with pytest.raises(
+        DataError, match=r"garbage\.rar cannot be read as a RAR or a ZIP: it begins as neither; compare"
+    ):
+        layout.find_places(str(tmp_path / "garbage.rar"))
     content[len(content) // 3] ^= 1
     (tmp_path / "flipped.zip").write_bytes(content)
     dataset = DatasetConfig(kind=DatasetKind.folder, root=str(tmp_path / "flipped.zip"))

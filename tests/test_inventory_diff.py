@@ -1,5 +1,6 @@
 """Two maps of lakes: what appeared, vanished, grew and shrank, and what is within the uncertainty."""
 
+import re
 from pathlib import Path
 
 import geopandas
@@ -40,6 +41,21 @@ def test_changes_and_their_uncertainty(tmp_path: Path, capsys: pytest.CaptureFix
     assert grown["uncertainty_km2"] == pytest.approx(0.02 * 2**0.5, rel=1e-6)
     assert grown["change_km2"] == pytest.approx((new[0].area - old[0].area) / 1e6, rel=2e-3)
     assert "1 appeared, 1 vanished, 1 grown, 1 shrunk, 1 unchanged, 1 not seen" in capsys.readouterr().out
+
+
+def test_the_largest_changes_are_listed_and_the_file_has_them_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = lake(0, 0, 50_000)
+    vanished = [lake(1000 * i, 0, 100 + 10 * i) for i in range(25)]
+    old = written(tmp_path / "old.gpkg", vanished, 0.0001, wide)
+    new = written(tmp_path / "new.gpkg", [lake(0, 5000, 50)], 0.0001, wide)
+    assert verb_inventory.run(["diff", str(old), str(new), "--out", str(out := tmp_path / "out.gpkg")]) == 0
+    told = capsys.readouterr().out
+    assert re.findall(r"vanished +L(\d+)", told) == [str(i) for i in range(24, 4, -1)]
+    assert f"... and 6 that changed less; all are in {out}\n" in told and len(geopandas.read_file(out)) == 26
+    assert verb_inventory.run(["diff", str(old), str(new)]) == 0
+    assert "... and 6 that changed less; --out writes all\n" in capsys.readouterr().out
 
 
 def test_without_interval_the_pixel_is_asked_for(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a plan is made of, part by part: budget, ground, power, cost and data, worked out by hand."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from glidexp.config.launcher import LauncherConfig, LauncherKind
 from glidexp.config.study import AssumeConfig, BudgetBatch, BudgetConfig, BudgetKind, StudyConfig
 from glidexp.errors import ConfigError
 from glidexp.study.execution.cells import Cell, Plan
+from glidexp.study.execution.ledger import study_id
 from glidexp.study.names import short_names
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan import ground as plan_ground
@@ -183,7 +185,11 @@ def test_what_cannot_reach_alpha_is_warned_of() -> None:
     nothing = said(study, spread, seeds=1, clusters=1)
     assert nothing[0].startswith("Warning: one seed on one scene: no comparison can reach alpha 0.05")
     wild = plan_power.Spread(0.4, 0.4, 0.1, "as in 6 finished runs on these tiles")
-    assert any("no score can differ by that much" in line for line in said(study, wild, seeds=2, clusters=2))
+    first, *_ = said(study, wild, seeds=2, clusters=2)
+    assert first.startswith("Detectable: no difference that there can be, with 80 % power at alpha 0.05 over 5 compar")
+    assert re.search(
+        r"Warning: it would have to be \d{3,}\.\d points, and no two scores differ by more than 100: ", first
+    )
     assert "tiles count as independent" in said(study, spread, cluster="tile")[-1]
 
 
@@ -438,6 +444,19 @@ def test_an_outline_names_what_would_be_made() -> None:
     text = console.export_text()
     assert "s: 2 arms x 2 seeds = 4 runs" in text
     assert "Data that is not there, and that plan=true or the study itself would make: x, data/stores/1." in text
+
+
+def test_a_typed_grid_is_called_by_what_varies_and_keeps_its_id() -> None:
+    cells = tuple(Cell(arm, seed, (arm,), f"{arm}{seed}") for arm in ("loss=bce", "loss=dice") for seed in (0, 1))
+    grid = Plan("grid", "", "test/lake_iou_pooled", ("loss=bce", "loss=dice"), (0, 1), cells)
+    assert grid.title == "grid loss" and study_id(grid) == "b38fb17dd694", (
+        "a study from before it had this name goes on"
+    )
+    assert replace(grid, arms=("baseline", "loss=dice train.epochs=2", "size=[1, 2]")).title == (
+        "grid loss x train.epochs x size"
+    )
+    assert replace(grid, arms=("baseline",)).title == "grid seed"
+    assert replace(grid, name="losses").title == "losses" and replace(grid, identity="a search").title == "grid"
 
 
 def test_short_names_of_arms() -> None:

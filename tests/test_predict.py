@@ -255,6 +255,13 @@ def test_a_damaged_scene_is_told_and_the_others_finish(
     told = capsys.readouterr()
     assert "bad.tif" in told.err and "1 of 2 scenes" in told.err and "good: 3 lakes" in told.out
     assert (tmp_path / "maps" / "good.json").is_file()
+    table = tmp_path / "scenes.csv"
+    table.write_text("path,scene\ngone.tif,gone\ngood.tif,good\nlost.tif,lost\n")
+    assert mapped(model, tmp_path / "maps", table) == 1
+    told = capsys.readouterr()
+    assert "2 of 3 scenes could not be mapped" in told.err and "good: 3 lakes" in told.out
+    for name in ("gone", "lost"):
+        assert f"failed: {tmp_path / name}.tif of scene '{name}' is not there: correct its path" in told.err
     busy = write_scene(tmp_path / "busy.tif", pixels=pixels(), descriptions=["red", "green", "blue"])
     with workfiles.WorkFiles(tmp_path / "maps" / ".busy.partial", "of another", 150, 200, (1, 1, 3)):
         assert mapped(model, tmp_path / "maps", busy, good) == 1

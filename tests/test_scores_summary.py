@@ -92,6 +92,13 @@ def test_lakes_by_size_in_the_order_of_size_whatever_the_order_of_the_metrics() 
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
+def test_where_nothing_was_compared_that_is_said_and_no_unit_stands_alone() -> None:
+    metrics = {"lakes": 2.0, "lakes_compared": 0.0, "boundary_iou": 0.1, "lake_splits": 0.0, "lakes_cut": 1.0}
+    text = " ".join(lakes_printed({f"test/{name}": value for name, value in metrics.items()}).split())
+    assert "no lake was found that is not cut by an edge, so no area and no shore was compared; boundary IoU" in text
+    assert "HD95" not in text and "area bias" not in text and "split 0, merged -" in text and "shore: 1" in text
+
+
 def test_no_lake_no_table_and_pixels_where_there_are_no_metres() -> None:
     assert lake_table({"test/lakes": 0.0}) is None and lake_table({}) is None
     assert "ASSD [px]" in lakes_printed({"val/lakes": 1.0, "val/assd_px": 0.5}, split="val")

@@ -508,6 +508,8 @@ def test_maps_are_kept_for_their_time(tmp_path: Path) -> None:
 
 def test_names_and_words_hold_no_folders() -> None:
     assert safe_name("../../etc/S2 B.tif") == safe_name("C:\\x\\S2 B.tif") == "S2_B"
+    assert safe_name("湖-Lac Léman.tif") == safe_name("湖-Lac Le\u0301man.tif") == "湖-Lac_Léman", "as predict names it"
+    assert safe_name(f"{'湖' * 99}.tif") == "湖" * 26, "a file system counts bytes"
     assert safe_name("") == safe_name("...") == safe_name("/") == "scene"
     assert safe_name(".hidden.tif") == "hidden" and safe_name("/a/b") == "b"
     assert plain("/tmp/a/x.tif: no\nband in '/tmp/g/h/s.tif'; see 1/2") == "x.tif: no band in 's.tif'; see 1/2"

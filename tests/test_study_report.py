@@ -18,7 +18,7 @@ from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, TrackingError
 from glidexp.scoring.statistics import effect_of
-from glidexp.scoring.study_plots import curves_figure
+from glidexp.scoring.study_plots import Point, curves_figure, effects_figure, interaction_figure, pareto_figure
 from glidexp.study.comparison import trainings
 from glidexp.study.comparison.compare import compare_arms, measure_of, sentence, verdict
 from glidexp.study.comparison.factors import (
@@ -38,13 +38,13 @@ from glidexp.study.comparison.references import _name, runs_of
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.comparison.trainings import Curves, axis_of, unlike_tiles
 from glidexp.study.report import tiles as report_tiles
-from glidexp.study.report.blocks import Block, Heading, Picture, Table, Text, as_latex, tex
+from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Table, Text, as_latex, markdown, tex
 from glidexp.study.report.cautions import naive, power, undecided
 from glidexp.study.report.data import Findings, find
 from glidexp.study.report.factors import factor_blocks
 from glidexp.study.report.making import report
 from glidexp.study.report.page import _curves
-from glidexp.study.report.tables import interval
+from glidexp.study.report.tables import detectable, interval, sample
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
@@ -172,6 +172,41 @@ def test_tables_hold_the_numbers_of_the_comparison(page: Path, store: Store, stu
     assert low < float(rows[3]["difference [95%]"].split(" ")[0]) < high < 0
     latex = (page.parent / "tables" / "result.tex").read_text()
     assert latex.count(r"\\") == 5 and "broken $<$b$>$" in latex and r"\midrule" in latex
+
+
+def test_the_page_folds_what_is_looked_up_and_paper_and_text_have_it_all(page: Path) -> None:
+    """The story stays open: verdicts, main table, pictures, what cannot be concluded."""
+    html = page.read_text()
+    open_, folded = re.sub(r"<details>.*?</details>", "", html, flags=re.DOTALL), re.findall("<summary>(.*?)<", html)
+    assert {"By sensor and region", "Lake recall by size class", "Other scores", "The runs"} <= {*folded}
+    assert re.findall(r'<table aria-labelledby="(\w+)"', open_) == ["result"]
+    seen = ["Against the baseline", 'id="result"', "<img", "What cannot be concluded", "In detail"]
+    assert [open_.index(one) for one in seen] == sorted(open_.index(one) for one in seen)
+    assert "@media print" in html and "details::details-content{content-visibility:visible" in html
+    text = (page.parent / "report.md").read_text()
+    tables = re.findall(r'<table aria-labelledby="(\w+)"', html)
+    assert {f"{name}.csv" for name in tables} == {path.name for path in (page.parent / "tables").glob("*.csv")}
+    assert "### By sensor and region" in text and "<details" not in text
+    within = markdown("t", [Fold("more", [Table("t", "c", ["x"], [["1"]])])])
+    assert within == "# t\n\n### more\n\nc\n\n| x |\n| :-- |\n| 1 |\n"
+
+
+def test_pictures_of_a_comparison_say_what_they_rest_on(study: Study, material: Material) -> None:
+    comparison = compare_arms(study.arms, material, measure_of("test/lake_iou_pooled"), ranks=False)
+    n = sample([4, 4, 3], comparison)
+    assert n == "3 or 4 seeds, 8 scenes" and sample([1], comparison) == "1 seed, 8 scenes"
+    drawn = (
+        pareto_figure([("a", 50.0, 1.0, 1e6)], score="IoU", n=n),
+        effects_figure({"loss": [Point("bce", 50.0, 40.0, 60.0)]}, score="IoU", level=0.95, n=n),
+        interaction_figure({("a", "b"): [50.0]}, names=("loss", "size"), score="IoU", n=n),
+    )
+    assert {figure.get_supxlabel() for figure in drawn} == {"means over 3 or 4 seeds, 8 scenes"}
+
+
+def test_a_difference_that_there_cannot_be_is_no_number() -> None:
+    points, metres = measure_of("test/lake_iou_pooled"), measure_of("test/assd_m")
+    assert [detectable(value, points) for value in (0.238, 1.593, float("nan"))] == ["23.80", ">100", "–"]
+    assert detectable(159.3, metres) == "159.30", "metres may be as many as they are"
 
 
 def test_latex_takes_no_character_as_its_own() -> None:
@@ -338,9 +373,11 @@ def test_effects_around_a_baseline_are_the_differences_to_it(study: Study, mater
     assert cells is not None
     found = Findings(study, comparison=comparison, factors=factors, layout=layout_of(factors, names))
     found.effects = main_effects(around(factors, names), cells, level=0.95)
-    heading, picture, table, said = factor_blocks(found)
+    heading, picture, fold, said = factor_blocks(found)
     assert isinstance(heading, Heading) and heading.text == "Main effects"
     assert isinstance(picture, Picture) and picture.caption.startswith("Each factor, all others as in the baseline, ov")
+    assert isinstance(fold, Fold)
+    (table,) = fold.blocks
     assert isinstance(table, Table) and [row[:2] for row in table.rows] == [["size", "small"], ["size", "large"]]
     by_hand = effect_of((cells[twin] - cells[plain]), level=0.95)
     assert table.rows[1][3] == interval(by_hand, 100.0)

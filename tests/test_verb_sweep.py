@@ -111,7 +111,7 @@ def test_a_study_at_the_door(
     (page,) = mlruns.glob("studies/*/report/report.html")
     assert f"Report: {page}" in out and "the network gives NaN" in page.read_text()
     store = store_at(str(mlruns), None)
-    assert parent(store)["status"] == "FAILED"
+    assert parent(store)["status"] == "FAILED" and parent(store)["name"] == "study grid loss"
 
     def noted(store: Store, run_id: str) -> Path:  # a report takes seconds, and what it says was seen above
         trainer.reports.append(run_id)
@@ -174,4 +174,4 @@ def parent(store: Store) -> dict[str, Any]:
     """Of the one study there is."""
     wanted = "tags.`glidexp.kind` = 'study'"
     (found,) = store.client.search_runs([store.experiment_id("glidexp")], filter_string=wanted)
-    return {"id": found.info.run_id, "status": found.info.status}
+    return {"id": found.info.run_id, "status": found.info.status, "name": found.info.run_name}

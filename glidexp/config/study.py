@@ -85,9 +85,13 @@ class AssumeConfig:
             within(f"study.assume.{name}", getattr(self, name), 0, 1, "a standard deviation of a score of 0 to 1")
 
 
+GRID = "grid"
+"""name of a study that is only typed"""
+
+
 @dataclass(kw_only=True, slots=True)
 class StudyConfig:
-    name: str = "grid"
+    name: str = GRID
     question: str = ""
     """what the study is to answer, in words"""
     primary: str = "test/lake_iou_pooled"

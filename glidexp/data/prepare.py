@@ -248,7 +248,8 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
     root = Path(dataset.root or "")
     files: dict[str, list[Path]] = {}
     if dataset.kind == DatasetKind.scenes:
-        rasters = [path for file in find(root, dataset.sensor) for path in file.files]
+        # of one that is not there the build says so
+        rasters = [path for file in find(root, dataset.sensor) for path in file.files if path.is_file()]
         files["root"] = [*([root] if root.is_file() and root not in rasters else []), *rasters]
         for setting in ("lakes", "glaciers"):
             value = getattr(dataset, setting)

@@ -52,7 +52,9 @@ class Crew:
             )
 
 
-def mapped(work: Callable[[T], R], tasks: Sequence[T], *, workers: int, cluster: str = "") -> Iterator[R]:
+def mapped(
+    work: Callable[[T], R], tasks: Sequence[T], *, workers: int, cluster: str = "", gpu: bool = False
+) -> Iterator[R]:
     """Calls `work` with every task. One task or one worker needs no other process.
 
     Args:
@@ -60,13 +62,14 @@ def mapped(work: Callable[[T], R], tasks: Sequence[T], *, workers: int, cluster:
         tasks: what can be sent to other processes
         workers: processes of this machine
         cluster: as `Crew.cluster`; its machines must see the same paths
+        gpu: a task uses a GPU where there is one; a cluster of Ray gives it one, and hides them from it otherwise
 
     Raises:
         ConfigError: the cluster's package is not installed, or no cluster is at the address
         RunFailed: a worker was killed
     """
     if cluster:
-        yield from _on_cluster(work, tasks, cluster)
+        yield from _on_cluster(work, tasks, cluster, gpu)
     elif workers <= 1 or len(tasks) <= 1:
         for task in tasks:
             yield work(task)
@@ -108,7 +111,7 @@ def _begin() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], cluster: str) -> Iterator[R]:
+def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], cluster: str, gpu: bool) -> Iterator[R]:
     kind, _, address = cluster.partition(":")
     package = CLUSTERS[kind]
     try:
@@ -118,10 +121,13 @@ def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], cluster: str) -> Ite
             f"--map={cluster} needs the package {package}, which is not installed: pip install "
             f"'{'ray' if kind == 'ray' else 'dask[distributed]'}', or leave --map out to use processes of this machine."
         ) from None
-    yield from (_on_ray if kind == "ray" else _on_dask)(library, work, tasks, address)
+    if kind == "ray":
+        yield from _on_ray(library, work, tasks, address, gpu)
+    else:  # which hides no GPU from its workers
+        yield from _on_dask(library, work, tasks, address)
 
 
-def _on_ray(ray: Any, work: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
+def _on_ray(ray: Any, work: Callable[[T], R], tasks: Sequence[T], address: str, gpu: bool) -> Iterator[R]:
     ours = not ray.is_initialized()
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of one's own tells nobody
@@ -136,7 +142,8 @@ def _on_ray(ray: Any, work: Callable[[T], R], tasks: Sequence[T], address: str) 
                 logging_level="ERROR",
             )
     try:
-        remote = ray.remote(num_cpus=1)(work)
+        gpus = int(gpu and ray.cluster_resources().get("GPU", 0) >= 1)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus)(work)
         waiting = [remote.remote(task) for task in tasks]
         while waiting:
             ready, waiting = ray.wait(waiting, num_returns=1)

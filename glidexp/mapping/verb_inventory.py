@@ -5,8 +5,6 @@ from pathlib import Path
 from glidexp.errors import ConfigError
 from glidexp.options import Parser, filled
 
-SHOWN = 20
-
 
 def options() -> Parser:
     """What the verb takes."""
@@ -37,6 +35,7 @@ def run(argv: list[str]) -> int:
     if given.gsd is not None and not given.gsd > 0:
         raise ConfigError(f"--gsd={given.gsd} must be above 0 metres.")
     from glidexp.data.scenes.geopackage import check_out, write_layers
+    from glidexp.data.scenes.versions import largest
     from glidexp.mapping.diff import compared, read, totals
 
     if given.out:
@@ -48,8 +47,7 @@ def run(argv: list[str]) -> int:
     columns = ["change", "old_ids", "new_ids", "old_km2", "new_km2", "change_km2", "uncertainty_km2"]
     told = table[table["change"] != "unchanged"]
     if len(told):
-        print(told[columns].head(SHOWN).to_string(index=False, float_format="%.4f", na_rep="-"))
-        print(f"... and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+        print(largest(told, columns, every=f"all are in {given.out}" if given.out else "--out writes all"))
     print(totals(table))
     for note in (*old.notes, *new.notes):
         print(f"note: {note}")

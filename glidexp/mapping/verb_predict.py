@@ -157,7 +157,8 @@ def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
     from glidexp.mapping.predict import map_scene
 
     maps: list[SceneMap] = []
-    for one in mapped(map_scene, with_threads(tasks, workers), workers=workers, cluster=crew.cluster):
+    shared = with_threads(tasks, workers)
+    for one in mapped(map_scene, shared, workers=workers, cluster=crew.cluster, gpu=device != "cpu"):
         maps.append(one)
         log.info("%d of %d scenes done (%s)", len(maps), len(tasks), one.scene)
     return sorted(maps, key=lambda one: one.scene)

@@ -74,8 +74,20 @@ def curves_figure(
     return figure
 
 
-def effects_figure(factors: Mapping[str, Sequence[Point]], *, score: str, level: float) -> "Figure":
-    """A panel a factor, with the mean of each level; whiskers are the interval of its difference to the first level."""
+def _resting_on(figure: "Figure", n: str) -> None:
+    """Says below the panels what the means are of."""
+    figure.supxlabel(f"means over {n}", fontsize=9, color="0.35")
+
+
+def effects_figure(factors: Mapping[str, Sequence[Point]], *, score: str, level: float, n: str) -> "Figure":
+    """A panel a factor, with the mean of each level; whiskers are the interval of its difference to the first level.
+
+    Args:
+        factors: levels by name of the factor
+        score: as the axis says it
+        level: share that intervals hold
+        n: what the means are over, such as `3 seeds, 8 scenes`
+    """
     figure, panels = figure_of(max(4.0, 3.4 * len(factors)), 3.4, len(factors))
     lowest = min(min(p.value, p.low if p.low == p.low else p.value) for points in factors.values() for p in points)
     highest = max(max(p.value, p.high if p.high == p.high else p.value) for points in factors.values() for p in points)
@@ -93,11 +105,12 @@ def effects_figure(factors: Mapping[str, Sequence[Point]], *, score: str, level:
         axes.set(xlim=(-0.5, len(points) - 0.5), ylim=(lowest - room, highest + room))
         axes.set_title(name, fontsize=10)
     panels[0].set_ylabel(f"{score}\n{level:.0%} interval of the difference", fontsize=9)
+    _resting_on(figure, n)
     return figure
 
 
 def interaction_figure(
-    cells: Mapping[tuple[str, str], Sequence[float]], *, names: tuple[str, str], score: str
+    cells: Mapping[tuple[str, str], Sequence[float]], *, names: tuple[str, str], score: str, n: str
 ) -> "Figure":
     """Levels of one factor along the axis, a line for each level of the other; small dots are trainings.
 
@@ -105,6 +118,7 @@ def interaction_figure(
         cells: scores of the trainings by both levels, in the unit of the axis
         names: of the factors
         score: as the axis says it
+        n: what the means are over, such as `3 seeds, 8 scenes`
     """
     figure, (axes,) = figure_of(5.6, 3.4)
     along = list(dict.fromkeys(one for one, _ in cells))
@@ -122,6 +136,7 @@ def interaction_figure(
     axes.set_xlabel(names[0], fontsize=9)
     axes.set_ylabel(score, fontsize=9)
     axes.legend(title=names[1], fontsize=8, title_fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    _resting_on(figure, n)
     return figure
 
 
@@ -129,6 +144,7 @@ def pareto_figure(
     points: Sequence[tuple[str, float, float | None, float | None]],
     *,
     score: str,
+    n: str,
     higher: bool = True,
     speed: str = "images/s",
 ) -> "Figure":
@@ -137,6 +153,7 @@ def pareto_figure(
     Args:
         points: name, score in the unit of its axis, throughput, parameters; None where not known
         score: as the axis says it
+        n: what scores are means over, such as `3 seeds, 8 scenes`
         higher: whether a higher score is better
         speed: unit of the throughput
     """
@@ -160,6 +177,7 @@ def pareto_figure(
     panels[0].set_ylabel(score, fontsize=9)
     handles, labels = panels[0 if panels[0].lines[:-1] else 1].get_legend_handles_labels()
     panels[1].legend(handles, labels, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _resting_on(figure, n)
     return figure
 
 

@@ -107,18 +107,23 @@ def _in_words(name: str) -> str:
 
 
 def _lake_caption(metrics: dict[str, float], split: str, unit: str) -> str:
-    """Shoreline scores and what the table leaves out."""
-
-    def said(name: str, digits: int) -> str:
-        return _number(metrics.get(f"{split}/{name}"), digits)
-
-    return (
-        f"boundary F1 {said('boundary_f1_1px', 3)} at 1 px, {said('boundary_f1_2px', 3)} at 2 px; boundary IoU "
-        f"{said('boundary_iou', 3)}; HD95 {said(f'hd95_{unit}', 2)} {unit}; area bias {said('area_bias_percent', 1)} % "
-        f"(bound of half a pixel: {said('area_bound_percent', 1)} %); split {said('lake_splits', 0)}, merged "
-        f"{said('lake_merges', 0)}; cut by the edge of the ground, and so in no error of area or shore: "
-        f"{said('lakes_cut', 0)}"
+    """Shoreline scores and what the table leaves out; nothing of a score that has no value."""
+    parts = (
+        ("boundary F1 {} at 1 px, {} at 2 px", 3, ("boundary_f1_1px", "boundary_f1_2px")),
+        ("boundary IoU {}", 3, ("boundary_iou",)),
+        (f"HD95 {{}} {unit}", 2, (f"hd95_{unit}",)),
+        ("area bias {} % (bound of half a pixel: {} %)", 1, ("area_bias_percent", "area_bound_percent")),
+        ("split {}, merged {}", 0, ("lake_splits", "lake_merges")),
+        ("cut by the edge of the ground, and so in no error of area or shore: {}", 0, ("lakes_cut",)),
     )
+    said = []
+    for words, digits, names in parts:
+        values = [metrics.get(f"{split}/{name}") for name in names]
+        if any(value is not None for value in values):
+            said.append(words.format(*(_number(value, digits) for value in values)))
+    if metrics.get(f"{split}/lakes_compared") == 0:
+        said.insert(0, "no lake was found that is not cut by an edge, so no area and no shore was compared")
+    return "; ".join(said)
 
 
 def _row(

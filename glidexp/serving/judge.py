@@ -5,6 +5,7 @@ request must not reach.
 """
 
 import re
+import unicodedata
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import SceneFile, find
 from glidexp.data.scenes.reading import read_header
 from glidexp.errors import DataError
-from glidexp.mapping import domain
+from glidexp.mapping import areas, domain
 from glidexp.serving.refusal import ALONE, Refusal
 from glidexp.serving.settings import ServeSettings, Wish
 
@@ -35,6 +36,8 @@ SIGNS = (
 BLOCK_BYTES = 256 << 20
 """most that a block may take in memory once unpacked: GDAL unpacks it whole"""
 MOST_BANDS = 64
+NAME_BYTES = 80
+"""of a scene's name: a file system takes 255, and outputs add their own words"""
 USUAL_GSD_M = 10.0
 FLAT = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 """where a picture without position is laid while it is mapped: a metre is a metre there"""
@@ -55,10 +58,14 @@ class Judged:
 
 
 def safe_name(told: str) -> str:
-    """A scene's name as outputs are named by it: what was uploaded, without folders, ending and odd characters."""
-    last = re.split(r"[/\\]", told)[-1]
+    """A scene's name as outputs are named by it: what was uploaded, without folders, ending and odd characters.
+
+    Letters of all scripts stay, as `glidexp predict` keeps them.
+    """
+    last = unicodedata.normalize("NFC", re.split(r"[/\\]", told)[-1])
     stem = last.rpartition(".")[0] or last
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-")[:80] or "scene"
+    kept = areas.plain(stem).strip("._-").encode()[:NAME_BYTES]
+    return kept.decode(errors="ignore") or "scene"  # the cut may go through a letter
 
 
 def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: ServeSettings) -> Judged:

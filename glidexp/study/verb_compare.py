@@ -157,8 +157,11 @@ def _caption(comparison: "Comparison") -> str:
         if shares and row.effect and row.effect.parts.seeds > 1 and row.effect.parts.clusters > 1:
             parts = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
             said.append(f"spread of the first difference: {parts}".replace("cluster", comparison.ground.kind))
-        if row.detectable == row.detectable:
-            said.append(f"80 % power to find {comparison.measure.scale * row.detectable:.2f} {comparison.measure.unit}")
+        least, unit = comparison.measure.scale * row.detectable, comparison.measure.unit
+        if unit == "points" and least > 100:
+            said.append(f"80 % power to find no difference that there can be (it would have to be {least:.0f} points)")
+        elif least == least:
+            said.append(f"80 % power to find {least:.2f} {unit}")
     best = int(comparison.ranks[:, 0].argmax())
     said.append(f"best in {comparison.ranks[best, 0]:.0%} of redrawn worlds: {comparison.rows[best].arm.name}")
     return "; ".join(said)

@@ -74,10 +74,7 @@ def run(argv: list[str], compose: Compose) -> int:
         found = find(given.model, store, Path(aside))
         validity = of_bundle(found.bundle, found.card)
         if validity is None:
-            raise DataError(
-                f"{given.model} keeps nothing of what its training tiles look like: it is from before that was kept, "
-                "trained on too few tiles, or a checkpoint. Train it anew, or let its run end."
-            )
+            raise DataError(f"{given.model} keeps nothing of what its training tiles look like: {_why(found)}.")
         matrix = _matrix(store, given)
         scenes = [*_of_places(validity, found, places, given.sensor)]
         if config is not None and store is not None:
@@ -90,6 +87,20 @@ def run(argv: list[str], compose: Compose) -> int:
         _say(one, matrix)
     print(f"page: {out / PAGE}")
     return 0
+
+
+def _why(found: "FoundModel") -> str:
+    """Why a model keeps nothing of its training tiles, and what to do."""
+    from glidexp.models.survey import LEAST, LEAST_HELD
+
+    if found.uri.endswith(".pt"):
+        return "it is a checkpoint, which is written before they are looked at. Let its run end, and give the run"
+    if "validity" in found.card:
+        return (
+            f"it was trained on too few to describe them. Train it on {LEAST} tiles or more that are mostly valid, "
+            f"with {LEAST_HELD} or more for val"
+        )
+    return "it is from before that was kept. Train it anew"
 
 
 def write(page: "Page", folder: Path) -> None:

@@ -166,6 +166,7 @@ class Recorder:
             with tempfile.TemporaryDirectory() as aside:
                 card, ground = self.card(fixed, metrics)
                 kept = validity.to_bytes() if validity else None
+                card["validity"] = None  # where it stays so, there were too few tiles
                 bundle = save_bundle(Path(aside) / "bundle", model, card=card, ground=ground, validity=kept)
                 self.tracked.model(bundle, in_channels=self.tiles.channels, pip_requirements=requirements())
         metrics |= about

@@ -14,6 +14,8 @@ from glidexp.data.store import SPLITS
 from glidexp.errors import DataError
 
 log = logging.getLogger("glidexp")
+WIDE = 4
+"""tiles across a block, below which most tiles lie on the ground of several"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,23 @@ def check_sides(records: Sequence[dict[str, Any]], job: Job, gsd_m: float = 0.0)
     shares = {"train": 1.0, "val": split.val, "test": float(split.has_test)}
     lacking = [side for side in SPLITS if shares[side] > 0 and not found[side]]
     if lacking:
-        way = "dataset.split.seed"
-        if split.by == SplitBy.block:
-            way = (
-                f"blocks several times as wide as a tile of up to {gsd_m * job.tile_px:g} m "
-                f"(dataset.split.block_m={split.block_m:g}), "
-                f"a smaller tile_size, or another {way}"
-            )
+        way = _other_blocks(split.block_m, gsd_m * job.tile_px) if split.by == SplitBy.block else ""
         raise DataError(
-            f"no tile for {' and '.join(lacking)} ({', '.join(f'{side} {found[side]}' for side in SPLITS)}): try {way}."
+            f"no tile for {' and '.join(lacking)} ({', '.join(f'{side} {found[side]}' for side in SPLITS)}): try "
+            f"{way}{'another ' * bool(way)}dataset.split.seed."
         )
+
+
+def _other_blocks(block_m: float, tile_m: float) -> str:
+    """What to change of blocks so that every side gets a tile: enough of them, and wide enough for whole tiles."""
+    enough_m = WIDE * tile_m
+    if block_m < enough_m:
+        way = f"a smaller tile_size (a tile has {tile_m:g} m), wider blocks (dataset.split.block_m={block_m:g})"
+    elif block_m >= 2 * enough_m:
+        way = f"smaller blocks, of which there are more (dataset.split.block_m={enough_m:g}, not {block_m:g})"
+    else:
+        way = "a smaller tile_size with smaller blocks"
+    return f"{way}, or "
 
 
 def warn_of_lost(sensors: Collection[str], records: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from glidexp.beside import folder_beside
 from glidexp.data.ready.annotations import mask_of, runs_of
 from glidexp.data.ready.origins import COLUMNS
 from glidexp.data.ready.pictures import allow_no_position
@@ -59,18 +59,14 @@ def export(store: TileStore, to: str, out: Path, step: Step) -> None:
                 f"{len(lacking)} of {len(rows)} tiles have no position, first '{lacking[0]}': use --to png, or import "
                 "them with a table of transform and crs, or with --match."
             )
-    aside = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
     try:
-        aside.mkdir(parents=True)
-        _write(store, rows, to, aside, step)
-        if out.exists():
-            out.rmdir()
-        os.replace(aside, out)
+        with folder_beside(out) as aside:
+            _write(store, rows, to, aside, step)
+            if out.exists():
+                out.rmdir()
+            os.replace(aside, out)
     except OSError as error:
         raise DataError(f"nothing can be written to {out.parent}: {error.strerror or error}.") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(store: TileStore, rows: Sequence[dict[str, Any]], to: str, folder: Path, step: Step) -> None:

@@ -123,9 +123,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        said = " ".join(str(error).split())
+        what = f"as a ZIP: {said}" if path.suffix.lower() == ".zip" else "as a RAR or a ZIP: it begins as neither"
         raise DataError(
-            f"{path} cannot be read as a ZIP: {' '.join(str(error).split())}; compare its size with the "
-            "publisher's and fetch it again."
+            f"{path} cannot be read {what}; compare its size with the publisher's and fetch it again."
         ) from None
     list_zip(path, archive)
     return archive

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glidexp.beside import beside
 from glidexp.data.ready.match import ACCEPTED, Found, Label, compared, find, refined, with_confidence
 from glidexp.data.ready.match_edges import edges_of, neighbours
 from glidexp.data.ready.origins import COLUMNS
@@ -140,10 +141,8 @@ def _write(
     out: Path, pairs: Sequence[Pair], found: Sequence[Found | None], zones: Sequence[Outlines], glid: bool
 ) -> None:
     """A row a tile; where nothing is sure, only the confidence of the best guess."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.partial")
     columns = [column for column in COLUMNS if column not in ("row", "col", "block", "split")]
-    with aside.open("w", newline="", encoding="utf-8") as stream:
+    with beside(out) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, [*columns, "confidence", "iou", "lakes"], restval="")
         table.writeheader()
         for pair, place in zip(pairs, found, strict=True):
@@ -158,4 +157,3 @@ def _write(
                     if glid and place.gsd_m in GLID_SENSORS:
                         row["sensor"] = GLID_SENSORS[place.gsd_m]
             table.writerow(row)
-    os.replace(aside, out)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from glidexp.beside import folder_beside
 from glidexp.data.ready.members import FOLDER, LINK, OTHER, REGULAR, Member, judge
 from glidexp.errors import DataError
 
@@ -70,15 +71,12 @@ def unpack(path: Path, data_dir: Path) -> Path:
                 "make room, or give another folder as paths.data."
             )
         log.info("unpacking %s: %d files, %d MiB, to %s", path, len(files), need >> 20, folder)
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(aside, ignore_errors=True)
         try:
-            _unpack_into(aside, path, archive, files, stored)
-            os.replace(aside, folder)
+            with folder_beside(folder) as aside:
+                _unpack_into(aside, path, archive, files, stored)
+                os.replace(aside, folder)
         except OSError as error:
             raise DataError(f"{path} cannot be unpacked to {folder.parent}: {error.strerror or error}.") from None
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
@@ -115,7 +113,6 @@ def _unpack_into(aside: Path, path: Path, archive: Any, files: dict[str, Member]
     """Writes all files below `aside`, by the first way that is there and works."""
     failures = []
     if stored:
-        aside.mkdir()
         _write(aside, path, files, _read_stored(path, archive, files))
         return None
     ways: list[tuple[str, Callable[[], None]]] = []
@@ -126,8 +123,8 @@ def _unpack_into(aside: Path, path: Path, archive: Any, files: dict[str, Member]
         if tool:
             ways.append((name, lambda t=tool, w=words: _call(w(t, path, aside), aside, files)))  # type: ignore[misc]
     for name, way in ways:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        for left in aside.iterdir():  # of the way before
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         try:
             return way()
         except DataError as error:

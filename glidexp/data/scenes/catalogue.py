@@ -41,8 +41,24 @@ class SceneFile:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that the scene is read from; of a VRT also those that it refers to."""
-        own = tuple(path for _, path in self.bands) or (self.path,)
-        return tuple(dict.fromkeys(part for path in own for part in (path, *sources_of(path))))
+        return tuple(dict.fromkeys(part for path in self.own for part in (path, *sources_of(path))))
+
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """The files that the catalogue names."""
+        return tuple(path for _, path in self.bands) or (self.path,)
+
+    def require(self) -> None:
+        """Refuses a scene whose files are not all there.
+
+        Raises:
+            DataError: names the first that is not
+        """
+        for path in self.own:
+            if not path.is_file():
+                raise DataError(
+                    f"{path} of scene '{self.scene}' is not there: correct its path in the catalogue, or take it out."
+                )
 
 
 def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFile]:
@@ -50,7 +66,8 @@ def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFi
 
     In a folder every raster is a scene; files whose names say that they are bands of one product are one scene, and so
     are a .SAFE folder and a folder that holds the band files of a product. What a VRT refers to is no scene of its own.
-    Of a catalogue only `path` is needed; paths are relative to it.
+    Of a catalogue only `path` is needed; paths are relative to it. Whether they are there is seen when a scene is read, so
+    that one that is not stops no other.
 
     Args:
         root: folder, raster or catalogue
@@ -58,7 +75,7 @@ def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFi
         setting: names `root` in messages
 
     Raises:
-        DataError: nothing there, a file missing, a scene named twice
+        DataError: nothing there, a scene named twice
         ConfigError: a sensor outside the registry
     """
     if not root.exists():
@@ -76,9 +93,6 @@ def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFi
     seen: set[str] = set()
     for file in files:
         sensors.get(file.sensor, f"sensor of scene {file.scene}")
-        for path in (file.path, *(path for _, path in file.bands)):
-            if not path.is_file():
-                raise DataError(f"{path} is named by {root} but is not there: correct the path or remove the line.")
         if file.scene in seen:
             raise DataError(f"scene '{file.scene}' comes twice in {root}: give every scene a name of its own.")
         seen.add(file.scene)

@@ -155,6 +155,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
     Raises:
         DataError: one sentence with the file and what is wrong
     """
+    file.require()
     paths = _band_files(file, bands)
     scene: Scene | None = None
     for path in dict.fromkeys(paths):

@@ -24,6 +24,8 @@ LINK = 0.1
 """share of the smaller of two outlines that has to be common, for both to be of one lake: neighbours may touch"""
 SAME = 0.999
 """IoU from which an outline counts as unchanged: files round coordinates"""
+SHOWN = 20
+"""lakes that are listed"""
 CHANGES = ("added", "removed", "reshaped", "split", "merged")
 LONLAT = pyproj.CRS.from_epsg(4326)
 
@@ -118,6 +120,20 @@ def store_changes(old: TileStore, new: TileStore) -> pd.DataFrame:
         }
     )
     return table[table["change"] != ""].reset_index(drop=True)
+
+
+def largest(table: pd.DataFrame, columns: list[str], *, every: str) -> str:
+    """The lakes whose area changed most as text, and how many more there are.
+
+    Args:
+        table: a row a lake, with old_km2 and new_km2
+        columns: that are shown
+        every: where all of them are
+    """
+    order = np.argsort(-(table["new_km2"] - table["old_km2"]).abs().to_numpy(dtype=np.float64), kind="stable")
+    shown = table.iloc[order[:SHOWN]][columns]
+    more = f"... and {len(table) - SHOWN} that changed less; {every}\n" if len(table) > SHOWN else ""
+    return f"{shown.to_string(index=False, float_format='%.4f', na_rep='-')}\n{more}"
 
 
 def write_changes(table: geopandas.GeoDataFrame, path: Path) -> None:

@@ -8,8 +8,6 @@ from glidexp.options import Parser
 if TYPE_CHECKING:
     from glidexp.data.verbs import Compose
 
-SHOWN = 20
-
 
 def options() -> Parser:
     """What the verb takes."""
@@ -48,8 +46,8 @@ def run(argv: list[str], compose: "Compose") -> int:
         table, columns = outlines, ["change", "old_ids", "new_ids", "iou", "old_km2", "new_km2"]
     found = versions.summed(table)
     if len(table):
-        print(table[columns].head(SHOWN).to_string(index=False, float_format="%.4f", na_rep=""))
-        print(f"... and {len(table) - SHOWN} more\n" if len(table) > SHOWN else "")
+        every = "--out writes all" if not any(stores) else "give files of outlines and --out to have all"
+        print(versions.largest(table, columns, every=f"all are in {given.out}" if given.out else every))
     counts = {name: found[name] for name in versions.CHANGES}
     counts["of another fate"] = int((table["change"] == "fate").sum())
     told = ", ".join(f"{n} {name}" for name, n in counts.items() if n)

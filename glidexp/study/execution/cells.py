@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from glidexp.config.study import GRID
 from glidexp.errors import ConfigError
 
 
@@ -55,6 +56,17 @@ class Plan:
     """how the arms belong together, for the report: a matrix or a ladder of transfer; else empty"""
     leaks: tuple[str, ...] = ()
     """a sentence for each leak that was found beforehand and allowed"""
+
+    @property
+    def title(self) -> str:
+        """The name as people read and type it; of a grid that is only typed with what varies: `grid backbone x loss`.
+
+        It is not what names the study's folder, so that those from before it was given go on.
+        """
+        if self.name != GRID or self.identity:
+            return self.name
+        varied = dict.fromkeys(word.partition("=")[0] for arm in self.arms for word in arm.split() if "=" in word)
+        return f"{self.name} {' x '.join(varied) or 'seed'}"
 
     def to_json(self) -> str:
         """The plan as text, from which `from_json` makes it again."""

@@ -58,7 +58,7 @@ class Live:
         size = f"{size}, {many(len(plan.cells), 'run')}; {len(waiting)} to run"
         log.info(
             "study %s (%s): %s%s%s",
-            plan.name,
+            plan.title,
             self.ledger.study_id,
             size if plan.cells else "a search, whose trials are proposed one after the other",
             f", {len(elsewhere)} at work in other processes" * bool(elsewhere),
@@ -92,7 +92,7 @@ class Live:
         if self._took:
             mean = statistics.mean(self._took)
             left = (waiting * mean + sum(max(mean - now + self._began[cell.name], 0) for cell in running)) / slots
-        title = f"study {self.ledger.plan.name}" + (f": about {clock(left)} to go" if left is not None else "")
+        title = f"study {self.ledger.plan.title}" + (f": about {clock(left)} to go" if left is not None else "")
         self._live.update(table(self.ledger, lines, title), refresh=True)
 
     def ended(self, cell: Cell, entry: Entry) -> None:
@@ -141,7 +141,7 @@ def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = ""
     """
     entries, plan = ledger.entries(), ledger.plan
     score = plan.primary.removeprefix("test/")
-    found = Table(title=title or f"study {plan.name}", title_justify="left")
+    found = Table(title=title or f"study {plan.title}", title_justify="left")
     heading, short = short_names(plan.arms)
     found.add_column(heading, overflow="fold")
     for name in ("done", "failed"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from glidexp.study.execution.ledger import CELLS, PLAN, Ledger, Status
 from glidexp.tracking import environment
 from glidexp.tracking.liveness import beat, marks
-from glidexp.tracking.multirun import close_parent, comparison_link, ui_hint
+from glidexp.tracking.multirun import NAME_LIMIT, close_parent, comparison_link, ui_hint
 from glidexp.tracking.sink import ERROR_TAG
 from glidexp.tracking.status import true_status
 from glidexp.tracking.store import Store
@@ -61,12 +61,12 @@ def _turn(ledger: Ledger) -> Iterator[None]:
 def _open(ledger: Ledger) -> str:
     store, plan = ledger.store, ledger.plan
     found = store.find_run(ledger.study_id, ledger.experiment, tag=STUDY_ID_TAG)
-    tags = {STUDY_TAG: plan.name, STUDY_ID_TAG: ledger.study_id, KIND_TAG: KIND}
+    tags = {STUDY_TAG: plan.title, STUDY_ID_TAG: ledger.study_id, KIND_TAG: KIND}
     if found is None:
         made = store.client.create_run(
             store.experiment_id(ledger.experiment),
             tags=environment.process_tags() | tags | marks(),
-            run_name=f"study {plan.name}",
+            run_name=f"study {plan.title}"[:NAME_LIMIT],
         )
         run_id = str(made.info.run_id)
         store.client.set_tag(run_id, NOTE_TAG, plan.question)

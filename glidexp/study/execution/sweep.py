@@ -159,7 +159,7 @@ class Sweep:
                 log=str(ledger.log_path(cell).absolute()),
                 mlruns=str(ledger.store.mlruns),
                 primary=ledger.plan.primary,
-                environment=environment(ledger.parent_run_id, ledger.plan.name, cell.arm, threads),
+                environment=environment(ledger.parent_run_id, ledger.plan.title, cell.arm, threads),
             )
         )
 

@@ -95,17 +95,18 @@ def told(study: StudyConfig, spread: Spread, *, arms: int, seeds: int, clusters:
     steps = f" over {family} comparisons (Holm: {alpha:.4g} for the first)" * (family > 1)
     if smallest == smallest:
         scale, unit = _unit(study.primary)
-        found.append(
-            f"Detectable: a true difference of {scale * smallest:.1f} {unit} or more, with {100 * study.power:.0f} % "
-            f"power at alpha {study.alpha:g}{steps}, {seeds} seeds and {clusters} {cluster}s. SD of a difference "
-            f"between {spreads}: {spread.source}."
+        design = (
+            f"with {100 * study.power:.0f} % power at alpha {study.alpha:g}{steps}, {seeds} seeds and {clusters} "
+            f"{cluster}s"
         )
+        reach = f"a true difference of {scale * smallest:.1f} {unit} or more, {design}"
         if unit == "points" and smallest >= 1:
-            found.append(
-                f"Warning: no score can differ by that much, so with {seeds} seeds and {clusters} {cluster}s no "
-                f"comparison can be expected to reach alpha {study.alpha:g} after Holm over {family}: give more seeds, "
-                "more test ground or fewer arms."
+            reach = (
+                f"no difference that there can be, {design}. Warning: it would have to be {scale * smallest:.1f} "
+                f"{unit}, and no two scores differ by more than {scale:g}: give more seeds, more test ground or fewer "
+                "arms"
             )
+        found.append(f"Detectable: {reach}. SD of a difference between {spreads}: {spread.source}.")
     else:
         found.append(
             f"Warning: one seed on one {cluster}: no comparison can reach alpha {study.alpha:g}, as there is no spread "

@@ -126,7 +126,7 @@ def show(
     ]
     table, equal = _table(planned, finished, speeds)
     size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')} = {many(len(plan.cells), 'run')}"
-    console.print(f"{plan.name}: {size}", highlight=False)  # a title of the table would be broken at its width
+    console.print(f"{plan.title}: {size}", highlight=False)  # a title of the table would be broken at its width
     console.print(table)
     lines = [
         *equal,

@@ -4,7 +4,7 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Self
@@ -40,7 +40,10 @@ code{font-size:13px;overflow-wrap:anywhere}a{color:#1a65ab;overflow-wrap:anywher
 @media (max-width:560px){body{padding:1em .8em 3em}h1{font-size:1.35em}.tiles figure,.tiles img{width:112px}
 .tiles img{height:112px}table{font-size:13px}td,th{padding:.25em .5em}
 .drawn{overflow-x:auto}.drawn img{max-width:none;width:680px}}
-@media print{.wide{overflow:visible}h2{break-after:avoid}figure,.verdicts li{break-inside:avoid}}
+details{margin:.6em 0}summary{cursor:pointer;color:#1a65ab;font-weight:600}
+@media print{.wide{overflow:visible}h2,summary{break-after:avoid}figure,.verdicts li,tr{break-inside:avoid}
+summary{color:var(--ink);list-style:none}details::details-content{content-visibility:visible;block-size:auto}
+table{font-size:11px}td,th{padding:.2em .4em}}
 """
 
 
@@ -117,9 +120,26 @@ class Tiles:
     """what it shows, PNG"""
 
 
-NUMBER = re.compile(r"–|[-+<]?\d[\d.]*( \[.*\])?")
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks that the page shows when it is asked to. On paper, as text and as files they are there like all others."""
+
+    title: str
+    blocks: Sequence["Block"]
+
+
+NUMBER = re.compile(r"–|[-+<>]?\d[\d.]*( \[.*\])?")
 """a cell that stands to the right"""
-Block = Heading | Text | Points | Link | Table | Picture | Tiles
+Block = Heading | Text | Points | Link | Table | Picture | Tiles | Fold
+
+
+def unfolded(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Every block, those of folds too."""
+    for block in blocks:
+        if isinstance(block, Fold):
+            yield from unfolded(block.blocks)
+        else:
+            yield block
 
 
 def html(title: str, blocks: Sequence[Block]) -> str:
@@ -151,6 +171,8 @@ def _html(block: Block) -> str:
     if isinstance(block, Picture):
         drawn = f'<div class="drawn">{_img(block.png, block.caption)}</div>'
         return f"<figure>{drawn}<figcaption>{escape(block.caption)}</figcaption></figure>"
+    if isinstance(block, Fold):
+        return f"<details><summary>{escape(block.title)}</summary>{''.join(map(_html, block.blocks))}</details>"
     panels = "".join(
         f"<figure>{_img(png, label)}<figcaption>{escape(label)}</figcaption></figure>" for label, png in block.panels
     )
@@ -216,6 +238,8 @@ def _markdown(block: Block) -> str:
         return block.caption + "\n\n" + "\n".join(map(_line, lines))
     if isinstance(block, Picture):
         return f"![{block.caption}](figures/{block.name}.png)\n\n*{block.caption}*"
+    if isinstance(block, Fold):
+        return "\n\n".join([f"### {block.title}", *map(_markdown, block.blocks)])
     cells = [f"![{label}](tiles/{block.name}_{place:02d}.png)" for place, (label, _) in enumerate(block.panels)]
     labels = [label for label, _ in block.panels]
     lines = [labels, ["---"] * len(labels), cells]

@@ -8,9 +8,9 @@ import numpy as np
 from glidexp.scoring.study_plots import Point, effects_figure, interaction_figure
 from glidexp.study.comparison.compare import Comparison
 from glidexp.study.comparison.factors import Factor, Layout, around
-from glidexp.study.report.blocks import Block, Heading, Picture, Table, Text
+from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Table, Text
 from glidexp.study.report.data import Findings
-from glidexp.study.report.tables import axis, interval, number
+from glidexp.study.report.tables import axis, interval, number, sample
 
 MOST_PAIRS = 6
 """of factors, that are drawn"""
@@ -39,10 +39,13 @@ def _effects(found: Findings, comparison: Comparison) -> Iterable[Block]:
         low, high = (start + one.effect.low, start + one.effect.high) if one.effect else (float("nan"),) * 2
         points.setdefault(one.factor, []).append(Point(one.level, scale * one.mean, scale * low, scale * high))
         rows.append([one.factor, one.level, number(one.mean, scale), interval(one.effect, scale)])
-    picture = effects_figure(points, score=axis(measure), level=comparison.level)
-    yield Picture.of("main_effects", picture, f"{_how(found)}, over {_shared(found)}.")
+    seeds = len(_shared_seeds(found))
+    picture = effects_figure(points, score=axis(measure), level=comparison.level, n=sample([seeds], comparison))
+    shared = f"the {seeds} seeds that all arms have" if seeds > 1 else "the one seed that all arms have"
+    yield Picture.of("main_effects", picture, f"{_how(found)}, over {shared}.")
     caption = f"Main effects on {axis(measure)}, difference to the factor's first level; not adjusted for being many."
-    yield Table("main_effects", caption, ["factor", "level", "mean", "difference"], rows)
+    table = Table("main_effects", caption, ["factor", "level", "mean", "difference"], rows)
+    yield Fold("Main effects in numbers", [table])
 
 
 def _how(found: Findings) -> str:
@@ -53,9 +56,9 @@ def _how(found: Findings) -> str:
     return "Each factor, averaged over all others"
 
 
-def _shared(found: Findings) -> str:
-    seeds = set.intersection(*(set(arm.seeds) for arm in found.study.arms))
-    return f"the {len(seeds)} seeds that all arms have" if len(seeds) > 1 else "the one seed that all arms have"
+def _shared_seeds(found: Findings) -> set[int]:
+    """The seeds that all arms have."""
+    return set.intersection(*(set(arm.seeds) for arm in found.study.arms))
 
 
 def _not_given(found: Findings) -> str:
@@ -88,7 +91,7 @@ def _interactions(found: Findings, comparison: Comparison) -> Iterable[Block]:
         values = _by_levels(comparison, along, lines)
         drawn = interaction_figure(
             {levels: [scale * value for value in of] for levels, of in values.items()},
-            names=(along.name, lines.name), score=axis(measure),
+            names=(along.name, lines.name), score=axis(measure), n=sample(map(len, values.values()), comparison),
         )  # fmt: skip
         more = ", averaged over all other factors" if len(found.factors) > 2 else ""
         caption = f"{along.name} and {lines.name}{more}. Parallel lines: neither depends on the other."
@@ -98,7 +101,8 @@ def _interactions(found: Findings, comparison: Comparison) -> Iterable[Block]:
         for one in found.interactions
     ]
     caption = f"Interactions on {axis(measure)}: by how much one factor's effect is larger at the other's level."
-    yield Table("interactions", caption, ["levels", f"difference of differences [{comparison.level:.0%}]"], rows)
+    table = Table("interactions", caption, ["levels", f"difference of differences [{comparison.level:.0%}]"], rows)
+    yield Fold("Interactions in numbers", [table])
 
 
 def _by_levels(comparison: Comparison, along: Factor, lines: Factor) -> dict[tuple[str, str], list[float]]:

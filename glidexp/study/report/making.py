@@ -8,12 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
+from glidexp.beside import folder_beside
 from glidexp.errors import TrackingError
 from glidexp.study.comparison.compare import Comparison, sentence
 from glidexp.study.comparison.pick import best_tags
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import FOLDER
-from glidexp.study.report.blocks import Block, Picture, Table, Tiles, as_csv, as_latex, html, markdown
+from glidexp.study.report.blocks import (
+    Block,
+    Picture,
+    Table,
+    Tiles,
+    as_csv,
+    as_latex,
+    html,
+    markdown,
+    unfolded,
+)
 from glidexp.study.report.cautions import naive
 from glidexp.study.report.data import Findings, find
 from glidexp.study.report.page import sections
@@ -54,7 +65,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
     tags = _tags(found, link, hint) | best_tags(store, study, found.material)
     folder = folder or store.mlruns / FOLDER / study.study_id / REPORT
     try:
-        page = _written(folder, f"Study {study.plan.name}", blocks)
+        page = _written(folder, f"Study {study.plan.title}", blocks)
     except OSError as error:
         raise TrackingError(
             f"the report cannot be written to {folder} ({error.strerror}): make room or allow it."
@@ -110,13 +121,23 @@ def _verdicts(comparison: Comparison, full: Mapping[str, str]) -> list[str]:
 
 def _written(folder: Path, title: str, blocks: list[Block]) -> Path:
     """Writes all files aside, then puts the folder into place."""
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
+    with folder_beside(folder) as aside:
+        _fill(aside, title, blocks)
+        earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
+        if folder.exists():
+            folder.rename(earlier)
+        aside.rename(folder)
+        shutil.rmtree(earlier, ignore_errors=True)
+    return folder / PAGE
+
+
+def _fill(aside: Path, title: str, blocks: list[Block]) -> None:
+    """Writes page, text, tables and pictures into a new folder."""
     for name in ("figures", "tables", "tiles"):
-        (aside / name).mkdir(parents=True)
+        (aside / name).mkdir()
     (aside / PAGE).write_text(html(title, blocks), encoding="utf-8")
     (aside / TEXT).write_text(markdown(title, blocks), encoding="utf-8")
-    for block in blocks:
+    for block in unfolded(blocks):
         if isinstance(block, Table):
             (aside / "tables" / f"{block.name}.csv").write_text(as_csv(block), encoding="utf-8")
             (aside / "tables" / f"{block.name}.tex").write_text(as_latex(block), encoding="utf-8")
@@ -127,9 +148,3 @@ def _written(folder: Path, title: str, blocks: list[Block]) -> Path:
         if isinstance(block, Tiles):
             for place, (_, png) in enumerate(block.panels):
                 (aside / "tiles" / f"{block.name}_{place:02d}.png").write_bytes(png)
-    earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
-    if folder.exists():
-        folder.rename(earlier)
-    aside.rename(folder)
-    shutil.rmtree(earlier, ignore_errors=True)
-    return folder / PAGE

@@ -8,12 +8,23 @@ import numpy as np
 from glidexp.scoring.study_plots import curves_figure, pareto_figure, variance_figure
 from glidexp.study.comparison.compare import Comparison, sentence, verdict
 from glidexp.study.comparison.trainings import Curves, unlike_tiles
-from glidexp.study.names import those
-from glidexp.study.report.blocks import Block, Heading, Link, Picture, Points, Table, Text, Tiles
+from glidexp.study.names import many, those
+from glidexp.study.report.blocks import Block, Fold, Heading, Link, Picture, Points, Table, Text, Tiles
 from glidexp.study.report.cautions import naive
 from glidexp.study.report.data import Findings, facts
 from glidexp.study.report.factors import factor_blocks
-from glidexp.study.report.tables import NONE, axis, checks_table, forest, main_table, number, stratum_table
+from glidexp.study.report.tables import (
+    BEYOND,
+    NONE,
+    axis,
+    checks_table,
+    detectable,
+    forest,
+    main_table,
+    number,
+    sample,
+    stratum_table,
+)
 from glidexp.study.report.transfer import transfer_blocks
 
 
@@ -31,15 +42,18 @@ def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: st
         *_opening(found),
         *_result(found),
         *transfer_blocks(found),
-        *_design(found),
-        *_strata(found),
-        *_sources(found),
         *factor_blocks(found),
         *_training(found),
         Heading("Probe tiles"),
         Text(about_tiles),
-        *tiles,
-        *_ending(found, link, hint),
+        *tiles[:1],
+        *([Fold(many(len(tiles) - 1, "more tile"), tiles[1:])] if tiles[1:] else []),
+        *_limits(found),
+        *_design(found),
+        *_sources(found),
+        Heading("In detail"),
+        *_strata(found),
+        *_runs(found, link, hint),
     ]
 
 
@@ -68,15 +82,14 @@ def _result(found: Findings) -> Iterable[Block]:
         return
     yield Heading("Result")
     yield main_table(comparison)
-    yield from _arms(found)
     yield Picture.of("forest", forest(comparison), _forest_caption(comparison))
+    yield from (Fold("What the arms are", [table]) for table in _arms(found))
     best = int(np.argmax(comparison.ranks[:, 0]))
     yield Text(
         f"Rank stability: the best in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds (scenes and seeds drawn "
         f"with replacement) is {comparison.rows[best].arm.name}."
     )
-    yield _ranks(comparison)
-    yield checks_table(comparison)
+    yield Fold("All ranks, and second opinions", [_ranks(comparison), checks_table(comparison)])
 
 
 def _arms(found: Findings) -> Iterable[Table]:
@@ -122,8 +135,8 @@ def _design(found: Findings) -> Iterable[Block]:
         f"Primary score: {study.plan.primary}; at most {100 * study.plan.alpha:g} % false alarms over all comparisons "
         "(Holm)." + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
     )
-    yield Heading("What ran on what")
-    yield Table("facts", "Provenance.", ["what", "value"], [list(fact) for fact in facts(found)])
+    provenance = Table("facts", "Provenance.", ["what", "value"], [list(fact) for fact in facts(found)])
+    yield Fold("What ran on what", [provenance])
     pixels = unlike_tiles(found.costs)
     cells = [
         [
@@ -135,7 +148,8 @@ def _design(found: Findings) -> Iterable[Block]:
     ]  # fmt: skip
     headings = ["arm", "parameters [10^6]", "images/s", *(["megapixels/s"] if pixels else [])]
     headings += ["hours a training", "kWh a training"]
-    yield Table("cost", "What each arm takes, means over its trainings.", headings, cells)
+    cost = Table("cost", "What each arm takes, means over its trainings.", headings, cells)
+    yield Fold("What each arm takes", [cost])
 
 
 def _laid_out(plan: Mapping[str, Any]) -> str:
@@ -154,8 +168,7 @@ def _strata(found: Findings) -> Iterable[Block]:
     )
     for name, title, comparisons in groups:
         if comparisons:
-            yield Heading(title)
-            yield stratum_table(name, comparisons)
+            yield Fold(title, [stratum_table(name, comparisons)])
 
 
 def _sources(found: Findings) -> Iterable[Block]:
@@ -177,12 +190,13 @@ def _sources(found: Findings) -> Iterable[Block]:
         both = parts is not None and parts.seeds > 1 and parts.clusters > 1
         shares = parts.shares if parts is not None and both else {}
         cells = [f"{100 * shares[name]:.0f}" if shares else NONE for name in ("seed", "cluster", "rest")]
-        rows.append([row.arm.name, *cells, number(row.detectable, comparison.measure.scale)])
+        rows.append([row.arm.name, *cells, detectable(row.detectable, comparison.measure)])
     headings = ["difference of", "seeds [%]", f"{comparison.ground.kind}s [%]", "rest [%]"]
     headings.append(f"found with 80 % power [{comparison.measure.unit}]")
-    yield Table(
-        "power", "What the uncertainty of each difference is made of, and what this design can find.", headings, rows
-    )
+    caption = "What the uncertainty of each difference is made of, and what this design can find."
+    if any(row[-1] == BEYOND for row in rows):
+        caption += f" {BEYOND}: no difference that there can be."
+    yield Fold("What this design can find", [Table("power", caption, headings, rows)])
     if found.factor_shares is not None:
         parts_said = ", ".join(f"{name} {share:.0%}" for name, share in found.factor_shares.items())
         yield Text(f"Of the differences between the arms (sum of squares): {parts_said}.")
@@ -204,7 +218,10 @@ def _training(found: Findings) -> Iterable[Block]:
         per_s = one.megapixels_per_s if pixels else one.images_per_s
         points.append((row.arm.name, scale * float(np.mean(row.values)), per_s, one.parameters))
     yield Heading("Score against cost")
-    drawn = pareto_figure(points, score=axis(comparison.measure), higher=comparison.measure.better >= 0, speed=speed)
+    drawn = pareto_figure(
+        points, score=axis(comparison.measure), n=sample((len(row.values) for row in comparison.rows), comparison),
+        higher=comparison.measure.better >= 0, speed=speed,
+    )  # fmt: skip
     caption = (
         f"Nothing beats the arms on the dotted line in both. {speed[:1].upper()}{speed[1:]} as each training measured "
         "it, on a machine that may have been shared."
@@ -231,7 +248,7 @@ def _curves(curves: Curves) -> Iterable[Block]:
             yield Text(f"No curve of {those(arms, list(curves.by_arm))}: {why}.")
 
 
-def _ending(found: Findings, link: str, hint: str) -> Iterable[Block]:
+def _limits(found: Findings) -> Iterable[Block]:
     yield Heading("What failed")
     if found.study.missing:
         yield Points(found.study.missing)
@@ -239,7 +256,9 @@ def _ending(found: Findings, link: str, hint: str) -> Iterable[Block]:
         yield Text(f"Nothing: all {len(found.study.entries)} runs are finished.")
     yield Heading("What cannot be concluded")
     yield Points(found.cautions)
-    yield Heading("The runs")
+
+
+def _runs(found: Findings, link: str, hint: str) -> Iterable[Block]:
     if link:
         yield Link(f"Side by side in MLflow{f' ({hint})' if hint else ''}", link)
     runs = []
@@ -249,4 +268,5 @@ def _ending(found: Findings, link: str, hint: str) -> Iterable[Block]:
             key = trained.tags.get("glidexp.config_id", NONE)
             runs.append([arm.name, run.params["seed"], key, trained.run_id, run.run_id if run is not trained else ""])
     rows = [[*row[:4], row[4] if row[4] != row[3] else NONE] for row in runs]
-    yield Table("runs", "Every finished run.", ["arm", "seed", "config id", "training", "scored as"], rows)
+    headings = ["arm", "seed", "config id", "training", "scored as"]
+    yield Fold("The runs", [Table("runs", "Every finished run.", headings, rows)])

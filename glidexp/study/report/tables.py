@@ -1,6 +1,6 @@
 """Tables of a study's report that stand alone, and the picture of a comparison."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,13 +9,15 @@ from glidexp.scoring.forest import Bar, forest_figure
 from glidexp.scoring.statistics import Effect, holm
 from glidexp.study.comparison.compare import Comparison, verdict
 from glidexp.study.comparison.measures import Measure
-from glidexp.study.names import short_names
+from glidexp.study.names import many, short_names
 from glidexp.study.report.blocks import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NONE = "–"
+BEYOND = ">100"
+"""for more points than two scores can differ by"""
 
 
 def axis(measure: Measure) -> str:
@@ -26,6 +28,11 @@ def axis(measure: Measure) -> str:
 def number(value: float | None, scale: float = 1.0, digits: int = 2, sign: str = "") -> str:
     """A cell; – where there is nothing."""
     return NONE if value is None or value != value else f"{scale * value:{sign}.{digits}f}"
+
+
+def detectable(value: float, measure: Measure) -> str:
+    """The least difference that is found, as a cell."""
+    return BEYOND if measure.unit == "points" and value > 1 else number(value, measure.scale)
 
 
 def p_value(value: float) -> str:
@@ -82,11 +89,18 @@ def forest(comparison: Comparison) -> "Figure":
         effect = row.effect
         shown = (scale * effect.value, scale * effect.low, scale * effect.high) if effect else None
         bars.append(Bar(short[row.arm.name], [scale * v for v in row.values], shown, row.sure(comparison.level)))
-    seeds = sorted({row.effect.parts.seeds for row in comparison.rows if row.effect})
-    n = f"{' or '.join(map(str, seeds))} seeds, {comparison.clusters} {comparison.ground.kind}s"
+    seeds = [row.effect.parts.seeds for row in comparison.rows if row.effect]
     return forest_figure(
-        bars, score=comparison.measure.words, level=comparison.level, n=n, unit=comparison.measure.unit
-    )
+        bars, score=comparison.measure.words, level=comparison.level, n=sample(seeds, comparison),
+        unit=comparison.measure.unit,
+    )  # fmt: skip
+
+
+def sample(seeds: Iterable[int], comparison: Comparison) -> str:
+    """What a picture rests on: `3 seeds, 8 scenes`, or `2 or 3 seeds` where arms have unlike numbers of them."""
+    counts = sorted(set(seeds))
+    said = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
+    return f"{said}, {many(comparison.clusters, comparison.ground.kind)}"
 
 
 def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:

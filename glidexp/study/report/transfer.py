@@ -7,7 +7,7 @@ from glidexp.scoring.heatmap import heatmap_figure
 from glidexp.scoring.study_plots import few_shot_figure
 from glidexp.study.comparison.ladder import Ladder, Step, crossings, said_crossings
 from glidexp.study.comparison.transfer import Matrix, Pair
-from glidexp.study.report.blocks import Block, Heading, Picture, Points, Table, Text
+from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Points, Table, Text
 from glidexp.study.report.data import Findings
 from glidexp.study.report.tables import NONE, interval, number, p_value
 
@@ -72,7 +72,7 @@ def _matrix(matrix: Matrix) -> Iterable[Block]:
         for pair in matrix.pairs.values()
         if pair.source != pair.target
     ]
-    yield Table(
+    pairs = Table(
         "transfer_pairs",
         f"Gap: what the target's own source has more [points, {matrix.level:.0%} over seeds and test ground]; p "
         "after Holm over all gaps. Regret: what the best source on this target has more. Asymmetry: how much better "
@@ -80,6 +80,7 @@ def _matrix(matrix: Matrix) -> Iterable[Block]:
         ["source → target", "gap", "p", "regret", "asymmetry", "test ground"],
         cells,
     )
+    yield Fold("Source by source, target by target", [pairs])
     if matrix.notes:
         yield Points([note[:1].upper() + note[1:] + "." for note in matrix.notes])
 
