@@ -66,8 +66,8 @@ def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFi
 
     In a folder every raster is a scene; files whose names say that they are bands of one product are one scene, and so
     are a .SAFE folder and a folder that holds the band files of a product. What a VRT refers to is no scene of its own.
-    Of a catalogue only `path` is needed; paths are relative to it. Whether they are there is seen when a scene is read, so
-    that one that is not stops no other.
+    Of a catalogue only `path` is needed; paths are relative to it. That one is there is seen when its scene is
+    read, so that it stops no other.
 
     Args:
         root: folder, raster or catalogue
