@@ -289,7 +289,7 @@ def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_task_that_uses_a_gpu_asks_ray_for_one(
     monkeypatch: pytest.MonkeyPatch, has: float, gpu: bool, asked: int
 ) -> None:
-    """Ray hides the GPUs of a machine from a task that asks for none."""
+    """Of tasks that ask for none, Ray sees to it that all or none of them see the GPUs, by its version."""
     ray, wanted = SimpleNamespace(), []
 
     def remote(**share: int) -> Callable[..., SimpleNamespace]:

@@ -13,6 +13,7 @@ from glidexp import cli, door
 from glidexp.config import flat
 from glidexp.data.store import TileStore
 from glidexp.study import verb_tune
+from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution import sweep, work
 from glidexp.study.execution.launchers.choice import Job, Launcher
 from glidexp.study.execution.work import Done, Order, carry_out
@@ -112,6 +113,7 @@ def test_a_study_at_the_door(
     assert f"Report: {page}" in out and "the network gives NaN" in page.read_text()
     store = store_at(str(mlruns), None)
     assert parent(store)["status"] == "FAILED" and parent(store)["name"] == "study grid loss"
+    assert (named := load_study(store, "grid loss")) is not None and named.parent.run_id == parent(store)["id"]
 
     def noted(store: Store, run_id: str) -> Path:  # a report takes seconds, and what it says was seen above
         trainer.reports.append(run_id)

@@ -62,7 +62,7 @@ def mapped(
         tasks: what can be sent to other processes
         workers: processes of this machine
         cluster: as `Crew.cluster`; its machines must see the same paths
-        gpu: a task uses a GPU where there is one; a cluster of Ray gives it one, and hides them from it otherwise
+        gpu: a task uses a GPU where there is one: of a cluster of Ray each then gets one, else all may take the first
 
     Raises:
         ConfigError: the cluster's package is not installed, or no cluster is at the address
@@ -123,7 +123,7 @@ def _on_cluster(work: Callable[[T], R], tasks: Sequence[T], cluster: str, gpu: b
         ) from None
     if kind == "ray":
         yield from _on_ray(library, work, tasks, address, gpu)
-    else:  # which hides no GPU from its workers
+    else:  # which knows nothing of GPUs
         yield from _on_dask(library, work, tasks, address)
 
 
