@@ -1,7 +1,9 @@
 """False alarms drawn by hand of chance on generated scenes, whose ground is known, and what the proxies say of them."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,11 @@ from scipy import ndimage
 
 from glidexp.config import DatasetConfig, SplitConfig, SyntheticConfig
 from glidexp.data.prepare import prepare
+from glidexp.data.store import TileStore
 from glidexp.data.synthetic import CLASSES, read_classes, read_turbidity
 from glidexp.scoring.attribution import false_alarms
-from glidexp.scoring.ground import pieces
+from glidexp.scoring.ground import Piece, pieces
+from glidexp.scoring.predictions import Predictions
 
 EXPECTED = {
     "snow": "snow_ice",
@@ -28,17 +32,15 @@ EXPECTED = {
 }
 """class of the ground -> what a proxy should say"""
 TURBID = 0.6
+ICE = ("glacier", "debris_ice")
+BUFFER_M = 250.0
+"""the scenes are 0.5 to 7.7 km wide: all have ground on either side of it"""
 EIGHT = np.ones((3, 3), dtype=bool)
 
 
 def agreement(seed: int, folder: Path, *, scenes_per_sensor: int, scene_px: int, blobs: int) -> pd.DataFrame:
     """A row a false alarm: sensor, region, ground (its class), said (by the proxies)."""
-    world = SyntheticConfig(seed=seed, scenes_per_sensor=scenes_per_sensor, scene_px=scene_px)
-    split = SplitConfig(val=0.2, test=0.2)
-    store = prepare(
-        DatasetConfig(empty_share=100.0, buffer_m=0, synthetic=world, split=split), 128, folder, progress=False
-    )
-    (made,) = [path for path in (folder / "scenes").iterdir() if path.is_dir()]
+    store, made = world(seed, folder, 0.0, scenes_per_sensor, scene_px)
     rng = np.random.default_rng(seed)
     rows = []
     for piece in pieces(store.index, store.tile_px):
@@ -62,6 +64,66 @@ def agreement(seed: int, folder: Path, *, scenes_per_sensor: int, scene_px: int,
                 said = found.name[own]
                 rows.append({"sensor": piece.sensor, "region": piece.region, "ground": ground, "said": said})
     return pd.DataFrame(rows)
+
+
+def agreement_of_place(seed: int, folder: Path, *, scenes_per_sensor: int, scene_px: int, blobs: int) -> pd.DataFrame:
+    """A row a false alarm: sensor, ground (within `BUFFER_M` of the ice of the map of classes, beyond, a lake there), said.
+
+    They go the whole way: into what a network said of a store's tiles, and out of the file that a run holds.
+    """
+    from glidexp.training import final
+
+    store, made = world(seed, folder, BUFFER_M, scenes_per_sensor, scene_px)
+    rng = np.random.default_rng(seed)
+    bins, drawn_on = np.zeros(store.labels.shape, np.uint8), []
+    for number, piece in enumerate(pieces(store.index, store.tile_px)):
+        discs = apart(list(placed(rng, store, made, piece, blobs)))[0]
+        alarms = np.any([blob for _, blob in discs], axis=0)
+        for tile, top, left in zip(piece.tiles, piece.tops, piece.lefts, strict=True):
+            bins[tile] = 255 * alarms[top : top + store.tile_px, left : left + store.tile_px]
+        drawn_on += [(number, piece, ground, blob) for ground, blob in discs]
+    seen = Predictions("test", store, store.every, np.zeros((len(store), 2, 256), np.int32), bins, 0.5)
+    final._mistakes(SimpleNamespace(artifact=lambda file: shutil.copy(file, folder)), seen)  # type: ignore[arg-type]
+    found = pd.read_parquet(folder / "errors.parquet").query("kind == 'false_alarm'")
+    rows = []
+    for number, piece, ground, blob in drawn_on:
+        here = found[found["piece"] == number]
+        (said,) = here.loc[blob[here["row"] - piece.row, here["col"] - piece.col], "attributed_to"]
+        rows.append({"sensor": piece.sensor, "ground": ground, "said": said})
+    return pd.DataFrame(rows)
+
+
+def placed(
+    rng: np.random.Generator, store: TileStore, made: Path, piece: Piece, blobs: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Discs on unlabelled ground of a piece: beside ice, beyond the buffer, and there on lakes."""
+    codes = read_classes(made, piece.scene)
+    ice = np.isin(codes, [CLASSES[name] for name in ICE])
+    away_m = ndimage.distance_transform_edt(~ice) * piece.gsd_m
+    codes, away_m = (
+        on_canvas(source, piece.row, piece.col, piece.shape, fill) for source, fill in ((codes, 0), (away_m, np.nan))
+    )
+    label = piece.stitch(store.labels)
+    free = (label == 0) & ~ndimage.binary_dilation(label == 1, EIGHT, iterations=4)
+    lake, beyond = codes == CLASSES["lake"], free & (away_m > BUFFER_M)
+    for ground, mask in {
+        "within": free & (away_m <= BUFFER_M),
+        "beyond": beyond & ~lake,
+        "lake": beyond & lake,
+    }.items():
+        for blob in drawn(rng, mask, blobs, whole=True):
+            yield ground, blob
+
+
+def world(seed: int, folder: Path, buffer_m: float, scenes_per_sensor: int, scene_px: int) -> tuple[TileStore, Path]:
+    """All tiles of a generated world, whose scenes are made once, and the folder of its scenes."""
+    synthetic = SyntheticConfig(seed=seed, scenes_per_sensor=scenes_per_sensor, scene_px=scene_px)
+    dataset = DatasetConfig(
+        empty_share=100.0, buffer_m=buffer_m, synthetic=synthetic, split=SplitConfig(val=0.2, test=0.2)
+    )
+    store = prepare(dataset, 128, folder, progress=False)
+    (made,) = [path for path in (folder / "scenes").iterdir() if path.is_dir()]
+    return store, made
 
 
 def apart(discs: list[tuple[str, np.ndarray]]) -> list[list[tuple[str, np.ndarray]]]:

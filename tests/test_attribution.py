@@ -8,7 +8,8 @@ import pytest
 from ground_truth import EXPECTED, agreement
 
 from glidexp.scoring import attribution
-from glidexp.scoring.attribution import KnownLake, elongation_of, false_alarms
+from glidexp.scoring.attribution import elongation_of, false_alarms
+from glidexp.scoring.left_out import Ice, KnownLake
 
 SOIL = (110, 95, 80)
 
@@ -82,13 +83,13 @@ def test_what_is_burnt_out_is_judged_by_its_surroundings() -> None:
     assert false_alarms(white, nothing, mask).name.tolist() == ["cloud"]
     slope = white.copy()
     slope[56:72, 20:76] = (90, 110, 140)  # a quarter of what lies within 20 px
-    assert false_alarms(slope, nothing, mask).name.tolist() == ["snow_ice_cloud"]
+    assert false_alarms(slope, nothing, mask).name.tolist() == ["unattributed_white"]
     slope[56:72, 20:76] = (20, 26, 36)  # as blue, but as dark as the shadow of a cloud
     assert false_alarms(slope, nothing, mask).name.tolist() == ["cloud"]
     white[32:64, 32:64] = 255
     assert false_alarms(white, nothing, mask).name.tolist() == ["cloud"]  # the field ends soon
     white[20:76, 20:76] = 255
-    assert false_alarms(white, nothing, mask).name.tolist() == ["snow_ice_cloud"]
+    assert false_alarms(white, nothing, mask).name.tolist() == ["unattributed_white"]
 
 
 def test_elongation_by_hand() -> None:
@@ -125,6 +126,23 @@ def test_a_left_out_lake_of_the_inventory_is_named_first() -> None:
     lakes = [KnownLake(5, 5, 2.0, "too_small"), KnownLake(80, 80, 9.0, "far_from_ice")]
     assert sorted(false_alarms(image, label, mask | other, lakes).name) == ["cloud", "too_small"]
     assert not len(false_alarms(image, label, label > 0, lakes).name)
+
+
+def test_a_false_alarm_that_is_all_beyond_the_buffer_is_named_by_it_and_keeps_its_look() -> None:
+    """Ice lies left of the scene: a pixel's centre is 10 m a column from it, and half of that."""
+    ice = Ice(np.arange(0, 121, 8) * 10.0 + np.zeros((16, 1)), 8, 500.0, 0, 0)
+    beyond, across = square(10, 50), square(70, 49)
+    image, nothing = painted(beyond | across, (240, 240, 240)), np.zeros((96, 96), np.uint8)
+    found = false_alarms(image, nothing, beyond | across, ice=ice)
+    assert found.name.tolist() == ["beyond_buffer", "cloud"] and found.look.tolist() == ["cloud", "cloud"]
+    assert found.glacier_distance_m == pytest.approx([505, 495])
+    moved = Ice(ice.distance_m, 8, 500.0, 0, 1)  # the piece begins a column further from the ice
+    assert false_alarms(image, nothing, across, ice=moved).name.tolist() == ["beyond_buffer"]
+    lake = [KnownLake(16, 58, 2.0, "too_small")]
+    assert false_alarms(image, nothing, beyond, lake, ice).name.tolist() == ["too_small"]
+    found = false_alarms(image, square(66, 50, 4, 16).astype(np.uint8), across, ice=ice)
+    assert found.name.tolist() == ["shoreline", "cloud"] and found.look.tolist() == ["", "cloud"]
+    assert np.isnan(false_alarms(image, nothing, beyond).glacier_distance_m).all()
 
 
 def test_what_covers_all_kinds_of_ground_has_no_one_cause() -> None:

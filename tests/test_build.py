@@ -385,6 +385,11 @@ def test_the_store_keeps_what_the_inventory_says(tmp_path: Path) -> None:
     area = found.drop_duplicates("lake").set_index("lake")["area_km2"]
     assert area["across"] == pytest.approx(across.area / 1e6) and area["thread"] == pytest.approx(24e-6)
     assert tiles["lake_type"].tolist() == ["proglacial", "proglacial", ""]
+    assert store.ice is not None  # corners every 2 px of 10 m, ice on the upper 50 m
+    (ice,) = store.ice.to_dict("records")
+    assert (ice["scene"], ice["buffer_m"], ice["step_px"], ice["across"]) == ("s", 450.0, 2, 49)
+    south_m = np.arange(0, 641, 20)
+    assert np.allclose(ice["distance_m"].reshape(-1, 49), np.maximum(south_m - 50, 0)[:, None], atol=0.3)
 
 
 def test_a_lake_over_the_edge_of_the_scene_is_cut(tmp_path: Path) -> None:
@@ -398,6 +403,7 @@ def test_without_glaciers_no_distance_and_with_them_no_lake_is_dropped_at_buffer
     write_polygons(tmp_path / "ice.gpkg", [lake(200, 60_000, 60)])
     store = alone(tmp_path, [lake(200, 200, 60)], glaciers=str(tmp_path / "ice.gpkg"))
     assert store.inventory is not None and np.isinf(store.inventory["glacier_distance_m"]).all() and len(store) == 1
+    assert store.ice is None  # no ground is beyond a buffer that is not there
 
 
 @pytest.mark.parametrize(("px", "tiles"), [(128, 81), (512, 9), (1024, 4)])

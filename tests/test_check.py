@@ -168,12 +168,15 @@ def test_damage_and_odd_tiles(tiles: list[Tile], tmp_path: Path) -> None:
         check(tmp_path / "nothing")
 
 
-def test_a_changed_inventory_is_damage(tmp_path: Path) -> None:
+def test_a_changed_inventory_is_damage_and_so_are_distances_to_ice(tmp_path: Path) -> None:
     store = prepare(world(tmp_path / "scenes"), 32, tmp_path / "data", progress=False)
     assert check(store.path, "--out", tmp_path / "one") == 0
-    file = store.path / "inventory.parquet"
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    assert check(store.path, "--out", tmp_path / "two") == 1
-    assert "wrong damaged" in told(tmp_path / "two")
+    for name in ("ice.parquet", "inventory.parquet"):
+        file = store.path / name
+        whole = file.read_bytes()
+        content = bytearray(whole)
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        assert check(store.path, "--out", tmp_path / "two") == 1
+        assert "wrong damaged" in told(tmp_path / "two")
+        file.write_bytes(whole)

@@ -11,6 +11,7 @@ import pytest
 import shapely
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 
+from glidexp.data.builder.tile_records import known_ice
 from glidexp.data.scenes import inventory, polygons
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header
@@ -158,6 +159,24 @@ def test_distances_beyond_the_buffer_are_true_up_to_15_km(tmp_path: Path, scene)
     ice = polygons.read(write_polygons(tmp_path / "g.gpkg", [lake(300, 12_400, 50)]), "dataset.glaciers")
     judged = inventory.lakes_of(scene, water, ice, buffer_m=5_000.0, min_lake_px=0)
     assert judged.far.all() and judged.distance_m[0] == pytest.approx(12_000, abs=1)
+
+
+def test_distances_of_the_ground_to_ice(tmp_path: Path, scene) -> None:
+    """Round ice in a scene of 960 by 640 m, its outline in degrees; none near; none given, and no buffer."""
+    ice = polygons.read(write_polygons(tmp_path / "g.gpkg", [lake(480, 100, 50)], to="EPSG:4326"), "dataset.glaciers")
+    (row,) = known_ice(scene, ice, 400.0)
+    assert (row["step_px"], row["across"]) == (2, 49)
+    south, east = np.meshgrid(np.arange(0, 641, 20), np.arange(0, 961, 20), indexing="ij")
+    exact = np.maximum(np.hypot(south - 100, east - 480) - 50, 0)
+    wrong = np.abs(row["distance_m"].reshape(exact.shape) - exact)
+    assert wrong.max() < 2 and wrong[exact > 100].max() < 0.1 and (row["distance_m"] == 0).sum() == (exact == 0).sum()
+    far = polygons.read(write_polygons(tmp_path / "f.gpkg", [lake(90_000, 0, 50)]), "dataset.glaciers")
+    for buffer_m, known_to in ((10_000.0, inventory.SEARCH_M), (20_000.0, 20_000.0)):
+        (row,) = known_ice(scene, far, buffer_m)
+        assert np.isfinite(row["distance_m"]).all() and (row["distance_m"] > known_to).all()
+    assert known_ice(scene, None, 10_000.0) == [] and known_ice(scene, ice, 0.0) == []
+    (row,) = known_ice(scene, ice, 1.0)  # no more than a pixel is known of a pixel
+    assert row["step_px"] == 1
 
 
 @pytest.mark.parametrize("name", ["l.geojson", "l.fgb", "l.shp", "l.parquet", "l.kml", "l.gml", "l.shp.zip"])

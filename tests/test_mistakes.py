@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from glidexp.scoring.ground import pieces
+from glidexp.scoring.left_out import lakes_left_out
 from glidexp.scoring.mistakes import (
     COLUMNS,
-    left_out,
     mistake_scores,
     mistakes,
     summary,
@@ -29,6 +30,7 @@ class Store:
         self.images, self.labels = images, labels
         self.manifest: dict[str, Any] = {"bands": ["red", "green", "blue"]}
         self.inventory: pd.DataFrame | None = None
+        self.ice: pd.DataFrame | None = None
         self.index = pd.DataFrame(
             {
                 "tile": [f"t{i}" for i in range(n)],
@@ -133,12 +135,27 @@ def test_a_left_out_lake_is_found_where_the_inventory_says() -> None:
     ).assign(fate=["far_from_ice", "labelled", "too_small"])
     (alarm,) = mistakes(seen, (0, 1, 2), inventory).to_dict("records")
     assert alarm["attributed_to"] == "beyond_buffer"
-    from glidexp.scoring.ground import pieces
-
     (piece,) = pieces(seen.index, PX)
-    known = left_out(piece, inventory)
+    known = lakes_left_out(piece, inventory)
     assert [(lake.row, lake.col, lake.fate) for lake in known] == [(12, PX + 12, "far_from_ice"), (3, 5, "too_small")]
     assert known[0].radius_px == pytest.approx(np.sqrt(6400 / np.pi) / 10)
+
+
+def test_ground_beyond_the_buffer_is_found_where_the_scene_is_known() -> None:
+    """Ice lies along the scene's upper edge, and the tiles are its rows 64 to 95: 640 to 950 m of 10 m."""
+    labels, predicted = np.zeros((2, PX, PX), np.uint8), np.zeros((2, PX, PX), bool)
+    predicted[0, 20:24, 4:8] = predicted[1, 4:8, 4:8] = predicted[1, 14:24, 20:24] = True
+    corners = np.repeat(np.arange(0, 101, 20) * 10.0, 6)  # every 20 px of a scene of 100 px
+    ice = pd.DataFrame({"scene": ["s"], "buffer_m": 800.0, "step_px": 20, "across": 6, "distance_m": [corners]})
+    found = mistakes(predictions(labels, predicted), (0, 1, 2), None, ice).set_index("tile")
+    near, across = found.loc["t1"].sort_values("area_px").to_dict("records")
+    assert found.loc["t0", ["attributed_to", "look"]].tolist() == ["beyond_buffer", "unattributed"]
+    assert found.loc["t0", "glacier_distance_m"] == pytest.approx(845)  # of its row 20, to the pixel's centre
+    assert (near["attributed_to"], near["glacier_distance_m"]) == ("unattributed", pytest.approx(685))
+    assert (across["attributed_to"], across["glacier_distance_m"]) == ("unattributed", pytest.approx(785))
+    for store, known in (({"scene": "s"}, ice.assign(scene="other")), ({"scene": ""}, ice), ({"scene": "s"}, None)):
+        table = mistakes(predictions(labels, predicted, **store), (0, 1, 2), None, known)
+        assert set(table["attributed_to"]) == {"unattributed"} and table["glacier_distance_m"].isna().all()
 
 
 def test_worst_tiles_are_those_with_most_wrong_pixels() -> None:

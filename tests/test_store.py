@@ -23,7 +23,7 @@ def tiles(n: int = 6, px: int = 16) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def write(path: Path, made: list[tuple[np.ndarray, np.ndarray]], inventory: list | None = None) -> TileStore:
+def write(path: Path, made: list[tuple[np.ndarray, np.ndarray]], **tables: list) -> TileStore:
     with StoreWriter(path, tile_px=16, bands=("red", "green", "blue")) as writer:
         for i, (image, label) in enumerate(made):
             writer.add(
@@ -43,7 +43,7 @@ def write(path: Path, made: list[tuple[np.ndarray, np.ndarray]], inventory: list
                     "crs": "" if i == 0 else "EPSG:32645",
                 },
             )
-        writer.close(MANIFEST, inventory=inventory)
+        writer.close(MANIFEST, **tables)
     return TileStore.open(path)
 
 
@@ -165,3 +165,18 @@ def test_inventory_is_there_or_not_and_a_changed_one_is_refused(tmp_path: Path) 
         _ = TileStore.open(tmp_path / "new").inventory
     empty = write(tmp_path / "empty", tiles(), inventory=[]).inventory
     assert empty is not None and len(empty) == 0
+
+
+def test_distances_to_ice_are_there_or_not_and_changed_ones_are_refused(tmp_path: Path) -> None:
+    old = write(tmp_path / "old", tiles(), inventory=[])
+    assert old.ice is None
+    row = {"scene": "s0", "buffer_m": 100.0, "step_px": 8, "across": 2, "distance_m": [0.0, 1.5, 2.0, 2.5]}
+    store = write(tmp_path / "new", tiles(), inventory=[], ice=[row])
+    assert store.ice is not None
+    (kept,) = store.ice.to_dict("records")
+    assert kept | {"distance_m": kept["distance_m"].tolist()} == row
+    assert store.manifest["files"]["ice.parquet"] == (store.path / "ice.parquet").stat().st_size
+    assert store.data_hash == old.data_hash
+    (store.path / "ice.parquet").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"ice.parquet is damaged"):
+        _ = TileStore.open(store.path).ice

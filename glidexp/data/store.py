@@ -7,6 +7,8 @@ A store is a folder with
   index.parquet  a row a tile, in the order of the two files (columns: `COLUMNS`)
   inventory.parquet  lakes of the inventory in the scenes (columns: `INVENTORY_SCHEMA`); not there where the tiles come
                  from no inventory, and in stores that were built before it was kept
+  ice.parquet    how far the ground of the scenes is from glaciers (columns: `ICE_SCHEMA`); not there where lakes were
+                 kept at any distance, and in stores that were built before it was kept
   manifest.json  how it was made, sha256 of the index and of itself; written last: where it is missing, half-written
 
 `open` checks what is cheap (milliseconds), `verify` reads every byte.
@@ -33,7 +35,7 @@ VERSION = 1
 BACKGROUND, LAKE, INVALID = 0, 1, 255
 SPLITS = ("train", "val", "test")
 IMAGES, LABELS, INDEX, MANIFEST = "images.u8", "masks.u8", "index.parquet", "manifest.json"
-INVENTORY = "inventory.parquet"
+INVENTORY, ICE = "inventory.parquet", "ice.parquet"
 SHOWN = 3
 """stores that are named where a folder of stores was given"""
 SCHEMA = pa.schema(
@@ -68,6 +70,15 @@ INVENTORY_SCHEMA = pa.schema(
         ("glacier_distance_m", pa.float64()),  # 0 at ice, infinite where none is near, NaN where no glaciers were given
         ("lake_type", pa.string()),  # "" where not known
         ("fate", pa.string()),  # labelled, or why it was dropped: far_from_ice, too_small
+    ]
+)
+ICE_SCHEMA = pa.schema(
+    [
+        ("scene", pa.string()),
+        ("buffer_m", pa.float64()),  # lakes farther from ice were left out
+        ("step_px", pa.int64()),  # distances are of pixel corners, every so many, from the scene's upper left one
+        ("across", pa.int64()),  # of these, how many lie in a row
+        ("distance_m", pa.list_(pa.float32())),  # row by row; what is farther than was looked for is cut down to that
     ]
 )
 
@@ -172,10 +183,22 @@ class TileStore:
         Raises:
             DataError: the file is missing or was changed
         """
-        if "inventory_sha256" not in self.manifest:
+        return self._kept(INVENTORY)
+
+    @property
+    def ice(self) -> pd.DataFrame | None:
+        """Distances of the ground to ice, a row a scene, columns of `ICE_SCHEMA`; None where the store has none.
+
+        Raises:
+            DataError: the file is missing or was changed
+        """
+        return self._kept(ICE)
+
+    def _kept(self, name: str) -> pd.DataFrame | None:
+        if (key := sha_key(name)) not in self.manifest:
             return None
-        file = self.path / INVENTORY
-        if not file.is_file() or file_sha256(file) != self.manifest["inventory_sha256"]:
+        file = self.path / name
+        if not file.is_file() or file_sha256(file) != self.manifest[key]:
             raise DataError(_damaged(file, "its content does not fit the manifest"))
         return pq.read_table(file).to_pandas()
 
@@ -256,6 +279,11 @@ def _read_index(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     if len(index) != manifest["tiles"] or data_hash(index["xxh3"].tolist()) != manifest["data_hash"]:
         raise DataError(_damaged(file, "its tiles are not those of the manifest"))
     return index
+
+
+def sha_key(name: str) -> str:
+    """Where the manifest has the sha256 of a table, by the name of its file."""
+    return f"{Path(name).stem}_sha256"
 
 
 def file_sha256(file: Path) -> str:

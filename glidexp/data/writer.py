@@ -19,6 +19,8 @@ from PIL import Image
 from glidexp.data.store import (
     COLUMNS,
     FORMAT,
+    ICE,
+    ICE_SCHEMA,
     IMAGES,
     INDEX,
     INVALID,
@@ -32,6 +34,7 @@ from glidexp.data.store import (
     canonical,
     data_hash,
     file_sha256,
+    sha_key,
     tile_hash,
 )
 from glidexp.errors import DataError
@@ -165,12 +168,18 @@ class StoreWriter:
                 self._histogram += held
         self._open.clear()
 
-    def close(self, manifest: Mapping[str, Any], inventory: Sequence[Mapping[str, Any]] | None = None) -> None:
-        """Writes index, inventory and manifest and renames the folder to its final name.
+    def close(
+        self,
+        manifest: Mapping[str, Any],
+        inventory: Sequence[Mapping[str, Any]] | None = None,
+        ice: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Writes index, inventory, distances to ice and manifest and renames the folder to its final name.
 
         Args:
             manifest: what the builder knows (recipe, recipe_id, split_hash, stretch, sensors, counts, dropped)
             inventory: rows of `INVENTORY_SCHEMA`; None where the tiles come from no inventory
+            ice: rows of `ICE_SCHEMA`; None where lakes were kept at any distance from ice
 
         Raises:
             DataError: no tile was added
@@ -201,11 +210,11 @@ class StoreWriter:
             "files": {name: (self.folder / name).stat().st_size for name in (IMAGES, LABELS, INDEX)},
             "index_sha256": file_sha256(self.folder / INDEX),
         }
-        if inventory is not None:
-            table = pa.Table.from_pylist(list(inventory), schema=INVENTORY_SCHEMA)
-            pq.write_table(table, self.folder / INVENTORY, compression="zstd")
-            full["files"][INVENTORY] = (self.folder / INVENTORY).stat().st_size
-            full["inventory_sha256"] = file_sha256(self.folder / INVENTORY)
+        for name, schema, rows in ((INVENTORY, INVENTORY_SCHEMA, inventory), (ICE, ICE_SCHEMA, ice)):
+            if rows is not None:
+                pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), self.folder / name, compression="zstd")
+                full["files"][name] = (self.folder / name).stat().st_size
+                full[sha_key(name)] = file_sha256(self.folder / name)
         full["manifest_sha256"] = hashlib.sha256(canonical(full)).hexdigest()
         text = json.dumps(full, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -1,9 +1,10 @@
 """What a false alarm probably lies on, judged by proxies: where it is, its shape, and how it looks in the picture.
 
 Each proxy is a guess from red, green and blue, none is a class of the ground; what no proxy speaks for is
-`unattributed`. Pictures are stretched scene by scene, so that 0-255 runs from the scene's dark to its bright end:
-`BRIGHT` is a share of that range and not of the tile's own, because a tile that is all snow has no darker ground to
-compare with. All else is relative to the piece of ground (its median brightness) or to the ring around the false alarm.
+`unattributed`, and `unattributed_white` where it is one of snow, ice and cloud that nothing tells apart. Pictures are
+stretched scene by scene, so that 0-255 runs from the scene's dark to its bright end: `BRIGHT` is a share of that range
+and not of the tile's own, because a tile that is all snow has no darker ground to compare with. All else is relative to
+the piece of ground (its median brightness) or to the ring around the false alarm.
 
 How the limits were found and how often they are right: docs/scores.md.
 """
@@ -15,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.scoring.components import Components, Floats, Mask, components
+from glidexp.scoring.left_out import KNOWN, Ice, KnownLake, by_place, to_ice
 
-KNOWN = {"far_from_ice": "beyond_buffer", "too_small": "too_small"}
-"""why the inventory's lake is no lake here -> class of a false alarm on it"""
-WHITES = ("snow_ice", "cloud", "snow_ice_cloud")
-"""classes of what is bright and white; the last one where nothing tells the first two apart"""
-CLASSES = (*KNOWN.values(), "shoreline", *WHITES, "turbid", "shadow", "river_shape", "unattributed")
+UNDECIDED = "unattributed_white"
+"""bright and white, and nothing tells snow, ice and clouds apart"""
+LOOKS = ("snow_ice", "cloud", "turbid", "shadow", "river_shape", UNDECIDED, "unattributed")
+CLASSES = (*KNOWN.values(), "shoreline", *LOOKS)
 
 SHORE_PX = 2.0
 """a false alarm this near to a true lake is its shore: mixed pixels and the draughtsman's hand reach as far"""
@@ -78,20 +79,12 @@ class FalseAlarms:
     """median over its pixels of the mean of the bands, 0-255; NaN where there is no picture in colour"""
     elongation: Floats
     """length over width"""
+    glacier_distance_m: Floats
+    """from its pixel that is nearest to ice; NaN where that is not known"""
+    look: npt.NDArray[np.object_]
+    """one of `LOOKS`, wherever it is; "" of a shoreline"""
     name: npt.NDArray[np.object_]
     """one of `CLASSES`"""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownLake:
-    """A lake of the inventory that was left out of the labels, in pixels of the piece."""
-
-    row: int
-    col: int
-    radius_px: float
-    """of a disc of its area"""
-    fate: str
-    """a key of `KNOWN`"""
 
 
 def false_alarms(
@@ -99,12 +92,13 @@ def false_alarms(
     label_HW: npt.NDArray[np.uint8],
     predicted_HW: Mask,
     known: Sequence[KnownLake] = (),
+    ice: Ice | None = None,
 ) -> FalseAlarms:
     """Finds the false alarms of a piece of ground and says what each probably lies on.
 
     Pixels within `SHORE_PX` of a true lake are taken off first, so that the rim of a lake and what it touches are told
     apart; what is left is put together by 8-connectivity. Then, in this order: a left-out lake of the inventory,
-    bright and white (a cloud, snow or ice), turbid, shadow, long.
+    farther from ice than lakes are labelled, bright and white (a cloud, snow or ice), turbid, shadow, long.
 
     Args:
         image_HWC: (H, W, 3) red, green, blue of 0-255; None where there is no such picture, then nothing is judged by
@@ -112,6 +106,7 @@ def false_alarms(
         label_HW: 0, 1 and 255, which counts nowhere
         predicted_HW: where lake is predicted
         known: left-out lakes of the inventory
+        ice: how far the ground is from glaciers; None where that is not known or lakes are labelled at any distance
     """
     from scipy import ndimage
 
@@ -120,18 +115,19 @@ def false_alarms(
     near = ndimage.binary_dilation(lake, _disc(SHORE_PX)) if lake.any() else lake
     rims, others = components(wrong & near, scored), components(wrong & ~near, scored)
     looks = _Looks(image_HWC, scored) if image_HWC is not None else None
-    name = np.full(len(others), "unattributed", dtype=object)
+    look = np.full(len(others), "unattributed", dtype=object)
     brightness, elongation = np.full(len(others), np.nan), np.full(len(others), np.nan)
-    owned = _owned(others, known)
     for k, window in enumerate(ndimage.find_objects(others.labels_HW)):
         inside = others.labels_HW[window] == k + 1
         elongation[k] = elongation_of(inside)
         if looks is not None:
             seen = looks.of(inside, window)
-            brightness[k], name[k] = seen["brightness"], judged(seen)
-        if name[k] == "unattributed" and elongation[k] >= LONG:
-            name[k] = "river_shape"
-        name[k] = owned.get(k, name[k])
+            brightness[k], look[k] = seen["brightness"], judged(seen)
+        if look[k] == "unattributed" and elongation[k] >= LONG:
+            look[k] = "river_shape"
+    distance_m, name = to_ice(others, ice), look.copy()
+    for k, place in by_place(others, known, distance_m > (ice.buffer_m if ice else np.inf)).items():
+        name[k] = place
     rows, cols = (np.concatenate(pair) for pair in zip(_pixel(rims), _pixel(others), strict=True))
     return FalseAlarms(
         row=rows,
@@ -139,6 +135,8 @@ def false_alarms(
         area_px=np.concatenate([rims.area_px, others.area_px]).astype(np.int64),
         brightness=np.concatenate([np.full(len(rims), np.nan), brightness]),
         elongation=np.concatenate([np.full(len(rims), np.nan), elongation]),
+        glacier_distance_m=np.concatenate([to_ice(rims, ice), distance_m]),
+        look=np.concatenate([np.full(len(rims), "", dtype=object), look]),
         name=np.concatenate([np.full(len(rims), "shoreline", dtype=object), name]),
     )
 
@@ -161,11 +159,11 @@ def judged(seen: dict[str, float]) -> str:
 
 
 def _white(seen: dict[str, float]) -> str:
-    """One of `WHITES`."""
+    """What is bright and white: snow or ice, a cloud, or either."""
     if seen["blue_red"] >= BLUE or seen["hues"] > ONE_HUE[int(seen["slopes"] < SLOPES[0])]:
         return "snow_ice"
     hidden = seen["burnt_out"] >= BURNT_OUT and (seen["slopes"] >= SLOPES[1] or seen["field"] >= FIELD)
-    return "snow_ice_cloud" if hidden else "cloud"
+    return UNDECIDED if hidden else "cloud"
 
 
 def elongation_of(inside: Mask) -> float:
@@ -276,13 +274,3 @@ def _pixel(found: Components) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int
     order = np.lexsort((away, found.owner))
     first = order[np.searchsorted(found.owner[order], np.arange(len(found)))]
     return found.rows[first], found.cols[first]
-
-
-def _owned(found: Components, known: Sequence[KnownLake]) -> dict[int, str]:
-    """Which false alarm lies on a left-out lake: the one that reaches nearest to the point that is known of it."""
-    owned: dict[int, str] = {}
-    for lake in known:
-        away = np.hypot(found.rows - lake.row, found.cols - lake.col)
-        if len(away) and away.min() <= max(SHORE_PX, lake.radius_px / 2):
-            owned[int(found.owner[int(away.argmin())])] = KNOWN[lake.fate]
-    return owned

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from glidexp.beside import beside
-from glidexp.scoring.attribution import CLASSES, KNOWN, KnownLake, false_alarms
+from glidexp.scoring.attribution import CLASSES, false_alarms
 from glidexp.scoring.components import components, in_km2, lower_bound, size_class
 from glidexp.scoring.confusion import defined
 from glidexp.scoring.ground import Piece, pieces
+from glidexp.scoring.left_out import ice_of, lakes_left_out
 from glidexp.scoring.predictions import Predictions
 
 FALSE_ALARM, TRUE_LAKE = "false_alarm", "true_lake"
@@ -20,32 +21,45 @@ BRIGHTNESS = ("darker", "alike", "brighter")
 """a lake's median brightness against that of its piece of ground: below 2/3 of it, up to 3/2 of it, above"""
 COLUMNS = (
     *("kind", "split", "scene", "sensor", "region", "gsd_m", "piece", "tile", "row", "col", "area_px", "area_km2"),
-    *("size_class", "attributed_to", "elongation", "brightness", "brightness_class", "missed"),
+    *("size_class", "attributed_to", "look", "glacier_distance_m", "elongation"),
+    *("brightness", "brightness_class", "missed"),
 )
 """of the table and of errors.parquet"""
+OF_ALARMS = ("row", "col", "area_px", "look", "glacier_distance_m", "elongation", "brightness")
+"""columns that `false_alarms` gives by the same name"""
 WORST = 12
 _RATIO = 1.5
 
 
-def mistakes(seen: Predictions, rgb: Sequence[int] | None, inventory: pd.DataFrame | None = None) -> pd.DataFrame:
+def mistakes(
+    seen: Predictions,
+    rgb: Sequence[int] | None,
+    inventory: pd.DataFrame | None = None,
+    ice: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """A row a false alarm and a row a true lake, found or missed, with one piece of ground in memory at a time.
 
     Args:
         seen: what the network said
         rgb: places of red, green and blue among the bands; None where there is no such picture
         inventory: the store's table of inventory lakes, for those that were left out of the labels
+        ice: the store's table of distances to ice, for ground on which none is labelled
 
     Returns:
         columns of `COLUMNS`; row and col are of one pixel, in the scene where it is known, else in the tile.
-        attributed_to, elongation of false alarms; brightness_class, missed of true lakes (none of it predicted)
+        attributed_to, look, glacier_distance_m, elongation of false alarms; brightness_class, missed of true lakes
+        (none of it predicted)
     """
     index, tables = seen.index, []
-    of_scene = dict(iter(inventory.groupby("scene"))) if inventory is not None else {}
+    left_out, to_ice = ({} if known is None else dict(iter(known.groupby("scene"))) for known in (inventory, ice))
     for number, piece in enumerate(pieces(index, seen.bins.shape[1])):
         label = piece.stitch(seen.label)
         predicted = piece.stitch(seen.bins, outside=0) >= seen.threshold_bin
         image = None if rgb is None else piece.stitch(_colours(seen, rgb), outside=0)
-        alarms = _alarms(piece, image, label, predicted, of_scene.get(piece.scene))
+        by_place = lakes_left_out(piece, left_out.get(piece.scene)), ice_of(piece, to_ice.get(piece.scene))
+        found = false_alarms(image, label, predicted, *by_place)
+        alarms: dict[str, Any] = {"kind": np.full(len(found.row), FALSE_ALARM, dtype=object)}
+        alarms |= {"attributed_to": found.name, **{name: getattr(found, name) for name in OF_ALARMS}}
         for table in (alarms, _lakes(image, label, predicted)):
             known = not np.isnan(piece.gsd_m)
             at = np.column_stack([table["row"], table["col"]])
@@ -63,37 +77,6 @@ def mistakes(seen: Predictions, rgb: Sequence[int] | None, inventory: pd.DataFra
 
 def _colours(seen: Predictions, rgb: Sequence[int]) -> Any:
     return lambda place: seen.image(place)[..., list(rgb)]
-
-
-def _alarms(
-    piece: Piece,
-    image: npt.NDArray[np.uint8] | None,
-    label: npt.NDArray[np.uint8],
-    predicted: npt.NDArray[np.bool_],
-    inventory: pd.DataFrame | None,
-) -> dict[str, Any]:
-    found = false_alarms(image, label, predicted, left_out(piece, inventory))
-    table: dict[str, Any] = {"kind": np.full(len(found.row), FALSE_ALARM, dtype=object), "attributed_to": found.name}
-    return table | {name: getattr(found, name) for name in ("row", "col", "area_px", "brightness", "elongation")}
-
-
-def left_out(piece: Piece, inventory: pd.DataFrame | None) -> list[KnownLake]:
-    """Lakes of the inventory in this piece that were left out of the labels.
-
-    Args:
-        piece: where
-        inventory: rows of its scene (`data.store.INVENTORY_SCHEMA`); None where there is none
-    """
-    if inventory is None or piece.row < 0:
-        return []
-    at = inventory[["row", "col"]].to_numpy(dtype=np.int64) - (piece.row, piece.col)
-    here = ((at >= 0) & (at < piece.shape)).all(axis=1) & inventory["fate"].isin(KNOWN).to_numpy()
-    rows = inventory[here]
-    radius = np.sqrt(rows["area_km2"].to_numpy(dtype=np.float64) * 1e6 / np.pi) / piece.gsd_m
-    return [
-        KnownLake(row, col, float(r) if np.isfinite(r) else 0.0, fate)
-        for (row, col), r, fate in zip(at[here].tolist(), radius, rows["fate"], strict=True)
-    ]
 
 
 def _lakes(

@@ -26,6 +26,9 @@ class Tiles(Protocol):
     @property
     def inventory(self) -> pd.DataFrame | None: ...
 
+    @property
+    def ice(self) -> pd.DataFrame | None: ...
+
     def rows(self, split: str, /) -> NDArray[np.int64]: ...
 
 

@@ -182,8 +182,9 @@ def _lakes(tracked: Run, scored: Sequence[Predictions]) -> dict[str, float]:
 
 def _mistakes(tracked: Run, reported: Predictions) -> dict[str, float]:
     """What false alarms lie on and which lakes are missed; logs a row each, and both in a few rows."""
-    bands = list(reported.tiles.manifest["bands"])
-    table = mistakes(reported, _rgb(bands) if len(bands) > 2 else None, reported.tiles.inventory)
+    tiles = reported.tiles
+    bands = list(tiles.manifest["bands"])
+    table = mistakes(reported, _rgb(bands) if len(bands) > 2 else None, tiles.inventory, tiles.ice)
     with tempfile.TemporaryDirectory() as aside:
         write_mistakes(table, Path(aside) / "errors.parquet")
         summary(table).to_csv(Path(aside) / "errors.csv", index=False)

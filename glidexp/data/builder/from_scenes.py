@@ -294,6 +294,7 @@ def _assemble(
         writer.close(
             manifest | ({"skipped": skipped} if skipped else {}),
             inventory=[row for tiles in done for row in tiles.known],
+            ice=[row for tiles in done for row in tiles.ice] or None,
         )
 
 

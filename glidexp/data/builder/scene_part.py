@@ -15,7 +15,7 @@ from glidexp.config import DatasetConfig, StretchMethod
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.builder.cutting import Window, cut, drawn_windows, new_survey, surveying
 from glidexp.data.builder.parts import PartWriter, TilePart, part_name, read_survey, write_survey, writing
-from glidexp.data.builder.tile_records import Shown, known_lakes, record_of
+from glidexp.data.builder.tile_records import Shown, known_ice, known_lakes, record_of
 from glidexp.data.builder.tiling import Cell, Survey, choose_tiles
 from glidexp.data.scenes import inventory, stretch
 from glidexp.data.scenes.lake_mask import LakeMask
@@ -66,6 +66,8 @@ class SceneTiles:
     records: list[dict[str, Any]]
     known: list[dict[str, Any]]
     """rows of `store.INVENTORY_SCHEMA`"""
+    ice: list[dict[str, Any]]
+    """rows of `store.ICE_SCHEMA`"""
     drawn_px: int
     """lake pixels, also where the scene is not valid"""
     anew: bool
@@ -241,6 +243,7 @@ def _cut(task: SceneTask) -> SceneTiles:
         ),
         records=records,
         known=known_lakes(scene, judged, mask.bounds, shown, px),
+        ice=known_ice(scene, task.ice, task.dataset.buffer_m),
         drawn_px=survey.drawn_px,
         anew=anew,
         empty=empty,

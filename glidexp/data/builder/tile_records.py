@@ -1,4 +1,4 @@
-"""What is written of a tile and of a lake: rows of the index and of the inventory that a store keeps."""
+"""What is written of a tile, of a lake and of a scene's ice: rows of the index and of the tables that a store keeps."""
 
 import math
 from collections.abc import Sequence
@@ -17,6 +17,10 @@ from glidexp.data.splits import Place
 
 ROUNDING_PX = 1e-6
 """what a coordinate may lose on its way to pixels"""
+STEPS = 20
+"""distances to ice that are kept along the length of a buffer: as far from ice as it reaches, little bends in between"""
+MOST_STEPS = 256
+"""along a side of a scene, so that they cost no more than its pixels do"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +104,24 @@ def known_lakes(
             x, y = inside[k].tolist()
             rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0, False))
     return rows
+
+
+def known_ice(scene: Scene, ice: inventory.Inventory | None, buffer_m: float) -> list[dict[str, Any]]:
+    """The row of `store.ICE_SCHEMA` of a scene; none where no glaciers were given, or no lake is left out for them.
+
+    Args:
+        scene: header of the scene
+        ice: glacier outlines near it
+        buffer_m: lakes farther from ice are left out, metres; 0 keeps all
+    """
+    if ice is None or buffer_m <= 0:
+        return []
+    pixel_m = max(scene.pixel_m)
+    step = max(int(buffer_m / STEPS / pixel_m), math.ceil(max(scene.height, scene.width) / MOST_STEPS), 1)
+    down, across = (math.ceil(side / step) + 1 for side in (scene.height, scene.width))
+    row, col = (np.ravel(at * step).astype(np.float64) for at in np.indices((down, across)))
+    found = inventory.to_ice(scene, ice, col, row, buffer_m=buffer_m)
+    # beyond its reach a distance is only known to be larger; none is infinite, so that any two have a middle
+    reach = max(buffer_m, inventory.SEARCH_M) + step * pixel_m
+    distance_m = np.minimum(found, reach).astype(np.float32)
+    return [{"scene": scene.name, "buffer_m": buffer_m, "step_px": step, "across": across, "distance_m": distance_m}]

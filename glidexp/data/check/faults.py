@@ -152,12 +152,14 @@ def odd_tiles(tiles: TileStore, seen: Survey) -> list[Finding]:
 
 
 def inventory(tiles: TileStore) -> list[Finding]:
-    """Whether what the inventory said of the lakes is what the store was written with."""
-    try:
-        tiles.inventory  # noqa: B018
-    except DataError as error:
-        return [Finding(Severity.wrong, "damaged", str(error))]
-    return []
+    """Whether what is said of the lakes and of their distance to ice is what the store was written with."""
+    found = []
+    for table in ("inventory", "ice"):
+        try:
+            getattr(tiles, table)
+        except DataError as error:
+            found.append(Finding(Severity.wrong, "damaged", str(error)))
+    return found
 
 
 def balance(tiles: TileStore) -> tuple[pd.DataFrame, list[Finding]]:

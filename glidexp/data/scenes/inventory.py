@@ -85,6 +85,41 @@ def lakes_of(
     )
 
 
+def to_ice(
+    scene: Scene,
+    glaciers: Inventory,
+    col: npt.NDArray[np.float64],
+    row: npt.NDArray[np.float64],
+    *,
+    buffer_m: float,
+) -> npt.NDArray[np.float64]:
+    """Metres from pixel corners to the nearest glacier outline, on the plane of `lakes_of`; 0 within, infinite where
+    none is near.
+
+    Taken to points along the outlines, as there are too many corners for the outlines themselves: too large by less
+    than a hundredth of the buffer squared over 8 times the distance, which is 0.1 m at 10 km, and never by more than
+    half a hundredth.
+
+    Args:
+        scene: header of the scene
+        glaciers: glacier outlines
+        col: (n,) of the corners
+        row: (n,)
+        buffer_m: up to this, and up to `SEARCH_M`, no ice is missed
+    """
+    from scipy.spatial import cKDTree
+
+    near = glaciers.geometries[_near(scene, glaciers, max(buffer_m, SEARCH_M))]
+    if len(near) == 0:
+        return np.full(len(col), np.inf)
+    ice = _transformed(near, glaciers.crs, scene.metric_crs)
+    corners = _transformed(shapely.points(*scene.xy(col, row)), scene.crs, scene.metric_crs)
+    along = shapely.get_coordinates(shapely.segmentize(shapely.boundary(ice), buffer_m / 100))
+    distance_m: npt.NDArray[np.float64] = cKDTree(along).query(shapely.get_coordinates(corners))[0]
+    distance_m[shapely.STRtree(ice).query(corners, predicate="intersects")[0]] = 0.0
+    return distance_m
+
+
 def near(scene: Scene, inventory: Inventory, margin_m: float = 0.0) -> Inventory:
     """The polygons that `lakes_of` may look at for a scene, so that no more than these travels to another process.
 

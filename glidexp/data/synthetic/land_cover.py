@@ -13,7 +13,7 @@ from glidexp.data.writer import StoreWriter
 
 NAMES = tuple(name for name in CLASSES if name != "nodata")
 """classes in the order of their labels"""
-OF_THE_WRITER = ("manifest_sha256", "inventory_sha256")
+OF_THE_WRITER = ("manifest_sha256", "inventory_sha256", "ice_sha256")
 """of the lake store alone"""
 
 
