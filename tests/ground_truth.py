@@ -67,7 +67,7 @@ def agreement(seed: int, folder: Path, *, scenes_per_sensor: int, scene_px: int,
 
 
 def agreement_of_place(seed: int, folder: Path, *, scenes_per_sensor: int, scene_px: int, blobs: int) -> pd.DataFrame:
-    """A row a false alarm: sensor, ground (within `BUFFER_M` of the ice of the map of classes, beyond, a lake there), said.
+    """A row a false alarm: sensor, ground (within `BUFFER_M` of ice by the map of classes, beyond, a lake there), said.
 
     They go the whole way: into what a network said of a store's tiles, and out of the file that a run holds.
     """

@@ -1,11 +1,12 @@
 """What false alarms are taken for: by hand on painted ground, and on generated scenes, whose ground is known."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from ground_truth import EXPECTED, agreement
+from ground_truth import EXPECTED, agreement, agreement_of_place
 
 from glidexp.scoring import attribution
 from glidexp.scoring.attribution import elongation_of, false_alarms
@@ -173,18 +174,42 @@ def test_every_false_alarm_pixel_is_in_one_row() -> None:
     assert wrong[found.row, found.col].all()
 
 
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Three worlds of a scene a sensor, on which the limits were not chosen."""
+    return {seed: tmp_path_factory.mktemp(str(seed)) for seed in (52, 53, 54)}
+
+
+def told(agreement: Callable[..., pd.DataFrame], worlds: dict[int, Path]) -> pd.DataFrame:
+    size = {"scenes_per_sensor": 1, "scene_px": 256, "blobs": 10}
+    return pd.concat([agreement(seed, folder, **size).assign(world=seed) for seed, folder in worlds.items()])
+
+
 @pytest.mark.slow
-def test_proxies_agree_with_the_ground_of_generated_scenes(tmp_path: Path) -> None:
-    """In three worlds of a scene a sensor, on which the limits were not chosen. By world: docs/scores.md."""
-    worlds = [
-        agreement(seed, tmp_path / str(seed), scenes_per_sensor=1, scene_px=256, blobs=10) for seed in (52, 53, 54)
-    ]
-    found = pd.concat(worlds, ignore_index=True)
-    expected = found["ground"].map(EXPECTED)
-    right = found["said"] == expected
-    assert right.groupby(found["ground"]).size().ge(10).all() and set(found["ground"]) == set(EXPECTED)
-    for share in (right.groupby(found["ground"]).mean(), right.groupby(expected).mean()):
+def test_proxies_agree_with_the_ground_of_generated_scenes(worlds: dict[int, Path]) -> None:
+    """70 % of each ground and class in all three worlds together; and of each class by world, but for one."""
+    found = told(agreement, worlds)
+    found["class"] = found["ground"].map(EXPECTED)
+    found["right"] = found["said"] == found["class"]
+    assert set(found["ground"]) == set(EXPECTED) and found.groupby("ground").size().ge(10).all()
+    for kind in ("ground", "class"):
+        share = found.groupby(kind)["right"].mean()
         assert (share >= 0.7).all(), share
+    alone = found.groupby(["class", "world"])["right"].agg(["mean", "size"])
+    assert len(alone) == 6 * len(worlds) and alone["size"].min() >= 8
+    assert (alone.drop(("turbid", 53))["mean"] >= 0.7).all(), alone  # 23 of 33 there, docs/scores.md
     # and what is said is mostly so: of the false alarms of one name, those that lie on it
-    right |= (found["said"] == "snow_ice_cloud") & expected.isin(attribution.WHITES)
-    assert (right.groupby(found["said"]).mean() >= 0.7).all()
+    found["right"] |= (found["said"] == attribution.UNDECIDED) & found["class"].isin(["snow_ice", "cloud"])
+    assert (found.groupby("said")["right"].mean() >= 0.7).all()
+
+
+@pytest.mark.slow
+def test_ground_beyond_the_buffer_agrees_with_the_ice_of_generated_scenes(worlds: dict[int, Path]) -> None:
+    """In each world, from the store to the file of a run."""
+    found = told(agreement_of_place, worlds)
+    beyond = found["said"] == "beyond_buffer"
+    alone = beyond.groupby([found["ground"], found["world"]]).agg(["mean", "size"])
+    assert len(alone) == 3 * len(worlds)
+    assert (alone.loc[["beyond", "lake"], "mean"] >= 0.7).all(), alone
+    assert (alone.loc["beyond", "size"] >= 15).all() and (alone.loc["lake", "size"] >= 5).all()
+    assert (alone.loc["within", "size"] >= 15).all() and not beyond[found["ground"] == "within"].any()

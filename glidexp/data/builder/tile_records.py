@@ -18,7 +18,7 @@ from glidexp.data.splits import Place
 ROUNDING_PX = 1e-6
 """what a coordinate may lose on its way to pixels"""
 STEPS = 20
-"""distances to ice that are kept along the length of a buffer: as far from ice as it reaches, little bends in between"""
+"""distances to ice that are kept along the length of a buffer: that far from ice they hardly bend in between"""
 MOST_STEPS = 256
 """along a side of a scene, so that they cost no more than its pixels do"""
 
