@@ -172,7 +172,7 @@ def test_same_scenes_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         prepare(dataset, 32, tmp_path / name, progress=False)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert len([f for f in files if f.suffix != ".lock"]) == 6  # five of the store and the split
+    assert len([f for f in files if f.suffix != ".lock"]) == 7  # six of the store and the split
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
