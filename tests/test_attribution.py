@@ -128,6 +128,9 @@ def test_a_left_out_lake_of_the_inventory_is_named_first() -> None:
     lakes = [KnownLake(5, 5, 2.0, "too_small"), KnownLake(80, 80, 9.0, "far_from_ice")]
     assert sorted(false_alarms(image, label, mask | other, lakes).name) == ["cloud", "too_small"]
     assert not len(false_alarms(image, label, label > 0, lakes).name)
+    lakes = [KnownLake(48, 48, 4.0, "far_from_ice")]  # with its shore 113 px: half of the 226 px that may be it
+    for size, said in ((15, "beyond_buffer"), (16, "cloud")):
+        assert false_alarms(image, label, square(height=size, width=size), lakes).name.tolist() == [said]
 
 
 def test_a_false_alarm_that_is_all_beyond_the_buffer_is_named_by_it_and_keeps_its_look() -> None:
@@ -140,7 +143,7 @@ def test_a_false_alarm_that_is_all_beyond_the_buffer_is_named_by_it_and_keeps_it
     assert found.glacier_distance_m == pytest.approx([505, 495])
     moved = Ice(ice.distance_m, 8, 500.0, 0, 1)  # the piece begins a column further from the ice
     assert false_alarms(image, nothing, across, ice=moved).name.tolist() == ["beyond_buffer"]
-    lake = [KnownLake(16, 58, 2.0, "too_small")]
+    lake = [KnownLake(16, 58, 5.0, "too_small")]
     assert false_alarms(image, nothing, beyond, lake, ice).name.tolist() == ["too_small"]
     found = false_alarms(image, square(66, 50, 4, 16).astype(np.uint8), across, ice=ice)
     assert found.name.tolist() == ["shoreline", "cloud"] and found.look.tolist() == ["", "cloud"]

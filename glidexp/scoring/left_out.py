@@ -102,12 +102,15 @@ def by_place(found: Components, known: Sequence[KnownLake], beyond: npt.NDArray[
 
     Args:
         found: the false alarms
-        known: left-out lakes; of each, the false alarm that reaches nearest to the point that is known of it lies on it
+        known: left-out lakes; of each, the false alarm that reaches nearest to the point that is known of it lies on
+            it, if half of it may be the lake and its shore: a larger one has another cause, wherever it reaches
         beyond: (n,) of the false alarms, whether all of it is farther from ice than the buffer
     """
     classes = dict.fromkeys(np.flatnonzero(beyond).tolist(), BEYOND)
     for lake in known:
         away = np.hypot(found.rows - lake.row, found.cols - lake.col)
         if len(away) and away.min() <= max(NEAR_PX, lake.radius_px / 2):
-            classes[int(found.owner[int(away.argmin())])] = KNOWN[lake.fate]
+            nearest = int(found.owner[int(away.argmin())])
+            if found.area_px[nearest] <= 2 * np.pi * (lake.radius_px + NEAR_PX) ** 2:
+                classes[nearest] = KNOWN[lake.fate]
     return classes
