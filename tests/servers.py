@@ -53,7 +53,7 @@ class MlflowServer:
     def __init__(self, backend: str, folder: Path) -> None:
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
+        self.folder = folder
         self._command = [warm.python(), "-m", "mlflow", "server", "--backend-store-uri", backend]
         self._command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
         self._command += ["--host", "127.0.0.1", "--port", str(self.port)]
@@ -61,20 +61,20 @@ class MlflowServer:
 
     def start(self) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-        with (self._folder / "server.log").open("ab") as output:
+        with (self.folder / "server.log").open("ab") as output:
             self._job = subprocess.Popen(
                 self._command,
                 env=environment | SERVER_ENVIRONMENT,
                 stdout=output,
                 stderr=output,
-                cwd=self._folder,
+                cwd=self.folder,
                 start_new_session=True,  # its worker is killed with it
             )
         deadline = time.monotonic() + 180
         while True:
             with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
                 return
-            assert self._job.poll() is None and time.monotonic() < deadline, (self._folder / "server.log").read_text()
+            assert self._job.poll() is None and time.monotonic() < deadline, (self.folder / "server.log").read_text()
             time.sleep(0.2)
 
     def kill(self) -> None:

@@ -16,10 +16,10 @@ from glidexp.training.final import plain
 class Store:
     """Four tiles of 8 px with two bands: 0 and 1 dark, 2 and 3 bright; a corner of each is not valid."""
 
-    channels = 2
+    channels, path = 2, "nowhere"
 
     def __init__(self) -> None:
-        self.manifest = {"channel_mean": [1.0, 2.0], "channel_std": [3.0, 4.0]}
+        self.manifest = {"channel_mean": [1.0, 2.0], "channel_std": [3.0, 4.0], "manifest_sha256": "0"}
         rng = np.random.default_rng(0)
         self.images = rng.integers(20, 60, (4, 8, 8, 2), dtype=np.uint8)
         self.images[2:] = 2 * self.images[:2] + 30

@@ -17,7 +17,7 @@ from test_loop import network
 
 from glidexp.config import TrainConfig
 from glidexp.data import host_memory
-from glidexp.data.prepare import recipe_id
+from glidexp.data.prepare import prepare, recipe_id
 from glidexp.errors import ConfigError
 from glidexp.identity import config_id
 from glidexp.models.hardware import is_short_of_memory
@@ -25,11 +25,11 @@ from glidexp.signals import Interrupted
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training import batch_size
 from glidexp.training import run as training_run
-from glidexp.training.batch_size import Choice, Peak, estimated, largest, settle, tried
-from glidexp.training.device import resolve
+from glidexp.training.batch_size import Choice, Peak, estimated, largest, settle, training_step, tried
+from glidexp.training.device import Runtime, resolve
 from glidexp.training.earlier import AutoBatch
 from glidexp.training.loop import Position
-from glidexp.training.parts import Parts, random_states
+from glidexp.training.parts import Parts, build_parts, random_states
 from glidexp.training.ranks import Ranks
 from glidexp.training.run import run
 
@@ -295,6 +295,48 @@ def test_on_a_gpu_the_memory_is_filled_and_given_back() -> None:
     choice = tried(step, whole, 1, 1024, kept_back=free // 4)
     assert 60 <= choice.tiles <= 75
     assert torch.cuda.mem_get_info(device)[0] > 0.95 * free
+
+
+@pytest.fixture
+def small_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A GPU of which this process may take 1.5 GB; the bytes of it that are left."""
+    device, cap = torch.device("cuda", torch.cuda.current_device()), 1536 * MB
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(cap / torch.cuda.get_device_properties(device).total_memory, device)
+    left = cap - torch.cuda.memory_reserved(device)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda _: left)  # the system knows of no cap
+    yield left
+    torch.cuda.set_per_process_memory_fraction(1.0, device)
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_on_a_gpu_the_batch_fits_and_twice_as_many_do_not(
+    small_gpu: int, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Whole steps of the network that the run would train, on a card that 1.5 GB make full."""
+    caplog.set_level("INFO", logger="glidexp")
+    monkeypatch.setattr(batch_size, "_most", lambda *_: (batch_size.MOST_ON_A_GPU, "as many as are tried"))
+    own = ["train.batch_size=auto", "train.resident=off", "train.compile=off"]
+    config = small_config(small_data, tmp_path, *own)
+    tiles = prepare(config.dataset, config.tile_size.px, small_data, progress=False)
+    runtime = resolve(config.train)
+
+    def build(single: Runtime) -> Parts:
+        return build_parts(config, single, tiles)
+
+    found = settle(config, runtime, tiles, build).train.batch_tiles
+    told = re.search(r"auto: (\d+) a batch, .* \((\d+) did not fit into", caplog.text)
+    assert told and int(told[1]) == found < int(told[2]) <= 2 * found, caplog.text
+    assert torch.cuda.memory_reserved() < small_gpu / 4, "trials are not given back"
+    step = training_step(config, runtime, tiles, build(runtime))
+    for _ in range(3):
+        step(found)
+    with pytest.raises(RuntimeError) as full:
+        step(2 * found)
+    assert is_short_of_memory(full.value)
 
 
 @pytest.mark.gpu

@@ -4,8 +4,10 @@ import shutil
 import sqlite3
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from glidexp import cli
 from glidexp.tracking.spool import Spool
@@ -118,6 +120,39 @@ def test_the_self_test_passes_and_can_fail(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setattr(selftest, "lr_schedule", lambda *_: lambda step: 0.0)
     (finding,) = doctor._guarded("self test", lambda: doctor.trial("cpu"))
     assert finding.level is Level.fail and "the loss went from" in finding.what
+
+
+@pytest.mark.parametrize(("step_s", "steps"), [(3.0, 7), (50.0, 1), (1.3, 15)])
+def test_the_self_test_ends_by_its_budget(step_s: float, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only steps move. The step in which 20 s are over is the last, and nothing is scored after it."""
+    now = [1000.0]
+
+    class Slow(torch.nn.Conv2d):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            now[0] += step_s if self.training else 0.0
+            return super().forward(image)
+
+    looked: list[bool] = []
+    monkeypatch.setattr(selftest, "build_model", lambda *_, **__: Slow(3, 1, 1))
+    monkeypatch.setattr(selftest, "LEARNT", 1.5)
+    real = selftest.Evaluator.histograms
+
+    def histograms(*args: Any) -> Any:
+        looked.append(True)
+        return real(*args)
+
+    monkeypatch.setattr(selftest.Evaluator, "histograms", histograms)
+    found = selftest.self_test("cpu", lambda: now[0])
+    assert now[0] == pytest.approx(1000.0 + steps * step_s)
+    assert (found.whole, bool(looked)) == (steps == 15, steps == 15)
+    assert found.told.startswith(f"{steps} of 15 steps in " if steps < 15 else "15 steps in ")
+    assert "the checkpoint came back" in found.told and ("was not seen" in found.told) is (steps < 15)
+
+
+def test_a_slow_machine_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "self_test", lambda _: selftest.Trial("2 of 15 steps", whole=False))
+    (finding,) = doctor.trial("cpu")
+    assert finding.level is Level.warn and finding.what == "self test: 2 of 15 steps" and finding.do
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

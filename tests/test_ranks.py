@@ -265,6 +265,23 @@ def test_parts_of_a_batch_are_the_batch() -> None:
     assert [list(itertools.chain(*parts)) for parts in shared] == whole
 
 
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_gpus_have_the_batch_statistics_of_one(small_data: Path, tmp_path: Path) -> None:
+    """A step of a network with BatchNorm, then a whole training of one: processes by torchrun, words by NCCL."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip(f"needs two GPUs, this machine has {torch.cuda.device_count()}: NCCL takes no two ranks on one")
+    own = ["train.device=cuda", "train.compile=off", "train.epochs=1", "tracking=light"]
+    process = start("tests/ranks_sync.py", *words(small_data, tmp_path, *own))
+    told = finish(process)
+    assert process.returncode == 0, told
+    assert all(f"rank {rank} of 2 is a part of the whole" in told for rank in (0, 1)), told
+    whole = stored(small_data, tmp_path)
+    assert (whole.info.status, whole.data.tags["glidexp.processes"]) == ("FINISHED", "2")
+    assert whole.data.metrics["best_epoch"] == 1
+
+
 @pytest.mark.parametrize("backbone", ["mobilenetv3", "resnet18"])
 def test_synchronised_statistics_keep_the_network(backbone: str) -> None:
     """Names, weights and answers; timm's norm layers with an activation inside too."""

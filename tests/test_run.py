@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,9 @@ import torch
 from runs import small_config, undrawn
 from skimage import measure
 
+from glidexp.data.builder.making import Making
 from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.store import TileStore
 from glidexp.errors import GlidexpError, RunFailed, TrackingError
 from glidexp.identity import config_id
 from glidexp.scoring.lakes import read_lakes
@@ -199,6 +203,48 @@ def test_never_trains_anew_and_repeats_every_number(finished: Outcome, small_dat
     again = run(small_config(small_data, mlruns, "resume=never"), choices=CHOICES)
     assert again.run_id != finished.run_id
     assert again.metrics == finished.metrics
+
+
+LOADING = {"glidexp.data.loader", "glidexp.data.resident"}
+
+
+class Seen(np.memmap):  # type: ignore[type-arg]
+    """Pixels that know which modules looked at them."""
+
+    by: ClassVar[Counter[str]] = Counter()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.by[sys._getframe(1).f_globals["__name__"]] += 1
+        return np.asarray(super().__getitem__(key))
+
+
+@pytest.mark.slow
+def test_a_second_run_of_a_process_prepares_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It builds nothing, and no module of `data` but the loader looks at a pixel again, whatever for."""
+    real_open, real_write, built = TileStore.open, Making.write, []
+
+    def opened(*args: Any, **kwargs: Any) -> TileStore:
+        store = real_open(*args, **kwargs)
+        store.images, store.labels = store.images.view(Seen), store.labels.view(Seen)
+        return store
+
+    def write(making: Making, *args: Any) -> Path:
+        built.append(making)
+        return real_write(making, *args)
+
+    monkeypatch.setattr(TileStore, "open", opened)
+    monkeypatch.setattr(Making, "write", write)
+    looked = []
+    for seed in (0, 1):
+        Seen.by.clear()
+        config = small_config(
+            tmp_path / "data", tmp_path / "mlruns", "train.epochs=1", "tracking=light", f"seed={seed}"
+        )
+        run(config, choices=CHOICES)
+        looked.append({module for module in Seen.by if module.startswith("glidexp.data.")} - LOADING)
+    assert len(built) == 1
+    assert looked[0] >= {"glidexp.data.store", "glidexp.data.band_statistics"}, "hashes, histograms"
+    assert not looked[1]
 
 
 @pytest.mark.slow

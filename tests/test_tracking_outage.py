@@ -1,6 +1,10 @@
 """A real `mlflow server`, on sqlite and on PostgreSQL: written to by eight at once, killed, hung, deaf, and back."""
 
+import hashlib
+import re
+import sqlite3
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,16 +15,24 @@ from typing import Any
 import numpy as np
 import pytest
 import warm
-from runs import small_config
+from runs import small_config, undrawn
 from servers import MlflowServer, Wire, postgres
+from urllib3.connectionpool import HTTPConnectionPool
 
+from glidexp import cli
+from glidexp.config import Config
 from glidexp.errors import TrackingError
 from glidexp.tracking import writer
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store
 from glidexp.tracking.sync import sync
+from glidexp.training import run as training
+from glidexp.training.progress import Meter
 
 pytestmark = pytest.mark.slow
+
+END_METRICS = 1200
+"""as many as the final scoring of a small run gives"""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +86,31 @@ def log_step(run: Run, step: int) -> None:
     run.image("probe/0", np.full((8, 8, 3), step, np.uint8), step)
 
 
+def log_end(run: Run, folder: Path) -> None:
+    """What a run leaves at its end, in the numbers of a real one."""
+    run.metrics({f"test/{key}": key / 7 for key in range(END_METRICS)}, 4)
+    for name in ("masks", "bundle"):
+        (folder / name).mkdir(parents=True)
+    for number in range(12):
+        (folder / "masks" / f"{number}.tif").write_bytes(bytes([number]) * 5000)
+    (folder / "bundle" / "weights.safetensors").write_bytes(bytes(2_000_000))
+    run.artifact(folder / "masks")
+    run.model(folder / "bundle", in_channels=3, pip_requirements=["torch==2.15.0"])
+
+
+def check_end(server: MlflowServer, run_id: str, folder: Path) -> None:
+    """Everything that `log_end` gave is there once."""
+    client = open_store(server.uri, folder).client
+    held = client.get_run(run_id)
+    test = {key: value for key, value in held.data.metrics.items() if key.startswith("test/")}
+    assert test == {f"test/{key}": key / 7 for key in range(END_METRICS)}
+    assert len(client.get_metric_history(run_id, "test/7")) == 1
+    masks = {Path(file.path).name: file.file_size for file in client.list_artifacts(run_id, "masks")}
+    assert masks == {f"{number}.tif": 5000 for number in range(12)}
+    [made] = held.outputs.model_outputs
+    assert client.get_logged_model(made.model_id).status.value == "READY"
+
+
 def check_whole(server: MlflowServer, run_id: str, folder: Path, steps: int) -> None:
     """Everything that `log_step` gave is there once, and the run is finished."""
     client = open_store(server.uri, folder).client
@@ -92,7 +129,7 @@ EIGHT = """
 import os, sys, traceback
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from test_tracking_outage import begin, log_step
+from test_tracking_outage import begin, log_end, log_step
 from glidexp.tracking.store import import_mlflow, open_store
 
 import_mlflow()  # once; the writers are forks
@@ -107,6 +144,7 @@ for number in range(8):
             for step in range(3):
                 log_step(run, step)
             run.dataset_input("synthetic", digest="f", context="train", source="/a")
+            log_end(run, Path(sys.argv[2], "made", str(number)))
         os._exit(run.waiting + run.lost)
     except BaseException:
         traceback.print_exc()
@@ -127,6 +165,7 @@ def test_eight_write_at_once(backend: str, request: pytest.FixtureRequest, tmp_p
     assert all(len(run.inputs.dataset_inputs) == 1 for run in runs)
     for run in runs:
         check_whole(server, run.info.run_id, tmp_path, 3)
+        check_end(server, run.info.run_id, tmp_path)
     assert not (tmp_path / "spool").exists()
 
 
@@ -227,11 +266,143 @@ def test_answers_that_get_lost_double_nothing(server: MlflowServer, tmp_path: Pa
     assert len(held.inputs.dataset_inputs) == 1
 
 
+MADE_BY_TIME = re.compile(r"\\+timestamp\\+\\d+\\+[0-9a-f-]+")
+OF_THE_CLOCK = {"train/images_per_s"}
+SAME_BYTES = {".tif", ".png", ".webp", ".parquet", ".csv", ".safetensors", ".yaml", ".txt"}
+EPOCHS = 5
+OWN_TAGS = {"glidexp.process", "glidexp.heartbeat"}
+"""tags whose values each run has for itself"""
+
+
+def left(server: MlflowServer, run_id: str) -> dict[str, Any]:
+    """All that a run left on a server on sqlite: what an undisturbed run of the same settings leaves too.
+
+    Of values that the clock or the run's own name is in, their names alone.
+    """
+    held: dict[str, Any] = {}
+    with closing(sqlite3.connect(server.folder / "mlflow.db")) as base:
+
+        def rows(text: str) -> list[Any]:
+            return base.execute(text, [run_id]).fetchall()
+
+        points = rows("SELECT key, step, value FROM metrics WHERE run_uuid = ? AND model_id IS NULL ORDER BY key, step")
+        held["points"] = [(key, step, None if key in OF_THE_CLOCK else value) for key, step, value in points]
+        held["params"] = dict(rows("SELECT key, value FROM params WHERE run_uuid = ?"))
+        held["tags"] = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?"))
+        [(held["status"], place)] = rows("SELECT status, artifact_uri FROM runs WHERE run_uuid = ?")
+        held["inputs"] = rows("SELECT source_type, destination_type FROM inputs WHERE destination_id = ? ORDER BY 1, 2")
+        models = rows("SELECT model_id FROM logged_models WHERE source_run_id = ?")
+    own = server.folder / "artifacts" / place.partition("mlflow-artifacts:/")[2]
+    found = [(MADE_BY_TIME.sub("", str(file.relative_to(own))), file) for file in own.rglob("*") if file.is_file()]
+    for (model,) in models:
+        inside = own.parent.parent / "models" / model
+        found += [(f"model/{file.relative_to(inside)}", file) for file in inside.rglob("*") if file.is_file()]
+    held["files"] = {
+        name: hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix in SAME_BYTES else ""
+        for name, file in sorted(found)
+    }
+    assert len(held["files"]) == len(found), "a file was made twice"
+    return held
+
+
+class Course:
+    """One training with a server that is killed in its second epoch and, if wanted, back in the last; what it met."""
+
+    def __init__(self, server: MlflowServer, patches: pytest.MonkeyPatch, *, back: bool) -> None:
+        self.steps = 0
+        self.alone: list[int] = []
+        """epochs that ended while the server was away"""
+        self.waited: list[str] = []
+        """what the steps waited for, and what went over the network in their thread"""
+        self._away, self._training, self._batches = False, False, 0
+        real_start, real_step, real_line, real_train = Meter.start_epoch, Meter.step, Meter.epoch_line, training.train
+
+        def start(meter: Meter, epoch: int, *, done: int, total: int) -> None:
+            self._batches = total
+            real_start(meter, epoch, done=done, total=total)
+
+        def step(meter: Meter, *args: Any) -> None:
+            real_step(meter, *args)
+            self.steps += 1
+            if self.steps == self._batches * 3 // 2:
+                server.kill()
+                self._away = True
+            if back and self.steps == self._batches * (EPOCHS - 1) + 1:
+                self._away = False
+                server.start()
+
+        def line(meter: Meter, epoch: int, *args: Any) -> None:
+            real_line(meter, epoch, *args)
+            self.alone += [epoch] * self._away
+
+        def train(*args: Any) -> None:
+            self._training = True
+            real_train(*args)
+            self._training = False
+
+        patches.setattr(Meter, "start_epoch", start)
+        patches.setattr(Meter, "step", step)
+        patches.setattr(Meter, "epoch_line", line)
+        patches.setattr(training, "train", train)
+        for owner, name in ((HTTPConnectionPool, "urlopen"), (writer.Writer, "flush"), (writer.Writer, "close")):
+            patches.setattr(owner, name, self._told(getattr(owner, name), name))
+        patches.setattr(writer.Writer.__init__, "__kwdefaults__", {"beat": None, "pause_s": writer.PAUSE_S})
+
+    def _told(self, real: Any, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._training and threading.current_thread() is threading.main_thread():
+                self.waited.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    on_sqlite: MlflowServer, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Config, dict[str, Any]]:
+    """A training of a server that is there all the time, and what it leaves; the run is deleted then."""
+    mlruns = tmp_path_factory.mktemp("whole")
+    config = small_config(small_data, mlruns, f"train.epochs={EPOCHS}", f"tracking.uri={on_sqlite.uri}")
+    with undrawn():
+        run_id = training.run(config, choices={"backbone": "mobilenetv3"}).run_id
+    held = left(on_sqlite, run_id)
+    open_store(on_sqlite.uri, mlruns).client.delete_run(run_id)
+    return config, held
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["back in training", "back after the end"])
+def test_a_training_whose_server_is_killed_loses_nothing(
+    back: bool, on_sqlite: MlflowServer, undisturbed: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the pause between two tries that users have. No step waits; all of it is there in the end, once."""
+    config, whole = undisturbed
+    course = Course(on_sqlite, monkeypatch, back=back)
+    with undrawn():
+        outcome = training.run(config, choices={"backbone": "mobilenetv3"})
+    assert course.alone == ([1, 2, 3] if back else [1, 2, 3, 4])
+    assert not course.waited
+    if not back:
+        on_sqlite.start()
+        assert left(on_sqlite, outcome.run_id)["status"] == "RUNNING"
+        assert cli.sync(["--mlruns", config.paths.mlruns]) == 0
+    assert not Path(config.paths.mlruns, "spool").exists()
+    held = left(on_sqlite, outcome.run_id)
+    client = open_store(on_sqlite.uri, Path(config.paths.mlruns)).client
+    client.delete_run(outcome.run_id)  # for the other case
+    assert held["status"] == "FINISHED"
+    assert len({(key, step) for key, step, _ in held["points"]}) == len(held["points"]) > END_METRICS
+    assert held["tags"].keys() == whole["tags"].keys()
+    for part in ("points", "params", "inputs", "files"):
+        assert held[part] == whole[part], part
+    other = {key for key, value in held["tags"].items() if value != whole["tags"][key]}
+    assert other <= OWN_TAGS, other
+    assert not list(client.search_runs([client.get_experiment_by_name("glidexp").experiment_id])), "another run"
+
+
 def test_a_training_whose_server_hangs_ends_and_is_shown_once_it_is_back(
     wire: Wire, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from glidexp.training import run as training
-
     real = training.train
 
     def hang_first(*arguments: Any) -> Any:

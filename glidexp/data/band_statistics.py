@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.config import SubsetConfig
+from glidexp.data.remembered import remembered
 from glidexp.data.store import INVALID, TileStore
 
 MOST = 512
@@ -27,6 +28,10 @@ def band_histograms(store: TileStore, rows: npt.NDArray[np.int64]) -> Histograms
         for band in range(store.channels):
             found[band] += np.bincount(pixels[:, band], minlength=256)
     return found
+
+
+histograms_of = remembered(band_histograms)
+"""the same, looked at once a process for the same tiles: many runs of it normalise by them"""
 
 
 def moments(histograms: Histograms) -> tuple[list[float], list[float]]:
@@ -53,7 +58,7 @@ def statistics_of(
     """
     if subset == SubsetConfig():
         return list(store.manifest["channel_mean"]), list(store.manifest["channel_std"])
-    return moments(band_histograms(store, rows))
+    return moments(histograms_of(store, rows))
 
 
 def matching(theirs: Histograms, ours: Histograms) -> npt.NDArray[np.uint8]:

@@ -13,6 +13,8 @@ from glidexp.errors import DataError, unknown_name
 
 UNKNOWN = "unknown"
 """sensor of tiles that nobody knows more about"""
+RGB = ("red", "green", "blue")
+"""bands where nobody names others"""
 
 
 @dataclass(frozen=True, slots=True)

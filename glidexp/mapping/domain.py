@@ -1,16 +1,18 @@
 """What a model is for: its sensors, pixel sizes and stretch, kept in its card and held against a new scene."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from glidexp.config import StretchConfig, StretchMethod
 from glidexp.data import sensors
-from glidexp.data.scenes.reading import RGB, Scene
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.store import TileStore
+
+if TYPE_CHECKING:  # a training asks for `domain_of` alone, and does without GDAL
+    from glidexp.data.scenes.reading import Scene
 
 GSD_RATIO = (0.7, 1.43)
 """pixels this much finer or coarser than those of training are said"""
@@ -41,10 +43,10 @@ def domain_of(tiles: TileStore, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
 
 def bands_of(card: Mapping[str, Any]) -> tuple[str, ...]:
     """Bands that the network takes, by name, in its order."""
-    return tuple(str(band).lower() for band in card.get("bands") or RGB)
+    return tuple(str(band).lower() for band in card.get("bands") or sensors.RGB)
 
 
-def outside(card: Mapping[str, Any], scene: Scene) -> list[str]:
+def outside(card: Mapping[str, Any], scene: "Scene") -> list[str]:
     """Sentences on what of a scene the model was not trained for."""
     known = [str(name) for name in card.get("sensors") or ()]
     own, told = scene.file.sensor, []
@@ -63,7 +65,7 @@ def outside(card: Mapping[str, Any], scene: Scene) -> list[str]:
     return told
 
 
-def limits_of(card: Mapping[str, Any], scene: Scene) -> tuple[Stretch | None, str]:
+def limits_of(card: Mapping[str, Any], scene: "Scene") -> tuple[Stretch | None, str]:
     """Limits that the card has for a scene: its own, its sensor's or those of all, as the model's data were stretched.
 
     Returns:

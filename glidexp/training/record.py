@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from glidexp.config import Config
-from glidexp.data.band_statistics import band_histograms, statistics_of
-from glidexp.data.leakage import Leak, find_leak, ground_of, join
+from glidexp.data.band_statistics import histograms_of, statistics_of
+from glidexp.data.leakage import Leak, find_leak, join, known_ground
 from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.store import TileStore
@@ -195,7 +195,7 @@ class Recorder:
             metrics: of which those of test are kept
         """
         manifest = self.tiles.manifest
-        own = [ground_of(self.tiles, rows, side) for side, rows in (("train", self.train), ("val", self.val.rows))]
+        own = [known_ground(self.tiles, rows, side) for side, rows in (("train", self.train), ("val", self.val.rows))]
         ancestors, ground = self.line.below(join(own))
         card = {
             "architecture": {
@@ -206,7 +206,7 @@ class Recorder:
             "mean": self.mean,
             "std": self.std,
             **({"told": self.told.to_json()} if self.told.size else {}),
-            "histogram": band_histograms(self.tiles, self.train).tolist(),
+            "histogram": histograms_of(self.tiles, self.train).tolist(),
             **fixed,
             "bands": list(manifest["bands"]),
             "sensors": sorted(set(self.tiles.index.loc[self.train, "sensor"])),

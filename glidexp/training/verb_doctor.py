@@ -13,7 +13,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--data", default="data", help="folder of tile stores, paths.data (default: data)")
     parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
     parser.add_argument("--device", default="auto", help="as train.device (default: auto)")
-    parser.add_argument("--no-self-test", action="store_true", help="leave out the 20 seconds of training")
+    parser.add_argument("--no-self-test", action="store_true", help="leave out the training of at most 20 seconds")
     given = parser.parse_args(argv)
     from glidexp.training.doctor import examine
 

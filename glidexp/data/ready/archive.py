@@ -32,7 +32,7 @@ from glidexp.data.ready.origins import Origin, read_origins, shared_ground
 from glidexp.data.ready.pairs import Pair, find_pairs
 from glidexp.data.ready.pictures import allow_no_position, read_pair
 from glidexp.data.ready.regions import pairs_by_region
-from glidexp.data.scenes.reading import RGB
+from glidexp.data.sensors import RGB
 from glidexp.data.writer import StoreWriter, Tile, measured
 from glidexp.errors import ConfigError, DataError
 

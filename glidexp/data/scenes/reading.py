@@ -24,9 +24,9 @@ from glidexp.data import sensors
 from glidexp.data.geodesy import Floats, is_metric, to_lonlat, utm
 from glidexp.data.scenes import vrt
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.sensors import RGB
 from glidexp.errors import DataError
 
-RGB = ("red", "green", "blue")
 STRIP_PX = 4096
 """most rows that are read at once when the file's own blocks are higher than a tile"""
 STRIP_BYTES = 2**28
