@@ -21,7 +21,7 @@ import torch
 from glidexp import cli
 from glidexp.tracking import sink
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import import_mlflow, import_pyfunc
+from glidexp.tracking.store import import_pyfunc, warm_up
 from glidexp.training import checkpoint, final, run
 from glidexp.training.checkpoint import Series
 
@@ -96,7 +96,7 @@ def child(argv: list[str], kept: str, at: str | None) -> NoReturn:
 
 
 def main() -> None:
-    import_mlflow()
+    warm_up()
     import_pyfunc()
     import kornia
     import matplotlib.pyplot

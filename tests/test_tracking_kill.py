@@ -45,9 +45,9 @@ import numpy as np
 from glidexp.tracking.liveness import process_mark
 from glidexp.tracking.resume import take_over
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import import_mlflow, open_store
+from glidexp.tracking.store import open_store, warm_up
 
-import_mlflow()  # once; the writing processes are forks
+warm_up()  # once; the writing processes are forks
 uri, mlruns, kills, last = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), 300
 
 def work(begin, told):

@@ -85,7 +85,7 @@ import os, sys, traceback
 from pathlib import Path
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import import_mlflow, open_store, tracking_uri
+from glidexp.tracking.store import open_store, warm_up, tracking_uri
 mlruns = Path(sys.argv[1])
 
 def write(number):
@@ -95,7 +95,7 @@ def write(number):
             run.metrics({"val/lake_iou_pooled": step / 10}, step)
     os.write(1, f"{run.experiment_id}\\n".encode())
 
-import_mlflow()  # once; the writers are forks
+warm_up()  # once; the writers are forks
 children = []
 for number in "012345":
     child = os.fork()

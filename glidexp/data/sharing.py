@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.config import SplitConfig
-from glidexp.data.scenes.reading import Scene
 from glidexp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from glidexp.data.scenes.reading import Scene
     from glidexp.data.splits import Place, Unit
 
 
@@ -65,12 +65,12 @@ def held_out(units: Sequence["Unit"], name: str) -> set[str]:
     return held
 
 
-def names_of(scenes: Iterable[Scene]) -> frozenset[str]:
+def names_of(scenes: "Iterable[Scene]") -> frozenset[str]:
     """Sensors and regions of scenes, by which ground may be left out."""
     return frozenset(name for scene in scenes for name in (scene.file.sensor, scene.file.region))
 
 
-def is_of(scene: Scene, name: str | None) -> bool:
+def is_of(scene: "Scene", name: str | None) -> bool:
     """Whether a scene is of the sensor or region that is left out; true where none is."""
     return name is None or name in (scene.file.sensor, scene.file.region)
 
@@ -82,12 +82,12 @@ class RandomPlaces:
     split are marked as leaking (`leakage.at_random`).
     """
 
-    def __init__(self, scenes: Sequence[Scene], config: SplitConfig, tile_px: int) -> None:
+    def __init__(self, scenes: "Sequence[Scene]", config: SplitConfig, tile_px: int) -> None:
         self._config = config
         rule = f"tiles of {tile_px} px at random: val {config.val:g}, test {config.test:g}, seed {config.seed}"
         self.sides = {scene.ground: rule for scene in scenes}
 
-    def of(self, scene: Scene, windows: npt.NDArray[np.int64], sides: dict[str, str]) -> list["Place"]:
+    def of(self, scene: "Scene", windows: npt.NDArray[np.int64], sides: dict[str, str]) -> list["Place"]:
         """Place of each window; see BlockPlaces.of."""
         return [(scene.name, self._side(f"{scene.name}/{row}/{col}")) for row, col, *_ in windows.tolist()]
 

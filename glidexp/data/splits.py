@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,12 @@ import shapely
 
 from glidexp.beside import write_text
 from glidexp.config import SplitBy, SplitConfig
-from glidexp.data.scenes.reading import Scene
 from glidexp.data.sharing import deal, held_out, is_of, names_of
 from glidexp.data.store import canonical
 from glidexp.errors import DataError
+
+if TYPE_CHECKING:  # a training knows splits too, and does without GDAL
+    from glidexp.data.scenes.reading import Scene
 
 FORMAT = "glidexp-split"
 Place = tuple[str, str | None]
@@ -139,7 +141,7 @@ def _next(
     return min((unit for unit in members if unit.key not in chosen), key=rank)
 
 
-def scene_groups(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
+def scene_groups(scenes: "Sequence[Scene]") -> "dict[str, list[Scene]]":
     """Scenes that share ground, together: the units of by=scene. The key joins their names.
 
     Footprints that only touch, or overlap by less than a thousandth of the smaller one, are apart. Parts of one scene
@@ -159,7 +161,7 @@ def scene_groups(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
     return {"+".join(dict.fromkeys(scenes[i].file.scene for i in g)): [scenes[i] for i in g] for g in groups}
 
 
-def region_groups(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
+def region_groups(scenes: "Sequence[Scene]") -> "dict[str, list[Scene]]":
     """Scenes of one region, together: the units of by=region. Regions whose scenes share ground are one unit."""
     place = {scene.name: i for i, scene in enumerate(scenes)}
     links = _alike([scene.file.region for scene in scenes])
@@ -197,7 +199,7 @@ def connected(n: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
 class ScenePlaces:
     """by=scene and by=region: a tile takes the side of its scene or of its region."""
 
-    def __init__(self, scenes: Sequence[Scene], config: SplitConfig) -> None:
+    def __init__(self, scenes: "Sequence[Scene]", config: SplitConfig) -> None:
         by_region = config.by == SplitBy.region
         groups = region_groups(scenes) if by_region else scene_groups(scenes)
         units = []
@@ -212,7 +214,7 @@ class ScenePlaces:
         self._ground = {scene.name: scene.ground for scene in scenes}
         self.sides = {scene.ground: sides[key] for key, members in groups.items() for scene in members}
 
-    def of(self, scene: Scene, windows: npt.NDArray[np.int64], sides: dict[str, str]) -> list[Place]:
+    def of(self, scene: "Scene", windows: npt.NDArray[np.int64], sides: dict[str, str]) -> list[Place]:
         """Place of each window; see BlockPlaces.of."""
         side: str | None = sides[self._ground[scene.name]]
         if side == "test" and scene.name not in self._kept:  # ground that what is left out is tested on

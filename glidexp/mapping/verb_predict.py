@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from glidexp.beside import write_text
 from glidexp.config import Precision, Tta
-from glidexp.data.builder.parts import writing
 from glidexp.data.workers import CLUSTERS, Crew, cores, free_bytes, mapped
 from glidexp.errors import DataError
 from glidexp.mapping.settings import MapSettings, StretchFrom
@@ -181,6 +180,8 @@ def _report(maps: "list[SceneMap]", out: Path) -> int:
     if len(table):
         print(f"\n{table.to_string(index=False, float_format='%.4f')}")
         print("low to high: shores off by half a pixel; lakes missed or false are in no interval")
+        from glidexp.data.builder.parts import writing
+
         place = out / "summary.csv"
         with writing(place):
             write_text(place, table.to_csv(index=False))

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from glidexp.config.study import DRY, Design, SweepConfig
 from glidexp.errors import RunFailed
-from glidexp.study.plan.check import Compose
-from glidexp.study.plan.making import Planned, make_plan, outline
-from glidexp.study.plan.show import show, show_outline
 from glidexp.study.plan.words import split
 
 if TYPE_CHECKING:
+    from glidexp.study.plan.check import Compose
+    from glidexp.study.plan.making import Planned
     from glidexp.tracking.store import Store
 
 
@@ -50,7 +49,7 @@ def help_text(groups: Mapping[str, str], options: Callable[[str], Mapping[str, s
     return "\n".join(out)
 
 
-def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str]], SweepConfig]) -> int:
+def run(argv: Sequence[str], compose: "Compose", compose_sweep: Callable[[list[str]], SweepConfig]) -> int:
     """Plans, carries out and reports a study; gives the exit code.
 
     Args:
@@ -68,6 +67,9 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
         from glidexp.study import verb_tune  # which knows Optuna
 
         return verb_tune.run(sweep, typed, compose)
+    from glidexp.study.plan.making import make_plan, outline  # which know statistics, and so scipy
+    from glidexp.study.plan.show import show, show_outline
+
     elsewhere = sweep.launcher.elsewhere
     if sweep.plan == DRY:
         found = outline(sweep.study, typed, compose, elsewhere=elsewhere)
@@ -105,7 +107,7 @@ def run(argv: Sequence[str], compose: Compose, compose_sweep: Callable[[list[str
     return 0
 
 
-def _status(planned: Planned, store: "Store", experiment: str) -> int:
+def _status(planned: "Planned", store: "Store", experiment: str) -> int:
     """Prints how far a study is."""
     from rich.console import Console
 

@@ -23,8 +23,8 @@ from glidexp.tracking.database import (
     check_revision,
     database_path,
     first_line,
+    import_databases,
     make_database,
-    read_schema_once,
     revisions,
     sqlite_uri,
 )
@@ -57,21 +57,18 @@ CLIENT_ENVIRONMENT = {
 
 
 def import_mlflow() -> ModuleType:
-    """MLflow, imported late (1-4 s), without telemetry, with short waits for a server that is gone."""
+    """MLflow, imported late (1-3 s), without telemetry, with short waits for a server that is gone."""
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
-        # MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 is about to drop; nothing a user could do about it.
-        warnings.filterwarnings("ignore", message=r".*``noload`` loader strategy", category=DeprecationWarning)
-        import mlflow
-        import mlflow.store.tracking.sqlalchemy_store
-    read_schema_once()
+    import mlflow
+
     return mlflow
 
 
 def warm_up() -> None:
     """Does once what every process does on its first look into a store, for one off which others are forked."""
     import_mlflow()
+    import_databases()
     from sqlalchemy.orm import configure_mappers
 
     revisions()
@@ -256,9 +253,12 @@ def open_store(uri: str, mlruns: Path) -> Store:
         raise TrackingError(
             f"nothing can be written to paths.mlruns={mlruns} ({error.strerror}): give another folder."
         ) from None
-    if uri.startswith(("http://", "https://")):
+    server = uri.startswith(("http://", "https://"))
+    if server:
         _ask_server(uri)
     mlflow = import_mlflow()
+    if not server:
+        import_databases()
     database = database_path(uri)
     with _locked(mlruns / LOCK), _quiet():
         if database is not None:
