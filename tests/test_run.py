@@ -1,12 +1,13 @@
 """One run from scenes to tracking: what it leaves behind, that it repeats, resumes, fails and stops truthfully."""
 
 import os
+import shutil
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,8 @@ from glidexp.training.run import Outcome, run
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOICES = {"dataset": "smoke", "backbone": "mobilenetv3"}
+LOADING = {"glidexp.data.loader", "glidexp.data.resident"}
+"""modules of `data` that a training looks at pixels with"""
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +50,48 @@ def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mlruns")
 
 
+class Looked:
+    """Which modules that prepare data look at the pixels of stores, of all that are opened inside `on()`."""
+
+    def __init__(self) -> None:
+        self.preparing: set[str] = set()
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        real, preparing = TileStore.open, self.preparing
+
+        class Pixels(np.memmap):  # type: ignore[type-arg]
+            def __getitem__(self, key: Any) -> Any:
+                module = sys._getframe(1).f_globals["__name__"]
+                if module.startswith("glidexp.data.") and module not in LOADING:
+                    preparing.add(module)
+                return np.asarray(super().__getitem__(key))
+
+        def opened(*args: Any, **kwargs: Any) -> TileStore:
+            store = real(*args, **kwargs)
+            store.images, store.labels = store.images.view(Pixels), store.labels.view(Pixels)
+            return store
+
+        with pytest.MonkeyPatch.context() as patches:
+            patches.setattr(TileStore, "open", opened)
+            yield
+
+
 @pytest.fixture(scope="module")
-def finished(small_data: Path, mlruns: Path) -> Outcome:
-    return run(small_config(small_data, mlruns), choices=CHOICES)
+def small_data(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, which no run of this process knows yet."""
+    return Path(shutil.copytree(small_data, tmp_path_factory.mktemp("own") / "data"))
+
+
+@pytest.fixture(scope="module")
+def looked() -> Looked:
+    return Looked()
+
+
+@pytest.fixture(scope="module")
+def finished(small_data: Path, mlruns: Path, looked: Looked) -> Outcome:
+    with looked.on():
+        return run(small_config(small_data, mlruns), choices=CHOICES)
 
 
 @pytest.fixture(scope="module")
@@ -199,52 +241,18 @@ def test_a_finished_run_is_shown_not_repeated(
 
 
 @pytest.mark.slow
-def test_never_trains_anew_and_repeats_every_number(finished: Outcome, small_data: Path, mlruns: Path) -> None:
-    again = run(small_config(small_data, mlruns, "resume=never"), choices=CHOICES)
+def test_never_trains_anew_and_repeats_every_number(
+    finished: Outcome, looked: Looked, small_data: Path, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run of a process prepares no data: no module of `data` but the loader looks at a pixel again."""
+    assert looked.preparing >= {"glidexp.data.store", "glidexp.data.band_statistics"}, "hashes and histograms"
+    looked.preparing.clear()
+    monkeypatch.setattr(Making, "write", lambda *_: pytest.fail("built again"))
+    with looked.on():
+        again = run(small_config(small_data, mlruns, "resume=never"), choices=CHOICES)
+    assert not looked.preparing
     assert again.run_id != finished.run_id
     assert again.metrics == finished.metrics
-
-
-LOADING = {"glidexp.data.loader", "glidexp.data.resident"}
-
-
-class Seen(np.memmap):  # type: ignore[type-arg]
-    """Pixels that know which modules looked at them."""
-
-    by: ClassVar[Counter[str]] = Counter()
-
-    def __getitem__(self, key: Any) -> Any:
-        self.by[sys._getframe(1).f_globals["__name__"]] += 1
-        return np.asarray(super().__getitem__(key))
-
-
-@pytest.mark.slow
-def test_a_second_run_of_a_process_prepares_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It builds nothing, and no module of `data` but the loader looks at a pixel again, whatever for."""
-    real_open, real_write, built = TileStore.open, Making.write, []
-
-    def opened(*args: Any, **kwargs: Any) -> TileStore:
-        store = real_open(*args, **kwargs)
-        store.images, store.labels = store.images.view(Seen), store.labels.view(Seen)
-        return store
-
-    def write(making: Making, *args: Any) -> Path:
-        built.append(making)
-        return real_write(making, *args)
-
-    monkeypatch.setattr(TileStore, "open", opened)
-    monkeypatch.setattr(Making, "write", write)
-    looked = []
-    for seed in (0, 1):
-        Seen.by.clear()
-        config = small_config(
-            tmp_path / "data", tmp_path / "mlruns", "train.epochs=1", "tracking=light", f"seed={seed}"
-        )
-        run(config, choices=CHOICES)
-        looked.append({module for module in Seen.by if module.startswith("glidexp.data.")} - LOADING)
-    assert len(built) == 1
-    assert looked[0] >= {"glidexp.data.store", "glidexp.data.band_statistics"}, "hashes, histograms"
-    assert not looked[1]
 
 
 @pytest.mark.slow
