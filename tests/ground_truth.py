@@ -34,7 +34,7 @@ EXPECTED = {
 TURBID = 0.6
 ICE = ("glacier", "debris_ice")
 BUFFER_M = 250.0
-"""the scenes are 0.5 to 7.7 km wide: all have ground on either side of it"""
+"""the scenes are 0.5 to 7.7 km wide: those of three sensors have ground on either side of it"""
 EIGHT = np.ones((3, 3), dtype=bool)
 
 
