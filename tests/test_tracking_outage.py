@@ -167,22 +167,23 @@ def test_eight_write_at_once(backend: str, request: pytest.FixtureRequest, tmp_p
     assert not (tmp_path / "spool").exists()
 
 
-def test_server_killed_and_back(server: MlflowServer, tmp_path: Path) -> None:
-    store = open_store(server.uri, tmp_path)
+def test_server_killed_and_back(on_postgres: MlflowServer, tmp_path: Path) -> None:
+    """On sqlite a whole training meets it, below."""
+    store = open_store(on_postgres.uri, tmp_path)
     run = begin(store)
     log_step(run, 0)
     assert run.flush()
     log_step(run, 1)
-    server.kill()  # at whatever it was just doing
+    on_postgres.kill()  # at whatever it was just doing
     for step in range(2, 6):
         log_step(run, step)
     assert not run.flush(30)
-    server.start()
+    on_postgres.start()
     for step in range(6, 8):
         log_step(run, step)
     run.finish()
     assert (run.waiting, run.lost) == (0, 0)
-    check_whole(server, run.run_id, tmp_path, 8)
+    check_whole(on_postgres, run.run_id, tmp_path, 8)
     assert not (tmp_path / "spool").exists()
 
 
