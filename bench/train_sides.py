@@ -83,15 +83,15 @@ def ours(network: str, config: Config, runtime: Runtime, tiles: TileStore, root:
 
     def work(boundary: Callable[[], None]) -> None:
         parts = parts_of(network, config, runtime, tiles)
-        loader, augment = training_tiles(config, runtime, tiles)
         store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
         with Run.start(
             store, experiment="bench", run_name="bench", config_flat=flat(config), system_metrics=True
         ) as tracked:
             recorder = Recorder(tracked, config, tiles, runtime, "bench")
             checkpoints = Turns(Path(config.paths.mlruns) / "checkpoints" / "last.pt", tracked, boundary)
+            loader, augment = training_tiles(recorder)
             boundary()
-            train(config, runtime, loader, augment, parts, recorder, checkpoints, Signals())
+            train(recorder, loader, augment, parts, checkpoints, Signals())
 
     return work
 

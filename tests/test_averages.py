@@ -10,7 +10,8 @@ from test_loop import Training, config, network
 from glidexp.config import Config
 from glidexp.errors import ConfigError
 from glidexp.training.averages import Ema, renew_batch_statistics
-from glidexp.training.parts import Parts, random_states
+from glidexp.training.device import Runtime
+from glidexp.training.parts import Parts
 from glidexp.training.run import score
 
 CPU = torch.device("cpu")
@@ -106,8 +107,8 @@ def test_batch_statistics_are_the_mean_over_batches_without_dropout_or_a_random_
 class Judge:
     """A recorder that gives the average a score of its own."""
 
-    def __init__(self, of_average: float) -> None:
-        self.of_average = of_average
+    def __init__(self, config: Config, runtime: Runtime, of_average: float) -> None:
+        self.config, self.runtime, self.of_average = config, runtime, of_average
         self.finished: torch.nn.Module | None = None
 
     def val_scores(self, model: torch.nn.Module) -> dict[str, float]:
@@ -123,7 +124,7 @@ def test_the_average_is_scored_where_it_is_better_on_val_than_the_best_epoch(of_
     whole = Config()
     whole.train.epochs, whole.train.average_last = 3, 2
     training = Training(config())
-    parts = Parts(training.model, training.optimizer, training.scaler, training.position, CPU, random_states(CPU), [])
+    parts = Parts(training.model, training.optimizer, training.scaler, CPU, training.position)
     parts.tail = torch.optim.swa_utils.AveragedModel(training.model)
     values = []
     for epoch in range(3):
@@ -134,8 +135,8 @@ def test_the_average_is_scored_where_it_is_better_on_val_than_the_best_epoch(of_
             parts.tail.update_parameters(training.model)
             values.append(float(epoch))
     parts.position.best, parts.position.best_epoch = 0.5, 1
-    judge = Judge(of_average)
-    metrics = score(whole, training.runtime, training.loader, training.augment, parts, judge)  # type: ignore[arg-type]
+    judge = Judge(whole, training.runtime, of_average)
+    metrics = score(judge, training.loader, training.augment, parts)  # type: ignore[arg-type]
     assert judge.finished is not None
     assert judge.finished[0].weight.unique().tolist() == ([sum(values) / 2] if used else [1.0])
     assert metrics["average_last/used"] == float(used)

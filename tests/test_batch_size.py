@@ -28,8 +28,7 @@ from glidexp.training import run as training_run
 from glidexp.training.batch_size import Choice, Peak, estimated, largest, settle, training_step, tried
 from glidexp.training.device import Runtime, resolve
 from glidexp.training.earlier import AutoBatch
-from glidexp.training.loop import Position
-from glidexp.training.parts import Parts, build_parts, random_states
+from glidexp.training.parts import Parts, build_parts
 from glidexp.training.ranks import Ranks
 from glidexp.training.run import run
 
@@ -67,7 +66,7 @@ def parts() -> Parts:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters())
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return Parts(model, optimizer, scaler, Position(), CPU, random_states(CPU), [])
+    return Parts(model, optimizer, scaler, CPU)
 
 
 class Machine:

@@ -162,9 +162,7 @@ def parts_of(training: Training) -> Parts:
     training.optimizer = type(training.optimizer)(network.parameters(), lr=0.01, fused=True)
     training.ema = Ema(network, 0.5)
     device, position = training.runtime.device, training.position
-    parts = Parts(network, training.optimizer, training.scaler, position, device, [], [], ema=training.ema)
-    parts.rng = parts.state()["rng"]
-    return parts
+    return Parts(network, training.optimizer, training.scaler, device, position, ema=training.ema)
 
 
 def test_a_run_goes_on_as_though_it_had_not_been_cut(gpu: Gpu, tmp_path: Path) -> None:

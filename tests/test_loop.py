@@ -16,9 +16,10 @@ from glidexp.signals import Interrupted, Signals
 from glidexp.training.augment import build_augment
 from glidexp.training.averages import Ema
 from glidexp.training.device import resolve
-from glidexp.training.loop import Position, fit
+from glidexp.training.loop import fit
 from glidexp.training.losses import build_loss
 from glidexp.training.optim import build_optimizer, lr_schedule
+from glidexp.training.parts import Parts, Position
 from glidexp.training.progress import Meter
 from glidexp.training.watch import Watch
 
@@ -86,24 +87,20 @@ class Training:
             return loss_fn(*values)
 
         fit(
-            self.model,
+            Parts(self.model, self.optimizer, self.scaler, self.runtime.device, self.position, ema=self.ema),
             self.loader,
             self.augment,
             loss,
-            self.optimizer,
-            self.scaler,
-            self.lr_at or lr_schedule(OptimizerConfig(lr=0.01), steps),
-            self.freeze_at,
             self.runtime,
-            self.position,
             self.cfg,
+            lr_at=self.lr_at or lr_schedule(OptimizerConfig(lr=0.01), steps),
+            freeze_at=self.freeze_at,
             evaluate=self.evaluate,
             on_epoch=lambda epoch, metrics, better: self.epochs.append(metrics | {"better": better}),
             save=lambda: self.saves.append(self.position.step),
             stop=self.runtime.ranks.stopping(self.signals, 1),
             meter=Meter(self.cfg.epochs, len(self.loader)),
             watch=Watch(self.model, self.runtime, lambda rows: [f"tile_{row}" for row in rows], stride=self.stride),
-            ema=self.ema,
         )
 
 

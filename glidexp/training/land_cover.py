@@ -37,7 +37,7 @@ class ClassRecorder(Recorder):
         """Scores the chosen weights on val and test and logs everything that lasts; as `Recorder.finish`."""
         names, metrics = self.tiles.classes, dict[str, float]()
         tables: dict[str, Any] = {"classes": names}
-        for split, evaluator in (("val", self.val), ("test", self._shared(self.tiles.rows("test")))):
+        for split, evaluator in (("val", self.val), ("test", self.shared(self.tiles.rows("test")))):
             counted = confusion(evaluator, model)
             metrics |= class_scores(counted, names, split) | {f"tiles/{split}": float(len(evaluator.rows))}
             tables[split] = {"confusion": counted.tolist(), "iou": [_number(value) for value in class_iou(counted)]}

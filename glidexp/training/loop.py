@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 
@@ -11,77 +10,52 @@ from glidexp.config import TrainConfig
 from glidexp.data.loader import Loader
 from glidexp.signals import Interrupted, Signals
 from glidexp.training.augment import Augment
-from glidexp.training.averages import Ema
 from glidexp.training.device import Runtime, forward_of
 from glidexp.training.losses import Loss
+from glidexp.training.parts import Parts
 from glidexp.training.progress import Meter
 from glidexp.training.watch import Watch, gradient_norm
 
 
-@dataclass(slots=True)
-class Position:
-    """Where in the training a run is: what a checkpoint needs beside the tensors to go on exactly."""
-
-    epoch: int = 0
-    """epoch under way, from 0"""
-    batch: int = 0
-    """batches of it that are done"""
-    step: int = 0
-    """optimizer steps done in all"""
-    loss_sum: float = 0.0
-    """sum of the losses of this epoch's batches"""
-    losses: float = 0.0
-    """how many there are: all but those that fp16 skipped"""
-    best: float = -math.inf
-    best_epoch: int = -1
-
-
 def fit(
-    model: torch.nn.Module,
+    parts: Parts,
     loader: Loader,
     augment: Augment,
     loss_fn: Loss,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    lr_at: Callable[[int], float],
-    freeze_at: Callable[[int], None],
     runtime: Runtime,
-    position: Position,
     cfg: TrainConfig,
     *,
+    lr_at: Callable[[int], float],
+    freeze_at: Callable[[int], None],
     evaluate: Callable[[int], Iterable[tuple[str, float]]],
     on_epoch: Callable[[int, dict[str, float], bool], None],
     save: Callable[[], object],
     stop: Signals,
     meter: Meter,
     watch: Watch,
-    ema: Ema | None = None,
 ) -> None:
-    """Trains `model` in place from `position` to the last epoch, or until val no longer gets better.
+    """Trains `parts` in place, from where they stand to the last epoch, or until val no longer gets better.
 
     Args:
-        model: gives logits (B, 1, H, W)
+        parts: the network, which gives logits (B, 1, H, W), its optimizer, and where in the training they are
         loader: batches of tiles, or this process's part of each; their order depends on (seed, epoch) alone
         augment: uint8 batch to normalised image, mask, valid; depends on (seed, epoch, tile) alone
         loss_fn: (logits, mask, valid) to a scalar
-        optimizer: over the model's parameters
-        scaler: keeps fp16 gradients alive; disabled in other precisions
+        runtime: device and precision
+        cfg: train.*
         lr_at: learning rate by optimizer step; a group of parameters takes its `lr_ratio` of it
         freeze_at: told the epoch when the network was set to train; freezes what does not learn in it
-        runtime: device and precision
-        position: where to go on; kept up to date
-        cfg: train.*
         evaluate: scores after an epoch, (name, value); cfg.select among them chooses the best
         on_epoch: told epoch, all its metrics, and whether it is the best so far
         save: writes a checkpoint of everything, after the epoch was told
         stop: asked after every step; a pending signal saves and returns, one that comes while scoring ends that
         meter: progress shown to a person
         watch: sees losses, gradients and weights that are no numbers
-        ema: takes the weights in after each step
 
     Raises:
         RunFailed: loss, gradient or weights are no longer finite; what was saved is from before
     """
+    model, optimizer, scaler, position = parts.model, parts.optimizer, parts.scaler, parts.position
     forward_now = forward_of(model, runtime)
     sums = torch.zeros(2, device=runtime.device)  # losses of this epoch, and how many; read at its end
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -112,8 +86,8 @@ def fit(
                 scaler.update()
                 optimizer.zero_grad(set_to_none=True)
                 position.step += 1
-                if ema is not None:
-                    ema.update()
+                if parts.ema is not None:
+                    parts.ema.update()
                 if stop.asked(position.step):
                     position.loss_sum, position.losses = sums.tolist()
                     watch.whole()

@@ -1,5 +1,6 @@
 """What is trained and with what: one object that a seed makes, and that a checkpoint puts back exactly."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +16,26 @@ from glidexp.models.recompute import recompute_blocks
 from glidexp.models.stages import encoder_stages
 from glidexp.training.averages import Ema
 from glidexp.training.device import Runtime
-from glidexp.training.loop import Position
 from glidexp.training.optim import build_optimizer
 from glidexp.training.telling import told_for
+
+
+@dataclass(slots=True)
+class Position:
+    """Where in the training a run is: what a checkpoint needs beside the tensors to go on exactly."""
+
+    epoch: int = 0
+    """epoch under way, from 0"""
+    batch: int = 0
+    """batches of it that are done"""
+    step: int = 0
+    """optimizer steps done in all"""
+    loss_sum: float = 0.0
+    """sum of the losses of this epoch's batches"""
+    losses: float = 0.0
+    """how many there are: all but those that fp16 skipped"""
+    best: float = -math.inf
+    best_epoch: int = -1
 
 
 @dataclass(slots=True)
@@ -27,11 +45,12 @@ class Parts:
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    position: Position
+    """keeps fp16 gradients alive; disabled in other precisions"""
     device: torch.device
-    rng: list[torch.Tensor]
+    position: Position = field(default_factory=Position)
+    rng: list[torch.Tensor] = field(init=False)
     """torch's random states with which the next step starts; what is drawn elsewhere meanwhile does not matter"""
-    stages: list[list[str]]
+    stages: list[list[str]] = field(default_factory=list)
     """names of the encoder's weights by stage, stem first; empty where nobody asks for them"""
     parameters: int = 0
     """numbers in the network, without adapters"""
@@ -46,6 +65,9 @@ class Parts:
     is full"""
     history: list[dict[str, float]] = field(default_factory=list)
     """metrics of each finished epoch: a resumed run hands them to tracking again, in case they had not arrived"""
+
+    def __post_init__(self) -> None:
+        self.rng = random_states(self.device)
 
     @property
     def judged(self) -> torch.nn.Module:
@@ -124,8 +146,8 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
         stages = staged(stages, model)
     model = runtime.place(model)
     optimizer = build_optimizer(config.optimizer, model, device=runtime.device, stages=stages)
-    rng = random_states(runtime.device)
-    parts = Parts(model, optimizer, runtime.scaler(), Position(), runtime.device, rng, stages, whole, adapted)
+    device, scaler = runtime.device, runtime.scaler()
+    parts = Parts(model, optimizer, scaler, device, stages=stages, parameters=whole, adapted=adapted)
     if config.train.ema_decay is not None:
         parts.ema = Ema(model, config.train.ema_decay)
     if config.train.average_last:

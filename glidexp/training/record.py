@@ -15,10 +15,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from glidexp.config import Config
-from glidexp.data.band_statistics import histograms_of, statistics_of
+from glidexp.data.band_statistics import histograms_of
 from glidexp.data.leakage import Leak, find_leak, join, known_ground
-from glidexp.data.resident import stays
-from glidexp.data.sensor_mix import judging_rows, rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.mapping.domain import domain_of
 from glidexp.models import catalog
@@ -38,10 +36,9 @@ from glidexp.training.augment import Augment
 from glidexp.training.augment_picture import augmented_grid
 from glidexp.training.device import Runtime, device_name
 from glidexp.training.evaluate import Evaluator
-from glidexp.training.final import log_results, picture, plain, predict, probe_rows, probes
-from glidexp.training.follow import shared_evaluator
+from glidexp.training.final import log_results, picture, predict, probe_rows, probes
+from glidexp.training.judge import Judge
 from glidexp.training.parts import Parts
-from glidexp.training.telling import Telling, told_for
 
 log = logging.getLogger("glidexp")
 
@@ -49,7 +46,7 @@ MODEL_PACKAGES = ("glidexp", "torch", "torchvision", "timm", "segmentation-model
 """what is needed to load the model again"""
 
 
-class Recorder:
+class Recorder(Judge):
     """Scores a run and writes down what it does. The loop itself knows neither scores nor tracking."""
 
     def __init__(
@@ -62,30 +59,13 @@ class Recorder:
         line: Lineage | None = None,
         leak: Leak | None = None,
     ) -> None:
+        super().__init__(config, tiles, runtime)
         self.tracked = tracked
-        self.config = config
-        self.tiles = tiles
-        self.runtime = runtime
         self.identity = identity
         self.line = line or Lineage()
         self.leak = leak or find_leak(self.line.ground, tiles, tiles.rows("test"))
-        self.train, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
-        self.mean, self.std = statistics_of(tiles, self.train, config.subset)
-        self.told = told_for(config, tiles)
-        telling = Telling(self.told, tiles) if self.told.size else None
-        self.normalise = plain(self.mean, self.std, runtime, telling)
-        val = judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
-        resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
-        self.val = self._shared(val, resident=resident)
         self.probe = probe_rows(tiles, self.val.rows, config.tracking.probe_tiles)
         self.scratch = Path(config.paths.mlruns)
-
-    def _evaluator(self, rows: npt.NDArray[np.int64]) -> Evaluator:
-        return Evaluator(self.tiles, rows, self.normalise, self.runtime, self.config.train.batch_tiles)
-
-    def _shared(self, rows: npt.NDArray[np.int64], *, resident: bool = False) -> Evaluator:
-        size = self.config.train.batch_tiles
-        return shared_evaluator(self.tiles, rows, self.normalise, self.runtime, size, resident=resident)
 
     def begin(self, parts: Parts) -> None:
         """Logs what is known before the first step."""
@@ -126,10 +106,6 @@ class Recorder:
         scores = score_split(self.tiles.index.iloc[self.val.rows], hist, best_threshold(hist), "val")
         return cast(dict[str, float], self.runtime.ranks.share(scores))
 
-    def tile_names(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """Names of rows of the store."""
-        return [str(name) for name in self.tiles.index["tile"].iloc[rows]]
-
     def again(self, history: list[dict[str, float]]) -> None:
         """Hands the scores of finished epochs to tracking once more, which leaves out what it holds."""
         for epoch, metrics in enumerate(history):
@@ -139,7 +115,9 @@ class Recorder:
         """Logs an epoch's scores (step 1 is the first epoch), and now and then the probe tiles."""
         self.tracked.metrics(metrics, step=epoch + 1)
         if len(self.probe) and (last or epoch % self.config.tracking.images_every == 0):
-            seen = predict(self._evaluator(self.probe), model, "val", threshold=metrics["val/threshold"])
+            size = self.config.train.batch_tiles
+            few = Evaluator(self.tiles, self.probe, self.normalise, self.runtime, size)  # rank 0 alone looks at them
+            seen = predict(few, model, "val", threshold=metrics["val/threshold"])
             probes(self.tracked, seen, self.probe, step=epoch + 1)
 
     def finish(self, model: torch.nn.Module, *, best_epoch: int, about: dict[str, float]) -> dict[str, float]:
@@ -155,7 +133,7 @@ class Recorder:
         """
         step = self.config.train.epochs + 1
         val = predict(self.val, model, "val", scratch=self.scratch)
-        test_rows = self._shared(self.tiles.rows("test"))
+        test_rows = self.shared(self.tiles.rows("test"))
         fixed = {"threshold": val.threshold, "temperature": val.temperature}
         test = predict(test_rows, model, "test", **fixed, scratch=self.scratch)
         metrics = log_results(self.tracked, [val, test], self.config.tracking, step=step)

@@ -14,12 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glidexp.config import Config, InitConfig, InitKind, flat
-from glidexp.data.band_statistics import statistics_of
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import recipe_id
 from glidexp.data.resident import stays
-from glidexp.data.sensor_mix import rows_and_weights
-from glidexp.data.store import TileStore
 from glidexp.errors import RunFailed
 from glidexp.identity import config_id
 from glidexp.models import lineage
@@ -39,8 +36,8 @@ from glidexp.training.check import check_shares, check_tiles
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore
-from glidexp.training.follow import Follower
 from glidexp.training.freezing import build_freezing, frozen_stages, never_learning
+from glidexp.training.judge import Follower, Judge
 from glidexp.training.land_cover import ClassRecorder
 from glidexp.training.loop import fit
 from glidexp.training.losses import build_loss
@@ -50,7 +47,7 @@ from glidexp.training.progress import Meter
 from glidexp.training.ranks import joined, lost_rank_told
 from glidexp.training.record import Recorder, show
 from glidexp.training.start import settled, start_of
-from glidexp.training.telling import Telling, told_for
+from glidexp.training.telling import Telling
 from glidexp.training.tiles import prepared
 from glidexp.training.watch import Watch
 
@@ -148,7 +145,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
             checkpoints = checkpoints_of(config, identity, tracked.run_id)
             kind = ClassRecorder if tiles.classes else Recorder
             recorder = kind(tracked, config, tiles, runtime, identity, line, leak)
-            metrics = _made(config, runtime, signals, parts, recorder, checkpoints, goes_on=earlier is not None)
+            metrics = _made(recorder, parts, checkpoints, signals, goes_on=earlier is not None)
     if tracked.lost:
         raise RunFailed(
             f"{tracked.lost} scores, files or models of run {tracked.run_id} did not reach the tracking store "
@@ -161,26 +158,20 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
 
 
 def _made(
-    config: Config,
-    runtime: Runtime,
-    signals: Signals,
-    parts: Parts,
-    recorder: Recorder,
-    checkpoints: Series,
-    *,
-    goes_on: bool,
+    recorder: Recorder, parts: Parts, checkpoints: Series, signals: Signals, *, goes_on: bool
 ) -> dict[str, float]:
     """Trains and scores, from the first step or from the last checkpoint; gives the final metrics."""
+    config, ranks = recorder.config, recorder.runtime.ranks
     recorder.begin(parts)
     describe(checkpoints.path.parent, *recorder.card({}, {}), tta=config.train.tta)
     if goes_on:
         restore(parts, checkpoints, recorder)
     more_than_a_seed = parts.position.step or config.init.kind is not InitKind.scratch
-    runtime.ranks.share(parts.state() if more_than_a_seed else {})
-    loader, augment = training_tiles(config, runtime, recorder.tiles)
+    ranks.share(parts.state() if more_than_a_seed else {})
+    loader, augment = training_tiles(recorder)
     recorder.augmented(augment, loader.rows)
-    train(config, runtime, loader, augment, parts, recorder, checkpoints, signals)
-    return score(config, runtime, loader, augment, parts, recorder)
+    train(recorder, loader, augment, parts, checkpoints, signals)
+    return score(recorder, loader, augment, parts)
 
 
 def _batch_found(config: Config, runtime: Runtime, known: int | None) -> Config:
@@ -203,48 +194,50 @@ def _follow(config: Config, runtime: Runtime, signals: Signals) -> Outcome:
     follower = Follower(config, tiles, runtime)
     if state := runtime.ranks.share(None):  # a checkpoint's, or first weights that only rank 0 has to find
         parts.restore(state)
-    loader, augment = training_tiles(config, runtime, tiles)
-    train(config, runtime, loader, augment, parts, follower, None, signals)
-    score(config, runtime, loader, augment, parts, follower)
+    loader, augment = training_tiles(follower)
+    train(follower, loader, augment, parts, None, signals)
+    score(follower, loader, augment, parts)
     return Outcome("", {})
 
 
-def training_tiles(config: Config, runtime: Runtime, tiles: TileStore) -> tuple[Loader, Augment]:
+def training_tiles(judge: Judge) -> tuple[Loader, Augment]:
     """Batches of the training tiles, or this rank's part of each, and what is done to them."""
-    ranks = runtime.ranks
-    rows, weights = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
+    config, runtime, tiles = judge.config, judge.runtime, judge.tiles
     loader = Loader(
         tiles,
-        rows,
+        judge.train,
         config.train.batch_tiles,
         seed=config.seed,
         device=runtime.device,
-        weights=weights,
+        weights=judge.weights,
         shuffle=True,
         drop_last=True,
-        part=(ranks.rank, ranks.size),
-        resident=stays(config.train.resident, tiles, len(rows), runtime.device, "training tiles"),
+        part=(runtime.ranks.rank, runtime.ranks.size),
+        resident=stays(config.train.resident, tiles, len(judge.train), runtime.device, "training tiles"),
     )
-    mean, std = statistics_of(tiles, rows, config.subset)
-    cover, dtype = bool(tiles.classes), runtime.dtype
-    found = build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=dtype, classes=cover)
-    if (told := told_for(config, tiles)).size:
-        found.telling = Telling(told, tiles, unknown=config.input.unknown, seed=config.seed)
-    return loader, found
+    augment = build_augment(
+        config.augmentation,
+        mean=judge.mean,
+        std=judge.std,
+        seed=config.seed,
+        dtype=runtime.dtype,
+        classes=bool(tiles.classes),
+    )
+    if judge.told.size:
+        augment.telling = Telling(judge.told, tiles, unknown=config.input.unknown, seed=config.seed)
+    return loader, augment
 
 
 def train(
-    config: Config,
-    runtime: Runtime,
+    recorder: Recorder | Follower,
     loader: Loader,
     augment: Augment,
     parts: Parts,
-    recorder: Recorder | Follower,
     checkpoints: Series | None,
     signals: Signals,
 ) -> None:
     """Fits the network. Its best weights are in `parts` then, and in the last checkpoint, which rank 0 saves."""
-    ranks = runtime.ranks
+    config, runtime, ranks = recorder.config, recorder.runtime, recorder.runtime.ranks
     steps = config.train.epochs * -(-len(loader) // config.train.accumulate)
     meter = Meter(config.train.epochs, len(loader), silent=not ranks.first)
 
@@ -261,35 +254,30 @@ def train(
     ranks.reseed(config.seed, parts.position.step)
     with meter, signals.deferred():
         fit(
-            parts.model,
+            parts,
             loader,
             augment,
             build_loss(config.loss, ranks.total),
-            parts.optimizer,
-            parts.scaler,
-            lr_schedule(config.optimizer, steps),
-            build_freezing(config.train, parts.model, parts.stages),
             runtime,
-            parts.position,
             config.train,
+            lr_at=lr_schedule(config.optimizer, steps),
+            freeze_at=build_freezing(config.train, parts.model, parts.stages),
             evaluate=lambda epoch: recorder.val_scores(parts.judged).items(),
             on_epoch=on_epoch,
             save=lambda: checkpoints is not None and checkpoints.save(parts.state()),
             stop=ranks.stopping(signals, runtime.stop_stride),
             meter=meter,
             watch=Watch(parts.model, runtime, recorder.tile_names),
-            ema=parts.ema,
         )
 
 
-def score(
-    config: Config, runtime: Runtime, loader: Loader, augment: Augment, parts: Parts, recorder: Recorder | Follower
-) -> dict[str, float]:
+def score(recorder: Recorder | Follower, loader: Loader, augment: Augment, parts: Parts) -> dict[str, float]:
     """Scores the chosen weights: threshold from val, then test, then everything a run leaves behind.
 
     They are those of the best epoch, or the average of the last epochs where that is better on val. Adapters are
     merged: what lasts is the plain network.
     """
+    config, runtime = recorder.config, recorder.runtime
     own, about = never_learning(config.train, parts.model), {}
     model = merge_adapters(parts.model)
     model.load_state_dict(parts.best)

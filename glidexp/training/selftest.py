@@ -30,9 +30,10 @@ from glidexp.training.augment import build_augment
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import resolve
 from glidexp.training.evaluate import Evaluator
-from glidexp.training.loop import Position, fit
+from glidexp.training.loop import fit
 from glidexp.training.losses import build_loss
 from glidexp.training.optim import build_optimizer, lr_schedule
+from glidexp.training.parts import Parts, Position
 from glidexp.training.progress import Meter
 from glidexp.training.watch import Watch
 
@@ -119,17 +120,14 @@ def self_test(device: str, clock: Callable[[], float] = time.monotonic) -> Trial
         optimizer = build_optimizer(OptimizerConfig(lr=2e-3), model, device=runtime.device)
         losses: list[float] = []
         fit(
-            model,
+            Parts(model, optimizer, runtime.scaler(), runtime.device, position),
             loader,
             augment,
             build_loss(LossConfig()),
-            optimizer,
-            runtime.scaler(),
-            lr_schedule(OptimizerConfig(lr=2e-3), EPOCHS * len(loader)),
-            lambda _: None,
             runtime,
-            position,
             cfg,
+            lr_at=lr_schedule(OptimizerConfig(lr=2e-3), EPOCHS * len(loader)),
+            freeze_at=lambda _: None,
             evaluate=lambda _: [],
             on_epoch=lambda _, metrics, __: losses.append(metrics["train/loss"]),
             save=lambda: None,
