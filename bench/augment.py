@@ -26,7 +26,7 @@ import yaml
 from kornia import augmentation as ka
 
 from glidexp.config import AugmentationConfig
-from glidexp.training.augment import build_augment
+from glidexp.training.augmentation.augment import build_augment
 
 ROOT = Path(__file__).resolve().parent.parent
 MEAN, STD = (120.1, 124.7, 123.1), (74.6, 74.4, 76.5)

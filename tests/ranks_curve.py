@@ -22,7 +22,7 @@ from glidexp import cli
 from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig
 from glidexp.data.loader import Loader
 from glidexp.training import batch_size
-from glidexp.training.augment import build_augment
+from glidexp.training.augmentation.augment import build_augment
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
 from glidexp.training.batch_size import Choice
 from glidexp.training.device import resolve

@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from glidexp.config import AugmentationConfig
 from glidexp.errors import ConfigError
 from glidexp.training import augment as module
-from glidexp.training.augment import Augment, Prepared, build_augment
-from glidexp.training.augment_indexing import turn
-from glidexp.training.augment_picture import OUTLINE, augmented_grid
+from glidexp.training.augmentation.augment import Augment, Prepared, build_augment
+from glidexp.training.augmentation.indexing import turn
+from glidexp.training.augmentation.picture import OUTLINE, augmented_grid
 
 PRESETS = Path(__file__).resolve().parent.parent / "conf" / "augmentation"
 MEAN, STD = [120.0, 110.0, 100.0, 90.0], [60.0, 50.0, 40.0, 30.0]
@@ -132,7 +132,7 @@ def test_one_warp_equals_kornias_warps_one_after_the_other_on_a_smooth_tile() ->
     rows, centre = torch.arange(6), torch.full((6, 2), 47.5)
     augment = make(WARP)
     found = raw(augment(image, blobs(image), rows, 0))
-    from glidexp.training import augment_draws as draws
+    from glidexp.training.augmentation import draws
 
     u = torch.from_numpy(draws.uniforms(draws.raw_draws(0, 0, rows.numpy(), 30)))
     between = lambda slot, low, high: low + u[:, slot] * (high - low)  # noqa: E731

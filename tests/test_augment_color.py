@@ -7,7 +7,7 @@ import pytest
 import torch
 from kornia import color, enhance
 
-from glidexp.training import augment_color
+from glidexp.training.augmentation import color as own
 
 NAMES = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
 
@@ -15,7 +15,7 @@ NAMES = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_facto
 def apply(tile: torch.Tensor, factors: tuple[float, ...]) -> torch.Tensor:
     """Ours on one tile (C, H, W)."""
     values = {name: np.array([value]) for name, value in zip(NAMES, factors, strict=True)}
-    pixel, mean = augment_color.jitter(values, len(tile))
+    pixel, mean = own.jitter(values, len(tile))
     matrix, from_mean = torch.from_numpy(pixel[0]), torch.from_numpy(mean[0])
     flat = tile.flatten(1)
     return (matrix @ flat + from_mean @ flat.mean(1, keepdim=True)).view_as(tile)
@@ -62,11 +62,11 @@ def test_every_order_is_kornias_sequence(tile: torch.Tensor, order: tuple[int, .
 
 def test_hue_keeps_luma_and_grey_and_adds_up() -> None:
     turns = np.array([0.1, -0.25, 0.5])
-    matrices = augment_color.hue_matrix(turns)
-    luma = augment_color.luma(3)
+    matrices = own.hue_matrix(turns)
+    luma = own.luma(3)
     np.testing.assert_allclose(luma @ matrices, np.broadcast_to(luma, (3, 3)), atol=2e-3)
     np.testing.assert_allclose(matrices.sum(2), 1, atol=2e-3)
-    np.testing.assert_allclose(matrices[0] @ matrices[0], augment_color.hue_matrix(np.array([0.2]))[0], atol=1e-12)
+    np.testing.assert_allclose(matrices[0] @ matrices[0], own.hue_matrix(np.array([0.2]))[0], atol=1e-12)
 
 
 def test_hue_turns_the_way_kornias_does_and_stays_near_it_for_small_angles(tile: torch.Tensor) -> None:
@@ -90,7 +90,7 @@ def test_gain_haze_and_normalisation_by_hand() -> None:
     eye, none = np.eye(3)[None], np.zeros((1, 3, 3))
     scale, shift = np.array([0.5, 0.25, 1.0, 2.0]), np.array([-1.0, -2.0, -3.0, -4.0])
     gain = np.array([[1.2, 1.0, 0.5, 2.0]])
-    matrix, from_mean, added = augment_color.compose(eye, none, gain, np.array([0.1]), (scale, shift))
+    matrix, from_mean, added = own.compose(eye, none, gain, np.array([0.1]), (scale, shift))
     pixel = np.array([100.0, 50.0, 20.0, 10.0])
     veil = 0.1 * np.array([0.53, 0.73, 1.0, 0.33])
     expected = ((1 - veil) * gain[0] * pixel + veil * 0.85 * 255) * scale + shift
@@ -99,6 +99,6 @@ def test_gain_haze_and_normalisation_by_hand() -> None:
 
 
 def test_haze_is_strongest_in_blue() -> None:
-    red, green, blue, infrared, next_one = augment_color.haze_weights(5)
+    red, green, blue, infrared, next_one = own.haze_weights(5)
     assert blue > green > red > infrared == next_one
-    assert len(augment_color.haze_weights(1)) == 1
+    assert len(own.haze_weights(1)) == 1

@@ -10,8 +10,8 @@ from kornia.augmentation import random_generator as rg
 from scipy import stats
 
 from glidexp.config import AugmentationConfig
-from glidexp.training import augment_draws as draws
-from glidexp.training.augment_draws import Drawer, Slot
+from glidexp.training.augmentation import draws
+from glidexp.training.augmentation.draws import Drawer, Slot
 
 CFG = AugmentationConfig(
     flip=True,

@@ -32,7 +32,7 @@ from glidexp.models.told import with_told
 from glidexp.models.tta import with_views
 from glidexp.training import doctor
 from glidexp.training.adapt import Matched
-from glidexp.training.augment import build_augment
+from glidexp.training.augmentation.augment import build_augment
 from glidexp.training.averages import Ema, renew_batch_statistics
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import resolve

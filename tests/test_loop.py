@@ -13,7 +13,7 @@ import torch
 from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig, TrainConfig
 from glidexp.data.loader import Loader
 from glidexp.signals import Interrupted, Signals
-from glidexp.training.augment import build_augment
+from glidexp.training.augmentation.augment import build_augment
 from glidexp.training.averages import Ema
 from glidexp.training.device import resolve
 from glidexp.training.loop import fit

@@ -15,7 +15,7 @@ from glidexp.config import Precision
 from glidexp.data.loader import Batch
 from glidexp.errors import RunFailed
 from glidexp.training import watch
-from glidexp.training.augment import Prepared
+from glidexp.training.augmentation.augment import Prepared
 from glidexp.training.averages import Ema
 from glidexp.training.device import Runtime
 from glidexp.training.watch import Watch, gradient_norm

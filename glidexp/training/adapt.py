@@ -13,7 +13,7 @@ from glidexp.data.band_statistics import band_histograms, matching, moments
 from glidexp.data.loader import Loader
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, DataError
-from glidexp.training.augment import Augment, Prepared
+from glidexp.training.augmentation.augment import Augment, Prepared
 from glidexp.training.averages import renew_batch_statistics
 from glidexp.training.device import Runtime
 

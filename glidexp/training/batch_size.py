@@ -23,7 +23,7 @@ from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.catalog import least_batch
 from glidexp.models.hardware import given_back, is_short_of_memory
-from glidexp.training.augment import build_augment
+from glidexp.training.augmentation.augment import build_augment
 from glidexp.training.device import Runtime, device_name
 from glidexp.training.losses import build_loss
 from glidexp.training.parts import Parts

@@ -10,7 +10,7 @@ from glidexp.data.loader import Loader
 from glidexp.data.store import TileStore
 from glidexp.errors import RunFailed
 from glidexp.scoring.counts import BINS, histograms_of_bins, logit_bins, nan_pixels
-from glidexp.training.augment import Augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.device import Runtime
 from glidexp.training.ranks import Ranks
 

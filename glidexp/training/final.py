@@ -29,7 +29,7 @@ from glidexp.scoring.naive import naive_scores
 from glidexp.scoring.predictions import Predictions, Tiles
 from glidexp.scoring.scores import best_threshold, score_split, scores_table, write_scores
 from glidexp.tracking.run import Run
-from glidexp.training.augment import Augment, build_augment
+from glidexp.training.augmentation.augment import Augment, build_augment
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.telling import Telling

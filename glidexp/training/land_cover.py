@@ -14,7 +14,7 @@ from glidexp.errors import RunFailed
 from glidexp.models.export import save_bundle
 from glidexp.models.lineage import marks
 from glidexp.scoring.land_cover import class_iou, class_scores, confusion_of
-from glidexp.training.augment import Augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.record import Recorder, requirements
 

@@ -9,7 +9,7 @@ import torch
 from glidexp.config import TrainConfig
 from glidexp.data.loader import Loader
 from glidexp.signals import Interrupted, Signals
-from glidexp.training.augment import Augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.device import Runtime, forward_of
 from glidexp.training.losses import Loss
 from glidexp.training.parts import Parts

@@ -32,8 +32,8 @@ from glidexp.scoring.tables import lake_table, summary_table
 from glidexp.tracking.multirun import run_link, ui_hint
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store
-from glidexp.training.augment import Augment
-from glidexp.training.augment_picture import augmented_grid
+from glidexp.training.augmentation.augment import Augment
+from glidexp.training.augmentation.picture import augmented_grid
 from glidexp.training.device import Runtime, device_name
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, picture, predict, probe_rows, probes

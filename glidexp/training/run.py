@@ -29,7 +29,7 @@ from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
-from glidexp.training.augment import Augment, build_augment
+from glidexp.training.augmentation.augment import Augment, build_augment
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
 from glidexp.training.batch_size import settle, with_batch
 from glidexp.training.check import check_shares, check_tiles

@@ -26,7 +26,7 @@ from glidexp.data.store import TileStore
 from glidexp.errors import RunFailed
 from glidexp.models.build import build_model
 from glidexp.signals import Signals
-from glidexp.training.augment import build_augment
+from glidexp.training.augmentation.augment import build_augment
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import resolve
 from glidexp.training.evaluate import Evaluator

@@ -9,8 +9,8 @@ from glidexp.data.sensor_mix import rows_and_weights
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.told import NOTHING, Told, with_told
-from glidexp.training.augment_draws import raw_draws, uniforms
-from glidexp.training.augment_indexing import send
+from glidexp.training.augmentation.draws import raw_draws, uniforms
+from glidexp.training.augmentation.indexing import send
 
 LARGEST_SCALE = 4
 """times a tile's side to which it may grow: the network's memory grows by its square"""

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from glidexp.config import AugmentationConfig
-from glidexp.training.augment_draws import Drawer, gsd_factors
-from glidexp.training.augment_indexing import put, send, take, turn
+from glidexp.training.augmentation.draws import Drawer, gsd_factors
+from glidexp.training.augmentation.indexing import put, send, take, turn
 from glidexp.training.telling import Telling
 
 IGNORE = 255

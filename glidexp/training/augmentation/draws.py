@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from glidexp.config import AugmentationConfig
-from glidexp.training.augment_color import compose, jitter
+from glidexp.training.augmentation.color import compose, jitter
 
 BLOCK = 1024
 """rows drawn together; only speed depends on it"""
@@ -218,7 +218,7 @@ def record_type(channels: int) -> np.dtype[np.void]:
     """One record a tile: everything that was drawn for it.
 
     `d4` is an element of `d4_codes`; `theta` the affine map from output to input in [-1, 1], meant if `warp`; `matrix`,
-    `from_mean` and `shift` take a pixel of 0-255 to the normalised one (see `augment_color`); `gsd` is a level of
+    `from_mean` and `shift` take a pixel of 0-255 to the normalised one (see `color`); `gsd` is a level of
     `gsd_factors` or -1; `sigma` is of the blur, pixels, 0 for none; `noise` a 53-bit seed or -1.
     """
     c = channels
@@ -250,9 +250,8 @@ class Drawer:
             self._table = np.concatenate([self._table, np.zeros(more * BLOCK, self._table.dtype)])
         for block in np.unique(blocks[~self._known[blocks]]).tolist():
             these = np.arange(block * BLOCK, (block + 1) * BLOCK)
-            with torch.random.fork_rng(
-                devices=[]
-            ):  # Kornia draws an order of operations even when fed: not ours to spend
+            # Kornia draws an order of operations even when fed: not ours to spend
+            with torch.random.fork_rng(devices=[]):
                 self._table[these] = self.draw(these, epoch, height, width)
             self._known[block] = True
         return self._table[rows]

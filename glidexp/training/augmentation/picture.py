@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glidexp.training.augment import Augment
+from glidexp.training.augmentation.augment import Augment
 
 SHOWN = 16
 SIDE = 4
