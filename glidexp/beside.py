@@ -2,6 +2,7 @@
 the old."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -94,6 +95,25 @@ def write_text(path: Path, text: str) -> None:
     """
     with beside(path) as place:
         place.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes beside, flushes it to disk and renames: what others are told of is then there, whatever happens.
+
+    Args:
+        path: where the file is to be
+        content: all of it
+    """
+    with beside(path) as place, place.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sweep(path: Path) -> None:

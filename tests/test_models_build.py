@@ -17,7 +17,7 @@ PAIRS = [
     pytest.param(
         *pair, marks=() if pair[0] in QUICK or pair == ("vit_small", "dpt") else pytest.mark.slow, id="-".join(pair)
     )
-    for pair in catalog.allowed_pairs()
+    for pair in ((name, one) for name, found in catalog.BACKBONES.items() for one in catalog.allowed_decoders(found))
 ]
 
 

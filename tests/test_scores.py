@@ -11,7 +11,7 @@ import torch
 from glidexp.errors import DataError
 from glidexp.scoring import scores
 from glidexp.scoring.confusion import PER_PLACE, aggregate, pooled_scores, scene_rows, strata
-from glidexp.scoring.counts import BINS, EDGES, tile_histograms
+from glidexp.scoring.counts import BINS, EDGES, histograms_of_bins, logit_bins
 
 NAN = math.nan
 
@@ -42,7 +42,7 @@ def random_tiles(tiles: int = 12, seed: int = 0) -> tuple[pd.DataFrame, np.ndarr
         sensor=["sentinel2", "landsat8", "gaofen2"] * (tiles // 3),
         region=["andes", "himalaya"] * (tiles // 2),
     )
-    return index, tile_histograms(logits, label).numpy(), logits, label
+    return index, histograms_of_bins(logit_bins(logits), label).numpy(), logits, label
 
 
 def test_published_confusion_counts_give_the_published_scores() -> None:

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from glidexp.beside import file_sha256
 from glidexp.errors import DataError
 
 FORMAT = "glidexp-tiles"
@@ -164,6 +165,11 @@ class TileStore:
         return int(self.manifest["channels"])
 
     @property
+    def bands(self) -> list[str]:
+        """Names of the bands in the order of the channels, lower case."""
+        return [str(band).lower() for band in self.manifest["bands"]]
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes of land cover, in the order of their labels; none where labels are lakes."""
         return [str(name) for name in self.manifest.get("classes", [])]
@@ -227,6 +233,13 @@ class TileStore:
         _verified[self.path.resolve()] = stand
 
 
+def rgb_of(bands: Sequence[str]) -> list[int]:
+    """Channels that are shown as red, green and blue: those of these names, else the first three, else the first."""
+    if {"red", "green", "blue"} <= set(bands):
+        return [list(bands).index(colour) for colour in ("red", "green", "blue")]
+    return [0, 1, 2] if len(bands) > 2 else [0, 0, 0]
+
+
 def opened(named: str, data_dir: Path) -> TileStore:
     """Opens a store by its folder, or by its id below `data_dir`/stores.
 
@@ -284,12 +297,6 @@ def _read_index(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
 def sha_key(name: str) -> str:
     """Where the manifest has the sha256 of a table, by the name of its file."""
     return f"{Path(name).stem}_sha256"
-
-
-def file_sha256(file: Path) -> str:
-    """sha256 of a file's bytes, hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _damaged(place: Path, what: str) -> str:

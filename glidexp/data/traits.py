@@ -11,8 +11,6 @@ OF_BAND = ("mean", "spread", "dark end", "bright end")
 ENDS = (0.05, 0.95)
 TEXTURE, GREENNESS = "texture", "greenness"
 BINS = 16
-SHAPES = ("brightness", GREENNESS)
-"""of which histograms are kept"""
 LEAST_VALID = 0.25
 """share of valid pixels from which a tile is looked at"""
 

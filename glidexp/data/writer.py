@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from glidexp.beside import file_sha256
 from glidexp.data.store import (
     COLUMNS,
     FORMAT,
@@ -33,7 +34,6 @@ from glidexp.data.store import (
     VERSION,
     canonical,
     data_hash,
-    file_sha256,
     sha_key,
     tile_hash,
 )

@@ -9,10 +9,10 @@ from typing import Any
 import shapely
 from shapely.affinity import translate
 
+from glidexp.beside import write_bytes
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.polygons import polygons_of
 from glidexp.data.scenes.reading import Scene
-from glidexp.models.card import write_whole
 
 VERSION = "1.0.0"
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
@@ -65,7 +65,7 @@ def write_item(path: Path, scene: Scene, assets: Mapping[str, Path], told: Mappi
         },
     }
     with writing(path):
-        write_whole(path, (json.dumps(item, indent=1, allow_nan=False) + "\n").encode())
+        write_bytes(path, (json.dumps(item, indent=1, allow_nan=False) + "\n").encode())
     return path
 
 

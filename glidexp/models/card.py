@@ -7,8 +7,6 @@ A bundle is a folder: `weights.safetensors`, `card.json`, and where it is known 
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -127,18 +125,3 @@ def read_part(folder: Path, name: str, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{folder / name} is damaged: its sha256 is not the one in {CARD}. Copy the bundle again.")
     return content
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes aside and renames, so that no reader ever sees half a file."""
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)  # mkstemp makes it private
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise

@@ -114,11 +114,6 @@ def allowed_decoders(backbone: Backbone) -> list[str]:
     return [name for name, decoder in DECODERS.items() if _fits(backbone, decoder) and name not in backbone.failing]
 
 
-def allowed_pairs() -> list[tuple[str, str]]:
-    """Every (backbone, decoder) of the lists that go together."""
-    return [(name, decoder) for name, found in BACKBONES.items() for decoder in allowed_decoders(found)]
-
-
 def _fits(backbone: Backbone, decoder: Decoder) -> bool:
     return backbone.family in decoder.families and (backbone.dilates or not decoder.dilated)
 

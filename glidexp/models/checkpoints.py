@@ -4,7 +4,6 @@ A run writes `checkpoint.json` (a card) and `checkpoint.parquet` (its ground) in
 begins. With them, `last.000007.pt` can be scored like a bundle before the run has ended.
 """
 
-import hashlib
 import json
 import logging
 import pickle
@@ -14,11 +13,12 @@ from typing import Any
 
 import torch
 
+from glidexp.beside import file_sha256, write_bytes
 from glidexp.config import Tta
 from glidexp.errors import ConfigError, DataError
 from glidexp.models import catalog
 from glidexp.models.build import assemble
-from glidexp.models.card import check_card, require_lakes, write_whole
+from glidexp.models.card import check_card, require_lakes
 from glidexp.models.export import save_bundle
 from glidexp.models.told import listening, told_of
 from glidexp.models.tta import with_views
@@ -42,8 +42,8 @@ def describe(folder: Path, card: Mapping[str, Any], ground: bytes, *, tta: str =
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / GROUND_MET, ground)
-        write_whole(folder / DESCRIPTION, json.dumps({**card, "tta": str(tta)}, indent=2, sort_keys=True).encode())
+        write_bytes(folder / GROUND_MET, ground)
+        write_bytes(folder / DESCRIPTION, json.dumps({**card, "tta": str(tta)}, indent=2, sort_keys=True).encode())
     except OSError as error:  # the run itself does without
         log.warning("nothing can be written to %s (%s): its checkpoints cannot be scored.", folder, error.strerror)
 
@@ -96,9 +96,7 @@ def _best(checkpoint: Path) -> tuple[dict[str, torch.Tensor], float]:
     """Weights of the best epoch so far, and its threshold."""
     beside = checkpoint.with_name(checkpoint.name + ".sha256")
     try:
-        with checkpoint.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if beside.read_text().split()[:1] != [digest]:
+        if beside.read_text().split()[:1] != [file_sha256(checkpoint)]:
             raise DataError(f"{checkpoint} is damaged: its sha256 is not the one in {beside.name}. Take another one.")
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:

@@ -1,6 +1,5 @@
 """First weights: drawn, pre-trained on ImageNet, or taken from a file of ours."""
 
-import hashlib
 import logging
 import os
 import urllib.error
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from glidexp.beside import file_sha256
 from glidexp.config import BackboneConfig, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError, DataError
 from glidexp.models.bands import first_layer, matched
@@ -194,8 +194,7 @@ def checkpoint_digest(init: InitConfig) -> dict[str, str]:
     Raises:
         ConfigError: there is no such file
     """
-    with weights_file(init.checkpoint).open("rb") as file:
-        return {"init.checkpoint": f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"}
+    return {"init.checkpoint": f"sha256:{file_sha256(weights_file(init.checkpoint))}"}
 
 
 def weights_file(path: str | None) -> Path:

@@ -9,7 +9,6 @@ probes/  example_onnx.py                            pixels with the answer expec
 SHA256SUMS                                          of everything else, as `sha256sum -c` takes it
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.beside import file_sha256, write_bytes
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError, TrackingError
 from glidexp.models import graph
-from glidexp.models.card import CARD, GROUND, VALIDITY, WEIGHTS, check_card, read_card, write_whole
+from glidexp.models.card import CARD, GROUND, VALIDITY, WEIGHTS, check_card, read_card
 from glidexp.models.export import load_bundle
 from glidexp.release.agreement import ONNX, PROGRAM
 from glidexp.release.probes import write_probes
@@ -89,8 +89,8 @@ def add_of_run(folder: Path, store: Store, run: TrackedRun) -> None:
 def seal(folder: Path, report: Report) -> None:
     """Adds the gate's report, and the sha256 of all that is there."""
     write_json(folder / REPORT, report.to_json())
-    sums = "".join(f"{_sha256(path)}  {path.relative_to(folder)}\n" for path in _files(folder))
-    write_whole(folder / SUMS, sums.encode())
+    sums = "".join(f"{file_sha256(path)}  {path.relative_to(folder)}\n" for path in _files(folder))
+    write_bytes(folder / SUMS, sums.encode())
 
 
 def broken(folder: Path) -> list[str]:
@@ -108,23 +108,20 @@ def broken(folder: Path) -> list[str]:
     found = [f"{name} is missing" for name in sorted(listed.keys() - there.keys())]
     found += [f"{name} is not listed" for name in sorted(there.keys() - listed.keys())]
     return found + [
-        f"{name} is changed" for name in sorted(listed.keys() & there.keys()) if _sha256(there[name]) != listed[name]
+        f"{name} is changed"
+        for name in sorted(listed.keys() & there.keys())
+        if file_sha256(there[name]) != listed[name]
     ]
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes it aside and renames it, keys sorted."""
-    write_whole(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def _files(folder: Path) -> list[Path]:
     paths = (path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
     return sorted(path for path in paths if "__pycache__" not in path.parts)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _with_most_lake(tiles: TileStore, rows: Rows) -> Rows:

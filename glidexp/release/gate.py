@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from glidexp.beside import write_bytes
 from glidexp.data.builder.parts import writing
 from glidexp.errors import ConfigError, DataError, GlidexpError
-from glidexp.models.card import read_card, write_whole
+from glidexp.models.card import read_card
 from glidexp.models.load import find
 from glidexp.options import out_folder
 from glidexp.release import bundle as release_bundle
@@ -225,8 +226,8 @@ def _pages(folder: Path, store: Store, choice: Choice, again: Rescored, report: 
         + (f" ({material.ground.caveat})" if material.ground.caveat else ""),
         created=created,
     )
-    write_whole(folder / card_page.PAGE, text.encode())
-    write_whole(folder / card_page.WEB, card_page.html_of(text, folder, terms.name).encode())
+    write_bytes(folder / card_page.PAGE, text.encode())
+    write_bytes(folder / card_page.WEB, card_page.html_of(text, folder, terms.name).encode())
     release_bundle.write_json(folder / stac_mlm.ITEM, stac_mlm.item_of(folder, terms.name, created))
 
 

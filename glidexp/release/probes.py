@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.beside import write_bytes
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError
-from glidexp.models.card import write_whole
 
 if TYPE_CHECKING:
     from glidexp.models.graph import Sizes
@@ -69,7 +69,7 @@ def write_probes(
             probability = predictor(torch.from_numpy(image)).numpy()
         content = io.BytesIO()
         np.savez_compressed(content, image=image, probability=probability)
-        write_whole(folder / FOLDER / f"{name}.npz", content.getvalue())
+        write_bytes(folder / FOLDER / f"{name}.npz", content.getvalue())
 
 
 def read_probes(folder: Path) -> Iterator[Probe]:

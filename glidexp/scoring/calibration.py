@@ -1,8 +1,7 @@
 """Ranking and calibration from histograms: precision-recall curve, average precision, reliability, ECE, temperature.
 
 A bin's pixels all count with the probability at the bin's middle. The bin is 1/8 wide in the logit, so that this is off
-by at most 0.0157 (at probability 0.5) and by less towards 0 and 1; `probability_error_bound` gives the bound for the
-pixels at hand.
+by at most 0.0157 (at probability 0.5) and by less towards 0 and 1.
 
 A temperature T divides the logit: the calibrated probability is sigmoid(logit / T). It keeps every ranking, so that
 masks, curves and scores at a threshold stay as they are. Source: Guo et al. 2017, arXiv:1706.04599.
@@ -150,14 +149,3 @@ def expected_calibration_error(
     if not len(curve.pixels):
         return float("nan")
     return float(np.average(np.abs(curve.confidence - curve.frequency), weights=curve.pixels))
-
-
-def probability_error_bound(hist: NDArray[np.integer], temperature: float = 1.0) -> float:
-    """The most by which taking each pixel at its bin's middle can move the ECE, 0-1; NaN without pixels."""
-    pixels = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=(0, 1), dtype=np.int64)
-    if not pixels.sum():
-        return float("nan")
-    edges, middle = _sigmoid(EDGES / temperature), _sigmoid(LOGIT / temperature)
-    edges[0], edges[-1] = 0.0, 1.0
-    off = np.maximum(edges[1:] - middle, middle - edges[:-1])
-    return float(np.average(off, weights=pixels))

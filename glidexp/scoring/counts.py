@@ -32,34 +32,14 @@ _SLOTS = 3 * BINS  # non-lake, lake, not valid
 _LANES = 32  # partial histograms a tile on an accelerator
 
 
-def tile_histograms(logits: "torch.Tensor", label: "torch.Tensor") -> "torch.Tensor":
-    """Counts the pixels of every tile by label and by bin of the logit, on the device of the logits, with no host sync.
-
-    A NaN logit is counted in bin 0, as background that the network is sure of, so that the counts always add up to the
-    valid pixels; `nan_pixels` is the check that finds it.
-
-    Args:
-        logits: (B, 1, H, W), any float type, any finite or infinite value
-        label: (B, H, W) uint8, 0 non-lake, 1 lake; anything else (255) is not valid and not counted
-
-    Returns:
-        (B, 2, 256) int32; [b, 0] non-lake and [b, 1] lake pixels of tile b. Its sum is the number of valid pixels.
-
-    Raises:
-        ValueError: the shapes do not belong together
-    """
-    if logits.ndim != 4 or logits.shape[1] != 1 or label.shape != logits.shape[:1] + logits.shape[2:]:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} and label {tuple(label.shape)} do not fit: (B, 1, H, W) and (B, H, W)."
-        )
-    return histograms_of_bins(logit_bins(logits), label)
-
-
 def logit_bins(logits: "torch.Tensor") -> "torch.Tensor":
     """The bin of every pixel, on the device of the logits: with threshold bin k, lake is where it is k or above.
 
+    A NaN logit goes to bin 0, as background that the network is sure of, so that counts always add up to the valid
+    pixels; `nan_pixels` is the check that finds it.
+
     Args:
-        logits: (B, 1, H, W), any float type; NaN goes to bin 0, see `tile_histograms`
+        logits: (B, 1, H, W), any float type, any finite or infinite value
 
     Returns:
         (B, H, W) uint8, 0-255
@@ -73,14 +53,14 @@ def logit_bins(logits: "torch.Tensor") -> "torch.Tensor":
 
 
 def histograms_of_bins(bins: "torch.Tensor", label: "torch.Tensor") -> "torch.Tensor":
-    """`tile_histograms` of what `logit_bins` gave.
+    """Counts the pixels of every tile by label and by bin, on their device, with no host sync.
 
     Args:
-        bins: (B, H, W) uint8
-        label: (B, H, W) uint8 on the same device, 0 non-lake, 1 lake, anything else not valid
+        bins: (B, H, W) uint8, of `logit_bins`
+        label: (B, H, W) uint8 on the same device, 0 non-lake, 1 lake; anything else (255) is not valid and not counted
 
     Returns:
-        (B, 2, 256) int32
+        (B, 2, 256) int32; [b, 0] non-lake and [b, 1] lake pixels of tile b. Its sum is the number of valid pixels.
     """
     import torch
 

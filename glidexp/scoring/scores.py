@@ -1,6 +1,6 @@
 """Scores from per-tile histograms, at any threshold, with no second look at the network.
 
-Histograms are (N, 2, 256) as `counts.tile_histograms` gives them: [n, 0] non-lake, [n, 1] lake pixels of tile n.
+Histograms are (N, 2, 256) as `counts.histograms_of_bins` gives them: [n, 0] non-lake, [n, 1] lake pixels of tile n.
 """
 
 import json

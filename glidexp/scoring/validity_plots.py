@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
-INSIDE, OUTSIDE, QUIET = "#2480d6", "#de5400", "0.72"
+INSIDE, OUTSIDE = "#2480d6", "#de5400"
 NAMED = 8
 """scenes that are told apart by their mark; more are dots"""
 

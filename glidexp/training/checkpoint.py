@@ -8,7 +8,6 @@ One file holds everything of one moment: weights, best weights, optimizer, posit
 It is what `torch.load(weights_only=True)` reads, a dict of three: `format`, `config_id` of the run, and `state`.
 """
 
-import hashlib
 import logging
 import os
 import pickle
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from glidexp.beside import file_sha256
 from glidexp.models.checkpoints import FORMAT, forget
 from glidexp.signals import Interrupted
 
@@ -88,7 +88,7 @@ class Series:
                 file.flush()
                 os.fsync(file.fileno())
             with _hash_file(target).open("w") as file_:  # a hash without its file is never looked at
-                file_.write(f"{_sha256(aside)}  {target.name}\n")
+                file_.write(f"{file_sha256(aside)}  {target.name}\n")
                 file_.flush()
                 os.fsync(file_.fileno())
             os.replace(aside, target)
@@ -142,7 +142,7 @@ def _read(file: Path, config_id: str) -> dict[str, Any] | str:
     """The state, or what is wrong with the file."""
     beside = _hash_file(file)
     try:
-        if not beside.is_file() or beside.read_text().split()[:1] != [_sha256(file)]:
+        if not beside.is_file() or beside.read_text().split()[:1] != [file_sha256(file)]:
             return "is damaged (its hash differs)"
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
@@ -187,8 +187,3 @@ def _number(file: Path) -> int:
 
 def _hash_file(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,9 +3,6 @@
 import torch
 from torch import Tensor
 
-FARTHEST_PX = 100
-"""largest reach: squares of distances are kept in int16"""
-
 
 def distance_px(seed: Tensor, reach: int) -> Tensor:
     """Euclidean distance to the nearest seed of the same tile, where it is below `reach`; `reach` elsewhere.
@@ -15,7 +12,7 @@ def distance_px(seed: Tensor, reach: int) -> Tensor:
 
     Args:
         seed: (B, 1, H, W) bool
-        reach: pixels, 1 to 100
+        reach: pixels, 1 to 100: squares of distances are kept in int16
 
     Returns:
         (B, 1, H, W) float32, 0 to reach

@@ -18,6 +18,7 @@ import torch
 
 from glidexp.config import AugmentationConfig, TrackingConfig
 from glidexp.data.masks import write_mask
+from glidexp.data.store import rgb_of
 from glidexp.errors import RunFailed
 from glidexp.scoring import figures, plots
 from glidexp.scoring.calibration import fit_temperature
@@ -184,7 +185,7 @@ def _mistakes(tracked: Run, reported: Predictions) -> dict[str, float]:
     """What false alarms lie on and which lakes are missed; logs a row each, and both in a few rows."""
     tiles = reported.tiles
     bands = list(tiles.manifest["bands"])
-    table = mistakes(reported, _rgb(bands) if len(bands) > 2 else None, tiles.inventory, tiles.ice)
+    table = mistakes(reported, rgb_of(bands) if len(bands) > 2 else None, tiles.inventory, tiles.ice)
     with tempfile.TemporaryDirectory() as aside:
         write_mistakes(table, Path(aside) / "errors.parquet")
         summary(table).to_csv(Path(aside) / "errors.csv", index=False)
@@ -240,7 +241,7 @@ def grid(
         panel_px: side of a panel
         columns: tiles beside each other
     """
-    rgb = _rgb(list(predictions.tiles.manifest["bands"]))
+    rgb = rgb_of(predictions.tiles.manifest["bands"])
     index = predictions.index
     titles = [" · ".join(str(part) for part in index.loc[place, ["sensor", "region"]] if part) for place in places]
     if notes:
@@ -269,10 +270,3 @@ def probe_rows(tiles: Tiles, rows: npt.NDArray[np.int64], wanted: int) -> npt.ND
     table["turn"] = table.groupby("sensor").cumcount()
     picked = table.sort_values(["turn", "sensor"], kind="stable").head(wanted)
     return np.sort(picked["row"].to_numpy(dtype=np.int64))
-
-
-def _rgb(bands: list[str]) -> list[int]:
-    """Places of red, green and blue; the first three, or the first three times, where a band has no such name."""
-    if {"red", "green", "blue"} <= set(bands):
-        return [bands.index(name) for name in ("red", "green", "blue")]
-    return [0, 1, 2] if len(bands) > 2 else [0, 0, 0]

@@ -122,13 +122,12 @@ def random_states(device: torch.device) -> list[torch.Tensor]:
 def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
     """Network, optimizer and scaler of a seed, on the device."""
     torch.manual_seed(config.seed)
-    bands = [str(band).lower() for band in tiles.manifest["bands"]]
     model = build_model(
         config.backbone,
         config.decoder,
         config.init,
         in_channels=tiles.channels,
-        bands=bands,
+        bands=tiles.bands,
         classes=len(tiles.classes) or 1,
         told=told_for(config, tiles),
     )

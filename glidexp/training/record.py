@@ -157,8 +157,7 @@ class Recorder(Judge):
         stride, smallest = catalog.stride(shape[1]), catalog.smallest_px(*shape)
         predictor = Predictor(bare(model), mean=self.mean, std=self.std, stride=stride, smallest_px=smallest)
         predictor = predictor.to(self.runtime.device).eval()
-        bands = tuple(str(band).lower() for band in self.tiles.manifest["bands"])
-        tiles = Tiles(self.tiles, range(self.tiles.channels), bands)
+        tiles = Tiles(self.tiles, range(self.tiles.channels), tuple(self.tiles.bands))
         found = learn(tiles, self.train, self.val.rows, predictor)
         if found is not None:
             rows = scene_table(found, tiles, self.tiles.rows("test"), predictor)

@@ -21,7 +21,7 @@ def places_of_bands(card: Mapping[str, Any], tiles: TileStore) -> list[int]:
     Raises:
         DataError: the tiles lack a band
     """
-    there = [str(band).lower() for band in tiles.manifest["bands"]]
+    there = tiles.bands
     wanted = [str(band).lower() for band in card.get("bands", [])]
     if not wanted:  # a card that does not name them
         if tiles.channels != card["architecture"]["in_channels"]:

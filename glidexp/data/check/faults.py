@@ -18,8 +18,7 @@ from PIL import Image
 from glidexp.data.check.likeness import Colours, Counted, cells_of, counted, ranked
 from glidexp.data.check.near import Looks, small_picture
 from glidexp.data.check.overlay import grey_of
-from glidexp.data.show.contact import shown_bands
-from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore
+from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore, rgb_of
 from glidexp.data.workers import cores
 from glidexp.data.writer import measured
 from glidexp.errors import DataError
@@ -112,7 +111,7 @@ def _look_at(tiles: TileStore, row: int) -> tuple[dict[str, Any], Any, tuple[Cou
         "constant": bool((np.count_nonzero(stored.histogram, axis=1) <= 1).all()),
         "clipped": float(stored.histogram[:, [0, 255]].sum(axis=0).max()) / of_valid / tiles.channels,
     }
-    cells = cells_of(image[..., shown_bands(tiles)])
+    cells = cells_of(image[..., rgb_of(tiles.bands)])
     return record, stored.histogram, counted(cells, label), small_picture(*grey_of(tiles, row))
 
 

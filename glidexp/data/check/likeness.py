@@ -14,8 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from glidexp.data.show.contact import shown_bands
-from glidexp.data.store import LAKE, TileStore
+from glidexp.data.store import LAKE, TileStore, rgb_of
 from glidexp.data.workers import cores
 
 SHADES = 16
@@ -110,7 +109,7 @@ def ranked(tiles: TileStore, colours: Colours, rows: npt.NDArray[np.int64]) -> p
     doubt is 0 (picture and label agree, or nothing speaks) to 1 (they contradict each other in everything); lake_px
     are labelled, seen_px look like lake, of contradicted_px picture and label say the opposite.
     """
-    places = shown_bands(tiles)
+    places = rgb_of(tiles.bands)
     sensors = tiles.index["sensor"].to_numpy(dtype=object)
 
     def judged(row: int) -> tuple[int, float, int, int, int]:

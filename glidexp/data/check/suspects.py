@@ -22,8 +22,7 @@ from shapely.geometry import shape
 
 from glidexp.data.check.likeness import Colours, cells_of, counted, doubt_of
 from glidexp.data.scenes.geopackage import check_out, write_layers
-from glidexp.data.show.contact import shown_bands
-from glidexp.data.store import LAKE, TileStore
+from glidexp.data.store import LAKE, TileStore, rgb_of
 from glidexp.errors import DataError
 
 SMALLEST_PX = 9
@@ -64,7 +63,7 @@ def suspects(
     every = sorted(set(tiles.index["crs"].iloc[placed]))
     common = every[0] if len(every) == 1 else "EPSG:4326"
     tell = step or (lambda name: None)
-    places, colours, names = shown_bands(tiles), Colours(), tiles.index["tile"].tolist()
+    places, colours, names = rgb_of(tiles.bands), Colours(), tiles.index["tile"].tolist()
     sensors = tiles.index["sensor"].tolist()
     for row in placed:
         colours.add(sensors[row], *counted(cells_of(np.asarray(tiles.images[row])[..., places]), tiles.labels[row]))

@@ -23,8 +23,7 @@ from glidexp.beside import folder_beside
 from glidexp.data.ready.annotations import mask_of, runs_of
 from glidexp.data.ready.origins import COLUMNS
 from glidexp.data.ready.pictures import allow_no_position
-from glidexp.data.show.contact import shown_bands
-from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore
+from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore, rgb_of
 from glidexp.errors import DataError
 
 TABLE = "tiles.csv"
@@ -76,7 +75,7 @@ def _write(store: TileStore, rows: Sequence[dict[str, Any]], to: str, folder: Pa
         (folder / place).mkdir(parents=True, exist_ok=True)
 
     names = [str(band) for band in store.manifest["bands"]]
-    shown = shown_bands(store)
+    shown = rgb_of(store.bands)
     allow_no_position()  # an identity transform is a place, too
 
     def one(i: int) -> list[list[int]]:
@@ -231,7 +230,7 @@ def _notes(store: TileStore, ending: str, to: str) -> str:
     if store.channels != 3:
         images = f"{names}, masked where a pixel is not valid"
         if to != "geotiff":
-            which = ", ".join(str(band + 1) for band in shown_bands(store))
+            which = ", ".join(str(band + 1) for band in rgb_of(store.bands))
             images = f"bands {which} of {names}, transparent where a pixel is not valid; --to geotiff has all"
     return (
         f"{len(store)} tiles of {store.tile_px} px, exported from a tile store as {to}.\n"

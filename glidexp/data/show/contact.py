@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
-from glidexp.data.store import INVALID, LAKE, TileStore
+from glidexp.data.store import INVALID, LAKE, TileStore, rgb_of
 
 THUMB_PX = 128
 ACROSS = 8
@@ -30,7 +30,7 @@ def contact_sheet(store: TileStore) -> Image.Image:
     row_px = THUMB_PX + TEXT_PX + 2 * GAP_PX
     sheet = Image.new("RGB", (ACROSS * (THUMB_PX + GAP_PX) + GAP_PX, len(groups) * row_px + GAP_PX), "white")
     pen, font = ImageDraw.Draw(sheet), _font()
-    channels = shown_bands(store)
+    channels = rgb_of(store.bands)
     for n, ((sensor, region), own) in enumerate(groups):
         top = n * row_px + GAP_PX
         gsd = f", {own['gsd_m'].iloc[0]:g} m" if own["gsd_m"].notna().all() else ""
@@ -75,14 +75,6 @@ def _any(mask: npt.NDArray[np.bool_], step: int) -> npt.NDArray[np.bool_]:
     """Whether any pixel of each square of `step` is set, so that a lake of one pixel still shows."""
     rows = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], step), axis=0)
     return np.logical_or.reduceat(rows, np.arange(0, mask.shape[1], step), axis=1)
-
-
-def shown_bands(store: TileStore) -> list[int]:
-    """Channels that are shown as red, green and blue."""
-    bands = [str(band) for band in store.manifest.get("bands", [])]
-    if {"red", "green", "blue"} <= set(bands):
-        return [bands.index(colour) for colour in ("red", "green", "blue")]
-    return [0, 1, 2] if store.channels >= 3 else [0, 0, 0]
 
 
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from glidexp.beside import beside
-from glidexp.data.show.contact import shown_bands, thumbnail
-from glidexp.data.store import TileStore
+from glidexp.data.show.contact import thumbnail
+from glidexp.data.store import TileStore, rgb_of
 
 CAPTION_PX = 14
 GAP_PX = 6
@@ -18,7 +18,7 @@ Picture = npt.NDArray[np.uint8]
 
 def picture(tiles: TileStore, row: int, side_px: int) -> Picture:
     """(h, w, 3) of a tile, at most `side_px` a side, with a line around its lakes and grey where it is not valid."""
-    return thumbnail(tiles.images[row][..., shown_bands(tiles)], np.asarray(tiles.labels[row]), side_px)
+    return thumbnail(tiles.images[row][..., rgb_of(tiles.bands)], np.asarray(tiles.labels[row]), side_px)
 
 
 def sheet(pictures: Sequence[Picture], captions: Sequence[str], *, columns: int, title: str = "") -> Image.Image:
