@@ -16,32 +16,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from glidexp.data.order import Rows, order
-from glidexp.data.resident import ResidentTiles
+from glidexp.data.resident import Arrays, ResidentTiles
 from glidexp.errors import ConfigError
 
 HELD = 2
 """batches a consumer may look at: the current and the one before"""
 AHEAD = {"cpu": 1, "cuda": 2}
 """batches made before they are asked for; on a CPU every buffer more is one more that the caches must hold"""
-
-
-class Tiles(Protocol):
-    """What the loader needs of a store; any object with these two arrays will do.
-
-    images: (N, H, W, C) uint8, labels: (N, H, W) uint8 of 0, 1, 255
-    """
-
-    @property
-    def images(self) -> npt.NDArray[np.uint8]: ...
-    @property
-    def labels(self) -> npt.NDArray[np.uint8]: ...
 
 
 @dataclass(slots=True)
@@ -82,7 +69,7 @@ class Loader:
 
     def __init__(
         self,
-        store: Tiles,
+        store: Arrays,
         rows: Rows,
         batch_size: int,
         *,

@@ -21,7 +21,7 @@ GB = 1e9
 
 
 class Arrays(Protocol):
-    """What is needed of a store: images (N, H, W, C) and labels (N, H, W), uint8."""
+    """What the loader needs of a store: images (N, H, W, C) and labels (N, H, W) of 0, 1, 255, uint8."""
 
     @property
     def images(self) -> npt.NDArray[np.uint8]: ...
