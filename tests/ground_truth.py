@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import geopandas
 import numpy as np
 import pandas as pd
+import rasterio
+from rasterio.features import rasterize
 from scipy import ndimage
 
 from glidexp.config import DatasetConfig, SplitConfig, SyntheticConfig
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
-from glidexp.data.synthetic import CLASSES, read_classes, read_turbidity
+from glidexp.data.synthetic import CLASSES, read_classes
 from glidexp.scoring.attribution import false_alarms
 from glidexp.scoring.ground import Piece, pieces
 from glidexp.scoring.predictions import Predictions
@@ -36,6 +39,18 @@ ICE = ("glacier", "debris_ice")
 BUFFER_M = 250.0
 """the scenes are 0.5 to 7.7 km wide: those of three sensors have ground on either side of it"""
 EIGHT = np.ones((3, 3), dtype=bool)
+
+
+def read_turbidity(folder: Path, scene: str) -> np.ndarray:
+    """How turbid the water of a generated scene is: (height, width), 0 clear, 1 mud, NaN where there is no lake."""
+    with rasterio.open(folder / "classes" / f"{scene}.tif") as source:
+        shape, transform, crs = source.shape, source.transform, source.crs
+    lakes = geopandas.read_file(folder / "lakes.gpkg", engine="pyogrio")
+    lakes = lakes[lakes["lake_id"].str.startswith(f"{scene}_")].to_crs(crs)
+    if not len(lakes):
+        return np.full(shape, np.nan, dtype=np.float32)
+    drawn = zip(lakes.geometry, lakes["turbidity"], strict=True)
+    return rasterize(list(drawn), out_shape=shape, transform=transform, fill=np.nan, dtype="float32")
 
 
 def agreement(seed: int, folder: Path, *, scenes_per_sensor: int, scene_px: int, blobs: int) -> pd.DataFrame:

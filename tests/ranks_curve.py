@@ -95,7 +95,7 @@ def found_batch(ranks: Ranks, folder: Path) -> int:
     settings = small_config(folder, folder, "train.batch_size=auto")
     store: Any = Blobs(1)
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(batch_size, "rows_and_weights", lambda *_: (np.arange(1000), None))
+        patches.setattr(batch_size, "training_rows", lambda *_: (np.arange(1000), None))
         patches.setattr(batch_size, "estimated", lambda *_: Choice(6 - ranks.rank, "so it is"))
         found = batch_size.settle(settings, resolve(settings.train), store, lambda _: pytest.fail("built"))
     return found.train.batch_tiles

@@ -18,7 +18,7 @@ from glidexp.errors import GlidexpError
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.execution.execute import execute
 from glidexp.study.execution.launchers import local as launchers_local
-from glidexp.study.execution.ledger import MODEL_TAG, Ledger
+from glidexp.study.execution.ledger import MODEL_TAG, Entry, Ledger
 from glidexp.study.execution.work import Done, Order
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
@@ -59,6 +59,12 @@ def carried_out(plan: Plan, store: Store, cfg: LauncherConfig | None = None, **o
 
 def opened(mlruns: Path) -> Store:
     return open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
+
+
+def status(plan: Plan, store: Store) -> dict[str, Entry]:
+    """What the store knows of each cell now, by name."""
+    ledger = Ledger(plan, store, "glidexp")
+    return {cell.name: ledger.look(cell) for cell in plan.cells}
 
 
 def noted(folder: Path, what: str, key: str) -> None:

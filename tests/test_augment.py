@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from glidexp.config import AugmentationConfig
 from glidexp.errors import ConfigError
-from glidexp.training import augment as module
+from glidexp.training.augmentation import augment as module
 from glidexp.training.augmentation.augment import Augment, Prepared, build_augment
 from glidexp.training.augmentation.indexing import turn
 from glidexp.training.augmentation.picture import OUTLINE, augmented_grid

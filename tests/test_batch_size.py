@@ -220,7 +220,7 @@ def test_it_says_what_bounded_it(
 ) -> None:
     caplog.set_level("INFO", logger="glidexp")
     why = f"memory takes about {room}"
-    monkeypatch.setattr(batch_size, "rows_and_weights", lambda *_: (range(count), None))
+    monkeypatch.setattr(batch_size, "training_rows", lambda *_: (range(count), None))
     monkeypatch.setattr(batch_size, "estimated", lambda build, least, most, free: Choice(min(room, most), why))
     auto, store = small_config(tmp_path, tmp_path, "train.batch_size=auto"), cast(Any, None)
     settle(auto, resolve(auto.train), store, lambda _: pytest.fail("built"))

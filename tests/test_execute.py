@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import study_stub
 import warm
-from study_stub import carried_out, key_of, opened, plan
+from study_stub import carried_out, key_of, opened, plan, status
 
 from glidexp.config.launcher import LauncherConfig
 from glidexp.data import workers
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Interrupted
 from glidexp.study.execution.cells import Cell, Plan, chosen
-from glidexp.study.execution.ending import cancel, status
+from glidexp.study.execution.ending import cancel
 from glidexp.study.execution.launchers import local as launchers_local
 from glidexp.study.execution.ledger import Ledger, Status, study_id
 from glidexp.study.execution.sweep import Sweep

@@ -13,6 +13,7 @@ from glidexp.errors import DataError
 from glidexp.models.build import build_model
 from glidexp.models.card import find_bundle
 from glidexp.models.export import CARD, WEIGHTS, load_bundle, read_card, save_bundle
+from glidexp.models.load import load_model
 from glidexp.models.predictor import Predictor
 
 MEAN, STD = [120.1, 124.7, 123.1], [74.6, 74.4, 76.5]
@@ -200,7 +201,7 @@ def test_a_failed_write_leaves_the_old_bundle(bundle: Path, tmp_path: Path) -> N
 def test_a_bundle_is_found_from_what_a_person_points_at(bundle: Path, tmp_path: Path) -> None:
     for path in (bundle, bundle / CARD, bundle / WEIGHTS, bundle.parent):
         assert find_bundle(path) == bundle
-    assert isinstance(load_bundle(find_bundle(bundle.parent)), Predictor)
+    assert isinstance(load_model(bundle.parent), Predictor)
     for path, sentence in (
         (tmp_path, "holds no bundle"),
         (tmp_path / "absent", "does not exist"),

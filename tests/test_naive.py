@@ -67,7 +67,7 @@ def test_otsu_needs_two_values() -> None:
 
 def test_both_rows_equal_brute_force() -> None:
     store = watery()
-    found = naive.naive_scores(store, "test", "val")
+    found = naive.naive_scores(store, "test")
     red, green = store.images[..., 0].astype(float), store.images[..., 1].astype(float)
     index = (green - red) / (green + red)
     valid, rows = store.labels < 2, store.rows("test")
@@ -106,9 +106,9 @@ def test_without_red_and_green_only_the_background_is_scored(caplog: pytest.LogC
 def test_nothing_to_fit_on_or_to_score() -> None:
     store = watery()
     assert naive.naive_scores(store, "train") == {}
-    assert all("/background/" in name for name in naive.naive_scores(store, "test", "train"))
+    assert all("/background/" in name for name in naive.naive_scores(store, "test", fit_rows=store.rows("train")))
     store.images[:] = 7
-    assert all("/background/" in name for name in naive.naive_scores(store, "test", "val"))
+    assert all("/background/" in name for name in naive.naive_scores(store, "test"))
 
 
 def test_only_valid_pixels_count() -> None:

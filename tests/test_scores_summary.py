@@ -11,9 +11,9 @@ from glidexp.scoring.scores import score_split
 from glidexp.scoring.tables import lake_table, summary_table
 
 
-def printed(metrics: dict[str, float], **options: object) -> str:
+def printed(metrics: dict[str, float]) -> str:
     out = io.StringIO()
-    Console(file=out, width=80).print(summary_table(metrics, **options))
+    Console(file=out, width=80).print(summary_table(metrics))
     return out.getvalue()
 
 
@@ -57,12 +57,6 @@ def test_names_with_brackets_are_text_and_missing_values_a_dash() -> None:
     assert "x [bold]" in text and row(text, "mean over scenes") == ["-"] * 6
 
 
-def test_another_split() -> None:
-    metrics = {name.replace("test/", "val/"): value for name, value in some_metrics().items()}
-    assert "Scores on val" in printed(metrics, split="val")
-    assert row(printed(metrics, split="val"), "landsat8")[-1] == "0.6000"
-
-
 def test_strata_that_say_nothing_are_left_out() -> None:
     metrics = {"test/lake_iou_pooled": 0.5, "test/sensor/unknown/lake_iou_pooled": 0.5}
     metrics |= {"test/region/andes/lake_iou_pooled": 0.4, "test/region/unknown/lake_iou_pooled": 0.6}
@@ -71,9 +65,9 @@ def test_strata_that_say_nothing_are_left_out() -> None:
     assert "andes" in shown
 
 
-def lakes_printed(metrics: dict[str, float], **options: str) -> str:
+def lakes_printed(metrics: dict[str, float]) -> str:
     out = io.StringIO()
-    Console(file=out, width=80).print(lake_table(metrics, **options))
+    Console(file=out, width=80).print(lake_table(metrics))
     return out.getvalue()
 
 
@@ -101,4 +95,4 @@ def test_where_nothing_was_compared_that_is_said_and_no_unit_stands_alone() -> N
 
 def test_no_lake_no_table_and_pixels_where_there_are_no_metres() -> None:
     assert lake_table({"test/lakes": 0.0}) is None and lake_table({}) is None
-    assert "ASSD [px]" in lakes_printed({"val/lakes": 1.0, "val/assd_px": 0.5}, split="val")
+    assert "ASSD [px]" in lakes_printed({"test/lakes": 1.0, "test/assd_px": 0.5})

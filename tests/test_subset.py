@@ -10,7 +10,7 @@ from runs import small_config
 
 from glidexp.config import Config, SensorMixConfig, SubsetConfig, ValFrom, flat
 from glidexp.data.prepare import prepare
-from glidexp.data.sensor_mix import judging_rows, rows_and_weights
+from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.store import TileStore
 from glidexp.data.subset import part_of
 from glidexp.errors import ConfigError
@@ -131,11 +131,11 @@ def test_without_inventory_a_tile_is_a_lake() -> None:
 def test_the_mix_goes_first_and_weights_are_those_of_the_part() -> None:
     store = Store()
     mix = SensorMixConfig(sensors=["landsat8"])
-    rows, weights = rows_and_weights(store, "train", mix, SubsetConfig(scenes=2), 0)
+    rows, weights = training_rows(store, mix, SubsetConfig(scenes=2), 0)
     assert set(store.index["sensor"].iloc[rows]) == {"landsat8"} and len(rows) == 20 and weights is None
     store.index.loc[store.index["sensor"] == "landsat8", "region"] = "alps"
     with pytest.raises(ConfigError, match="no train tile of landsat8 there"):
-        rows_and_weights(store, "train", mix, SubsetConfig(regions=["andes"]), 0)
+        training_rows(store, mix, SubsetConfig(regions=["andes"]), 0)
 
 
 def test_val_is_of_what_is_trained_on() -> None:

@@ -13,7 +13,7 @@ from rasterio.features import rasterize
 
 from glidexp.config import SyntheticConfig
 from glidexp.data import sensors
-from glidexp.data.synthetic import CLASSES, contact_sheet, generate
+from glidexp.data.synthetic import CLASSES, generate
 from glidexp.data.synthetic.lakes import SIZE_EXPONENT, draw_areas
 from glidexp.data.synthetic.light import cast_shadow
 from glidexp.data.synthetic.noise import fractal
@@ -180,12 +180,3 @@ def test_shadow_of_a_wall_is_as_long_as_the_sun_says() -> None:
 
 def test_flat_ground_has_no_shadow() -> None:
     assert cast_shadow(np.zeros((64, 64), np.float32), 30.0, 140.0).max() == 0
-
-
-def test_contact_sheet_is_a_small_picture(tiny: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
-    picture = contact_sheet(tiny, tmp_path / "sheet.png", thumb_px=100)
-    assert picture.stat().st_size < 200_000
-    with Image.open(picture) as image:
-        assert image.width > 200 and image.height > 200

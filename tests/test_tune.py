@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from search_stub import RATES, SEED, carried_out, search
 from search_train import EPOCHS, VAL, quality
-from study_stub import opened
+from study_stub import opened, status
 
 from glidexp import door
 from glidexp.config.study import Design, StudyConfig
 from glidexp.config.tune import SpaceConfig, TuneConfig
 from glidexp.errors import ConfigError
 from glidexp.study import verb_tune
-from glidexp.study.execution.ending import status
 from glidexp.study.execution.launchers import local as launchers_local
 from glidexp.study.execution.ledger import Ledger, Status, study_id
 from glidexp.study.plan.space import Choice, edges, space_of

@@ -44,10 +44,10 @@ def chosen_sensors(mix: SensorMixConfig, present: Iterable[str]) -> list[str]:
     return chosen
 
 
-def rows_and_weights(
-    store: "TileStore", split: str, mix: SensorMixConfig, subset: SubsetConfig | None = None, seed: int = 0
+def training_rows(
+    store: "TileStore", mix: SensorMixConfig, subset: SubsetConfig | None = None, seed: int = 0
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
-    """Rows of a split that the mix takes, and the relative frequency of each.
+    """Training rows that the mix takes, and the relative frequency of each.
 
     With weighting=balanced the rows of each sensor share a weight of 1, with weighting=natural each row has 1; both are
     multiplied with the sensor's entry in `weights`; `region_weights` then say how often each region is drawn, whatever
@@ -56,7 +56,6 @@ def rows_and_weights(
 
     Args:
         store: opened store
-        split: train, val or test
         mix: settings
         subset: part of these rows that is used; all of them when not given
         seed: of the run, by which the part is drawn
@@ -65,22 +64,22 @@ def rows_and_weights(
         rows (n,), ascending, and weights (n,), or None where all are equal
 
     Raises:
-        ConfigError: see `chosen_sensors` and `subset.part_of`; or no tile of the mix in this split
+        ConfigError: see `chosen_sensors` and `subset.part_of`; or no tile of the mix in train
     """
     chosen = drawn_sensors(store, mix)
-    rows = store.rows(split)
+    rows = store.rows("train")
     sensors = store.index["sensor"].to_numpy(dtype=object)[rows]
     taken = np.isin(sensors.astype(str), chosen)
     rows, sensors = rows[taken], sensors[taken]
     if len(rows) == 0:
         raise ConfigError(
-            f"sensor_mix.sensors: no {split} tile of {', '.join(chosen)}: choose others or another dataset.split."
+            f"sensor_mix.sensors: no train tile of {', '.join(chosen)}: choose others or another dataset.split."
         )
     if subset is not None:
         rows = part_of(store, rows, subset, seed)
         if len(rows) == 0:
             raise ConfigError(
-                f"subset.regions=[{','.join(subset.regions)}]: no {split} tile of {', '.join(chosen)} there: choose "
+                f"subset.regions=[{','.join(subset.regions)}]: no train tile of {', '.join(chosen)} there: choose "
                 "other regions, sensors or dataset.split."
             )
         sensors = store.index["sensor"].to_numpy(dtype=object)[rows]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from glidexp.beside import write_bytes
 from glidexp.config import Tta
 from glidexp.errors import ConfigError, DataError
 from glidexp.models import catalog
@@ -29,7 +30,6 @@ from glidexp.models.card import (
     read_card,
     read_part,
     require_lakes,
-    write_whole,
 )
 from glidexp.models.predictor import Predictor
 from glidexp.models.told import listening, told_of
@@ -83,12 +83,12 @@ def save_bundle(
         full["validity"] = {"file": VALIDITY, "sha256": hashlib.sha256(validity).hexdigest()}
     text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS, blob)
+    write_bytes(folder / WEIGHTS, blob)
     if ground is not None:
-        write_whole(folder / GROUND, ground)
+        write_bytes(folder / GROUND, ground)
     if validity is not None:
-        write_whole(folder / VALIDITY, validity)
-    write_whole(folder / CARD, text.encode())
+        write_bytes(folder / VALIDITY, validity)
+    write_bytes(folder / CARD, text.encode())
     return folder
 
 

@@ -1,13 +1,19 @@
 """Finds a trained network from what a person points at: a run, a registered model, a bundle, or a file in one."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import DataError
 from glidexp.models.card import CARD, find_bundle, read_card
 from glidexp.tracking.models import TrackedModel, fetch, find_model
 from glidexp.tracking.store import Store, store_at
+
+if TYPE_CHECKING:
+    import torch
+
+    from glidexp.models.predictor import Predictor
 
 STORED = ("models:/", "runs:/")
 """how names in a store begin"""
@@ -81,6 +87,27 @@ def find_named(reference: str, *, mlruns: str, uri: str | None, folder: Path) ->
     if not is_place(reference):
         store = store_at(mlruns, uri)
     return find(reference, store, folder)
+
+
+def load_model(
+    reference: Path | str, *, store: Store | None = None, device: "torch.device | str" = "cpu"
+) -> "Predictor":
+    """Loads the network that `find` finds.
+
+    Args:
+        reference: a bundle folder, its `card.json` or `weights.safetensors`, a folder with exactly one bundle below it
+            (a downloaded run, a model of the registry), or a checkpoint of training (`.pt`); with a store also a run id
+            or `models:/...`
+        store: from `tracking.store.open_store`
+        device: where it shall run
+
+    Raises:
+        DataError, TrackingError: nothing there, several, or a bundle that `load_bundle` refuses
+    """
+    from glidexp.models.export import load_bundle
+
+    with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
+        return load_bundle(find(str(reference), store, Path(aside)).bundle, device=device)
 
 
 def _whole(reference: str) -> Path:

@@ -91,8 +91,9 @@ def lakes_by_size(metrics: Mapping[str, float]) -> list[ScoreRow]:
     return rows
 
 
-def wilson(share: float, count: int, z: float = 1.959964) -> Interval:
-    """Interval of a share of a count. Source: Wilson (1927), J. Am. Stat. Assoc. 22."""
+def wilson(share: float, count: int) -> Interval:
+    """95 % interval of a share of a count. Source: Wilson (1927), J. Am. Stat. Assoc. 22."""
+    z = 1.959964
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))

@@ -138,14 +138,12 @@ def reliability(hist: NDArray[np.integer], parts: int = CALIBRATION_BINS, *, tem
     )
 
 
-def expected_calibration_error(
-    hist: NDArray[np.integer], parts: int = CALIBRATION_BINS, *, temperature: float = 1.0
-) -> float:
+def expected_calibration_error(hist: NDArray[np.integer], *, temperature: float = 1.0) -> float:
     """Mean distance of predicted probability and observed share of lake, weighted by pixels, 0-1; NaN without pixels.
 
     Over all valid pixels, most of which are background: compare it on the same ground only.
     """
-    curve = reliability(hist, parts, temperature=temperature)
+    curve = reliability(hist, temperature=temperature)
     if not len(curve.pixels):
         return float("nan")
     return float(np.average(np.abs(curve.confidence - curve.frequency), weights=curve.pixels))

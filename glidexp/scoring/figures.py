@@ -202,50 +202,21 @@ def pdf_bytes(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def png_bytes(picture: "Rgb | Figure", *, max_bytes: int | None = None) -> bytes:
-    """PNG of an array or a figure.
-
-    Args:
-        picture: (H, W, 3) uint8, or a matplotlib figure
-        max_bytes: reduce the colours, then the size, until the file is no larger
-    """
-    if not isinstance(picture, np.ndarray):
-        buffer = io.BytesIO()
-        picture.savefig(buffer, format="png", dpi=110, facecolor="white")
-        return buffer.getvalue()
-    image = Image.fromarray(picture)
-    data = _encoded(image, smallest=max_bytes is not None)
-    for colours in (256, 128, 64):
-        if max_bytes is None or len(data) <= max_bytes:
-            return data
-        data = _encoded(_fewer_colours(image, colours), smallest=True)
-    while max_bytes is not None and len(data) > max_bytes and min(image.size) > 16:
-        image = image.resize((image.width * 9 // 10, image.height * 9 // 10), Image.Resampling.LANCZOS)
-        data = _encoded(_fewer_colours(image, 128), smallest=True)
-    return data
-
-
-def save_png(picture: "Rgb | Figure", path: Path, *, max_bytes: int | None = None) -> Path:
-    """Writes `png_bytes` aside and renames it into place; gives the path back."""
-    with beside(path) as place:
-        place.write_bytes(png_bytes(picture, max_bytes=max_bytes))
-    return path
-
-
-def _encoded(image: Image.Image, *, smallest: bool) -> bytes:
+def png_bytes(picture: "Rgb | Figure") -> bytes:
+    """PNG of an array (H, W, 3) uint8, or of a matplotlib figure."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=smallest)  # takes several times as long for a few per cent
+    if isinstance(picture, np.ndarray):
+        Image.fromarray(picture).save(buffer, format="PNG")
+    else:
+        picture.savefig(buffer, format="png", dpi=110, facecolor="white")
     return buffer.getvalue()
 
 
-def _fewer_colours(image: Image.Image, colours: int) -> Image.Image:
-    """Palette of the commonest colours and of those with a meaning, which are too rare to be kept by their share."""
-    shades = [tuple(shade) for shade in _blend(np.linspace(0, 1, 6, dtype=np.float32)).tolist()]
-    kept = [*shades, FALSE_ALARM, MISS, INVALID, OUTLINE, (255, 255, 255)]
-    common = image.quantize(colours - len(kept)).getpalette() or []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*(band for colour in kept for band in colour), *common][: 3 * colours])
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+def save_png(picture: "Rgb | Figure", path: Path) -> Path:
+    """Writes `png_bytes` aside and renames it into place; gives the path back."""
+    with beside(path) as place:
+        place.write_bytes(png_bytes(picture))
+    return path
 
 
 def _rgb(image: NDArray[np.uint8]) -> Rgb:

@@ -64,29 +64,29 @@ def class_scores(confusion: NDArray[np.int64], names: Sequence[str], split: str)
     return {name: value for name, value in found.items() if value == value}
 
 
-def class_table(metrics: dict[str, float], *, split: str = "test") -> "Table":
-    """The scores of `class_scores` as a table 80 characters wide or less."""
+def class_table(metrics: dict[str, float]) -> "Table":
+    """The scores of `class_scores` on test as a table 80 characters wide or less."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    leaking = metrics.get(f"{split}/leak/tiles", 0)
+    leaking = metrics.get("test/leak/tiles", 0)
     warning = f", LEAKING: {leaking:.0f} of its tiles lie on ground that was met in training" if leaking else ""
     table = Table(
-        title=f"Land cover on {split}{warning}", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False,
+        title=f"Land cover on test{warning}", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False,
         padding=(0, 1), collapse_padding=True,
     )  # fmt: skip
     table.add_column("class", overflow="fold", max_width=28)
     for heading in ("pixels", "share", "IoU"):
         table.add_column(heading, justify="right", no_wrap=True)
-    start, end = f"{split}/class/", "/px"
+    start, end = "test/class/", "/px"
     names = [key[len(start) : -len(end)] for key in metrics if key.startswith(start) and key.endswith(end)]
     total = sum(metrics[f"{start}{name}{end}"] for name in names)
     for name in names:
         px, iou = metrics[f"{start}{name}{end}"], metrics.get(f"{start}{name}/iou_pooled")
         shown = "-" if iou is None else f"{iou:.4f}"
         table.add_row(Text(name), f"{px:,.0f}", f"{px / max(total, 1):.1%}", shown, end_section=name == names[-1])
-    mean, count = metrics.get(f"{split}/miou_pooled"), metrics.get(f"{split}/miou_classes", 0)
+    mean, count = metrics.get("test/miou_pooled"), metrics.get("test/miou_classes", 0)
     table.add_row(
         f"mean of {count:.0f} classes", f"{total:,.0f}", "", "-" if mean is None else f"{mean:.4f}", style="bold"
     )

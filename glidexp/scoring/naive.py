@@ -25,7 +25,6 @@ _log = logging.getLogger(__name__)
 def naive_scores(
     store: Tiles,
     split: str,
-    fit_split: str = "val",
     *,
     rows: NDArray[np.int64] | None = None,
     fit_rows: NDArray[np.int64] | None = None,
@@ -35,9 +34,8 @@ def naive_scores(
     Args:
         store: images (N, H, W, C) uint8, labels (N, H, W) uint8 with 0, 1 and 255 for not valid, manifest["bands"]
         split: the split that is scored
-        fit_split: the split whose pixels give the threshold of the index, val or train
         rows: rows of the store to score under the name of the split; its own when not given
-        fit_rows: rows of the store in the place of fit_split's own
+        fit_rows: rows of the store whose pixels give the threshold of the index; those of val when not given
 
     Returns:
         `<split>/naive/background/<score>_<aggregation>` and the same under index_threshold, with
@@ -52,7 +50,7 @@ def naive_scores(
     lake, valid = _pixels(store, rows)
     nothing = np.zeros_like(lake)
     found = _named(index, np.stack([nothing, nothing, lake, valid - lake], axis=1), f"{split}/naive/background")
-    threshold = fit_threshold(store, fit_split, fit_rows)
+    threshold = fit_threshold(store, fit_rows)
     if threshold is None:
         return found
     prefix = f"{split}/naive/index_threshold"
@@ -86,15 +84,12 @@ def otsu(values: NDArray[np.float64], weights: NDArray[np.integer]) -> float | N
     return float(distinct[1:][np.argmax(between)])
 
 
-def fit_threshold(store: Tiles, fit_split: str, rows: NDArray[np.int64] | None = None) -> float | None:
-    """Otsu's threshold of the index over the valid pixels of a split; None, and a log line, if it has none.
-
-    `rows` of the store stand for the split's own.
-    """
+def fit_threshold(store: Tiles, rows: NDArray[np.int64] | None = None) -> float | None:
+    """Otsu's threshold of the index over the valid pixels of some tiles, or of val; None, and a log line, without."""
     bands = _red_green(store)
     if bands is None:
         return None
-    rows = store.rows(fit_split) if rows is None else rows
+    rows = store.rows("val") if rows is None else rows
     if len(rows) > FIT_TILES:
         rows = np.sort(np.random.default_rng(_FIT_SEED).choice(rows, FIT_TILES, replace=False))
     pairs = np.zeros(65536, dtype=np.int64)
@@ -102,7 +97,7 @@ def fit_threshold(store: Tiles, fit_split: str, rows: NDArray[np.int64] | None =
         pairs += np.bincount(_pair(store.images[row], bands)[store.labels[row] <= 1], minlength=65536)
     threshold = otsu(index_of_pairs(), pairs)
     if threshold is None:
-        _log.info("no index threshold: (G-R)/(G+R) has fewer than two values on split %s", fit_split)
+        _log.info("no index threshold: (G-R)/(G+R) has fewer than two values on the tiles that would give it")
     return threshold
 
 

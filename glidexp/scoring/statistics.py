@@ -39,6 +39,8 @@ from glidexp.scoring.confusion import Counts
 Floats = NDArray[np.float64]
 Score = Callable[[Counts], Floats]
 """(..., clusters, 4) counts to (...) scores"""
+SEED = 0
+"""of all that is drawn: the same trainings give the same verdict"""
 EXACT_FLIPS = 1 << 14
 """up to so many sign patterns are all tried; beyond, as many are drawn"""
 CELLS_AT_ONCE = 1 << 18
@@ -199,15 +201,14 @@ def _p_value(size: float, error: float, parts: Parts) -> float:
     return float(np.exp(optimize.brentq(excess, lowest, 0.0))) if excess(lowest) > 0 else 0.0
 
 
-def sign_flips(values: Floats, *, seed: int = 0) -> float:
+def sign_flips(values: Floats) -> float:
     """p of no difference by flipping the signs of the clusters' mean differences: exact if they are symmetric about 0.
 
     It takes the trainings at hand as given, so it is a second opinion on the ground alone. With C clusters it cannot be
     below 2 / 2^C.
 
     Args:
-        values: (C,) differences by cluster
-        seed: of the patterns drawn, where there are too many to try all
+        values: (C,) differences by cluster; where they are too many to try all patterns, some are drawn
 
     Source: Fisher (1935), The Design of Experiments, 21.
     """
@@ -215,7 +216,7 @@ def sign_flips(values: Floats, *, seed: int = 0) -> float:
     if 1 << min(clusters, 40) <= EXACT_FLIPS:
         signs = 1 - 2 * ((np.arange(1 << clusters)[:, None] >> np.arange(clusters)) & 1)
     else:
-        signs = 1 - 2 * np.random.default_rng(seed).integers(0, 2, (EXACT_FLIPS, clusters))
+        signs = 1 - 2 * np.random.default_rng(SEED).integers(0, 2, (EXACT_FLIPS, clusters))
         signs[0] = 1
     sums = np.abs(signs @ values)
     return float((sums >= abs(values.sum()) * (1 - 1e-12)).mean())
@@ -235,7 +236,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def rank_shares(tables: Sequence[Counts], score: Score, *, draws: int = 2000, seed: int = 0) -> Floats:
+def rank_shares(tables: Sequence[Counts], score: Score, *, draws: int = 2000) -> Floats:
     """How stable a ranking is: share of redrawn worlds in which each arm takes each rank.
 
     Clusters are drawn with replacement, the same for every arm; seeds within each arm (a hierarchical bootstrap).
@@ -244,12 +245,11 @@ def rank_shares(tables: Sequence[Counts], score: Score, *, draws: int = 2000, se
         tables: counts (S, C, 4) of each arm, on the same C clusters
         score: of (..., C, 4), higher is better
         draws: redrawn worlds
-        seed: of the draws
 
     Returns:
         (arms, arms): row a, column r is the share of worlds in which arm a has rank r, 0 the best. Rows sum to 1.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     arms, clusters = len(tables), tables[0].shape[1]
     ground = np.empty((draws, clusters), dtype=np.intp)
     rows = [np.empty((draws, len(table)), dtype=np.intp) for table in tables]
@@ -268,9 +268,7 @@ def rank_shares(tables: Sequence[Counts], score: Score, *, draws: int = 2000, se
     return shares
 
 
-def redrawn(
-    base: Counts, arm: Counts, score: Score, *, level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def redrawn(base: Counts, arm: Counts, score: Score, *, level: float = 0.95, draws: int = 2000) -> tuple[float, float]:
     """Percentile interval of a paired difference by a hierarchical bootstrap: clusters and seeds are drawn anew, both
     with replacement, and the same ones for both arms.
 
@@ -290,7 +288,7 @@ def redrawn(
 
     Source: Davison & Hinkley (1997), Bootstrap Methods and their Application, 3.8.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     seeds, clusters = base.shape[:2]
     rows, columns = np.empty((draws, seeds, 1), dtype=np.intp), np.empty((draws, 1, clusters), dtype=np.intp)
     for draw in range(draws):

@@ -9,16 +9,17 @@ if TYPE_CHECKING:
     from glidexp.scoring.audit import Check, Reading
 
 COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1", "lake_iou": "lake IoU"}
+TEST = "test/"
+"""stands before the metrics that are shown"""
 _NONE = "-"
 
 
-def summary_table(metrics: dict[str, float], *, split: str = "test", title: str | None = None) -> "Table":
-    """Scores of a split: pooled at both thresholds, means, every sensor and region, naive rows, each with its numbers.
+def summary_table(metrics: dict[str, float], *, title: str | None = None) -> "Table":
+    """Scores on test: pooled at both thresholds, means, every sensor and region, naive rows, each with its numbers.
 
     Args:
         metrics: by the name they have in tracking; what is missing shows as "-"
-        split: "test" or "val"
-        title: stands above; the split when not given
+        title: stands above
 
     Returns:
         a table 80 characters wide or less, for `rich.console.Console.print`, on a terminal and in a log
@@ -27,8 +28,8 @@ def summary_table(metrics: dict[str, float], *, split: str = "test", title: str 
     from rich.table import Table
 
     table = Table(
-        title=(title or f"Scores on {split}") + _warning(metrics, split),
-        caption=_caption(metrics, split),
+        title=(title or "Scores on test") + _warning(metrics),
+        caption=_caption(metrics),
         box=box.SIMPLE_HEAD,
         title_justify="left",
         caption_justify="left",
@@ -39,32 +40,30 @@ def summary_table(metrics: dict[str, float], *, split: str = "test", title: str 
     table.add_column("lake pixels", overflow="fold", max_width=28)
     for heading in ("tiles", "scenes", *COLUMNS.values()):
         table.add_column(heading, justify="right", no_wrap=True)
-    every = f"{split}/"
-    threshold = _number(metrics.get(f"{split}/threshold"), 3)
-    _row(table, metrics, f"pooled, threshold {threshold}", every, "pooled", every, bold=True)
-    _row(table, metrics, "pooled, threshold 0.5", f"{split}/at_0.5/", "pooled", every)
-    _row(table, metrics, "mean over tiles", every, "per_image", every)
-    _row(table, metrics, "mean over scenes", every, "per_scene", every, last=True)
+    threshold = _number(metrics.get(f"{TEST}threshold"), 3)
+    _row(table, metrics, f"pooled, threshold {threshold}", TEST, "pooled", bold=True)
+    _row(table, metrics, "pooled, threshold 0.5", f"{TEST}at_0.5/", "pooled")
+    _row(table, metrics, "mean over tiles", TEST, "per_image")
+    _row(table, metrics, "mean over scenes", TEST, "per_scene", last=True)
     for kind in ("sensor", "region"):
-        names = _strata(metrics, split, kind)
+        names = _strata(metrics, kind)
         if names == ["unknown"]:  # says nothing that the first row does not
             continue
         for name in names:
-            prefix = f"{split}/{kind}/{name}/"
-            _row(table, metrics, name, prefix, "pooled", prefix, last=name == names[-1])
+            prefix = f"{TEST}{kind}/{name}/"
+            _row(table, metrics, name, prefix, "pooled", numbers=prefix, last=name == names[-1])
     for name in ("index_threshold", "background"):
-        prefix = f"{split}/naive/{name}/"
+        prefix = f"{TEST}naive/{name}/"
         if any(key.startswith(prefix) for key in metrics):
-            _row(table, metrics, f"naive: {name.replace('_', ' ')}", prefix, "pooled", every)
+            _row(table, metrics, f"naive: {name.replace('_', ' ')}", prefix, "pooled")
     return table
 
 
-def lake_table(metrics: dict[str, float], *, split: str = "test") -> "Table | None":
-    """Per-lake scores of a split: all lakes, then every size class and lake type; None where there is no lake.
+def lake_table(metrics: dict[str, float]) -> "Table | None":
+    """Per-lake scores on test: all lakes, then every size class and lake type; None where there is no lake.
 
     Args:
         metrics: by the name they have in tracking; what is missing shows as "-"
-        split: "test" or "val"
 
     Returns:
         a table 80 characters wide or less
@@ -75,10 +74,10 @@ def lake_table(metrics: dict[str, float], *, split: str = "test") -> "Table | No
 
     from glidexp.scoring.components import lower_bound
 
-    if not metrics.get(f"{split}/lakes") and not metrics.get(f"{split}/lakes_predicted"):
+    if not metrics.get(f"{TEST}lakes") and not metrics.get(f"{TEST}lakes_predicted"):
         return None
-    unit = "m" if f"{split}/assd_m" in metrics else "px"
-    caption = _lake_caption(metrics, split, unit)
+    unit = "m" if f"{TEST}assd_m" in metrics else "px"
+    caption = _lake_caption(metrics, unit)
     table = Table(
         box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False, padding=(0, 1),
         collapse_padding=True,
@@ -86,11 +85,11 @@ def lake_table(metrics: dict[str, float], *, split: str = "test") -> "Table | No
     table.add_column("lakes", overflow="fold", max_width=21)
     for heading in ("number", "recall", "precision", "area error", f"ASSD [{unit}]"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
-    places = [("any overlap", f"{split}/", "", False), ("IoU 0.5 or more", f"{split}/", "_iou50", True)]
+    places = [("any overlap", f"{TEST}", "", False), ("IoU 0.5 or more", f"{TEST}", "_iou50", True)]
     for kind in ("size", "glacier_distance", "lake_type"):
-        names = sorted(_strata(metrics, split, kind), key=lower_bound)
+        names = sorted(_strata(metrics, kind), key=lower_bound)
         what = {"size": "", "glacier_distance": "ice at ", "lake_type": ""}[kind]
-        places += [(what + _in_words(name), f"{split}/{kind}/{name}/", "", name == names[-1]) for name in names]
+        places += [(what + _in_words(name), f"{TEST}{kind}/{name}/", "", name == names[-1]) for name in names]
     for label, prefix, suffix, last in places:
         cells = [_number(metrics.get(f"{prefix}lakes"), 0)]
         cells += [_number(metrics.get(f"{prefix}{name}{suffix}"), 3) for name in ("lake_recall", "lake_precision")]
@@ -106,7 +105,7 @@ def _in_words(name: str) -> str:
     return re.sub(r"(?<=\d)(?=(km|px))", " ", name.replace("_", " ")).replace(" km2", " km²")
 
 
-def _lake_caption(metrics: dict[str, float], split: str, unit: str) -> str:
+def _lake_caption(metrics: dict[str, float], unit: str) -> str:
     """Shoreline scores and what the table leaves out; nothing of a score that has no value."""
     parts = (
         ("boundary F1 {} at 1 px, {} at 2 px", 3, ("boundary_f1_1px", "boundary_f1_2px")),
@@ -118,10 +117,10 @@ def _lake_caption(metrics: dict[str, float], split: str, unit: str) -> str:
     )
     said = []
     for words, digits, names in parts:
-        values = [metrics.get(f"{split}/{name}") for name in names]
+        values = [metrics.get(f"{TEST}{name}") for name in names]
         if any(value is not None for value in values):
             said.append(words.format(*(_number(value, digits) for value in values)))
-    if metrics.get(f"{split}/lakes_compared") == 0:
+    if metrics.get(f"{TEST}lakes_compared") == 0:
         said.insert(0, "no lake was found that is not cut by an edge, so no area and no shore was compared")
     return "; ".join(said)
 
@@ -132,8 +131,8 @@ def _row(
     label: str,
     prefix: str,
     how: str,
-    numbers: str,
     *,
+    numbers: str = TEST,
     bold: bool = False,
     last: bool = False,
 ) -> None:
@@ -147,18 +146,18 @@ def _row(
     table.add_row(Text(label), *cells, style="bold" if bold else None, end_section=last)
 
 
-def _strata(metrics: dict[str, float], split: str, kind: str) -> list[str]:
-    found = (re.fullmatch(rf"{split}/{kind}/([^/]+)/[^/]+", key) for key in metrics)
+def _strata(metrics: dict[str, float], kind: str) -> list[str]:
+    found = (re.fullmatch(rf"{TEST}{kind}/([^/]+)/[^/]+", key) for key in metrics)
     return sorted({match.group(1) for match in found if match})
 
 
-def _warning(metrics: dict[str, float], split: str) -> str:
+def _warning(metrics: dict[str, float]) -> str:
     """Stands beside the title of scores that cannot be trusted."""
-    met = metrics.get(f"{split}/leak/tiles", 0)
+    met = metrics.get(f"{TEST}leak/tiles", 0)
     return f", LEAKING: {met:.0f} of its tiles lie on ground that was met in training" if met else ""
 
 
-def _caption(metrics: dict[str, float], split: str) -> str:
+def _caption(metrics: dict[str, float]) -> str:
     """What has no column."""
     parts = []
     for key, label, digits in (
@@ -166,9 +165,9 @@ def _caption(metrics: dict[str, float], split: str) -> str:
         ("miou_two_class_pooled", "two-class mIoU", 4),
         ("ece", "ECE", 4),
     ):
-        if f"{split}/{key}" in metrics:
-            parts.append(f"{label} {_number(metrics[f'{split}/{key}'], digits)}")
-    empty = metrics.get(f"{split}/tiles_empty", 0)
+        if f"{TEST}{key}" in metrics:
+            parts.append(f"{label} {_number(metrics[f'{TEST}{key}'], digits)}")
+    empty = metrics.get(f"{TEST}tiles_empty", 0)
     if empty:
         parts.append(f"tiles without lake, true or predicted, and so in no mean over tiles: {empty:.0f}")
     return "; ".join(parts)

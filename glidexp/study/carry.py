@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from glidexp.beside import write_bytes
 from glidexp.errors import ConfigError
-from glidexp.models.card import write_whole
 from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.ledger import CELLS, FOLDER, MODEL_TAG, PLAN
 from glidexp.tracking.carry import FILES, RUNS, Carried, read_runs, write_run
@@ -47,7 +47,7 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
         place = folder / FOLDER / study.study_id
         place.mkdir(parents=True, exist_ok=True)
         for name in (PLAN, CELLS):
-            write_whole(place / name, (store.mlruns / FOLDER / study.study_id / name).read_bytes())
+            write_bytes(place / name, (store.mlruns / FOLDER / study.study_id / name).read_bytes())
         for entry in study.entries.values():
             wanted |= {one: None for one in (entry.train, entry.scored) if one}
     for run_id in list(wanted):  # an evaluation is of little use without its model
@@ -77,8 +77,8 @@ def bring(store: Store, folder: Path) -> Carried:
                 entry[key] = carried.runs.get(entry.get(key), entry.get(key))
         there = store.mlruns / FOLDER / place.parent.name
         there.mkdir(parents=True, exist_ok=True)
-        write_whole(there / PLAN, (place.parent / PLAN).read_bytes())
-        write_whole(there / CELLS, json.dumps(cells, indent=1).encode())
+        write_bytes(there / PLAN, (place.parent / PLAN).read_bytes())
+        write_bytes(there / CELLS, json.dumps(cells, indent=1).encode())
         for old, new in carried.runs.items():
             if (folder / RUNS / old / FILES / PLAN).is_file() and _study_of(store, new) == place.parent.name:
                 store.client.log_artifact(new, str(there / CELLS))

@@ -18,7 +18,7 @@ import torch
 from glidexp.config import Config, TrainConfig
 from glidexp.data.host_memory import free_host_bytes
 from glidexp.data.resident import GB, free_bytes, has_room, tile_bytes
-from glidexp.data.sensor_mix import judging_rows, rows_and_weights
+from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.catalog import least_batch
@@ -74,7 +74,7 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
         ConfigError: not even the smallest batch fits
     """
     started, ranks = time.monotonic(), runtime.ranks
-    count = len(rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)[0])
+    count = len(training_rows(tiles, config.sensor_mix, config.subset, config.seed)[0])
     least = least_batch(config.decoder.name, config.tile_size.px)
     by_epoch = max(count // (STEPS * config.train.accumulate), min(FEW, count)) // ranks.size
     most, why_most = _most(runtime, max(by_epoch, least))
@@ -106,7 +106,7 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
 
 
 def _tried_here(config: Config, runtime: Runtime, tiles: TileStore, parts: Parts, least: int, most: int) -> Choice:
-    count = len(rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)[0])
+    count = len(training_rows(tiles, config.sensor_mix, config.subset, config.seed)[0])
     judging = len(judging_rows(tiles, config.sensor_mix, config.subset, config.seed))
     kept = _kept_back(config.train, runtime, tiles, (judging, count), parts)
     return tried(training_step(config, replace(runtime, ranks=Ranks()), tiles, parts), parts, least, most, kept)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from glidexp.config import Config, DatasetConfig, DatasetKind, SensorMixConfig, SplitBy, TrainConfig, Tta
 from glidexp.config.evaluation import EvalSplit, EvaluateConfig
 from glidexp.data.prepare import declared_regions, declared_sensors, recipe_id
-from glidexp.data.sensor_mix import chosen_sensors, judging_rows, rows_and_weights
+from glidexp.data.sensor_mix import chosen_sensors, judging_rows, training_rows
 from glidexp.data.subset import chosen_regions
 from glidexp.errors import ConfigError, GlidexpError, unknown_name
 from glidexp.models import catalog
@@ -150,7 +150,7 @@ def check_tiles(config: Config, tiles: "TileStore") -> None:
         if not len(tiles.rows(split)):
             raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
     judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
-    rows, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
+    rows, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed)
     if len(rows) < config.train.batch_tiles:
         raise GlidexpError(
             f"train.batch_size={config.train.batch_tiles} is more than the {len(rows)} training tiles: lower it."

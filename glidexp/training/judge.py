@@ -9,7 +9,7 @@ import torch
 from glidexp.config import Config
 from glidexp.data.band_statistics import statistics_of
 from glidexp.data.resident import stays
-from glidexp.data.sensor_mix import judging_rows, rows_and_weights
+from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.store import TileStore
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
@@ -28,7 +28,7 @@ class Judge:
 
     def __init__(self, config: Config, tiles: TileStore, runtime: Runtime) -> None:
         self.config, self.tiles, self.runtime = config, tiles, runtime
-        self.train, self.weights = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
+        self.train, self.weights = training_rows(tiles, config.sensor_mix, config.subset, config.seed)
         self.mean, self.std = statistics_of(tiles, self.train, config.subset)
         self.told = told_for(config, tiles)
         telling = Telling(self.told, tiles) if self.told.size else None

@@ -17,7 +17,6 @@ def build_optimizer(
     model: torch.nn.Module,
     *,
     device: torch.device,
-    fused: bool | None = None,
     stages: Sequence[Sequence[str]] = (),
 ) -> torch.optim.Optimizer:
     """Weight decay reaches matrices and kernels only, not biases or norms.
@@ -28,7 +27,6 @@ def build_optimizer(
         cfg: name, learning rate, decay, momentum, ratios of the encoder
         model: its trainable parameters are taken, in order
         device: decides on the fused kernels: AdamW's are 0.7 of the loop's time on a CPU, SGD's are slower there
-        fused: overrides that choice
         stages: names of the encoder's weights by stage, stem first (`models.stages`); needed for learning rates of the
             encoder's own
     """
@@ -40,9 +38,9 @@ def build_optimizer(
         groups.append({"params": plain, "weight_decay": 0.0, "lr_ratio": ratio})
     groups = [group for group in groups if group["params"]]
     if cfg.name is OptimizerName.adamw:
-        return torch.optim.AdamW(groups, lr=cfg.lr, fused=True if fused is None else fused)
-    use_fused = device.type == "cuda" if fused is None else fused
-    return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.momentum > 0, fused=use_fused)
+        return torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
+    fused, nesterov = device.type == "cuda", cfg.momentum > 0
+    return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=fused)
 
 
 def stage_ratios(cfg: OptimizerConfig, stages: int) -> list[float]:

@@ -21,11 +21,10 @@ class Meter:
     Args:
         epochs: of the whole run
         batches: of one epoch
-        done: batches that a resumed run has behind it
         silent: draw no bar, as one of several processes does
     """
 
-    def __init__(self, epochs: int, batches: int, done: int = 0, *, silent: bool = False) -> None:
+    def __init__(self, epochs: int, batches: int, *, silent: bool = False) -> None:
         self.epochs = epochs
         self.batches = batches
         self.console = Console(stderr=True)
@@ -45,7 +44,7 @@ class Meter:
                 console=self.console,
                 transient=True,
             )
-            self._task = self._bar.add_task("epoch 1", total=epochs * batches, completed=done, note="")
+            self._task = self._bar.add_task("epoch 1", total=epochs * batches, note="")
 
     def __enter__(self) -> "Meter":
         if self._bar is not None:

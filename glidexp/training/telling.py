@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 
 from glidexp.config import Config, Embed
-from glidexp.data.sensor_mix import rows_and_weights
+from glidexp.data.sensor_mix import training_rows
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.told import NOTHING, Told, with_told
@@ -27,7 +27,7 @@ def told_for(config: Config, tiles: TileStore) -> Told:
     embed, gsd_m = config.input.embed, config.input.gsd_m
     if embed is Embed.none and gsd_m is None:
         return NOTHING
-    rows, _ = rows_and_weights(tiles, "train", config.sensor_mix, config.subset, config.seed)
+    rows, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed)
     table = tiles.index.iloc[rows]
     if gsd_m is not None:
         unknown, largest = int(table["gsd_m"].isna().sum()), float(table["gsd_m"].max())

@@ -8,7 +8,6 @@ grain; and one rock on a white field is too little to go by.
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,24 +46,19 @@ class Looks:
     """(n,) of one value all over, or without valid pixel: such tiles take no part"""
 
 
-def look_at(tiles: TileStore, rows: Rows, threads: int = 1, step: Step | None = None) -> Looks:
+def look_at(tiles: TileStore, rows: Rows, step: Step | None = None) -> Looks:
     """Makes the small pictures, reading each tile once.
 
     Args:
         tiles: an opened store
         rows: which of its tiles
-        threads: tiles that are read at a time
         step: told the name of each tile
     """
-    with ThreadPoolExecutor(threads) as pool:
-        small = []
-        names = tiles.index["tile"].iloc[rows].tolist()
-        for name, one in zip(
-            names, pool.map(lambda row: small_picture(*grey_of(tiles, row)), rows.tolist()), strict=True
-        ):
-            small.append(one)
-            if step is not None:
-                step(name)
+    small = []
+    for name, row in zip(tiles.index["tile"].iloc[rows], rows.tolist(), strict=True):
+        small.append(small_picture(*grey_of(tiles, row)))
+        if step is not None:
+            step(name)
     stack = np.stack(small) if small else np.zeros((0, SIDE, SIDE), np.float32)
     return Looks(tiles, rows, stack, stack.reshape(len(stack), -1).std(axis=1) < 1e-3)
 

@@ -81,8 +81,11 @@ def _write(store: TileStore, rows: Sequence[dict[str, Any]], to: str, folder: Pa
     def one(i: int) -> list[list[int]]:
         row, image, label = rows[i], store.images[i], store.labels[i]
         if to == "geotiff":
-            write = _write_tiff if store.channels == 3 else _write_bands
-            write(folder / "images" / f"{row['tile']}.tif", image, label, row, names)
+            picture = folder / "images" / f"{row['tile']}.tif"
+            if store.channels == 3:
+                _write_tiff(picture, image, label, row)
+            else:
+                _write_bands(picture, image, label, row, names)
             _write_tiff(folder / "labels" / f"{row['tile']}.tif", None, label, row)
             return []
         path = folder / "images" / f"{row['tile']}.png"
@@ -157,13 +160,7 @@ def _write_bands(
             file.write_mask((label != INVALID).astype(np.uint8) * 255)
 
 
-def _write_tiff(
-    path: Path,
-    image: npt.NDArray[np.uint8] | None,
-    label: npt.NDArray[np.uint8],
-    row: Any,
-    names: Sequence[str] = (),
-) -> None:
+def _write_tiff(path: Path, image: npt.NDArray[np.uint8] | None, label: npt.NDArray[np.uint8], row: Any) -> None:
     """An image with alpha where it is not valid, or a label of 0 and 255."""
     import rasterio
     from rasterio.transform import Affine

@@ -19,6 +19,7 @@ COARSE = 128
 MARGIN = 16
 """cells around it, so that the outlets of the drainage stay out of sight"""
 SIDE = COARSE + 2 * MARGIN
+EROSION_STEPS = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,12 @@ def drain(height: NDArray[np.float64]) -> Drainage:
     return Drainage(to, cells, np.asarray(area[:outlet]))
 
 
-def erode(rng: np.random.Generator, base: NDArray[np.float64], steps: int = 22) -> NDArray[np.float64]:
+def erode(rng: np.random.Generator, base: NDArray[np.float64]) -> NDArray[np.float64]:
     """Carves valleys into a rising block: implicit stream-power law dz/dt = U - K A^m S (Braun and Willett 2013).
 
     Args:
         rng: generator of the uplift pattern
         base: (SIDE, SIDE) large-scale height, about 0-1; its rim is the base level
-        steps: time steps
 
     Returns:
         (SIDE, SIDE) float64 height, scaled to 0-1.
@@ -120,7 +120,7 @@ def erode(rng: np.random.Generator, base: NDArray[np.float64], steps: int = 22) 
     height = base * 6.0 + 0.8 * rough
     rim = np.ones((SIDE, SIDE), bool)
     rim[1:-1, 1:-1] = False
-    for _ in range(steps):
+    for _ in range(EROSION_STEPS):
         tree = drain(height)
         lifted = [*(height + np.where(rim, 0.0, 0.55 * uplift)).ravel().tolist(), -np.inf]
         speed = (0.16 * tree.area**0.55).tolist()

@@ -1,11 +1,11 @@
-"""Looking at a study from outside, and ending it: by another process than the sweep that is at work on it."""
+"""Ending a study from outside: by another process than the sweep that is at work on it."""
 
 import time
 
 from glidexp.config.launcher import LauncherConfig
 from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.launchers.choice import build_launcher
-from glidexp.study.execution.ledger import CANCEL, Entry, Ledger, Status
+from glidexp.study.execution.ledger import CANCEL, Ledger, Status
 from glidexp.tracking.store import Store
 
 
@@ -28,11 +28,3 @@ def cancel(plan: Plan, store: Store, settings: LauncherConfig, *, experiment: st
                 job.kill()
         launcher.close()
     return len({cell.name for cell in running} | set(queued))
-
-
-def status(plan: Plan, store: Store, *, experiment: str = "glidexp") -> dict[str, Entry]:
-    """What the store knows of each cell now, by name. Writes only what `cells.json` has wrong."""
-    ledger = Ledger(plan, store, experiment)
-    if not ledger.path.exists():
-        ledger.begin()
-    return {cell.name: ledger.look(cell) for cell in plan.cells}

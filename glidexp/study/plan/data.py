@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.config import Config, DatasetKind
 from glidexp.data.prepare import prepare, recipe_id
-from glidexp.data.sensor_mix import judging_rows, rows_and_weights
+from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError
 from glidexp.study.plan.check import Checked
@@ -73,7 +73,7 @@ class Data:
             GlidexpError: data that cannot be used, or a side without tiles
         """
         store = self.store(config)
-        train, _ = rows_and_weights(store, "train", config.sensor_mix, config.subset, config.seed)
+        train, _ = training_rows(store, config.sensor_mix, config.subset, config.seed)
         val = judging_rows(store, config.sensor_mix, config.subset, config.seed)
         test = store.rows("test")
         cluster, count = _clusters(store.index[store.index["split"] == "test"])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.config import Config, InitKind
-from glidexp.data.sensor_mix import judging_rows, rows_and_weights
+from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.errors import LeakError
 from glidexp.study.plan.check import BY_ARM, Checked
 from glidexp.study.plan.data import Data
@@ -65,7 +65,7 @@ def used_rows(config: Config, seeds: Iterable[int], store: "TileStore") -> tuple
     """Rows that the runs of an arm train on, and those that choose their epochs and thresholds, with any seed."""
     train, val = [], []
     for seed in seeds:
-        train.append(rows_and_weights(store, "train", config.sensor_mix, config.subset, seed)[0])
+        train.append(training_rows(store, config.sensor_mix, config.subset, seed)[0])
         val.append(judging_rows(store, config.sensor_mix, config.subset, seed))
     return np.unique(np.concatenate(train)), np.unique(np.concatenate(val))
 

@@ -25,15 +25,14 @@ TRIALS, LAST_WORD = "trials.csv", "search.md"
 ENDS = {"complete": "", "pruned": "ended early", "fail": "failed", "running": "not ended"}
 
 
-def show_plan(found: Tuning, launcher: LauncherConfig, console: Console | None = None) -> None:
+def show_plan(found: Tuning, launcher: LauncherConfig) -> None:
     """Prints the plan of a search: what may be chosen, when trials are ended, and hours.
 
     Args:
         found: the search, checked
         launcher: tells how many runs go at once
-        console: where to
     """
-    console, study, cfg = console or Console(), found.study, found.study.tune
+    console, study, cfg = Console(), found.study, found.study.tune
     arms = 1 + cfg.repeat
     lines = [study.question, f"{study.name}: {cfg.trials} trials, then {arms} x {len(found.seeds)} runs"]
     lines += [f"  {choice.told}" for choice in found.space.values()]
@@ -81,9 +80,9 @@ def _hours(found: Tuning, launcher: LauncherConfig) -> str:
     return f"{text}, {places} runs at once; the mean over the ends of the space{assumed}."
 
 
-def show_trials(found: Tuning, trials: Sequence[Trial], console: Console | None = None) -> None:
+def show_trials(found: Tuning, trials: Sequence[Trial]) -> None:
     """Prints all trials, the best by the first objective first."""
-    console, cfg = console or Console(), found.study.tune
+    console, cfg = Console(), found.study.tune
     table = Table(title=f"{found.study.name}: {len(trials)} of {cfg.trials} trials", title_justify="left")
     table.add_column("trial", justify="right")
     for name in cfg.objectives:
