@@ -28,10 +28,10 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glidexp.training.parts.build_model", network)
     real = run.score
 
-    def score(config: Any, runtime: Any, loader: Any, augment: Any, parts: Any, recorder: Any) -> dict[str, float]:
+    def score(recorder: Any, loader: Any, augment: Any, parts: Any) -> dict[str, float]:
         weights = b"".join(parts.best[name].numpy().tobytes() for name in sorted(parts.best))
         print(f"best weights {hashlib.sha256(weights).hexdigest()}", flush=True)
-        return real(config, runtime, loader, augment, parts, recorder)
+        return real(recorder, loader, augment, parts)
 
     monkeypatch.setattr(run, "score", score)
 
