@@ -10,6 +10,7 @@ from runs import small_config, undrawn
 from safetensors.torch import load_file
 
 from glidexp.config import Config
+from glidexp.config.evaluation import Adapt, EvalConfig
 from glidexp.data.leakage import from_bytes
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
@@ -17,6 +18,7 @@ from glidexp.errors import ConfigError, LeakError, TrackingError
 from glidexp.models.card import GROUND, WEIGHTS, read_card
 from glidexp.models.load import find
 from glidexp.tracking.store import Store, open_store
+from glidexp.training import rescore
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import resolve
 from glidexp.training.parts import build_parts
@@ -232,36 +234,70 @@ def test_a_planted_leak_is_caught_before_training(
         run(config, choices={})
 
 
-def test_a_model_is_fitted_to_a_target_without_learning(source: Outcome, store: Store, place: Path) -> None:
-    """Each rung changes what it says it changes, on the target's test tiles alone, and under an id of its own."""
+def scored(place: Path, model: str, *words: str) -> rescore.Outcome:
+    """A model on Greenland's tiles, as `glidexp evaluate` scores it."""
     from hydra import compose, initialize_config_dir
 
     from glidexp import door
     from glidexp.config import evaluation
     from glidexp.training.evaluation import evaluate
 
-    def scored(*words: str) -> dict[str, float]:
-        given = ["eval.regions=[greenland]", f"paths.data={place / 'data'}", f"paths.mlruns={place / 'mlruns'}"]
-        given += ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=0"]
-        evaluation.register()
-        with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
-            config = evaluation.load(compose("evaluate", overrides=[*given, *words]))
-        config.model = source.run_id
-        return evaluate(config, given=[], choices={}).metrics
+    given = ["eval.regions=[greenland]", f"paths.data={place / 'data'}", f"paths.mlruns={place / 'mlruns'}"]
+    given += ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=0"]
+    evaluation.register()
+    with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
+        config = evaluation.load(compose("evaluate", overrides=[*given, *words]))
+    config.model = model
+    return evaluate(config, given=[], choices={})
 
-    zero = scored()
+
+def test_a_model_is_fitted_to_a_target_without_learning(source: Outcome, place: Path) -> None:
+    """Each rung changes what it says it changes, on the target's test tiles alone, and under an id of its own."""
+
+    def metrics_of(*words: str) -> dict[str, float]:
+        return scored(place, source.run_id, *words).metrics
+
+    zero = metrics_of()
     key = "test/lake_iou_pooled"
     assert zero[key] == pytest.approx(source.metrics["test/region/greenland/lake_iou_pooled"])
     assert {name.split("/")[2] for name in zero if name.startswith("test/region/")} == {"greenland"}
-    both = scored("eval.regions=[all]", "eval.adapt=normalise", "eval.fit_regions=[greenland]")
-    only = scored("eval.adapt=normalise")
+    both = metrics_of("eval.regions=[all]", "eval.adapt=normalise", "eval.fit_regions=[greenland]")
+    only = metrics_of("eval.adapt=normalise")
     assert both["test/region/greenland/f1_pooled"] == pytest.approx(only["test/f1_pooled"])
     assert "test/region/andes/f1_pooled" in both  # what the adaptation costs at home
-    again = scored("eval.threshold=val", "eval.fit_regions=[andes]")
+    again = metrics_of("eval.threshold=val", "eval.fit_regions=[andes]")
     assert again["test/threshold"] == zero["test/threshold"], "it was chosen on these very tiles in training"
-    moved = scored("eval.threshold=val", "eval.adapt=batch_norm")
+    moved = metrics_of("eval.threshold=val", "eval.adapt=batch_norm")
     assert moved["test/threshold"] != zero["test/threshold"]
-    fitted = {"normalise": only, "histogram": scored("eval.adapt=histogram"), "batch_norm": moved}
+    fitted = {"normalise": only, "histogram": metrics_of("eval.adapt=histogram"), "batch_norm": moved}
     for rung, metrics in fitted.items():
         assert metrics["test/average_precision"] != zero["test/average_precision"], rung
     assert only["test/threshold"] == zero["test/threshold"]
+
+
+def test_a_fitted_model_is_kept_and_scores_as_it_did(source: Outcome, store: Store, place: Path) -> None:
+    """What was fitted is a model of its own, and what it was fitted to is ground that it has met."""
+    first = scored(place, source.run_id, "eval.threshold=val", "eval.adapt=batch_norm", "eval.log_fitted=true")
+    again = scored(place, first.run_id)
+    for name in ("lake_iou_pooled", "average_precision", "threshold"):
+        assert again.metrics[f"test/{name}"] == first.metrics[f"test/{name}"], name
+    found = find(first.run_id, store, place / "found")
+    card = found.card
+    origin = find(source.run_id, store, place / "found").card
+    assert card["fitted"]["adapt"] == "batch_norm" and card["fitted"]["regions"] == ["greenland"]
+    assert card["fitted"]["weights"] == origin["weights"]["sha256"] != card["weights"]["sha256"]
+    assert card["mean"] == pytest.approx(origin["mean"]) and card["histogram"] != origin["histogram"]
+    assert card["ancestors"][0]["run_id"] == source.run_id
+    assert card["regions"] == ["andes", "greenland"]
+    with pytest.raises(LeakError, match="met in training"):
+        scored(place, first.run_id, "eval.split=all")
+    kept = scored(place, source.run_id, "eval.threshold=val", "eval.log_fitted=true")
+    held = find(kept.run_id, store, place / "found").card
+    assert held["weights"]["sha256"] == origin["weights"]["sha256"] and held.get("validity") == origin.get("validity")
+    assert held["threshold"] == kept.metrics["test/threshold"]
+
+
+def test_what_cannot_be_kept_is_told_before_anything_is_scored() -> None:
+    for values, says in (({}, "nothing to log"), ({"adapt": Adapt.histogram}, "no table of new values")):
+        with pytest.raises(ConfigError, match=says):
+            EvalConfig(log_fitted=True, **values)

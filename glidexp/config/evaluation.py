@@ -50,6 +50,8 @@ class EvalConfig:
     """regions whose tiles eval.adapt and eval.threshold=val look at; those that are scored when empty"""
     fit_sensors: list[str] = field(default_factory=list)
     """sensors likewise"""
+    log_fitted: bool = False
+    """the model as it was fitted by eval.adapt and eval.threshold=val is logged, so that scenes can be mapped with it"""
 
     def __post_init__(self) -> None:
         try:
@@ -64,6 +66,16 @@ class EvalConfig:
                 raise ConfigError(
                     f"eval.{name} would not be used: it goes with eval.threshold=val or eval.adapt={Adapt.batch_norm}."
                 )
+        if self.log_fitted and not fits_to:
+            raise ConfigError(
+                "eval.log_fitted=true has nothing to log: it goes with eval.threshold=val, "
+                f"eval.adapt={Adapt.normalise} or eval.adapt={Adapt.batch_norm}."
+            )
+        if self.log_fitted and self.adapt is Adapt.histogram:
+            raise ConfigError(
+                f"eval.log_fitted=true is not possible with eval.adapt={Adapt.histogram}: a model keeps no table of new "
+                f"values. Allowed: {Adapt.normalise}, {Adapt.batch_norm}."
+            )
         if fits_to and self.split is EvalSplit.all:
             raise ConfigError("eval.split=all leaves no tiles to fit eval.threshold or eval.adapt on: eval.split=test.")
 

@@ -198,9 +198,14 @@ class Recorder(Judge):
             "ground": {"train": len(own[0]), "val": len(own[1])},
             "ancestors": ancestors,
             "leak": marks(self.line, self.leak)[0].get("glidexp.leak", "false"),
-            "scores": {name: value for name, value in metrics.items() if name.startswith("test/") and "/" in name},
+            "scores": scores_of(metrics),
         }
         return card, ground
+
+
+def scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of test, which a card keeps."""
+    return {name: value for name, value in metrics.items() if name.startswith("test/")}
 
 
 def log_dataset(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -34,7 +35,8 @@ from glidexp.training import adapt
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, plain, predict
-from glidexp.training.record import log_dataset, show
+from glidexp.training.fitted import Fitted, fitted_bundle
+from glidexp.training.record import log_dataset, requirements, scores_of, show
 from glidexp.training.scored import digest_of, fitted_rows, fixed_threshold, places_of_bands, rows_of, which_split
 from glidexp.training.telling import Telling
 
@@ -111,6 +113,21 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
             apart = np.setdiff1d(tiles.rows("val"), rows)
             metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=apart if len(apart) else rows)
             metrics |= leaked
+            if config.eval.log_fitted:
+                of_bands = {"mean": [mean[place] for place in order], "std": [std[place] for place in order]}
+                fitted = Fitted(
+                    **of_bands,
+                    net=model.net if isinstance(model, Bands) else model,
+                    threshold=threshold,
+                    adapt=config.eval.adapt,
+                    bands=order,
+                    rows=fit,
+                )
+                about = {"run_id": tracked.run_id, "config_id": identity, "dataset": config.dataset.name}
+                about |= {"leak": tags.get("glidexp.leak", "false"), "scores": scores_of(metrics)}
+                with tempfile.TemporaryDirectory() as aside:
+                    bundle = fitted_bundle(Path(aside) / "bundle", fitted, found, line, tiles, about)
+                    tracked.model(bundle, in_channels=len(order), pip_requirements=requirements())
             of = {"dataset_name": f"{config.dataset.name}/{split}", "dataset_digest": digest_of(tiles, rows, split)}
             if found.tracked is not None and found.tracked.model_id is not None:
                 of["model_id"] = found.tracked.model_id
@@ -161,6 +178,8 @@ def evaluation_id(
     }
     if fit:
         values |= {"adapt": str(config.eval.adapt)}
+        if config.eval.log_fitted:
+            values |= {"log_fitted": True}  # else a run that has no model would be shown
         values |= {f"fit_{side}": data_hash(tiles.index["xxh3"].iloc[of].tolist()) for side, of in fit.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
