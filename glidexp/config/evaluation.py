@@ -51,7 +51,7 @@ class EvalConfig:
     fit_sensors: list[str] = field(default_factory=list)
     """sensors likewise"""
     log_fitted: bool = False
-    """the model as it was fitted by eval.adapt and eval.threshold=val is logged, so that scenes can be mapped with it"""
+    """the model as eval.adapt and eval.threshold=val fitted it is logged, so that scenes can be mapped with it"""
 
     def __post_init__(self) -> None:
         try:
@@ -73,8 +73,8 @@ class EvalConfig:
             )
         if self.log_fitted and self.adapt is Adapt.histogram:
             raise ConfigError(
-                f"eval.log_fitted=true is not possible with eval.adapt={Adapt.histogram}: a model keeps no table of new "
-                f"values. Allowed: {Adapt.normalise}, {Adapt.batch_norm}."
+                f"eval.log_fitted=true is not possible with eval.adapt={Adapt.histogram}: a model keeps no table of "
+                f"new values. Allowed: {Adapt.normalise}, {Adapt.batch_norm}."
             )
         if fits_to and self.split is EvalSplit.all:
             raise ConfigError("eval.split=all leaves no tiles to fit eval.threshold or eval.adapt on: eval.split=test.")

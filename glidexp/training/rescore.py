@@ -123,8 +123,13 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
                     bands=order,
                     rows=fit,
                 )
-                about = {"run_id": tracked.run_id, "config_id": identity, "dataset": config.dataset.name}
-                about |= {"leak": tags.get("glidexp.leak", "false"), "scores": scores_of(metrics)}
+                about = {
+                    "run_id": tracked.run_id,
+                    "config_id": identity,
+                    "dataset": config.dataset.name,
+                    "leak": tags.get("glidexp.leak", "false"),
+                    "scores": scores_of(metrics),
+                }
                 with tempfile.TemporaryDirectory() as aside:
                     bundle = fitted_bundle(Path(aside) / "bundle", fitted, found, line, tiles, about)
                     tracked.model(bundle, in_channels=len(order), pip_requirements=requirements())
