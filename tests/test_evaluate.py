@@ -311,14 +311,14 @@ def test_what_is_no_model_is_told_in_one_line(
 
 def test_bands_are_found_by_name_in_any_order(small_data: Path) -> None:
     """A network of swapped bands on swapped tiles gives what it gave."""
-    from glidexp.training.rescore import Bands, _for_bands
+    from glidexp.training.fitted import Bands, for_bands
     from glidexp.training.scored import places_of_bands
 
     tiles = prepare(small_config(small_data, small_data).dataset, 64, small_data, progress=False)
     tiles.manifest["bands"] = ["Blue", "nir", "red"]
     card = {"bands": ["red", "blue"], "architecture": {"in_channels": 2}}
     order = places_of_bands(card, tiles)
-    assert order == [2, 0] and _for_bands([10.0, 20.0], order, 3, 0) == [20.0, 0.0, 10.0]
+    assert order == [2, 0] and for_bands([10.0, 20.0], order, 3, 0) == [20.0, 0.0, 10.0]
     net = torch.nn.Conv2d(2, 1, 1, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([1.0, 100.0]).view(1, 2, 1, 1))

@@ -300,11 +300,9 @@ def test_parent_of_a_store_that_went_away_ends_later(store: Store, monkeypatch: 
     assert (ended.info.status, ended.data.tags["glidexp.error"]) == ("FAILED", "a job failed")
 
 
-def test_children_are_named_by_what_differs() -> None:
+def test_swept_keys_are_those_of_more_than_one_value() -> None:
     typed = ["backbone=resnet18,mobilenetv3", "seed=0,1", "train.epochs=3", "sensor_mix.sensors=[a,b]"]
     assert multirun.swept_keys(typed) == ["backbone", "seed"]
-    job = ["train.epochs=3", "seed=1", "backbone=resnet18", "sensor_mix.sensors=[a,b]"]
-    assert multirun.child_name(job, multirun.swept_keys(typed)) == "backbone=resnet18 seed=1"
 
 
 def test_comparison_link() -> None:

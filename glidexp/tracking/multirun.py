@@ -90,18 +90,6 @@ def children(store: Store, experiment: str, parent: str) -> dict[str, str] | Non
     return {run.info.run_id: run.info.status for run in runs}
 
 
-def child_name(overrides: Sequence[str], swept: Sequence[str] | None = None) -> str:
-    """Name of a job by what differs from the others: `backbone=resnet18 seed=1`.
-
-    Args:
-        overrides: of this job, one value each
-        swept: keys that differ between the jobs; every override is shown when not given
-    """
-    shown = [item for item in overrides if swept is None or _key(item) in swept]
-    name = " ".join(sorted(item.lstrip("+") for item in shown))
-    return name[:NAME_LIMIT] or "default"
-
-
 def swept_keys(overrides: Sequence[str]) -> list[str]:
     """Keys of the overrides, as typed for a multirun, that stand for more than one value.
 
@@ -111,10 +99,6 @@ def swept_keys(overrides: Sequence[str]) -> list[str]:
 
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return [item.key_or_group for item in parsed if item.is_sweep_override()]
-
-
-def _key(override: str) -> str:
-    return override.split("=", 1)[0].lstrip("+~").split("@")[0]
 
 
 def ui_base(uri: str) -> str:

@@ -192,9 +192,9 @@ class Run:
         """Logs text as the file `name`, e.g. `environment/requirements.txt`."""
         self._put_named(name, lambda to: to.write_text(text))
 
-    def figure(self, figure: "Figure", name: str, *, dpi: int = 120) -> None:
+    def figure(self, figure: "Figure", name: str) -> None:
         """Logs a drawing of matplotlib as the file `name`, e.g. `plots/pr_curve.png`. The figure stays open."""
-        self._put_named(name, lambda to: figure.savefig(to, dpi=dpi, bbox_inches="tight"))
+        self._put_named(name, lambda to: figure.savefig(to, dpi=120, bbox_inches="tight"))
 
     def table(self, table: "pd.DataFrame", name: str) -> None:
         """Logs a table as the file `name`, ending in .parquet or .csv.

@@ -1,4 +1,7 @@
-"""A model as an evaluation fitted it to other ground, kept as a bundle of its own: with it scenes there are mapped."""
+"""A model as an evaluation meets other ground with it: fitted to that ground where asked for, and kept on request.
+
+A kept one is a bundle of its own, with which scenes there are mapped.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from glidexp.config.evaluation import Adapt
+from glidexp.config.evaluation import Adapt, EvaluateConfig
 from glidexp.data.band_statistics import band_histograms
 from glidexp.data.leakage import ground_of, join
 from glidexp.data.store import TileStore
 from glidexp.mapping.domain import domain_of
 from glidexp.models.card import VALIDITY, read_part
-from glidexp.models.export import save_bundle
+from glidexp.models.export import load_bundle, save_bundle
 from glidexp.models.lineage import Lineage
 from glidexp.models.load import FoundModel
+from glidexp.models.told import told_of
+from glidexp.scoring.scores import best_threshold
+from glidexp.training import adapt
+from glidexp.training.device import Runtime
+from glidexp.training.evaluate import Evaluator
+from glidexp.training.final import plain
+from glidexp.training.telling import Telling
 
 Rows = npt.NDArray[np.int64]
 
@@ -27,20 +37,88 @@ SOURCES_OWN = ("format", "format_version", "glidexp", "weights", "ground", "vali
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """What an evaluation scored with."""
+    """What an evaluation scores with."""
 
-    net: torch.nn.Module
-    """takes the bands of the source in their order"""
+    model: torch.nn.Module
+    """takes the bands of the tiles in their order"""
+    normalise: Any
+    """stands in for `Augment`: from uint8 tiles to images"""
     mean: list[float]
-    """a value a band of it, 0-255"""
+    """a value a band of the tiles, 0-255"""
     std: list[float]
     threshold: float
     adapt: Adapt
     """what was fitted beside the threshold"""
     bands: list[int]
-    """where each band lies in the tiles"""
+    """where each band of the model lies in the tiles"""
     rows: Mapping[str, Rows]
-    """tiles that were looked at: `val` for the threshold, `train` without labels"""
+    """tiles that were looked at: `val` for the threshold, `train` without labels; none where nothing was fitted"""
+
+
+class Bands(torch.nn.Module):
+    """A network that is fed some of the bands of a batch, in its own order."""
+
+    def __init__(self, net: torch.nn.Module, order: list[int]) -> None:
+        super().__init__()
+        self.net = net
+        self.order = order
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> logits (B, 1, H, W)."""
+        logits: torch.Tensor = self.net(image[:, self.order].contiguous(memory_format=torch.channels_last))
+        return logits
+
+
+def fit_to(
+    config: EvaluateConfig,
+    found: FoundModel,
+    tiles: TileStore,
+    rows: Mapping[str, Rows],
+    threshold: float | None,
+    bands: list[int],
+    runtime: Runtime,
+) -> Fitted:
+    """Loads the model and fits it as `eval.adapt` and `eval.threshold` say.
+
+    Args:
+        config: complete and checked
+        found: the model
+        tiles: the target's store
+        rows: `val` and `train` rows of it to look at, `scored.fitted_rows`
+        threshold: known already; None: the best one on val
+        bands: where each band of the model lies in the tiles
+        runtime: device and precision
+
+    Raises:
+        ConfigError, DataError: this model cannot be fitted in this way
+    """
+    kind, size = config.eval.adapt, config.train.batch_size
+    mean, std = (for_bands(found.card[key], bands, tiles.channels, rest) for key, rest in (("mean", 0), ("std", 1)))
+    if kind is Adapt.normalise:
+        mean, std = adapt.target_moments(tiles, rows["train"])
+    told = told_of(found.card)
+    normalise: Any = plain(mean, std, runtime, Telling(told, tiles) if told.size else None)
+    if kind is Adapt.histogram:
+        normalise = adapt.matched(normalise, found.card, bands, tiles, rows["train"], runtime.device)
+    net = load_bundle(found.bundle).net
+    if bands != [*range(tiles.channels)]:
+        net = Bands(net, [*bands, *range(tiles.channels, tiles.channels + told.size)])  # what is told lies behind all
+    model = runtime.place(net)
+    if kind is Adapt.batch_norm:
+        model = adapt.with_statistics_of(model, tiles, rows["train"], normalise, runtime, size)
+    if threshold is None:
+        threshold = best_threshold(Evaluator(tiles, rows["val"], normalise, runtime, size).histograms(model))
+    return Fitted(
+        model=model, normalise=normalise, mean=mean, std=std, threshold=threshold, adapt=kind, bands=bands, rows=rows
+    )
+
+
+def for_bands(values: list[float], order: list[int], channels: int, rest: float) -> list[float]:
+    """A value a band of the tiles, from a value a band of the network."""
+    found = [float(rest)] * channels
+    for place, value in zip(order, values, strict=True):
+        found[place] = value
+    return found
 
 
 def fitted_bundle(
@@ -69,7 +147,10 @@ def fitted_bundle(
     ancestors, ground = line.below(join(own))
     seen = tiles.index.iloc[looked_at]
     card = {key: value for key, value in found.card.items() if key not in SOURCES_OWN}
-    card |= {**about, "mean": fitted.mean, "std": fitted.std, "threshold": fitted.threshold}
+    card |= {
+        key: [values[place] for place in fitted.bands] for key, values in (("mean", fitted.mean), ("std", fitted.std))
+    }
+    card |= {**about, "threshold": fitted.threshold}
     card |= {"ancestors": ancestors, "ground": count}
     card |= {"split_hash": tiles.split_hash, "data_hash": tiles.data_hash}
     for key, column in (("sensors", "sensor"), ("regions", "region")):
@@ -89,7 +170,8 @@ def fitted_bundle(
     }
     kept = found.card.get("validity") if fitted.adapt is Adapt.none else None
     validity = read_part(found.bundle, VALIDITY, kept["sha256"]) if kept else None
-    return save_bundle(folder, fitted.net, card=card, ground=ground, validity=validity)
+    net = fitted.model.net if isinstance(fitted.model, Bands) else fitted.model
+    return save_bundle(folder, net, card=card, ground=ground, validity=validity)
 
 
 def _spans(one: Mapping[str, list[float]], other: Mapping[str, list[float]]) -> dict[str, list[float]]:

@@ -12,33 +12,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from omegaconf import OmegaConf
 
 from glidexp.config import Compile, Resume, TrainConfig, flat
-from glidexp.config.evaluation import VAL, Adapt, EvaluateConfig
+from glidexp.config.evaluation import VAL, EvaluateConfig
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore, data_hash
 from glidexp.data.workers import Crew
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import RESULTS_VERSION
 from glidexp.models import lineage
-from glidexp.models.export import load_bundle
 from glidexp.models.load import FoundModel
-from glidexp.models.told import told_of
-from glidexp.scoring.scores import best_threshold
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import FoundRun, Store
-from glidexp.training import adapt
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
-from glidexp.training.final import log_results, plain, predict
-from glidexp.training.fitted import Fitted, fitted_bundle
+from glidexp.training.final import log_results, predict
+from glidexp.training.fitted import fit_to, fitted_bundle
 from glidexp.training.record import log_dataset, requirements, scores_of, show
 from glidexp.training.scored import digest_of, fitted_rows, fixed_threshold, places_of_bands, rows_of, which_split
-from glidexp.training.telling import Telling
 
 log = logging.getLogger("glidexp")
 
@@ -86,43 +80,17 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
         line = lineage.of_bundle(found.bundle)
         leak = lineage.refuse_leak(line, tiles, rows, allow=config.allow_leak)
         tags, leaked = lineage.marks(line, leak)
-        predictor = load_bundle(found.bundle)
-        mean, std = (
-            _for_bands(found.card[key], order, tiles.channels, rest) for key, rest in (("mean", 0), ("std", 1))
-        )
-        if config.eval.adapt is Adapt.normalise:
-            mean, std = adapt.target_moments(tiles, fit["train"])
-        told = told_of(found.card)
-        normalise: Any = plain(mean, std, runtime, Telling(told, tiles) if told.size else None)
-        if config.eval.adapt is Adapt.histogram:
-            normalise = adapt.matched(normalise, found.card, order, tiles, fit["train"], runtime.device)
-        size = config.train.batch_size
-        seen_by = [*order, *range(tiles.channels, tiles.channels + told.size)]  # what is told lies behind all bands
-        same = order == [*range(tiles.channels)]
-        model = runtime.place(predictor.net if same else Bands(predictor.net, seen_by))
-        if config.eval.adapt is Adapt.batch_norm:
-            model = adapt.with_statistics_of(model, tiles, fit["train"], normalise, runtime, size)
-        evaluator = Evaluator(tiles, rows, normalise, runtime, size)
-        if threshold is None:
-            threshold = best_threshold(Evaluator(tiles, fit["val"], normalise, runtime, size).histograms(model))
+        fitted = fit_to(config, found, tiles, fit, threshold, order, runtime)
         log.info("%s: %d tiles on %s, %s", title, len(rows), device_name(runtime), runtime.precision)
         with _start(store, config, found, tiles, choices, identity, earlier) as tracked:
             _begin(tracked, config, found, tiles, rows, tags | {"glidexp.scored_split": split}, runtime)
-            fixed = {"threshold": threshold, "temperature": found.card.get("temperature")}
-            seen = predict(evaluator, model, SPLIT, **fixed, scratch=Path(config.paths.mlruns))
+            evaluator = Evaluator(tiles, rows, fitted.normalise, runtime, config.train.batch_size)
+            fixed = {"threshold": fitted.threshold, "temperature": found.card.get("temperature")}
+            seen = predict(evaluator, fitted.model, SPLIT, **fixed, scratch=Path(config.paths.mlruns))
             apart = np.setdiff1d(tiles.rows("val"), rows)
             metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=apart if len(apart) else rows)
             metrics |= leaked
             if config.eval.log_fitted:
-                of_bands = {"mean": [mean[place] for place in order], "std": [std[place] for place in order]}
-                fitted = Fitted(
-                    **of_bands,
-                    net=model.net if isinstance(model, Bands) else model,
-                    threshold=threshold,
-                    adapt=config.eval.adapt,
-                    bands=order,
-                    rows=fit,
-                )
                 about = {
                     "run_id": tracked.run_id,
                     "config_id": identity,
@@ -144,20 +112,6 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
             )
         show(metrics, store, config.tracking.experiment, tracked.run_id, title=title)
         return Outcome(tracked.run_id, metrics)
-
-
-class Bands(torch.nn.Module):
-    """A network that is fed some of the bands of a batch, in its own order."""
-
-    def __init__(self, net: torch.nn.Module, order: list[int]) -> None:
-        super().__init__()
-        self.net = net
-        self.order = order
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> logits (B, 1, H, W)."""
-        logits: torch.Tensor = self.net(image[:, self.order].contiguous(memory_format=torch.channels_last))
-        return logits
 
 
 def evaluation_id(
@@ -207,14 +161,6 @@ def _as_training(config: EvaluateConfig) -> TrainConfig:
         threads=part.threads,
         compile=Compile.off,  # one pass never pays for compiling
     )
-
-
-def _for_bands(values: list[float], order: list[int], channels: int, rest: float) -> list[float]:
-    """A value a band of the tiles, from a value a band of the network."""
-    found = [float(rest)] * channels
-    for place, value in zip(order, values, strict=True):
-        found[place] = value
-    return found
 
 
 def _earlier(store: Store, config: EvaluateConfig, identity: str) -> FoundRun | None:

@@ -223,8 +223,3 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
     found.append(("energy", f"{sum(known):.2f} kWh of the GPUs" if known else "not measured"))
     found.append(("study", f"{study.study_id}, parent run {study.parent.run_id}"))
     return [(name, value or "not known") for name, value in found]
-
-
-def naive_rows(comparison: Comparison) -> list[tuple[str, float]]:
-    """Name and score of each naive row."""
-    return [(f"naive: {name.replace('_', ' ')}", value) for name, value in comparison.naive.items()]

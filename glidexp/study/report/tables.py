@@ -25,9 +25,9 @@ def axis(measure: Measure) -> str:
     return f"{measure.words} [{measure.unit}]"
 
 
-def number(value: float | None, scale: float = 1.0, digits: int = 2, sign: str = "") -> str:
+def number(value: float | None, scale: float = 1.0, digits: int = 2) -> str:
     """A cell; – where there is nothing."""
-    return NONE if value is None or value != value else f"{scale * value:{sign}.{digits}f}"
+    return NONE if value is None or value != value else f"{scale * value:.{digits}f}"
 
 
 def detectable(value: float, measure: Measure) -> str:

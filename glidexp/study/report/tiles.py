@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glidexp.data.masks import mask_file, read_mask
-from glidexp.data.store import TileStore
+from glidexp.data.store import TileStore, rgb_of
 from glidexp.errors import DataError, TrackingError
 from glidexp.scoring.figures import difference_overlay, error_overlay, png_bytes, truth_picture
 from glidexp.study.comparison.studies import Study
@@ -59,7 +59,7 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
         masks = {arm: found.mask(row, truth <= 1) for arm, found in answers.items()}
         if len(known := {arm: mask for arm, mask in masks.items() if mask is not None}) == len(masks):
             title = f"{row['tile']}, {row['sensor']}" + (f", {row['region']}" if row["region"] else "")
-            blocks.append(Tiles(f"tile{len(blocks)}", title, _panels(image, truth, known, _rgb(tiles))))
+            blocks.append(Tiles(f"tile{len(blocks)}", title, _panels(image, truth, known, rgb_of(tiles.bands))))
         if len(blocks) == wanted:
             break
     if not blocks:
@@ -183,10 +183,3 @@ def _squared(picture: Mask) -> Mask:
 def _iou(lake: NDArray[np.bool_], found: NDArray[np.bool_], valid: NDArray[np.bool_]) -> str:
     union = np.count_nonzero((lake | found) & valid)
     return f": IoU {np.count_nonzero(lake & found & valid) / union:.2f}" if union else ""
-
-
-def _rgb(tiles: TileStore) -> list[int]:
-    bands = list(tiles.manifest["bands"])
-    if {"red", "green", "blue"} <= set(bands):
-        return [bands.index(name) for name in ("red", "green", "blue")]
-    return [0, 1, 2] if len(bands) > 2 else [0, 0, 0]
