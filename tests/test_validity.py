@@ -388,7 +388,13 @@ def test_a_page_without_scenes_or_matrix(model: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_told_is_said_in_a_line(model: Path, tmp_path: Path) -> None:
     card = json.loads((model / "card.json").read_text())
     few = "trained on too few to describe them. Train it on 8 tiles or more"
-    for told, why in (({"validity": None}, few), ({}, "from before that was kept. Train it anew.")):
+    moved = {"fitted": {"adapt": "batch_norm", "of": "models:/m-1"}}
+    for told, why in (
+        ({"validity": None}, few),
+        ({}, "from before that was kept. Train it anew."),
+        (moved, r"fitted to other ground \(eval.adapt=batch_norm\), .* Give the model that it comes from, models:/m-1"),
+        ({"fitted": {"adapt": "none"}}, "from before"),
+    ):
         (model / "card.json").write_text(json.dumps({**{k: v for k, v in card.items() if k != "validity"}, **told}))
         with pytest.raises(DataError, match=rf"keeps nothing of what its training tiles look like: it (was|is) {why}"):
             verb_validity.run([str(model), "--out", str(tmp_path / "page")], door.compose_evaluation)

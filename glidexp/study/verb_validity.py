@@ -95,6 +95,12 @@ def _why(found: "FoundModel") -> str:
 
     if found.uri.endswith(".pt"):
         return "it is a checkpoint, which is written before they are looked at. Let its run end, and give the run"
+    fitted = found.card.get("fitted", {})
+    if fitted.get("adapt", "none") != "none":
+        return (
+            f"it was fitted to other ground (eval.adapt={fitted['adapt']}), which changes the features that this is "
+            f"about. Give the model that it comes from, {fitted['of']}"
+        )
     if "validity" in found.card:
         return (
             f"it was trained on too few to describe them. Train it on {LEAST} tiles or more that are mostly valid, "

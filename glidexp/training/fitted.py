@@ -168,8 +168,10 @@ def fitted_bundle(
         "regions": sorted(set(map(str, seen["region"]))),
         "sensors": sorted(set(map(str, seen["sensor"]))),
     }
-    kept = found.card.get("validity") if fitted.adapt is Adapt.none else None
-    validity = read_part(found.bundle, VALIDITY, kept["sha256"]) if kept else None
+    validity = None
+    if fitted.adapt is Adapt.none and "validity" in found.card:
+        card["validity"] = kept = found.card["validity"]  # None where there were too few tiles
+        validity = read_part(found.bundle, VALIDITY, kept["sha256"]) if kept else None
     net = fitted.model.net if isinstance(fitted.model, Bands) else fitted.model
     return save_bundle(folder, net, card=card, ground=ground, validity=validity)
 
