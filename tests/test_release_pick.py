@@ -166,6 +166,19 @@ def test_an_evaluation_of_an_unknown_training_is_refused(store: Store, tiles: Ti
         field_of(store, [run])
 
 
+def test_a_fitted_model_is_not_released_as_the_one_it_was_fitted_from(
+    store: Store, field: Field, tiles: TileStore, tmp_path: Path
+) -> None:
+    source = by_seed(field, "large", 0).run_id
+    tags = {"glidexp.kind": "evaluation", "glidexp.model_run_id": source, "glidexp.config_id": "f" * 16}
+    kept, _ = studies.leave(store, tmp_path / "kept", tiles, 1.0, 6, {"eval.log_fitted": "True"}, tags)
+    tags |= {"glidexp.model_run_id": kept, "glidexp.config_id": "0" * 16}
+    scored, _ = studies.leave(store, tmp_path / "scored", tiles, 1.0, 6, {"eval.log_fitted": "False"}, tags)
+    for named in (kept, scored):  # it itself, and what scored it once more
+        with pytest.raises(ConfigError, match=rf"run {kept[:12]} .*fitted to other ground.* \({source[:12]}\)"):
+            field_of(store, [named])
+
+
 def beside(store: Store, candidate: Any, champion: Any, *, lakes: bool = False) -> checks_champion.Pair:
     material = gather(store, [candidate, champion], "test", lakes=lakes)
     return checks_champion.Pair(Arm("candidate", (candidate,)), Arm("champion", (champion,)), material, 0, "")

@@ -135,9 +135,9 @@ def self_test(device: str, clock: Callable[[], float] = time.monotonic) -> Trial
             meter=Meter(EPOCHS, len(loader)),
             watch=Watch(model, runtime, lambda rows: map(str, rows)),
         )
-    torch.set_num_threads(threads)
     wanted, where = EPOCHS * len(loader), f"in {runtime.precision} on {runtime.device}"
     if position.step < wanted:
+        torch.set_num_threads(threads)
         _comes_back(model)
         return Trial(
             f"{position.step} of {wanted} steps {where} took all of {BUDGET_S:.0f} s, the checkpoint came back; "
@@ -147,6 +147,7 @@ def self_test(device: str, clock: Callable[[], float] = time.monotonic) -> Trial
     normalise = build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype)
     store = cast(TileStore, tiles)  # only its arrays are looked at
     seen = Evaluator(store, rows, normalise, runtime, BATCH).histograms(model)
+    torch.set_num_threads(threads)
     if int(seen.sum()) != TILES * TILE_PX**2:
         raise RunFailed(f"the histograms hold {int(seen.sum())} of {TILES * TILE_PX**2} pixels: this is a bug.")
     if not losses[-1] < LEARNT * losses[0]:

@@ -62,7 +62,7 @@ def field_of(store: Store, references: Sequence[str]) -> Field:
     """The runs meant by ids, or by a study or another parent, as arms.
 
     Raises:
-        ConfigError: none of them is finished
+        ConfigError: none of them is finished, or one keeps a fitted model
         DataError: an evaluation whose training is not known
         TrackingError: no such run or study
     """
@@ -173,7 +173,15 @@ def _training_of(store: Store, run: TrackedRun) -> TrackedRun:
         return run
     if not run.tags.get(MODEL_TAG):
         raise DataError(f"run {run.run_id[:12]} ({run.name}) scored a model whose training is not in this store.")
-    return tracked_run(store, run.tags[MODEL_TAG])[0]
+    found = tracked_run(store, run.tags[MODEL_TAG])[0]
+    fitted = next((one for one in (run, found) if one.params.get("eval.log_fitted") == "True"), None)
+    if fitted is not None:  # to release its source in its place would be another model than the one that was named
+        raise ConfigError(
+            f"run {fitted.run_id[:12]} ({fitted.name}) keeps a model as it was fitted to other ground, and only what a "
+            f"training leaves is released: give the run that it was fitted from ({fitted.tags[MODEL_TAG][:12]}), or "
+            f"map scenes with `glidexp predict {fitted.run_id[:12]}`."
+        )
+    return found
 
 
 def _within(field: Field, limits: Limits) -> tuple[list[Arm], list[str]]:
