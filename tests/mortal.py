@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import psutil
 import torch
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from glidexp import cli
 from glidexp.tracking import sink
@@ -55,6 +56,7 @@ def hang(*_: Any, **__: Any) -> NoReturn:
 SAVE = torch.save
 NOTICE = 128 + signal.SIGUSR1
 PLACES: dict[str, tuple[Any, str, Callable[..., Any], int]] = {
+    "in the middle of a file's way into the store": (LocalArtifactRepository, "_publish_staged_artifact", die, 2),
     "a notice in the middle of an epoch": (run.Meter, "step", notice, 2),
     "a notice while val is scored": (run.Recorder, "val_scores", notice, 1),
     "in the middle of a checkpoint's bytes": (torch, "save", half_written, 2),

@@ -103,6 +103,8 @@ def differences(ours: Any, theirs: Any, place: str = "") -> list[str]:
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         pairs = enumerate(zip(ours, theirs, strict=True))
         return [each for n, pair in pairs for each in differences(*pair, f"{place}[{n}]")]
+    if isinstance(ours, set) and isinstance(theirs, set):
+        return [f"{place}/{each} only on one side" for each in sorted(ours ^ theirs, key=str)]
     if isinstance(ours, torch.Tensor):
         same = ours.dtype == theirs.dtype and ours.stride() == theirs.stride() and torch.equal(ours, theirs)
     else:
@@ -139,6 +141,7 @@ def test_the_comparison_sees_every_kind_of_difference() -> None:
         "/a: tensor([1., 1.]) / tensor([1.0000, 1.0000])",
         "/b[1]/c: 2 / 2.0",
     ]
+    assert differences({"a", "b"}, {"b", "c"}, "/files") == ["/files/a only on one side", "/files/c only on one side"]
     assert differences(ours, {"b": [1.0]}) == ["/a only on one side", "/b: [1.0, {'c': 2}] / [1.0]"]
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from test_tracking_spool import hold
 
 from glidexp.errors import TrackingError
 from glidexp.tracking import spool as spools
 from glidexp.tracking.liveness import process_mark
-from glidexp.tracking.resume import take_over
+from glidexp.tracking.resume import clear_cut_uploads, take_over
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store
 from glidexp.tracking.sync import sync
@@ -153,6 +154,22 @@ def test_a_torn_end_of_the_journal_loses_only_what_was_not_put(store: Store, mon
         journal.write(b'0a0b0c0d {"kind": "metrics", "val')
     assert sync(mlruns=store.mlruns, say=lambda line: None) == 0
     assert steps(store, run.run_id, "loss") == [(0, 1.0), (1, 2.0)]
+
+
+def test_what_a_kill_cut_short_of_a_file_is_cleared(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow writes a file under a hidden name in the run's folder first."""
+    run = Run.start(store, experiment="cut", run_name="r", config_flat={})
+    assert run.flush()
+    folder = Path(store.client.get_run(run.run_id).info.artifact_uri.removeprefix("file://"))
+    with monkeypatch.context() as killed:  # nothing is renamed, nothing is tidied up
+        killed.setattr(LocalArtifactRepository, "_publish_staged_artifact", lambda *_: 1 / 0)
+        killed.setattr(LocalArtifactRepository, "_cleanup_staged_artifact", lambda *_: None)
+        run.text("hello", "notes/note.txt")
+        run._writer.close()
+    assert [path.name[:20] for path in (folder / "notes").iterdir()] == [".artifact.uploading."] * 2, "tried twice"
+    clear_cut_uploads("mlflow-artifacts:/1/artifacts")  # a server's own
+    assert sync(mlruns=store.mlruns, say=lambda line: None) == 0
+    assert [path.name for path in (folder / "notes").iterdir()] == ["note.txt"]
 
 
 def test_one_process_takes_a_dead_run(store: Store) -> None:

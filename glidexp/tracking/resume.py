@@ -18,6 +18,9 @@ STARTING = "starting"
 STARTING_S = 10.0
 """seconds that a second process waits for the first to have begun, which is mostly sooner"""
 
+CUT_UPLOAD = ".artifact.uploading."
+"""how the name begins under which MLflow writes a file of a run before it gives it its own"""
+
 
 def checkpoint_folder(mlruns: Path, config_id: str, run_id: str) -> Path:
     """Where a run keeps what it goes on from: by run, as resume=never may train the same settings at the same time."""
@@ -130,11 +133,12 @@ def replay(store: Store, run_id: str, spool: Spool) -> int:
         number of entries that are left
     """
     try:
-        experiment_id = store.client.get_run(run_id).info.experiment_id
+        info = store.client.get_run(run_id).info
+        clear_cut_uploads(info.artifact_uri)
     except BaseException:
         spool.close()
         raise
-    return Writer(Sink(store, run_id, experiment_id, spool), spool).close()
+    return Writer(Sink(store, run_id, info.experiment_id, spool), spool).close()
 
 
 def reopen(store: Store, run_id: str, params: dict[str, str]) -> tuple[Spool, Reopened]:
@@ -169,6 +173,7 @@ def reopen(store: Store, run_id: str, params: dict[str, str]) -> tuple[Spool, Re
 def _held(store: Store, run_id: str, params: dict[str, str], waiting: Iterable[Entry]) -> Reopened:
     """What a run holds in the store and among what waits; from here on it is RUNNING."""
     before = store.client.get_run(run_id)
+    clear_cut_uploads(before.info.artifact_uri)
     # The latest step of each metric stands beside its value; only this list shows it without a call a key.
     last_step = {metric.key: metric.step for metric in before.data._metric_objs}
     drawn = _drawn(store, run_id)
@@ -197,6 +202,21 @@ def _held(store: Store, run_id: str, params: dict[str, str], waiting: Iterable[E
         new_params={key: value for key, value in params.items() if key not in old},
         tags=tags,
     )
+
+
+def clear_cut_uploads(artifact_uri: str) -> None:
+    """Removes what a kill left of files that MLflow was writing: its pages leave them out, the disk keeps them.
+
+    Args:
+        artifact_uri: of a run whose spool this process holds, so that nobody else writes there. Those of a server
+            are the server's to clear
+    """
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    if is_local_uri(artifact_uri):
+        for left in Path(local_file_uri_to_path(artifact_uri)).rglob(f"{CUT_UPLOAD}*"):
+            left.unlink(missing_ok=True)
 
 
 def _drawn(store: Store, run_id: str) -> set[tuple[str, int]]:
