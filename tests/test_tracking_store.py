@@ -18,7 +18,8 @@ import warm
 
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import ConfigError, TrackingError
-from glidexp.tracking import environment, multirun, ui
+from glidexp.tracking import environment, models, multirun, ui
+from glidexp.tracking.found import finished_runs
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri
 from glidexp.tracking.sync import sync
@@ -370,3 +371,16 @@ def test_requirements_name_what_is_installed() -> None:
 def test_settings_out_of_range_are_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"tracking.{next(iter(wrong))}"):
         TrackingConfig(**wrong)
+
+
+def test_a_parent_has_all_its_children_however_many(mlruns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(uri_of(mlruns), mlruns)
+    monkeypatch.setattr(models, "A_PAGE", 2)
+    parent = multirun.open_parent(store, experiment="many", name="sweep", overrides=[])
+    experiment, tags = store.experiment_id("many"), {"mlflow.parentRunId": parent}
+    made = [store.client.create_run(experiment, start, tags, "r").info.run_id for start in range(1, 6)]
+    store.client.create_run(experiment, 1, tags={"mlflow.parentRunId": "another"})
+    found = multirun.children(store, "many", parent)
+    assert found is not None and list(found) == made
+    assert finished_runs(store, [parent]) == ([], [f"{one[:12]} (r) is RUNNING and left out" for one in made])
+    multirun.close_parent(store, parent, "FINISHED")

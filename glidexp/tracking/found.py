@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.errors import TrackingError
-from glidexp.tracking.models import RUN_ID, one_run, search
+from glidexp.tracking.models import RUN_ID, children_of, one_run, search
 from glidexp.tracking.store import Store, first_line
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def finished_runs(store: Store, references: Sequence[str]) -> tuple[list[Tracked
         if not RUN_ID.fullmatch(reference):
             raise TrackingError(f"'{reference}' is no run: give run ids, 4 to 32 of 0-9a-f, or the id of a parent run.")
         run = one_run(store, reference)
-        children = _children(store, run)
+        children = children_of(store, run.info.experiment_id, run.info.run_id)
         if not children and "glidexp.config_id" not in run.data.tags:
             raise TrackingError(f"run {run.info.run_id} ({run.info.run_name}) trained nothing and has no children.")
         for one in children or [run]:
@@ -124,16 +124,6 @@ def files_of(store: Store, run: TrackedRun) -> "ArtifactRepository":
 def experiment_of(store: Store, run: TrackedRun) -> str:
     """Name of the experiment a run is in."""
     return str(store.client.get_experiment(store.client.get_run(run.run_id).info.experiment_id).name)
-
-
-def _children(store: Store, run: "Run") -> "list[Run]":
-    children = store.client.search_runs(
-        [run.info.experiment_id],
-        filter_string=f"tags.`mlflow.parentRunId` = '{run.info.run_id}'",
-        order_by=["attributes.start_time ASC"],
-        max_results=1000,
-    )
-    return list(children)
 
 
 def tracked(run: "Run") -> TrackedRun:

@@ -18,6 +18,8 @@ MODEL_ID = "glidexp.model_id"
 """tag of a version: the logged model that it is, which a registry in a database does not keep"""
 LISTED = 5
 """runs named in a message"""
+A_PAGE = 1000
+"""runs of a parent that are asked for at once"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,23 @@ def search(store: Store, filter_string: str = "", most: int = LISTED) -> "list[R
         return []
     order = ["attributes.start_time DESC"]
     return list(store.client.search_runs(experiments, filter_string, max_results=most, order_by=order))
+
+
+def children_of(store: Store, experiment_id: str, parent: str) -> "list[Run]":
+    """All runs under a parent run, in the order in which they were begun, however many."""
+    found: list[Run] = []
+    token: str | None = None
+    while token is None or token:
+        page = store.client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`mlflow.parentRunId` = '{parent}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=A_PAGE,
+            page_token=token,
+        )
+        found += page
+        token = page.token or ""
+    return found
 
 
 def _latest(store: Store) -> str:

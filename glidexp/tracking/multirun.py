@@ -12,6 +12,7 @@ from pathlib import Path
 
 from glidexp.tracking import environment
 from glidexp.tracking.database import database_path, first_line
+from glidexp.tracking.models import children_of
 from glidexp.tracking.resume import head
 from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT
 from glidexp.tracking.spool import Spool
@@ -78,12 +79,7 @@ def parent_run_id() -> str | None:
 def children(store: Store, experiment: str, parent: str) -> dict[str, str] | None:
     """Status by run id of the runs under a parent, in the order in which they were begun; None if the store is away."""
     try:
-        runs = store.client.search_runs(
-            [store.experiment_id(experiment)],
-            filter_string=f"tags.`mlflow.parentRunId` = '{parent}'",
-            order_by=["attributes.start_time ASC"],
-            max_results=1000,
-        )
+        runs = children_of(store, store.experiment_id(experiment), parent)
     except Exception as reason:  # noqa: BLE001 - the runs are what counts
         log.warning("Tracking: the runs of the multirun cannot be listed (%s).", first_line(reason))
         return None
