@@ -13,6 +13,7 @@ from glidexp.study.execution import live
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.execution.ledger import Ledger, Status
 from glidexp.study.execution.live import Live, clock, table
+from glidexp.study.execution.pace import seconds_to_go
 
 ARMS = ("backbone=resnet18 loss=dice", "backbone=mit_b0 loss=dice", "backbone=mobilenetv3 loss=dice")
 
@@ -105,8 +106,8 @@ def test_a_terminal_is_shown_a_table_that_goes_and_lines_that_stay(
         page.print(one)
         texts.append((str(one.title), page.export_text()))
     assert "seed 0 50%, 2:00 to go; seed 1 since 2:00" in texts[1][1], "half of it took as long"
-    # a run took 2:00.5; the second one has been at work for 2:02, and one waits: half of 2:00.5, as two go at once
-    assert texts[2][0] == "study depth: about 1:00 to go" and "seed 1 0:00 to go" in texts[2][1]
+    # a run took 2:00.5; the second one has been at work for 2:02, and one waits, for which the other place is free
+    assert texts[2][0] == "study depth: about 2:00 to go" and "seed 1 0:00 to go" in texts[2][1]
 
 
 def test_without_a_terminal_there_are_lines(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,6 +142,32 @@ def test_every_end_has_a_number_of_its_own(ledger: Ledger, caplog: pytest.LogCap
         f"[5/9] {second.name} finished, test/lake_iou_pooled 0.5000",
         f"[6/9] {again.name} failed: no memory",
     ]
+
+
+def test_a_search_tells_its_budget_and_the_time_of_trials_that_nobody_has_asked_for(
+    ledger: Ledger, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(width=100, record=True, force_terminal=True, file=io.StringIO())
+    first, second = cell_of(ledger, 2, 0), cell_of(ledger, 2, 1)
+    titles: list[str] = []
+    monkeypatch.setattr(Ledger, "progress", lambda self, cell: None)
+    with Live(ledger, console, most=9) as found:
+        assert found._live is not None
+        monkeypatch.setattr(found._live, "update", lambda what, refresh: titles.append(str(what.title)))
+        found.begin([first, second], [])
+        found.show([first], 1, 1)
+        time.now += 60
+        found.ended(first, ledger.update(first, status=Status.stopped, error="ended early", seconds=60.0))
+        found.show([second], 0, 1)
+    # four were done before; of nine one is at work and three are to be proposed, each a minute
+    assert titles == ["study depth: 4 of 9 trials ended", "study depth: 5 of 9 trials ended, about 4:00 to go"]
+
+
+def test_the_last_run_is_not_shared_out_among_places() -> None:
+    assert seconds_to_go([100.0], [], 32) == 100
+    assert seconds_to_go([], [60.0] * 9, 8) == 120, "the ninth run waits for a place"
+    assert seconds_to_go([30.0, 10.0], [60.0, 60.0], 2) == 90
+    assert seconds_to_go([5.0, 5.0, 5.0], [1.0], 2) == 6, "three are at work where two may be"
 
 
 def test_clock() -> None:

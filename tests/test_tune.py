@@ -19,6 +19,7 @@ from glidexp.study.execution.launchers import local as launchers_local
 from glidexp.study.execution.ledger import Ledger, Status, study_id
 from glidexp.study.plan.space import Choice, edges, space_of
 from glidexp.study.plan.words import Words, split
+from glidexp.study.tune import search as tune_search
 from glidexp.study.tune import show as tune_show
 from glidexp.study.tune.rungs import goes_on, rungs_of
 from glidexp.study.tune.search import repeated, tuning
@@ -276,6 +277,25 @@ def test_failed_trials_are_tried_again_on_request(mlruns: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[0] == "trial,state,val/lake_iou_pooled,train/images_per_s,loss,error"
     assert len(lines) == 1 + 3 + len(failed)
+
+
+def test_settings_that_cannot_run_are_composed_once_and_are_no_run_to_come(
+    mlruns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed: list[tuple[str, ...]] = []
+
+    def refused(arms: Any, base: Any, compose: Any) -> Any:
+        composed.append(arms[0].words)
+        raise ConfigError("tiles of 32 px are too small")
+
+    stub = search(mlruns, 3, {"loss": SpaceConfig(values=["dice", "bce"])}, factor=1)
+    found = tune_search.Search(stub.tuning, stub.trials, stub.store, "glidexp")
+    assert found.most == 3
+    monkeypatch.setattr(tune_search, "checked", refused)
+    for _ in range(5):  # looks of a sweep with free places
+        assert found.more(2) == []
+    assert len(composed) == 3 == len(found.trials.all()) and found.most == 0
+    assert {one.error for one in found.trials.all()} == {"tiles of 32 px are too small"}
 
 
 # ---- at the door

@@ -9,8 +9,10 @@ from glidexp.study.execution.ledger import Entry
 class Feed(ABC):
     """Where cells come from that no plan holds beforehand."""
 
-    most: int
-    """cells that there can be"""
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """Cells that there can be."""
 
     @abstractmethod
     def more(self, free: int) -> list[Cell]:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from glidexp.study.execution.cells import Cell
 from glidexp.study.execution.ledger import DONE, Entry, Ledger, Status
+from glidexp.study.execution.pace import seconds_to_go
 from glidexp.study.names import many, short_names
 
 log = logging.getLogger("glidexp")
@@ -28,7 +29,7 @@ class Live:
     Args:
         ledger: of the study
         console: where it is shown; stderr by default
-        most: cells that a search may come to, where the plan does not hold them yet
+        most: runs that a search comes to, where the plan does not hold them yet; may be set anew
     """
 
     def __init__(self, ledger: Ledger, console: Console | None = None, *, most: int = 0) -> None:
@@ -88,17 +89,22 @@ class Live:
             return
         self._shown = now
         lines = {cell.name: self._running(cell, now) for cell in running}
-        left = None
+        told = []
+        if self.most:
+            told.append(f"{len(self._done)} of {self.most} trials ended")
         if self._took:
             mean = statistics.mean(self._took)
-            left = (waiting * mean + sum(max(mean - now + self._began[cell.name], 0) for cell in running)) / slots
-        title = f"study {self.ledger.plan.title}" + (f": about {clock(left)} to go" if left is not None else "")
+            at_work = [max(mean - now + self._began[cell.name], 0) for cell in running]
+            proposed = len(self._done) + len(running) + waiting
+            to_come = waiting + max(self.most - proposed, 0)  # of a search the trials that nobody has asked for yet
+            told.append(f"about {clock(seconds_to_go(at_work, [mean] * to_come, slots))} to go")
+        title = f"study {self.ledger.plan.title}" + f": {', '.join(told)}" * bool(told)
         self._live.update(table(self.ledger, lines, title), refresh=True)
 
     def ended(self, cell: Cell, entry: Entry) -> None:
         """One cell came to an end; a line tells it."""
         began = self._began.pop(cell.name, None)
-        if began is not None and entry.status is Status.finished:
+        if began is not None and entry.status in (Status.finished, Status.stopped):
             self._took.append(time.monotonic() - began)
         number = ""
         if entry.status in DONE:  # counted here: `cells.json` may know of the end of the next ones already

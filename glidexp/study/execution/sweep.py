@@ -168,6 +168,7 @@ class Sweep:
         if self.feed is None or free < 1:
             return
         cells = self.feed.more(free)
+        self.live.most = self.feed.most
         if cells:
             self.ledger.grow(cells, again=[cell for cell in cells if self.feed.again(cell)])
             self.waiting += cells

@@ -114,8 +114,14 @@ class Search(Feed):
 
     def __init__(self, tuning: Tuning, trials: Trials, store: Store, experiment: str) -> None:
         self.tuning, self.trials, self.store, self.experiment = tuning, trials, store, experiment
-        self.most = tuning.study.tune.trials
         self._cells: dict[int, Cell] = {}
+        self._unfit: set[int] = set()
+
+    @property
+    def most(self) -> int:
+        """As `Feed.most`: trials whose settings cannot run together count among those asked for, and are no cells."""
+        unfit = sum(one.number in self._unfit and not one.again for one in self.trials.all())
+        return self.tuning.study.tune.trials - unfit
 
     @property
     def plan(self) -> Plan:
@@ -137,7 +143,7 @@ class Search(Feed):
         before = set(self._cells)
         found = [cell for cell in self.known() if self._number(cell) not in before]
         while len(found) < free:
-            trial = self.trials.ask(self.most)
+            trial = self.trials.ask(self.tuning.study.tune.trials)
             if trial is None:
                 break
             cell = self._cell(trial)
@@ -204,6 +210,8 @@ class Search(Feed):
 
     def _cell(self, trial: Trial) -> Cell | None:
         """The run of a trial; None where its settings cannot run together, which the journal then says."""
+        if trial.number in self._unfit:  # it was composed once, and costs as much each time
+            return None
         if trial.number not in self._cells:
             tuning = self.tuning
             seed = tuning.study.tune.seed
@@ -213,6 +221,7 @@ class Search(Feed):
                 (key,) = keys(one, [seed], elsewhere=tuning.elsewhere)
             except GlidexpError as error:
                 self.trials.failed(trial.number, " ".join(str(error).split()))
+                self._unfit.add(trial.number)
                 return None
             self._cells[trial.number] = Cell(trial.name, seed, (*one.words, f"seed={seed}"), key)
         return self._cells[trial.number]
