@@ -101,6 +101,14 @@ def mapped(model: Path, out: Path, *scenes: Path, more: tuple[str, ...] = ("--se
     return verb_predict.run(words)
 
 
+def test_a_gpu_by_its_number_is_refused_on_ray(tmp_path: Path) -> None:
+    """Each task sees the one GPU that Ray gives it, and no second one."""
+    with pytest.raises(
+        ConfigError, match=r"^--device cuda:1 does not go with --map=ray:auto: .* Give --device cuda\.$"
+    ):
+        mapped(tmp_path, tmp_path, tmp_path, more=("--map", "ray:auto", "--device", "cuda:1"))
+
+
 @pytest.mark.parametrize("in_memory", [0, 2, 9])
 def test_strips_come_back_from_memory_and_from_the_file(in_memory: int, tmp_path: Path) -> None:
     place = write_scene(tmp_path / "a.tif", height=200, nodata=0, pixels=None, descriptions=("red", "green", "blue"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from glidexp.beside import write_text
 from glidexp.config import Precision, Tta
 from glidexp.data.workers import CLUSTERS, Crew, cores, free_bytes, mapped
-from glidexp.errors import DataError
+from glidexp.errors import ConfigError, DataError
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.options import Parser, filled, out_folder
 
@@ -105,6 +105,11 @@ def run(argv: list[str]) -> int:
     given = options().parse_intermixed_args(argv)
     settings = settings_of(given)
     crew = Crew(workers=given.workers, cluster=given.map)
+    if given.map.partition(":")[0] == "ray" and given.device.startswith("cuda:") and given.device != "cuda:0":
+        raise ConfigError(
+            f"--device {given.device} does not go with --map={given.map}: Ray gives each scene a GPU that is the only "
+            "one it sees. Give --device cuda."
+        )
     if given.sensors_file:
         from glidexp.data import sensors
 

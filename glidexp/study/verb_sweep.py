@@ -67,6 +67,7 @@ def run(argv: Sequence[str], compose: "Compose", compose_sweep: Callable[[list[s
         from glidexp.study import verb_tune  # which knows Optuna
 
         return verb_tune.run(sweep, typed, compose)
+    from glidexp.study.execution.launchers.choice import refuse_named_gpu
     from glidexp.study.plan.making import make_plan, outline  # which know statistics, and so scipy
     from glidexp.study.plan.show import show, show_outline
 
@@ -77,6 +78,7 @@ def run(argv: Sequence[str], compose: "Compose", compose_sweep: Callable[[list[s
             show_outline(found)
             return 0
     planned = make_plan(sweep.study, typed, compose, elsewhere=elsewhere)
+    refuse_named_gpu(sweep.launcher, (one.config.train.device for one in planned.arms))
     if sweep.plan:
         show(planned, sweep.launcher, calibrate=True, only=sweep.only)
         return 0

@@ -10,6 +10,7 @@ from glidexp.errors import ConfigError, RunFailed
 from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.ending import cancel
 from glidexp.study.execution.execute import execute
+from glidexp.study.execution.launchers.choice import refuse_named_gpu
 from glidexp.study.execution.ledger import FOLDER, study_id
 from glidexp.study.execution.parent import put_files
 from glidexp.study.plan.check import Compose
@@ -44,6 +45,7 @@ def run(sweep: SweepConfig, typed: Words, compose: Compose) -> int:
             print(f"{len(known.arms) - 1} ends of the space are checked, and can run. {known.lacks}")
             return 0
     found = tuning(sweep.study, typed, compose, elsewhere=launcher.elsewhere)
+    refuse_named_gpu(launcher, [found.edges.baseline.train.device])
     if sweep.plan:
         tune_show.show_plan(found, launcher)
         return 0

@@ -43,13 +43,16 @@ def slots(cfg: LauncherConfig, *, cells: int, device: str = "auto") -> list[str 
     Args:
         cfg: settings
         cells: that are to be run: no more places than these
-        device: `train.device` of the runs; on `cpu` no GPU is given out, and one that names a GPU keeps it
+        device: `train.device` of the runs; on `cpu` no GPU is given out, and one that names a GPU keeps it, so that no
+            more runs go at once than share that GPU
     """
     found = gpus() if device in ("auto", "cuda") and cfg.gpus != 0 else []
     if isinstance(cfg.gpus, int):
         found = found[: cfg.gpus]
     if found:  # round and round, so that fewer runs than places spread over all GPUs
         places: list[str | None] = [*found] * cfg.runs_per_gpu
+    elif device.startswith("cuda:"):
+        places = [None] * cfg.runs_per_gpu
     else:
         free_gb = psutil.virtual_memory().available / 1e9
         places = [None] * max(1, min(cores(), int(free_gb / (cfg.memory_gb or RUN_GB))))

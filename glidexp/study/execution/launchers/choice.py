@@ -1,10 +1,11 @@
 """Who carries out the cells of a study: processes here, jobs of SLURM, tasks of Ray. All take the same order."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 
 from glidexp.config.launcher import LauncherConfig, LauncherKind
-from glidexp.errors import GlidexpError
+from glidexp.errors import ConfigError, GlidexpError
 from glidexp.study.execution.ledger import Entry
 from glidexp.study.execution.work import Order
 
@@ -49,6 +50,26 @@ class Launcher(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends what was started for the jobs, after them."""
+
+
+def refuse_named_gpu(cfg: LauncherConfig, devices: Iterable[str]) -> None:
+    """Refuses a GPU by its number where the launcher gives each run one that is the only one it sees.
+
+    Args:
+        cfg: settings
+        devices: `train.device` of the runs
+
+    Raises:
+        ConfigError: one of them is cuda:1 or beyond
+    """
+    if cfg.kind is LauncherKind.local:
+        return
+    for device in devices:
+        if device.startswith("cuda:") and device != "cuda:0":
+            raise ConfigError(
+                f"train.device={device} does not go with launcher={cfg.kind}, which gives each run a GPU that is the "
+                "only one it sees: give train.device=cuda."
+            )
 
 
 def build_launcher(cfg: LauncherConfig, folder: Path, *, cells: int, device: str = "auto") -> Launcher:
