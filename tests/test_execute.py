@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,25 @@ def test_a_source_is_trained_once_and_before_what_starts_from_it(tmp_path: Path,
     assert entries["fitted|0"].scored is not None and entries["zero-shot|0"].scored is None
     assert entries["fitted|0"].score != entries["zero-shot|0"].score
     assert carried_out(study, store).complete and diary(tmp_path) == done  # and nothing twice
+
+
+def test_the_link_has_each_finished_run_once(tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two arms may be the same training, and a run that failed has nothing to lay beside others."""
+    study = plan(tmp_path, {"good": "well", "wrong": "refused"})
+    twins = tuple(replace(cell, arm="twin") for cell in study.cells if cell.arm == "good")
+    carried_out(replace(study, arms=(*study.arms, "twin"), cells=(*study.cells, *twins)), store)
+    assert "Compare the 2 runs: http" in capsys.readouterr().out
+
+
+def test_a_sweep_that_begins_keeps_what_another_one_has_found_since(tmp_path: Path, store: Store) -> None:
+    """Of a search: its trials are looked up before the ledger is begun, and the other sweep goes on meanwhile."""
+    both = plan(tmp_path, {"first": "well", "second": "well"}, seeds=1)
+    both = replace(both, identity="a search")
+    before = replace(both, cells=both.cells[:1])
+    Ledger(both, store, "glidexp").begin()
+    Ledger(both, store, "glidexp").update(both.cells[1], status=Status.stopped, job="slurm:7")
+    Ledger(before, store, "glidexp").begin()
+    assert Ledger(both, store, "glidexp").entries()["second|0"].status is Status.stopped
 
 
 def test_what_starts_from_a_source_that_failed_fails_by_name(tmp_path: Path, store: Store) -> None:

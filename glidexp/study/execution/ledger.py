@@ -116,11 +116,14 @@ class Ledger:
         return update_cell(self.path, cell.name, **changes)
 
     def begin(self) -> None:
-        """Makes the folder, with the plan and an empty line for each cell."""
+        """Makes the folder, with the plan and an empty line for each cell.
+
+        Lines of cells that the plan lacks stay: another sweep of the same search may have found them meanwhile.
+        """
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         write_text(self.folder / PLAN, self.plan.to_json())
         with _alone(self.path):
-            write_text(self.path, _as_text(self.entries()))
+            write_text(self.path, _as_text(self.entries() | read_cells(self.path)))
 
     def grow(self, cells: Sequence[Cell], *, again: Sequence[Cell] = ()) -> None:
         """Takes cells into the plan that were found while the study goes on. Its id stays.

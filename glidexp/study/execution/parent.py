@@ -100,7 +100,9 @@ def put_cells(ledger: Ledger) -> None:
 def put_link(ledger: Ledger) -> None:
     """Prints a link that opens the study's finished runs side by side, and leaves it in the parent's description."""
     store, plan = ledger.store, ledger.plan
-    ids = [found for entry in ledger.entries().values() if (found := entry.scored or entry.train) is not None]
+    done = [entry for entry in ledger.entries().values() if entry.status in (Status.finished, Status.stopped)]
+    # two arms may share a training
+    ids = list(dict.fromkeys(found for entry in done if (found := entry.scored or entry.train) is not None))
     if len(ids) < 2 or ledger.parent_run_id is None:
         return
     link = comparison_link(store.uri, store.experiment_id(ledger.experiment), ids)
