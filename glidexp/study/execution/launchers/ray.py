@@ -21,8 +21,8 @@ MEMORY_GB = 16.0
 class RayJob(Job):
     """A task of the cluster."""
 
-    def __init__(self, result: "ray.ObjectRef[int]") -> None:
-        self._result = result
+    def __init__(self, result: "ray.ObjectRef[tuple[int, bool]]", limit_min: float | None = None) -> None:
+        self._result, self._limit_min = result, limit_min
 
     def poll(self) -> int | None:
         """As `Job.poll`."""
@@ -30,7 +30,7 @@ class RayJob(Job):
         if not ready:
             return None
         try:
-            return int(ray.get(self._result))
+            code, late = ray.get(self._result)
         except ray.exceptions.TaskCancelledError:
             return -signal.SIGTERM
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
@@ -38,6 +38,9 @@ class RayJob(Job):
         except ray.exceptions.RayError as error:
             self.why = f"Ray: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return 1
+        if late:
+            self.why = f"was at work for launcher.time_limit_min={self._limit_min:g} minutes"
+        return int(code)
 
     def stop(self, number: int) -> None:
         """As `Job.stop`: the task is interrupted, and tells the run to save and end."""
@@ -80,12 +83,13 @@ class RayLauncher(Launcher):
         self.slots = cfg.slots if isinstance(cfg.slots, int) else max(fit, 1)
         if has.get("memory") and cfg.ray_address is not None:
             share["memory"] = (cfg.memory_gb or MEMORY_GB) * 1e9
+        self._limit_min = cfg.time_limit_min
         limit_s = None if cfg.time_limit_min is None else cfg.time_limit_min * 60
         self._task = ray.remote(max_retries=0, **share)(_task(limit_s))
 
     def start(self, orders: list[Order]) -> list[Job]:
         """As `Launcher.start`."""
-        return [RayJob(self._task.remote(*self._command(order))) for order in orders]
+        return [RayJob(self._task.remote(*self._command(order)), self._limit_min) for order in orders]
 
     def _command(self, order: Order) -> tuple[list[str], str, str]:
         """What the task starts, in which folder, with which path for imports: those of this process."""
@@ -100,27 +104,31 @@ class RayLauncher(Launcher):
             ray.shutdown()
 
 
-def _task(limit_s: float | None) -> Callable[[list[str], str, str], int]:
-    """The function that Ray carries to its workers: it must not need glidexp there before the process has a path."""
+def _task(limit_s: float | None) -> Callable[[list[str], str, str], tuple[int, bool]]:
+    """The function that Ray carries to its workers: it must not need glidexp there before the process has a path.
 
-    def carry_out(words: list[str], folder: str, path: str) -> int:
+    It gives the run's exit code, and whether the run was told to end as it came to its limit.
+    """
+
+    def carry_out(words: list[str], folder: str, path: str) -> tuple[int, bool]:
         import os
         import signal
         import subprocess
         import time
 
         # The run follows its standard input: when this worker dies, it saves and ends.
-        process = subprocess.Popen(words, cwd=folder, stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path})
-        began, told = time.monotonic(), False
-        while process.poll() is None:
-            try:
-                time.sleep(0.2)
-                if limit_s is not None and not told and time.monotonic() - began > limit_s:
-                    told = True
+        with subprocess.Popen(
+            words, cwd=folder, stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
+        ) as process:
+            began, late = time.monotonic(), False
+            while process.poll() is None:
+                try:
+                    time.sleep(0.2)
+                    if limit_s is not None and not late and time.monotonic() - began > limit_s:
+                        late = True
+                        process.send_signal(signal.SIGTERM)
+                except KeyboardInterrupt:  # cancelled
                     process.send_signal(signal.SIGTERM)
-            except KeyboardInterrupt:  # cancelled
-                told = True
-                process.send_signal(signal.SIGTERM)
-        return int(process.returncode)
+        return int(process.returncode), late
 
     return carry_out
