@@ -74,6 +74,15 @@ def noted(folder: Path, what: str, key: str) -> None:
     os.close(line)
 
 
+def is_at_work(number: str) -> bool:
+    """Whether a process runs: one that was killed stays in the list until its parent has looked at it."""
+    try:
+        about = Path(f"/proc/{number}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return about.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -87,7 +96,7 @@ def train(words: tuple[str, ...]) -> Done:
     if found is not None and found.status == "FINISHED":
         return Done(found.run_id, found.metrics)
     mine = mlruns / f"at-work-{key}"
-    if mine.exists() and Path(f"/proc/{mine.read_text()}").exists():
+    if mine.exists() and is_at_work(mine.read_text()):
         noted(mlruns, "twice", key)
     mine.write_text(str(os.getpid()))
     noted(mlruns, "begun", key)
