@@ -19,9 +19,10 @@ from glidexp.config.launcher import LauncherConfig, LauncherKind, SlurmConfig
 from glidexp.errors import ConfigError, GlidexpError
 from glidexp.study.execution import slots, sweep
 from glidexp.study.execution.cells import Plan
-from glidexp.study.execution.launchers.choice import build_launcher
+from glidexp.study.execution.ending import cancel
+from glidexp.study.execution.launchers.choice import build_launcher, refuse_named_gpu
 from glidexp.study.execution.launchers.slurm import CellTask, SlurmLauncher
-from glidexp.study.execution.ledger import Entry, Ledger
+from glidexp.study.execution.ledger import CANCEL, Entry, Ledger, Status
 from glidexp.study.execution.work import Order, environment
 from glidexp.tracking.store import Store
 
@@ -180,6 +181,20 @@ def test_ray(store: Store) -> None:
     assert ledger.failed["wrong|0"].startswith("train.batch_size=5000")
 
 
+def test_a_run_of_ray_that_comes_to_its_limit_is_named_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was begun again as one that somebody had killed, twice, and then said to have too little memory."""
+    from glidexp.study.execution.launchers import ray as launchers_ray
+
+    sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
+    ended = launchers_ray._task(0.1)(sleeps, str(ROOT), "")
+    assert ended == (-signal.SIGTERM, True)
+    assert launchers_ray._task(60)([sys.executable, "-c", "raise SystemExit(3)"], str(ROOT), "") == (3, False)
+    monkeypatch.setattr(launchers_ray.ray, "wait", lambda results, timeout: (results, []))
+    monkeypatch.setattr(launchers_ray.ray, "get", lambda result: result)
+    job = launchers_ray.RayJob(ended, 1.5)  # type: ignore[arg-type]
+    assert job.poll() == -signal.SIGTERM and job.why == "was at work for launcher.time_limit_min=1.5 minutes"
+
+
 def test_places_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "cores", lambda: 6)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -195,6 +210,38 @@ def test_places_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots.slots(LauncherConfig(gpus=1, slots=2), cells=10) == ["2", "2"]
     assert slots.slots(LauncherConfig(memory_gb=0.001), cells=10, device="cpu") == [None] * 6
     assert slots.slots(LauncherConfig(gpus=0, memory_gb=0.001), cells=10) == [None] * 6
+    assert slots.slots(LauncherConfig(memory_gb=0.001), cells=10, device="cuda:1") == [None], "one GPU, one run"
+    assert slots.slots(LauncherConfig(runs_per_gpu=2), cells=10, device="cuda:0") == [None] * 2
+
+
+@pytest.mark.parametrize("kind", [LauncherKind.slurm, LauncherKind.ray])
+def test_a_gpu_is_not_chosen_by_number_where_each_run_sees_one(kind: LauncherKind) -> None:
+    with pytest.raises(ConfigError, match=rf"^train\.device=cuda:1 does not go with launcher={kind}.*give .*=cuda\.$"):
+        refuse_named_gpu(LauncherConfig(kind=kind), ["cuda", "cuda:1"])
+    refuse_named_gpu(LauncherConfig(kind=kind), ["cpu", "cuda", "auto", "cuda:0"])
+    refuse_named_gpu(LauncherConfig(), ["cuda:1"])
+
+
+def test_cancel_ends_and_counts_what_the_scheduler_has_and_no_more(store: Store) -> None:
+    """Runs whose sweep was killed end by themselves, and leave the numbers of their jobs in `cells.json`."""
+    study = plan(store.mlruns, {"queued": "well", "done": "well"}, seeds=1)
+    ledger = Ledger(study, store, "glidexp")
+    ledger.begin()
+    ledger.update(study.cells[1], status=Status.failed, job="slurm:99")
+    with mocked_slurm() as mock:
+        cfg = LauncherConfig(kind=LauncherKind.slurm, slurm=SlurmConfig(gpus=0))
+        (job,) = SlurmLauncher(cfg, ledger.folder).start([order_of(study, store)])
+        ledger.update(study.cells[0], job=job.name)
+        for other in (LauncherConfig(), LauncherConfig(kind=LauncherKind.ray)):
+            with pytest.raises(
+                ConfigError, match=r"has 1 run with slurm \(job 12\).*give cancel=true launcher=slurm\.$"
+            ):
+                cancel(study, store, other, experiment="glidexp")
+        assert not (ledger.folder / CANCEL).exists(), "nothing was asked to end"
+        mock.set_job_state("12", "PENDING")
+        assert cancel(study, store, cfg, experiment="glidexp") == 1
+        mock.set_job_state("12", "COMPLETED")
+        assert cancel(study, store, cfg, experiment="glidexp") == 0, "it has ended since"
 
 
 def test_wrong_settings_are_told() -> None:

@@ -137,6 +137,8 @@ class Sweep:
                 self.running.append(_Running(cell, job))
                 begun += 1
             else:
+                if entry.job:  # which the scheduler has no more
+                    self.ledger.update(cell, job="")
                 orders.append((cell, self._order(cell, launcher.threads)))
         jobs = launcher.start([order for _, order in orders]) if orders else []
         for (cell, _), job in zip(orders, jobs, strict=True):
