@@ -97,6 +97,9 @@ def test_the_matrix_of_a_study_is_in_its_report(store: Store, parents: dict[str,
     assert "andes → alaska" in text and "Least regret over all targets: all" in text
     with (page.parent / "tables" / "transfer_matrix.csv").open() as stream:
         rows = {row["trained on (region)"]: row for row in csv.DictReader(stream)}
+    assert rows["andes"]["n"] == "2" and "test ground: alaska 4 scenes, andes 4 scenes" in text
+    with (page.parent / "tables" / "transfer_pairs.csv").open() as stream:
+        assert {(row["seeds"], row["scenes"]) for row in csv.DictReader(stream) if row["gap"] != "–"} == {("2", "4")}
     assert float(rows["andes"]["alaska"]) == pytest.approx(100 * pairs["andes", "alaska"].mean, abs=0.005)
     assert (page.parent / "figures" / "transfer_matrix.png").stat().st_size > 5000
 
@@ -145,6 +148,7 @@ def test_where_scratch_catches_up_is_said_and_drawn(ladder: Ladder, store: Store
     assert (page.parent / "figures" / "few_shot.png").stat().st_size > 5000
     with (page.parent / "tables" / "ladder.csv").open() as stream:
         rows = {row["rung"]: row for row in csv.DictReader(stream)}
+    assert {row["n"] for row in rows.values()} == {"2"} and "Gain over zero-shot on 4 scenes of alaska" in text
     assert list(rows) == list(LADDER) and rows["histogram"]["what it does"].startswith("the target's values")
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.counts import BINS
+from glidexp.scoring.heatmap import heatmap_figure
 from glidexp.scoring.scores import scores_table
 from glidexp.study.comparison.arms import arms_of, common_ground
 from glidexp.study.comparison.compare import measure_of
@@ -91,6 +92,8 @@ def test_what_is_printed_and_written(found: Matrix, tmp_path: Path) -> None:
     console.print(gaps_of(found))
     text = console.export_text()
     assert "all but greenland" in text and "90.50" in text and "alaska -> andes" in text and "+30.00" in text
+    assert "4 scenes 4 scenes 4 scenes" in " ".join(text.split()) and "alaska 2 90.50" in " ".join(text.split())
+    assert "alaska -> andes 2 4 +30.00" in " ".join(text.split()), "a gap without what it rests on"
     write(found, tmp_path / "out")
     rows = pd.read_csv(tmp_path / "out" / "transfer.csv")
     assert len(rows) == 15 and as_table(found)["mean"].tolist() == pytest.approx(rows["mean"].tolist())
@@ -98,6 +101,17 @@ def test_what_is_printed_and_written(found: Matrix, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written to"):
         write(found, tmp_path / "file" / "under")
+
+
+def test_the_picture_says_what_each_number_is_a_mean_of(found: Matrix) -> None:
+    figure = heatmap_figure(
+        found.means, found.sources, found.targets, score="lake IoU", across="region", rest_on=found.rest_on
+    )
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [f"{name}\n(4 scenes)" for name in REGIONS]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [f"{name}\n(2 seeds)" for name in found.sources]
+    fewer = laid_out({"['andes']": SKILL["andes"], "['alaska']": SKILL["alaska"]}, seeds=[0])
+    assert fewer.rest_on[0] == ["1 seed", "1 seed"]
 
 
 def test_what_a_matrix_cannot_say_is_noted() -> None:

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 
 def heatmap_figure(
-    values: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], *, score: str, across: str
+    values: NDArray[np.float64],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    score: str,
+    across: str,
+    rest_on: tuple[Sequence[str], Sequence[str]],
 ) -> "Figure":
     """The picture; a field whose row and column have one name, so trained on what it is scored on, has a frame.
 
@@ -21,11 +27,12 @@ def heatmap_figure(
         columns: names of targets
         score: what is shown, as the colour bar says it
         across: what rows and columns are, such as region
+        rest_on: what the numbers of each row and of each column are means of: `3 seeds`, `8 scenes`; below their names
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    size = (2.6 + 1.0 * len(columns), 1.6 + 0.5 * len(rows))
+    size = (2.8 + 1.0 * len(columns), 1.8 + 0.5 * len(rows))
     figure = Figure(figsize=size, layout="constrained", dpi=130)
     axes = figure.subplots()
     points = 100 * values
@@ -39,8 +46,12 @@ def heatmap_figure(
                 axes.add_patch(
                     Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor="#de5400", linewidth=2)
                 )
-    axes.set_xticks(range(len(columns)), columns, fontsize=9)
-    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    down, along = (
+        [f"{name}\n({n})" for name, n in zip(names, of, strict=True)]
+        for names, of in zip((rows, columns), rest_on, strict=True)
+    )
+    axes.set_xticks(range(len(columns)), along, fontsize=9)
+    axes.set_yticks(range(len(rows)), down, fontsize=9)
     axes.set_xlabel(f"scored on this {across}", fontsize=9)
     axes.set_ylabel(f"trained on this {across}", fontsize=9)
     figure.colorbar(image, ax=axes).set_label(f"{score}, points", fontsize=9)

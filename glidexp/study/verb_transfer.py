@@ -73,13 +73,15 @@ def write(found: "Matrix", folder: Path) -> None:
     with out_folder(folder):
         with beside(folder / "transfer.csv") as place:
             as_table(found).to_csv(place, index=False)
-        figure = heatmap_figure(found.means, found.sources, found.targets, score=found.measure.name, across=found.by)
+        figure = heatmap_figure(
+            found.means, found.sources, found.targets, score=found.measure.name, across=found.by, rest_on=found.rest_on
+        )
         with beside(folder / "transfer.png") as place:
             figure.savefig(place, metadata={"Software": None})
 
 
 def table_of(found: "Matrix") -> "Table":
-    """Mean of the seeds, a row a source, a column a target; and the source's mean regret."""
+    """Mean of the seeds, a row a source, a column a target with its test ground; and the source's mean regret."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -89,15 +91,17 @@ def table_of(found: "Matrix") -> "Table":
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True,
     )  # fmt: skip
     table.add_column("trained on", overflow="fold")
-    for target in found.targets:
-        table.add_column(Text(target), justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right")
+    for target, n in zip(found.targets, found.rest_on[1], strict=True):
+        table.add_column(Text(f"{target}\n{n}"), justify="right", no_wrap=True)
     table.add_column("regret", justify="right")
     for source in found.sources:
         cells = [
             Text(f"{100 * found.pairs[source, target].mean:.2f}", style="bold" if source == target else "")
             for target in found.targets
         ]
-        table.add_row(Text(source), *cells, f"{100 * found.regret(source):.2f}")
+        seeds = f"{len(found.pairs[source, found.targets[0]].values)}"
+        table.add_row(Text(source), seeds, *cells, f"{100 * found.regret(source):.2f}")
     return table
 
 
@@ -112,7 +116,7 @@ def gaps_of(found: "Matrix") -> "Table":
         padding=(0, 1), collapse_padding=True,
     )  # fmt: skip
     table.add_column("source -> target", overflow="fold")
-    for heading in (f"gap [{found.level:.0%}]", "p Holm", "asymmetry"):
+    for heading in ("seeds", f"{found.ground}s", f"gap [{found.level:.0%}]", "p Holm", "asymmetry"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     for pair in found.pairs.values():
         if pair.gap is None:
@@ -121,5 +125,6 @@ def gaps_of(found: "Matrix") -> "Table":
         between = f"[{low:+.2f}, {high:+.2f}]" if pair.gap.known else "[-, -]"
         p = "-" if pair.p_holm != pair.p_holm else "<0.0001" if pair.p_holm < 1e-4 else f"{pair.p_holm:.4f}"
         way = "-" if pair.asymmetry != pair.asymmetry else f"{100 * pair.asymmetry:+.2f}"
-        table.add_row(Text(f"{pair.source} -> {pair.target}"), f"{value:+.2f} {between}", p, way)
+        parts = (str(pair.gap.parts.seeds), str(pair.clusters))
+        table.add_row(Text(f"{pair.source} -> {pair.target}"), *parts, f"{value:+.2f} {between}", p, way)
     return table

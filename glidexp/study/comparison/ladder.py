@@ -54,6 +54,10 @@ class Ladder:
     measure: Measure
     steps: tuple[Step, ...]
     level: float
+    ground: str
+    """what counts as independent ground: scene, block or tile"""
+    clusters: int
+    """of it, of the target"""
 
     @property
     def zero(self) -> Step:
@@ -105,7 +109,8 @@ def climb(
         p = next(adjusted) if row.effect is not None else float("nan")
         kept = None if rung == Rung.scratch else home.effect
         steps.append(Step(row.arm.name, rung, budget or None, row.values, row.effect, p, home.values, kept))
-    return Ladder(by, target, sources, plan["unit"], measure, tuple(steps), level)
+    kind, clusters = material.ground.kind, on_target[0].shape[1]
+    return Ladder(by, target, sources, plan["unit"], measure, tuple(steps), level, kind, clusters)
 
 
 def _known(row: Row, measure: Measure) -> Row:

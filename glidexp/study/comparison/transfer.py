@@ -19,6 +19,7 @@ from glidexp.study.comparison.arms import Arm, arms_of
 from glidexp.study.comparison.compare import Row, row_of
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure
+from glidexp.study.names import many
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
 
@@ -59,6 +60,15 @@ class Matrix:
     pairs: dict[tuple[str, str], Pair]
     level: float
     notes: tuple[str, ...]
+    ground: str = "scene"
+    """what clusters are: scene, block or tile"""
+
+    @property
+    def rest_on(self) -> tuple[list[str], list[str]]:
+        """What the means are of: `3 seeds` of each source, `8 scenes` of each target."""
+        first, target = self.sources[0], self.targets[0]
+        seeds = [many(len(self.pairs[source, target].values), "seed") for source in self.sources]
+        return seeds, [many(self.pairs[first, target].clusters, self.ground) for target in self.targets]
 
     @property
     def means(self) -> NDArray[np.float64]:
@@ -145,7 +155,7 @@ def lay_out(arms: Sequence[Arm], material: Material, measure: Measure, *, by: st
             clusters[target],
         )
     notes = _notes(sources, targets, material.ground.caveat, pairs)
-    return Matrix(by, measure, tuple(sources), tuple(targets), pairs, level, notes)
+    return Matrix(by, measure, tuple(sources), tuple(targets), pairs, level, notes, material.ground.kind)
 
 
 def turned(effect: Effect) -> Effect:

@@ -7,6 +7,7 @@ from glidexp.scoring.heatmap import heatmap_figure
 from glidexp.scoring.study_plots import few_shot_figure
 from glidexp.study.comparison.ladder import Ladder, Step, crossings, said_crossings
 from glidexp.study.comparison.transfer import Matrix, Pair
+from glidexp.study.names import many
 from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Points, Table, Text
 from glidexp.study.report.data import Findings
 from glidexp.study.report.tables import NONE, interval, number, p_value
@@ -38,36 +39,40 @@ def _matrix(matrix: Matrix) -> Iterable[Block]:
     measure, scale = matrix.measure, 100.0
     yield Heading("Transfer matrix")
     yield Points(_read(matrix))
-    picture = heatmap_figure(matrix.means, matrix.sources, matrix.targets, score=measure.words, across=matrix.by)
-    seeds = max(len(pair.values) for pair in matrix.pairs.values())
+    picture = heatmap_figure(
+        matrix.means, matrix.sources, matrix.targets, score=measure.words, across=matrix.by, rest_on=matrix.rest_on
+    )
     yield Picture.of(
         "transfer_matrix",
         picture,
-        f"{measure.words}, points, mean over {seeds} training{'s' if seeds > 1 else ''} a source. Framed: trained and "
-        f"scored on the same {matrix.by}.",
+        f"{measure.words}, points: means over the seeds of a source, on the {matrix.ground}s of a target, as said beside "
+        f"their names. Framed: trained and scored on the same {matrix.by}.",
     )
-    headings = [f"trained on ({matrix.by})", *matrix.targets, "mean regret"]
+    ground = ", ".join(f"{target} {n}" for target, n in zip(matrix.targets, matrix.rest_on[1], strict=True))
+    headings = [f"trained on ({matrix.by})", "n", *matrix.targets, "mean regret"]
     rows = [
         [
             source,
+            f"{len(matrix.pairs[source, matrix.targets[0]].values)}",
             *(number(matrix.pairs[source, target].mean, scale) for target in matrix.targets),
             number(matrix.regret(source), scale),
         ]
         for source in matrix.sources
     ]
     caption = (
-        f"{measure.words} [points] by source (down) and target (across). Mean regret: what is lost with this source "
-        "everywhere in place of the best one for each target."
+        f"{measure.words} [points] by source (down, mean over n trainings) and target (across; test ground: {ground}). "
+        "Mean regret: what is lost with this source everywhere in place of the best one for each target."
     )
     yield Table("transfer_matrix", caption, headings, rows)
     cells = [
         [
             f"{pair.source} → {pair.target}",
+            NONE if pair.gap is None else f"{pair.gap.parts.seeds}",
+            f"{pair.clusters}",
             interval(pair.gap, scale),
             p_value(pair.p_holm),
             number(pair.regret, scale),
             NONE if pair.asymmetry != pair.asymmetry else f"{scale * pair.asymmetry:+.1f}",
-            f"{pair.clusters}",
         ]
         for pair in matrix.pairs.values()
         if pair.source != pair.target
@@ -77,7 +82,7 @@ def _matrix(matrix: Matrix) -> Iterable[Block]:
         f"Gap: what the target's own source has more [points, {matrix.level:.0%} over seeds and test ground]; p "
         "after Holm over all gaps. Regret: what the best source on this target has more. Asymmetry: how much better "
         "this way is than the way back.",
-        ["source → target", "gap", "p", "regret", "asymmetry", "test ground"],
+        ["source → target", "seeds", f"{matrix.ground}s", "gap", "p", "regret", "asymmetry"],
         cells,
     )
     yield Fold("Source by source, target by target", [pairs])
@@ -120,7 +125,11 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
     said = said_crossings(ladder)
     best = max(ladder.steps[1:], key=lambda step: step.mean, default=None)
     if best is not None:
-        said = [f"Zero-shot {100 * ladder.zero.mean:.1f} points; best {best.arm}, {100 * best.mean:.1f}.", *said]
+        said = [
+            f"Zero-shot {100 * ladder.zero.mean:.1f} points; best of {len(ladder.steps) - 1} {best.arm}, "
+            f"{100 * best.mean:.1f}, which is {interval(best.gain, 100.0)}.",
+            *said,
+        ]
     yield Points(said)
     curves = {
         rung: {step.budget or 0.0: [100 * value for value in step.values] for step in ladder.curve(rung)}
@@ -142,9 +151,10 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
     level = f"{ladder.level:.0%}"
     yield Table(
         "ladder",
-        f"{score}. Gain over zero-shot on {ladder.target} and change on the sources' test ground, with {level} "
-        "intervals over seeds and pieces of ground; p of the gain after Holm. Below 0 at home: forgotten.",
-        ["rung", f"on {ladder.target}", "gain", "p", "at home", "change at home", "what it does"],
+        f"{score}, means over n trainings. Gain over zero-shot on {many(ladder.clusters, ladder.ground)} of "
+        f"{ladder.target} and change on the sources' test ground, with {level} intervals over seeds and "
+        f"{ladder.ground}s; p of the gain after Holm. Below 0 at home: forgotten.",
+        ["rung", "n", f"on {ladder.target}", "gain", "p", "at home", "change at home", "what it does"],
         rows,
     )
 
@@ -152,6 +162,7 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
 def _row(step: Step) -> list[str]:
     return [
         step.arm,
+        f"{len(step.values)}",
         number(step.mean, 100.0),
         interval(step.gain, 100.0),
         p_value(step.p_holm),
