@@ -128,13 +128,13 @@ def evaluate(argv: list[str]) -> int:
     if not argv or any(word in ("-h", "--help") for word in argv):
         print(door.evaluate_help())
         return 0 if argv else 2
-    model, words = door.model_and_overrides(argv)
+    models, words = door.models_and_overrides(argv)
     prepare_process()
-    door.run_hydra(lambda composed: evaluate_one(composed, model), words, config_name="evaluate")
+    door.run_hydra(lambda composed: evaluate_one(composed, models), words, config_name="evaluate")
     return 0
 
 
-def evaluate_one(composed: object, model: str | None) -> "Scored":
+def evaluate_one(composed: object, models: list[str]) -> "Scored":
     """Checks and carries out a composed evaluation."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
@@ -144,7 +144,8 @@ def evaluate_one(composed: object, model: str | None) -> "Scored":
 
     assert isinstance(composed, DictConfig)
     config = load(composed)
-    config.model = model or config.model
+    if models:
+        config.model, *config.others = models
     job = HydraConfig.get()
     given = [word.split("=", 1)[0].lstrip("+~") for word in job.overrides.task]
     return score(config, given=given, choices=dict(job.runtime.choices))

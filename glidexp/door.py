@@ -99,17 +99,19 @@ def help_text(command: str) -> str:
 def evaluate_help() -> str:
     """The page behind `glidexp evaluate --help`."""
     out = [
-        "Usage: glidexp evaluate MODEL [GROUP=OPTION ...] [KEY=VALUE ...]",
+        "Usage: glidexp evaluate MODEL [MODEL ...] [GROUP=OPTION ...] [KEY=VALUE ...]",
         "",
         "Scores a trained model on a data set, into an MLflow run of its own: without dataset=..., on the test split",
         "of the data set it was trained on. Ground that it was trained on is refused.",
         "",
         "MODEL: a run id or its first characters, the folder of a bundle, models:/NAME@ALIAS, models:/NAME/VERSION, or",
-        "a checkpoint of a run under way (mlruns/checkpoints/.../last.000007.pt)",
+        "a checkpoint of a run under way (mlruns/checkpoints/.../last.000007.pt). Of several, such as the seeds of one",
+        "arm, the mean of their probabilities is scored, at the threshold that is best on val, and kept as a model",
         "",
         "  glidexp evaluate 1a2b3c4d                                     its own test split again",
         "  glidexp evaluate 1a2b3c4d dataset=scenes dataset.root=SCENES dataset.lakes=LAKES dataset.glaciers=GLACIERS",
         "  glidexp evaluate models:/lakes@champion sensor_mix=landsat8   one sensor",
+        "  glidexp evaluate 1a2b3c4d 5e6f7a8b 9c0d1e2f                   three networks as one",
         "",
     ]
     for group in ("dataset", "sensor_mix", "tile_size", "tracking"):
@@ -205,14 +207,14 @@ def _composed(overrides: list[str], config_name: str) -> DictConfig:
         raise explain(error, words, known_keys(config_name)) from error
 
 
-def model_and_overrides(argv: list[str]) -> tuple[str | None, list[str]]:
-    """Takes the model, the one word without an equals sign, and `--mlruns DIR` out of a command line of `evaluate`.
+def models_and_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Takes the models, the words without an equals sign, and `--mlruns DIR` out of a command line of `evaluate`.
 
     Raises:
-        ConfigError: several such words, or more than one run asked for
+        ConfigError: a multirun is asked for
     """
     words: list[str] = []
-    model: str | None = None
+    models: list[str] = []
     rest = iter(overrides_first(argv))
     for word in rest:
         if word in ("-m", "--multirun"):
@@ -225,11 +227,9 @@ def model_and_overrides(argv: list[str]) -> tuple[str | None, list[str]]:
             words += [word, next(rest, "")]
         elif word.startswith(("-", "~")) or re.match(r"\+{0,2}[A-Za-z_][\w./@]*=", word):
             words.append(word)
-        elif model is None:
-            model = word
         else:
-            raise ConfigError(f"'{model}' and '{word}': give one model, and settings as GROUP=OPTION or KEY=VALUE.")
-    return model, overrides_first(words)
+            models.append(word)
+    return models, overrides_first(words)
 
 
 def overrides_first(argv: list[str]) -> list[str]:

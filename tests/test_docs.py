@@ -157,9 +157,9 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         assert cli.audit(arguments) == 0 and capsys.readouterr().out
         return
     if verb == "evaluate":
-        model, overrides = door.model_and_overrides(arguments)
+        models, overrides = door.models_and_overrides(arguments)
         scored = door.compose_evaluation(overrides)
-        assert model
+        assert models
         asked = scored.dataset
         if asked.kind != "synthetic" and any(PLACEHOLDER.search(str(getattr(asked, key))) for key in GIVEN):
             asked.kind = Config().dataset.kind
@@ -247,7 +247,7 @@ def test_settings_of_evaluate_are_explained_with_their_defaults() -> None:
     told = {key: yaml.safe_load(cells[0]) for key, cells in rows(page("evaluate.md"), "setting").items()}
     of_training = [f"{group}." for group in ("dataset", "sensor_mix", "tile_size", "tracking", "paths")]
     known = flat(evaluation.EvaluateConfig())
-    own = {key for key in known if not key.startswith(tuple(of_training)) and key not in ("model", "resume")}
+    own = {key for key in known if not key.startswith(tuple(of_training)) and key not in ("model", "others", "resume")}
     assert told == {key: known[key] for key in own}
 
 

@@ -275,7 +275,7 @@ def test_what_is_no_model_is_told_in_one_line(
     refused(evaluate("ffffffff"), "there is no run ffffffff", "The latest runs with a model are", trained.run_id[:12])
     refused(evaluate("nothing/like/it"), "is no model", "run id", "bundle", "models:/NAME@ALIAS")
     refused(evaluate("resume=never"), "no model: give a run id")
-    refused(evaluate("a", "b"), "'a' and 'b': give one model")
+    refused(evaluate(trained.run_id, "smoke"), "'smoke' is no model", "run id", "bundle", "models:/NAME@ALIAS")
     refused(evaluate(trained.run_id, "-m"), "once for each")
     experiment = store.client.get_experiment_by_name("glidexp").experiment_id
     empty = store.client.create_run(experiment, run_name="no-model").info.run_id

@@ -179,6 +179,13 @@ def test_a_fitted_model_is_not_released_as_the_one_it_was_fitted_from(
             field_of(store, [named])
 
 
+def test_a_mean_of_networks_is_not_released(store: Store, tiles: TileStore, tmp_path: Path) -> None:
+    tags = {"glidexp.kind": "evaluation", "glidexp.members": "run aa, run bb", "glidexp.config_id": "d" * 16}
+    run, _ = studies.leave(store, tmp_path / "mean", tiles, 1.0, 7, {}, tags)
+    with pytest.raises(ConfigError, match=rf"run {run[:12]} .*give one of them \(run aa, run bb\)"):
+        field_of(store, [run])
+
+
 def beside(store: Store, candidate: Any, champion: Any, *, lakes: bool = False) -> checks_champion.Pair:
     material = gather(store, [candidate, champion], "test", lakes=lakes)
     return checks_champion.Pair(Arm("candidate", (candidate,)), Arm("champion", (champion,)), material, 0, "")

@@ -102,6 +102,8 @@ class ScoringConfig:
 class EvaluateConfig:
     model: str | None = None
     """what is scored: the first word of the command"""
+    others: list[str] = field(default_factory=list)
+    """further models, whose mean with it is scored: the words after the first"""
     resume: Resume = Resume.auto
     allow_leak: bool = False
     """score ground that the model was trained on, and mark the scores as leaking"""

@@ -77,6 +77,12 @@ def classes_of(card: Mapping[str, Any]) -> int:
     return int(card["architecture"].get("classes", 1))
 
 
+def members_of(card: Mapping[str, Any]) -> list[str]:
+    """How the networks of which a bundle is the mean are called in a message; none for a single network."""
+    runs = [(str(one.get("run_id") or "")[:12], str(one["uri"])) for one in card.get("members", ())]
+    return [f"run {run}" if run else uri for run, uri in runs]
+
+
 def require_lakes(card: Mapping[str, Any], where: str) -> None:
     """Refuses a network that was trained on land cover where a probability of lake is wanted.
 

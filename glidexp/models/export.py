@@ -31,6 +31,7 @@ from glidexp.models.card import (
     read_part,
     require_lakes,
 )
+from glidexp.models.mean import MeanOfNetworks
 from glidexp.models.predictor import Predictor
 from glidexp.models.told import listening, told_of
 from glidexp.models.tta import views_of, with_views
@@ -110,8 +111,8 @@ def load_bundle(folder: Path | str, *, device: torch.device | str = "cpu") -> Pr
     try:
         catalog.check_pair(shape["backbone"], shape["decoder"])
         with torch.random.fork_rng(devices=[]):  # drawing weights that are overwritten must not move the caller's seed
-            net = assemble(shape["backbone"], shape["decoder"], in_channels=shape["in_channels"])
-            listening(net, told_of(card), in_channels=shape["in_channels"])
+            nets = [_built(card) for _ in card.get("members", [card])]
+        net = MeanOfNetworks(nets) if "members" in card else nets[0]
         net.load_state_dict(load(blob))
         net = with_views(net, card.get("tta", Tta.none))
     except (ConfigError, SafetensorError, RuntimeError) as error:
@@ -126,6 +127,14 @@ def load_bundle(folder: Path | str, *, device: torch.device | str = "cpu") -> Pr
         card=card,
     )
     return predictor.to(device).eval()
+
+
+def _built(card: Mapping[str, Any]) -> nn.Module:
+    """The network of a card with weights that are to be overwritten."""
+    shape = card["architecture"]
+    net = assemble(shape["backbone"], shape["decoder"], in_channels=shape["in_channels"])
+    listening(net, told_of(card), in_channels=shape["in_channels"])
+    return net
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ from glidexp.beside import file_sha256
 from glidexp.config import BackboneConfig, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError, DataError
 from glidexp.models.bands import first_layer, matched
-from glidexp.models.card import read_card
+from glidexp.models.card import members_of, read_card
 from glidexp.models.catalog import Backbone, find
 from glidexp.models.told import NOTHING, WEIGHT, Told, told_of
 
@@ -141,6 +141,10 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
         ConfigError: no such file, not a file of weights, or weights that do not fit
     """
     file = weights_file(init.checkpoint)
+    if members := members_of(_card_of(file)):
+        raise ConfigError(
+            f"init: {file.parent} is the mean of {len(members)} networks: start from one of them, {', '.join(members)}."
+        )
     foreign = init.kind is InitKind.external
     target: nn.Module = model if init.scope is InitScope.all else model.get_submodule("encoder")
     own = target.state_dict()

@@ -29,6 +29,8 @@ class FoundModel:
     """what names it in tags: models:/..., or the folder"""
     tracked: TrackedModel | None
     """None for a bundle outside the store"""
+    members: "tuple[FoundModel, ...]" = ()
+    """of which it was put together just now, `models.ensemble`"""
 
     @property
     def run_id(self) -> str | None:

@@ -3,6 +3,8 @@
 Layout (B, C, H, W).
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -37,12 +39,18 @@ class MeanOfViews(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> logits (B, 1, H, W) float32, within ±90."""
-        lake, ground = torch.zeros(2, device=image.device)
-        for view in VIEWS[self.kind]:
-            logits = turned_back(self.module(turned(image, view)).float(), view)
-            lake, ground = lake + torch.sigmoid(logits), ground + torch.sigmoid(-logits)
-        least = torch.finfo(torch.float32).tiny  # beyond it float32 has no logarithm
-        return lake.clamp(min=least).log() - ground.clamp(min=least).log()
+        return mean_logit(turned_back(self.module(turned(image, view)).float(), view) for view in VIEWS[self.kind])
+
+
+def mean_logit(answers: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The logit of the mean probability of some answers, logits float32 of one shape; within ±90."""
+    lake: torch.Tensor | float = 0.0
+    ground: torch.Tensor | float = 0.0
+    for logits in answers:
+        lake, ground = lake + torch.sigmoid(logits), ground + torch.sigmoid(-logits)
+    least = torch.finfo(torch.float32).tiny  # beyond it float32 has no logarithm
+    assert isinstance(lake, torch.Tensor) and isinstance(ground, torch.Tensor)
+    return lake.clamp(min=least).log() - ground.clamp(min=least).log()
 
 
 def with_views(model: nn.Module, kind: str) -> nn.Module:

@@ -91,10 +91,14 @@ def run(argv: list[str], compose: Compose) -> int:
 
 def _why(found: "FoundModel") -> str:
     """Why a model keeps nothing of its training tiles, and what to do."""
+    from glidexp.models.card import members_of
     from glidexp.models.survey import LEAST, LEAST_HELD
 
     if found.uri.endswith(".pt"):
         return "it is a checkpoint, which is written before they are looked at. Let its run end, and give the run"
+    if members := members_of(found.card):
+        which = ", ".join(members)
+        return f"it is the mean of {len(members)} networks, each of which has features of its own. Give one, {which}"
     fitted = found.card.get("fitted", {})
     if fitted.get("adapt", "none") != "none":
         return (

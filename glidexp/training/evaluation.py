@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from glidexp.config import DatasetConfig
-from glidexp.config.evaluation import EvaluateConfig
+from glidexp.config.evaluation import CARD, VAL, Adapt, EvalSplit, EvaluateConfig
 from glidexp.errors import ConfigError
 from glidexp.models.load import FoundModel, find
 from glidexp.tracking.models import read_text
@@ -47,12 +47,39 @@ def evaluate(config: EvaluateConfig, *, given: Sequence[str], choices: Mapping[s
     with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
         found = find(config.model, store, Path(aside))
         complete(config, given, found, store, Path(aside))
+        if config.others:
+            found = _together(config, given, found, store, Path(aside))
         check_evaluation(config, found.card)
         from glidexp.models.hardware import failures_told
         from glidexp.training.rescore import rescore
 
         with failures_told("a smaller train.batch_size takes less"):
             return rescore(config, found, store, choices=choices)
+
+
+def _together(
+    config: EvaluateConfig, given: Sequence[str], first: FoundModel, store: Store, folder: Path
+) -> FoundModel:
+    """The mean of several models; it has no threshold before one was found on val tiles. Changes `config`.
+
+    Raises:
+        ConfigError: the models cannot be put together, or no tiles are left to find a threshold on
+    """
+    from glidexp.models.ensemble import ensemble_of
+
+    if config.eval.threshold == CARD:
+        if "eval.threshold" in given or config.eval.split is EvalSplit.all:
+            raise ConfigError(
+                "several models have no threshold in common: it is found on val tiles that are not scored "
+                "(eval.threshold=val with eval.split=test), or give a number."
+            )
+        config.eval.threshold = VAL
+    if config.eval.threshold == VAL:
+        config.eval.split = EvalSplit.test  # on a data set of other ground too: its val tiles are not scored
+    if "eval.log_fitted" not in given:
+        config.eval.log_fitted = config.eval.threshold == VAL and config.eval.adapt is not Adapt.histogram
+    others = [find(name, store, folder / str(place)) for place, name in enumerate(config.others)]
+    return ensemble_of([first, *others], folder / "ensemble")
 
 
 def complete(config: EvaluateConfig, given: Sequence[str], found: FoundModel, store: Store, folder: Path) -> None:

@@ -22,6 +22,7 @@ from glidexp.models.export import load_bundle, save_bundle
 from glidexp.models.lineage import Lineage
 from glidexp.models.load import FoundModel
 from glidexp.models.told import told_of
+from glidexp.scoring.calibration import fit_temperature
 from glidexp.scoring.scores import best_threshold
 from glidexp.training import adapt
 from glidexp.training.device import Runtime
@@ -47,6 +48,8 @@ class Fitted:
     """a value a band of the tiles, 0-255"""
     std: list[float]
     threshold: float
+    temperature: float | None
+    """the model's own; of several models, which have none in common, found on val with the threshold"""
     adapt: Adapt
     """what was fitted beside the threshold"""
     bands: list[int]
@@ -106,11 +109,15 @@ def fit_to(
     model = runtime.place(net)
     if kind is Adapt.batch_norm:
         model = adapt.with_statistics_of(model, tiles, rows["train"], normalise, runtime, size)
+    temperature = found.card.get("temperature")
     if threshold is None:
-        threshold = best_threshold(Evaluator(tiles, rows["val"], normalise, runtime, size).histograms(model))
+        hist = Evaluator(tiles, rows["val"], normalise, runtime, size).histograms(model)
+        threshold = best_threshold(hist)
+        temperature = fit_temperature(hist) if found.members else temperature
     return Fitted(
-        model=model, normalise=normalise, mean=mean, std=std, threshold=threshold, adapt=kind, bands=bands, rows=rows
-    )
+        model=model, normalise=normalise, mean=mean, std=std, threshold=threshold, temperature=temperature,
+        adapt=kind, bands=bands, rows=rows,
+    )  # fmt: skip
 
 
 def for_bands(values: list[float], order: list[int], channels: int, rest: float) -> list[float]:
@@ -150,7 +157,7 @@ def fitted_bundle(
     card |= {
         key: [values[place] for place in fitted.bands] for key, values in (("mean", fitted.mean), ("std", fitted.std))
     }
-    card |= {**about, "threshold": fitted.threshold}
+    card |= {**about, "threshold": fitted.threshold, "temperature": fitted.temperature}
     card |= {"ancestors": ancestors, "ground": count}
     card |= {"split_hash": tiles.split_hash, "data_hash": tiles.data_hash}
     for key, column in (("sensors", "sensor"), ("regions", "region")):

@@ -22,6 +22,7 @@ from glidexp.data.workers import Crew
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.identity import RESULTS_VERSION
 from glidexp.models import lineage
+from glidexp.models.card import members_of
 from glidexp.models.load import FoundModel
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
@@ -85,7 +86,7 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
         with _start(store, config, found, tiles, choices, identity, earlier) as tracked:
             _begin(tracked, config, found, tiles, rows, tags | {"glidexp.scored_split": split}, runtime)
             evaluator = Evaluator(tiles, rows, fitted.normalise, runtime, config.train.batch_size)
-            fixed = {"threshold": fitted.threshold, "temperature": found.card.get("temperature")}
+            fixed = {"threshold": fitted.threshold, "temperature": fitted.temperature}
             seen = predict(evaluator, fitted.model, SPLIT, **fixed, scratch=Path(config.paths.mlruns))
             apart = np.setdiff1d(tiles.rows("val"), rows)
             metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=apart if len(apart) else rows)
@@ -145,6 +146,8 @@ def evaluation_id(
 
 def name_of(found: FoundModel) -> str:
     """How the model is called in titles."""
+    if found.members:
+        return f"the mean of {len(found.members)} models"
     uri = found.uri.removeprefix("models:/")
     if found.uri.startswith("models:/") and not uri.startswith("m-"):
         return uri
@@ -196,6 +199,8 @@ def _start(
         "glidexp.split_hash": tiles.split_hash,
         "glidexp.data_hash": tiles.data_hash,
     }
+    if members := members_of(found.card):
+        tags["glidexp.members"] = ", ".join(members)
     return Run.start(
         store,
         experiment=config.tracking.experiment,
@@ -227,5 +232,6 @@ def _begin(
     tracked.environment(tags | {"glidexp.train.precision": str(runtime.precision)})
     split = tags["glidexp.scored_split"]
     log_dataset(tracked, config.dataset.name, tiles, rows, split, digest=digest_of(tiles, rows, split))
-    if found.tracked is not None and found.tracked.model_id is not None:
-        tracked.model_input(found.tracked.model_id)
+    for one in found.members or [found]:
+        if one.tracked is not None and one.tracked.model_id is not None:
+            tracked.model_input(one.tracked.model_id)

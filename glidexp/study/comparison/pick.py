@@ -19,6 +19,8 @@ from glidexp.tracking.study_runs import BEST_ARM_TAG, BEST_TAG, BEST_WHY_TAG
 
 USUAL_SCORE = "test/lake_iou_pooled"
 USUAL_LEVEL = 0.95
+MEMBERS_TAG = "glidexp.members"
+"""of an evaluation that scored a mean of networks: which these are"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,11 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits, material:
 def _training_of(store: Store, run: TrackedRun) -> TrackedRun:
     if run.tags.get("glidexp.kind") != "evaluation":
         return run
+    if members := run.tags.get(MEMBERS_TAG):
+        raise ConfigError(
+            f"run {run.run_id[:12]} ({run.name}) scored a mean of networks, and only what a training leaves is "
+            f"released: give one of them ({members}), or map scenes with `glidexp predict {run.run_id[:12]}`."
+        )
     if not run.tags.get(MODEL_TAG):
         raise DataError(f"run {run.run_id[:12]} ({run.name}) scored a model whose training is not in this store.")
     found = tracked_run(store, run.tags[MODEL_TAG])[0]

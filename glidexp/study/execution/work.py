@@ -161,8 +161,8 @@ def score(run_id: str, words: tuple[str, ...]) -> Done:
     from glidexp import cli, door
 
     told: list[Any] = []
-    model, overrides = door.model_and_overrides([run_id, *words])
-    door.run_hydra(lambda composed: told.append(cli.evaluate_one(composed, model)), overrides, config_name="evaluate")
+    models, overrides = door.models_and_overrides([run_id, *words])
+    door.run_hydra(lambda composed: told.append(cli.evaluate_one(composed, models)), overrides, config_name="evaluate")
     return Done(told[0].run_id, dict(told[0].metrics))
 
 
