@@ -45,8 +45,8 @@ def _matrix(matrix: Matrix) -> Iterable[Block]:
     yield Picture.of(
         "transfer_matrix",
         picture,
-        f"{measure.words}, points: means over the seeds of a source, on the {matrix.ground}s of a target, as said beside "
-        f"their names. Framed: trained and scored on the same {matrix.by}.",
+        f"{measure.words}, points: means over the seeds of a source, on the {matrix.ground}s of a target, as said "
+        f"beside their names. Framed: trained and scored on the same {matrix.by}.",
     )
     ground = ", ".join(f"{target} {n}" for target, n in zip(matrix.targets, matrix.rest_on[1], strict=True))
     headings = [f"trained on ({matrix.by})", "n", *matrix.targets, "mean regret"]
