@@ -163,9 +163,11 @@ def last_word(found: Tuning, best: Sequence[Trial], trials: Sequence[Trial], stu
         "",
         "The score in the search is the best of many with one seed each: no estimate of what the settings give.",
     ]
-    if len(study.arms) > 1:
+    if study.arms and study.arms[0].name != study.plan.arms[0]:
+        out.append("The settings it began from have no finished run, so that nothing can be claimed.")
+    elif len(study.arms) > 1:
         material = gather(store, [run for arm in study.arms for run in arm.runs], measure.split, lakes=measure.of_lakes)
-        comparison = compare_arms(study.arms, material, measure, ranks=False)
+        comparison = compare_arms(study.arms, material, measure, level=1 - study.plan.alpha, ranks=False)
         out += [
             f"{row.arm.name.capitalize()}, against the settings it began from: {sentence(row, comparison)}."
             for row in comparison.rows[1:]
