@@ -456,6 +456,11 @@ def test_a_typed_grid_is_called_by_what_varies_and_keeps_its_id() -> None:
         "grid loss x train.epochs x size"
     )
     assert replace(grid, arms=("baseline",)).title == "grid seed"
+    assert grid.label == "grid loss: bce, dice" and replace(grid, name="losses").label == "losses"
+    assert replace(grid, arms=("loss=bce size=1", "loss=bce size=2")).label == "grid loss x size: bce x 1, 2"
+    assert replace(grid, arms=("baseline",)).label == "grid seed: 0, 1"
+    many = replace(grid, arms=tuple(f"loss=number{place}" for place in range(40))).label
+    assert len(many) <= 120 and many.endswith(", number10, ...")
     assert replace(grid, name="losses").title == "losses" and replace(grid, identity="a search").title == "grid"
 
 

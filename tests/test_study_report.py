@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from scipy import stats
 from glidexp.cli import compare as verb
 from glidexp.cli import guarded
 from glidexp.config import PathsConfig, TrackingConfig
+from glidexp.config.study import StudyConfig
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, TrackingError
 from glidexp.scoring.statistics import effect_of
@@ -37,15 +40,18 @@ from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.references import _name, runs_of
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.comparison.trainings import Curves, axis_of, unlike_tiles
+from glidexp.study.execution.ledger import study_id
 from glidexp.study.report import tiles as report_tiles
 from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Table, Text, as_latex, markdown, tex
-from glidexp.study.report.cautions import naive, power, undecided
-from glidexp.study.report.data import Findings, find
+from glidexp.study.report.cautions import cautions, naive, power, undecided
+from glidexp.study.report.data import Findings, facts, find
 from glidexp.study.report.factors import factor_blocks
 from glidexp.study.report.making import report
 from glidexp.study.report.page import _curves
 from glidexp.study.report.tables import detectable, interval, sample
 from glidexp.study.report.tiles import probe_tiles
+from glidexp.study.tune.show import last_word
+from glidexp.study.tune.trials import Trial
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 
@@ -271,6 +277,53 @@ def test_arms_are_named_by_their_study(
         assert guarded(verb, [typed, "made:plain", *words]) == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and said in lines[0]
+
+
+def test_a_training_that_several_arms_score_is_counted_once(store: Store, study: Study) -> None:
+    """As the rungs of a ladder that learn nothing."""
+    plain, twin, _ = study.arms
+    pairs = zip(twin.runs, plain.runs, strict=True)
+    shared = replace(study, trained=study.trained | {other.run_id: study.trained[run.run_id] for other, run in pairs})
+    costs, total = trainings.costs_of(store, shared)
+    assert [one.trainings for one in costs] == [4, 4, 3] and total.trainings == 4 + 3
+    assert total.hours == pytest.approx(sum(run.hours or 0.0 for arm in (plain, study.arms[2]) for run in arm.runs))
+    assert shared.said_of("mlflow.source.git.commit") == {"c" * 40: 7}
+    (hours,) = [name for name, _ in facts(Findings(shared, costs=costs, total=total)) if name.startswith("hours")]
+    assert hours == "hours of 7 finished trainings"
+
+
+def test_arms_that_are_the_same_runs_are_told(store: Store, study: Study) -> None:
+    plain, twin, broken = study.arms
+    (said,) = [one for one in cautions(replace(study, arms=(plain, replace(twin, runs=plain.runs), broken)), None)
+               if "several names" in one]  # fmt: skip
+    assert said == "plain and twin have the same settings: they are the same runs under several names."
+    assert not any("several names" in one for one in cautions(study, None))
+
+
+def test_the_last_word_of_a_search_needs_the_settings_that_it_began_from(store: Store, study: Study) -> None:
+    """Where all of their runs failed, the second best was held against the best, as though that were them."""
+    found: Any = SimpleNamespace(study=StudyConfig(primary="test/lake_iou_pooled"))
+    best = [Trial(place, (f"loss={place}",), "complete", (0.5, 9.0), {}, "", False, False) for place in (0, 1)]
+    said = last_word(found, best, best, study, store).splitlines()
+    assert said[-2].startswith("Twin, against the settings it began from: ") and said[-1].startswith("Broken <b>, ")
+    wide = last_word(found, best, best, replace(study, plan=replace(study.plan, alpha=0.4)), store).splitlines()
+    assert wide[-1] != said[-1], "the level of the interval is the study's"
+    said = last_word(found, best, best, replace(study, arms=study.arms[1:]), store).splitlines()
+    assert said[-1] == "The settings it began from have no finished run, so that nothing can be claimed."
+    assert not any("against" in line for line in said)
+
+
+def test_studies_of_one_name_are_listed_with_what_tells_them_apart(
+    store: Store, tiles: TileStore, tmp_path: Path
+) -> None:
+    twice = [
+        studies.make_study(store, tmp_path / loss, tiles, {loss: ((f"loss={loss}",), 0.9)}, seeds=(0,), name="twice")
+        for loss in ("dice", "bce")
+    ]
+    with pytest.raises(TrackingError, match=r"^2 studies are called twice: give the id of a parent run, ") as said:
+        load_study(store, "twice")
+    for run_id, plan in twice:
+        assert f"{run_id[:12]} (study twice, {study_id(plan)})" in str(said.value)
 
 
 def test_names_of_arms_may_be_cut_short() -> None:

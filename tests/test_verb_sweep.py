@@ -102,7 +102,7 @@ def test_a_study_at_the_door(
         return code, " ".join(told.out.split()), told.err
 
     code, out, _ = swept("status=true")
-    assert (code, trainer.trained) == (0, []) and "study grid has not begun with these settings." in out
+    assert (code, trainer.trained) == (0, []) and "study grid loss has not begun with these settings." in out
 
     code, out, err = swept()
     assert code == 1 and trainer.trained == ["loss=bce|0", "loss=dice|0", "loss=bce|1", "loss=dice|1"]
@@ -112,7 +112,8 @@ def test_a_study_at_the_door(
     (page,) = mlruns.glob("studies/*/report/report.html")
     assert f"Report: {page}" in out and "the network gives NaN" in page.read_text()
     store = store_at(str(mlruns), None)
-    assert parent(store)["status"] == "FAILED" and parent(store)["name"] == "study grid loss"
+    assert parent(store)["status"] == "FAILED" and parent(store)["name"] == "study grid loss: bce, dice"
+    assert f"<h1>Study grid loss: bce, dice ({page.parent.parent.name})</h1>" in page.read_text()
     assert (named := load_study(store, "grid loss")) is not None and named.parent.run_id == parent(store)["id"]
 
     def noted(store: Store, run_id: str) -> Path:  # a report takes seconds, and what it says was seen above
@@ -124,7 +125,9 @@ def test_a_study_at_the_door(
     code, out, _ = swept("status=true")
     assert code == 0 and "1/2" in out and "failed: loss=dice|1: ValueError" in out
     code, out, _ = swept("cancel=true")
-    assert code == 0 and out.startswith("0 runs of study grid were at work or queued") and len(trainer.trained) == 4
+    assert (
+        code == 0 and out.startswith("0 runs of study grid loss were at work or queued") and len(trainer.trained) == 4
+    )
 
     trainer.broken = False
     assert swept("retry=failed", "only='*bce*'")[0] == 1 and len(trainer.trained) == 4, "the failed one is no bce"

@@ -91,7 +91,7 @@ def run(argv: Sequence[str], compose: "Compose", compose_sweep: Callable[[list[s
         from glidexp.study.execution.ending import cancel
 
         count = cancel(plan, store, sweep.launcher, experiment=experiment)
-        print(f"{count} runs of study {plan.name} were at work or queued, and are asked to save and end.")
+        print(f"{count} runs of study {plan.title} were at work or queued, and are asked to save and end.")
         return 0
     if sweep.status:
         return _status(planned, store, experiment)
@@ -118,7 +118,7 @@ def _status(planned: "Planned", store: "Store", experiment: str) -> int:
 
     ledger = Ledger(planned.plan, store, experiment)
     if not ledger.path.exists():
-        print(f"study {planned.plan.name} has not begun with these settings.")
+        print(f"study {planned.plan.title} has not begun with these settings.")
         return 0
     for cell in planned.plan.cells:
         ledger.look(cell)

@@ -71,7 +71,7 @@ def field_of(store: Store, references: Sequence[str]) -> Field:
     study = load_study(store, references[0]) if len(references) == 1 else None
     if study is not None:
         if not study.arms:
-            raise ConfigError(f"no run of study {study.plan.name} is finished: there is nothing to release.")
+            raise ConfigError(f"no run of study {study.plan.title} is finished: there is nothing to release.")
         return _of_study(study)
     runs, left, _ = runs_of(store, references)
     if not runs:

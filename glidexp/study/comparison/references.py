@@ -79,12 +79,12 @@ def _arm(study: Study, given: str) -> Arm:
         ConfigError: none, or several
         TrackingError: it has no finished run
     """
-    name = _name(study.plan.arms, given, study.plan.name)
+    name = _name(study.plan.arms, given, study.plan.title)
     for arm in study.arms:
         if arm.name == name:
             return arm
     said = "; ".join(study.missing_of(name))
-    raise TrackingError(f"arm '{name}' of study {study.plan.name} has no finished run: {said}.")
+    raise TrackingError(f"arm '{name}' of study {study.plan.title} has no finished run: {said}.")
 
 
 def _name(arms: Sequence[str], given: str, study: str) -> str:
@@ -115,12 +115,12 @@ def _arms(parts: Sequence[list[tuple[Study, Arm]] | list[TrackedRun]]) -> list[A
                 known.add(runs)
                 named.append((study, arm))
     names = Counter(arm.name for _, arm in named)
-    titles = {study.study_id: study.plan.name for study, _ in named if study is not None}
+    titles = {study.study_id: study.plan.title for study, _ in named if study is not None}
     alike = Counter(titles.values())
     found = []
     for study, arm in named:
         if names[arm.name] > 1 and study is not None:
-            title = study.plan.name if alike[study.plan.name] == 1 else study.study_id
+            title = study.plan.title if alike[study.plan.title] == 1 else study.study_id
             arm = replace(arm, name=f"{title}{MARK}{arm.name}")
         found.append(arm)
     return found

@@ -45,9 +45,14 @@ class Study:
                 said.append(f"{cell.name} is {entry.status.value}" + (f": {entry.error}" if entry.error else ""))
         return said
 
+    @property
+    def trainings(self) -> dict[str, TrackedRun]:
+        """Each training once, by its id: several arms may be scorings of the same one."""
+        return {run.run_id: run for run in self.trained.values()}
+
     def said_of(self, tag: str) -> dict[str, int]:
         """Values of a tag among the trainings, with how many have it; "" where it is not set."""
-        return dict(Counter(run.tags.get(tag, "") for run in self.trained.values()))
+        return dict(Counter(run.tags.get(tag, "") for run in self.trainings.values()))
 
     def renamed(self, names: Mapping[str, str]) -> "Study":
         """The same study with other names for its arms, by the present one. Names must stay apart."""
@@ -113,8 +118,9 @@ def _parent_named(store: Store, name: str) -> TrackedRun:
             f"study's folder, with {PLAN} in it."
         )
     if len(runs) > 1:
-        ids = ", ".join(run[:12] for run in runs)
-        raise TrackingError(f"{len(runs)} studies are called {name}: give the id of a parent run, {ids}.")
+        known = tracked_runs(store, runs)
+        said = ", ".join(f"{run[:12]} ({known[run].name}, {known[run].tags[STUDY_ID_TAG]})" for run in runs)
+        raise TrackingError(f"{len(runs)} studies are called {name}: give the id of a parent run, {said}.")
     return tracked_run(store, runs[0])[0]
 
 

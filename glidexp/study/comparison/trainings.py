@@ -1,6 +1,6 @@
 """How the trainings of a study went, and what they took: curves along what the budget makes equal, costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,8 @@ class Cost:
     """of one training, GPUs only"""
     tile_px: int | None = None
     """side of the tiles that it was trained on"""
+    trainings: int = 1
+    """that the means are over"""
 
     @property
     def megapixels_per_s(self) -> float | None:
@@ -69,8 +71,27 @@ def unlike_tiles(costs: Sequence[Cost]) -> bool:
     return len({one.tile_px for one in costs}) > 1
 
 
-def cost_of(store: Store, study: Study, arm: Arm) -> Cost:
-    """What the trainings of an arm took."""
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What all trainings of a study took, each counted once, however many arms score it."""
+
+    trainings: int
+    hours: float
+    kwh: float | None
+    """of those whose energy was measured; None where of none"""
+
+
+def costs_of(store: Store, study: Study) -> tuple[list[Cost], Total]:
+    """What each arm takes, and all trainings together."""
+    trainings = study.trainings
+    kwh = {run_id: energy(store, run) for run_id, run in trainings.items()}
+    known = [value for value in kwh.values() if value is not None]
+    hours = sum(run.hours or 0.0 for run in trainings.values())
+    costs = [_cost_of(study, arm, kwh) for arm in study.arms]
+    return costs, Total(len(trainings), hours, sum(known) if known else None)
+
+
+def _cost_of(study: Study, arm: Arm, kwh: Mapping[str, float | None]) -> Cost:
     runs = [study.trained[run.run_id] for run in arm.runs]
 
     def mean(values: list[float | None]) -> float | None:
@@ -83,8 +104,9 @@ def cost_of(store: Store, study: Study, arm: Arm) -> Cost:
         mean([run.metrics.get("train/images_per_s") for run in runs]),
         mean([_number(run, "glidexp.parameters") for run in runs]),
         mean([run.hours for run in runs]),
-        mean([energy(store, run) for run in runs]),
+        mean([kwh[run.run_id] for run in runs]),
         int(px) if px.isdigit() else None,
+        len(runs),
     )
 
 

@@ -2,12 +2,16 @@
 
 import fnmatch
 import json
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from glidexp.config.study import GRID
 from glidexp.errors import ConfigError
+
+LABEL = 120
+"""characters of a plan's label, at most"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,33 @@ class Plan:
 
         It is not what names the study's folder, so that those from before it was given go on.
         """
-        if self.name != GRID or self.identity:
+        if not self.typed:
             return self.name
-        varied = dict.fromkeys(word.partition("=")[0] for arm in self.arms for word in arm.split() if "=" in word)
-        return f"{self.name} {' x '.join(varied) or 'seed'}"
+        return f"{self.name} {' x '.join(self._varied) or 'seed'}"
+
+    @property
+    def label(self) -> str:
+        """The title, of a typed grid with the values, as another one may vary the same: `grid loss: dice, tversky`."""
+        if not self.typed:
+            return self.title
+        values = " x ".join(", ".join(of) for of in self._varied.values()) or ", ".join(map(str, self.seeds))
+        return textwrap.shorten(f"{self.title}: {values}", LABEL, placeholder=" ...")
+
+    @property
+    def typed(self) -> bool:
+        """Whether it is a grid of values that were only typed, which have no name but what varies."""
+        return self.name == GRID and not self.identity
+
+    @property
+    def _varied(self) -> dict[str, dict[str, None]]:
+        """Values by key, as the names of the arms have them, in their order."""
+        found: dict[str, dict[str, None]] = {}
+        for arm in self.arms:
+            for word in arm.split():
+                key, equals, value = word.partition("=")
+                if equals:
+                    found.setdefault(key, {})[value] = None
+        return found
 
     def to_json(self) -> str:
         """The plan as text, from which `from_json` makes it again."""

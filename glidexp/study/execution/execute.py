@@ -66,5 +66,5 @@ def execute(
             sweep.run()
         put_link(ledger)
         if sweep.cancelled:
-            raise RunFailed(f"study {plan.name} was cancelled: the same command goes on with it.")
+            raise RunFailed(f"study {plan.title} was cancelled: the same command goes on with it.")
     return ledger

@@ -66,7 +66,7 @@ def _open(ledger: Ledger) -> str:
         made = store.client.create_run(
             store.experiment_id(ledger.experiment),
             tags=environment.process_tags() | tags | marks(),
-            run_name=f"study {plan.title}"[:NAME_LIMIT],
+            run_name=f"study {plan.label}"[:NAME_LIMIT],
         )
         run_id = str(made.info.run_id)
         store.client.set_tag(run_id, NOTE_TAG, plan.question)

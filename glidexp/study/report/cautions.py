@@ -27,6 +27,12 @@ def cautions(study: Study, comparison: Comparison | None) -> Iterable[str]:
     if study.said_of("glidexp.git_dirty").get("true"):
         yield "Some runs were made with uncommitted changes; their diff is among their artifacts."
     yield from (f"LEAKING: {sentence}" for sentence in study.plan.leaks)
+    by_runs: dict[tuple[str, ...], list[str]] = {}
+    for arm in study.arms:
+        by_runs.setdefault(tuple(run.run_id for run in arm.runs), []).append(arm.name)
+    for names in by_runs.values():
+        if len(names) > 1:
+            yield f"{' and '.join(names)} have the same settings: they are the same runs under several names."
     if comparison is None:
         return
     rows = [row for row in comparison.rows[1:] if verdict(row, comparison).startswith("not distinguishable")]

@@ -27,9 +27,9 @@ from glidexp.study.comparison.ladder import Ladder, climb
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure, measure_of, strata_of_lakes
 from glidexp.study.comparison.studies import Study
-from glidexp.study.comparison.trainings import Cost, Curves, cost_of, curves_of
+from glidexp.study.comparison.trainings import Cost, Curves, Total, costs_of, curves_of
 from glidexp.study.comparison.transfer import Matrix, lay_out
-from glidexp.study.names import short_names
+from glidexp.study.names import many, short_names
 from glidexp.study.report.cautions import cautions
 from glidexp.tracking.store import Store
 
@@ -61,6 +61,7 @@ class Findings:
     factor_shares: dict[str, float] | None = None
     curves: Curves | None = None
     costs: list[Cost] = field(default_factory=list)
+    total: Total = field(default_factory=lambda: Total(0, 0.0, None))
     material: Material | None = None
     matrix: Matrix | None = None
     ladder: Ladder | None = None
@@ -79,7 +80,7 @@ def find(store: Store, study: Study) -> Findings:
         names = short_names(study.plan.arms)[1]
     found = Findings(study.renamed(names), {short: name for name, short in names.items()})
     study = found.study
-    found.costs = [cost_of(store, study, arm) for arm in study.arms]
+    found.costs, found.total = costs_of(store, study)
     measure = _primary(found)
     found.curves = curves_of(store, study, measure)
     if not study.plan.laid_out:
@@ -211,15 +212,11 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
     for name, tag in tags.items():
         values = {value: n for value, n in study.said_of(tag).items() if value}
         short = 12 if name in ("commit", "data", "split") else 200
-        many = len(values) > 1
-        found.append(
-            (name, "; ".join(f"{value[:short]}{f' ({n} runs)' if many else ''}" for value, n in values.items()))
-        )
-    times = {cost.arm: cost.hours for cost in findings.costs}
-    total = sum((times[arm.name] or 0.0) * len(arm.runs) for arm in study.arms)
-    found.append(("hours of all finished runs", f"{total:.2f}, breaks of runs that went on included"))
-    drawn = [cost.kwh for cost in findings.costs]
-    known = [k * len(arm.runs) for k, arm in zip(drawn, study.arms, strict=True) if k is not None]
-    found.append(("energy", f"{sum(known):.2f} kWh of the GPUs" if known else "not measured"))
+        told = [value[:short] + f" ({many(n, 'training')})" * (len(values) > 1) for value, n in values.items()]
+        found.append((name, "; ".join(told)))
+    total = findings.total
+    said = f"{total.hours:.2f}, breaks of runs that went on included"
+    found.append((f"hours of {many(total.trainings, 'finished training')}", said))
+    found.append(("energy", "not measured" if total.kwh is None else f"{total.kwh:.2f} kWh of the GPUs"))
     found.append(("study", f"{study.study_id}, parent run {study.parent.run_id}"))
     return [(name, value or "not known") for name, value in found]

@@ -65,7 +65,8 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
     tags = _tags(found, link, hint) | best_tags(store, study, found.material)
     folder = folder or store.mlruns / FOLDER / study.study_id / REPORT
     try:
-        page = _written(folder, f"Study {study.plan.title}", blocks)
+        title = f"Study {study.plan.label}" + f" ({study.study_id})" * study.plan.typed
+        page = _written(folder, title, blocks)
     except OSError as error:
         raise TrackingError(
             f"the report cannot be written to {folder} ({error.strerror}): make room or allow it."

@@ -86,8 +86,8 @@ def _result(found: Findings) -> Iterable[Block]:
     yield from (Fold("What the arms are", [table]) for table in _arms(found))
     best = int(np.argmax(comparison.ranks[:, 0]))
     yield Text(
-        f"Rank stability: the best in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds (scenes and seeds drawn "
-        f"with replacement) is {comparison.rows[best].arm.name}."
+        f"Rank stability: the best in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds "
+        f"({comparison.ground.kind}s and seeds drawn with replacement) is {comparison.rows[best].arm.name}."
     )
     yield Fold("All ranks, and second opinions", [_ranks(comparison), checks_table(comparison)])
 
@@ -140,15 +140,15 @@ def _design(found: Findings) -> Iterable[Block]:
     pixels = unlike_tiles(found.costs)
     cells = [
         [
-            cost.arm, number(cost.parameters, 1e-6), number(cost.images_per_s, digits=1),
+            cost.arm, f"{cost.trainings}", number(cost.parameters, 1e-6), number(cost.images_per_s, digits=1),
             *([number(cost.megapixels_per_s)] if pixels else []), number(cost.hours, digits=3),
             number(cost.kwh, digits=3),
         ]
         for cost in found.costs
     ]  # fmt: skip
-    headings = ["arm", "parameters [10^6]", "images/s", *(["megapixels/s"] if pixels else [])]
+    headings = ["arm", "n", "parameters [10^6]", "images/s", *(["megapixels/s"] if pixels else [])]
     headings += ["hours a training", "kWh a training"]
-    cost = Table("cost", "What each arm takes, means over its trainings.", headings, cells)
+    cost = Table("cost", "What each arm takes, means over its n trainings.", headings, cells)
     yield Fold("What each arm takes", [cost])
 
 
