@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from glidexp.config import StretchConfig
 from glidexp.data import traits
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header
-from glidexp.errors import ConfigError, DataError
+from glidexp.errors import ConfigError, DataError, TrackingError
 from glidexp.mapping import predict, verb_predict
 from glidexp.mapping.validity import Sample, looked_over
 from glidexp.models.card import FORMAT, FORMAT_VERSION, VALIDITY
@@ -30,8 +31,10 @@ from glidexp.scoring.cloud import Cloud, shrunk
 from glidexp.scoring.counts import BINS, PROBABILITY, bin_of_threshold
 from glidexp.scoring.expected import Expected, certainty, coverage, signs
 from glidexp.study import verb_validity
+from glidexp.study.validity import lacking
 from glidexp.study.validity import matrix as validity_matrix
 from glidexp.study.validity import scenes as validity_scenes
+from glidexp.tracking.found import TrackedRun
 
 RGB = ("red", "green", "blue")
 PX = 32
@@ -385,6 +388,37 @@ def test_a_page_without_scenes_or_matrix(model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "page" / "scenes.csv").exists()
 
 
+def test_runs_without_distances_are_told_with_the_reason_that_their_card_has(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of too few training tiles were all said to be from before distances were kept."""
+    cards: dict[str, Any] = {
+        "f" * 32: {"validity": None}, "e" * 32: {}, "d" * 32: {"validity": None}, "c" * 32: {"validity": {"file": "v"}},
+    }  # fmt: skip
+    runs = [TrackedRun(run_id, f"run {run_id[0]}", {}, {}, {}) for run_id in cards]
+
+    def none(*_: Any) -> Any:
+        raise TrackingError("it has none of that name")
+
+    monkeypatch.setattr(validity_matrix, "fetch_file", none)
+    monkeypatch.setattr(lacking, "find", lambda run_id, *_: FoundModel(model, cards[run_id], "models:/m", None))
+    store: Any = None
+    scenes, left = validity_matrix.scenes_of(store, runs)
+    assert scenes.empty and len(left) == 3
+    few, old, unscored = left
+    assert few.startswith(
+        "without distances, and so left out: ffffffffffff (run f), dddddddddddd (run d): it was trained"
+    )
+    assert "trained on too few" in few and "from before" in old and "scored no test scene" in unscored
+    monkeypatch.setattr(validity_matrix, "runs_of", lambda *_: (runs[:1], [], None))
+    with pytest.raises(TrackingError, match=r"^no run of STUDY tells how far its scenes lie: .* trained on too few"):
+        validity_matrix.from_matrix(store, ["STUDY"], level=0.9)
+    monkeypatch.setattr(lacking, "find", none)
+    assert "why is not known" in lacking.why_no_distances(store, runs[0])
+    scored = TrackedRun("b" * 32, "scored", {}, {}, {"glidexp.kind": "evaluation"})
+    assert "glidexp evaluate, which measures none" in lacking.why_no_distances(store, scored)
+
+
 def test_what_cannot_be_told_is_said_in_a_line(model: Path, tmp_path: Path) -> None:
     card = json.loads((model / "card.json").read_text())
     few = "trained on too few to describe them. Train it on 8 tiles or more"
@@ -399,6 +433,6 @@ def test_what_cannot_be_told_is_said_in_a_line(model: Path, tmp_path: Path) -> N
         with pytest.raises(DataError, match=rf"keeps nothing of what its training tiles look like: it (was|is) {why}"):
             verb_validity.run([str(model), "--out", str(tmp_path / "page")], door.compose_evaluation)
     checkpoint = FoundModel(model, {}, "runs/3.pt", None)
-    assert verb_validity._why(checkpoint).startswith("it is a checkpoint")
+    assert lacking.why_nothing(checkpoint).startswith("it is a checkpoint")
     with pytest.raises(ConfigError, match="--level 2 is not possible"):
         verb_validity.run([str(model), "--level", "2"], door.compose_evaluation)

@@ -66,6 +66,7 @@ def run(argv: list[str], compose: Compose) -> int:
     from glidexp.mapping.areas import plain
     from glidexp.models.load import find, is_place
     from glidexp.models.validity import of_bundle
+    from glidexp.study.validity.lacking import why_nothing
     from glidexp.tracking.store import store_at
 
     alone = is_place(given.model) and not given.matrix and config is None
@@ -74,7 +75,8 @@ def run(argv: list[str], compose: Compose) -> int:
         found = find(given.model, store, Path(aside))
         validity = of_bundle(found.bundle, found.card)
         if validity is None:
-            raise DataError(f"{given.model} keeps nothing of what its training tiles look like: {_why(found)}.")
+            why = why_nothing(found)
+            raise DataError(f"{given.model} keeps nothing of what its training tiles look like: {why}.")
         matrix = _matrix(store, given)
         scenes = [*_of_places(validity, found, places, given.sensor)]
         if config is not None and store is not None:
@@ -87,30 +89,6 @@ def run(argv: list[str], compose: Compose) -> int:
         _say(one, matrix)
     print(f"page: {out / PAGE}")
     return 0
-
-
-def _why(found: "FoundModel") -> str:
-    """Why a model keeps nothing of its training tiles, and what to do."""
-    from glidexp.models.card import members_of
-    from glidexp.models.survey import LEAST, LEAST_HELD
-
-    if found.uri.endswith(".pt"):
-        return "it is a checkpoint, which is written before they are looked at. Let its run end, and give the run"
-    if members := members_of(found.card):
-        which = ", ".join(members)
-        return f"it is the mean of {len(members)} networks, each of which has features of its own. Give one, {which}"
-    fitted = found.card.get("fitted", {})
-    if fitted.get("adapt", "none") != "none":
-        return (
-            f"it was fitted to other ground (eval.adapt={fitted['adapt']}), which changes the features that this is "
-            f"about. Give the model that it comes from, {fitted['of']}"
-        )
-    if "validity" in found.card:
-        return (
-            f"it was trained on too few to describe them. Train it on {LEAST} tiles or more that are mostly valid, "
-            f"with {LEAST_HELD} or more for val"
-        )
-    return "it is from before that was kept. Train it anew"
 
 
 def write(page: "Page", folder: Path) -> None:

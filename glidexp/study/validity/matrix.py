@@ -16,6 +16,7 @@ from glidexp.scoring.confusion import scene_rows
 from glidexp.scoring.expected import Coverage, Expected, Floats, certainty, coverage, signs
 from glidexp.scoring.scores import read_scores
 from glidexp.study.comparison.references import runs_of
+from glidexp.study.validity.lacking import why_no_distances
 from glidexp.tracking.found import TrackedRun, fetch_file
 from glidexp.tracking.store import Store
 
@@ -58,8 +59,8 @@ def from_matrix(store: Store, references: Sequence[str], *, by: str = "region", 
     scenes, left = scenes_of(store, runs)
     if scenes.empty:
         raise TrackingError(
-            f"no run of {', '.join(references)} has {SCENES}: the networks are from before distances were kept, "
-            "train them anew."
+            f"no run of {', '.join(references)} tells how far its scenes lie: {'; '.join(left or notes)}. Give "
+            "a matrix whose networks do."
         )
     given, scores, targets = told_by(scenes), scenes["score"].to_numpy(), np.asarray(scenes[by], dtype=np.str_)
     expected = Expected.fit(given, scores, targets, level=level)
@@ -78,14 +79,15 @@ def told_by(scenes: pd.DataFrame) -> Floats:
 
 def scenes_of(store: Store, runs: Sequence[TrackedRun]) -> tuple[pd.DataFrame, list[str]]:
     """A row a run and test scene with lake, as `FromMatrix.scenes`; and a sentence on runs that are left out."""
-    parts, left = [], []
+    parts = []
+    lacking: dict[str, list[str]] = {}
     for run in runs:
         with tempfile.TemporaryDirectory() as aside:
             try:
                 far = pd.read_csv(fetch_file(store, run, SCENES, Path(aside)), dtype={"scene": str})
                 table, hist = read_scores(fetch_file(store, run, "scores.parquet", Path(aside)))
             except TrackingError:
-                left.append(f"run {run.run_id[:12]} ({run.name}) kept no distances and is left out")
+                lacking.setdefault(why_no_distances(store, run), []).append(f"{run.run_id[:12]} ({run.name})")
                 continue
         test = (table["split"] == "test").to_numpy()
         table, counts = table[test].reset_index(drop=True), hist[test].sum(axis=1)
@@ -96,4 +98,5 @@ def scenes_of(store: Store, runs: Sequence[TrackedRun]) -> tuple[pd.DataFrame, l
         scored = scene_rows(table)
         scored = scored[scored["lake_px"] > 0].assign(certainty=scored["scene"].map(sure), score=scored["lake_iou"])
         parts.append(far.merge(scored[["scene", "certainty", "score"]], on="scene").assign(run=run.run_id))
+    left = [f"without distances, and so left out: {', '.join(names)}: {why}" for why, names in lacking.items()]
     return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()), left
