@@ -237,6 +237,8 @@ def _pretend(patches: pytest.MonkeyPatch, mode: StandIn) -> None:
         "get_device_capability": lambda device=None: (8, 6),
         "get_arch_list": lambda: ["sm_75", "sm_80", "sm_86"],
         "mem_get_info": lambda device=None: (TOTAL, TOTAL),
+        "get_per_process_memory_fraction": lambda device=None: 1.0,
+        "memory_reserved": lambda device=None: 0,
         "get_device_properties": lambda device=None: type("Properties", (), {"total_memory": TOTAL, "name": NAME})(),
         "empty_cache": lambda: None,
         "synchronize": lambda device=None: None,

@@ -9,15 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from runs import small_config, undrawn, words
+from standin import CUDA, TOTAL, standin
 from test_loop import config as train_config
 from test_loop import network
 
-from glidexp.config import TrainConfig
+from glidexp.config import Resident, TrainConfig
 from glidexp.data import host_memory
 from glidexp.data.prepare import prepare, recipe_id
+from glidexp.data.resident import free_bytes
 from glidexp.errors import ConfigError
 from glidexp.identity import config_id
 from glidexp.models.hardware import is_short_of_memory
@@ -34,6 +37,8 @@ from glidexp.training.run import run
 
 MB = 1 << 20
 CPU = torch.device("cpu")
+STORE: Any = SimpleNamespace(images=np.zeros((2, 64, 64, 3), np.uint8), labels=np.zeros((2, 64, 64), np.uint8))
+"""whose tiles take 16 kB each"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -279,6 +284,24 @@ def test_another_machine_finds_its_own_number(tmp_path: Path, monkeypatch: pytes
     assert config_id(auto, recipe="r") != config_id(replace(auto, train=train_config(batch_size=4)), recipe="r")
 
 
+def test_of_a_gpu_shared_by_processes_a_share_is_free_and_a_share_of_that_kept_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A twentieth of what the driver calls free was more than the process may have at all: no batch fitted."""
+    with standin():
+        monkeypatch.setattr("torch.cuda.get_per_process_memory_fraction", lambda _: 0.03125)
+        monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 6 * MB)
+        left = TOTAL // 32 - 6 * MB
+        assert free_bytes(CUDA) == left < 0.05 * TOTAL
+        runtime: Any = SimpleNamespace(device=CUDA, ranks=Ranks())
+        kept = batch_size._kept_back(TrainConfig(resident=Resident.off), runtime, STORE, (100,), parts())
+        assert kept == int(0.05 * left)
+        room = batch_size._kept_back(TrainConfig(), runtime, STORE, (10_000,), parts())
+        assert room == kept, "tiles for which the process has no room are not to stay on the card"
+        monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: TOTAL)
+        assert free_bytes(CUDA) == 0
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_the_memory_is_filled_and_given_back() -> None:
     device = torch.device("cuda")
@@ -297,14 +320,12 @@ def test_on_a_gpu_the_memory_is_filled_and_given_back() -> None:
 
 
 @pytest.fixture
-def small_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def small_gpu() -> Iterator[int]:
     """A GPU of which this process may take 1.5 GB; the bytes of it that are left."""
     device, cap = torch.device("cuda", torch.cuda.current_device()), 1536 * MB
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(cap / torch.cuda.get_device_properties(device).total_memory, device)
-    left = cap - torch.cuda.memory_reserved(device)
-    monkeypatch.setattr(batch_size, "free_bytes", lambda _: left)  # the system knows of no cap
-    yield left
+    yield cap - torch.cuda.memory_reserved(device)
     torch.cuda.set_per_process_memory_fraction(1.0, device)
     torch.cuda.empty_cache()
 

@@ -69,9 +69,12 @@ def tile_bytes(store: Arrays) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of the device that nobody has."""
+    """Memory of the device that this process may still take: what nobody has, and no more than its own share of a GPU,
+    where it was given one (`per_process_memory_fraction` in PYTORCH_ALLOC_CONF), which the driver does not know of."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        free, total = torch.cuda.mem_get_info(device)
+        allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+        return max(min(int(free), allowed - torch.cuda.memory_reserved(device)), 0)
     return free_host_bytes()
 
 
