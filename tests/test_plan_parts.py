@@ -392,14 +392,27 @@ def test_hours_come_from_finished_runs_and_finished_cells_cost_none(
     monkeypatch.setattr(plan_power, "of_history", lambda *_: plan_power.Spread(0.01, 0.02, 0.01, "as in 6 runs"))
     launcher = LauncherConfig(slots=2, gpus=0, cores=1)
     hours, text = shown(found, launcher, calibrate=True)
-    # 7 of 8 runs: 5 of 2 epochs, 2 of 3, with 30 s besides; two at once
-    assert hours == pytest.approx((5 * (30 + 2 * 10.6) + 2 * (30 + 3 * 10.6)) / 2 / 3600)
+    # 7 of 8 runs: 5 of 2 epochs, 2 of 3, with 30 s besides; two at once, so that one place has four of them
+    short, long = 30 + 2 * 10.6, 30 + 3 * 10.6
+    assert hours == pytest.approx((3 * short + long) / 3600)
     assert "for 7 runs, 2 at once; from finished runs." in " ".join(text.split()) and "1/2" in text
     assert "as in 6 runs" in " ".join(text.split()) and asked == ["d"]
     elsewhere = LauncherConfig(kind=LauncherKind.slurm, slots=4)
     done.run.params["backbone.name"] = "resnet50"
     hours, text = shown(found, elsewhere, calibrate=True)
     assert hours is None and "Time: not known before some runs are finished" in " ".join(text.split())
+
+
+def test_places_are_those_that_the_launcher_will_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study on SLURM was said to take as long as its runs one after the other."""
+    monkeypatch.setattr(plan_show, "cores", lambda: 16)
+    slurm, ray = LauncherConfig(kind=LauncherKind.slurm), LauncherConfig(kind=LauncherKind.ray)
+    assert [plan_show.places_of(slurm, cells, Config())[0] for cells in (0, 5, 500)] == [1, 5, 32]
+    assert plan_show.places_of(replace(slurm, slots=100), 60, Config()) == (60, None)
+    assert plan_show.places_of(ray, 500, Config()) == (4, None)
+    assert plan_show.places_of(replace(ray, ray_address="auto"), 500, Config()) == (1, None)
+    one_by_one = plan_show._cost(5.0, 3, 1, [Speed(1.0, 1.0, 1.0, 1)], replace(ray, ray_address="auto"))
+    assert "for 3 runs, one after the other (only the cluster knows how many fit at once) as in" in one_by_one
 
 
 def test_of_a_study_only_what_is_chosen_is_tried_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,10 @@ import psutil
 
 from glidexp.config.launcher import LauncherConfig
 
+SCHEDULED = 32
+"""runs that a scheduler is given at once when no number is"""
+CORES_ELSEWHERE = 4
+"""of a run that a scheduler or Ray carries out, when no number is given"""
 RUN_GB = 4.0
 """memory reckoned for a run on CPU cores when no limit is given"""
 

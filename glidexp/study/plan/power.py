@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from glidexp.config.study import AssumeConfig, StudyConfig
 from glidexp.errors import GlidexpError
 from glidexp.scoring.statistics import Parts, detectable
+from glidexp.study.names import many
 from glidexp.tracking.history import PastRun
 from glidexp.tracking.store import Store
 
@@ -96,8 +97,8 @@ def told(study: StudyConfig, spread: Spread, *, arms: int, seeds: int, clusters:
     if smallest == smallest:
         scale, unit = _unit(study.primary)
         design = (
-            f"with {100 * study.power:.0f} % power at alpha {study.alpha:g}{steps}, {seeds} seeds and {clusters} "
-            f"{cluster}s"
+            f"with {100 * study.power:.0f} % power at alpha {study.alpha:g}{steps}, {many(seeds, 'seed')} and "
+            f"{many(clusters, cluster)}"
         )
         reach = f"a true difference of {scale * smallest:.1f} {unit} or more, {design}"
         if unit == "points" and smallest >= 1:

@@ -13,6 +13,8 @@ from rich.table import Table
 from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig, LauncherKind
 from glidexp.study.execution.cells import Cell, Plan, chosen
+from glidexp.study.execution.pace import seconds_to_go
+from glidexp.study.execution.slots import CORES_ELSEWHERE, SCHEDULED, cores, slots
 from glidexp.study.names import many, short_names
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan import ground as plan_ground
@@ -117,13 +119,15 @@ def show(
     speeds = speeds_of(planned, history, threads, wanted, calibrate=calibrate and not launcher.elsewhere)
     if plan.question:
         console.print(plan.question, highlight=False)
-    trained = {cell.key: cell.arm for cell in reversed(to_run)}  # by the first that has it
-    left = [
-        plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles)
+    each = {
+        one.name: plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles)
         for one, size, spent, speed in zip(planned.arms, planned.sizes, planned.spent, speeds, strict=True)
-        for arm in trained.values()
-        if speed is not None and one.name == arm
-    ]
+        if speed is not None
+    }
+    trained: dict[str, str] = {}
+    for cell in to_run:  # a training that several arms score is one of the first that has it
+        trained.setdefault(cell.key, cell.arm)
+    left = [each[arm] for arm in trained.values() if arm in each]
     table, equal = _table(planned, finished, speeds)
     size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')} = {many(len(plan.cells), 'run')}"
     console.print(f"{plan.title}: {size}", highlight=False)  # a title of the table would be broken at its width
@@ -140,7 +144,7 @@ def show(
     if only is not None:
         lines.append(_chosen(plan, cells, finished, only))
     if len(known) == len(wanted):
-        hours = sum(left) / places / 3600
+        hours = seconds_to_go([], left, places) / 3600
         lines.append(_cost(hours, len(left), places, known, launcher))
         lines.append(_disk(planned, speeds, cells, places))
     elif calibrate:
@@ -261,14 +265,19 @@ def _seeds(planned: Planned) -> str:
 
 
 def places_of(launcher: LauncherConfig, cells: int, config: Config) -> tuple[int, int | None]:
-    """How many runs go at once, and on how many CPU threads each: 0 on a GPU, None where that is not known here."""
-    from glidexp.study.execution.slots import cores, slots
+    """How many runs go at once, and on how many CPU threads each: 0 on a GPU, None where that is not known here.
 
+    Of a cluster of Ray that runs elsewhere it is not known how many fit: one after the other then.
+    """
     if launcher.kind is LauncherKind.local:
         found = slots(launcher, cells=cells, device=config.train.device)
         own = config.train.threads or launcher.cores or max(cores() // len(found), 1)
         return len(found), own if found[0] is None else 0
-    return launcher.slots if isinstance(launcher.slots, int) else 1, None
+    most = launcher.slots
+    if not isinstance(most, int):
+        own = launcher.cores or min(CORES_ELSEWHERE, cores())
+        most = SCHEDULED if launcher.kind is LauncherKind.slurm else 1 if launcher.elsewhere else max(cores() // own, 1)
+    return max(min(most, cells), 1), None
 
 
 def _cost(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed], launcher: LauncherConfig) -> str:
@@ -280,7 +289,10 @@ def _cost(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed], l
     if tried < len(speeds):
         told = "finished runs" + f" ({len(speeds) - tried} arms) and {told} ({tried})" * bool(tried)
     where = " as in those runs, whatever machine theirs was" if launcher.elsewhere else ""
-    text = f"Time: about {text} for {runs} runs, {places} at once{where}; from {told}."
+    at_once = f"{places} at once"
+    if launcher.ray_address is not None and not isinstance(launcher.slots, int):
+        at_once = "one after the other (only the cluster knows how many fit at once)"
+    text = f"Time: about {text} for {many(runs, 'run')}, {at_once}{where}; from {told}."
     if any(speed.ends_assumed for speed in speeds):
         text += (
             f" Begin and end of a run are assumed ({plan_cost.ENDS_S:g} s besides the final scoring): no finished run "

@@ -12,9 +12,9 @@ import ray
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import GlidexpError
 from glidexp.study.execution.launchers.choice import Job, Launcher
+from glidexp.study.execution.slots import CORES_ELSEWHERE
 from glidexp.study.execution.work import Order
 
-CORES = 4
 MEMORY_GB = 16.0
 
 
@@ -77,7 +77,7 @@ class RayLauncher(Launcher):
                 raise GlidexpError(f"launcher.ray_address={cfg.ray_address}: {line}") from None
         has = ray.cluster_resources()
         cpus, gpus = has.get("CPU", 1.0), has.get("GPU", 0.0) if cfg.gpus != 0 else 0.0
-        self.threads = cfg.cores or max(min(CORES, int(cpus)), 1)
+        self.threads = cfg.cores or max(min(CORES_ELSEWHERE, int(cpus)), 1)
         share: dict[str, Any] = {"num_cpus": self.threads, "num_gpus": 1 / cfg.runs_per_gpu if gpus else 0}
         fit = int(cpus // self.threads) if not gpus else min(int(cpus // self.threads), int(gpus * cfg.runs_per_gpu))
         self.slots = cfg.slots if isinstance(cfg.slots, int) else max(fit, 1)

@@ -22,10 +22,9 @@ from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import GlidexpError
 from glidexp.study.execution.launchers.choice import Job, Launcher
 from glidexp.study.execution.ledger import Entry
+from glidexp.study.execution.slots import CORES_ELSEWHERE, SCHEDULED
 from glidexp.study.execution.work import Order
 
-SLOTS = 32
-CORES = 4
 MEMORY_GB = 16.0
 DAY_MIN = 24 * 60
 POLL_S = 0.2
@@ -114,8 +113,8 @@ class SlurmLauncher(Launcher):
         self._cfg = cfg
         self.folder = folder / "slurm"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.slots = cfg.slots if isinstance(cfg.slots, int) else SLOTS
-        self.threads = cfg.cores or CORES
+        self.slots = cfg.slots if isinstance(cfg.slots, int) else SCHEDULED
+        self.threads = cfg.cores or CORES_ELSEWHERE
         self._lasts = cluster == "slurm"
         try:
             self._executor = submitit.AutoExecutor(
