@@ -46,12 +46,13 @@ from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Table, Te
 from glidexp.study.report.cautions import cautions, naive, power, undecided
 from glidexp.study.report.data import Findings, facts, find
 from glidexp.study.report.factors import factor_blocks
-from glidexp.study.report.making import report
+from glidexp.study.report.making import PAGE, _written, report
 from glidexp.study.report.page import _curves
 from glidexp.study.report.tables import detectable, interval, sample
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.study.tune.show import last_word
 from glidexp.study.tune.trials import Trial
+from glidexp.tracking.gathered import metric_name
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 
@@ -234,6 +235,33 @@ def test_the_parent_carries_aggregates_and_a_link(page: Path, store: Store, pare
     assert [
         path.name for path in page.parent.parent.iterdir() if "partial" in path.name or "earlier" in path.name
     ] == []
+
+
+def test_two_sweeps_that_end_together_both_put_their_report_into_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rename = tmp_path / "report", Path.rename
+    folder.mkdir()
+    others = [1]
+
+    def interrupted(self: Path, target: Path) -> Path:
+        found = rename(self, target)
+        if self == folder and others:  # it is out of the way, and the other one is faster
+            others.pop()
+            folder.mkdir()
+            (folder / PAGE).write_text("of the other")
+        return found
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    assert "Mine" in _written(folder, "Mine", []).read_text() and not others
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_name_that_is_too_long_for_a_metric_keeps_its_score() -> None:
+    arm = " ".join(f"dataset.setting{place}=value" for place in range(12))
+    one, other = (metric_name(f"study/{arm}{more}/test/lake_iou_pooled/mean") for more in ("", " x=1"))
+    assert len(one) <= 250 and one.startswith("study/dataset.setting0_value") and one.endswith("/lake_iou_pooled/mean")
+    assert one != other and metric_name("study/a=b/mean") == "study/a_b/mean"
 
 
 def test_a_study_is_compared_by_its_parent_its_id_or_its_folder(

@@ -1,5 +1,6 @@
 """What a report takes from runs beside their scores, and what it leaves with their parent."""
 
+import hashlib
 import json
 import math
 import re
@@ -13,6 +14,8 @@ from glidexp.tracking.found import TrackedRun, files_of
 from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store
 
+NAME_LIMIT = 250
+"""characters of a metric's name"""
 A_CALL = 900
 """metrics in one call; MLflow takes 1,000"""
 BREAK = 5
@@ -59,8 +62,13 @@ def tile_source(store: Store, run: TrackedRun, split: str) -> str | None:
 
 
 def metric_name(name: str) -> str:
-    """The name with _ for every character that MLflow does not take."""
-    return re.sub(r"[^\w .:/-]", "_", name, flags=re.ASCII)
+    """The name with _ for every character that MLflow does not take; of one that is too long both ends, with a mark."""
+    taken = re.sub(r"[^\w .:/-]", "_", name, flags=re.ASCII)
+    if len(taken) <= NAME_LIMIT:
+        return taken
+    mark = f"_{hashlib.sha256(name.encode()).hexdigest()[:8]}_"
+    end = (NAME_LIMIT - len(mark)) // 2  # the score stands there
+    return taken[:end] + mark + taken[-end:]
 
 
 def leave_with_parent(

@@ -1,19 +1,22 @@
 """The report of a study: one HTML page, Markdown, tables for papers and spreadsheets; aggregates for its parent run."""
 
+import errno
 import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from glidexp.beside import folder_beside
+from glidexp.beside import PARTIAL, folder_beside
 from glidexp.errors import TrackingError
 from glidexp.study.comparison.compare import Comparison, sentence
 from glidexp.study.comparison.pick import best_tags
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import FOLDER
+from glidexp.study.names import many
 from glidexp.study.report.blocks import (
     Block,
     Picture,
@@ -58,6 +61,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
     study = load_study(store, parent_run_id)
     if study is None:
         raise TrackingError(f"run {parent_run_id} is no study: give the id of a study's parent run.")
+    log.info("The report is made of %s.", many(len(study.trainings), "finished training"))
     found = find(store, study)
     link, hint = _link(store, study), ui_hint(store.uri)
     tiles, about = probe_tiles(store, found.study, study.plan.primary.split("/")[0])
@@ -121,14 +125,21 @@ def _verdicts(comparison: Comparison, full: Mapping[str, str]) -> list[str]:
 
 
 def _written(folder: Path, title: str, blocks: list[Block]) -> Path:
-    """Writes all files aside, then puts the folder into place."""
+    """Writes all files aside, then puts the folder into place, also where another sweep of the study does just that."""
+    earlier = folder.with_name(f".{folder.name}.earlier.{os.getpid()}{PARTIAL}")
     with folder_beside(folder) as aside:
         _fill(aside, title, blocks)
-        earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
-        if folder.exists():
-            folder.rename(earlier)
-        aside.rename(folder)
-        shutil.rmtree(earlier, ignore_errors=True)
+        while True:
+            with suppress(FileNotFoundError):
+                folder.rename(earlier)
+            try:
+                aside.rename(folder)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            finally:
+                shutil.rmtree(earlier, ignore_errors=True)
     return folder / PAGE
 
 
