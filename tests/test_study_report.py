@@ -20,6 +20,7 @@ from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.config.study import StudyConfig
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, TrackingError
+from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.statistics import effect_of
 from glidexp.scoring.study_plots import Point, curves_figure, effects_figure, interaction_figure, pareto_figure
 from glidexp.study.comparison import trainings
@@ -208,6 +209,18 @@ def test_pictures_of_a_comparison_say_what_they_rest_on(study: Study, material: 
         interaction_figure({("a", "b"): [50.0]}, names=("loss", "size"), score="IoU", n=n),
     )
     assert {figure.get_supxlabel() for figure in drawn} == {"means over 3 or 4 seeds, 8 scenes"}
+
+
+def test_pictures_of_a_hundred_arms_leave_room_for_their_panels() -> None:
+    names = [f"backbone{place}, loss" for place in range(100)]
+    pictures = [
+        curves_figure({name: [{1: 0.1, 2: 0.3}] for name in names}, score="IoU", scale=100),
+        pareto_figure([(name, 50.0, 10.0, 1e6) for name in names], score="IoU", n="1 seed"),
+        interaction_figure({(a, name): [0.1] for name in names for a in "xy"}, names=("a", "b"), score="IoU", n="1"),
+    ]
+    for picture in pictures:
+        assert png_bytes(picture), "a warning says that there is no room"
+        assert picture.axes[-1].get_position().height > 0.5
 
 
 def test_a_difference_that_there_cannot_be_is_no_number() -> None:

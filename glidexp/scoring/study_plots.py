@@ -39,6 +39,11 @@ def figure_of(width: float, height: float, columns: int = 1) -> tuple["Figure", 
     return figure, axes
 
 
+def _tall(height: float, entries: int) -> float:
+    """Inches of a figure beside whose panels a legend of so many entries stands, which would squeeze them to nothing."""
+    return max(height, 0.6 + 0.17 * entries)
+
+
 def _look(number: int) -> dict[str, Any]:
     style = STYLES[number // len(PALETTE) % len(STYLES)]
     return {"color": PALETTE[number % len(PALETTE)], "linestyle": style}
@@ -55,7 +60,7 @@ def curves_figure(
         scale: from the score to the axis
         along: what was spent, as the axis says it
     """
-    figure, (axes,) = figure_of(7.6, 3.6)
+    figure, (axes,) = figure_of(7.6, _tall(3.6, len(curves)))
     for number, (name, trainings) in enumerate(curves.items()):
         steps = sorted(set.intersection(*(set(one) for one in trainings)))
         if not steps:
@@ -120,9 +125,9 @@ def interaction_figure(
         score: as the axis says it
         n: what the means are over, such as `3 seeds, 8 scenes`
     """
-    figure, (axes,) = figure_of(5.6, 3.4)
     along = list(dict.fromkeys(one for one, _ in cells))
     lines = list(dict.fromkeys(other for _, other in cells))
+    figure, (axes,) = figure_of(5.6, _tall(3.4, len(lines)))
     for number, line in enumerate(lines):
         look = _look(number)
         shift = 0.06 * (number - (len(lines) - 1) / 2)
@@ -157,7 +162,7 @@ def pareto_figure(
         higher: whether a higher score is better
         speed: unit of the throughput
     """
-    figure, panels = figure_of(9.4, 3.6, 2)
+    figure, panels = figure_of(9.4, _tall(3.6, len(points)), 2)
     kinds = ((2, f"{speed} in training", 1.0, 1), (3, "parameters [million]", 1e-6, -1))
     up = 1 if higher else -1
     for axes, (place, label, scale, better) in zip(panels, kinds, strict=True):
