@@ -40,8 +40,8 @@ def figure_of(width: float, height: float, columns: int = 1) -> tuple["Figure", 
 
 
 def _tall(height: float, entries: int) -> float:
-    """Inches of a figure beside whose panels a legend of so many entries stands, which would squeeze them to nothing."""
-    return max(height, 0.6 + 0.17 * entries)
+    """Inches of a figure beside whose panels stands a legend of so many entries, which would squeeze them to nothing."""
+    return max(height, 0.6 + 0.18 * entries)
 
 
 def _look(number: int) -> dict[str, Any]:
