@@ -40,7 +40,7 @@ def figure_of(width: float, height: float, columns: int = 1) -> tuple["Figure", 
 
 
 def _tall(height: float, entries: int) -> float:
-    """Inches of a figure beside whose panels stands a legend of so many entries, which would squeeze them to nothing."""
+    """Inches of a figure with a legend of so many entries beside its panels, which it would squeeze to nothing."""
     return max(height, 0.6 + 0.18 * entries)
 
 
