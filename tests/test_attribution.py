@@ -201,7 +201,7 @@ def test_proxies_agree_with_the_ground_of_generated_scenes(worlds: dict[int, Pat
         assert (share >= 0.7).all(), share
     alone = found.groupby(["class", "world"])["right"].agg(["mean", "size"])
     assert len(alone) == 6 * len(worlds) and alone["size"].min() >= 8
-    assert (alone.drop(("turbid", 53))["mean"] >= 0.7).all(), alone  # 23 of 33 there, docs/scores.md
+    assert (alone.drop(("turbid", 53))["mean"] >= 0.7).all(), alone  # 23 of 33 there, docs/mistakes.md
     # and what is said is mostly so: of the false alarms of one name, those that lie on it
     found["right"] |= (found["said"] == attribution.UNDECIDED) & found["class"].isin(["snow_ice", "cloud"])
     assert (found.groupby("said")["right"].mean() >= 0.7).all()

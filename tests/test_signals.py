@@ -81,7 +81,7 @@ def test_what_was_pending_does_not_enter_a_stretch_that_ends_at_once() -> None:
 @pytest.mark.parametrize(("code", "requeued"), [(0, False), (1, False), (2, False), (138, True), (143, False)])
 def test_the_job_script_of_the_guide_requeues_after_a_notice_alone(code: int, requeued: bool, tmp_path: Path) -> None:
     """The script as it stands in the guide, with stand-ins for SLURM's two commands."""
-    page = (ROOT / "docs" / "first_run.md").read_text()
+    page = (ROOT / "docs" / "gpus.md").read_text()
     (script,) = re.findall(r"```\w*\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
     for name, body in {"srun": f"exit {code}", "scontrol": f'echo "$@" > {tmp_path}/asked'}.items():
         stand_in = tmp_path / name

@@ -9,7 +9,7 @@ from glidexp.errors import ConfigError
 
 ONE_PROCESS = (
     "a run of a study is one process. What needs more than one GPU is trained by torchrun, in a job of its own "
-    "(docs/first_run.md), and a study takes it as finished"
+    "(docs/gpus.md), and a study takes it as finished"
 )
 SEVERAL = {"nodes", "ntasks", "ntasks-per-node"}
 """options of sbatch that would start a run several times"""

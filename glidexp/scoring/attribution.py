@@ -6,7 +6,7 @@ stretched scene by scene, so that 0-255 runs from the scene's dark to its bright
 and not of the tile's own, because a tile that is all snow has no darker ground to compare with. All else is relative to
 the piece of ground (its median brightness) or to the ring around the false alarm.
 
-How the limits were found and how often they are right: docs/scores.md.
+How the limits were found and how often they are right: docs/mistakes.md.
 """
 
 from collections.abc import Sequence
