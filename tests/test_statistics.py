@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glidexp.scoring.confusion import lake_iou
+from glidexp.scoring.confusion import lake_iou, precision
 from glidexp.scoring.statistics import (
+    EXACT_FLIPS,
+    SEED,
     Parts,
     detectable,
     effect_of,
@@ -138,6 +141,19 @@ def test_many_clusters_are_flipped_at_random() -> None:
     assert sign_flips(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)
 
 
+def test_thousands_of_tiles_are_flipped_in_little_memory() -> None:
+    """Tiles taken as independent: the signs of 16,000 are 2 GB at once. Portions draw the same ones."""
+    values = np.random.default_rng(5).normal(0.01, 1.0, 500)
+    tracemalloc.start()
+    found = sign_flips(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 2**20
+    signs = 1 - 2 * np.random.default_rng(SEED).integers(0, 2, (EXACT_FLIPS, len(values)), dtype=np.int64)
+    signs[0] = 1
+    assert found == (np.abs(signs @ values) >= abs(values.sum()) * (1 - 1e-12)).mean()
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     adjusted = holm([0.02, math.nan, 0.6])
@@ -153,6 +169,30 @@ def test_ranks_are_sure_where_one_is_better_everywhere() -> None:
     shares = rank_shares([counts, counts + random.integers(0, 3, counts.shape)], pooled, draws=400)
     assert (shares > 0.05).all()
     np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+def test_equal_arms_share_the_ranks() -> None:
+    """One training an arm and the same counts: no arm is better than the other, wherever it stands in the list."""
+    counts = np.random.default_rng(0).integers(1, 50, (1, 6, 4))
+    shares = rank_shares([counts, counts, counts], pooled, draws=3000)
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.03)
+
+
+def test_redrawn_ground_without_lake_ranks_nobody() -> None:
+    """Lake in one scene of four: three worlds in ten have none, and say nothing of who is better."""
+    counts = np.zeros((2, 4, 4), dtype=np.int64)
+    counts[..., 3] = 100
+    counts[:, 0] = 10, 2, 3, 85
+    better = counts + np.where(np.arange(4)[:, None] == 0, [5, 0, 0, 0], 0)
+    np.testing.assert_array_equal(rank_shares([counts, better], pooled, draws=200), [[0, 1], [1, 0]])
+    assert np.isnan(rank_shares([counts[:, 1:], counts[:, 1:]], pooled, draws=9)).all()
+
+
+def test_an_arm_without_a_score_comes_last() -> None:
+    """Precision of an arm that predicts nothing has no value."""
+    finds, silent = np.tile([5, 5, 5, 85], (2, 3, 1)), np.tile([0, 0, 10, 90], (2, 3, 1))
+    shares = rank_shares([silent, finds], lambda counts: precision(counts.sum(axis=-2)), draws=20)
+    np.testing.assert_array_equal(shares, [[0, 1], [1, 0]])
 
 
 def test_what_can_be_found_is_found_so_often() -> None:

@@ -215,11 +215,13 @@ def sign_flips(values: Floats) -> float:
     clusters = len(values)
     if 1 << min(clusters, 40) <= EXACT_FLIPS:
         signs = 1 - 2 * ((np.arange(1 << clusters)[:, None] >> np.arange(clusters)) & 1)
+        sums = signs @ values
     else:
-        signs = 1 - 2 * np.random.default_rng(SEED).integers(0, 2, (EXACT_FLIPS, clusters))
-        signs[0] = 1
-    sums = np.abs(signs @ values)
-    return float((sums >= abs(values.sum()) * (1 - 1e-12)).mean())
+        random, sums = np.random.default_rng(SEED), np.empty(EXACT_FLIPS)
+        for some in _portions(EXACT_FLIPS, clusters):
+            sums[some] = (1 - 2 * random.integers(0, 2, (len(sums[some]), clusters))) @ values
+        sums[0] = values.sum()
+    return float((np.abs(sums) >= abs(values.sum()) * (1 - 1e-12)).mean())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -247,7 +249,9 @@ def rank_shares(tables: Sequence[Counts], score: Score, *, draws: int = 2000) ->
         draws: redrawn worlds
 
     Returns:
-        (arms, arms): row a, column r is the share of worlds in which arm a has rank r, 0 the best. Rows sum to 1.
+        (arms, arms): row a, column r is the share of worlds in which arm a has rank r, 0 the best. Rows sum to 1. Arms
+        with equal scores are ranked by lot, an arm without a score comes last, and a world in which no arm has one (no
+        lake was drawn) does not count; NaN where there is no other.
     """
     random = np.random.default_rng(SEED)
     arms, clusters = len(tables), tables[0].shape[1]
@@ -260,12 +264,15 @@ def rank_shares(tables: Sequence[Counts], score: Score, *, draws: int = 2000) ->
     values = np.empty((draws, arms))
     for arm, (table, own) in enumerate(zip(tables, rows, strict=True)):
         for some in _portions(draws, own.shape[1] * clusters):
-            values[some, arm] = np.nanmean(score(table[own[some, :, None], ground[some, None, :]]), axis=1)
-    order = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=1, kind="stable")
-    shares = np.zeros((arms, arms))
-    for rank in range(arms):
-        shares[:, rank] = np.bincount(order[:, rank], minlength=arms) / draws
-    return shares
+            found = score(table[own[some, :, None], ground[some, None, :]])
+            known = np.isfinite(found)
+            sums, count = np.where(known, found, 0.0).sum(axis=1), known.sum(axis=1)
+            values[some, arm] = np.divide(sums, count, out=np.full(len(count), -np.inf), where=count > 0)
+    values = values[np.isfinite(values).any(axis=1)]
+    if not len(values):
+        return np.full((arms, arms), np.nan)
+    order = np.lexsort((random.random(values.shape), -values), axis=1)
+    return np.stack([np.bincount(ranked, minlength=arms) for ranked in order.T], axis=1) / len(values)
 
 
 def redrawn(base: Counts, arm: Counts, score: Score, *, level: float = 0.95, draws: int = 2000) -> tuple[float, float]:
@@ -281,7 +288,6 @@ def redrawn(base: Counts, arm: Counts, score: Score, *, level: float = 0.95, dra
         score: of (..., C, 4)
         level: 0-1
         draws: redrawn worlds
-        seed: of the draws
 
     Returns:
         low and high; NaN where no world has a score
