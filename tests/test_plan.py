@@ -158,6 +158,13 @@ def test_wrong_arms_are_told_before_anything_starts() -> None:
         checked(arms_of(study, Words((), ())), ["trian.epochs=3"], door.compose)
 
 
+def test_a_value_twice_is_refused_wherever_it_was_given() -> None:
+    """Typed for a grid of one's own, it was left out without a word."""
+    for study in (StudyConfig(), StudyConfig(axes=axes(loss=["bce", "focal"]))):
+        with pytest.raises(ConfigError, match=r"^loss=dice is there twice: give each value once"):
+            arms_of(study, split(["loss=dice,dice"]))
+
+
 def both_ways(words: list[str]) -> Config:
     """As the door composes it, and as Hydra does."""
     typed = door.quoted(words)

@@ -457,6 +457,17 @@ def test_an_outline_names_what_would_be_made() -> None:
     text = console.export_text()
     assert "s: 2 arms x 2 seeds = 4 runs" in text
     assert "Data that is not there, and that plan=true or the study itself would make: x, data/stores/1." in text
+    with pytest.raises(ConfigError, match=r"^only=c names no run: give a pattern of arms, a, b, or of ARM\|SEED\.$"):
+        plan_show.show_outline(found, console, only="c")
+
+
+def test_a_score_without_an_interval_is_warned_of_before_anything_is_trained() -> None:
+    assert plan_show._decided("test/size/0.01-0.05km2/lake_recall") == (
+        "Decided by test/size/0.01-0.05km2/lake_recall."
+    )
+    for primary in ("test/ece", "test/lake_iuo_pooled"):
+        said = plan_show._decided(primary)
+        assert said.startswith(f"Decided by {primary}. Warning: ") and "compares test/lake_iou_pooled instead" in said
 
 
 def test_a_typed_grid_is_called_by_what_varies_and_keeps_its_id() -> None:

@@ -75,7 +75,7 @@ def run(argv: Sequence[str], compose: "Compose", compose_sweep: Callable[[list[s
     if sweep.plan == DRY:
         found = outline(sweep.study, typed, compose, elsewhere=elsewhere)
         if found.missing:
-            show_outline(found)
+            show_outline(found, only=sweep.only)
             return 0
     planned = make_plan(sweep.study, typed, compose, elsewhere=elsewhere)
     refuse_named_gpu(sweep.launcher, (one.config.train.device for one in planned.arms))

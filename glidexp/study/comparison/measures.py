@@ -17,6 +17,8 @@ from glidexp.scoring.confusion import SCORES, STRATA, Counts, strata
 from glidexp.scoring.lake_scores import kinds_of
 from glidexp.scoring.lakes import PREDICTED, TRUE
 
+FALLBACK = "test/lake_iou_pooled"
+"""what is compared where a study's own score cannot be"""
 AGGREGATIONS = ("pooled", "per_scene")
 LAKE_STRATA = ("sensor", "region", "size", "glacier_distance", "lake_type")
 Terms = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -3,7 +3,7 @@
 import fnmatch
 import json
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -117,16 +117,21 @@ def chosen(plan: Plan, only: str | None) -> list[Cell]:
     Raises:
         ConfigError: none
     """
-    cells = [
-        cell
-        for cell in plan.cells
-        if only is None or any(fnmatch.fnmatchcase(name, only) for name in (cell.arm, cell.name))
-    ]
-    if not cells:
-        raise ConfigError(f"only={only} names no run: give a pattern of arms, {', '.join(plan.arms)}, or of ARM|SEED.")
+    refuse_none(only, plan.arms, plan.seeds)
+    cells = [cell for cell in plan.cells if _is_named(only, cell.arm, cell.seed)]
     places = {arm: place for place, arm in enumerate(plan.arms)}
     seeds = {seed: place for place, seed in enumerate(plan.seeds)}
     return sorted(cells, key=lambda cell: (seeds.get(cell.seed, cell.seed), places.get(cell.arm, 0)))
+
+
+def refuse_none(only: str | None, arms: Sequence[str], seeds: Sequence[int]) -> None:
+    """Raises ConfigError where a pattern names no run of these arms and seeds."""
+    if not any(_is_named(only, arm, seed) for arm in arms for seed in seeds):
+        raise ConfigError(f"only={only} names no run: give a pattern of arms, {', '.join(arms)}, or of ARM|SEED.")
+
+
+def _is_named(only: str | None, arm: str, seed: int) -> bool:
+    return only is None or any(fnmatch.fnmatchcase(name, only) for name in (arm, f"{arm}|{seed}"))
 
 
 def take_ready(waiting: list[Cell], at_work: Iterable[Cell]) -> Cell | None:

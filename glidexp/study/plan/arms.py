@@ -96,7 +96,7 @@ def axes_of(study: StudyConfig, typed: Words) -> dict[str, Axis]:
                 axis = Axis(name, {value: (word(key, value),), **axis.words}, axis.when)
         axes[name] = axis
     for key, values in left.items():
-        axes[key] = Axis(key, {value: (word(key, value),) for value in values})
+        axes[key] = Axis(key, _by_value(key, values))
     for axis in axes.values():
         if axis.when is None:
             continue
@@ -112,10 +112,13 @@ def _words_by_level(cfg: AxisConfig, key: str, typed: tuple[str, ...] | None) ->
     """Words by level: those that were typed, else the study's own."""
     if cfg.levels and typed is None:
         return {str(level): tuple(words) for level, words in cfg.levels.items()}
-    values = [written(value) for value in (typed or cfg.values)]
+    return _by_value(key, [written(value) for value in (typed or cfg.values)])
+
+
+def _by_value(key: str, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise ConfigError(f"study.axes: {key}={twice[0]} is there twice; the same arm twice needs study.design=list.")
+        raise ConfigError(f"{key}={twice[0]} is there twice: give each value once, as one setting is one arm.")
     return {value: (word(key, value),) for value in values}
 
 

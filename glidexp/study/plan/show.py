@@ -12,7 +12,9 @@ from rich.table import Table
 
 from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig, LauncherKind
-from glidexp.study.execution.cells import Cell, Plan, chosen
+from glidexp.errors import ConfigError
+from glidexp.study.comparison.measures import FALLBACK, measure_of
+from glidexp.study.execution.cells import Cell, Plan, chosen, refuse_none
 from glidexp.study.execution.pace import seconds_to_go
 from glidexp.study.execution.slots import CORES_ELSEWHERE, SCHEDULED, cores, slots
 from glidexp.study.names import many, short_names
@@ -137,7 +139,7 @@ def show(
         plan.budget,
         _seeds(planned),
         plan_ground.told(planned.arms, planned.grounds),
-        f"Decided by {plan.primary}.",
+        _decided(plan.primary),
     ]
     hours = None
     known = [speed for speed in speeds if speed]
@@ -166,8 +168,13 @@ def show(
     return hours
 
 
-def show_outline(found: Outline, console: Console | None = None) -> None:
-    """Prints what is known of a study whose data is not made yet."""
+def show_outline(found: Outline, console: Console | None = None, *, only: str | None = None) -> None:
+    """Prints what is known of a study whose data is not made yet.
+
+    Raises:
+        ConfigError: `only` names no run
+    """
+    refuse_none(only, [one.name for one in found.arms], found.seeds)
     console, study = console or Console(), found.study
     runs = len(found.arms) * len(found.seeds)
     if study.question:
@@ -189,10 +196,22 @@ def show_outline(found: Outline, console: Console | None = None) -> None:
         if study.budget.kind != "epochs"
         else "Budget: epochs as the arms say.",
         found.ground,
-        f"Decided by {study.primary}.",
+        _decided(study.primary),
         found.lacks,
     ):
         console.print(line, highlight=False)
+
+
+def _decided(primary: str) -> str:
+    """By which score; with a warning where no interval can be made of it, before anything is trained for it."""
+    try:
+        measure_of(primary)
+    except ConfigError:
+        return (
+            f"Decided by {primary}. Warning: that is not made of sums over scenes, or no score at all, so it has no "
+            f"interval: the report compares {FALLBACK} instead. `glidexp compare --score ?` says what has one."
+        )
+    return f"Decided by {primary}."
 
 
 def _chosen(plan: Plan, cells: Sequence[Cell], finished: set[str], only: str) -> str:

@@ -25,7 +25,7 @@ from glidexp.study.comparison.factors import (
 )
 from glidexp.study.comparison.ladder import Ladder, climb
 from glidexp.study.comparison.material import Material, gather
-from glidexp.study.comparison.measures import Measure, measure_of, strata_of_lakes
+from glidexp.study.comparison.measures import FALLBACK, Measure, measure_of, strata_of_lakes
 from glidexp.study.comparison.studies import Study
 from glidexp.study.comparison.trainings import Cost, Curves, Total, costs_of, curves_of
 from glidexp.study.comparison.transfer import Matrix, lay_out
@@ -33,7 +33,6 @@ from glidexp.study.names import many, short_names
 from glidexp.study.report.cautions import cautions
 from glidexp.tracking.store import Store
 
-FALLBACK = "test/lake_iou_pooled"
 OF_LAKES = ("lake_recall", "lake_precision", "area_error_percent", "area_bias_percent", "assd_m", "assd_px")
 """per-lake scores of the report's table, as far as the lakes have them"""
 
