@@ -21,12 +21,13 @@ from study_stub import carried_out, key_of, opened, plan, status
 
 from glidexp.config.launcher import LauncherConfig
 from glidexp.data import workers
-from glidexp.errors import ConfigError, RunFailed
+from glidexp.errors import ConfigError, RunFailed, TrackingError
 from glidexp.signals import Interrupted
+from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.cells import Cell, Plan, chosen
 from glidexp.study.execution.ending import cancel
 from glidexp.study.execution.launchers import local as launchers_local
-from glidexp.study.execution.ledger import Ledger, Status, study_id
+from glidexp.study.execution.ledger import Ledger, Status, read_cells, study_id
 from glidexp.study.execution.sweep import Sweep
 from glidexp.tracking.store import Store
 
@@ -139,6 +140,27 @@ def test_a_sweep_that_begins_keeps_what_another_one_has_found_since(tmp_path: Pa
     Ledger(both, store, "glidexp").update(both.cells[1], status=Status.stopped, job="slurm:7")
     Ledger(before, store, "glidexp").begin()
     assert Ledger(both, store, "glidexp").entries()["second|0"].status is Status.stopped
+
+
+@pytest.mark.parametrize(
+    "rest", ["", '{"good|0": {"tra', "[]", '{"good|0": {"status": "new"}}', '{"good|0": {"x": 1}}']
+)
+def test_a_damaged_list_is_made_anew_from_the_store(
+    rest: str, tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a disk that was full, or a machine that lost its power, leaves it."""
+    study = plan(tmp_path, {"good": "well"}, seeds=1)
+    ledger = carried_out(study, store)
+    wanted, done = ledger.entries()["good|0"], diary(tmp_path)
+    ledger.path.write_text(rest)
+    with pytest.raises(TrackingError, match=r"cells\.json is damaged .*with status=true, makes it anew from the store"):
+        load_study(store, ledger.study_id)
+    assert carried_out(study, store).complete and diary(tmp_path) == done, "what is finished was run again"
+    assert "cells.json is damaged" in caplog.text
+    assert read_cells(ledger.path)["good|0"] == replace(wanted, seconds=0.0)
+    (ledger.folder / "study.json").write_text('{"name"')
+    with pytest.raises(TrackingError, match=r"study\.json is damaged .* writes it anew"):
+        load_study(store, ledger.study_id)
 
 
 def test_what_starts_from_a_source_that_failed_fails_by_name(tmp_path: Path, store: Store) -> None:

@@ -79,7 +79,7 @@ def load_study(store: Store, reference: str) -> Study | None:
         None where the reference is a run that is no study
 
     Raises:
-        TrackingError: no such run, or a study whose plan is not there
+        TrackingError: no such run, or a study whose plan is not there, or whose files are damaged
     """
     folder = Path(reference)
     if (store.mlruns / FOLDER / reference / PLAN).is_file():
@@ -95,7 +95,12 @@ def load_study(store: Store, reference: str) -> Study | None:
         folder = store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
     if not (folder / PLAN).is_file():
         folder = _fetched(store, parent)
-    plan = Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
+    try:
+        plan = Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrackingError(
+            f"{folder / PLAN} is damaged ({error}): the command of its sweep, once more, writes it anew."
+        ) from None
     known = read_cells(folder / CELLS)
     entries = {cell.name: known.get(cell.name, Entry()) for cell in plan.cells}
     arms, trained = _arms(store, plan, entries)

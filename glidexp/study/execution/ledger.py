@@ -14,6 +14,7 @@ renamed. It may be behind after a kill. What counts is the tracking store, where
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from glidexp.beside import write_text
+from glidexp.errors import TrackingError
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.tracking.sink import ERROR_TAG
 from glidexp.tracking.spool import Busy, hold, is_held
 from glidexp.tracking.store import FoundRun, Store
 
+log = logging.getLogger("glidexp")
 FOLDER = "studies"
 CELLS, PLAN, CANCEL = "cells.json", "study.json", "cancel"
 SCORED_ON_TAG = "glidexp.scored_on"
@@ -108,7 +111,7 @@ class Ledger:
 
     def entries(self) -> dict[str, Entry]:
         """What `cells.json` says, by cell name, in the plan's order."""
-        found = read_cells(self.path)
+        found = _known_cells(self.path)
         return {cell.name: found.get(cell.name, Entry()) for cell in self.plan.cells}
 
     def update(self, cell: Cell, **changes: Any) -> Entry:
@@ -123,7 +126,7 @@ class Ledger:
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         write_text(self.folder / PLAN, self.plan.to_json())
         with _alone(self.path):
-            write_text(self.path, _as_text(self.entries() | read_cells(self.path)))
+            write_text(self.path, _as_text(self.entries() | _known_cells(self.path)))
 
     def grow(self, cells: Sequence[Cell], *, again: Sequence[Cell] = ()) -> None:
         """Takes cells into the plan that were found while the study goes on. Its id stays.
@@ -137,7 +140,7 @@ class Ledger:
         self.plan = replace(plan, arms=tuple(arms), cells=(*plan.cells, *cells))
         write_text(self.folder / PLAN, self.plan.to_json())
         for cell in cells:
-            if cell.name not in read_cells(self.path):
+            if cell.name not in _known_cells(self.path):
                 self.update(cell, status=Status.killed if cell in again else Status.planned)
 
     def of(self, *statuses: Status) -> list[Cell]:
@@ -237,18 +240,35 @@ def held(mlruns: Path, key: str) -> Iterator[bool]:
 
 
 def read_cells(path: Path) -> dict[str, Entry]:
-    """Lines of a `cells.json`, by cell name; none where there is no such file."""
+    """Lines of a `cells.json`, by cell name; none where there is no such file.
+
+    Raises:
+        TrackingError: it is damaged
+    """
     try:
         lines: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return {name: Entry(**{**line, "status": Status(line["status"])}) for name, line in lines.items()}
     except FileNotFoundError:
         return {}
-    return {name: Entry(**{**line, "status": Status(line["status"])}) for name, line in lines.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrackingError(
+            f"{path} is damaged ({error}): the command of its sweep, with status=true, makes it anew from the store."
+        ) from None
+
+
+def _known_cells(path: Path) -> dict[str, Entry]:
+    """The same for those who write it anew: what a damaged one said is found in the store."""
+    try:
+        return read_cells(path)
+    except TrackingError as error:
+        log.warning("%s", error)
+        return {}
 
 
 def update_cell(path: Path, name: str, **changes: Any) -> Entry:
     """Changes some fields of one line of a `cells.json`."""
     with _alone(path):
-        entries = read_cells(path)
+        entries = _known_cells(path)
         entries[name] = replace(entries.get(name, Entry()), **changes)
         write_text(path, _as_text(entries))
         return entries[name]

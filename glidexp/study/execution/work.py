@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from glidexp.errors import GlidexpError
-from glidexp.study.execution.ledger import SCORED_ON_TAG, Status, held, read_cells, scored_on, update_cell
+from glidexp.study.execution.ledger import SCORED_ON_TAG, Status, held, scored_on, update_cell
 from glidexp.tracking.environment import RUN_TAGS_VARIABLE
 from glidexp.tracking.multirun import PARENT_VARIABLE
 
@@ -112,13 +112,11 @@ def carry_out(order: Order) -> int:
             return BUSY
         os.environ.update(order.environment)
         path, began = Path(order.cells), time.monotonic()
-        before = read_cells(path).get(order.name)
-        spent = before.seconds if before is not None else 0.0
+        spent = update_cell(path, order.name, status=Status.running, error="").seconds
 
         def note(**changes: Any) -> None:
             update_cell(path, order.name, seconds=spent + time.monotonic() - began, **changes)
 
-        note(status=Status.running, error="")
         try:
             trained = _named(order.train)(order.words)
             note(train=trained.run_id)
