@@ -17,12 +17,13 @@ from submitit.slurm.test_slurm import get_signal_handler, mock_requeue, mocked_s
 
 from glidexp.config.launcher import LauncherConfig, LauncherKind, SlurmConfig
 from glidexp.errors import ConfigError, GlidexpError
+from glidexp.signals import Signals
 from glidexp.study.execution import slots, sweep
 from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.ending import cancel
 from glidexp.study.execution.launchers.choice import build_launcher, refuse_named_gpu
 from glidexp.study.execution.launchers.slurm import CellTask, SlurmLauncher
-from glidexp.study.execution.ledger import CANCEL, Entry, Ledger, Status
+from glidexp.study.execution.ledger import CANCEL, Entry, Ledger, Status, held
 from glidexp.study.execution.work import Order, environment
 from glidexp.tracking.store import Store
 
@@ -220,6 +221,26 @@ def test_a_gpu_is_not_chosen_by_number_where_each_run_sees_one(kind: LauncherKin
         refuse_named_gpu(LauncherConfig(kind=kind), ["cuda", "cuda:1"])
     refuse_named_gpu(LauncherConfig(kind=kind), ["cpu", "cuda", "auto", "cuda:0"])
     refuse_named_gpu(LauncherConfig(), ["cuda:1"])
+
+
+def test_jobs_at_work_are_taken_over_by_the_next_sweep_and_fill_its_places(store: Store) -> None:
+    """They were only waited for: as many again were handed in, and trials of a search among them never ended early."""
+    study = plan(store.mlruns, {"at work": "well", "next": "well"}, seeds=1)
+    ledger = Ledger(study, store, "glidexp")
+    ledger.begin()
+    with mocked_slurm() as mock:
+        cfg = LauncherConfig(kind=LauncherKind.slurm, slots=1, slurm=SlurmConfig(gpus=0))
+        launcher = SlurmLauncher(cfg, ledger.folder)
+        (job,) = launcher.start([order_of(study, store)])
+        ledger.update(study.cells[0], job=job.name)
+        mock.set_job_state("12", "RUNNING")
+        after = sweep.Sweep(ledger, cfg, Signals(), lambda order: order)
+        with held(store.mlruns, study.cells[0].key):
+            after.sort(list(study.cells), retry_failed=False)
+            assert [cell.arm for cell in after.elsewhere] == ["at work"]
+            after._adopt(launcher)
+            assert not after.elsewhere and [one.job.name for one in after.running] == ["slurm:12"]
+            assert after._fill(launcher) == 0 and [cell.arm for cell in after.waiting] == ["next"]
 
 
 def test_cancel_ends_and_counts_what_the_scheduler_has_and_no_more(store: Store) -> None:

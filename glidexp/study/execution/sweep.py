@@ -85,6 +85,7 @@ class Sweep:
         cells = self.feed.most if self.feed is not None else len(self.waiting) + len(self.elsewhere)
         launcher = build_launcher(self.settings, self.ledger.folder, cells=cells, device=device)
         try:
+            self._adopt(launcher)
             with self.live:
                 while self._left():
                     if self._stop_asked() and not self.running:
@@ -96,6 +97,15 @@ class Sweep:
                 if not one.job.lasts:
                     one.job.stop(signal.SIGTERM)
             launcher.close()
+
+    def _adopt(self, launcher: Launcher) -> None:
+        """Takes over what an earlier sweep left with a scheduler and is at work: it fills places, and may end early."""
+        entries = self.ledger.entries()
+        for cell in list(self.elsewhere):
+            entry = entries[cell.name]
+            if entry.job and (job := launcher.adopt(entry)) is not None:
+                self.elsewhere.remove(cell)
+                self.running.append(_Running(cell, job))
 
     def _left(self) -> bool:
         """Whether there is anything to do or to wait for."""
