@@ -120,6 +120,10 @@ def test_alpha_masks(tmp_path: Path) -> None:
         ("gaofen2", 4, None, (3, 2, 1)),
         ("landsat8", 11, None, (4, 3, 2)),
         ("unknown", 3, None, (1, 2, 3)),
+        ("landsat8", 3, ["SR_B2", "SR_B3", "SR_B4"], (3, 2, 1)),
+        ("landsat7", 4, ["B1", "B2", "B3", "B4"], (3, 2, 1)),
+        ("sentinel2", 4, ["B8, central wavelength 842 nm", "B02", "B03", "B4"], (4, 3, 2)),
+        ("unknown", 3, ["B2", "B3", "B4"], (1, 2, 3)),
     ],
 )
 def test_bands_by_name_then_by_sensor_then_by_place(
@@ -129,6 +133,24 @@ def test_bands_by_name_then_by_sensor_then_by_place(
     scene = read_header(SceneFile(path, "s", sensor))
     assert scene.bands == expected
     assert bool([n for n in scene.warnings if "names no bands" in n]) == (descriptions is None)
+
+
+def test_bands_whose_names_tell_nothing_are_said_to(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "s.tif", descriptions=["B2", "B3", "B4"])
+    (note,) = read_header(SceneFile(path, "s", "unknown")).warnings
+    assert note == f"{path} names its bands B2, B3, B4, which tells no colour: its three are taken as R, G, B."
+
+
+@pytest.mark.parametrize("photometric", ["MINISBLACK", "RGB"])
+def test_a_false_colour_picture_is_no_rgb(tmp_path: Path, photometric: str) -> None:
+    path = write_scene(tmp_path / "s.tif", descriptions=["NIR", "red", "green"], photometric=photometric)
+    said = "3 bands named NIR, red, green and none or more than one is named blue: give a file that holds red, green"
+    with pytest.raises(DataError, match=said):
+        read_header(SceneFile(path, "s", "unknown"))
+    path = write_scene(tmp_path / "t.tif", photometric=photometric)
+    with pytest.raises(DataError, match="3 bands named b5, b4, b3 and"):
+        read_header(SceneFile(path, "t", "landsat8", order=("b5", "b4", "b3")))
+    assert read_header(SceneFile(path, "t", "landsat8", order=("b2", "b3", "b4"))).bands == (3, 2, 1)
 
 
 def test_four_bands_that_nobody_names_are_refused(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ import rasterio
 import rasterio.errors
 import shapely
 from affine import Affine
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from glidexp.data import sensors
 from glidexp.data.geodesy import Floats, is_metric, to_lonlat, utm
+from glidexp.data.scenes import bands as choice
 from glidexp.data.scenes import vrt
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.sensors import RGB
@@ -31,7 +32,6 @@ STRIP_PX = 4096
 """most rows that are read at once when the file's own blocks are higher than a tile"""
 STRIP_BYTES = 2**28
 """a strip of more than one row of tiles stays below this, whatever the file's blocks are"""
-_SHORT = {"r": "red", "g": "green", "b": "blue"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
             _check_kind(path, source)
             if file.bands and source.count != 1:
                 raise DataError(f"{path} is given as one band of {file.scene} but has {source.count}: give its file.")
-            numbers, notes = ((1,), ()) if file.bands else _choose_bands(file, source, tuple(bands))
+            numbers, notes = ((1,), ()) if file.bands else choice.choose(file, source, tuple(bands))
             met = Scene(
                 file=file,
                 width=source.width,
@@ -241,38 +241,6 @@ def _check_grid(first: Scene, other: Scene, path: Path, other_path: Path) -> Non
 
 def _is_vrt(path: Path) -> bool:
     return path.suffix.lower() == ".vrt"
-
-
-def _choose_bands(
-    file: SceneFile, source: rasterio.DatasetReader, names: tuple[str, ...]
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Numbers of the named bands: by the file's band names, its colours, the sensor's order; R, G, B else by place."""
-    if file.order and len(file.order) != source.count:
-        raise DataError(
-            f"{file.path} has {source.count} bands, the catalogue names {len(file.order)} ({', '.join(file.order)}): "
-            "name every band in its order."
-        )
-    said = file.order or source.descriptions
-    described = [_SHORT.get(text, text) for text in ((d or "").strip().lower() for d in said)]
-    meant = [c.name for c in source.colorinterp]
-    for known in (described, meant):
-        if all(known.count(name) == 1 for name in names):
-            return tuple(known.index(name) + 1 for name in names), ()
-    order = sensors.get(file.sensor).bands
-    colours = [i for i, kind in enumerate(source.colorinterp, start=1) if kind != ColorInterp.alpha]
-    if len(order) == len(colours) and set(names) <= set(order):
-        note = f"{file.path} names no bands: taken in the order of {file.sensor} ({', '.join(order)})."
-        return tuple(colours[order.index(name)] for name in names), (note,)
-    if len(colours) == 3 and names == RGB:
-        return (colours[0], colours[1], colours[2]), (f"{file.path} names no bands: its three are taken as R, G, B.",)
-    lacking = [name for name in names if name not in described]
-    none = "none is named" if len(lacking) == len(names) else "none or more than one is named"
-    held = f"{len(colours)} bands"
-    way = "set band descriptions, or name a sensor whose band order fits (dataset.sensor, of maps --sensor)"
-    if len(colours) == 1:
-        held = "one band"
-        way = "give the folder of a product's band files, a table whose column bands names them, or a VRT of them"
-    raise DataError(f"{file.path} has {held} and {none} {', '.join(lacking or names)}: {way}.")
 
 
 def read_strips(
