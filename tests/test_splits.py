@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
 from tiny_scenes import NORTH, WEST, lake, write_scene
 
@@ -157,3 +158,15 @@ def test_hash_is_of_ground_and_side() -> None:
 
 def test_lake_helper_lies_in_the_scene() -> None:
     assert lake(10, 20, 5).bounds == (WEST + 5, NORTH - 25, WEST + 15, NORTH - 15)
+
+
+@pytest.mark.parametrize("first", ["west", "east"])
+def test_scenes_that_overlap_at_180_degrees_stay_together(tmp_path: Path, first: str) -> None:
+    """One scene crosses the line, the other begins east of it: by their longitudes they are 360 degrees apart."""
+    degrees = {"west": (179.99, 66.0, "EPSG:32660"), "east": (-179.98, 66.0, "EPSG:32601")}
+    scenes = []
+    for name in sorted(degrees, key=lambda name: name != first):
+        lon, lat, crs = degrees[name]
+        x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
+        scenes.append(scene(tmp_path / f"{name}.tif", name, west=x, north=y, crs=crs, width=240, height=64))
+    assert list(splits.scene_groups(scenes)) == ["+".join(s.name for s in scenes)]

@@ -147,14 +147,16 @@ def scene_groups(scenes: "Sequence[Scene]") -> "dict[str, list[Scene]]":
     Footprints that only touch, or overlap by less than a thousandth of the smaller one, are apart. Parts of one scene
     are together: one day, one light and one atmosphere, and lakes that reach over the seam.
     """
-    outlines = [scene.outline_lonlat for scene in scenes]
-    pairs = shapely.STRtree(outlines).query(outlines, predicate="intersects").T
-    links = []
-    for a, b in pairs.tolist():
-        if a < b:
-            shared = shapely.intersection(outlines[a], outlines[b]).area
-            if shared > 1e-3 * min(outlines[a].area, outlines[b].area):
-                links.append((a, b))
+    outlines = np.array([scene.outline_lonlat for scene in scenes], dtype=object)
+    tree, links = shapely.STRtree(outlines), []
+    # of two scenes at 180 degrees one may be written on either side of the line
+    for turn in (0.0, 360.0, -360.0):
+        moved = shapely.transform(outlines, lambda p, t=turn: p + np.array([t, 0.0])) if turn else outlines
+        for a, b in tree.query(moved, predicate="intersects").T.tolist():
+            if a < b:
+                shared = shapely.intersection(moved[a], outlines[b]).area
+                if shared > 1e-3 * min(outlines[a].area, outlines[b].area):
+                    links.append((a, b))
     links += _alike([scene.file.scene for scene in scenes])
     groups = connected(len(scenes), links)
     # a scene that was cut is named once
