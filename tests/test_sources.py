@@ -113,6 +113,17 @@ def test_bands_on_another_grid_are_never_resampled(tmp_path: Path, rgb: np.ndarr
         one(tmp_path)
 
 
+def test_bands_whose_pixels_differ_a_little_part_over_a_whole_scene(tmp_path: Path) -> None:
+    """A pixel of 30.02 m for 30 m is nothing by itself, and 1.3 pixels after 2,000 of them."""
+    row = np.ones((1, 1, 2000), np.uint16)
+    for n, gsd_m in ((2, 30.0), (3, 30.0), (4, 30.02)):
+        write_scene(tmp_path / f"{LANDSAT}_B{n}.TIF", pixels=row, gsd_m=gsd_m)
+    with pytest.raises(DataError, match="do not share one grid"):
+        one(tmp_path)
+    write_scene(tmp_path / f"{LANDSAT}_B4.TIF", pixels=row, gsd_m=30.0 + 1e-6)  # rounded by who wrote it
+    assert one(tmp_path).width == 2000
+
+
 def test_one_scene_by_every_catalogue(tmp_path: Path, rgb: np.ndarray) -> None:
     stack = write_scene(tmp_path / "s.tif", pixels=rgb[::-1], photometric="MINISBLACK")
     write_bands(tmp_path / "b", rgb, ("r.tif", "g.tif", "b.tif"))
@@ -166,6 +177,23 @@ def test_a_vrt_stands_for_its_files_and_tells_when_it_resamples(tmp_path: Path, 
     (tmp_path / "v.vrt").write_text('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><VRTDataset/>')
     with pytest.raises(DataError, match="declares a document type"):
         read_header(file)
+
+
+def test_a_vrt_that_moves_its_sources_by_half_a_pixel_resamples(tmp_path: Path, rgb: np.ndarray) -> None:
+    """As gdalbuildvrt does with files whose grids do not meet; whole pixels are only another place."""
+    source = write_scene(tmp_path / "s.tif", pixels=rgb)
+    with rasterio.open(source) as opened:
+        rasterio.shutil.copy(opened, tmp_path / "v.vrt", driver="VRT")
+    text = (tmp_path / "v.vrt").read_text()
+    for offset, told in (("3", False), ("0.5", True)):
+        moved, count = re.subn(r'(<DstRect xOff=")0', rf"\g<1>{offset}", text)
+        (tmp_path / "v.vrt").write_text(moved)
+        assert count == 3
+        with rasterio.open(tmp_path / "v.vrt") as opened:
+            rasterio.shutil.copy(opened, tmp_path / "outer.vrt", driver="VRT")
+        for name in ("v", "outer"):
+            notes = read_header(SceneFile(tmp_path / f"{name}.vrt", name, "unknown")).warnings
+            assert any("a VRT that resamples its sources" in note for note in notes) == told
 
 
 def test_one_band_file_of_several_is_told_what_to_give(tmp_path: Path, rgb: np.ndarray) -> None:

@@ -32,6 +32,8 @@ STRIP_PX = 4096
 """most rows that are read at once when the file's own blocks are higher than a tile"""
 STRIP_BYTES = 2**28
 """a strip of more than one row of tiles stays below this, whatever the file's blocks are"""
+GRID_PX = 0.01
+"""what corners of two bands may lie apart by rounding, pixels"""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
     assert scene is not None  # a scene has at least one band
     _check_place(scene)
     notes = scene.warnings
-    notes += tuple(f"{p}: a VRT that resamples its sources." for p in paths if _is_vrt(p) and vrt.resamples(p))
+    notes += tuple(f"{p}: a VRT that resamples its sources." for p in dict.fromkeys(paths) if vrt.resamples(p))
     nominal = sensors.get(file.sensor).gsd_m
     if nominal == nominal and not 0.7 < scene.gsd_m / nominal < 1.43:
         notes += (f"{file.path}: a pixel is {scene.gsd_m:g} m where {file.sensor} has {nominal:g} m.",)
@@ -230,17 +232,15 @@ def _check_grid(first: Scene, other: Scene, path: Path, other_path: Path) -> Non
     def told(scene: Scene) -> str:
         return f"{scene.width} x {scene.height} px of {scene.gsd_m:g} m in {scene.crs_text.split('[')[0]}"
 
-    apart = np.abs(np.array(first.transform[:6]) - np.array(other.transform[:6])).max()
     size = (first.width, first.height) == (other.width, other.height)
-    if not size or first.crs != other.crs or apart > 1e-3 * abs(first.transform.determinant) ** 0.5:
+    corners = np.array([(0, 0), (first.width, 0), (first.width, first.height), (0, first.height)], dtype=float).T
+    # a pixel that is a thousandth longer is a whole pixel off after a thousand
+    apart = np.abs(np.subtract(first.xy(*corners), other.xy(*corners))).max()
+    if not size or first.crs != other.crs or apart > GRID_PX * abs(first.transform.determinant) ** 0.5:
         raise DataError(
             f"scene {first.file.scene}: {path.name} ({told(first)}) and {other_path.name} ({told(other)}) do not share "
             "one grid: choose bands of one resolution, or bring them to one grid first; nothing is resampled here."
         )
-
-
-def _is_vrt(path: Path) -> bool:
-    return path.suffix.lower() == ".vrt"
 
 
 def read_strips(

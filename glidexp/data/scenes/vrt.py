@@ -10,6 +10,9 @@ from glidexp.errors import DataError
 DEEPEST = 8
 """VRTs that refer to VRTs are followed so far"""
 LARGEST_BYTES = 64 * 2**20
+RECTANGLE = ("xSize", "ySize", "xOff", "yOff")
+SLIGHT_PX = 0.01
+"""what a rectangle may be off by rounding"""
 _SOURCES = ("SourceFilename", "SourceDataset")
 
 
@@ -53,16 +56,23 @@ def _followed(path: Path, depth: int) -> Iterator[Path]:
 
 
 def resamples(path: Path) -> bool:
-    """Whether a VRT changes the pixel grid of its sources: warped, or stretched to another size."""
-    root = _root(path)
+    """Whether a VRT, or one that it refers to, changes the pixel grid of its sources; no other file does.
+
+    That is: warped, stretched to another size, or moved by a part of a pixel, as a mosaic of grids that do not meet is.
+    """
+    return any(_changes_grid(_root(one)) for one in (path, *sources_of(path)) if one.suffix.lower() == ".vrt")
+
+
+def _changes_grid(root: ElementTree.Element) -> bool:
     if root.get("subClass") == "VRTWarpedDataset":
         return True
     for element in root.iter():
         source, target = element.find("SrcRect"), element.find("DstRect")
         if source is not None and target is not None:
-            for side in ("xSize", "ySize"):
-                if abs(float(source.get(side, 0)) - float(target.get(side, 0))) > 0.01:
-                    return True
+            change = [float(target.get(key, 0)) - float(source.get(key, 0)) for key in RECTANGLE]
+            # whole pixels from one place to another are the same pixels
+            if max(map(abs, change[:2])) > SLIGHT_PX or max(abs(v - round(v)) for v in change[2:]) > SLIGHT_PX:
+                return True
     return False
 
 
