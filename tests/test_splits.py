@@ -132,6 +132,11 @@ def test_scenes_in_degrees_know_their_metres(tmp_path: Path) -> None:
     assert mercator.gsd_m == pytest.approx(10 * np.cos(np.radians(28.0)), rel=5e-3)
 
 
+def test_ground_of_no_block_has_no_side(tmp_path: Path) -> None:
+    met = scene(tmp_path / "a.tif", "a")
+    assert {side for _, side in blocks([met], block_m=200.0).of(met, windows(met, 16), {})} == {None}
+
+
 def test_frozen_split_is_taken_again_and_checked(tmp_path: Path) -> None:
     split = splits.Split(rule={"by": "scene"}, sides={"a": "train", "b": "val"})
     path = tmp_path / "split.json"

@@ -82,8 +82,8 @@ class BlockPlaces:
         ((zone_, i, j),) = self._cells(np.array([[lon[-1], lat[-1]]]))
         here = self._key(zone_, i, j)
         met = {sides[key] for key in self._blocks_near(lon[:-1], lat[:-1], self._buffer_m) if key in sides}
-        met.add(sides.get(here, "none"))
-        return here, met.pop() if len(met) == 1 else None
+        # the middle of a narrow rest at a scene's edge may lie where no scene was met
+        return here, met.pop() if len(met) == 1 and here in sides else None
 
     def _blocks_near(self, lon: Points, lat: Points, margin_m: float) -> list[str]:
         """Blocks that the box of points, grown by a margin, meets in each zone it reaches."""
