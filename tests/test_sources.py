@@ -145,7 +145,9 @@ def test_one_scene_by_every_catalogue(tmp_path: Path, rgb: np.ndarray) -> None:
     names = [{"name": name, "common_name": colour} for name, colour in (("a", "blue"), ("b", "green"), ("c", "red"))]
     whole = {"href": "./s.tif", "type": "image/tiff; application=geotiff", "roles": ["data"], "eo:bands": names}
     (tmp_path / "one.json").write_text(json.dumps(item | {"assets": {"all": whole}}))
-    each = {key: {"href": f"b/{name}.tif"} for key, name in (("B04", "r"), ("B03", "g"), ("blue", "b"))}
+    each: dict[str, dict[str, Any]] = {
+        key: {"href": f"b/{name}.tif", "roles": None} for key, name in (("B04", "r"), ("B03", "g"), ("blue", "b"))
+    }
     each["preview"] = {"href": "https://example.org/p.jpg", "type": "image/jpeg"}
     collection = {"type": "FeatureCollection", "features": [item | {"assets": each}]}
     (tmp_path / "each.json").write_text(json.dumps(collection))

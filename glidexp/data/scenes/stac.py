@@ -61,7 +61,7 @@ def _item(table: Path, item: Any) -> Item:
     stacks: list[tuple[str, Mapping[str, Any], tuple[str, ...]]] = []
     for key, asset in rasters.items():
         names = _names(key, asset)
-        if len(names) == 1 and ("data" in asset.get("roles", ["data"]) or names[0] in COLOURS):
+        if len(names) == 1 and ("data" in (asset.get("roles") or ["data"]) or names[0] in COLOURS):
             # three of Sentinel-2's bands share one common name
             bands.setdefault(key.lower() if names[0] in bands else names[0], _file(table, scene, asset))
         elif len(names) != 1:
@@ -69,7 +69,7 @@ def _item(table: Path, item: Any) -> Item:
     if len(bands) > 1:
         path = next(iter(bands.values()))
     else:
-        stacks = [stack for stack in stacks if "data" in stack[1].get("roles", [])] or stacks
+        stacks = [stack for stack in stacks if "data" in (stack[1].get("roles") or [])] or stacks
         if not stacks and len(rasters) == 1:
             stacks = [(key, asset, ()) for key, asset in rasters.items()]
         if len(stacks) != 1:
