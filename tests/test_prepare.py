@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,25 @@ def test_a_moved_folder_is_the_same_recipe(tmp_path: Path) -> None:
     for setting in ("root", "lakes", "glaciers"):
         setattr(dataset, setting, getattr(dataset, setting).replace("/a/", "/b/"))
     assert recipe_id(dataset, 32) == first
+
+
+@pytest.mark.parametrize("name", ["lakes[2].gpkg", "lakes.gdb"])
+def test_an_edited_inventory_is_another_recipe_whatever_its_name(tmp_path: Path, name: str) -> None:
+    """A geodatabase is a folder, which does not change when a file in it does; locks of who looks at it are nothing."""
+    dataset = world(tmp_path)
+    file = tmp_path / name
+    if name.endswith(".gdb"):
+        file.mkdir()
+        file = file / "a0001.gdbtable"
+    file.write_bytes(b"one")
+    lakes = replace(dataset, lakes=str(tmp_path / name))
+    before, stand = recipe_id(lakes, 64), (tmp_path / name).stat()
+    if file != tmp_path / name:
+        (file.parent / "a.lock").touch()
+        os.utime(file.parent, ns=(stand.st_atime_ns, stand.st_mtime_ns))
+        assert recipe_id(lakes, 64) == before
+    file.write_bytes(b"other")
+    assert recipe_id(lakes, 64) != before
 
 
 def test_second_call_only_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

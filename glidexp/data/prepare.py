@@ -7,6 +7,7 @@ import csv
 import logging
 from collections.abc import Iterable
 from dataclasses import astuple
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -267,8 +268,10 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
 
 
 def _stem_files(value: str) -> list[Path]:
-    """A vector file; a shapefile is several files of one stem."""
-    return sorted(Path(value).parent.glob(f"{Path(value).stem}.*"))
+    """A vector file; a shapefile is several files of one stem, and a geodatabase a folder of them."""
+    found = sorted(Path(value).parent.glob(f"{escape(Path(value).stem)}.*"))
+    inside = [sorted(path.rglob("*")) if path.is_dir() and path == Path(value) else [path] for path in found]
+    return [path for paths in inside for path in paths if path.suffix != ".lock"]
 
 
 def _fingerprint(files: Iterable[Path]) -> dict[str, Any]:
