@@ -180,6 +180,20 @@ def test_coco_of_other_people(tmp_path: Path) -> None:
         prepare(others(tmp_path / "c", content), PX, tmp_path / "data", progress=False)
 
 
+def test_a_spike_of_an_outline_is_no_lake(tmp_path: Path) -> None:
+    """The repair of the ring leaves a line beside the polygon; lines are drawn wherever they pass."""
+    spiked = [[10, 10, 20, 10, 20, 20, 50, 20, 20, 20, 20, 30, 10, 30]]
+    content = {
+        "categories": [{"id": 1, "name": "lake"}],
+        "images": [{"id": i, "file_name": f"{i}.png", "width": PX, "height": PX} for i in range(6)],
+        "annotations": [{"id": 1, "image_id": 0, "category_id": 1, "segmentation": spiked}],
+    }
+    store = prepare(others(tmp_path, content), PX, tmp_path / "data", progress=False)
+    expected = np.zeros((PX, PX), np.uint8)
+    expected[10:30, 10:20] = 1
+    assert np.array_equal(store.labels[0], expected)
+
+
 def test_geojson_in_pixels_and_on_the_map(store: TileStore, tmp_path: Path) -> None:
     ring = [[10, 10], [20, 10], [20, 30], [10, 30], [10, 10]]
     feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from glidexp.data.ready.layout import Source, children
 from glidexp.data.ready.pairs import Drawn, Pair, images_of, number_of
+from glidexp.data.scenes.polygons import polygons_of
 from glidexp.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
@@ -216,7 +217,8 @@ def _drawn(geometries: Sequence[Any], height: int, width: int) -> Mask:
     """Outlines in pixels, drawn."""
     from rasterio.features import rasterize
 
-    shapes = [shape for shape in geometries if not shape.is_empty and shape.area > 0]
+    # a line that a repair leaves of a spike would be drawn as well
+    shapes = [shape for shape in map(polygons_of, geometries) if not shape.is_empty]
     if not shapes:
         return np.zeros((height, width), dtype=bool)
     out: npt.NDArray[np.uint8] = rasterize(shapes, out_shape=(height, width), dtype="uint8")
