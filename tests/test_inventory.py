@@ -7,6 +7,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas as pd
+import pyproj
 import pytest
 import shapely
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
@@ -14,6 +15,7 @@ from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 from glidexp.data.builder.tile_records import known_ice
 from glidexp.data.scenes import inventory, polygons
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.lake_mask import LakeMask
 from glidexp.data.scenes.reading import read_header
 from glidexp.errors import ConfigError, DataError
 
@@ -32,6 +34,38 @@ def test_bow_tie_is_repaired_and_counted_and_z_dropped(tmp_path: Path) -> None:
     assert (found.read, found.repaired, found.unusable) == (4, 2, 1)
     assert not shapely.has_z(found.geometries).any() and shapely.is_valid(found.geometries).all()
     assert shapely.area(found.geometries).tolist() == [2.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("name", ["l.gpkg", "l.parquet"])
+def test_a_coordinate_that_is_no_number_costs_its_feature_alone(tmp_path: Path, name: str) -> None:
+    """And a collection that holds a polygon is one: both come out of other programs' repairs and exports."""
+    lost = shapely.Polygon([(WEST, NORTH), (WEST + 100, NORTH), (float("inf"), NORTH + 100)])
+    mixed = shapely.GeometryCollection([lake(0, 0, 20), shapely.LineString([(WEST, NORTH), (WEST + 1, NORTH)])])
+    frame = geopandas.GeoDataFrame({"id": list("abcd")}, geometry=[lost, mixed, None, lake(100, 0, 20)], crs=32645)
+    (frame.to_parquet if name.endswith("parquet") else frame.to_file)(tmp_path / name)
+    found = polygons.read(tmp_path / name, "dataset.lakes")
+    assert (found.read, found.repaired, found.unusable, found.ids.tolist()) == (4, 1, 2, ["b", "d"])
+    assert shapely.equals_exact(found.geometries[0], lake(0, 0, 20), 1e-6, normalize=True)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:4326"])
+def test_lakes_on_both_sides_of_180_degrees_are_met(tmp_path: Path, crs: str) -> None:
+    """However the scene and the inventory write longitudes there: from -180 to 180, or from 0 to 360."""
+    west, north, gsd = 179.9, 66.0, 0.001
+    if crs != "EPSG:4326":
+        (west, north), gsd = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(west, north), 100.0
+    path = write_scene(tmp_path / "s.tif", crs=crs, west=west, north=north, gsd_m=gsd, width=200, height=200)
+    met = read_header(SceneFile(path, "s", "unknown"))
+    at = [(179.95, "west"), (-179.95, "east"), (180.05, "east, on")]
+    boxes = [shapely.box(lon, 65.91, lon + 0.01, 65.92) for lon, _ in at]
+    frame = geopandas.GeoDataFrame({"id": [name for _, name in at]}, geometry=boxes, crs="EPSG:4326")
+    frame.to_file(tmp_path / "l.gpkg")
+    lakes = polygons.read(tmp_path / "l.gpkg", "dataset.lakes")
+    found = inventory.lakes_of(met, lakes, None, buffer_m=0, min_lake_px=0)
+    assert found.ids.tolist() == ["west", "east", "east, on"]
+    mask = LakeMask(met, found.kept).strip(0, 200)
+    area_m2 = 0.01**2 * 111_320 * 111_500 * np.cos(np.radians(65.915))
+    assert mask.sum() == pytest.approx(2 * area_m2 / met.gsd_m**2, rel=0.05), "the last two are one place"
 
 
 def test_distance_to_the_nearest_glacier_decides(tmp_path: Path, scene) -> None:

@@ -66,14 +66,17 @@ def read_features(path: Path, setting: str, columns: list[str]) -> Features:
         raise _unreadable(path, setting, error) from None
     # a driver gives columns in the order of the file
     by_name = dict(zip(meta["fields"].tolist(), values, strict=True))
-    return Features(meta["crs"], fids, shapely.from_wkb(wkb, on_invalid="ignore"), by_name)
+    with np.errstate(invalid="ignore"):  # coordinates that are no numbers are met by who takes the geometries
+        geometries = shapely.from_wkb(wkb, on_invalid="ignore")
+    return Features(meta["crs"], fids, geometries, by_name)
 
 
 def _frame(path: Path, setting: str) -> Any:
     import geopandas
 
     try:
-        return geopandas.read_parquet(path)
+        with np.errstate(invalid="ignore"):  # as below
+            return geopandas.read_parquet(path)
     except (ValueError, OSError) as error:  # a plain Parquet, a damaged one
         raise _unreadable(path, setting, error) from None
 

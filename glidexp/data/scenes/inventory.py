@@ -61,7 +61,7 @@ def lakes_of(
         min_lake_px: lakes of fewer pixels are `small`
     """
     rows = _near(scene, lakes, 0.0)
-    own = _transformed(lakes.geometries[rows], lakes.crs, scene.crs)
+    own = _turned(_transformed(lakes.geometries[rows], lakes.crs, scene.crs), scene)
     touching = shapely.intersects(own, scene.outline)
     own, rows = own[touching], rows[touching]
     area_px = shapely.area(own) / abs(scene.transform.determinant)
@@ -154,7 +154,21 @@ def _near(scene: Scene, inventory: Inventory, margin_m: float) -> npt.NDArray[np
         boxes = [shapely.box(*box)]
     else:  # across the antimeridian
         boxes = [shapely.box(box[0], box[1], 180.0, box[3]), shapely.box(-180.0, box[1], box[2], box[3])]
+    if inventory.crs.is_geographic:  # some count to 360 instead
+        boxes += shapely.transform(boxes, lambda p: p + np.array([360.0, 0.0])).tolist()
     return np.unique(np.concatenate([inventory.tree.query(b) for b in boxes])).astype(np.int64)
+
+
+def _turned(geometries: Geometries, scene: Scene) -> Geometries:
+    """In a scene in degrees that reaches over 180, what is written on the other side of that line."""
+    if not scene.crs.is_geographic or len(geometries) == 0:
+        return geometries
+    middle = shapely.get_x(shapely.centroid(scene.outline))
+    turns = 360.0 * np.round((middle - shapely.bounds(geometries)[:, [0, 2]].mean(axis=1)) / 360.0)
+    out = geometries.copy()
+    for turn in np.unique(turns[turns != 0]):
+        out[turns == turn] = shapely.transform(out[turns == turn], lambda p, t=turn: p + np.array([t, 0.0]))
+    return out
 
 
 def _transformed(geometries: Geometries, source: pyproj.CRS, target: pyproj.CRS) -> Geometries:

@@ -23,6 +23,7 @@ Geometries = npt.NDArray[np.object_]
 Texts = npt.NDArray[np.object_]
 POLYGONAL = (3, 6)
 """type numbers of Polygon and MultiPolygon in shapely"""
+COLLECTION = 7
 ID_COLUMNS = ("lake_id", "gl_id", "glake_id", "rgi_id", "rgiid", "id")
 TYPE_COLUMNS = ("lake_type", "gl_type", "type", "kind")
 """columns that are taken for a lake's id and type when none is named, in any case: ICIMOD's GL_ID
@@ -41,9 +42,9 @@ class Inventory:
     read: int
     """features in the file"""
     repaired: int
-    """features whose rings crossed or touched themselves"""
+    """features whose rings crossed or touched themselves, or that held other things beside polygons"""
     unusable: int
-    """features without a polygon, even after repair"""
+    """features without a polygon, even after repair, or with a coordinate that is no number"""
     ids: Texts
     """of each polygon: its id, the feature's number in the file where there is none"""
     types: Texts
@@ -91,10 +92,12 @@ def read(
     wanted = [name for name in dict.fromkeys((id_column, type_column)) if name]
     found = read_features(path, setting, wanted)
     found_crs, raw = _crs(path, setting, found.crs, crs), found.geometries
-    some = ~(shapely.is_missing(raw) | shapely.is_empty(raw))
+    some = ~(shapely.is_missing(raw) | shapely.is_empty(raw) | _endless(raw))
     present = raw[some]
-    areal = np.isin(shapely.get_type_id(present), POLYGONAL)
-    broken = areal & ~shapely.is_valid(present)
+    kind = shapely.get_type_id(present)
+    areal = np.isin(kind, (*POLYGONAL, COLLECTION))
+    # a collection may hold a polygon beside the lines that a repair elsewhere left
+    broken = areal & (~shapely.is_valid(present) | (kind == COLLECTION))
     fixed = present.copy()
     fixed[broken] = [polygons_of(geometry) for geometry in shapely.make_valid(present[broken])]
     usable = areal & ~shapely.is_empty(fixed)
@@ -232,6 +235,14 @@ def _texts(values: npt.NDArray[Any]) -> Texts:
     """As text, "" where there is nothing."""
     texts = ["" if value is None or value != value else str(value).strip() for value in values.tolist()]
     return np.array(texts, dtype=object)
+
+
+def _endless(geometries: Geometries) -> npt.NDArray[np.bool_]:
+    """Which of them have a coordinate that is no number, or infinite: nothing can be drawn or repaired of these."""
+    points, of_geometry = shapely.get_coordinates(geometries, return_index=True)
+    found = np.zeros(len(geometries), dtype=bool)
+    found[of_geometry[~np.isfinite(points).all(axis=1)]] = True
+    return found
 
 
 def polygons_of(geometry: Any) -> Any:
