@@ -38,6 +38,7 @@ PLACEHOLDER = re.compile(r"[A-Z][A-Z_]{2,}|<[^>]+>|\.\.\.")
 SMALL = 200 * 1024
 GIVEN = ("root", "lakes", "glaciers", "manifest", "sensors_file")
 """keys of `dataset` that name files"""
+FILES = tuple(f"dataset.{key}=" for key in GIVEN)
 
 
 def page(name: str) -> str:
@@ -209,6 +210,11 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         check_data(asked, scored.tile_size.px, scored.sensor_mix)
         return
     if verb == "sweep":  # every arm is composed and checked
+        files = [word for word in arguments if word.startswith(FILES) and PLACEHOLDER.search(word)]
+        if files:
+            asked = composed(door.quoted([word for word in arguments if re.match(r"dataset[.=]", word)])).dataset
+            assert asked.kind != "synthetic" and asked.root, f"{name}: {line} names files that its data does not read"
+            arguments = [word for word in arguments if word not in files and not word.startswith("dataset=")]
         typed = split(arguments)
         study = door.compose_sweep(list(typed.own)).study
         assert all_checked(study, typed, door.compose, 0)
