@@ -23,6 +23,7 @@ from glidexp.errors import ConfigError, TrackingError
 from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.statistics import effect_of
 from glidexp.scoring.study_plots import Point, curves_figure, effects_figure, interaction_figure, pareto_figure
+from glidexp.study import carry
 from glidexp.study.comparison import trainings
 from glidexp.study.comparison.compare import compare_arms, measure_of, sentence, verdict
 from glidexp.study.comparison.factors import (
@@ -291,6 +292,22 @@ def test_a_study_is_compared_by_its_parent_its_id_or_its_folder(
     assert "plain" in told and "baseline" in told and "note: broken <b>|3 is failed" in told
     assert guarded(verb, [str(folder / "no"), "--mlruns", str(store.mlruns)]) == 2
     assert "or a study's folder, with study.json in it" in capsys.readouterr().err
+
+
+def test_a_study_is_exported_by_a_folder_that_lies_elsewhere(
+    store: Store, parent: str, study: Study, tmp_path: Path
+) -> None:
+    """As a copy of it is: what is written is what was read, not what may lie in the store's own folder."""
+    own = store.mlruns / "studies" / study.study_id
+    aside = own.rename(tmp_path / study.study_id)
+    try:
+        assert parent in carry.export(store, [str(aside)], tmp_path / "out")
+    finally:
+        aside.rename(own)
+    there = tmp_path / "out" / "studies" / study.study_id
+    assert {name.name: name.read_bytes() for name in there.iterdir()} == {
+        name: (own / name).read_bytes() for name in ("study.json", "cells.json")
+    }
 
 
 def test_arms_are_named_by_their_study(

@@ -47,7 +47,7 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
         place = folder / FOLDER / study.study_id
         place.mkdir(parents=True, exist_ok=True)
         for name in (PLAN, CELLS):
-            write_bytes(place / name, (store.mlruns / FOLDER / study.study_id / name).read_bytes())
+            write_bytes(place / name, (study.folder / name).read_bytes())
         for entry in study.entries.values():
             wanted |= {one: None for one in (entry.train, entry.scored) if one}
     for run_id in list(wanted):  # an evaluation is of little use without its model

@@ -30,6 +30,8 @@ class Study:
     left out"""
     trained: dict[str, TrackedRun]
     """the training by id of the run that holds its scores; mostly the same"""
+    folder: Path
+    """with its plan and its cells"""
 
     @property
     def missing(self) -> list[str]:
@@ -105,7 +107,7 @@ def load_study(store: Store, reference: str) -> Study | None:
     entries = {cell.name: known.get(cell.name, Entry()) for cell in plan.cells}
     arms, trained = _arms(store, plan, entries)
     _, experiment_id = tracked_run(store, parent.run_id)
-    return Study(parent.tags[STUDY_ID_TAG], parent, experiment_id, plan, entries, tuple(arms), trained)
+    return Study(parent.tags[STUDY_ID_TAG], parent, experiment_id, plan, entries, tuple(arms), trained, folder)
 
 
 def _parent_of(store: Store, study_id: str) -> TrackedRun:
