@@ -403,6 +403,14 @@ def test_hours_come_from_finished_runs_and_finished_cells_cost_none(
     assert hours is None and "Time: not known before some runs are finished" in " ".join(text.split())
 
 
+def test_hours_in_words() -> None:
+    said = [plan_show.about(hours) for hours in (0.004, 0.015, 0.4, 1.99, 2.0, 31.26)]
+    assert said == [
+        "less than a minute", "about 1 minute", "about 24 minutes", "about 119 minutes", "about 2.0 hours",
+        "about 31.3 hours",
+    ]  # fmt: skip
+
+
 def test_places_are_those_that_the_launcher_will_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study on SLURM was said to take as long as its runs one after the other."""
     monkeypatch.setattr(plan_show, "cores", lambda: 16)

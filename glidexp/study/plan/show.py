@@ -299,10 +299,17 @@ def places_of(launcher: LauncherConfig, cells: int, config: Config) -> tuple[int
     return max(min(most, cells), 1), None
 
 
+def about(hours: float) -> str:
+    """`about 2.5 hours`, `about 90 minutes`, `less than a minute`."""
+    if hours >= 2:
+        return f"about {hours:.1f} hours"
+    minutes = round(60 * hours)
+    return f"about {many(minutes, 'minute')}" if minutes else "less than a minute"
+
+
 def _cost(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed], launcher: LauncherConfig) -> str:
     if not runs:
         return "Time: none, every run is finished."
-    text = f"{hours:.1f} hours" if hours >= 2 else f"{60 * hours:.0f} minutes"
     tried = sum(speed.tried for speed in speeds)
     told = "trial steps on this machine"
     if tried < len(speeds):
@@ -311,7 +318,7 @@ def _cost(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed], l
     at_once = f"{places} at once"
     if launcher.ray_address is not None and not isinstance(launcher.slots, int):
         at_once = "one after the other (only the cluster knows how many fit at once)"
-    text = f"Time: about {text} for {many(runs, 'run')}, {at_once}{where}; from {told}."
+    text = f"Time: {about(hours)} for {many(runs, 'run')}, {at_once}{where}; from {told}."
     if any(speed.ends_assumed for speed in speeds):
         text += (
             f" Begin and end of a run are assumed ({plan_cost.ENDS_S:g} s besides the final scoring): no finished run "

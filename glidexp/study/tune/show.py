@@ -16,7 +16,7 @@ from glidexp.study.comparison.material import gather
 from glidexp.study.comparison.studies import Study
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan.budget import Spent
-from glidexp.study.plan.show import History, places_of, speeds_of
+from glidexp.study.plan.show import History, about, places_of, speeds_of
 from glidexp.study.tune.search import Tuning
 from glidexp.study.tune.trials import Trial
 from glidexp.tracking.store import Store
@@ -75,7 +75,9 @@ def _hours(found: Tuning, launcher: LauncherConfig) -> str:
     share = expected_epochs(found.rungs, cfg.factor, found.epochs) / found.epochs
     after = (1 + cfg.repeat) * len(found.seeds) * full if cfg.repeat else 0.0
     early, late = ((cfg.trials * (none + (full - none) * part) + after) / places / 3600 for part in (share, 1.0))
-    text = f"Time: about {early:.2g} hours where one in {cfg.factor} goes on at each rung, {late:.2g} where all do"
+    text = f"Time: {about(late)}"
+    if found.rungs:
+        text = f"Time: {about(early)} where one in {cfg.factor} goes on at each rung, {about(late)} where all do"
     assumed = "; begin and end of a run are assumed" * any(one.ends_assumed for one in speeds)
     return f"{text}, {places} runs at once; the mean over the ends of the space{assumed}."
 

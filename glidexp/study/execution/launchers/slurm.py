@@ -124,7 +124,7 @@ class SlurmLauncher(Launcher):
             )
         except (RuntimeError, ValueError) as error:
             raise GlidexpError(
-                f"launcher=slurm: {error}. Start the sweep where `sbatch` is, or launcher=local."
+                f"launcher=slurm: {str(error).rstrip('?. ')}. Start the sweep where `sbatch` is, or launcher=local."
             ) from None
         self._executor.update_parameters(**self._parameters())
 
