@@ -22,6 +22,7 @@ from glidexp.study.execution.ledger import study_id
 from glidexp.study.names import short_names
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan import ground as plan_ground
+from glidexp.study.plan import hours as plan_hours
 from glidexp.study.plan import power as plan_power
 from glidexp.study.plan import show as plan_show
 from glidexp.study.plan.arms import Arm
@@ -404,7 +405,7 @@ def test_hours_come_from_finished_runs_and_finished_cells_cost_none(
 
 
 def test_hours_in_words() -> None:
-    said = [plan_show.about(hours) for hours in (0.004, 0.015, 0.4, 1.99, 2.0, 31.26)]
+    said = [plan_hours.about(hours) for hours in (0.004, 0.015, 0.4, 1.99, 2.0, 31.26)]
     assert said == [
         "less than a minute", "about 1 minute", "about 24 minutes", "about 119 minutes", "about 2.0 hours",
         "about 31.3 hours",
@@ -413,13 +414,13 @@ def test_hours_in_words() -> None:
 
 def test_places_are_those_that_the_launcher_will_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study on SLURM was said to take as long as its runs one after the other."""
-    monkeypatch.setattr(plan_show, "cores", lambda: 16)
+    monkeypatch.setattr(plan_hours, "cores", lambda: 16)
     slurm, ray = LauncherConfig(kind=LauncherKind.slurm), LauncherConfig(kind=LauncherKind.ray)
-    assert [plan_show.places_of(slurm, cells, Config())[0] for cells in (0, 5, 500)] == [1, 5, 32]
-    assert plan_show.places_of(replace(slurm, slots=100), 60, Config()) == (60, None)
-    assert plan_show.places_of(ray, 500, Config()) == (4, None)
-    assert plan_show.places_of(replace(ray, ray_address="auto"), 500, Config()) == (1, None)
-    one_by_one = plan_show._cost(5.0, 3, 1, [Speed(1.0, 1.0, 1.0, 1)], replace(ray, ray_address="auto"))
+    assert [plan_hours.places_of(slurm, cells, Config())[0] for cells in (0, 5, 500)] == [1, 5, 32]
+    assert plan_hours.places_of(replace(slurm, slots=100), 60, Config()) == (60, None)
+    assert plan_hours.places_of(ray, 500, Config()) == (4, None)
+    assert plan_hours.places_of(replace(ray, ray_address="auto"), 500, Config()) == (1, None)
+    one_by_one = plan_hours.time_told(5.0, 3, 1, [Speed(1.0, 1.0, 1.0, 1)], replace(ray, ray_address="auto"))
     assert "for 3 runs, one after the other (only the cluster knows how many fit at once) as in" in one_by_one
 
 

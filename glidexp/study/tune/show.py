@@ -16,7 +16,8 @@ from glidexp.study.comparison.material import gather
 from glidexp.study.comparison.studies import Study
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan.budget import Spent
-from glidexp.study.plan.show import History, about, places_of, speeds_of
+from glidexp.study.plan.hours import about, places_of
+from glidexp.study.plan.show import History, speeds_of
 from glidexp.study.tune.search import Tuning
 from glidexp.study.tune.trials import Trial
 from glidexp.tracking.store import Store
