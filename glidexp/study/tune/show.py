@@ -14,6 +14,7 @@ from glidexp.config.launcher import LauncherConfig
 from glidexp.study.comparison.compare import compare_arms, measure_of, sentence
 from glidexp.study.comparison.material import gather
 from glidexp.study.comparison.studies import Study
+from glidexp.study.names import many
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan.budget import Spent
 from glidexp.study.plan.hours import about, places_of
@@ -40,7 +41,7 @@ def show_plan(found: Tuning, launcher: LauncherConfig) -> None:
     lines.append(
         f"Budget: {found.epochs} epochs a trial"
         + (
-            f"; at {' and '.join(map(str, found.rungs))} epochs one in {cfg.factor} goes on."
+            f"; at {' and '.join(map(str, found.rungs))} epoch{'s' * (found.rungs != [1])} one in {cfg.factor} goes on."
             if found.rungs
             else ", none is ended early."
         )
@@ -115,7 +116,7 @@ def write_trials(found: Tuning, trials: Sequence[Trial], folder: Path) -> Path:
     """All trials as a table, in order."""
     path, cfg = folder / TRIALS, found.study.tune
     keys = list(found.space)
-    rungs = [f"{cfg.objectives[0]} at {epochs} epochs" for epochs in found.rungs]
+    rungs = [f"{cfg.objectives[0]} at {many(epochs, 'epoch')}" for epochs in found.rungs]
     with beside(path) as place, place.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["trial", "state", *cfg.objectives, *rungs, *keys, "error"])
