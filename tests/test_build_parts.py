@@ -17,10 +17,15 @@ from tiny_scenes import WEST, world, write_scene
 
 from glidexp.cli import guarded
 from glidexp.config import DatasetConfig, SplitConfig, StretchConfig, StretchMethod, StretchScope
+from glidexp.data import host_memory
 from glidexp.data.builder import scene_part
+from glidexp.data.builder.from_scenes import PROCESS_BYTES, share_out
 from glidexp.data.builder.parts import PartWriter
+from glidexp.data.builder.report import Job
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.scenes import strips
+from glidexp.data.scenes.catalogue import find
+from glidexp.data.scenes.reading import read_header
 from glidexp.data.store import TileStore
 from glidexp.data.workers import Crew, mapped
 from glidexp.errors import ConfigError, DataError, RunFailed
@@ -57,6 +62,22 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     many = prepare(dataset, 32, tmp_path / "b", progress=False, crew=Crew(workers=2))
     assert bytes_of(alone) == bytes_of(many)
     assert not list((tmp_path / "b" / "stores").glob(".*.parts"))
+
+
+def test_the_memory_of_a_job_bounds_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler's job has a control group of its own, below that of the machine."""
+    dataset = world(tmp_path)
+    files = find(Path(str(dataset.root)), dataset.sensor)
+    job = Job(tmp_path / "store", tmp_path / "split.json", 32, dataset, {}, "")
+    scenes = [read_header(file) for file in files]
+    own = tmp_path / "groups" / "slurm" / "job_7"
+    own.mkdir(parents=True)
+    (own / "memory.max").write_text(f"{3 * PROCESS_BYTES}\n")
+    (own / "memory.current").write_text("0\n")
+    (tmp_path / "own").write_text("0::/slurm/job_7\n")
+    monkeypatch.setattr(host_memory, "CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(host_memory, "OWN_CGROUPS", tmp_path / "own")
+    assert share_out(scenes, job, Crew(workers=4))[0] == 2  # 0.7 of the room
 
 
 def stopped(dataset: DatasetConfig, data: Path, after: int) -> None:

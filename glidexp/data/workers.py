@@ -14,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeVar
 
 from glidexp.errors import ConfigError, RunFailed
@@ -189,25 +188,3 @@ def _reaching(kind: str, address: str, errors: tuple[type[Exception], ...]) -> I
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def free_bytes() -> int:
-    """Memory that may still be taken: of the machine, and of the control group if that is less."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for line in _lines(Path("/proc/meminfo")):
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-    group = Path("/sys/fs/cgroup")
-    most, used = (_lines(group / name) for name in ("memory.max", "memory.current"))
-    if most and used and most[0].isdigit():
-        # pages of files count as used, and are given back when somebody needs them
-        files = sum(int(line.split()[1]) for line in _lines(group / "memory.stat") if line.startswith("inactive_file "))
-        free = min(free, int(most[0]) - int(used[0]) + files)
-    return max(free, 0)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return []

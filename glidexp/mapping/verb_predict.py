@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from glidexp.beside import write_text
 from glidexp.config import Precision, Tta
-from glidexp.data.workers import CLUSTERS, Crew, cores, free_bytes, mapped
+from glidexp.data.host_memory import free_host_bytes
+from glidexp.data.workers import CLUSTERS, Crew, cores, mapped
 from glidexp.errors import ConfigError, DataError
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.options import Parser, filled, out_folder
@@ -150,12 +151,14 @@ def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
     from glidexp.mapping.many import on_one_process, with_threads
 
     workers = crew.workers or (
-        min(cores(), len(tasks), max(free_bytes() // PROCESS_BYTES, 1)) if device == "cpu" else 0
+        min(cores(), len(tasks), max(free_host_bytes() // PROCESS_BYTES, 1)) if device == "cpu" else 0
     )
     if not workers:
         import torch
 
-        workers = 1 if torch.cuda.is_available() else min(cores(), len(tasks), max(free_bytes() // PROCESS_BYTES, 1))
+        workers = (
+            1 if torch.cuda.is_available() else min(cores(), len(tasks), max(free_host_bytes() // PROCESS_BYTES, 1))
+        )
     if workers <= 1 and not crew.cluster:
         return on_one_process(with_threads(tasks, 1))
     from glidexp.mapping.predict import map_scene

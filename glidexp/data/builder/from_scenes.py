@@ -26,11 +26,12 @@ from glidexp.data.blocks import BlockPlaces
 from glidexp.data.builder.parts import writing
 from glidexp.data.builder.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
 from glidexp.data.builder.scene_part import Failed, Places, SceneTask, SceneTiles, cut_scene, survey_task
+from glidexp.data.host_memory import free_host_bytes
 from glidexp.data.scenes import crop, inventory, polygons, stretch, versions
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
 from glidexp.data.sharing import RandomPlaces
-from glidexp.data.workers import Crew, cores, free_bytes, mapped
+from glidexp.data.workers import Crew, cores, mapped
 from glidexp.data.writer import StoreWriter
 from glidexp.errors import ConfigError, DataError, RunFailed
 
@@ -203,7 +204,7 @@ def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:
     values = [scene.width * scene.height * len(scene.bands) for scene in scenes]
     # a strip that is worked on, one that is decoded meanwhile, what is made of them and GDAL's cache, 2 bytes a value
     row_bytes = max(scene.width * (8 * len(scene.bands) + 10) for scene in scenes)
-    memory = crew.memory_bytes or int(0.7 * free_bytes())
+    memory = crew.memory_bytes or int(0.7 * free_host_bytes())
     least = PROCESS_BYTES + row_bytes * job.tile_px
     wanted = crew.workers or (cores() if sum(values) > WORTH_POOLING else 1)
     workers = max(min(wanted, len(scenes), memory // least), 1)
