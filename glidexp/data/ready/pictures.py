@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from PIL import Image
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -31,6 +32,8 @@ ZERO_255, ZERO_ONE, GREY, EMPTY, OUTLINES = "0 and 255", "0 and 1", "grey edges"
 """kinds of labels"""
 WHITE = 250
 """a lossy step leaves white at least so bright"""
+APART_PX = 0.1
+"""what corners of a label may lie apart from those of its picture, pixels"""
 MOST_GREY, FEW_VALUES = 0.05, 4
 """grey on more than this share of a label is edges only where it comes in more values than this"""
 
@@ -71,12 +74,38 @@ def read_pair(pair: Pair) -> tuple[Picture, Label]:
         lake = pair.label.draw(height, width, (picture.transform, picture.crs))
         return picture, Label(lake, OUTLINES if lake.any() else EMPTY, 0)
     label = read_label(pair.label)
+    _check_place(pair, picture)
     if label.lake.shape != picture.image.shape[:2]:
         raise DataError(
             f"{pair.label} is {label.lake.shape[1]} x {label.lake.shape[0]} px, its image "
             f"{picture.image.shape[1]} x {picture.image.shape[0]}: both must cover the same ground."
         )
     return picture, label
+
+
+def _check_place(pair: Pair, picture: Picture) -> None:
+    """Refuses a label whose file says that it lies elsewhere than its picture.
+
+    Raises:
+        DataError: another CRS, or corners apart by more than `APART_PX`
+    """
+    if picture.transform is None or isinstance(pair.label, Drawn) or pair.label.suffix.lower() not in (".tif", ".tiff"):
+        return
+    allow_no_position()
+    with _tiff(pair.label) as file:
+        transform, crs = tuple(file.transform)[:6], file.crs
+    if crs is None:
+        return
+    other = crs != CRS.from_string(picture.crs)
+    a, b, c, d, e, f = np.subtract(transform, picture.transform)
+    height, width = picture.image.shape[:2]
+    apart = max(abs(a * x + b * y + c) + abs(d * x + e * y + f) for x in (0, width) for y in (0, height))
+    side = max(map(abs, picture.transform[:2]))
+    if other or apart > APART_PX * side:
+        how = f"in {crs}, its image in {picture.crs}" if other else f"{apart / side:.3g} px from its image"
+        raise DataError(
+            f"{pair.label} lies {how}: both must cover the same ground. Write the label on the image's grid."
+        )
 
 
 def read_image(path: Source) -> Picture:
@@ -123,14 +152,28 @@ def read_label(path: Source) -> Label:
     if highest < WHITE:
         raise DataError(f"{path} holds values up to {highest}: a label has 0 and 255 (or 0 and 1).")
     grey = int(np.count_nonzero(pixels) - np.count_nonzero(pixels == 255))
+    if grey and _has_ones(pixels, grey):
+        raise DataError(
+            f"{path} holds areas of 1 beside 255: a mask of 0 and 1 with 255 for what is not known would have that "
+            "taken for lake. A label has 0 and 255 (or 0 and 1); make what is not known transparent in the image."
+        )
     if grey > MOST_GREY * pixels.size:
         values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)[1:255]) + 1
-        if len(values) <= FEW_VALUES:
+        if len(values) <= FEW_VALUES and values[-1] < WHITE:  # a step that loses little dims black and white alike
             raise DataError(
                 f"{path} holds {', '.join(map(str, values))} beside 0 and 255, on {grey / pixels.size:.0%} of its "
                 "pixels: classes and no grey edges. A label has 0 and 255 (or 0 and 1)."
             )
     return Label(pixels > 127, GREY if grey else ZERO_255, grey)
+
+
+def _has_ones(pixels: npt.NDArray[np.uint8], grey: int) -> bool:
+    """Whether 1 is the only grey and fills a square of 3 pixels, as no edge does that a lossy step made grey."""
+    ones = pixels == 1
+    if np.count_nonzero(ones) != grey:
+        return False
+    across = ones[:, :-2] & ones[:, 1:-1] & ones[:, 2:]
+    return bool((across[:-2] & across[1:-1] & across[2:]).any())
 
 
 def read_bytes(path: Source) -> bytes:
@@ -187,25 +230,36 @@ def allow_no_position() -> None:
 
 def _read_tiff(path: Source) -> Picture:
     allow_no_position()
+    with _tiff(path) as file:
+        if file.count not in (3, 4) or any(kind != "uint8" for kind in file.dtypes):
+            raise DataError(
+                f"{path} has {file.count} bands of {file.dtypes[0]}, not red, green and blue of 8 bit: "
+                "convert it first, or build tiles from scenes (dataset=scenes)."
+            )
+        if file.width * file.height > (Image.MAX_IMAGE_PIXELS or 0):
+            raise DataError(f"{path} is {file.width} x {file.height} px: build tiles from it (dataset=scenes).")
+        if file.count == 4 and file.colorinterp[3] is not ColorInterp.alpha:
+            raise DataError(
+                f"{path} has a fourth band that is no alpha: write red, green and blue alone, or build tiles from "
+                "scenes, which take any bands (dataset=scenes)."
+            )
+        pixels = np.ascontiguousarray(np.moveaxis(file.read((1, 2, 3)), 0, 2))
+        valid = file.dataset_mask() > 0
+        place = (tuple(file.transform)[:6], file.crs.to_string()) if file.crs else (None, "")
+    return Picture(pixels, None if valid.all() else valid, *place)
+
+
+@contextmanager
+def _tiff(path: Source) -> Iterator[rasterio.DatasetReader]:
+    """A file that GDAL opened.
+
+    Raises:
+        DataError: it cannot be opened or read
+    """
     name = str(path) if isinstance(path, Path) else io.BytesIO(read_bytes(path))
     try:
         with rasterio.open(name) as file:
-            if file.count not in (3, 4) or any(kind != "uint8" for kind in file.dtypes):
-                raise DataError(
-                    f"{path} has {file.count} bands of {file.dtypes[0]}, not red, green and blue of 8 bit: "
-                    "convert it first, or build tiles from scenes (dataset=scenes)."
-                )
-            if file.width * file.height > (Image.MAX_IMAGE_PIXELS or 0):
-                raise DataError(f"{path} is {file.width} x {file.height} px: build tiles from it (dataset=scenes).")
-            if file.count == 4 and file.colorinterp[3] is not ColorInterp.alpha:
-                raise DataError(
-                    f"{path} has a fourth band that is no alpha: write red, green and blue alone, or build tiles from "
-                    "scenes, which take any bands (dataset=scenes)."
-                )
-            pixels = np.ascontiguousarray(np.moveaxis(file.read((1, 2, 3)), 0, 2))
-            valid = file.dataset_mask() > 0
-            place = (tuple(file.transform)[:6], file.crs.to_string()) if file.crs else (None, "")
+            yield file
     except RasterioError as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"{path} cannot be read: {reason}; fetch it again.") from None
-    return Picture(pixels, None if valid.all() else valid, *place)
