@@ -1,6 +1,7 @@
 """Ready tiles: pairs, labels, leakage groups, the published layout, tables of origin."""
 
 import errno
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,14 +9,15 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from tiny_scenes import WEST, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
 from glidexp.data import splits
 from glidexp.data.check import duplicates
 from glidexp.data.prepare import declared_sensors, prepare, recipe_id
 from glidexp.data.ready import archive
-from glidexp.data.ready.pairs import find_pairs
-from glidexp.data.ready.pictures import read_image, read_label
+from glidexp.data.ready.pairs import Pair, find_pairs
+from glidexp.data.ready.pictures import read_image, read_label, read_pair
 from glidexp.data.writer import StoreWriter
 from glidexp.errors import ConfigError, DataError, RunFailed
 
@@ -60,6 +62,24 @@ def test_folder_keeps_every_tile_as_it_is(tmp_path: Path) -> None:
     assert set(store.index["scene"]) == {"unknown"} and set(store.index["crs"]) == {""}
     assert set(store.index["gsd_m"]) == {10.0} and set(store.index["row"]) == {-1}
     assert {s: len(store.rows(s)) for s in ("train", "val", "test")} == {"train": 19, "val": 5, "test": 6}
+
+
+def test_names_that_are_no_running_numbers_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SCENE_ROW_COL, as most programs cut: by their last number no two are neighbours, and each goes where it likes."""
+    names = [f"s{scene}_{row}_{col}" for scene in range(6) for row in range(0, 256, PX) for col in range(0, 256, PX)]
+    for part, content in (("images", picture), ("labels", label)):
+        (tmp_path / "tiles" / part).mkdir(parents=True)
+        for seed, name in enumerate(names):
+            Image.fromarray(content(seed)).save(tmp_path / "tiles" / part / f"{name}.png")
+    dataset = folder(tmp_path / "tiles")
+    with caplog.at_level("WARNING", "glidexp"):
+        prepare(dataset, PX, tmp_path / "data", progress=False)
+    assert "96 of 96 tiles of no known scene are shared out one by one, since their names (s0_0_0" in caplog.text
+    caplog.clear()
+    rules = {"images": "images/{scene}_{id}.*", "labels": "labels/{scene}_{id}.*"}
+    with caplog.at_level("WARNING", "glidexp"):
+        store = prepare(replace(dataset, **rules), PX, tmp_path / "data", progress=False)
+    assert not caplog.text and store.index.groupby("scene")["split"].nunique().tolist() == [1] * 6
 
 
 def test_smaller_tiles_are_cut_on_the_same_side(tmp_path: Path) -> None:
@@ -177,6 +197,41 @@ def test_class_maps_are_no_labels(tmp_path: Path, values: list[int], says: str) 
     Image.fromarray(np.array([values] * 9, np.uint8)).save(tmp_path / "l.png")
     with pytest.raises(DataError, match=says):
         read_label(tmp_path / "l.png")
+
+
+def test_a_mask_that_has_255_for_what_is_not_known_is_told(tmp_path: Path) -> None:
+    """Lake would be background, and the margin lake. Edges that a lossy step made 1 or 254 go on being edges."""
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[8:14, 8:14], pixels[:, 61:] = 1, 255
+    Image.fromarray(pixels).save(tmp_path / "l.png")
+    with pytest.raises(DataError, match=r"holds areas of 1 beside 255: .*; make what is not known transparent"):
+        read_label(tmp_path / "l.png")
+    rows, cols = np.mgrid[:64, :64]
+    for quality in (60, 75, 90, 95, 98, 100):
+        for radius in range(2, 30, 3):
+            lake = (rows - 31) ** 2 + 0.7 * (cols - 30) ** 2 < radius**2
+            Image.fromarray(lake.astype(np.uint8) * 255).save(tmp_path / "l.jpg", quality=quality)
+            assert (read_label(tmp_path / "l.jpg").lake == lake).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("shift", "crs", "says"),
+    [
+        (0.0, "EPSG:32645", ""),
+        (5.0, "EPSG:32645", "lies 0.5 px from its image"),
+        (0.0, "EPSG:32644", "lies in EPSG:32644"),
+    ],
+)
+def test_a_label_lies_where_its_image_lies(tmp_path: Path, shift: float, crs: str, says: str) -> None:
+    image = write_scene(tmp_path / "i.tif", dtype="uint8", photometric="RGB")
+    lake = np.zeros((1, 64, 96), np.uint8)
+    lake[0, 10:20, 10:20] = 255
+    mask = write_scene(tmp_path / "l.tif", pixels=lake, west=WEST + shift, crs=crs)
+    if says:
+        with pytest.raises(DataError, match=f"{says}.*: both must cover the same ground"):
+            read_pair(Pair("i", 0, image, mask))
+    else:
+        assert read_pair(Pair("i", 0, image, mask))[1].lake.sum() == 100
 
 
 def test_a_fourth_band_is_not_dropped_and_a_short_tiff_says_why(tmp_path: Path) -> None:

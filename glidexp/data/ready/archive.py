@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from glidexp.data.builder.report import Job, Ledger, check_sides, manifest_of
 from glidexp.data.builder.tiling import Survey, choose_tiles, count_by_tile, padded
 from glidexp.data.check import duplicates
 from glidexp.data.ready.class_maps import ClassTable, cut_pair, read_table
+from glidexp.data.ready.groups import group_name, grouped, warn_of_loose
 from glidexp.data.ready.layout import GLID_COUNTS, Place, Source, folder_place, glid_places
 from glidexp.data.ready.origins import Origin, read_origins, shared_ground
 from glidexp.data.ready.pairs import Pair, find_pairs
@@ -41,10 +42,6 @@ log = logging.getLogger("glidexp")
 PUBLISHED_SPLIT_HASH: str | None = None
 """sha256 of the split of the whole published set at val=0.1, seed=0. None: nobody has built it from the published files
 yet, so a build tells its hash for others to compare, and can refuse nothing."""
-RUN = 100
-"""most neighbouring numbers in one group"""
-RUNS = 40
-"""groups that a small folder is cut into at least, as far as it has tiles"""
 Steps = Callable[[int], AbstractContextManager[Callable[[str], None]]]
 Result = TypeVar("Result")
 
@@ -243,11 +240,12 @@ def _share_out(
     leaking = {i for group in copies if any(fixed[i] for i in group) for i in group if not fixed[i]}
     ledger.dropped["tiles_like_a_test_tile"] += len(leaking)
     free = [i for i in range(len(pairs)) if not fixed[i] and i not in leaking]
-    groups = _groups(free, pairs, origins, links)
+    groups = grouped(free, pairs, origins, links)
+    warn_of_loose(groups, pairs, origins)
     units, sides = [], {}
     place: list[tuple[str, str] | None] = [None] * len(pairs)
     for members in groups:
-        key = _group_name([pairs[i].name for i in members], {origins[i].scene for i in members})
+        key = group_name([pairs[i].name for i in members], {origins[i].scene for i in members})
         ground = f"{key} {duplicates.digest([looks[i] for i in members])}"
         names, regions = ("+".join(sorted({getattr(origins[i], a) for i in members})) for a in ("sensor", "region"))
         own = frozenset(name for i in members for name in (origins[i].sensor, origins[i].region))
@@ -285,33 +283,6 @@ def _as_the_table_says(origins: Sequence[Origin]) -> tuple[dict[str, str], list[
             )
         place.append((unit, key))
     return sides, place
-
-
-def _groups(
-    free: Sequence[int], pairs: Sequence[Pair], origins: Sequence[Origin], links: Iterable[tuple[int, int]]
-) -> list[list[int]]:
-    """Tiles that must stay together: of one scene, else of one run of numbers, and all that show the same ground."""
-    position = {i: n for n, i in enumerate(free)}
-    joined = [(position[a], position[b]) for a, b in links if a in position and b in position]
-    length = max(1, min(RUN, len(free) // RUNS))
-    first: dict[Any, int] = {}
-    run, previous = 0, -1
-    for n, i in enumerate(free):
-        # a gap in the numbers starts a run, and so does a full one
-        number = pairs[i].number
-        if n and ((number >= 0 and number != previous + 1) or n - first[run] >= length):
-            run = n
-        previous = number
-        first.setdefault(run, n)
-        key: Any = run if origins[i].scene == "unknown" else origins[i].scene
-        joined.append((first.setdefault(key, n), n))
-    return [[free[n] for n in group] for group in splits.connected(len(free), joined)]
-
-
-def _group_name(names: Sequence[str], scenes: set[str]) -> str:
-    if "unknown" not in scenes:
-        return "+".join(sorted(scenes))
-    return f"tiles {names[0]} to {names[-1]} ({len(names)})"
 
 
 def _in_threads(work: Callable[[Pair], Result], pairs: Sequence[Pair], step: Callable[[str], None]) -> Iterator[Result]:
