@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from glidexp.errors import GlidexpError, RunFailed
-from glidexp.training import job
+from glidexp.training.processes import job
 
 if TYPE_CHECKING:
-    from glidexp.training.rescore import Outcome as Scored
+    from glidexp.training.rescoring.rescore import Outcome as Scored
     from glidexp.training.run import Outcome
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
@@ -140,7 +140,7 @@ def evaluate_one(composed: object, models: list[str]) -> "Scored":
     from omegaconf import DictConfig
 
     from glidexp.config.evaluation import load
-    from glidexp.training.evaluation import evaluate as score  # torch is imported later
+    from glidexp.training.rescoring.evaluation import evaluate as score  # torch is imported later
 
     assert isinstance(composed, DictConfig)
     config = load(composed)
@@ -171,7 +171,7 @@ def data(argv: list[str]) -> int:
     from glidexp import door
     from glidexp.data import verbs
     from glidexp.signals import sigterm_as_ctrl_c
-    from glidexp.training.answers import answer_of
+    from glidexp.training.rescoring.answers import answer_of
 
     with sigterm_as_ctrl_c():  # its processes end with it
         return verbs.main(argv, door.compose, answer_of)
@@ -277,7 +277,7 @@ def sync(argv: list[str]) -> int:
 def doctor(argv: list[str]) -> int:
     """Looks at what a run needs."""
     prepare_process()
-    from glidexp.training import verb_doctor
+    from glidexp.training.doctor import verb_doctor
 
     return verb_doctor.run(argv)
 

@@ -21,15 +21,15 @@ from torch.optim.swa_utils import AveragedModel
 from glidexp import cli
 from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig
 from glidexp.data.loader import Loader
-from glidexp.training import batch_size
 from glidexp.training.augmentation.augment import build_augment
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
-from glidexp.training.batch_size import Choice
+from glidexp.training.beginning import batch_size
+from glidexp.training.beginning.batch_size import Choice
 from glidexp.training.device import resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.freezing import build_freezing
 from glidexp.training.optim import build_optimizer
-from glidexp.training.ranks import Ranks
+from glidexp.training.processes.ranks import Ranks
 
 
 def staged() -> torch.nn.Module:

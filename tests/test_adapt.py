@@ -8,9 +8,9 @@ from glidexp.config import SubsetConfig, TrainConfig
 from glidexp.config.evaluation import Adapt, EvalConfig, EvalSplit
 from glidexp.data.band_statistics import band_histograms, matching, moments, statistics_of
 from glidexp.errors import ConfigError, DataError
-from glidexp.training import adapt
 from glidexp.training.device import resolve
 from glidexp.training.final import plain
+from glidexp.training.rescoring import adapt
 
 
 class Store:

@@ -14,7 +14,14 @@ FLOORS = ["errors", "beside", "options", "config", "identity", "signals", "track
 FLOORS += ["mapping", "serving", "training", "study", "release", "composing", "door", "cli"]
 """bottom to top; a module may import its own floor and those before it"""
 
-ROOMS = {"study": ["names", "execution", "comparison", "plan", "tune", "report", "validity"]}
+RUN = ["check", "device", "watch", "distance", "losses", "optim", "freezing", "averages", "parts", "checkpoint"]
+RUN += ["progress", "loop", "evaluate", "final", "judge", "record", "land_cover"]
+"""bottom to top, what a run is made of: modules at the top of training/"""
+
+ROOMS = {
+    "training": ["processes", "augmentation", *RUN, "beginning", "run", "multirun", "rescoring", "doctor"],
+    "study": ["names", "execution", "comparison", "plan", "tune", "report", "validity"],
+}
 """bottom to top, of a floor that has rooms; its verbs stand on all of them"""
 
 OWNERS = {
@@ -87,6 +94,7 @@ def floor(dotted: str) -> int | None:
 def test_rooms_of_a_floor_import_downwards(floor_name: str) -> None:
     order, here = ROOMS[floor_name], PACKAGE / floor_name
     assert {folder.parent.name for folder in here.glob("*/__init__.py")} <= set(order)
+    assert set(order) <= {path.stem for path in here.iterdir()}
     for path in here.rglob("*.py"):
         room = path.relative_to(here).with_suffix("").parts[0]
         found = {name.split(".")[2] for name in imports(path) if name.startswith(f"glidexp.{floor_name}.")}

@@ -26,13 +26,13 @@ from glidexp.identity import config_id
 from glidexp.models.hardware import is_short_of_memory
 from glidexp.signals import Interrupted
 from glidexp.tracking.store import open_store, tracking_uri
-from glidexp.training import batch_size
 from glidexp.training import run as training_run
-from glidexp.training.batch_size import Choice, Peak, estimated, largest, settle, training_step, tried
+from glidexp.training.beginning import batch_size
+from glidexp.training.beginning.batch_size import Choice, Peak, estimated, largest, settle, training_step, tried
+from glidexp.training.beginning.earlier import AutoBatch
 from glidexp.training.device import Runtime, resolve
-from glidexp.training.earlier import AutoBatch
 from glidexp.training.parts import Parts, build_parts
-from glidexp.training.ranks import Ranks
+from glidexp.training.processes.ranks import Ranks
 from glidexp.training.run import run
 
 MB = 1 << 20

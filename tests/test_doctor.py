@@ -11,9 +11,9 @@ import torch
 
 from glidexp import cli
 from glidexp.tracking.spool import Spool
-from glidexp.training import doctor, selftest
-from glidexp.training.doctor import examine
-from glidexp.training.doctor_folders import Finding, Level, spools
+from glidexp.training.doctor import checks, selftest
+from glidexp.training.doctor.checks import examine
+from glidexp.training.doctor.folders import Finding, Level, spools
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -35,7 +35,7 @@ def test_an_empty_place_is_well_and_left_empty(tmp_path: Path, monkeypatch: pyte
 
 
 def test_tile_stores(small_data: Path, tmp_path: Path) -> None:
-    assert levels(list(doctor.tile_stores(small_data))) == ["ok"]
+    assert levels(list(checks.tile_stores(small_data))) == ["ok"]
     (store,) = [path for path in (small_data / "stores").iterdir() if path.is_dir()]
     copies = {name: tmp_path / "stores" / name for name in ("pixel", "manifest", "short")}
     for copy in copies.values():
@@ -47,7 +47,7 @@ def test_tile_stores(small_data: Path, tmp_path: Path) -> None:
     (copies["short"] / "masks.u8").write_bytes(b"")
     gone = tmp_path / "stores" / ".abc.99999999.partial"
     gone.mkdir()
-    found = list(doctor.tile_stores(tmp_path))
+    found = list(checks.tile_stores(tmp_path))
     assert sorted(levels(found)) == ["fail", "fail", "fail", "warn"]
     assert all(finding.do for finding in found)
     for name in (*copies, gone.name):
@@ -59,13 +59,13 @@ def test_a_full_disk_and_a_place_that_cannot_be_written(tmp_path: Path, monkeypa
     file.write_text("")
     for free, level in ((100e9, "ok"), (5e9, "warn"), (0.5e9, "fail")):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Usage(200e9, 0, free))
-        assert levels(list(doctor.disks(tmp_path, file))) == [level, "fail"]
+        assert levels(list(checks.disks(tmp_path, file))) == [level, "fail"]
 
 
 def test_versions_outside_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["torch>=2.11", "timm>=99", "no-such-package-at-all>=1", "lightning>=99; extra == 'bench'"]
-    monkeypatch.setattr(doctor, "requires", lambda _: lines)
-    well, *wrong = doctor.versions()
+    monkeypatch.setattr(checks, "requires", lambda _: lines)
+    well, *wrong = checks.versions()
     assert well.level is Level.ok and "torch " in well.what
     assert levels(wrong) == ["fail", "fail"]
     assert "timm" in wrong[0].what and ">=99" in wrong[0].what and "no-such-package-at-all" in wrong[1].what
@@ -74,7 +74,7 @@ def test_versions_outside_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_driver_that_torch_does_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    found = list(doctor.devices("cpu"))
+    found = list(checks.devices("cpu"))
     assert found[0].level is Level.warn and "no CUDA device" in found[0].what
 
 
@@ -82,7 +82,7 @@ def test_a_store_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE x (y)").connection.close()
     said: list[str] = []
-    monkeypatch.setattr(doctor, "published_weights", list)
+    monkeypatch.setattr(checks, "published_weights", list)
     code = examine(tmp_path / "data", tmp_path, device="cuda:7", self_test=False, say=said.append)
     assert code == 1
     failed = [line for line in said if line.startswith("fail")]
@@ -116,9 +116,9 @@ def test_what_waits_in_spools(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_self_test_passes_and_can_fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [finding.level for finding in doctor.trial("cpu")] == [Level.ok]
+    assert [finding.level for finding in checks.trial("cpu")] == [Level.ok]
     monkeypatch.setattr(selftest, "lr_schedule", lambda *_: lambda step: 0.0)
-    (finding,) = doctor._guarded("self test", lambda: doctor.trial("cpu"))
+    (finding,) = checks._guarded("self test", lambda: checks.trial("cpu"))
     assert finding.level is Level.fail and "the loss went from" in finding.what
 
 
@@ -151,7 +151,7 @@ def test_the_self_test_ends_by_its_budget(step_s: float, steps: int, monkeypatch
 
 def test_a_slow_machine_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "self_test", lambda _: selftest.Trial("2 of 15 steps", whole=False))
-    (finding,) = doctor.trial("cpu")
+    (finding,) = checks.trial("cpu")
     assert finding.level is Level.warn and finding.what == "self test: 2 of 15 steps" and finding.do
 
 

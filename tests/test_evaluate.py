@@ -120,7 +120,7 @@ def test_on_its_own_test_split_it_repeats_the_numbers_of_its_run(
     test = (all_tiles["split"] == "test").to_numpy()
     assert tiles["tile"].tolist() == all_tiles["tile"][test].tolist() and np.array_equal(hist, all_hist[test])
 
-    monkeypatch.setattr("glidexp.training.rescore.predict", lambda *_, **__: pytest.fail("scored again"))
+    monkeypatch.setattr("glidexp.training.rescoring.rescore.predict", lambda *_, **__: pytest.fail("scored again"))
     code, out, err = evaluate(trained.run_id)
     assert code == 0 and "finished already" in err and f"{own['test/lake_iou_pooled']:.4f}" in out
     assert latest(store).info.run_id == made.info.run_id
@@ -311,8 +311,8 @@ def test_what_is_no_model_is_told_in_one_line(
 
 def test_bands_are_found_by_name_in_any_order(small_data: Path) -> None:
     """A network of swapped bands on swapped tiles gives what it gave."""
-    from glidexp.training.fitted import Bands, for_bands
-    from glidexp.training.scored import places_of_bands
+    from glidexp.training.rescoring.fitted import Bands, for_bands
+    from glidexp.training.rescoring.scored import places_of_bands
 
     tiles = prepare(small_config(small_data, small_data).dataset, 64, small_data, progress=False)
     tiles.manifest["bands"] = ["Blue", "nir", "red"]

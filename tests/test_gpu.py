@@ -30,16 +30,16 @@ from glidexp.models.predictor import Predictor
 from glidexp.models.resampled import resampling, scale_vector
 from glidexp.models.told import with_told
 from glidexp.models.tta import with_views
-from glidexp.training import doctor
-from glidexp.training.adapt import Matched
 from glidexp.training.augmentation.augment import build_augment
 from glidexp.training.averages import Ema, renew_batch_statistics
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import resolve
+from glidexp.training.doctor import checks
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.land_cover import confusion
 from glidexp.training.losses import build_loss
 from glidexp.training.parts import Parts
+from glidexp.training.rescoring.adapt import Matched
 from glidexp.training.run import run
 
 EVERY_LOSS = LossConfig(bce=1.0, dice=1.0, focal=1.0, tversky=1.0, focal_tversky=1.0, lovasz=1.0, boundary=1.0)
@@ -336,5 +336,5 @@ def test_a_memory_that_is_really_full_is_told() -> None:
 @pytest.mark.gpu
 @pytest.mark.slow
 def test_the_doctor_finds_a_machine_that_trains() -> None:
-    findings = [*doctor.devices("cuda"), *doctor.trial("cuda")]
+    findings = [*checks.devices("cuda"), *checks.trial("cuda")]
     assert not [one for one in findings if one.level == "fail"]

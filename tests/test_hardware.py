@@ -12,9 +12,9 @@ from glidexp.config import Compile, Precision, TrainConfig
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.models import hardware
 from glidexp.models.hardware import best_precision, compiler_lack, compiles, device_of, failures_told, runs_on
-from glidexp.training import doctor
 from glidexp.training.device import Runtime, resolve
-from glidexp.training.ranks import Ranks
+from glidexp.training.doctor import checks
+from glidexp.training.processes.ranks import Ranks
 
 CUDA = torch.device("cuda")
 BUILT = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
@@ -74,10 +74,10 @@ def test_a_gpu_that_torch_has_no_kernels_for(card: SimpleNamespace, caplog: pyte
     ):
         device_of("cuda")
     assert device_of("auto").type == "cpu" and "the CPU is used" in caplog.text
-    found = doctor._gpu(1)
+    found = checks._gpu(1)
     assert found.level == "warn" and "6.1" in found.what
     card.capability = (8, 6)
-    assert device_of("auto").type == "cuda" and doctor._gpu(1).level == "ok"
+    assert device_of("auto").type == "cuda" and checks._gpu(1).level == "ok"
 
 
 def test_a_gpu_that_is_named_is_the_one_that_is_waited_for(card: SimpleNamespace) -> None:
@@ -103,7 +103,7 @@ def test_what_compiling_lacks_is_told_before_the_first_step(
         resolve(TrainConfig(device="cuda", compile=Compile.on))
     assert not resolve(TrainConfig(device="cuda", threads=torch.get_num_threads())).compile
     assert "train.compile=auto: there is no C compiler: install gcc. Without" in caplog.text
-    finding = doctor._compiler(CUDA, True)
+    finding = checks._compiler(CUDA, True)
     assert finding.level == "warn" and finding.do == "install gcc: training gets faster"
 
 

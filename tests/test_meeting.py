@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from glidexp import cli
 from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
-from glidexp.training import job, meeting, ranks
+from glidexp.training.processes import job, meeting, ranks
 
 SAME = {"settings": "1a2b", "device": "cpu in fp32, not compiled"}
 

@@ -16,7 +16,7 @@ from glidexp.study.plan.arms import arms_of, balanced
 from glidexp.study.plan.check import checked, pinned
 from glidexp.study.plan.making import all_checked
 from glidexp.study.plan.words import Words, merged, split, written
-from glidexp.training import start
+from glidexp.training.beginning import start
 
 
 def names(study: StudyConfig, *typed: str) -> list[str]:

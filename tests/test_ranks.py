@@ -29,9 +29,9 @@ from glidexp.signals import Interrupted
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training import loop
 from glidexp.training.check import check_shares
-from glidexp.training.ranks import Ranks, join
+from glidexp.training.processes.ranks import Ranks, join
+from glidexp.training.processes.tiles import prepared
 from glidexp.training.run import run
-from glidexp.training.tiles import prepared
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCHRUN = [warm.python(), "-m", "torch.distributed.run"]

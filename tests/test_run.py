@@ -397,7 +397,7 @@ def test_while_another_process_begins_it(tmp_path: Path, monkeypatch: pytest.Mon
     store = open_store(tracking_uri(config.tracking, config.paths), tmp_path)
     recipe = recipe_id(config.dataset, config.tile_size.px)
     identity = config_id(config, recipe=recipe, resolved=resolve(config.train).resolved())
-    monkeypatch.setattr("glidexp.training.tiles.prepare", lambda *_, **__: pytest.fail("data were made"))
+    monkeypatch.setattr("glidexp.training.processes.tiles.prepare", lambda *_, **__: pytest.fail("data were made"))
     with starting(store, identity):
         with pytest.raises(TrackingError, match=rf"about to begin a run .*\(config id {identity}\): .* resume=never"):
             run(config, choices=CHOICES)

@@ -19,8 +19,8 @@ from glidexp.models.export import load_bundle, save_bundle
 from glidexp.models.load import find
 from glidexp.models.told import NOTHING, Told, told_of, with_told
 from glidexp.tracking.store import open_store
+from glidexp.training.augmentation.telling import Telling, told_for
 from glidexp.training.run import run
-from glidexp.training.telling import Telling, told_for
 
 GSD, PAIR = Told(Embed.gsd), Told(Embed.sensor, ("landsat8", "sentinel2"))
 

@@ -18,12 +18,12 @@ from glidexp.errors import ConfigError, LeakError, TrackingError
 from glidexp.models.card import GROUND, WEIGHTS, read_card
 from glidexp.models.load import find
 from glidexp.tracking.store import Store, open_store
-from glidexp.training import rescore
+from glidexp.training.beginning.start import settled, start_of
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import resolve
 from glidexp.training.parts import build_parts
+from glidexp.training.rescoring import rescore
 from glidexp.training.run import Outcome, run
-from glidexp.training.start import settled, start_of
 
 TWO_REGIONS = [
     "dataset.synthetic.regions=[andes,greenland]",
@@ -240,7 +240,7 @@ def scored(place: Path, model: str, *words: str) -> rescore.Outcome:
 
     from glidexp import door
     from glidexp.config import evaluation
-    from glidexp.training.evaluation import evaluate
+    from glidexp.training.rescoring.evaluation import evaluate
 
     given = ["eval.regions=[greenland]", f"paths.data={place / 'data'}", f"paths.mlruns={place / 'mlruns'}"]
     given += ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=0"]

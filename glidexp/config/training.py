@@ -248,7 +248,7 @@ class TrainConfig:
         """`batch_size` as the number it must be by the time anything is built.
 
         Raises:
-            ValueError: it is still `auto`, which `training.batch_size` turns into a number first
+            ValueError: it is still `auto`, which `training.beginning.batch_size` turns into a number first
         """
         return int(self.batch_size)
 

@@ -83,8 +83,8 @@ def score_again(model: str, place: Place, *, ground: EvaluateConfig | None = Non
         GlidexpError: model or data cannot be used
     """
     from glidexp.models.hardware import device_of
-    from glidexp.training.evaluation import evaluate
-    from glidexp.training.rescore import rows_of
+    from glidexp.training.rescoring.evaluation import evaluate
+    from glidexp.training.rescoring.rescore import rows_of
 
     on_cpu = device_of(place.device, "--device").type == "cpu"
     halves = place.precision is Precision.fp16 and on_cpu

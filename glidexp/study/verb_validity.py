@@ -137,8 +137,8 @@ def _of_data(
     from glidexp.data.prepare import prepare
     from glidexp.data.workers import Crew
     from glidexp.study.validity.scenes import of_store
-    from glidexp.training.evaluation import complete
-    from glidexp.training.scored import rows_of, which_split
+    from glidexp.training.rescoring.evaluation import complete
+    from glidexp.training.rescoring.scored import rows_of, which_split
 
     keys = [word.split("=", 1)[0].lstrip("+~") for word in words]
     complete(config, keys, found, store, aside)
@@ -152,7 +152,7 @@ def _page(
     store: "Store | None", aside: Path,
 ) -> "Page":  # fmt: skip
     from glidexp.study.validity.page import Page
-    from glidexp.training.rescore import name_of
+    from glidexp.training.rescoring.rescore import name_of
 
     title = name_of(found) if found.tracked is not None else Path(name).name
     return Page(title, found.card, validity, scenes, matrix, _own(found, store, aside))

@@ -14,7 +14,7 @@ from glidexp.errors import ConfigError
 from glidexp.models import hardware
 from glidexp.models.build import synchronised
 from glidexp.models.hardware import best_precision, compiles, device_of
-from glidexp.training.ranks import GPU_STRIDE, Ranks, join
+from glidexp.training.processes.ranks import GPU_STRIDE, Ranks, join
 
 log = logging.getLogger("glidexp")
 

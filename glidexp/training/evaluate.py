@@ -12,7 +12,7 @@ from glidexp.errors import RunFailed
 from glidexp.scoring.counts import BINS, histograms_of_bins, logit_bins, nan_pixels
 from glidexp.training.augmentation.augment import Augment
 from glidexp.training.device import Runtime
-from glidexp.training.ranks import Ranks
+from glidexp.training.processes.ranks import Ranks
 
 Sink = Callable[[npt.NDArray[np.int64], torch.Tensor], None]
 """told store rows (B,) and the bin of every pixel (B, H, W) uint8 on the device, `counts.logit_bins`"""

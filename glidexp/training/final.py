@@ -31,9 +31,9 @@ from glidexp.scoring.predictions import Predictions, Tiles
 from glidexp.scoring.scores import best_threshold, score_split, scores_table, write_scores
 from glidexp.tracking.run import Run
 from glidexp.training.augmentation.augment import Augment, build_augment
+from glidexp.training.augmentation.telling import Telling
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
-from glidexp.training.telling import Telling
 
 log = logging.getLogger("glidexp")
 SHEET_TILES = 4

@@ -11,10 +11,10 @@ from glidexp.data.band_statistics import statistics_of
 from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.store import TileStore
+from glidexp.training.augmentation.telling import Telling, told_for
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain
-from glidexp.training.telling import Telling, told_for
 
 
 class Judge:

@@ -217,7 +217,7 @@ def build_loss(cfg: LossConfig, total: Total = own) -> Loss:
 
     Args:
         cfg: weights
-        total: see `Total`; of the ranks that share a batch (`training.ranks`)
+        total: see `Total`; of the ranks that share a batch (`training.processes.ranks`)
     """
     alpha, beta, gamma = cfg.tversky_alpha, cfg.tversky_beta, cfg.focal_tversky_gamma
     terms: list[tuple[float, Loss]] = [

@@ -14,10 +14,10 @@ from glidexp.models.adapters import add_adapters, merged_state, staged
 from glidexp.models.build import build_model, parameters
 from glidexp.models.recompute import recompute_blocks
 from glidexp.models.stages import encoder_stages
+from glidexp.training.augmentation.telling import told_for
 from glidexp.training.averages import Ema
 from glidexp.training.device import Runtime
 from glidexp.training.optim import build_optimizer
-from glidexp.training.telling import told_for
 
 
 @dataclass(slots=True)

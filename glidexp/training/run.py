@@ -30,12 +30,14 @@ from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.augmentation.augment import Augment, build_augment
+from glidexp.training.augmentation.telling import Telling
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
-from glidexp.training.batch_size import settle, with_batch
+from glidexp.training.beginning.batch_size import settle, with_batch
+from glidexp.training.beginning.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore
+from glidexp.training.beginning.start import settled, start_of
 from glidexp.training.check import check_shares, check_tiles
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime, device_name, resolve
-from glidexp.training.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore
 from glidexp.training.freezing import build_freezing, frozen_stages, never_learning
 from glidexp.training.judge import Follower, Judge
 from glidexp.training.land_cover import ClassRecorder
@@ -43,12 +45,10 @@ from glidexp.training.loop import fit
 from glidexp.training.losses import build_loss
 from glidexp.training.optim import lr_schedule
 from glidexp.training.parts import Parts, build_parts
+from glidexp.training.processes.ranks import joined, lost_rank_told
+from glidexp.training.processes.tiles import prepared
 from glidexp.training.progress import Meter
-from glidexp.training.ranks import joined, lost_rank_told
 from glidexp.training.record import Recorder, show
-from glidexp.training.start import settled, start_of
-from glidexp.training.telling import Telling
-from glidexp.training.tiles import prepared
 from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")

@@ -31,8 +31,8 @@ BUSY = 75
 LATE = (
     "glidexp.door",
     "glidexp.training.run",
-    "glidexp.training.evaluation",
-    "glidexp.training.rescore",
+    "glidexp.training.rescoring.evaluation",
+    "glidexp.training.rescoring.rescore",
     "glidexp.tracking.model",
     "segmentation_models_pytorch",
     "timm",

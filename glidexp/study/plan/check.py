@@ -151,7 +151,7 @@ def pinned(arms: Sequence[Checked]) -> list[Checked]:
     for one in arms:
         init = one.config.init
         if init.run and init.run not in starts and not init.run.startswith((BY_ARM, "config:")):
-            from glidexp.training.start import settled
+            from glidexp.training.beginning.start import settled
 
             starts[init.run] = str(settled(one.config).init.run)
         run = starts.get(str(init.run), init.run)
@@ -196,7 +196,7 @@ def keys(one: Checked, seeds: Sequence[int], *, elsewhere: bool = False) -> list
         resolved = resolved_here(train)
     if config.init.kind is not InitKind.scratch:
         from glidexp.models.init import require_weights
-        from glidexp.training.start import BY_CONFIG, start_of
+        from glidexp.training.beginning.start import BY_CONFIG, start_of
 
         require_weights(config.backbone, config.init)
         if not str(config.init.run).startswith(BY_CONFIG):  # which is its own digest, before there is such a model

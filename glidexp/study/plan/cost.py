@@ -161,7 +161,7 @@ def tried(config: Config, store: "TileStore") -> Speed:
 def _tried_here(config: Config, store: "TileStore") -> Speed:
     import numpy as np
 
-    from glidexp.training.batch_size import training_step
+    from glidexp.training.beginning.batch_size import training_step
     from glidexp.training.device import resolve
     from glidexp.training.evaluate import Evaluator
     from glidexp.training.final import plain

@@ -130,7 +130,7 @@ def _first_weights(one: Checked, data: Data) -> None:
     if init.kind not in (InitKind.run, InitKind.checkpoint) or str(init.run or "").startswith(BY_ARM):
         return
     from glidexp.models import lineage
-    from glidexp.training.start import start_of
+    from glidexp.training.beginning.start import start_of
 
     store = data.store(one.config)
     with start_of(one.config) as (first, _):

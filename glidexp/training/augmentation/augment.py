@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from glidexp.config import AugmentationConfig
 from glidexp.training.augmentation.draws import Drawer, gsd_factors
 from glidexp.training.augmentation.indexing import put, send, take, turn
-from glidexp.training.telling import Telling
+from glidexp.training.augmentation.telling import Telling
 
 IGNORE = 255
 """label of a pixel that does not count"""

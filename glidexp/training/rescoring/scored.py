@@ -12,7 +12,7 @@ from glidexp.data.store import TileStore, data_hash
 from glidexp.data.subset import chosen_regions
 from glidexp.errors import ConfigError, DataError
 from glidexp.tracking.run import DIGEST_LIMIT
-from glidexp.training.adapt import unlabelled_rows
+from glidexp.training.rescoring.adapt import unlabelled_rows
 
 
 def places_of_bands(card: Mapping[str, Any], tiles: TileStore) -> list[int]:

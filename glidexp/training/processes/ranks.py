@@ -29,8 +29,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from glidexp.errors import ConfigError, RunFailed
 from glidexp.signals import Signals
-from glidexp.training import job, meeting
-from glidexp.training.meeting import RankLost
+from glidexp.training.processes import job, meeting
+from glidexp.training.processes.meeting import RankLost
 
 TIMEOUT = timedelta(minutes=30)
 """after which a rank that is silent in a step counts as hung; one that dies is noticed at once"""

@@ -16,7 +16,7 @@ import psutil
 
 from glidexp.config import Compile, Precision, TrainConfig
 from glidexp.errors import GlidexpError
-from glidexp.training.doctor_folders import GB, Finding, Level, disks, spools, tile_stores, tracking
+from glidexp.training.doctor.folders import GB, Finding, Level, disks, spools, tile_stores, tracking
 
 if TYPE_CHECKING:
     import torch
@@ -217,7 +217,7 @@ def published_weights() -> Iterable[Finding]:
 
 def trial(device: str) -> Iterable[Finding]:
     """A small network on generated tiles: it must learn, and its checkpoint must come back."""
-    from glidexp.training.selftest import self_test
+    from glidexp.training.doctor.selftest import self_test
 
     found = self_test(device)
     if found.whole:

@@ -31,9 +31,16 @@ from glidexp.tracking.store import FoundRun, Store
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, predict
-from glidexp.training.fitted import fit_to, fitted_bundle
 from glidexp.training.record import log_dataset, requirements, scores_of, show
-from glidexp.training.scored import digest_of, fitted_rows, fixed_threshold, places_of_bands, rows_of, which_split
+from glidexp.training.rescoring.fitted import fit_to, fitted_bundle
+from glidexp.training.rescoring.scored import (
+    digest_of,
+    fitted_rows,
+    fixed_threshold,
+    places_of_bands,
+    rows_of,
+    which_split,
+)
 
 log = logging.getLogger("glidexp")
 

@@ -23,7 +23,7 @@ import torch.distributed as dist
 
 import glidexp
 from glidexp.errors import ConfigError, GlidexpError, RunFailed
-from glidexp.training import job
+from glidexp.training.processes import job
 
 WAIT = timedelta(minutes=10)
 """for the others: they were started together, and import from a slow disk for minutes at most"""

@@ -9,7 +9,7 @@ from glidexp.config import Config, Resume
 from glidexp.identity import config_id
 from glidexp.tracking.resume import checkpoint_folder, starting, take_over
 from glidexp.tracking.store import FoundRun, Store
-from glidexp.training.batch_size import machine
+from glidexp.training.beginning.batch_size import machine
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime
 from glidexp.training.parts import Parts

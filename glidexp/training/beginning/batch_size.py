@@ -27,7 +27,7 @@ from glidexp.training.augmentation.augment import build_augment
 from glidexp.training.device import Runtime, device_name
 from glidexp.training.losses import build_loss
 from glidexp.training.parts import Parts
-from glidexp.training.ranks import Ranks
+from glidexp.training.processes.ranks import Ranks
 from glidexp.training.watch import gradient_norm
 
 log = logging.getLogger("glidexp")

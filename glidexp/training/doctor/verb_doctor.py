@@ -15,6 +15,6 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="as train.device (default: auto)")
     parser.add_argument("--no-self-test", action="store_true", help="leave out the training of at most 20 seconds")
     given = parser.parse_args(argv)
-    from glidexp.training.doctor import examine
+    from glidexp.training.doctor.checks import examine
 
     return examine(Path(given.data), Path(given.mlruns), device=given.device, self_test=not given.no_self_test)

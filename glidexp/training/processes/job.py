@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MEETING = "glidexp.training.meeting"
+MEETING = "glidexp.training.processes.meeting"
 
 
 def size() -> int:
@@ -40,7 +40,7 @@ def others_told() -> Iterator[None]:
         yield
     except Exception as error:
         if MEETING in sys.modules or several_nodes():
-            from glidexp.training import meeting  # torch is imported here, with which the others are reached
+            from glidexp.training.processes import meeting  # torch is imported here, with which the others are reached
 
             meeting.tell(error)
         raise

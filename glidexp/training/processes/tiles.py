@@ -8,7 +8,7 @@ from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
 from glidexp.data.workers import Crew
 from glidexp.errors import DataError
-from glidexp.training.ranks import Ranks
+from glidexp.training.processes.ranks import Ranks
 
 
 def prepared(config: Config, ranks: Ranks) -> TileStore:

@@ -24,11 +24,11 @@ from glidexp.models.load import FoundModel
 from glidexp.models.told import told_of
 from glidexp.scoring.calibration import fit_temperature
 from glidexp.scoring.scores import best_threshold
-from glidexp.training import adapt
+from glidexp.training.augmentation.telling import Telling
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain
-from glidexp.training.telling import Telling
+from glidexp.training.rescoring import adapt
 
 Rows = npt.NDArray[np.int64]
 

@@ -21,7 +21,7 @@ from glidexp.tracking.store import Store, open_store, tracking_uri
 from glidexp.training.check import check_data, check_evaluation
 
 if TYPE_CHECKING:
-    from glidexp.training.rescore import Outcome
+    from glidexp.training.rescoring.rescore import Outcome
 
 log = logging.getLogger("glidexp")
 
@@ -51,7 +51,7 @@ def evaluate(config: EvaluateConfig, *, given: Sequence[str], choices: Mapping[s
             found = _together(config, given, found, store, Path(aside))
         check_evaluation(config, found.card)
         from glidexp.models.hardware import failures_told
-        from glidexp.training.rescore import rescore
+        from glidexp.training.rescoring.rescore import rescore
 
         with failures_told("a smaller train.batch_size takes less"):
             return rescore(config, found, store, choices=choices)
