@@ -142,7 +142,7 @@ def test_the_verb_writes_a_table_and_the_store_has_positions(
     assert cli.data([*words, "--gsd", "10,30"]) == 0
     said = capsys.readouterr().out
     (table,) = (tmp_path / "data" / "matches").glob("*.csv")
-    rows = {row["tile"]: row for row in csv.DictReader(table.open())}
+    rows = {row["tile"]: row for row in csv.DictReader(table.read_text().splitlines())}
     assert rows.keys() == corners.keys()
     known = {name: row for name, row in rows.items() if row["transform"]}
     assert len(known) >= 0.85 * len(corners)
