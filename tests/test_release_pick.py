@@ -1,6 +1,7 @@
 """Which training of a study is released, what the gate says beside a champion, and who is champion. No network here."""
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -90,6 +91,12 @@ def test_the_simpler_of_two_that_cannot_be_told_apart_is_taken_and_val_chooses_t
     assert choice.arm == "small"
     assert "small has 1.00 M parameters" in choice.sentence and "large has 5.00 M" in choice.sentence
     assert "not distinguishable at 95%, so the simpler one is taken" in choice.sentence
+    number, over = r"(\d+\.\d\d)", "over 2 trainings"
+    rests_on = rf"{number} {over}; large .* {number} {over} by .*, a difference of (\S+) \[.*\] on 8 scenes,"
+    numbers = re.search(rests_on, choice.sentence)
+    assert numbers is not None, choice.sentence
+    small, large, apart = map(float, numbers.groups())
+    assert apart == pytest.approx(small - large, abs=0.011)
     val = {run.run_id: field.trained[run.run_id].metrics["val/lake_iou_pooled"] for run in field.arms[1].runs}
     assert choice.scored.run_id == max(val, key=lambda run_id: val[run_id])
     assert choice.run == field.trained[choice.scored.run_id]

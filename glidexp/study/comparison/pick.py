@@ -8,11 +8,12 @@ from statistics import fmean
 
 from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.study.comparison.arms import Arm, arms_of
-from glidexp.study.comparison.compare import Measure, compare_arms, measure_of, same_rule
+from glidexp.study.comparison.compare import Comparison, Measure, Row, compare_arms, measure_of, same_rule
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.references import runs_of
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import DONE, MODEL_TAG, Status
+from glidexp.study.names import many
 from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.store import ID_TAG, Store
 from glidexp.tracking.study_runs import BEST_ARM_TAG, BEST_TAG, BEST_WHY_TAG
@@ -152,22 +153,38 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits, material:
     same_rule(runs, measure)
     material = material or gather(store, runs, measure.split, lakes=measure.of_lakes)
     found = compare_arms(ordered, material, measure, level=field.level, ranks=False)
-    rows = zip(ordered[1:], found.rows[1:], strict=True)
+    rows = list(zip(ordered[1:], found.rows[1:], strict=True))
     equal = [best, *(arm for arm, row in rows if not row.sure(field.level))]
     smaller = [arm for arm in equal if _parameters(field, arm) < _parameters(field, best)]
     simplest = min(smaller or [best], key=lambda arm: (_parameters(field, arm), -_speed(field, arm), -means[arm.name]))
     if simplest is best:
-        why = f"{best.name} is best by {measure.name} ({100 * means[best.name]:.2f}, of {len(arms)} settings"
+        why = f"{best.name} is best by {measure.name} ({100 * means[best.name]:.2f} over {_trainings(best)}, "
+        why += f"of {len(arms)} settings"
         rest = [arm.name for arm in equal if arm is not best]
         why += f"; not distinguishable but no simpler: {', '.join(rest)})" if rest else ", told from all others)"
     else:
+        apart = next(_apart(row, found) for arm, row in rows if arm is simplest)
         why = (
-            f"{simplest.name} has {_millions(field, simplest)} parameters and {100 * means[simplest.name]:.2f}; "
-            f"{best.name} has {_millions(field, best)} and {100 * means[best.name]:.2f} by {measure.name}, which is "
-            f"not distinguishable at {field.level:.0%}, so the simpler one is taken"
+            f"{simplest.name} has {_millions(field, simplest)} parameters and {100 * means[simplest.name]:.2f} over "
+            f"{_trainings(simplest)}; {best.name} has {_millions(field, best)} and {100 * means[best.name]:.2f} over "
+            f"{_trainings(best)} by {measure.name}{apart}, which is not distinguishable at {field.level:.0%}, so the "
+            "simpler one is taken"
         )
     scored, how = _best_on_val(field, simplest, measure)
     return Choice(field.trained[scored.run_id], scored, simplest.name, _sentence(why, how, left))
+
+
+def _trainings(arm: Arm) -> str:
+    return many(len(arm.runs), "training")
+
+
+def _apart(row: Row, found: Comparison) -> str:
+    """`, a difference of -1.20 [-3.10, 0.70] on 8 scenes` from the best arm; empty where there is no spread."""
+    effect = row.effect
+    if effect is None or not effect.known:
+        return ""
+    value, low, high = (100 * number for number in (effect.value, effect.low, effect.high))
+    return f", a difference of {value:+.2f} [{low:.2f}, {high:.2f}] on {many(found.clusters, found.ground.kind)}"
 
 
 def _training_of(store: Store, run: TrackedRun) -> TrackedRun:
