@@ -1,5 +1,6 @@
 """Scenes to tiles: masks, bands, nodata, padding, what is kept, and refusals in one sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -10,7 +11,7 @@ import rasterio
 import shapely
 from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
 
-from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod
+from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod, StretchScope
 from glidexp.data.builder.report import Job, check_sides, warn_of_lost
 from glidexp.data.prepare import prepare
 from glidexp.data.scenes.catalogue import SceneFile
@@ -439,3 +440,28 @@ def test_large_tiles_hold_every_pixel_once(tmp_path: Path, px: int, tiles: int) 
     image, _ = mosaic(store, 1100, 1100)
     with rasterio.open(tmp_path / "s.tif") as scene:
         assert np.array_equal(image, scene.read().transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("baselines", "stretch", "told"),
+    [
+        (("0214", "0400"), StretchConfig(scope=StretchScope.sensor), True),
+        (("0214", "0510"), StretchConfig(method=StretchMethod.fixed, low=0, high=4000), True),
+        (("0214", "0400"), StretchConfig(), False),
+        (("0400", "0511"), StretchConfig(scope=StretchScope.sensor), False),
+        (("0209", "0301"), StretchConfig(scope=StretchScope.sensor), False),
+    ],
+)
+def test_one_stretch_for_two_baselines_of_sentinel_2_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, baselines: tuple[str, str], stretch: StretchConfig, told: bool
+) -> None:
+    """From 04.00 on all values are 1000 higher: one stretch for both makes the scenes of one of them dark or bright."""
+    dataset = replace(world(tmp_path), stretch=stretch)
+    table = Path(str(dataset.root)).read_text()
+    for i in range(4):
+        name = f"S2A_MSIL2A_2022020{i + 1}T045721_N{baselines[i % 2]}_R076_T45RVL_20220201T071010"
+        table = table.replace(f",s{i},", f",{name},")
+    Path(str(dataset.root)).write_text(table)
+    with caplog.at_level("WARNING", "glidexp"):
+        prepare(dataset, 32, tmp_path / "data", progress=False)
+    assert ("2 scenes of Sentinel-2 are of processing baseline 04.00 or later, whose values" in caplog.text) == told

@@ -27,7 +27,7 @@ from glidexp.data.builder.parts import writing
 from glidexp.data.builder.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
 from glidexp.data.builder.scene_part import Failed, Places, SceneTask, SceneTiles, cut_scene, survey_task
 from glidexp.data.host_memory import free_host_bytes
-from glidexp.data.scenes import crop, inventory, polygons, stretch, versions
+from glidexp.data.scenes import crop, inventory, polygons, products, stretch, versions
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
 from glidexp.data.sharing import RandomPlaces
@@ -145,9 +145,10 @@ def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: dict[st
             if len(files) == 1:
                 raise
             _note(failed, file.scene, str(error))
-    for scene in scenes:
-        for note in scene.warnings:
-            log.warning(note)
+    shared = dataset.stretch.scope != "scene" or dataset.stretch.method == "fixed"
+    mixed = products.mixed_baselines(f"{file.path} {file.scene}" for file in files) if shared else ""
+    for note in [*(note for scene in scenes for note in scene.warnings), *filter(None, [mixed])]:
+        log.warning(note)
     if not scenes:
         raise DataError(f"none of the {len(files)} scenes can be used; the first: {next(iter(failed.values()))}")
     return scenes

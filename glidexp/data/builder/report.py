@@ -48,9 +48,9 @@ class Ledger:
     parts: dict[str, Any] = field(default_factory=dict)
     """how large scenes were cut, `crop.told`"""
     inventories: dict[str, Any] = field(default_factory=dict)
+    """what was read of lakes and glaciers, `polygons.told`"""
     changes: dict[str, Any] = field(default_factory=dict)
     """what the lakes have changed since `dataset.previous`"""
-    """what was read of lakes and glaciers, `inventory.told`"""
 
 
 def check_sides(records: Sequence[dict[str, Any]], job: Job, gsd_m: float = 0.0) -> None:

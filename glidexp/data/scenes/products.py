@@ -17,6 +17,9 @@ _BAND = re.compile(
 )
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
 _DAY_OF_YEAR = re.compile(r"L[A-Z]\d{7}((?:19|20)\d{2})(\d{3})")
+_BASELINE = re.compile(r"S2[A-D]_MSI\w*?_N(\d{4})_R\d{3}_")
+RAISED_FROM = 400
+"""processing baseline of Sentinel-2 (04.00, since 25 January 2022) from which all values are 1000 higher"""
 FILL = 0.0
 """value of pixels without data in band files of Landsat and Sentinel-2, which do not always declare it"""
 
@@ -126,3 +129,24 @@ def date_of(stem: str) -> str:
 
         return (date(int(old[1]), 1, 1) + timedelta(int(old[2]) - 1)).isoformat()
     return ""
+
+
+def mixed_baselines(names: Iterable[str]) -> str:
+    """A sentence where names of Sentinel-2 products tell that the values of some are 1000 higher than those of others;
+    "" where they do not. Each with a stretch of its own shows nothing of that, one stretch for both does.
+
+    Args:
+        names: of scenes, or paths of their files
+    """
+    sides: dict[bool, list[str]] = {True: [], False: []}
+    for name in names:
+        if match := _BASELINE.search(name):
+            sides[int(match[1]) >= RAISED_FROM].append(match[0].strip("_"))
+    if not sides[True] or not sides[False]:
+        return ""
+    late, early = sides[True], sides[False]
+    return (
+        f"{len(late)} scenes of Sentinel-2 are of processing baseline 04.00 or later, whose values are 1000 higher "
+        f"({late[0]} ...), and {len(early)} of an earlier one ({early[0]} ...), but one stretch is for both: "
+        "set dataset.stretch.scope=scene with method percentile or minmax, or bring them to one baseline."
+    )
