@@ -15,6 +15,7 @@ from rasterio.transform import Affine
 from tiny_scenes import NORTH, WEST, write_scene
 
 from glidexp.data.scenes.catalogue import SceneFile, find
+from glidexp.data.scenes.products import date_of
 from glidexp.data.scenes.reading import Scene, read_header, read_strips
 from glidexp.errors import DataError, GlidexpError
 from glidexp.mapping.stac import on_globe
@@ -239,10 +240,14 @@ def test_a_scene_over_a_pole_has_the_pole_in_its_outline(
         ("a.csv", "path,bands\n,red= green=g.tif\n", "must be 'red=FILE green=FILE ...'"),
         ("a.csv", "path\nd\n", "holds 0 scenes of one file a band"),
         ("a.csv", "path,bands\n,red=s.tif green=s.tif blue=s.tif\n", "is given as one band of s but has 3"),
+        ("a.csv", "path,scene,date\ns.tif,s,12/10/2020\n", "the date '12/10/2020' is no day like 2020-10-12"),
+        ("a.csv", "path,scene,sensor\ns.tif,s,\n,lost,landsat8\n", "the row 'lost landsat8' has no path"),
         ("a.parquet", "path\n", "cannot be read as GeoParquet"),
         ("a.json", "{", "cannot be read as JSON"),
         ("a.json", '{"type": "FeatureCollection", "features": [{"type": "Feature"}]}', "is no STAC item"),
         ("a.json", '{"id": "x", "assets": {"a": {"href": "s.tif"}, "b": {"href": "s.tif"}}}', "2 assets could be"),
+        ("a.json", '{"id": "x", "properties": [1], "assets": {"a": {"href": "s.tif"}}}', "is not as STAC has it"),
+        ("a.json", '{"id": "x", "assets": {"a": {"href": "s.tif", "eo:bands": 5}}}', "is not as STAC has it"),
         ("d/a.SAFE/x", "", "holds no band file at GRANULE"),
     ],
 )
@@ -254,6 +259,22 @@ def test_what_is_no_catalogue_is_one_sentence(tmp_path: Path, name: str, text: s
     with pytest.raises(GlidexpError, match=says) as caught:
         one(tmp_path / ("d" if name.startswith("d/") else name))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["2020-10-12", "20201012", "2020-10-12T04:57:21Z", "2020-10-12 00:00:00"])
+def test_a_day_is_written_one_way_whatever_a_table_says(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(f"path,date\ns.tif,{text}\n\nt.tif,\n")
+    assert [file.date for file in find(tmp_path / "a.csv", "unknown")] == ["2020-10-12", ""]
+
+
+def test_old_names_of_sentinel_2_begin_with_the_day_of_processing() -> None:
+    assert date_of("S2A_OPER_PRD_MSIL1C_PDMC_20160101T123456_R019_V20151230T045000_20151230T045000") == "2015-12-30"
+
+
+def test_the_path_of_a_stac_asset_may_be_written_as_an_address(tmp_path: Path) -> None:
+    write_scene(tmp_path / "a b.tif")
+    (tmp_path / "a.json").write_text('{"id": "x", "assets": {"a": {"href": "a%20b.tif"}}}')
+    assert find(tmp_path / "a.json", "unknown")[0].path == tmp_path / "a b.tif"
 
 
 def test_the_header_of_a_huge_scene_costs_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,10 @@ def _of_rows(table: Path, sensor: str) -> Iterator[SceneFile]:
     for row in rows:
         if row.get("path") or "=" in row.get("bands", ""):
             yield _of_row(table, row, sensor)
+        elif lost := " ".join(value for value in (row.get(name, "") for name in COLUMNS) if value):
+            raise DataError(
+                f"{table}: the row '{lost}' has no path: write the scene's file there, or take the row out."
+            )
 
 
 def _renamed(bands: Sequence[tuple[str, Path]], sensor: str) -> tuple[tuple[str, Path], ...]:
@@ -171,7 +176,7 @@ def _fill(sensor: str) -> float | None:
 def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
     path = table.parent / row.get("path", "")
     own = row.get("sensor") or sensor
-    known = {key: row.get(key, "") for key in ("scene", "region", "date")}
+    known = {key: row.get(key, "") for key in ("scene", "region")} | {"date": _day(table, row.get("date", ""))}
     said = [part.strip() for part in (row.get("bands", "").replace(",", ";").replace(" ", ";")).split(";")]
     said = [part for part in said if part]
     if any("=" in part for part in said):
@@ -201,6 +206,14 @@ def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
         date=known["date"],
         order=tuple(part.lower() for part in said),
     )
+
+
+def _day(table: Path, text: str) -> str:
+    """A day as 2020-10-12, of that, of a time on it, or of 20201012; "" of "". Maps carry it."""
+    try:
+        return date.fromisoformat(text.replace("T", " ").split()[0]).isoformat() if text else ""
+    except ValueError:
+        raise DataError(f"{table}: the date '{text}' is no day like 2020-10-12: write it so.") from None
 
 
 def _csv_rows(table: Path) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ _BAND = re.compile(
     r"(?P<stem>.+?)_(?:(?:SR|ST|TOA)_)?(?P<code>B\d{1,2}A?)(?:_VCID_\d)?(?:_(?P<res>\d{2})m)?\.(?:tiff?|jp2)", re.I
 )
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
+_SENSED = re.compile(r"^S2[A-D]_OPER_.*_V(\d{4})(\d{2})(\d{2})T")
 _DAY_OF_YEAR = re.compile(r"L[A-Z]\d{7}((?:19|20)\d{2})(\d{3})")
 _BASELINE = re.compile(r"S2[A-D]_MSI\w*?_N(\d{4})_R\d{3}_")
 RAISED_FROM = 400
@@ -120,7 +121,8 @@ def named(group: BandFiles, sensor: str) -> tuple[tuple[str, Path], ...]:
 
 def date_of(stem: str) -> str:
     """Day of acquisition in a product's name, as 2020-10-12; "" where there is none."""
-    match = _DATE.search(stem.replace("T", "_").replace("-", "_"))
+    # names of Sentinel-2 until 2016 begin with the day of processing
+    match = _SENSED.search(stem) or _DATE.search(stem.replace("T", "_").replace("-", "_"))
     if match:
         return "-".join(match.groups())
     old = _DAY_OF_YEAR.match(stem)

@@ -48,7 +48,10 @@ def read_items(table: Path) -> list[Item]:
     if isinstance(content, dict) and isinstance(content.get("features"), list):
         content = content["features"]
     items = content if isinstance(content, list) else [content]
-    return [_item(table, item) for item in items]
+    try:
+        return [_item(table, item) for item in items]
+    except (TypeError, AttributeError) as error:
+        raise DataError(f"{table} holds an item that is not as STAC has it ({error}): write it anew.") from None
 
 
 def _item(table: Path, item: Any) -> Item:
@@ -116,4 +119,5 @@ def _file(table: Path, scene: str, asset: Mapping[str, Any]) -> Path:
         return Path(unquote(parts.path))
     if parts.scheme and len(parts.scheme) > 1:
         raise DataError(f"{table}, item '{scene}': {href} is not on this machine: fetch it, and name the file as href.")
-    return table.parent / href
+    plain = table.parent / href
+    return plain if plain.exists() else table.parent / unquote(href)
