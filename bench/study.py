@@ -108,7 +108,9 @@ def study(folder: Path, words: tuple[str, ...], runs: int, slots: int, warm: boo
         return dataclasses.replace(order, train="study:train")
 
     with contextlib.redirect_stdout(sys.stderr):  # links to pages are no lines of a measurement
-        ledger = execute(plan, store, LauncherConfig(slots=slots, warm=warm), order=mine)
+        ledger = execute(
+            plan, store, LauncherConfig(slots=slots, warm=warm), experiment=config.tracking.experiment, order=mine
+        )
     if not ledger.complete:
         raise SystemExit(f"the study is not complete: {ledger.failed}")
     common = time.process_time() - before

@@ -55,6 +55,7 @@ def carried_out(found: Search, slots: int = 1) -> Ledger:
         found.plan,
         found.store,
         LauncherConfig(slots=slots),
+        experiment="glidexp",
         prepare=len,
         order=lambda order: dataclasses.replace(order, train="search_train:train"),
         feed=found,

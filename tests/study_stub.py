@@ -54,7 +54,8 @@ def stubbed(order: Order) -> Order:
 
 
 def carried_out(plan: Plan, store: Store, cfg: LauncherConfig | None = None, **options: object) -> Ledger:
-    return execute(plan, store, cfg or LauncherConfig(), prepare=len, order=stubbed, **options)  # type: ignore[arg-type]
+    cfg = cfg or LauncherConfig()
+    return execute(plan, store, cfg, experiment="glidexp", prepare=len, order=stubbed, **options)  # type: ignore[arg-type]
 
 
 def opened(mlruns: Path) -> Store:

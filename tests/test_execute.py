@@ -278,10 +278,10 @@ def test_cancel_ends_a_sweep_elsewhere(
     tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     study = plan(tmp_path, {"hangs": "hangs"})
-    assert cancel(study, store, LauncherConfig()) == 0
+    assert cancel(study, store, LauncherConfig(), experiment="glidexp") == 0
     process = sweep(study)
     wait_for(2, tmp_path)
-    assert cancel(study, store, LauncherConfig()) == 2
+    assert cancel(study, store, LauncherConfig(), experiment="glidexp") == 2
     out, _ = process.communicate()
     assert process.returncode == 1
     assert "RunFailed: study stub was cancelled" in out

@@ -90,7 +90,7 @@ def _valid(shapes: Geometries) -> Geometries:
     return shapes
 
 
-def window_of(geometry: Any, shape: tuple[int, int], margin: int = 0) -> tuple[int, int, int, int]:
+def window_of(geometry: Any, shape: tuple[int, int], margin: int) -> tuple[int, int, int, int]:
     """Rows and columns, half open, of a polygon in pixels, with a margin, within an array."""
     left, top, right, bottom = (round(v) for v in shapely.bounds(geometry))
     height, width = shape

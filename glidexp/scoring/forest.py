@@ -27,7 +27,7 @@ class Bar:
     """whether the verdict is better or worse"""
 
 
-def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit: str = "points") -> "Figure":
+def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit: str) -> "Figure":
     """Scores on the left, differences to the first arm on the right, one line an arm.
 
     Args:

@@ -149,7 +149,7 @@ def counts_of(
     tables: Mapping[str, pd.DataFrame],
     ground: Ground,
     *,
-    at_half: bool = False,
+    at_half: bool,
     stratum: tuple[str, str] | None,
 ) -> tuple[Counts, NDArray[np.object_]]:
     """Confusion counts by seed and cluster.

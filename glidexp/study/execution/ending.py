@@ -11,7 +11,7 @@ from glidexp.study.names import many
 from glidexp.tracking.store import Store
 
 
-def cancel(plan: Plan, store: Store, settings: LauncherConfig, *, experiment: str = "glidexp") -> int:
+def cancel(plan: Plan, store: Store, settings: LauncherConfig, *, experiment: str) -> int:
     """Asks every sweep that is at work on the study to stop, and ends the jobs that a scheduler has of it.
 
     Returns:

@@ -24,7 +24,7 @@ def execute(
     store: Store,
     settings: LauncherConfig,
     *,
-    experiment: str = "glidexp",
+    experiment: str,
     only: str | None = None,
     retry_failed: bool = False,
     prepare: Callable[[Sequence[Cell]], object] = prepare_data,

@@ -106,7 +106,7 @@ def _check_scoring(words: Sequence[str]) -> None:
         raise ConfigError(f"{' '.join(words)}: {' '.join(str(error).split())[:160]}") from None
 
 
-def all_keys(arms: Sequence[Checked], seeds: Sequence[int], *, elsewhere: bool = False) -> dict[str, list[str]]:
+def all_keys(arms: Sequence[Checked], seeds: Sequence[int], *, elsewhere: bool) -> dict[str, list[str]]:
     """Config ids of every arm's runs, by arm, in the order of the seeds.
 
     An arm that starts from another one is named by that one's config ids: all are known before any is trained.

@@ -25,9 +25,7 @@ LITTLE_MEMORY_GB = 4.0
 SHOWN = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "kornia", "mlflow", "hydra-core")
 
 
-def examine(
-    data: Path, mlruns: Path, *, device: str = "auto", self_test: bool = True, say: Callable[[str], None] = print
-) -> int:
+def examine(data: Path, mlruns: Path, *, device: str, self_test: bool, say: Callable[[str], None] = print) -> int:
     """Goes through every check and says each finding as it comes.
 
     Args:
