@@ -11,6 +11,7 @@ MOST = 512
 """tiles that are looked at, evenly spaced among those asked about: more change the third digit of nothing"""
 Histograms = npt.NDArray[np.int64]
 """(C, 256) valid pixels by band and value"""
+Floats = npt.NDArray[np.float64]
 
 
 def band_histograms(store: TileStore, rows: npt.NDArray[np.int64]) -> Histograms:
@@ -34,12 +35,17 @@ histograms_of = remembered(band_histograms)
 """the same, looked at once a process for the same tiles: many runs of it normalise by them"""
 
 
-def moments(histograms: Histograms) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation a band, on the scale of 0-255; a band without spread gets a deviation of 1."""
+def mean_and_spread(histograms: Histograms) -> tuple[Floats, Floats]:
+    """(C,) mean and (C,) standard deviation of the pixels, on the scale of 0-255; both 0 in a band without pixel."""
     values = np.arange(256.0)
     count = np.maximum(histograms.sum(axis=1), 1)
     mean = histograms @ values / count
-    std = np.sqrt(np.maximum(histograms @ values**2 / count - mean**2, 0.0))
+    return mean, np.sqrt(np.maximum(histograms @ values**2 / count - mean**2, 0.0))
+
+
+def moments(histograms: Histograms) -> tuple[list[float], list[float]]:
+    """Mean and deviation a band to normalise by, on the scale of 0-255; a band without spread gets a deviation of 1."""
+    mean, std = mean_and_spread(histograms)
     return mean.tolist(), np.where(std > 0, std, 1.0).tolist()
 
 

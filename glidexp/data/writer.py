@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from glidexp.beside import file_sha256
+from glidexp.data.band_statistics import mean_and_spread
 from glidexp.data.store import (
     COLUMNS,
     FORMAT,
@@ -285,12 +286,9 @@ def _compact(stream: BinaryIO, kept: Sequence[int], size: int) -> None:
 
 def _moments(histogram: npt.NDArray[np.int64]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation a channel from (C, 256) counts; 0 and 1 where there is no pixel."""
-    values = np.arange(256, dtype=np.float64)
-    total = histogram.sum(axis=1)
-    if not total.all():
+    if not histogram.sum(axis=1).all():
         return [0.0] * len(histogram), [1.0] * len(histogram)
-    mean = histogram @ values / total
-    std = np.sqrt(np.maximum(histogram @ values**2 / total - mean**2, 0.0))
+    mean, std = mean_and_spread(histogram)
     return [round(float(m), 6) for m in mean], [round(float(max(s, 1e-3)), 6) for s in std]
 
 

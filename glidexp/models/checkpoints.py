@@ -31,6 +31,28 @@ DESCRIPTION = "checkpoint.json"
 GROUND_MET = "checkpoint.parquet"
 
 
+def hash_file(checkpoint: Path) -> Path:
+    """Where the sha256 of a checkpoint stands."""
+    return checkpoint.with_name(checkpoint.name + ".sha256")
+
+
+def read_checkpoint(file: Path) -> dict[str, Any] | str:
+    """What a checkpoint holds: `format`, `config_id`, `state`; or what is wrong with it, to be said after its name."""
+    try:
+        found, beside = file_sha256(file), hash_file(file)
+        if not beside.is_file() or beside.read_text().split()[:1] != [found]:
+            return "is damaged (its hash differs)"
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        return (
+            f"cannot be read as a checkpoint: {getattr(error, 'strerror', None) or ' '.join(str(error).split())[:100]}"
+        )
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        other = content.get("format", "unknown") if isinstance(content, dict) else "unknown"
+        return f"has format {other}, this version reads {FORMAT}"
+    return content
+
+
 def describe(folder: Path, card: Mapping[str, Any], ground: bytes, *, tta: str = Tta.none) -> None:
     """Says beside a series of checkpoints how its networks are built and fed, and on which ground they train.
 
@@ -94,16 +116,9 @@ def bundle_of(checkpoint: Path, folder: Path) -> Path:
 
 def _best(checkpoint: Path) -> tuple[dict[str, torch.Tensor], float]:
     """Weights of the best epoch so far, and its threshold."""
-    beside = checkpoint.with_name(checkpoint.name + ".sha256")
-    try:
-        if beside.read_text().split()[:1] != [file_sha256(checkpoint)]:
-            raise DataError(f"{checkpoint} is damaged: its sha256 is not the one in {beside.name}. Take another one.")
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
-        raise DataError(f"{checkpoint} cannot be read as a checkpoint: {reason}.") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(f"{checkpoint} is no checkpoint of this version of glidexp: give a run id or a bundle.")
+    content = read_checkpoint(checkpoint)
+    if isinstance(content, str):
+        raise DataError(f"{checkpoint} {content}. Give another checkpoint, a run id or a bundle.")
     state = content["state"]
     if not state["best"]:
         raise DataError(f"{checkpoint} is from before its first epoch was scored: let the run go on.")

@@ -10,7 +10,6 @@ It is what `torch.load(weights_only=True)` reads, a dict of three: `format`, `co
 
 import logging
 import os
-import pickle
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from glidexp.beside import file_sha256
-from glidexp.models.checkpoints import FORMAT, forget
+from glidexp.models.checkpoints import FORMAT, forget, hash_file, read_checkpoint
 from glidexp.signals import Interrupted
 
 log = logging.getLogger("glidexp")
@@ -87,7 +86,7 @@ class Series:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            with _hash_file(target).open("w") as file_:  # a hash without its file is never looked at
+            with hash_file(target).open("w") as file_:  # a hash without its file is never looked at
                 file_.write(f"{file_sha256(aside)}  {target.name}\n")
                 file_.flush()
                 os.fsync(file_.fileno())
@@ -140,16 +139,9 @@ class Series:
 
 def _read(file: Path, config_id: str) -> dict[str, Any] | str:
     """The state, or what is wrong with the file."""
-    beside = _hash_file(file)
-    try:
-        if not beside.is_file() or beside.read_text().split()[:1] != [file_sha256(file)]:
-            return "is damaged (its hash differs)"
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        return f"cannot be read ({' '.join(str(error).split())[:100]})"
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        other = content.get("format", "unknown") if isinstance(content, dict) else "unknown"
-        return f"has format {other}, this version reads {FORMAT}"
+    content = read_checkpoint(file)
+    if isinstance(content, str):
+        return content
     if content["config_id"] != config_id:
         return f"belongs to another run (config id {content['config_id']}, this one has {config_id})"
     state: dict[str, Any] = content["state"]
@@ -178,12 +170,8 @@ def _sync_folder(folder: Path) -> None:
 
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
-    _hash_file(file).unlink(missing_ok=True)
+    hash_file(file).unlink(missing_ok=True)
 
 
 def _number(file: Path) -> int:
     return int(file.stem.split(".")[-1])
-
-
-def _hash_file(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from glidexp.data.band_statistics import mean_and_spread
 from glidexp.data.check.likeness import Colours, Counted, cells_of, counted, ranked
 from glidexp.data.check.near import Looks, small_picture
 from glidexp.data.check.overlay import grey_of
@@ -116,9 +117,8 @@ def _look_at(tiles: TileStore, row: int) -> tuple[dict[str, Any], Any, tuple[Cou
 
 
 def _channels(counts: npt.NDArray[np.int64]) -> dict[str, list[float]]:
-    values, total = np.arange(256.0), np.maximum(counts.sum(axis=1), 1)
-    mean = counts @ values / total
-    std = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0))
+    mean, std = mean_and_spread(counts)
+    total = np.maximum(counts.sum(axis=1), 1)
     named = {"mean": mean, "std": std, "at_0": counts[:, 0] / total, "at_255": counts[:, 255] / total}
     return {name: [round(float(v), 4) for v in column] for name, column in named.items()}
 
