@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("glidexp")
 BUILD_VERSION = 1
 """bumped when the same input gives other tiles than before"""
+READ_VERSION = 2
+"""likewise, where files of a user are read otherwise: generated scenes keep their stores.
+2: bands by their sensors' codes, outlines across 180 degrees and in collections, no spikes, labels of 0, 1 and 255"""
 
 
 def recipe_id(dataset: DatasetConfig, tile_px: int) -> str:
@@ -163,6 +166,7 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     if dataset.kind == DatasetKind.synthetic:
         recipe |= {"classes": dataset.classes} if dataset.classes else {}
         return recipe | {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
+    recipe["read"] = READ_VERSION
     if dataset.classes:
         recipe["classes"] = _fingerprint([Path(dataset.classes)])
     for key in ("lake_type_column", "lake_id_column", "lakes_crs", "glaciers_crs"):
