@@ -1,12 +1,18 @@
 """`glidexp release`: what it takes, and what it prints."""
 
-import logging
+import re
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glidexp.errors import ConfigError
 from glidexp.options import Parser, above_0
 
-log = logging.getLogger("glidexp")
+if TYPE_CHECKING:
+    from glidexp.release.gate import Gated
+    from glidexp.study.comparison.pick import Choice
+    from glidexp.tracking.store import Store
+
 NAME = r"[A-Za-z](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?"
 
 
@@ -47,9 +53,20 @@ def options() -> Parser:
 
 def run(argv: list[str]) -> int:
     """Releases or rolls back; gives the exit code."""
-    import re
-
     given = options().parse_args(argv)
+    _check(given)
+    from glidexp.tracking.store import store_at
+
+    store = store_at(given.mlruns, given.uri)
+    return _roll_back(store, given.name) if given.rollback else _release(store, given)
+
+
+def _check(given: Namespace) -> None:
+    """Refuses words that cannot be, before anything is read.
+
+    Raises:
+        ConfigError: which, and what is allowed
+    """
     if not re.fullmatch(NAME, given.name):
         raise ConfigError(
             f"--name {given.name[:100]}: give 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', first a letter, last no sign."
@@ -59,23 +76,25 @@ def run(argv: list[str]) -> int:
             raise ConfigError(f"{option} {value} is outside 0 to 1: give a share such as 0.02.")
     if given.rollback == bool(given.runs):
         raise ConfigError("give runs or a study to release, or --rollback alone.")
-    from glidexp.tracking.store import store_at
 
-    store = store_at(given.mlruns, given.uri)
-    if given.rollback:
-        from glidexp.tracking.registry import rollback
 
-        now, before = rollback(store, given.name)
-        was = f"version {before.number} is @previous" if before else "the one after it was deleted"
-        print(f"models:/{given.name}@champion is version {now.number} again; {was}.")
-        return 0
+def _roll_back(store: "Store", name: str) -> int:
+    from glidexp.tracking.registry import rollback
+
+    now, before = rollback(store, name)
+    was = f"version {before.number} is @previous" if before else "the one after it was deleted"
+    print(f"models:/{name}@champion is version {now.number} again; {was}.")
+    return 0
+
+
+def _release(store: "Store", given: Namespace) -> int:
+    """Chooses, checks, and publishes what passes."""
     from glidexp.config.training import Precision
     from glidexp.release.again import Place
     from glidexp.release.gate import Terms, gate
     from glidexp.release.verb_verify import say
     from glidexp.study.comparison.pick import Limits, deciding, field_of, pick
     from glidexp.tracking.found import experiment_of
-    from glidexp.tracking.registry import Overtaken, release
 
     if given.score:
         deciding(given.score)  # before anything is read
@@ -83,8 +102,7 @@ def run(argv: list[str]) -> int:
     measure = deciding(given.score or field.primary)
     for sentence in field.left:
         print(f"note: {sentence}")
-    limits = Limits(given.max_parameters, given.min_speed)
-    choice = pick(store, field, measure, limits)
+    choice = pick(store, field, measure, Limits(given.max_parameters, given.min_speed))
     print(f"Chosen: {choice.sentence}")
     terms = Terms(
         name=given.name,
@@ -100,14 +118,23 @@ def run(argv: list[str]) -> int:
     folder = Path(given.out or f"releases/{given.name}-{choice.run.run_id[:12]}")
     gated = gate(store, choice, terms, place, folder)
     say(gated.report.checks)
-    names = ", ".join(check.name for check in gated.report.failed)
+    return _publish(store, given.name, choice, gated, folder)
+
+
+def _publish(store: "Store", name: str, choice: "Choice", gated: "Gated", folder: Path) -> int:
+    """Makes the bundle the champion, unless the gate refused it; says what became of it."""
+    from glidexp.tracking.registry import Overtaken, release
+
+    failed = ", ".join(check.name for check in gated.report.failed)
     if gated.report.verdict == "refused":
-        print(f"Refused: {names}. The bundle with its report is in {folder}; --force would release it and record that.")
+        print(
+            f"Refused: {failed}. The bundle with its report is in {folder}; --force would release it and record that."
+        )
         return 1
     try:
         made = release(
             store,
-            given.name,
+            name,
             bundle=folder,
             run_id=choice.run.run_id,
             pip_requirements=gated.requirements,
@@ -118,10 +145,8 @@ def run(argv: list[str]) -> int:
     except Overtaken as error:
         print(f"Not released: {error}")
         return 1
-    print(f"Released: models:/{given.name}@champion is version {made.number}{f', forced ({names})' if names else ''}.")
+    print(f"Released: models:/{name}@champion is version {made.number}{f', forced ({failed})' if failed else ''}.")
     if gated.against:
-        print(
-            f"models:/{given.name}@previous is version {gated.against.number}: --rollback makes it the champion again."
-        )
+        print(f"models:/{name}@previous is version {gated.against.number}: --rollback makes it the champion again.")
     print(f"Bundle: {folder}; check it anywhere with glidexp verify {folder}.")
     return 0
