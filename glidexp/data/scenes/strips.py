@@ -4,10 +4,11 @@ import hashlib
 import math
 import os
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread, current_thread
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -115,15 +116,35 @@ class Strips:
 
 
 def ahead(strips: Generator[Strip, None, None]) -> Generator[Strip, None, None]:
-    """The same, one ahead: a thread makes the next while the last is worked on."""
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            coming = thread.submit(next, strips, None)
-            while (strip := coming.result()) is not None:
-                coming = thread.submit(next, strips, None)
-                yield strip
-        finally:  # GDAL's settings are those of a thread, so they are taken back where they were made
-            thread.submit(strips.close).result()
+    """The same, one ahead: a thread makes the next while the last is worked on.
+
+    The thread is our own and not a pool's: a pool that is collected together with this generator ends its thread
+    first, and whoever closes the generator then waits for it for ever.
+    """
+    asked: SimpleQueue[bool] = SimpleQueue()
+    made: SimpleQueue[Strip | BaseException | None] = SimpleQueue()
+
+    def make() -> None:
+        while asked.get():
+            try:
+                made.put(next(strips, None))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the strip is asked for
+                made.put(error)
+        strips.close()  # GDAL's settings are those of a thread, so they are taken back where they were made
+
+    thread = Thread(target=make, name="glidexp-ahead", daemon=True)
+    thread.start()
+    try:
+        asked.put(True)
+        while (strip := made.get()) is not None:
+            if isinstance(strip, BaseException):
+                raise strip
+            asked.put(True)
+            yield strip
+    finally:
+        asked.put(False)
+        if current_thread() is not thread:  # which may be the one that collects this
+            thread.join()
 
 
 def read_blocks(scene: Scene, count: int) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]:
