@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,8 @@ def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str
     pixels = [FORMAT, card["weights"]["sha256"], told, scene.ground, scene.bands, stand, all_settings]
     if card.get("told"):  # then the sensor's name changes what the network answers
         pixels += [card["told"], scene.file.sensor, scene.gsd_m]
+    elif card.get("stretch"):  # then it says which of the card's limits are the scene's
+        pixels.append(scene.file.sensor)
     first = hashlib.sha256(canonical(pixels)).hexdigest()
     files = [first, later, task.ice, scene.file.sensor, scene.file.date]
     if card.get("validity"):
@@ -215,12 +218,12 @@ def rasters(
         if files.rows < len(rows):
             source = raster.stretched(strips, limits, offset, files, raster.look_step(scene))
             source = ahead(sample.passing(source) if sample else source)
-            with predicting(device, precision), failures_told("a smaller --batch or --window takes less"):
+            failures = failures_told("a smaller --batch or --window takes less")
+            with closing(source), predicting(device, precision), failures:
                 seen = raster.run_windows(
                     source, rows, cols, predictor, files, cuts=_cuts(threshold, card), device=device,
                     batch=settings.batch, step=lambda name: step(len(rows), name), name=scene.name,
                 )  # fmt: skip
-            source.close()
         else:
             seen = 0
     log.info("%s: stretch %s", scene.name, words)

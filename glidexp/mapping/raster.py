@@ -19,6 +19,7 @@ from affine import Affine
 from glidexp.data.scenes import stretch
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.scenes.strips import Strips
+from glidexp.errors import RunFailed
 from glidexp.mapping.blend import Blend
 from glidexp.mapping.windows import Axis
 from glidexp.mapping.workfiles import INVALID, LOOK, MARKS, NODATA, PROBABILITY, STEPS, WorkFiles
@@ -114,15 +115,25 @@ def stretched(
 
 
 @contextmanager
-def behind(files: WorkFiles, cuts: Mapping[int, float], last: int) -> Iterator[Callable[..., None]]:
+def behind(files: WorkFiles, cuts: Mapping[int, float], last: int, name: str) -> Iterator[Callable[..., None]]:
     """Gives a function that takes finished rows; a thread writes them while the network works on the next ones.
 
     Of rows that are waiting there is no more than one lot, so that memory does not grow where the disk is slow.
+
+    Raises:
+        RunFailed: an answer is no number, which would be written as ground without lake
     """
 
     def put(number: int, first: int, done: torch.Tensor, good: Mask, carry: torch.Tensor) -> None:
         probability: Floats = done.cpu().numpy()  # by NumPy, as PyTorch would begin as many threads again in this one
+        # one pass for all rows that are sound: the largest of them is no number where any is none
+        if np.isnan(probability.max()) and (lost := int(np.count_nonzero(np.isnan(probability) & good))):
+            raise RunFailed(
+                f"{name}: the network's answer is no number at {lost} pixels from row {first} on: give "
+                "--precision=fp32; where that is no help, its weights are damaged."
+            )
         marks = _marks(probability, cuts)
+        np.nan_to_num(probability, copy=False)  # of pixels without data
         probability *= STEPS
         probability += 0.5
         levels = probability.astype(np.uint8)
@@ -174,12 +185,15 @@ def run_windows(
 
     Returns:
         windows that the network saw; those without a valid pixel are spared
+
+    Raises:
+        RunFailed: an answer is no number, or the disk refuses the rows
     """
     blend, seen = Blend(rows, cols, device), 0
     if files.carry is not None:
         blend.carry = torch.from_numpy(files.carry).to(device)
     band = Band(strips, 0)
-    with behind(files, cuts, len(rows)) as write:
+    with behind(files, cuts, len(rows), name) as write:
         for number in range(files.rows, len(rows)):
             top = rows.starts[number]
             image, valid = band.rows(top, min(top + rows.window, rows.length))
