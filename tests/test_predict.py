@@ -300,7 +300,7 @@ def test_limits_of_the_card_are_replayed(model: Path, bright: Bright, tmp_path: 
     told = json.loads((tmp_path / "maps" / "s.json").read_text())["properties"]
     assert "card for sensor sentinel2" in told["glidexp:stretch"]["from"]
     assert told["glidexp:sizes"][-1]["lakes"] == 0  # 3000 of 20000 is dark
-    assert mapped(model, tmp_path / "maps", scene) == 0
+    assert mapped(model, tmp_path / "maps", scene, more=("--sensor", "sentinel2", "--stretch", "refit")) == 0
     told = json.loads((tmp_path / "maps" / "s.json").read_text())["properties"]
     assert told["glidexp:sizes"][-1]["lakes"] == 3
 
