@@ -94,6 +94,16 @@ def test_places_are_those_of_the_scene_and_of_the_tile() -> None:
         assert abs(alarm["row"] - row) <= 1 and abs(alarm["col"] - col) <= 1
 
 
+def test_without_a_scene_a_place_in_one_is_no_place() -> None:
+    """As in lakes.parquet: rows and columns of nobody knows what."""
+    labels, predicted = np.zeros((1, PX, PX), np.uint8), np.zeros((1, PX, PX), bool)
+    predicted[0, 10:14, 4:8] = True
+    seen = predictions(labels, predicted, scene="")
+    seen.tiles.index["row"] = seen.tiles.index["col"] = 64
+    (alarm,) = mistakes(seen, (0, 1, 2)).to_dict("records")
+    assert abs(alarm["row"] - 11) <= 1 and abs(alarm["col"] - 5) <= 1
+
+
 def test_missed_lakes_by_size_and_brightness() -> None:
     labels, predicted = np.zeros((2, PX, PX), np.uint8), np.zeros((2, PX, PX), bool)
     images = np.full((2, PX, PX, 3), 100, np.uint8)

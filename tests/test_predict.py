@@ -31,7 +31,7 @@ from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.reading import read_header
 from glidexp.data.scenes.strips import Strips
 from glidexp.errors import ConfigError, GlidexpError, RunFailed
-from glidexp.mapping import areas, cog, layers, network, polygons, predict, raster, verb_predict, workfiles
+from glidexp.mapping import areas, cog, layers, network, polygons, predict, quicklook, raster, verb_predict, workfiles
 from glidexp.mapping.arrays import probabilities_of
 from glidexp.mapping.blend import Blend
 from glidexp.mapping.runs import Runs, runs_of
@@ -347,6 +347,20 @@ def test_an_answer_that_is_no_number_is_no_ground_without_lake(
     half[:, :, 100:] = 0
     scene = write_scene(tmp_path / "half.tif", pixels=half, nodata=0, descriptions=["red", "green", "blue"])
     assert mapped(model, tmp_path / "maps", scene) == 0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_lake_on_the_island_of_another_is_in_the_picture(tmp_path: Path, order: int) -> None:
+    inner = shapely.box(40, 40, 60, 60)
+    outer = shapely.Polygon(shapely.box(10, 10, 90, 90).exterior, [shapely.box(30, 30, 70, 70).exterior])
+    look = np.zeros((300, 300, 3), np.uint8)
+    lakes = np.array([inner, outer][::order], dtype=object)
+    quicklook.draw(tmp_path / "look.png", look, lakes, step=1, gsd_m=None, title="two lakes")
+    with Image.open(tmp_path / "look.png") as picture:
+        seen = np.asarray(picture)[-picture.height + quicklook.TITLE_PX :]
+    scale = seen.shape[1] // 300
+    filled, water, island = (tuple(seen[at * scale, at * scale]) for at in (50, 20, 35))
+    assert filled == water != (0, 0, 0) and island == (0, 0, 0)
 
 
 def test_ground_without_data_is_not_looked_at(model: Path, bright: Bright, tmp_path: Path) -> None:

@@ -114,6 +114,16 @@ def test_the_picture_says_what_each_number_is_a_mean_of(found: Matrix) -> None:
     assert fewer.rest_on[0] == ["1 seed", "1 seed"]
 
 
+def test_a_field_without_a_score_is_told_and_readable() -> None:
+    for values in ([[0.5, np.nan], [0.9, 0.1]], [[np.nan, np.nan], [np.nan, np.nan]]):
+        figure = heatmap_figure(
+            np.array(values), ["a", "b"], ["a", "b"], score="lake IoU", across="region", rest_on=(["1 seed"] * 2,) * 2
+        )
+        told = [text for text in figure.axes[0].texts if text.get_text() == "no value"]
+        assert len(told) == int(np.isnan(values).sum()) and {text.get_color() for text in told} == {"black"}
+        figure.canvas.draw()
+
+
 def test_what_a_matrix_cannot_say_is_noted() -> None:
     two = {"['andes']": SKILL["andes"], "['alaska']": SKILL["alaska"]}
     notes = " | ".join(laid_out(two, seeds=[0], **{"subset.val_from": "regions"}).notes)

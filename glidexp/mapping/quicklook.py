@@ -43,9 +43,10 @@ def draw(
     )
     over = Image.new("RGBA", picture.size, (0, 0, 0, 0))
     pen = ImageDraw.Draw(over)
-    for outline in outlines:
-        for part in shapely.get_parts(outline):
-            _lake(pen, part, times / step)
+    parts = shapely.get_parts(outlines)
+    around = shapely.area(shapely.polygons(shapely.get_exterior_ring(parts)))
+    for part in parts[np.argsort(-around, kind="stable")]:  # a lake on another's island is drawn after it
+        _lake(pen, part, times / step)
     picture = Image.alpha_composite(picture, over).convert("RGB")
     width = max(width, LEAST_PX)  # room for the title, also above a strip
     page = Image.new("RGB", (width, height + TITLE_PX), (255, 255, 255))

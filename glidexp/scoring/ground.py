@@ -48,6 +48,12 @@ class Piece:
     overlapping: bool
     """whether a pixel is in more than one tile"""
 
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Row and column of the canvas's upper left pixel in the scene; 0, 0 where no scene or place is known."""
+        placed = bool(self.scene) and self.row >= 0 and self.col >= 0
+        return (self.row, self.col) if placed else (0, 0)
+
     def disagreement(self, labels_nHW: Tiles) -> float:
         """Share of the tiles' lake pixels that are no lake on the canvas, 0-1: above 0 only where tiles overlap.
 

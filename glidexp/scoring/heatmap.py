@@ -22,7 +22,7 @@ def heatmap_figure(
     """The picture; a field whose row and column have one name, so trained on what it is scored on, has a frame.
 
     Args:
-        values: (rows, columns), 0-1, shown as points of 100
+        values: (rows, columns), 0-1, shown as points of 100; NaN, as of a target without lake, as an empty field
         rows: names of sources
         columns: names of targets
         score: what is shown, as the colour bar says it
@@ -37,11 +37,14 @@ def heatmap_figure(
     axes = figure.subplots()
     points = 100 * values
     image = axes.imshow(points, cmap="viridis", aspect="auto")
-    middle = (float(np.nanmin(points)) + float(np.nanmax(points))) / 2
+    known = points[np.isfinite(points)]
+    middle = (known.min() + known.max()) / 2 if known.size else 0.0
     for row, name in enumerate(rows):
         for column, target in enumerate(columns):
-            shade = "black" if points[row, column] > middle else "white"
-            axes.text(column, row, f"{points[row, column]:.1f}", ha="center", va="center", color=shade, fontsize=9)
+            value = points[row, column]
+            shade = "white" if value <= middle else "black"
+            text = f"{value:.1f}" if np.isfinite(value) else "no value"
+            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=9)
             if name == target:
                 axes.add_patch(
                     Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor="#de5400", linewidth=2)

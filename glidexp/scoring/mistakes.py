@@ -66,7 +66,7 @@ def mistakes(
             table["tile"] = _tile_of(piece, index["tile"].to_numpy(dtype=object), at)
             table["area_km2"] = in_km2(table["area_px"], piece.gsd_m) if known else np.nan
             table["size_class"] = size_class(table["area_px"], piece.gsd_m)
-            table["row"], table["col"] = at[:, 0] + max(piece.row, 0), at[:, 1] + max(piece.col, 0)
+            table["row"], table["col"] = (at + piece.corner).T
             place = {"split": seen.split, "scene": piece.scene, "sensor": piece.sensor, "region": piece.region}
             tables.append(pd.DataFrame(table).assign(**place, gsd_m=piece.gsd_m, piece=number))
     filled = [table for table in tables if len(table)]
