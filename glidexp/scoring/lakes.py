@@ -173,15 +173,15 @@ def _predicted_table(found: Match, piece: Piece, bins_HW: npt.NDArray[np.uint8])
 
 def _shape(piece: Piece, lakes: Components) -> dict[str, Any]:
     """What is known of lakes by themselves; `tile` is the position in the piece of the tile with the first pixel."""
-    down, right = piece.corner
+    top_row, left_col = piece.corner
     _, first = np.unique(lakes.owner, return_index=True)
     rows, cols = lakes.rows[first][:, None], lakes.cols[first][:, None]
     inside = (rows >= piece.tops) & (rows < piece.tops + piece.tile_px)
     inside &= (cols >= piece.lefts) & (cols < piece.lefts + piece.tile_px)
     shape: dict[str, Any] = {
         "tile": inside.argmax(axis=1),
-        "row": lakes.row + down,
-        "col": lakes.col + right,
+        "row": lakes.row + top_row,
+        "col": lakes.col + left_col,
         "area_px": lakes.area_px,
         "perimeter_px": lakes.perimeter_px,
         "area_bound_px": area_bound_px(lakes.perimeter_px),
