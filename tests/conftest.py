@@ -23,6 +23,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles al
 import pytest
 import torch
 import warm
+from runs import undrawn
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_configure() -> None:
     warm.begin()  # workers inherit it
     multiprocessing.set_executable(warm.python())
+
+
+@pytest.fixture(scope="module")
+def plain_figures() -> Iterator[None]:
+    """For a whole file of tests that looks at no drawing: see `runs.undrawn`."""
+    with undrawn():
+        yield
 
 
 def shared(factory: pytest.TempPathFactory) -> Path:

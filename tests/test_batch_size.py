@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from runs import small_config, undrawn, words
+from runs import small_config, words
 from standin import CUDA, TOTAL, standin
 from test_loop import config as train_config
 from test_loop import network
@@ -39,12 +39,7 @@ MB = 1 << 20
 CPU = torch.device("cpu")
 STORE: Any = SimpleNamespace(images=np.zeros((2, 64, 64, 3), np.uint8), labels=np.zeros((2, 64, 64), np.uint8))
 """whose tiles take 16 kB each"""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_figures() -> Iterator[None]:
-    with undrawn():
-        yield
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 13, 100, 170, 511, 5000])

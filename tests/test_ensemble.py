@@ -1,13 +1,12 @@
 """Several networks as one model: the mean of their probabilities, scored, kept, and refused where it makes no sense."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from runs import small_config, undrawn
+from runs import small_config
 
 from glidexp import cli
 from glidexp.config import InitConfig, InitKind
@@ -25,13 +24,7 @@ from glidexp.tracking.store import Store, open_store
 from glidexp.training.run import Outcome, run
 
 HOW = ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=1"]
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_figures() -> Iterator[None]:
-    with undrawn():
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_figures")]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +102,13 @@ def test_views_and_members_go_together(found: list[FoundModel], tmp_path: Path) 
 
 
 def test_scores_are_of_the_mean_at_the_threshold_that_is_best_on_val_and_the_model_is_kept(
-    trained: list[Outcome], found: list[FoundModel], store: Store, evaluate: Any, small_data: Path, mlruns: Path
+    trained: list[Outcome],
+    found: list[FoundModel],
+    store: Store,
+    evaluate: Any,
+    small_data: Path,
+    mlruns: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ids = [one.run_id for one in trained[:2]]
     assert evaluate(ids[0], ids[1][:12])[0] == 0
@@ -166,7 +165,9 @@ def test_scores_are_of_the_mean_at_the_threshold_that_is_best_on_val_and_the_mod
         load_checkpoint(networks[0].net, init, ["red", "green", "blue"])
     with pytest.raises(SystemExit) as ended:
         cli.main(["validity", made.info.run_id, "--mlruns", str(mlruns)])
-    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "it is the mean of 2 networks, each of which has features of its own" in said
+    assert f"run {ids[0][:12]}" in said and "Traceback" not in said
 
 
 def test_what_cannot_be_put_together_is_told_in_one_line(trained: list[Outcome], evaluate: Any) -> None:

@@ -4,14 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, small_config, undrawn
+from runs import SMALL, small_config
 
 from glidexp import cli
 from glidexp.data.leakage import from_bytes, ground_of
@@ -25,12 +24,7 @@ from glidexp.training.run import Outcome, run
 
 DATA = [word for word in SMALL if word.startswith("dataset")]
 HOW = ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=1"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_figures() -> Iterator[None]:
-    with undrawn():
-        yield
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +257,11 @@ def test_a_checkpoint_scores_as_the_run_that_it_becomes(
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     (other / "checkpoint.json").unlink()
     refused(evaluate(str(other / newest.name)), "no readable checkpoint.json", "let the run end")
+    beside = other / f"{newest.name}.sha256"
+    told = beside.read_text()
+    beside.unlink()
+    refused(evaluate(str(other / newest.name)), f"{newest.name} has no {beside.name} beside it")
+    beside.write_text(told)
     with (other / newest.name).open("ab") as file:
         file.write(b"0")
     refused(evaluate(str(other / newest.name)), f"{newest.name} is damaged")

@@ -1,12 +1,11 @@
 """From a source to a target with tiny networks: what a run starts from, what it remembers, and what it is refused."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from runs import small_config, undrawn
+from runs import small_config
 from safetensors.torch import load_file
 
 from glidexp.config import Config
@@ -35,13 +34,7 @@ TWO_REGIONS = [
 ]
 """8 scenes of one sensor: of each region two to train, one to judge, one to report on"""
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_figures() -> Iterator[None]:
-    with undrawn():
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_figures")]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """Mean of the views: by hand, turning with the image, carried by the bundle; a run's model gives what was scored."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from runs import small_config, undrawn
+from runs import small_config
 
 from glidexp.config import Config, TrainConfig, Tta
 from glidexp.data.prepare import prepare
@@ -21,11 +20,7 @@ from glidexp.scoring.counts import histograms_of_bins, logit_bins
 from glidexp.scoring.scores import read_scores
 from glidexp.training.run import run
 
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_figures() -> Iterator[None]:
-    with undrawn():
-        yield
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 
 class Slope(torch.nn.Module):

@@ -40,7 +40,9 @@ def read_checkpoint(file: Path) -> dict[str, Any] | str:
     """What a checkpoint holds: `format`, `config_id`, `state`; or what is wrong with it, to be said after its name."""
     try:
         found, beside = file_sha256(file), hash_file(file)
-        if not beside.is_file() or beside.read_text().split()[:1] != [found]:
+        if not beside.is_file():
+            return f"has no {beside.name} beside it, so whether it is whole is not known"
+        if beside.read_text().split()[:1] != [found]:
             return "is damaged (its hash differs)"
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from glidexp.errors import GlidexpError
+from glidexp.models.card import members_of
 from glidexp.models.load import FoundModel, find
 from glidexp.models.survey import LEAST, LEAST_HELD
 from glidexp.tracking.found import TrackedRun
@@ -14,6 +15,9 @@ def why_nothing(found: FoundModel) -> str:
     """The reason, as far as the model's card knows it, to be read after the model's name."""
     if found.uri.endswith(".pt"):
         return "it is a checkpoint, which is written before they are looked at. Let its run end, and give the run"
+    if members := members_of(found.card):
+        which = ", ".join(members)
+        return f"it is the mean of {len(members)} networks, each of which has features of its own. Give one, {which}"
     fitted = found.card.get("fitted", {})
     if fitted.get("adapt", "none") != "none":
         return (
