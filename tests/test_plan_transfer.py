@@ -105,6 +105,9 @@ def test_a_ladder_is_decided_on_its_target() -> None:
     assert of("test/lake_recall") == "test/sensor/landsat8/lake_recall"
     with pytest.raises(ConfigError, match="a ladder is scored on its target"):
         of("test/region/andes/f1_pooled")
+    for score in ("assd_m", "area_error_percent", "area_bias_percent"):  # gains would be losses, metres points
+        with pytest.raises(ConfigError, match=f"study.primary=test/{score}: more of it is not better"):
+            of(f"test/{score}")
 
 
 def test_words_of_scoring_are_checked_and_kept_apart() -> None:

@@ -9,9 +9,10 @@ import pytest
 import studies
 
 from glidexp.config import PathsConfig, TrackingConfig
-from glidexp.errors import DataError
+from glidexp.errors import ConfigError, DataError
 from glidexp.study import verb_transfer
 from glidexp.study.comparison.ladder import Ladder, climb, crossing, crossings, said_crossings
+from glidexp.study.comparison.measures import measure_of
 from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.ledger import FOLDER
 from glidexp.study.report.data import Findings, find
@@ -158,4 +159,6 @@ def test_a_ladder_without_its_source_is_none(store: Store, parents: dict[str, st
     plan = found.study.plan.laid_out
     with pytest.raises(DataError, match="zero-shot, which has no finished run"):
         climb(found.study.arms[1:], found.material, found.ladder.measure, plan, level=0.95)
+    with pytest.raises(ConfigError, match="test/assd_m: more of it is not better"):
+        climb(found.study.arms, found.material, measure_of("test/assd_m"), plan, level=0.95)
     assert np.isfinite(climb(found.study.arms[:1], found.material, found.ladder.measure, plan, level=0.95).zero.mean)

@@ -44,13 +44,24 @@ from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.comparison.trainings import Curves, axis_of, unlike_tiles
 from glidexp.study.execution.ledger import study_id
 from glidexp.study.report import tiles as report_tiles
-from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Table, Text, as_latex, markdown, tex
+from glidexp.study.report.blocks import (
+    Block,
+    Fold,
+    Heading,
+    Picture,
+    Table,
+    Text,
+    as_latex,
+    markdown,
+    tex,
+    unfolded,
+)
 from glidexp.study.report.cautions import cautions, naive, power, undecided
 from glidexp.study.report.data import Findings, facts, find
 from glidexp.study.report.factors import factor_blocks
 from glidexp.study.report.making import PAGE, _written, report
-from glidexp.study.report.page import _curves
-from glidexp.study.report.tables import detectable, interval, sample
+from glidexp.study.report.page import _curves, _result
+from glidexp.study.report.tables import detectable, forest, interval, sample
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.study.tune.show import last_word
 from glidexp.study.tune.trials import Trial
@@ -198,6 +209,27 @@ def test_the_page_folds_what_is_looked_up_and_paper_and_text_have_it_all(page: P
     assert "### By sensor and region" in text and "<details" not in text
     within = markdown("t", [Fold("more", [Table("t", "c", ["x"], [["1"]])])])
     assert within == "# t\n\n### more\n\nc\n\n| x |\n| :-- |\n| 1 |\n"
+
+
+@pytest.mark.parametrize(
+    ("score", "colour", "said"),
+    [
+        ("assd_px", "#de5400", ("blue for better and orange for worse", "the best in", "the best being")),
+        ("area_bias_percent", None, ("blue for higher and orange for lower", "the highest in", "the highest being")),
+    ],
+)
+def test_colours_and_words_follow_the_sense_of_the_score(
+    study: Study, material: Material, score: str, colour: str | None, said: tuple[str, ...]
+) -> None:
+    """Where less is better, more is worse; a bias is neither."""
+    comparison = compare_arms([study.arms[0], study.arms[2]], material, measure_of(f"test/{score}"))
+    text = " ".join(block.caption if isinstance(block, Picture | Table) else block.text
+                    for block in unfolded(list(_result(Findings(study, comparison=comparison))))
+                    if isinstance(block, Picture | Table | Text))  # fmt: skip
+    assert all(one in text for one in said)
+    marks = [line for line in forest(comparison).axes[1].lines if line.get_marker() == "s"]
+    assert verdict(comparison.rows[1], comparison) == "worse" or colour is None
+    assert colour is None or [mark.get_color() for mark in marks] == [colour]
 
 
 def test_pictures_of_a_comparison_say_what_they_rest_on(study: Study, material: Material) -> None:

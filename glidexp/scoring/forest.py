@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from glidexp.scoring.labels import label, lines_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DOT = "#2480d6"
 _BETTER, _WORSE = "#2480d6", "#de5400"
+_NAME = 44
+"""characters of a name in a line"""
 _UNSURE = "0.45"
 
 
@@ -27,7 +31,7 @@ class Bar:
     """whether the verdict is better or worse"""
 
 
-def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit: str) -> "Figure":
+def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit: str, better: int = 1) -> "Figure":
     """Scores on the left, differences to the first arm on the right, one line an arm.
 
     Args:
@@ -36,10 +40,13 @@ def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit
         level: of the intervals, 0-1
         n: what the intervals rest on, e.g. "3 seeds, 12 scenes"
         unit: of the axes
+        better: -1 where a lower score is better
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 1.5 + 0.42 * len(bars)), layout="constrained", dpi=130)
+    names = [label(bar.name, _NAME) for bar in bars]
+    height = 1.5 + max(0.42 * len(bars), 0.15 * lines_of(names))
+    figure = Figure(figsize=(9.5, height), layout="constrained", dpi=130)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.15))
     for place, bar in enumerate(bars):
         left.plot([100 * v for v in bar.values], [place] * len(bar.values), "o", color=_DOT, alpha=0.45, markersize=5)
@@ -50,12 +57,12 @@ def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit
             )
             continue
         value, low, high = (100 * number for number in bar.difference)
-        colour = (_BETTER if value > 0 else _WORSE) if bar.sure else _UNSURE
+        colour = (_BETTER if (better or 1) * value > 0 else _WORSE) if bar.sure else _UNSURE
         if low == low:
             right.plot([low, high], [place, place], "-", color=colour, linewidth=2, solid_capstyle="butt")
         right.plot(value, place, "s", color=colour, markersize=6)
     right.axvline(0, color="0.72", linewidth=1, zorder=0)
-    left.set_yticks(range(len(bars)), [bar.name for bar in bars], fontsize=9)
+    left.set_yticks(range(len(bars)), names, fontsize=9)
     left.set(ylim=(len(bars) - 0.4, -0.6), xlabel=f"{score}, {unit}\na dot a training, a stroke their mean")
     right.set(xlabel=f"difference to the baseline, {unit}\n{level:.0%} interval over {n}")
     for axes in (left, right):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from glidexp.scoring.labels import label, lines_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -32,7 +34,11 @@ def heatmap_figure(
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    size = (2.8 + 1.0 * len(columns), 1.8 + 0.5 * len(rows))
+    down, along = (
+        [f"{label(name, width)}\n({n})" for name, n in zip(names, of, strict=True)]
+        for names, of, width in zip((rows, columns), rest_on, (36, 14), strict=True)
+    )  # names of columns have the width of a field
+    size = (2.8 + 1.0 * len(columns), 1.5 + 0.5 * len(rows) + 0.15 * max(lines_of([one]) for one in along))
     figure = Figure(figsize=size, layout="constrained", dpi=130)
     axes = figure.subplots()
     points = 100 * values
@@ -49,10 +55,6 @@ def heatmap_figure(
                 axes.add_patch(
                     Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor="#de5400", linewidth=2)
                 )
-    down, along = (
-        [f"{name}\n({n})" for name, n in zip(names, of, strict=True)]
-        for names, of in zip((rows, columns), rest_on, strict=True)
-    )
     axes.set_xticks(range(len(columns)), along, fontsize=9)
     axes.set_yticks(range(len(rows)), down, fontsize=9)
     axes.set_xlabel(f"scored on this {across}", fontsize=9)

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from glidexp.scoring.labels import label, lines_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,12 +28,14 @@ class Point:
     high: float
 
 
-def figure_of(width: float, height: float, columns: int = 1) -> tuple["Figure", list[Any]]:
-    """A figure of so many inches with panels side by side, as all of these pages have them."""
+def figure_of(
+    width: float, height: float, columns: int = 1, *, ratios: Sequence[float] | None = None
+) -> tuple["Figure", list[Any]]:
+    """A figure of so many inches with panels side by side, as all of these pages have them; `ratios`: their widths."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
-    axes = list(np.atleast_1d(figure.subplots(1, columns)))
+    axes = list(np.atleast_1d(figure.subplots(1, columns, width_ratios=ratios)))
     for one in axes:
         one.tick_params(labelsize=9)
         one.spines[["top", "right"]].set_visible(False)
@@ -39,14 +44,36 @@ def figure_of(width: float, height: float, columns: int = 1) -> tuple["Figure", 
     return figure, axes
 
 
-def _tall(height: float, entries: int) -> float:
-    """Inches of a figure with a legend of so many entries beside its panels, which it would squeeze to nothing."""
-    return max(height, 0.6 + 0.18 * entries)
+def tall(height: float, names: Sequence[str]) -> float:
+    """Inches of a figure with a legend of these names beside its panels, which it would squeeze to nothing."""
+    return max(height, 0.6 + 0.18 * lines_of([label(name) for name in names]))
 
 
-def _look(number: int) -> dict[str, Any]:
+def _wide(levels: Sequence[str]) -> float:
+    """Inches along which the names of levels have room one beside the other, each of them aslant."""
+    return max((0.36 * lines_of([_level(level)]) for level in levels), default=0.0) * len(levels)
+
+
+def _level(name: str) -> str:
+    return label(name, 24)
+
+
+def _name_levels(axes: Any, levels: Sequence[str], most: int) -> None:
+    """Names of levels along the axis; aslant where so many characters beside each other would overlap."""
+    slant = max(len(level) for level in levels) * len(levels) > most
+    how = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if slant else {}
+    axes.set_xticks(range(len(levels)), [_level(level) for level in levels], fontsize=9, **how)
+
+
+def look_of(number: int) -> dict[str, Any]:
+    """Colour of a line and, from the ninth on, another kind of it."""
     style = STYLES[number // len(PALETTE) % len(STYLES)]
     return {"color": PALETTE[number % len(PALETTE)], "linestyle": style}
+
+
+def _mark(number: int) -> str:
+    """A mark that goes with the colour of a number, so that the ninth has not both of the first."""
+    return MARKERS[(number + number // len(PALETTE)) % len(MARKERS)]
 
 
 def curves_figure(
@@ -60,17 +87,17 @@ def curves_figure(
         scale: from the score to the axis
         along: what was spent, as the axis says it
     """
-    figure, (axes,) = figure_of(7.6, _tall(3.6, len(curves)))
+    figure, (axes,) = figure_of(7.6, tall(3.6, list(curves)))
     for number, (name, trainings) in enumerate(curves.items()):
         steps = sorted(set.intersection(*(set(one) for one in trainings)))
         if not steps:
             continue
         table = scale * np.array([[one[step] for step in steps] for one in trainings])
-        look = _look(number)
+        look = look_of(number)
         if len(steps) == 1:
             look |= {"marker": "o", "markersize": 4}
             axes.vlines(steps, table.min(0), table.max(0), color=look["color"], alpha=0.4, linewidth=3)
-        axes.plot(steps, table.mean(0), label=f"{name} (n={len(table)})", linewidth=1.6, **look)
+        axes.plot(steps, table.mean(0), label=label(f"{name} (n={len(table)})"), linewidth=1.6, **look)
         axes.fill_between(steps, table.min(0), table.max(0), color=look["color"], alpha=0.13, linewidth=0)
     axes.set_xlabel(along, fontsize=9)
     axes.set_ylabel(score, fontsize=9)
@@ -93,7 +120,10 @@ def effects_figure(factors: Mapping[str, Sequence[Point]], *, score: str, level:
         level: share that intervals hold
         n: what the means are over, such as `3 seeds, 8 scenes`
     """
-    figure, panels = figure_of(max(4.0, 3.4 * len(factors)), 3.4, len(factors))
+    names = {name: [point.name for point in points] for name, points in factors.items()}
+    widths = [max(3.4, 0.8 + _wide(levels)) for levels in names.values()]
+    longest = max(len(line) for levels in names.values() for level in levels for line in _level(level).split("\n"))
+    figure, panels = figure_of(max(4.0, sum(widths)), 3.4 + 0.03 * longest, len(factors), ratios=widths)
     lowest = min(min(p.value, p.low if p.low == p.low else p.value) for points in factors.values() for p in points)
     highest = max(max(p.value, p.high if p.high == p.high else p.value) for points in factors.values() for p in points)
     room = 0.08 * (highest - lowest) or 1.0
@@ -105,10 +135,9 @@ def effects_figure(factors: Mapping[str, Sequence[Point]], *, score: str, level:
                 axes.plot([place, place], [point.low, point.high], color=PALETTE[0], linewidth=2)
             axes.plot(place, point.value, "o", color=PALETTE[0], markersize=6)
         axes.axhline(points[0].value, color="0.6", linewidth=0.8, linestyle=":")
-        slant = {"rotation": 25, "ha": "right"} if max(len(p.name) for p in points) * len(points) > 30 else {}
-        axes.set_xticks(list(places), [point.name for point in points], fontsize=9, **slant)
+        _name_levels(axes, names[name], most=30)
         axes.set(xlim=(-0.5, len(points) - 0.5), ylim=(lowest - room, highest + room))
-        axes.set_title(name, fontsize=10)
+        axes.set_title(label(name), fontsize=10)
     panels[0].set_ylabel(f"{score}\n{level:.0%} interval of the difference", fontsize=9)
     _resting_on(figure, n)
     return figure
@@ -127,20 +156,22 @@ def interaction_figure(
     """
     along = list(dict.fromkeys(one for one, _ in cells))
     lines = list(dict.fromkeys(other for _, other in cells))
-    figure, (axes,) = figure_of(5.6, _tall(3.4, len(lines)))
+    figure, (axes,) = figure_of(max(5.6, 2.4 + _wide(along)), tall(3.4, lines))
+    step = min(0.06, 0.6 / max(len(lines) - 1, 1))  # of many lines too none is nearer to another level than to its own
     for number, line in enumerate(lines):
-        look = _look(number)
-        shift = 0.06 * (number - (len(lines) - 1) / 2)
+        look = look_of(number)
+        shift = step * (number - (len(lines) - 1) / 2)
         at = [(place + shift, cells[(one, line)]) for place, one in enumerate(along) if (one, line) in cells]
-        marker = MARKERS[number % len(MARKERS)]
-        axes.plot([x for x, _ in at], [np.mean(values) for _, values in at], marker=marker, label=line, **look)
+        means = [np.mean(values) for _, values in at]
+        axes.plot([x for x, _ in at], means, marker=_mark(number), label=label(line), **look)
         for x, values in at:
             axes.plot([x] * len(values), values, ".", color=look["color"], alpha=0.4, markersize=5)
-    axes.set_xticks(range(len(along)), along, fontsize=9)
+    _name_levels(axes, along, most=45)
     axes.set(xlim=(-0.4, len(along) - 0.6))
-    axes.set_xlabel(names[0], fontsize=9)
+    axes.set_xlabel(label(names[0]), fontsize=9)
     axes.set_ylabel(score, fontsize=9)
-    axes.legend(title=names[1], fontsize=8, title_fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    look = {"fontsize": 8, "title_fontsize": 8, "frameon": False}
+    axes.legend(title=label(names[1]), loc="center left", bbox_to_anchor=(1.0, 0.5), **look)
     _resting_on(figure, n)
     return figure
 
@@ -150,7 +181,7 @@ def pareto_figure(
     *,
     score: str,
     n: str,
-    higher: bool = True,
+    better: int = 1,
     speed: str = "images/s",
 ) -> "Figure":
     """Score against throughput of training, and against parameters; the frontier is drawn through the best.
@@ -159,29 +190,29 @@ def pareto_figure(
         points: name, score in the unit of its axis, throughput, parameters; None where not known
         score: as the axis says it
         n: what scores are means over, such as `3 seeds, 8 scenes`
-        higher: whether a higher score is better
+        better: 1: a higher score is better, -1: a lower one, 0: neither, so that there is no frontier
         speed: unit of the throughput
     """
-    figure, panels = figure_of(9.4, _tall(3.6, len(points)), 2)
+    figure, panels = figure_of(9.4, tall(3.6, [row[0] for row in points]), 2)
     kinds = ((2, f"{speed} in training", 1.0, 1), (3, "parameters [million]", 1e-6, -1))
-    up = 1 if higher else -1
-    for axes, (place, label, scale, better) in zip(panels, kinds, strict=True):
+    shown: dict[int, Any] = {}
+    for axes, (place, what, scale, cheaper) in zip(panels, kinds, strict=True):
         values = ((number, row[1], row[place]) for number, row in enumerate(points))
         known = [(number, value, scale * float(cost)) for number, value, cost in values if cost is not None]
         for number, value, cost in known:
-            look = {"color": PALETTE[number % len(PALETTE)], "label": points[number][0]}
-            axes.plot([cost], [value], MARKERS[number % len(MARKERS)], markersize=7, **look)
+            look = {"color": PALETTE[number % len(PALETTE)], "label": label(points[number][0])}
+            (shown[number],) = axes.plot([cost], [value], _mark(number), markersize=7, **look)
         front = []
-        for _, value, cost in known:
-            beaten = [(v, c) for _, v, c in known if up * (v - value) >= 0 and better * (c - cost) >= 0]
+        for _, value, cost in known if better else ():
+            beaten = [(v, c) for _, v, c in known if better * (v - value) >= 0 and cheaper * (c - cost) >= 0]
             if all((v, c) == (value, cost) for v, c in beaten):
                 front.append((cost, value))
         front.sort()
         axes.plot([c for c, _ in front], [v for _, v in front], color="0.6", linewidth=1, linestyle=":", zorder=0)
-        axes.set_xlabel(label, fontsize=9)
+        axes.set_xlabel(what, fontsize=9)
     panels[0].set_ylabel(score, fontsize=9)
-    handles, labels = panels[0 if panels[0].lines[:-1] else 1].get_legend_handles_labels()
-    panels[1].legend(handles, labels, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    handles = [shown[number] for number in sorted(shown)]  # of arms too of which one cost alone is known
+    panels[1].legend(handles=handles, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _resting_on(figure, n)
     return figure
 
@@ -226,8 +257,12 @@ def few_shot_figure(
     for number, (way, points) in enumerate(curves.items()):
         budgets = sorted(points)
         means = [float(np.mean(points[budget])) for budget in budgets]
-        look = _look(number)
-        axes.plot(budgets, means, marker=MARKERS[number % len(MARKERS)], label=way, **look)
+        look = look_of(number)
+        # straight between budgets, as crossings are reckoned, also where the axis is logarithmic
+        along = np.unique([*budgets, *(x for ends in pairwise(budgets) for x in np.linspace(*ends, 33))])
+        at_budgets = np.searchsorted(along, budgets).tolist()
+        straight = np.interp(along, budgets, means)
+        axes.plot(along, straight, marker=_mark(number), markevery=at_budgets, label=label(way), **look)
         for budget in budgets:
             axes.scatter([budget] * len(points[budget]), points[budget], s=9, alpha=0.45, color=look["color"])
         at = crossings.get(way)

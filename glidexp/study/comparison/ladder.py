@@ -16,6 +16,7 @@ from glidexp.study.comparison.arms import Arm
 from glidexp.study.comparison.compare import Row, row_of
 from glidexp.study.comparison.material import Material
 from glidexp.study.comparison.measures import Measure
+from glidexp.study.comparison.transfer import refuse_unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,10 @@ def climb(
         level: of the intervals, 0-1
 
     Raises:
+        ConfigError: a score of which more is not better
         DataError: zero-shot is missing, no test ground of target or sources, or a score without value
     """
+    refuse_unfit(measure)
     rungs: Mapping[str, tuple[str, float]] = plan["rungs"]
     if not arms or rungs[arms[0].name][1] or arms[0].name != next(iter(rungs)):
         raise DataError("a ladder needs the source's own network, zero-shot, which has no finished run.")

@@ -169,7 +169,7 @@ def primary(study: StudyConfig) -> str:
     """The score that decides: of a ladder on the target.
 
     Raises:
-        ConfigError: a ladder's score of one stratum, or one that cannot be compared
+        ConfigError: a ladder's score of one stratum, one of which more is not better, or one that cannot be compared
     """
     if study.design != LADDER or study.transfer.target is None:
         return study.primary
@@ -178,5 +178,10 @@ def primary(study: StudyConfig) -> str:
         raise ConfigError(
             f"study.primary={study.primary} is of one {measure.stratum[0]}, and a ladder is scored on its target: give "
             "test/lake_iou_pooled or the like."
+        )
+    if measure.better != 1:
+        raise ConfigError(
+            f"study.primary={study.primary}: more of it is not better, and a ladder's gains are of scores of which it "
+            "is: give test/lake_iou_pooled, test/lake_recall or the like; the report has the others beside it."
         )
     return measure.within(study.transfer.by.value, study.transfer.target).name

@@ -84,9 +84,10 @@ def _result(found: Findings) -> Iterable[Block]:
     yield main_table(comparison)
     yield Picture.of("forest", forest(comparison), _forest_caption(comparison))
     yield from (Fold("What the arms are", [table]) for table in _arms(found))
+    first = "best" if comparison.measure.better else "highest"
     best = int(np.argmax(comparison.ranks[:, 0]))
     yield Text(
-        f"Rank stability: the best in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds "
+        f"Rank stability: the {first} in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds "
         f"({comparison.ground.kind}s and seeds drawn with replacement) is {comparison.rows[best].arm.name}."
     )
     yield Fold("All ranks, and second opinions", [_ranks(comparison), checks_table(comparison)])
@@ -104,21 +105,23 @@ def _arms(found: Findings) -> Iterable[Table]:
 
 
 def _forest_caption(comparison: Comparison) -> str:
+    up, down = ("better", "worse") if comparison.measure.better else ("higher", "lower")
     return (
         f"Left: every training's {comparison.measure.words}. Right: paired difference to the baseline "
-        f"({comparison.rows[0].arm.name}); blue for better and orange for worse where it holds up after Holm."
+        f"({comparison.rows[0].arm.name}); blue for {up} and orange for {down} where it holds up after Holm."
     )
 
 
 def _ranks(comparison: Comparison) -> Table:
     ranks = range(len(comparison.rows))
+    first = "best" if comparison.measure.better else "highest"
     rows = [
         [row.arm.name, *(f"{100 * share:.0f}" for share in comparison.ranks[place])]
         for place, row in enumerate(comparison.rows)
     ]
     return Table(
         "ranks",
-        "Share of redrawn worlds in which an arm takes a rank [%].",
+        f"Share of redrawn worlds in which an arm takes a rank [%], the {first} being the 1st.",
         ["arm", *(f"{r + 1}." for r in ranks)],
         rows,
     )
@@ -220,11 +223,11 @@ def _training(found: Findings) -> Iterable[Block]:
     yield Heading("Score against cost")
     drawn = pareto_figure(
         points, score=axis(comparison.measure), n=sample((len(row.values) for row in comparison.rows), comparison),
-        higher=comparison.measure.better >= 0, speed=speed,
+        better=comparison.measure.better, speed=speed,
     )  # fmt: skip
+    front = "Nothing beats the arms on the dotted line in both. " * bool(comparison.measure.better)
     caption = (
-        f"Nothing beats the arms on the dotted line in both. {speed[:1].upper()}{speed[1:]} as each training measured "
-        "it, on a machine that may have been shared."
+        f"{front}{speed[:1].upper()}{speed[1:]} as each training measured it, on a machine that may have been shared."
     )
     yield Picture.of("pareto", drawn, caption)
 

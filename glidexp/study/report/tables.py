@@ -92,7 +92,7 @@ def forest(comparison: Comparison) -> "Figure":
     seeds = [row.effect.parts.seeds for row in comparison.rows if row.effect]
     return forest_figure(
         bars, score=comparison.measure.words, level=comparison.level, n=sample(seeds, comparison),
-        unit=comparison.measure.unit,
+        unit=comparison.measure.unit, better=comparison.measure.better,
     )  # fmt: skip
 
 

@@ -144,8 +144,8 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
         yield Picture.of(
             "few_shot",
             drawn,
-            f"{score} on {ladder.target} by labels of it that are learnt from: means as lines, trainings as dots. "
-            "Ringed: where training from scratch catches up.",
+            f"{score} on {ladder.target} by labels of it that are learnt from: means as lines, straight between "
+            "budgets, trainings as dots. Ringed: where training from scratch catches up.",
         )
     rows = [_row(step) for step in ladder.steps]
     level = f"{ladder.level:.0%}"
