@@ -31,7 +31,7 @@ class SlurmConfig:
     gpus: int = 1
     """GPU of a run, 0 or 1: a run of a study is one process"""
     requeues: int = 10
-    """times a run that was preempted, or came to its time limit, is queued again to go on from its checkpoint"""
+    """times a run that came to its time limit is queued again to go on from its checkpoint; preempted ones always"""
     notice_s: int = 90
     """seconds between the scheduler's notice and the end, for the checkpoint"""
     options: dict[str, str] = field(default_factory=dict)

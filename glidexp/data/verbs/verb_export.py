@@ -18,7 +18,7 @@ def options() -> Parser:
         prog="glidexp data export",
         description="Writes a tile store as files that other programs read. png: images/ and labels/ in the published "
         "layout; croissant: the same with croissant.json; coco: images/ and annotations/; geotiff: with a position. "
-        "tiles.csv carries origin and split, so that `glidexp data import` gives the same store.",
+        "tiles.csv carries origin and split, so that `glidexp data import` gives the same tiles on the same sides.",
     )
     parser.add_argument("store", metavar="STORE", help="folder of a store, or its id below paths.data/stores")
     parser.add_argument("--to", choices=FORMATS, default="png", help="what to write (default: png)")
