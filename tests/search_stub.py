@@ -33,19 +33,31 @@ class StubSearch(Search):
         return self._cells.setdefault(trial.number, Cell(trial.name, SEED, words, key_of(words)))
 
 
-def search(mlruns: Path, trials: int, space: dict[str, SpaceConfig] | None = None, *, factor: int = 2) -> StubSearch:
-    """A search as it lies on disk."""
+def search(
+    mlruns: Path,
+    trials: int,
+    space: dict[str, SpaceConfig] | None = None,
+    *,
+    factor: int = 2,
+    objectives: tuple[str, ...] = (VAL, SPEED),
+    repeat: int = 1,
+    baseline: str = "0" * 16,
+) -> StubSearch:
+    """A search as it lies on disk; `baseline`: key of the settings that it begins from."""
     names = {"seed": SEED, "startup": 4, "first_rung": 1, "factor": factor}
-    cfg = TuneConfig(space=space or RATES, trials=trials, objectives=[VAL, SPEED], **names)  # type: ignore[arg-type]
+    names |= {"repeat": repeat}
+    cfg = TuneConfig(space=space or RATES, trials=trials, objectives=[*objectives], **names)  # type: ignore[arg-type]
     edges: Any = SimpleNamespace(
         baseline=Config(train=TrainConfig(epochs=EPOCHS)),
-        plan=SimpleNamespace(cells=[Cell("baseline", SEED, (), "0" * 16)]),
+        plan=SimpleNamespace(cells=[Cell("baseline", SEED, (), baseline)]),
     )
     study = StudyConfig(name="search", design=Design.tune, tune=cfg)
     chosen = space_of(cfg, Words((), ()))
     found = Tuning(study, chosen, (f"mlruns={mlruns}",), edges, (0, 1), lambda words: edges.baseline, False)
     folder = mlruns / FOLDER / study_id(found.plan)
-    return StubSearch(found, Trials(folder, chosen, objectives=2, seed=SEED, startup=4), opened(mlruns), "glidexp")
+    return StubSearch(
+        found, Trials(folder, chosen, objectives=len(objectives), seed=SEED, startup=4), opened(mlruns), "glidexp"
+    )
 
 
 def carried_out(found: Search, slots: int = 1) -> Ledger:

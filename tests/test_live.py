@@ -67,9 +67,21 @@ def test_the_table_has_seeds_done_score_failures_and_what_runs(ledger: Ledger) -
     assert ["resnet18", "2/2", "", "0.6000 (0.1414)", ""] in rows
     assert ["mit_b0", "1/2", "1", "0.2500", ""] in rows
     assert ["mobilenetv3", "0/2", "", "", "seed 0 at work; stopped early"] in rows
-    console.print(table(ledger, {}, "mine"))
+    console.print(table(ledger, {}, "mine [again]"))
+    assert "mine [again]" in console.export_text(clear=False)
     rows = printed(console)
     assert ["mobilenetv3", "0/2", "", "", "seed 0 elsewhere; stopped early"] in rows, "in a sweep of its own"
+
+
+def test_an_arm_in_brackets_keeps_its_name(tmp_path: Path) -> None:
+    """`[andes]` is a list of regions, and no style of the console."""
+    arms = ("subset.regions=[andes]", "subset.regions=[alaska]")
+    cells = tuple(Cell(arm, 0, (), arm) for arm in arms)
+    store: Any = SimpleNamespace(mlruns=tmp_path)
+    console = Console(width=100, record=True, file=io.StringIO())
+    plan = Plan("regions", "Which?", "test/lake_iou_pooled", arms, (0,), cells)
+    console.print(table(Ledger(plan, store, "glidexp"), {cells[0].name: "seed 0 [half]"}))
+    assert ["[andes]", "0/1", "", "", "seed 0 [half]"] in printed(console)
 
 
 def test_a_terminal_is_shown_a_table_that_goes_and_lines_that_stay(

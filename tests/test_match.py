@@ -1,6 +1,7 @@
 """`--match`: tiles find their place by their lakes and by each other's edges; what is not known stays unknown."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import geopandas
@@ -11,7 +12,8 @@ from PIL import Image
 from scipy import ndimage
 
 from glidexp import cli
-from glidexp.data.ready import match, match_edges, outlines
+from glidexp.data.ready import match, match_edges, outlines, placing
+from glidexp.data.ready.pairs import find_pairs
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, DataError
 
@@ -158,6 +160,31 @@ def test_the_verb_writes_a_table_and_the_store_has_positions(
     before = table.stat().st_mtime_ns
     assert cli.data([*words, "--gsd", "10,30"]) == 0
     assert table.stat().st_mtime_ns == before and len([*(tmp_path / "data" / "stores").glob("[!.]*")]) == 1
+
+
+def test_tiles_of_other_sizes_leave_the_edges_of_the_rest(zones: list[outlines.Outlines], tmp_path: Path) -> None:
+    """One that is not square took the edges from all of them, and edges of 256 px look like those of 128."""
+    root, _ = write_scene(tmp_path / "tiles", zones[0])
+    geopandas.GeoSeries(zones[0].polygons, crs=CRS).to_crs("EPSG:4326").to_file(tmp_path / "lakes.gpkg")
+
+    def counts(name: str) -> Counter[str]:
+        pairs, out = find_pairs(root), tmp_path / f"{name}.csv"
+        found = placing.place_tiles(pairs, tmp_path / "lakes.gpkg", [10.0], out, glid=False, step=lambda _: None)
+        rows = {row["tile"]: row["transform"] for row in csv.DictReader(out.read_text().splitlines())}
+        places.append({tile: place for tile, place in rows.items() if tile.isdigit()})
+        return found
+
+    places: list[dict[str, str]] = []
+    alone = counts("alone")
+    assert alone["found by edges"] > 0, "nothing to lose"
+    for name, (height, width) in {"oblong": (100, 128), "large": (256, 256)}.items():
+        for part, bands in (("images", 3), ("labels", 1)):
+            picture = np.asarray(Image.open(root / part / "1.png").resize((width, height), Image.Resampling.NEAREST))
+            assert picture.shape[2:] == (3,) * (bands == 3)
+            Image.fromarray(picture).save(root / part / f"{name}.png")
+    more = counts("more")
+    assert more["tiles"] == alone["tiles"] + 2 and places[0] == places[1]
+    assert more["found by edges"] == alone["found by edges"]
 
 
 def test_outlines_that_cannot_be_used(tmp_path: Path) -> None:

@@ -373,6 +373,18 @@ def test_the_table_fits_eighty_columns_and_says_what_is_equal_once(tmp_path: Pat
     assert not (tmp_path / "mlruns").exists(), "a store was made by looking"
 
 
+def test_arms_and_words_in_brackets_are_shown(tmp_path: Path) -> None:
+    """`[andes]` is a list of regions, and no style of the console."""
+    found = planned(tmp_path)
+    names = {one.name: one.name.replace("augmentation=", "x.y=[").replace("none", "none]") for one in found.arms}
+    names = {old: new.replace("standard", "standard]") for old, new in names.items()}
+    cells = tuple(replace(cell, arm=names[cell.arm]) for cell in found.plan.cells)
+    plan = replace(found.plan, question="Is [andes] enough?", arms=tuple(names.values()), cells=cells)
+    arms = tuple(replace(one, arm=replace(one.arm, name=names[one.name])) for one in found.arms)
+    _, text = shown(replace(found, plan=plan, arms=arms), LauncherConfig(slots=2, gpus=0), calibrate=False)
+    assert "mobilenetv3, [none]" in text and "Is [andes] enough?" in text
+
+
 def test_hours_come_from_finished_runs_and_finished_cells_cost_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

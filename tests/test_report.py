@@ -131,6 +131,28 @@ def test_map_shows_each_side_where_its_tiles_are(store: TileStore) -> None:
     assert sorted(sides) == sorted(store.index.groupby("scene")["split"].first())
 
 
+def test_the_page_says_of_lakes_and_groups_what_it_shows(
+    store: TileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = "Points are lakes of the inventory"
+    assert drawn in write_report(store, tmp_path)[-1].read_text()
+    monkeypatch.setattr(footprints, "MOST_LAKES", 3)
+    monkeypatch.setattr(contact, "MOST_ROWS", 1)
+    text = write_report(store, tmp_path)[-1].read_text()
+    assert "<circle" not in text and drawn not in text and "Its 16 lakes are more than the 3" in text
+    assert "Only the first 1 of 2 sensors and regions are shown" in text
+    bare = replace(store, index=store.index)
+    bare.manifest = {key: value for key, value in store.manifest.items() if "inventory" not in key}
+    text = write_report(bare, tmp_path)[-1].read_text()
+    assert "Footprints of the tiles" in text and "inventory, red rings" not in text
+
+
+def test_the_contact_sheet_names_all_pixel_sizes_of_a_group() -> None:
+    assert contact._sizes(pd.Series([10.0, 10.0])) == ", 10 m"
+    assert contact._sizes(pd.Series([4.0, 2.0, 2.0])) == ", 2 to 4 m"
+    assert contact._sizes(pd.Series([2.0, np.nan])) == ""
+
+
 def test_contact_sheet_outlines_lakes_on_their_outer_side(store: TileStore) -> None:
     image = np.full((256, 256, 3), 10, np.uint8)
     label = np.zeros((256, 256), np.uint8)
@@ -152,6 +174,8 @@ def test_tiles_without_place_or_inventory_are_reported_as_well(store: TileStore,
     bare.manifest = {key: value for key, value in store.manifest.items() if "inventory" not in key}
     text = write_report(bare, tmp_path)[-1].read_text()
     assert "No tile has a position" in text and "Distance to ice" not in text
+    assert summarise(bare).places["lake_km2"].isna().all(), "no pixel size, no area"
+    assert text.count('<td class="t">–</td></tr>') == 3, "no sum either"
     bare.manifest["split_rule"] = {"by": SplitBy.random.value}
     bare.manifest["recipe"], bare.manifest["skipped"] = {"overlap_px": 8}, {"s9": "s9.tif cannot be read <at all>"}
     text = write_report(bare, tmp_path)[-1].read_text()

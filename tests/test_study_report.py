@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +52,7 @@ from glidexp.study.report.blocks import (
     Picture,
     Table,
     Text,
+    Tiles,
     as_latex,
     markdown,
     tex,
@@ -265,6 +267,15 @@ def test_a_difference_that_there_cannot_be_is_no_number() -> None:
 def test_latex_takes_no_character_as_its_own() -> None:
     assert tex("a_b & 5 % -1.2 [-3]") == r"a\_b \& 5 \% $-$1.2 [$-$3]"
     assert as_latex(Table("t", "c", ["x", "y"], [["a", "1"]])).count("{lr}") == 1
+    rows = as_latex(Table("t", "c", ["arm", "y"], [["[andes]", "1"], ["*", "[no interval]"], ["a", "2"]])).splitlines()
+    after = [later for row, later in pairwise(rows) if row.endswith(r"\\")]
+    assert not any(row.startswith(("[", "*")) for row in after), "an arm of a list ended the table"
+    assert r"{}[andes] & 1 \\" in rows
+
+
+def test_a_name_with_a_bar_is_one_cell() -> None:
+    text = markdown("t", [Tiles("tile0", "tile", [("a|b", b""), ("image", b"")])])
+    assert "| a\\|b | image |" in text
 
 
 def test_the_parent_carries_aggregates_and_a_link(page: Path, store: Store, parent: str, study: Study) -> None:

@@ -125,6 +125,15 @@ def test_footprints_do_not_touch_and_glaciers_stay_10_km_from_strange_scenes() -
         assert all(b.bounds[0] > 166_000 and b.bounds[2] < 834_000 for b in boxes), "outside the UTM zone"
 
 
+def test_scenes_that_would_share_ground_are_refused() -> None:
+    """Each lies in a slot as wide as itself: a narrow one after wide ones came to lie on a wide one's ground."""
+    turned = ["landsat8", "sentinel2", "gaofen2", "worldview2"]
+    with pytest.raises(ConfigError, match=r"scene_px=2048 puts scenes .*\[worldview2,gaofen2,sentinel2,landsat8\]"):
+        plan_scenes(SyntheticConfig(sensors=turned, scene_px=2048))
+    assert len(plan_scenes(SyntheticConfig(sensors=turned))) == 24, "there is room at the usual size"
+    assert len(plan_scenes(SyntheticConfig(sensors=turned[::-1], scene_px=8192, scenes_per_sensor=8))) == 32
+
+
 def test_every_sensor_meets_every_region() -> None:
     plans = plan_scenes(SyntheticConfig())
     for sensor in SyntheticConfig().sensors:

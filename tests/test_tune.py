@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from search_stub import RATES, SEED, carried_out, search
 from search_train import EPOCHS, VAL, quality
-from study_stub import opened, status
+from study_stub import key_of, opened, status
 
 from glidexp import door
 from glidexp.config.study import Design, StudyConfig
@@ -23,7 +23,7 @@ from glidexp.study.tune import search as tune_search
 from glidexp.study.tune import show as tune_show
 from glidexp.study.tune.rungs import goes_on, rungs_of
 from glidexp.study.tune.search import repeated, tuning
-from glidexp.study.tune.trials import JOURNAL, Trials
+from glidexp.study.tune.trials import JOURNAL, Trial, Trials
 
 SPACE = {
     "optimizer.lr": Choice("optimizer.lr", (), 1e-4, 1e-2, log=True),
@@ -296,6 +296,40 @@ def test_settings_that_cannot_run_are_composed_once_and_are_no_run_to_come(
         assert found.more(2) == []
     assert len(composed) == 3 == len(found.trials.all()) and found.most == 0
     assert {one.error for one in found.trials.all()} == {"tiles of 32 px are too small"}
+
+
+def test_the_best_are_several_settings_each_once(mlruns: Path) -> None:
+    """A small space has the same drawn again, and of one objective only the best is beaten by none."""
+    values = {"resnet18": 0.5, "resnet34": 0.6, "fcn": 0.4}
+    space = {"backbone": SpaceConfig(values=[*values])}
+
+    def tried(found: Any, objectives: int) -> list[str]:
+        while (one := found.trials.ask(12)) is not None:
+            score = values[one.words[0].removeprefix("backbone=")]
+            found.trials.complete(one.number, [score, 1 - score][:objectives])
+        return [one.words[0].removeprefix("backbone=") for one in found.best()]
+
+    def key(name: str) -> str:
+        return key_of((f"mlruns={mlruns / name}", "backbone=resnet18", f"seed={SEED}"))
+
+    assert tried(search(mlruns / "a", 12, space, objectives=(VAL,), repeat=2), 1) == ["resnet34", "resnet18"]
+    assert tried(search(mlruns / "b", 12, space, repeat=3), 2) == ["resnet34", "resnet18", "fcn"]
+    began = {"baseline": key("c"), "repeat": 3}
+    assert tried(search(mlruns / "c", 12, space, objectives=(VAL,), **began), 1) == ["resnet34"], "worse than it began"
+    assert tried(search(mlruns / "d", 12, space, **{**began, "baseline": key("d")}), 2) == ["resnet34", "fcn"]
+
+
+def test_settings_in_brackets_are_shown(
+    mlruns: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`[sentinel2]` is a list of sensors, and no style of the console."""
+    monkeypatch.setenv("COLUMNS", "160")
+    found = search(mlruns, 3, {"loss": SpaceConfig(values=["dice", "bce"])})
+    trials = [Trial(n, ("x.sensors=[sentinel2]",), "fail", (), {}, "[rank0] no memory", n == 0, n == 1) for n in (0, 1)]
+    tune_show.show_trials(found.tuning, trials)
+    shown = capsys.readouterr().out
+    assert "x.sensors=[sentinel2]" in shown and "[rank0]" in shown
+    assert "1 of 3 trials" in shown, "a trial that was tried again counts once"
 
 
 # ---- at the door

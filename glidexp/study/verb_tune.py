@@ -20,7 +20,7 @@ from glidexp.study.plan.words import Words
 from glidexp.study.report.making import report
 from glidexp.study.tune import show as tune_show
 from glidexp.study.tune.search import Search, repeated, tuning
-from glidexp.study.tune.trials import Trial, Trials
+from glidexp.study.tune.trials import Trials
 from glidexp.tracking.store import open_store, tracking_uri
 
 
@@ -57,7 +57,7 @@ def run(sweep: SweepConfig, typed: Words, compose: Compose) -> int:
     search = Search(found, trials, store, experiment)
     if sweep.cancel:
         count = cancel(search.plan, store, launcher, experiment=experiment)
-        if best := best_of(search):
+        if best := search.best():
             count += cancel(repeated(found, best).plan, store, launcher, experiment=experiment)
         print(f"{count} runs of the search {found.study.name} were at work or queued, and are asked to save and end.")
         return 0
@@ -78,12 +78,6 @@ def run(sweep: SweepConfig, typed: Words, compose: Compose) -> int:
     return repeat(search, launcher, retry_failed=sweep.retry == "failed", search_run=ledger.parent_run_id)
 
 
-def best_of(search: Search) -> list[Trial]:
-    """The configurations that are to be repeated, the best first: none that the search began from."""
-    front = [trial for trial in search.trials.front() if not search.is_baseline(trial)]
-    return front[: search.tuning.study.tune.repeat]
-
-
 def repeat(search: Search, launcher: LauncherConfig, *, retry_failed: bool, search_run: str | None) -> int:
     """Trains the best again with new seeds, and says what that shows; gives the exit code.
 
@@ -99,7 +93,7 @@ def repeat(search: Search, launcher: LauncherConfig, *, retry_failed: bool, sear
     found, store = search.tuning, search.store
     if not search.trials.front():
         raise RunFailed(f"no trial of {found.study.name} came to its end, so there is nothing to repeat.")
-    best = best_of(search)
+    best = search.best()
     if not best:
         print(tune_show.nothing_claimed(found))
         return 0

@@ -24,7 +24,7 @@ from glidexp.data.ready.pairs import Pair
 from glidexp.data.ready.pictures import allow_no_position, read_pair
 
 log = logging.getLogger("glidexp")
-MATCH_VERSION = 1
+MATCH_VERSION = 2
 """bumped when the same tiles and outlines give another table than before"""
 GLID_SENSORS = {2.0: "worldview2", 4.0: "gaofen2", 10.0: "sentinel2", 30.0: "landsat8"}
 """of the published set, the sensor by its pixel size"""
@@ -73,19 +73,30 @@ def place_tiles(
             found.append(place)
             edges.append(edge)
             step(pair.name)
-    sizes = {edge.shape for edge in edges}
     by_lakes = sum(_sure(place) for place in found)
-    if len(sizes) == 1 and next(iter(sizes))[1]:
-        spread(found, labels, np.stack(edges), zones)
+    for same in _of_one_size(labels):
+        some = [found[i] for i in same]
+        spread(some, [labels[i] for i in same], np.stack([edges[i] for i in same]), zones)
+        for i, place in zip(same, some, strict=True):
+            found[i] = place
     by_edges = sum(_sure(place) for place in found) - by_lakes
     _write(out, pairs, found, zones, glid)
     return Counter({"tiles": len(pairs), "found by lakes": by_lakes, "found by edges": by_edges})
 
 
+def _of_one_size(labels: Sequence[np.ndarray | None]) -> list[list[int]]:
+    """Places of the tiles of each size; those that are not square, which have no label here, are in none."""
+    found: dict[int, list[int]] = {}
+    for place, label in enumerate(labels):
+        if label is not None:
+            found.setdefault(len(label), []).append(place)
+    return list(found.values())
+
+
 def spread(
     found: list[Found | None], labels: Sequence[np.ndarray | None], edges: np.ndarray, zones: Sequence[Outlines]
 ) -> None:
-    """Gives the neighbours of known tiles a place, as long as there are new ones.
+    """Gives the neighbours of known tiles a place, as long as there are new ones; all tiles are of one size.
 
     A neighbour that lies elsewhere by its own lakes makes the two doubt: both fall to the confidence that is not taken.
     """

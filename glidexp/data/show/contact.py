@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
@@ -33,8 +34,7 @@ def contact_sheet(store: TileStore) -> Image.Image:
     channels = rgb_of(store.bands)
     for n, ((sensor, region), own) in enumerate(groups):
         top = n * row_px + GAP_PX
-        gsd = f", {own['gsd_m'].iloc[0]:g} m" if own["gsd_m"].notna().all() else ""
-        text = f"{sensor}{gsd}, {region}: {len(own)} tiles"
+        text = f"{sensor}{_sizes(own['gsd_m'])}, {region}: {len(own)} tiles"
         pen.text((GAP_PX, top), text.encode("latin-1", "replace").decode("latin-1"), fill="black", font=font)
         ranked = own.sort_values(["lake_fraction", "tile"], kind="stable")
         some = ranked[ranked["lake_fraction"] > 0] if (ranked["lake_fraction"] > 0).any() else ranked
@@ -46,6 +46,14 @@ def contact_sheet(store: TileStore) -> Image.Image:
             bar = [left, top + TEXT_PX - 3, left + thumb.shape[1] - 1, top + TEXT_PX - 2]
             pen.rectangle(bar, fill=SIDES[str(index["split"].iloc[row])])
     return sheet
+
+
+def _sizes(gsd_m: "pd.Series[float]") -> str:
+    """`, 10 m` or `, 2 to 4 m`; nothing where the pixel size of some tiles is not known."""
+    if gsd_m.isna().any():
+        return ""
+    low, high = f"{gsd_m.min():g}", f"{gsd_m.max():g}"
+    return f", {low} m" if low == high else f", {low} to {high} m"
 
 
 def thumbnail(

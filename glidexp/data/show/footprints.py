@@ -50,10 +50,8 @@ def maps(store: TileStore, lakes: pd.DataFrame | None = None) -> tuple[list[str]
         panels, and how many more there would be
     """
     grounds = _grounds(store)
-    if lakes is not None:
-        known = lakes.drop_duplicates(["scene", "lake"])
-        if len(known) <= MOST_LAKES:
-            _add_lakes(grounds, store, known)
+    if lakes is not None and lakes_of(lakes) <= MOST_LAKES:
+        _add_lakes(grounds, store, lakes.drop_duplicates(["scene", "lake"]))
     found = list(grounds.values())
     if not found:
         return [], 0
@@ -67,6 +65,11 @@ def maps(store: TileStore, lakes: pd.DataFrame | None = None) -> tuple[list[str]
     side_px = PANEL_PX if len(groups) <= FEW else SMALL_PX
     panels = [_panel([found[i] for i in group], side_px) for group in groups[:MOST_PANELS]]
     return panels, len(groups) - len(panels)
+
+
+def lakes_of(inventory: pd.DataFrame) -> int:
+    """Lakes of `store.INVENTORY_SCHEMA`, each scene's by themselves."""
+    return int((~inventory.duplicated(["scene", "lake"])).sum())
 
 
 def _grounds(store: TileStore) -> dict[str, _Ground]:

@@ -12,7 +12,17 @@ import pandas as pd
 
 from glidexp.beside import beside, write_text
 from glidexp.data.show import contact, footprints
-from glidexp.data.show.summary import BUFFERS_M, SMALLEST_PX, Summary, beyond, cautions, known_places, odd, summarise
+from glidexp.data.show.summary import (
+    BUFFERS_M,
+    SMALLEST_PX,
+    Summary,
+    area_of,
+    beyond,
+    cautions,
+    known_places,
+    odd,
+    summarise,
+)
 from glidexp.data.store import SPLITS, TileStore
 from glidexp.errors import DataError
 
@@ -99,7 +109,7 @@ def _page(store: TileStore, summary: Summary, sheet: bytes) -> str:
         "<h2>Map</h2>",
         *_map(store),
         "<h2>Contact sheet</h2><p>Tiles of each sensor and region, from few lakes to many; lakes are outlined on their "
-        "outer side, ground that is not valid is grey, the bar tells the side.</p>",
+        f"outer side, ground that is not valid is grey, the bar tells the side.{_cut_short(summary)}</p>",
         f'<img alt="contact sheet" src="data:image/png;base64,{base64.b64encode(sheet).decode()}">',
         "<h2>How it was made</h2>",
         *_made(manifest),
@@ -111,6 +121,12 @@ def _page(store: TileStore, summary: Summary, sheet: bytes) -> str:
         f"<style>{STYLE}</style></head>"
     )
     return head + "<body>" + "\n".join(body) + "</body></html>\n"
+
+
+def _cut_short(summary: Summary) -> str:
+    """What the contact sheet does not show."""
+    groups, most = len(summary.places), contact.MOST_ROWS
+    return f" Only the first {most} of {groups} sensors and regions are shown." if groups > most else ""
 
 
 def _ready(store: TileStore) -> Iterable[str]:
@@ -129,8 +145,8 @@ def _places(summary: Summary) -> str:
     places = summary.places
     headings = ["sensor", "region", *SPLITS, "tiles", "lake km²"]
     headings += ["lakes", f"of these under {SMALLEST_PX} px"] if summary.lakes is not None else []
-    rows = [[*row[:6], f"{row[6]:.3f}", *row[7:]] for row in places.to_numpy(dtype=object).tolist()]
-    total = ["all", "", *places[[*SPLITS, "tiles"]].sum().tolist(), f"{places['lake_km2'].sum():.3f}"]
+    rows = [[*row[:6], area_of(row[6]), *row[7:]] for row in places.to_numpy(dtype=object).tolist()]
+    total = ["all", "", *places[[*SPLITS, "tiles"]].sum().tolist(), area_of(places["lake_km2"].sum(skipna=False))]
     total += places[["lakes", "under_6px"]].sum().tolist() if summary.lakes is not None else []
     return _table(headings, [*rows, total])
 
@@ -190,7 +206,12 @@ def _map(store: TileStore) -> Iterable[str]:
         yield "<p>No tile has a position.</p>"
         return
     keys = "".join(f'<span class="k {side}"></span>{side}' for side in SPLITS)
-    yield f"<p>Footprints of the tiles:{keys}. Points are lakes of the inventory, red rings dropped ones.</p>"
+    points = ""
+    if store.inventory is not None:
+        points = " Points are lakes of the inventory, red rings dropped ones."
+        if (count := footprints.lakes_of(store.inventory)) > footprints.MOST_LAKES:
+            points = f" Its {count} lakes are more than the {footprints.MOST_LAKES} of which points are drawn."
+    yield f"<p>Footprints of the tiles:{keys}.{points}</p>"
     yield f'<div class="maps">{"".join(panels)}</div>'
     if hidden:
         yield f"<p>{hidden} more groups of scenes are not drawn.</p>"

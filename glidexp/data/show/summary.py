@@ -8,6 +8,7 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from glidexp.config import DatasetKind
 from glidexp.data.ready.layout import GLID_COUNTS
@@ -37,7 +38,8 @@ class Summary:
     """Tables of a store. Lakes are None where it comes from no inventory."""
 
     places: pd.DataFrame
-    """a row a sensor and region: tiles by side, tiles, lake_km2 (of labels), lakes (drawn) and lakes under 6 px"""
+    """a row a sensor and region: tiles by side, tiles, lake_km2 (of labels; NaN where
+    the pixel size of some is not known), lakes (drawn) and lakes under 6 px"""
     lakes: pd.DataFrame | None
     """a row a scene and lake: sensor, region, scene, lake, area_km2, area_px, glacier_distance_m, lake_type, fate,
     size, px (labelled), tiles (in how many), cut (by an edge of a tile or scene, in any of them)"""
@@ -118,6 +120,11 @@ def odd(store: TileStore) -> list[str]:
     return found
 
 
+def area_of(km2: float) -> str:
+    """A cell of a table; – where it is not known."""
+    return "–" if km2 != km2 else f"{km2:.3f}"
+
+
 def _asked(store: TileStore) -> float:
     return float(store.manifest.get("recipe", {}).get("buffer_m", 0.0))
 
@@ -150,7 +157,10 @@ def _places(store: TileStore, lakes: pd.DataFrame | None) -> pd.DataFrame:
     index = store.index
     km2 = index["lake_fraction"] * index["valid_fraction"] * store.tile_px**2 * index["gsd_m"] ** 2 / 1e6
     tiles = index.assign(km2=km2, **{side: index["split"] == side for side in SPLITS})
-    table = tiles.groupby(["sensor", "region"])[[*SPLITS, "km2"]].sum().rename(columns={"km2": "lake_km2"})
+    groups = tiles.groupby(["sensor", "region"])
+    table = groups[list(SPLITS)].sum()
+    # the area of tiles of which the pixel size is not known is not 0
+    table["lake_km2"] = groups["km2"].agg(lambda of: of.sum(skipna=False))
     table.insert(3, "tiles", table[list(SPLITS)].sum(axis=1))
     if lakes is not None:
         drawn = lakes[lakes["px"] > 0].assign(small=lambda t: t["area_px"] < SMALLEST_PX)
@@ -189,7 +199,7 @@ def show(store: TileStore, console: Console | None = None) -> None:
     console.print()
     lakes_too = ["lakes", "<6 px"] if summary.lakes is not None else []
     rows: list[list[Any]] = summary.places.to_numpy(dtype=object).tolist()
-    rows = [[*row[:6], f"{row[6]:.3f}", *row[7:]] for row in rows]
+    rows = [[*row[:6], area_of(row[6]), *row[7:]] for row in rows]
     headings = ["sensor", "region", *SPLITS, "tiles", "lake km2", *lakes_too]
     console.print(_table(f"{len(store)} tiles of {store.tile_px} px", headings, rows))
     if summary.sizes is not None:
@@ -222,5 +232,5 @@ def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -
         text = n == 0 or all(isinstance(row[n], str) and not row[n].replace(".", "").isdigit() for row in rows)
         table.add_column(heading, justify="left" if text else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*(Text(str(value)) for value in row))
     return table

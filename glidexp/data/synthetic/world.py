@@ -27,6 +27,8 @@ from glidexp.errors import ConfigError, unknown_name
 
 SPACING_M = 70_000.0
 """distance between the corners of neighbouring scenes of a region"""
+APART_M = 20_000.0
+"""least distance between scenes: beyond it no lake or glacier of one is within 10 km of the other"""
 COLUMNS = 6
 SPAWN_PIXELS = 2_000_000
 """below this, starting processes costs more time than it saves"""
@@ -78,7 +80,11 @@ def check(cfg: SyntheticConfig) -> None:
 
 
 def plan_scenes(cfg: SyntheticConfig) -> list[Plan]:
-    """Names and footprints of all scenes, far enough apart that no glacier is near the lakes of another scene."""
+    """Names and footprints of all scenes, far enough apart that no glacier is near the lakes of another scene.
+
+    Raises:
+        ConfigError: unknown sensor or region, sizes that cannot be made, or scenes that would share ground
+    """
     check(cfg)
     slots = dict.fromkeys(cfg.regions, 0)
     plans = []
@@ -94,7 +100,28 @@ def plan_scenes(cfg: SyntheticConfig) -> list[Plan]:
             north = region.northing_m + slot // COLUMNS * pitch + side * gsd
             key = (cfg.seed, sorted(RADIOMETRY).index(sensor), sorted(REGIONS).index(name), k)
             plans.append(Plan(f"{sensor}_{name}_{k:02d}", sensor, name, gsd, side, west, north, key))
+    _refuse_shared_ground(plans, cfg)
     return plans
+
+
+def _refuse_shared_ground(plans: list[Plan], cfg: SyntheticConfig) -> None:
+    """Slots are as wide as their own scene, so that a wide scene reaches into a later slot of a narrow one."""
+    for region in cfg.regions:
+        own = [plan for plan in plans if plan.region == region]
+        boxes = [
+            shapely.box(p.west_m, p.north_m - p.side_px * p.gsd_m, p.west_m + p.side_px * p.gsd_m, p.north_m)
+            for p in own
+        ]
+        if not own:
+            continue
+        for a, b in shapely.STRtree(boxes).query(boxes, predicate="dwithin", distance=APART_M).T.tolist():
+            if a < b:
+                rising = sorted(cfg.sensors, key=lambda name: RADIOMETRY[name].scene_scale * sensors.get(name).gsd_m)
+                raise ConfigError(
+                    f"dataset.synthetic.sensors={cfg.sensors} with scene_px={cfg.scene_px} puts scenes {own[a].name} "
+                    f"and {own[b].name} onto or next to the same ground: name sensors with wide scenes last, "
+                    f"[{','.join(rising)}], or make scenes smaller."
+                )
 
 
 def make_scene(plan: Plan, out: Path) -> Made:

@@ -9,7 +9,9 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live as RichLive
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from glidexp.study.execution.cells import Cell
 from glidexp.study.execution.ledger import DONE, Entry, Ledger, Status
@@ -147,7 +149,7 @@ def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = ""
     """
     entries, plan = ledger.entries(), ledger.plan
     score = plan.primary.removeprefix("test/")
-    found = Table(title=title or f"study {plan.title}", title_justify="left")
+    found = Table(title=escape(title or f"study {plan.title}"), title_justify="left")
     heading, short = short_names(plan.arms)
     found.add_column(heading, overflow="fold")
     for name in ("done", "failed"):
@@ -168,7 +170,9 @@ def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = ""
         count = Counter(entry.status for entry in own)
         at_work += ["stopped early"] * bool(count[Status.stopped])
         failed = f"{count[Status.failed]}" if count[Status.failed] else ""
-        found.add_row(short[arm], f"{count[Status.finished]}/{len(cells)}", failed, text, "; ".join(at_work))
+        found.add_row(
+            Text(short[arm]), f"{count[Status.finished]}/{len(cells)}", failed, text, Text("; ".join(at_work))
+        )
     return found
 
 

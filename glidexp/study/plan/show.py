@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig
@@ -119,7 +120,7 @@ def show(
     wanted = {cell.arm for cell in cells}
     speeds = speeds_of(planned, history, threads, wanted, calibrate=calibrate and not launcher.elsewhere)
     if plan.question:
-        console.print(plan.question, highlight=False)
+        console.print(plan.question, highlight=False, markup=False)
     each = {
         one.name: plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles)
         for one, size, spent, speed in zip(planned.arms, planned.sizes, planned.spent, speeds, strict=True)
@@ -131,7 +132,9 @@ def show(
     left = [each[arm] for arm in trained.values() if arm in each]
     table, equal = _table(planned, finished, speeds)
     size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')} = {many(len(plan.cells), 'run')}"
-    console.print(f"{plan.title}: {size}", highlight=False)  # a title of the table would be broken at its width
+    console.print(
+        f"{plan.title}: {size}", highlight=False, markup=False
+    )  # a title of the table would be broken at its width
     console.print(table)
     lines = [
         *equal,
@@ -163,7 +166,7 @@ def show(
         cluster=cluster,
     )
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     return hours
 
 
@@ -177,17 +180,18 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
     console, study = console or Console(), found.study
     runs = len(found.arms) * len(found.seeds)
     if study.question:
-        console.print(study.question, highlight=False)
+        console.print(study.question, highlight=False, markup=False)
     heading, short = short_names([one.name for one in found.arms])
     console.print(
         f"{study.name}: {many(len(found.arms), 'arm')} x {many(len(found.seeds), 'seed')} = {runs} runs",
         highlight=False,
+        markup=False,
     )
     table = Table()
     for name in (heading, "epochs", "batch"):
         table.add_column(name, justify="left" if name == heading else "right", overflow="fold")
     for one in found.arms:
-        table.add_row(short[one.name], f"{one.config.train.epochs}", f"{one.config.train.batch_size}")
+        table.add_row(Text(short[one.name]), f"{one.config.train.epochs}", f"{one.config.train.batch_size}")
     console.print(table)
     for line in (
         f"Seeds: {', '.join(map(str, found.seeds))}, the same in every arm. All arms are checked, and can run.",
@@ -198,7 +202,7 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
         _decided(study.primary),
         found.lacks,
     ):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
 
 
 def _decided(primary: str) -> str:
@@ -269,7 +273,7 @@ def _table(planned: Planned, finished: set[str], speeds: list[plan_cost.Speed | 
         each = plan_cost.seconds(speed, planned.spent[number], planned.sizes[number], batch) if speed else None
         own = [texts[number] for name, texts in values.items() if name not in equal]
         own += [f"{each / 60:.1f}" if each else ""] * len(time)
-        table.add_row(short[arm], f"{done}/{len(plan.seeds)}", *own)
+        table.add_row(Text(short[arm]), f"{done}/{len(plan.seeds)}", *own)
     said = ", ".join(f"{name} {text}" for name, text in equal.items())
     return table, [f"In every arm: {said}."] if equal else []
 

@@ -243,7 +243,7 @@ def _markdown(block: Block) -> str:
     cells = [f"![{label}](tiles/{block.name}_{place:02d}.png)" for place, (label, _) in enumerate(block.panels)]
     labels = [label for label, _ in block.panels]
     lines = [labels, ["---"] * len(labels), cells]
-    return f"**{block.title}**\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in lines)
+    return f"**{block.title}**\n\n" + "\n".join(map(_line, lines))
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -274,7 +274,9 @@ def as_latex(table: Table) -> str:
 
 
 def _tex_row(cells: Sequence[str]) -> str:
-    return " & ".join(tex(cell) for cell in cells) + r" \\"
+    row = " & ".join(tex(cell) for cell in cells)
+    # the row end before takes what begins with [ as the space to leave, and a star as its own
+    return ("{}" if row.startswith(("[", "*")) else "") + row + r" \\"
 
 
 SPECIAL = {

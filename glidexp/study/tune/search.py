@@ -129,10 +129,20 @@ class Search(Feed):
         cells = self.known()
         return replace(self.tuning.plan, arms=tuple(cell.arm for cell in cells), cells=tuple(cells))
 
-    def is_baseline(self, trial: Trial) -> bool:
-        """Whether a trial has the settings that the search began from."""
-        cell = self._cell(trial)
-        return cell is not None and cell.key == self.tuning.edges.plan.cells[0].key
+    def best(self) -> list[Trial]:
+        """The configurations that are to be repeated, the best first, each once as a small space repeats itself.
+
+        None that the search began from, and of one objective none that is worse than that.
+        """
+        cfg, begun = self.tuning.study.tune, self.tuning.edges.plan.cells[0].key
+        found: dict[str, Trial] = {}
+        for trial in self.trials.front():
+            cell = self._cell(trial)
+            if cell is not None and cell.key == begun and len(cfg.objectives) == 1:
+                break
+            if cell is not None and cell.key != begun:
+                found.setdefault(cell.key, trial)
+        return list(found.values())[: cfg.repeat]
 
     def known(self) -> list[Cell]:
         """Cells of all trials that were proposed so far."""

@@ -7,7 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from glidexp.beside import beside
 from glidexp.config.launcher import LauncherConfig
@@ -55,7 +57,7 @@ def show_plan(found: Tuning, launcher: LauncherConfig) -> None:
         )
     lines.append(_hours(found, launcher))
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
 
 
 def expected_epochs(rungs: Sequence[int], factor: int, epochs: int) -> float:
@@ -87,7 +89,9 @@ def _hours(found: Tuning, launcher: LauncherConfig) -> str:
 def show_trials(found: Tuning, trials: Sequence[Trial]) -> None:
     """Prints all trials, the best by the first objective first."""
     console, cfg = Console(), found.study.tune
-    table = Table(title=f"{found.study.name}: {len(trials)} of {cfg.trials} trials", title_justify="left")
+    asked_for = sum(not trial.again for trial in trials)  # of one that was tried again the second is counted
+    title = f"{found.study.name}: {asked_for} of {cfg.trials} trials"
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("trial", justify="right")
     for name in cfg.objectives:
         table.add_column(name, justify="right")
@@ -96,7 +100,7 @@ def show_trials(found: Tuning, trials: Sequence[Trial]) -> None:
     for trial in sorted(trials, key=_rank):
         values = [f"{value:.4g}" for value in trial.values] or [_at_rung(trial), *[""] * (len(cfg.objectives) - 1)]
         end = f"failed: {trial.error}" if trial.state == "fail" else ENDS[trial.state]
-        table.add_row(f"{trial.number:02}", *values, " ".join(trial.words), end)
+        table.add_row(f"{trial.number:02}", *values, Text(" ".join(trial.words)), Text(end))
     console.print(table)
 
 

@@ -152,10 +152,12 @@ class Trials:
                 self._study.enqueue_trial(params, user_attrs={AGAIN: number})
 
     def front(self) -> list[Trial]:
-        """Complete trials that no other one beats in all objectives, the best by the first one first."""
-        if not any(one.state == "complete" for one in self.all()):
-            return []
-        return sorted(map(_trial, self._study.best_trials), key=lambda one: (-one.values[0], one.number))
+        """Complete trials that no other one beats in all objectives, the best by the first one first; all complete ones
+        where there is one objective, of which there would be the best alone."""
+        done = [one for one in self.all() if one.state == "complete"]
+        if done and len(self._study.directions) > 1:
+            done = [_trial(one) for one in self._study.best_trials]
+        return sorted(done, key=lambda one: (-one.values[0], one.number))
 
 
 def _trial(found: FrozenTrial, *, again: bool = False) -> Trial:
