@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 # uv compiles nothing as it installs: where Python may not keep what it compiles, every import of torch takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup train study-demo transfer-demo test suite lint ui bench clean
+.PHONY: help setup train study-demo transfer-demo test suite oldest lint ui bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make study-demo  3 backbones x 2 augmentations x 3 seeds on small generated scenes, with a report"
 	@echo "make transfer-demo  four regions on four regions, and one of them reached with few scenes; two reports"
 	@echo "make test    lint, types and all tests"
+	@echo "make oldest  all but the slow tests on the oldest versions that pyproject.toml allows, in an environment of their own"
 	@echo "make lint    format and lint checks, types"
 	@echo "make ui      look at the runs in a browser, http://127.0.0.1:$(PORT)"
 	@echo "make bench   the measurements behind every speed claim, one JSON line each"
@@ -58,6 +59,13 @@ suite: export OMP_WAIT_POLICY = passive
 suite: setup
 	$(RUN) -m pytest -n 3 --dist worksteal --durations 15
 
+# Lower bounds that nobody tries are wishes. After a change of a bound, or of the lock.
+oldest: export OMP_NUM_THREADS = 1
+oldest: setup
+	@test -x $(VENV)-oldest/bin/python || $(RUN) -m venv $(VENV)-oldest
+	$(VENV)/bin/uv pip install --python $(VENV)-oldest/bin/python --resolution lowest-direct -e '.[dev]'
+	$(VENV)-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
 lint: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -72,4 +80,4 @@ bench: setup
 
 clean:
 	rm -rf data outputs multirun .pytest_cache .mypy_cache .ruff_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)*' -prune -exec rm -rf {} +

@@ -1,8 +1,10 @@
 """Pairs and tiles that cannot work are refused by the settings alone, with what would work."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,13 @@ from glidexp.errors import ConfigError
 from glidexp.models import catalog, timm_table
 from glidexp.models.timm_lookup import UnusableError, on_paper, resolve_timm, timm_names
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
+MADE_WITH = timm_table.TABLE.read_text(encoding="utf-8").partition("\n")[0]
+with_its_timm = pytest.mark.skipif(
+    f"# timm {version('timm')}" != MADE_WITH,
+    reason="timm's table was made with another timm than the installed one, and is not looked at",
+)
 
 
 def test_the_lists_hold_what_is_promised() -> None:
@@ -147,10 +155,17 @@ def test_a_timm_model_that_cannot_serve_is_refused_with_the_reason(name: str, re
     assert "\n" not in str(refused.value)
 
 
+def test_the_table_was_made_with_the_timm_of_the_lock() -> None:
+    locked = re.search(r"(?m)^timm==(\S+)$", (ROOT / "requirements.lock").read_text())
+    assert locked is not None
+    assert f"# timm {locked[1]}" == MADE_WITH, "write the table anew: python -m glidexp.models.timm_table"
+
+
+@with_its_timm
 @pytest.mark.parametrize("name", ["botnet26t_256", "coat_lite_mini", "convnext_atto", "beit_base_patch16_224", "dla34"])
 def test_the_table_says_what_trying_says(name: str) -> None:
     found = timm_table.known(name)
-    assert found is not None, "the table does not belong to the installed timm: python -m glidexp.models.timm_table"
+    assert found is not None
     try:
         tried: catalog.Backbone | str = on_paper(name)
     except UnusableError as error:
@@ -160,6 +175,7 @@ def test_the_table_says_what_trying_says(name: str) -> None:
     assert found == tried
 
 
+@with_its_timm
 def test_a_timm_name_that_does_not_fit_is_refused_without_torch() -> None:
     code = (
         "import sys\nfrom glidexp.models import catalog\n"
