@@ -13,6 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ from glidexp.serving.app import make_app
 from glidexp.serving.desk import Desk, State
 from glidexp.serving.judge import safe_name
 from glidexp.serving.refusal import ALONE, Refusal, plain
+from glidexp.serving.results import Result
 from glidexp.serving.settings import MapSettings, ServeSettings
 from glidexp.serving.verb_serve import PREFIX, listening, own_folder, server_of
 from glidexp.serving.worker import Setup, Worker
@@ -289,6 +291,10 @@ def bad_scenes(folder: Path) -> dict[str, tuple[bytes, int, str]]:
     with rasterio.open(outside) as source:
         rasterio.shutil.copy(source, folder / "x.vrt", driver="VRT")
     empty = write_scene(folder / "0.tif", pixels=np.zeros((3, 64, 64), np.uint16), nodata=0)
+    palette, grey = io.BytesIO(), io.BytesIO()
+    picture = Image.fromarray(levels(np.uint8).transpose(1, 2, 0))
+    picture.quantize(16).save(palette, "PNG")
+    picture.convert("L").save(grey, "PNG")
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
         archive.write(outside, "s.tif")
@@ -304,6 +310,8 @@ def bad_scenes(folder: Path) -> dict[str, tuple[bytes, int, str]]:
         "too many pixels": (large.read_bytes(), 413, "300 x 200 px"),
         "too many bytes": (bytes(1_100_000), 413, "1 MB"),
         "floats": (write_scene(folder / "f.tif", pixels=np.ones((3, 8, 8), np.float32)).read_bytes(), 422, "float32"),
+        "a palette": (palette.getvalue(), 422, "palette"),
+        "a grey picture": (grey.getvalue(), 422, "scene.png has one band"),
         "two bands": (write_scene(folder / "2.tif", bands=2).read_bytes(), 422, "has 2 bands"),
         "no data": (empty.read_bytes(), 422, "valid"),
     }  # fmt: skip
@@ -353,7 +361,14 @@ def test_only_its_own_page_may_use_it(server: tuple[str, Inside]) -> None:
     ] * 5
     assert [status(host) for host in ("evil.example", f"127.0.0.1.evil.example:{port}", "", "a b")] == [400] * 4
     assert status(own, Origin=f"http://{own}") == 200
-    for foreign in ("http://evil.example", "null", f"http://evil.example:{port}", "http://127.0.0.1:1"):
+    for foreign in (
+        "http://evil.example",
+        "null",
+        f"http://evil.example:{port}",
+        "http://127.0.0.1:1",
+        "http://[",
+        "x",
+    ):
         assert status(own, Origin=foreign) == 403
     assert status(own, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors") == 403
 
@@ -407,6 +422,49 @@ def test_one_is_mapped_some_wait_and_the_next_is_sent_away(server: tuple[str, In
     refused(requests.get(f"{address}/maps/{done['id']}/..%2f..%2fetc%2fpasswd", timeout=60), 404)
     refused(requests.get(f"{address}/maps/{done['id']}/s_lakes.gpkg", timeout=60), 404, "Allowed")
     assert requests.delete(f"{address}/maps/{done['id']}", timeout=60).status_code == 204
+
+
+def test_a_picture_that_many_ask_for_at_once_is_whole(server: tuple[str, Inside], tmp_path: Path) -> None:
+    """Who asked while it was made was sent what there was of it, nothing as a rule."""
+    address = server[0]
+    for _ in range(3):
+        job = reached(address, sent(address, a_scene(tmp_path).read_bytes(), "/maps").json(), "done")
+        place = address + job["files"]["probability.png"]
+        with ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(lambda _: requests.get(place, timeout=60).content, range(32)))  # noqa: B023
+        assert len(set(found)) == 1 and Image.open(io.BytesIO(found[0])).size == SIDE[::-1]
+        requests.delete(f"{address}/maps/{job['id']}", timeout=60)
+
+
+def test_turns_are_those_of_the_line_and_not_of_the_first_byte(tmp_path: Path) -> None:
+    """Whoever sends slowly came first and is mapped later."""
+    desk, tasks = Desk(tmp_path, Inside(None), ServeSettings()), [SimpleNamespace(), SimpleNamespace()]  # type: ignore[arg-type]
+    slow, fast = desk.open(), desk.open()
+    for job, task in zip((fast, slow), tasks, strict=True):
+        desk.enter(job, task)  # type: ignore[arg-type]
+    assert (desk.ahead(fast), desk.ahead(slow)) == (0, 1)
+
+
+def test_a_process_that_cannot_be_started_does_not_end_the_line(tmp_path: Path) -> None:
+    class Starved(Inside):
+        left = 2
+
+        async def wait_ready(self) -> None:
+            self.left -= 1
+            if self.left >= 0:
+                raise OSError(12, "Cannot allocate memory")
+
+    async def go() -> None:
+        desk = Desk(tmp_path, Starved(lambda task, step: Result({}, {"lakes": 3})), ServeSettings())  # type: ignore[arg-type]
+        desk.start()
+        for _ in range(2):
+            job = desk.open()
+            desk.enter(job, SimpleNamespace(out=job.folder / "map"))  # type: ignore[arg-type]
+            await asyncio.wait_for(job.over.wait(), 20)
+            assert job.result is not None and job.result.summary == {"lakes": 3}
+        await desk.close()
+
+    asyncio.run(go())
 
 
 def test_who_goes_away_leaves_his_place(server: tuple[str, Inside], tmp_path: Path) -> None:

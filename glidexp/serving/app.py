@@ -230,10 +230,11 @@ async def _file(job: Job, name: str, after: BackgroundTask | None = None) -> Res
     if job.result is None:
         raise Refusal(404, "this map is not finished yet.")
     files = job.result.files
-    path = files.get(name)
-    if path is None and name in results.PICTURES:
-        target = job.folder / name
-        path = files[name] = await asyncio.to_thread(results.picture, files[results.PICTURES[name]], target)
+    async with job.drawing:  # whoever asks for a picture while it is made would be sent half of it
+        path = files.get(name)
+        if path is None and name in results.PICTURES:
+            target = job.folder / name
+            path = files[name] = await asyncio.to_thread(results.picture, files[results.PICTURES[name]], target)
     if path is None:
         raise Refusal(404, f"there is no file '{name[:60]}'. Allowed: {', '.join([*files, *results.PICTURES])}.")
     summary = job.result.summary

@@ -1,6 +1,7 @@
 """Who is mapped when: one scene at a time, few that wait, a limit on time, and folders that are gone afterwards."""
 
 import asyncio
+import itertools
 import logging
 import secrets
 import shutil
@@ -47,6 +48,10 @@ class Job:
     result: Result | None = None
     refusal: Refusal | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: int = 0
+    """in line: which of all that ever were in it"""
+    drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """held while a picture of it is made"""
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
 
@@ -69,6 +74,7 @@ class Desk:
         self._root, self._worker, self._settings = root, worker, settings
         self._jobs: dict[str, Job] = {}
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
+        self._turns = itertools.count()
         self._running: tuple[Job, asyncio.Task[Result]] | None = None
         self._chores: list[asyncio.Task[None]] = []
         self.closed = False
@@ -130,7 +136,7 @@ class Desk:
         """Puts a scene that has come in line."""
         if job.refusal is not None:
             raise job.refusal
-        job.task, job.state = task, State.waiting
+        job.task, job.state, job.turn = task, State.waiting, next(self._turns)
         self._queue.put_nowait(job)
 
     def find(self, name: str) -> Job:
@@ -147,7 +153,7 @@ class Desk:
     def ahead(self, job: Job) -> int:
         """How many are mapped before this one that waits."""
         waiting = [other for other in self._jobs.values() if other.state in (State.waiting, State.running)]
-        return waiting.index(job) if job in waiting else 0
+        return sum(other.turn < job.turn for other in waiting)
 
     def drop(self, job: Job) -> None:
         """Ends a scene, wherever it is, and takes its folder away."""
@@ -161,7 +167,7 @@ class Desk:
 
     async def _work(self) -> None:
         while True:
-            with suppress(GlidexpError):  # told to the next scene, if it lasts
+            with suppress(GlidexpError, OSError):  # told to the next scene, if it lasts
                 await self._worker.wait_ready()
             job = await self._queue.get()
             if job.state is not State.waiting or job.task is None:

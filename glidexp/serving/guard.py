@@ -116,7 +116,7 @@ class Guard:
             return Refusal(400, f"this server is not known as '{named}': call it by its address or as localhost, or "
                            "start it with --name.")  # fmt: skip
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower():
+        if origin is not None and origin.partition("://")[2].lower() != hosts[0].lower():
             return Refusal(403, "a page of another site may not use this server.")
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             return Refusal(403, "a page of another site may not use this server.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+import rasterio.enums
 import rasterio.errors
 import rasterio.shutil
 from affine import Affine
@@ -91,6 +92,7 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
                     _check_size(source, settings)
                     placed = source.crs is not None and not source.transform.is_identity
                     kinds, width, height = set(source.dtypes), source.width, source.height
+                    palette = source.count == 1 and source.colorinterp[0] is rasterio.enums.ColorInterp.palette
                 with rasterio.open(path) as again:  # as later readers open it: no other driver may claim it
                     if again.driver != driver:
                         raise Refusal(415, f"the scene is not what it seems: {ALLOWED} are taken.")
@@ -99,13 +101,17 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
             raise Refusal(415, f"the scene cannot be read as {driver}: {reason}") from None
         if not kinds <= {"uint8", "uint16"}:
             raise Refusal(422, f"the scene holds {'/'.join(sorted(kinds))}, not uint8 or uint16: convert it first.")
+        if palette:
+            raise Refusal(
+                422, "the scene is a picture with a palette, which holds no colours of its own: save it as RGB."
+            )
         gsd_m = wish.gsd_m or usual_gsd(card, wish.sensor)
         seen = path if placed else laid_flat(path, width, height, gsd_m)
         file = find(seen, wish.sensor)[0]
         try:
             scene = read_header(file, domain.bands_of(card))
         except DataError as error:
-            raise Refusal(422, str(error).replace(f"{path.parent}/", "")) from None
+            raise Refusal(422, str(error).replace(f"{path.parent}/", "").replace(seen.name, path.name)) from None
     return Judged(file, name, placed, width, height, scene.gsd_m if placed else gsd_m)
 
 
