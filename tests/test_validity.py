@@ -26,14 +26,17 @@ from glidexp.models.card import FORMAT, FORMAT_VERSION, VALIDITY
 from glidexp.models.load import FoundModel
 from glidexp.models.predictor import Predictor
 from glidexp.models.survey import Tiles, learn, scene_table, spread
-from glidexp.models.validity import ALL, Validity, from_bytes, of_bundle
+from glidexp.models.validity import ALL, Distance, Validity, Verdict, from_bytes, of_bundle
 from glidexp.scoring.cloud import Cloud, shrunk
 from glidexp.scoring.counts import BINS, PROBABILITY, bin_of_threshold
 from glidexp.scoring.expected import Expected, certainty, coverage, signs
 from glidexp.study import verb_validity
+from glidexp.study.report.blocks import Points
 from glidexp.study.validity import lacking
 from glidexp.study.validity import matrix as validity_matrix
+from glidexp.study.validity import page as validity_page
 from glidexp.study.validity import scenes as validity_scenes
+from glidexp.study.validity.scenes import Judged
 from glidexp.tracking.found import TrackedRun
 
 RGB = ("red", "green", "blue")
@@ -379,6 +382,19 @@ def test_the_page_tells_scenes_and_what_to_expect(
     assert "://" not in html and html.count("<img") == 4
     for name in ("distance", "traits", "expected", "pixels"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_a_scene_that_is_told_twice_has_its_place_twice(learnt: Validity) -> None:
+    """As one that is given as a file and is in the data set as well."""
+    far, near = (Distance(value, 50.0) for value in (1.5, 0.5))
+    scenes = [
+        Judged(name, "sentinel2", "", Verdict(ALL, 3, one, None, (), np.zeros(len(learnt.names))))
+        for name, one in (("a", near), ("b", far), ("a", near), ("b", far))
+    ]
+    page = validity_page.Page("m", {"sensors": ["sentinel2"]}, learnt, scenes, None, None)
+    (points,) = (block for block in validity_page._opening(page) if isinstance(block, Points))
+    assert [item[:1] for item in points.items] == ["b", "b", "a", "a"]
+    assert points.kinds == ["worse", "worse", "better", "better"]
 
 
 def test_a_page_without_scenes_or_matrix(model: Path, tmp_path: Path) -> None:

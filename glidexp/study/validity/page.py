@@ -79,10 +79,9 @@ def _opening(page: Page) -> Iterable[Block]:
     out = [one for one in known if one.verdict is not None and one.verdict.outside]
     if known:
         yield Text(f"{len(out)} of {len(known)} scenes lie outside.", "warn" if out else "")
-        told = (out + [one for one in known if one not in out])[:SHOWN]
-        yield Points(
-            [sentence(one, page.matrix) for one in told], ["worse" if one in out else "better" for one in told]
-        )
+        told = (out + [one for one in known if one.verdict is not None and not one.verdict.outside])[:SHOWN]
+        kinds = ["worse" if place < len(out) else "better" for place in range(len(told))]
+        yield Points([sentence(one, page.matrix) for one in told], kinds)
         if len(known) > SHOWN:
             yield Text(f"{len(known) - SHOWN} more are in the table.")
     for one in page.scenes:
