@@ -78,6 +78,13 @@ def test_rim_follows_the_threshold_and_nan_is_drawn_as_land() -> None:
     assert (figures.probability_picture(probability, 0.5) == figures.LAND).all()
 
 
+def test_a_long_title_keeps_what_tells_tiles_apart_and_its_counts() -> None:
+    end = "_r0001_c0002 · false 12,345 px · missed 9 px"
+    shown = figures._shortened("S2B_MSIL1C_20210815T045659_N0301_R119_T45RTM_20210815T070512" + end, 560)
+    assert shown.startswith("…") and shown.endswith(end)
+    assert figures._shortened("short", 560) == "short"
+
+
 def test_inputs_are_left_alone() -> None:
     image, truth, probability = tile()
     kept = [part.copy() for part in (image, truth, probability)]

@@ -162,6 +162,15 @@ def test_the_verb_writes_a_table_and_the_store_has_positions(
     assert table.stat().st_mtime_ns == before and len([*(tmp_path / "data" / "stores").glob("[!.]*")]) == 1
 
 
+def test_a_zone_reaches_over_180_degrees(tmp_path: Path) -> None:
+    east, west = (shapely.box(lon, 66.5, lon + 0.01, 66.51) for lon in (179.5, -179.5))
+    geopandas.GeoSeries([east, west], crs="EPSG:4326").to_file(tmp_path / "lakes.gpkg")
+    found = outlines.read_outlines(tmp_path / "lakes.gpkg")
+    assert [one.crs for one in found] == ["EPSG:32601", "EPSG:32660"]
+    for one in found:
+        assert len(one.polygons) == 2 and np.ptp(one.centre[:, 0]) == pytest.approx(44_500, rel=0.01)
+
+
 def test_tiles_of_other_sizes_leave_the_edges_of_the_rest(zones: list[outlines.Outlines], tmp_path: Path) -> None:
     """One that is not square took the edges from all of them, and edges of 256 px look like those of 128."""
     root, _ = write_scene(tmp_path / "tiles", zones[0])

@@ -10,7 +10,7 @@ import pytest
 from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.forest import Bar, forest_figure
 from glidexp.scoring.heatmap import heatmap_figure
-from glidexp.scoring.labels import label
+from glidexp.scoring.labels import label, threshold_text
 from glidexp.scoring.study_plots import (
     Point,
     curves_figure,
@@ -81,6 +81,12 @@ def test_a_label_is_its_name_in_lines() -> None:
     assert max(map(len, label(PRODUCT.format(1)).split("\n"))) <= 36
     assert label(PRODUCT.format(1)).replace("\n", "") == PRODUCT.format(1)
     assert label("") == ""
+
+
+def test_a_threshold_is_told_from_nothing_and_from_all() -> None:
+    """A network that is seldom sure has one of 0.003, which was shown as 0.00."""
+    thresholds = (0.5, 0.123, 0.003, 0.996, 0.99995, 0.0)
+    assert [*map(threshold_text, thresholds)] == ["0.50", "0.12", "0.003", "0.996", "0.99995", "0"]
 
 
 def test_long_names_leave_room_for_the_panels() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from glidexp.beside import beside
+from glidexp.scoring.labels import threshold_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,7 +160,7 @@ def _with_text(canvas: Rgb, notes: list[Note], threshold: float) -> Rgb:
         font, colour = (_font(_HEADING_PX, bold=True), _INK) if heading else (_font(_TEXT_PX), _GREY)
         pen.text((x, y), text, fill=colour, font=font, anchor=anchor)
     kinds = (("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS), ("not valid", INVALID))
-    labels = [*(name for name, _ in kinds), f"predicted rim, threshold {threshold:.2f}"]
+    labels = [*(name for name, _ in kinds), f"predicted rim, threshold {threshold_text(threshold)}"]
     font, swatch, space = _font(_TEXT_PX), 16, 22
     lengths = [swatch + 6 + pen.textlength(label, font=font) for label in labels]
     x, y = (canvas.shape[1] - sum(lengths) - space * (len(labels) - 1)) / 2, canvas.shape[0] - _FOOT / 2
@@ -172,13 +173,13 @@ def _with_text(canvas: Rgb, notes: list[Note], threshold: float) -> Rgb:
 
 
 def _shortened(text: str, room_px: float) -> str:
-    """The text, its end cut off where it does not fit."""
+    """The text, its beginning cut off where it does not fit: names of tiles differ at their ends, and counts follow."""
     font = _font(_TEXT_PX)
     if font.getlength(text) <= room_px:
         return text
-    while text and font.getlength(text + "…") > room_px:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    while text and font.getlength("…" + text) > room_px:
+        text = text[1:]
+    return "…" + text.lstrip()
 
 
 @functools.cache

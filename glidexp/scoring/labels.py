@@ -1,4 +1,4 @@
-"""Names of users as pictures show them: arms, regions, scenes."""
+"""Names of users as pictures show them, arms, regions, scenes; and thresholds."""
 
 import textwrap
 
@@ -12,6 +12,12 @@ def label(name: str, width: int = 36) -> str:
     lines = textwrap.wrap(name, width, break_on_hyphens=False) or [name]
     shown = "\n".join(lines).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
+
+
+def threshold_text(threshold: float) -> str:
+    """A probability between 0 and 1 in two digits, or in as many as tell it from both."""
+    texts = (f"{threshold:.{digits}f}" for digits in range(2, 9))
+    return next((text for text in texts if 0 < float(text) < 1), f"{threshold:g}")
 
 
 def lines_of(names: list[str]) -> int:

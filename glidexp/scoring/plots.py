@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from glidexp.scoring import calibration
 from glidexp.scoring.counts import HALF_BIN, bin_of_threshold
+from glidexp.scoring.labels import threshold_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def pr_figure(
     score = calibration.average_precision(hist)
     axes.plot(curve.recall, curve.precision, color=_LINE, linewidth=2, label=f"network, average precision {score:.3f}")
     marks = (
-        (bin_of_threshold(threshold), "o", _POINT, f"threshold from val, {threshold:.2f}"),
+        (bin_of_threshold(threshold), "o", _POINT, f"threshold from val, {threshold_text(threshold)}"),
         (HALF_BIN, "D", "white", "threshold 0.5"),
     )
     for place, marker, fill, label in marks:

@@ -70,8 +70,9 @@ def read_outlines(path: Path) -> list[Outlines]:
     for north in (True, False):
         for zone in range(1, 61):
             west = -180 + 6 * (zone - 1)
-            inside = (lon >= west - OVERLAP_DEG) & (lon < west + 6 + OVERLAP_DEG) & ((lat >= 0) == north)
-            own = inside & (lon >= west) & (lon < west + 6)
+            east = (lon - west + OVERLAP_DEG) % 360 - OVERLAP_DEG  # of the zone's border, also over 180 degrees
+            inside = (east < 6 + OVERLAP_DEG) & ((lat >= 0) == north)
+            own = inside & (east >= 0) & (east < 6)
             if own.any():
                 crs = f"EPSG:{(32600 if north else 32700) + zone}"
                 sets.append(_outlines(crs, geopandas.GeoSeries(parts[inside], crs="EPSG:4326").to_crs(crs).to_numpy()))
