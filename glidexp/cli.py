@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
 
 from glidexp.errors import GlidexpError, RunFailed
@@ -48,7 +49,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
         print("\nEach verb explains itself with --help.")
         sys.exit(0 if arguments else 2)
     if arguments[0] not in verbs:
-        sys.exit(_say(f"glidexp {arguments[0]}: no such verb. Allowed: {', '.join(verbs)}."))
+        near = get_close_matches(arguments[0], verbs, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        sys.exit(_say(f"glidexp {arguments[0]}: no such verb.{hint} Allowed: {', '.join(verbs)}."))
     sys.exit(guarded(verbs[arguments[0]][0], arguments[1:]))
 
 

@@ -10,10 +10,12 @@ import copy
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from glidexp.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -124,3 +126,29 @@ def _parsed(word: str) -> "Override | None":
     plain = found.type in (OverrideType.CHANGE, OverrideType.ADD) and not found.is_sweep_override()
     plain &= found.package is None
     return found if plain and "/" not in key and key.split(".")[0] not in ("hydra", "experiment") else None
+
+
+def check_flags(argv: list[str], known: list[str]) -> None:
+    """Refuses options that Hydra does not have, which it would answer with a page.
+
+    Args:
+        argv: the words of a command line
+        known: dotted keys, for a hint: who types --epochs means train.epochs
+
+    Raises:
+        ConfigError: an option of another program, or one of Hydra's without its value
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(
+            f"{message}. Settings are written KEY=VALUE, as train.epochs=3; Hydra's options: --hydra-help."
+        )
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    _, unknown = parser.parse_known_args(argv)
+    if unknown:
+        name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+        near = next((key for key in known if key == name or key.endswith(f".{name}")), None)
+        refuse(f"there is no option {unknown[0]}{f', but a setting {near}=VALUE' if near else ''}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from glidexp.composing import by_hydra, composer, register
+from glidexp.composing import by_hydra, check_flags, composer, register
 from glidexp.errors import ConfigError, GlidexpError, unknown_name, unreadable
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def run_hydra(task: Callable[[DictConfig], object], argv: list[str], config_name
 
     register()
     argv = overrides_first(quoted(argv))
+    check_flags(argv, known_keys(config_name))
     told: list[BaseException] = []  # by the task itself; kept from Hydra, which would print a line of its own
     alone = "-m" not in argv and "--multirun" not in argv
 

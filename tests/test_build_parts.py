@@ -394,6 +394,22 @@ def test_a_full_disk_is_told_in_one_line_and_the_build_goes_on_after(tmp_path: P
     assert len(prepare(dataset, 32, tmp_path / "data", progress=False)) > 0
 
 
+def test_a_full_disk_is_told_in_one_line_of_generated_scenes_too(tmp_path: Path) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))\n"
+        "from glidexp.cli import main; main()\n"
+    )
+    words = ["data", "build", "dataset=smoke", "dataset.synthetic.scene_px=128", f"paths.data={tmp_path / 'data'}"]
+    run = subprocess.run(
+        [warm.python(), "-c", code, *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    told = [line for line in run.stderr.splitlines() if line.startswith("glidexp: ")]
+    assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
+    assert len(told) == 1 and "free some room, or give another folder" in told[0]
+    assert not list((tmp_path / "data" / "scenes").glob("[!.]*"))
+
+
 def test_lakes_without_a_pixel_are_an_error(tmp_path: Path) -> None:
     import shapely
     from tiny_scenes import NORTH, write_polygons

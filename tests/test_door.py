@@ -37,6 +37,9 @@ WRONG = {
     "optimizer.lr=-1": ["optimizer.lr", "-1"],
     "loss.bce=0 loss.dice=0": ["loss.bce", "above 0"],
     "augmentation.hue=0.9": ["augmentation.hue", "0.9"],
+    "--epochs 3": ["there is no option --epochs, but a setting train.epochs=VALUE"],
+    "--nonsense=1": ["there is no option --nonsense", "KEY=VALUE"],
+    "--cfg jobs": ["--cfg", "invalid choice: 'jobs'"],
     "init=checkpoint": ["init.checkpoint"],
     "dataset=scenes": ["dataset.root"],
     "dataset.split.test=0": ["dataset.split.test=0", "above 0"],
@@ -145,11 +148,14 @@ def test_other_errors_are_not_hidden() -> None:
 
 
 def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
-    for words, code in ((["--help"], 0), ([], 2), (["trian"], 2), (["sweep", "--help"], 0), (["sweep"], 2)):
+    views = "predict MODEL SCENE --out maps --tta d8".split()
+    for words, code in ((["--help"], 0), ([], 2), (["trian"], 2), (["sweep", "--help"], 0), (["sweep"], 2), (views, 2)):
         with pytest.raises(SystemExit) as stop:
             cli.main(words)
         assert stop.value.code == code
     told = capsys.readouterr()
+    assert "--tta: invalid choice: 'd8'" in told.err and "<" not in told.err
+    assert "no such verb. Did you mean 'train'? Allowed: train, sweep" in told.err
     assert "train, sweep, data, ui, evaluate" in told.err
 
 

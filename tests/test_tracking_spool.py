@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from glidexp.tracking import liveness
+from glidexp.tracking.run import Run
 from glidexp.tracking.sink import Sink
 from glidexp.tracking.spool import Busy, Entry, Lines, Spool, is_held
 from glidexp.tracking.writer import Writer, is_refusal, is_unreachable
@@ -394,3 +397,26 @@ def test_two_runs_that_make_a_data_set_known_at_once(tmp_path: Path, told: str) 
     with pytest.raises(RuntimeError, match="no such run"):
         sink(Entry("dataset", given, 0))
     assert len(calls) == 1
+
+
+def test_a_picture_and_a_folder_that_the_disk_cuts_short_are_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NumPy and shutil tell of it in errors without a number; the kernel refuses more than 64 KiB to a file here."""
+    folder = tmp_path / "masks"
+    (folder / "in").mkdir(parents=True)
+    (folder / "in" / "b.tif").write_bytes(bytes(100_000))
+    run = Run.__new__(Run)
+    run._writer, run._drawn = writer_of(tmp_path, lambda entry: None), set()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    try:
+        run.image("probe/0", np.zeros((256, 256, 3), np.uint8), step=0)
+        run.artifact(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "image image.npy is left out ([Errno 27] File too large" in caplog.text
+    assert "artifact masks is left out ([Errno 27] File too large" in caplog.text
+    run.artifact(folder)
+    run._writer.close()
+    assert run._writer.refused == 1, "the folder is lasting, the picture is not"

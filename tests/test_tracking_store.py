@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import resource
 import shutil
 import socket
 import sqlite3
@@ -384,3 +385,22 @@ def test_a_parent_has_all_its_children_however_many(mlruns: Path, monkeypatch: p
     assert found is not None and list(found) == made
     assert finished_runs(store, [parent]) == ([], [f"{one[:12]} (r) is RUNNING and left out" for one in made])
     multirun.close_parent(store, parent, "FINISHED")
+
+
+def test_a_database_that_the_disk_has_no_room_for_is_told_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = tracking_uri(TrackingConfig(), PathsConfig(mlruns=str(tmp_path / "mlruns")))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    try:
+        with pytest.raises(
+            TrackingError, match=r"mlflow\.db cannot be made \(.*(disk|full).*\): make room, or give an"
+        ):
+            open_store(uri, tmp_path / "mlruns")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert capfd.readouterr().err == ""
+    assert [path.name for path in (tmp_path / "mlruns").iterdir()] == [".store.lock"]
+    open_store(uri, tmp_path / "mlruns")

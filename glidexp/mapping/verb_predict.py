@@ -66,11 +66,13 @@ def map_options(parser: Parser) -> None:
         "--overlap", type=int, default=0, metavar="PX", help="of windows (default: a quarter of one, at least 96)"
     )
     parser.add_argument("--batch", type=int, default=usual.batch, help=f"windows a pass (default: {usual.batch})")
-    parser.add_argument("--tta", choices=list(Tta), help="mean over flips or turns (default: as the model was scored)")
+    parser.add_argument(
+        "--tta", choices=[*map(str, Tta)], help="mean over flips or turns (default: as the model was scored)"
+    )
     parser.add_argument("--threshold", type=float, help="probability of a lake (default: the model's own)")
-    parser.add_argument("--precision", choices=list(Precision), default="auto", help="(default: auto)")
+    parser.add_argument("--precision", choices=[*map(str, Precision)], default="auto", help="(default: auto)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    parser.add_argument("--stretch", choices=list(StretchFrom), default="auto", help="limits (default: auto)")
+    parser.add_argument("--stretch", choices=[*map(str, StretchFrom)], default="auto", help="limits (default: auto)")
     parser.add_argument("--min-px", type=int, default=usual.min_px, help=f"smallest lake (default: {usual.min_px} px)")
     parser.add_argument("--min-km2", type=float, default=0.0, help="smallest lake (default: 0 km2)")
     parser.add_argument("--fill-px", type=int, default=usual.fill_px, help="smallest hole kept (default: 6 px)")

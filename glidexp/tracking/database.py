@@ -1,6 +1,7 @@
 """The sqlite file behind a local store: its address, made safely, and checked before MLflow touches it."""
 
 import functools
+import logging
 import os
 import sqlite3
 import urllib.parse
@@ -30,7 +31,7 @@ def make_database(database: Path, mlruns: Path) -> None:
         mlruns: folder of the artifacts
 
     Raises:
-        TrackingError: its folder cannot be made
+        TrackingError: its folder or the file cannot be made
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -47,6 +48,12 @@ def make_database(database: Path, mlruns: Path) -> None:
         store.engine.dispose()
         SqlAlchemyStore._engine_map.pop(sqlite_uri(aside), None)
         os.replace(aside, database)
+    except Exception as error:  # SQLAlchemy's and MLflow's, of a full disk among others; a page each
+        SqlAlchemyStore._engine_map.pop(sqlite_uri(aside), None)
+        reason = first_line(getattr(error.__context__, "orig", None) or getattr(error, "orig", None) or error)
+        raise TrackingError(
+            f"{database} cannot be made ({reason}): make room, or give another folder as paths.mlruns."
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -96,6 +103,8 @@ def import_databases() -> None:
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - MLflow would, and warn
     from mlflow.store.db import utils
 
+    # it prints a page for every error that it then raises
+    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)
     if hasattr(utils, "_get_latest_schema_revision"):
         # asked for at every store that is opened, and read from those files each time
         utils._get_latest_schema_revision = lambda: revisions()[0]

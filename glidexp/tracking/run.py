@@ -6,8 +6,10 @@
 Everything but the start goes through a spool on disk and a writer thread: a store that is gone stops and loses nothing.
 """
 
+import io
 import logging
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -177,7 +179,7 @@ class Run:
             raise ValueError(f"picture '{name}' is {image_HWC.dtype}: give uint8 in 0-255.")
         name = re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)
         if (name, step) not in self._drawn:
-            self._writer.put_file("image", "image.npy", lambda to: np.save(to, image_HWC), name=name, step=step)
+            self._writer.put_file("image", "image.npy", lambda to: _save(to, image_HWC), name=name, step=step)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Logs a file or a whole folder. It is copied at once: the caller may change or delete it right after.
@@ -298,8 +300,24 @@ class Run:
         self.finish(*true_status(error))
 
 
+def _save(target: Path, array: np.ndarray) -> None:
+    """As .npy, by way of memory: NumPy's own writing to a file does not say why it came to an end."""
+    held = io.BytesIO()
+    np.save(held, array)
+    target.write_bytes(held.getbuffer())
+
+
 def _copy(source: Path, target: Path) -> None:
+    """A file or a folder.
+
+    Raises:
+        OSError: of the first file that failed, with its number: `copytree` gathers them in an error without one
+    """
     if source.is_dir():
-        shutil.copytree(source, target)
+        for folder, _, names in os.walk(source, followlinks=True):
+            there = target / Path(folder).relative_to(source)
+            there.mkdir(parents=True)
+            for name in names:
+                shutil.copyfile(Path(folder, name), there / name)
     else:
         shutil.copyfile(source, target)

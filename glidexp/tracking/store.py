@@ -312,10 +312,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps MLflow and Alembic from announcing each migration on the terminal."""
-    before = {name: logging.getLogger(name).level for name in ("mlflow", "alembic")}
+    """Keeps MLflow and Alembic from announcing each migration on the terminal, and from a trace of what is raised."""
+    before = {name: logging.getLogger(name).level for name in ("mlflow", "alembic", "sqlalchemy")}
     for name in before:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ LAST_TRIES = 2
 """failures in a row at which `close` gives up"""
 PATIENCE_S = 120.0
 """seconds that `close` waits without one entry leaving, e.g. for a large model"""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """what a disk says that cannot take more"""
 REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"})
 """MLflow error codes that a second try does not mend. Missing rights are mended by other credentials"""

@@ -194,7 +194,9 @@ def generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
     if not folder.exists():
         with locked(folder):
             if not folder.exists():
+                from glidexp.data.builder.parts import writing
                 from glidexp.data.synthetic import generate
 
-                generate(dataset.synthetic, folder, progress=progress)
+                with writing(folder, "the same command begins anew"):
+                    generate(dataset.synthetic, folder, progress=progress)
     return folder

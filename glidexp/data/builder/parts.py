@@ -154,8 +154,10 @@ def writing(place: Path, after: str = "finished scenes are kept and the same com
                 f"no room for {place} ({error.strerror}): free some, or give a folder on another disk ({FOLDERS}); "
                 f"{after}."
             ) from None
-        reason = error.strerror or error
-        raise RunFailed(f"{place} cannot be written: {reason}; give another folder ({FOLDERS}).") from None
+        # GDAL's error has no number and refers to the one before it
+        reason = error.strerror or error.__cause__ or error
+        more = "" if error.strerror else "free some room, or "
+        raise RunFailed(f"{place} cannot be written: {reason}; {more}give another folder ({FOLDERS}).") from None
 
 
 def _digest(tiles: list[dict[str, Any]], histograms: npt.NDArray[np.uint32]) -> str:
