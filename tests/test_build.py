@@ -1,5 +1,6 @@
 """Scenes to tiles: masks, bands, nodata, padding, what is kept, and refusals in one sentence."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -349,7 +350,7 @@ def test_real_lakes_are_the_same_whatever_the_size_of_the_tiles(everest: Dataset
     [
         (
             1000.0,
-            r"a smaller tile_size \(a tile has 640 m\), wider blocks \(dataset.split.block_m=1000\), or another dat",
+            r"a smaller tile_size \(a tile has 640 m\), blocks wider than dataset.split.block_m=1000, or another dat",
         ),
         (3000.0, r"a smaller tile_size with smaller blocks, or another dataset.split.seed"),
         (10000.0, r"smaller blocks, of which there are more \(dataset.split.block_m=2560, not 10000\), or another"),
@@ -360,6 +361,35 @@ def test_a_side_without_a_tile_says_which_blocks_would_give_it_one(tmp_path: Pat
     job = Job(tmp_path / "store", tmp_path / "split", 64, dataset, {}, "id")
     with pytest.raises(DataError, match=rf"^no tile for val and test \(train 1, val 0, test 0\): try {way}"):
         check_sides([{"split": "train"}], job, 10.0)
+
+
+def test_other_settings_of_a_split_without_a_side_are_named_and_do(tmp_path: Path) -> None:
+    """One scene of 6.4 km with its lakes in a corner of 2 km."""
+    write_scene(tmp_path / "s.tif", width=640, height=640)
+    lakes = [lake(x, y, 60.0) for x in (200, 700, 1300, 1900) for y in (200, 1100, 2100)]
+    blocks = SplitConfig(by=SplitBy.block, block_m=20_000.0, val=0.25, test=0.25)
+    with pytest.raises(DataError, match=r"^2 blocks of ground cannot be shared out"):
+        alone(tmp_path, lakes, split=blocks)
+    blocks.block_m = 4000.0
+    way = r"^no tile for (.+) \(train \d+, val \d+, test \d+(; left out: .*)?\): "
+    way += r"dataset\.split\.block_m=(\d+) dataset\.split\.seed=(\d+) would give "
+    way += r"train (\d+), val (\d+), test (\d+) with lake\.$"
+    with pytest.raises(DataError, match=way) as told:
+        alone(tmp_path, lakes, split=blocks)
+    found = re.match(way, str(told.value))
+    assert found is not None
+    blocks.block_m, blocks.seed = float(found[3]), int(found[4])
+    store = alone(tmp_path, lakes, split=blocks)
+    counts = store.index["split"].value_counts()
+    assert [counts[side] for side in ("train", "val", "test")] == [int(found[n]) for n in (5, 6, 7)]
+
+
+def test_a_side_without_a_tile_says_what_was_left_out(tmp_path: Path) -> None:
+    job = Job(tmp_path / "store", tmp_path / "split", 64, DatasetConfig(empty_share=0.5), {}, "id")
+    dropped = {"tiles_on_divided_ground": 3, "tiles_without_lake": 17}
+    told = r"test 0; left out: 3 with lake on ground of two sides, 17 without lake \(dataset\.empty_share=0\.5\)\): "
+    with pytest.raises(DataError, match=told + r"try another dataset\.split\.seed\.$"):
+        check_sides([{"split": "train"}], job, 10.0, dropped=dropped)
 
 
 def test_a_sensor_that_ends_without_a_tile_is_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -148,7 +148,7 @@ def test_other_errors_are_not_hidden() -> None:
 
 
 def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
-    views = "predict MODEL SCENE --out maps --tta d8".split()
+    views = ["predict", "MODEL", "SCENE", "--out", "maps", "--tta", "d8"]
     for words, code in ((["--help"], 0), ([], 2), (["trian"], 2), (["sweep", "--help"], 0), (["sweep"], 2), (views, 2)):
         with pytest.raises(SystemExit) as stop:
             cli.main(words)

@@ -15,16 +15,17 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import shapely
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy
 from glidexp.data import splits
 from glidexp.data.blocks import BlockPlaces
+from glidexp.data.builder.other_blocks import other_blocks
 from glidexp.data.builder.parts import writing
-from glidexp.data.builder.report import Job, Ledger, check_sides, manifest_of, warn_of_lost
+from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, manifest_of, warn_of_lost
 from glidexp.data.builder.scene_part import Failed, Places, SceneTask, SceneTiles, cut_scene, survey_task
 from glidexp.data.host_memory import free_host_bytes
 from glidexp.data.scenes import crop, inventory, polygons, products, stretch, versions
@@ -285,12 +286,13 @@ def _assemble(
     anew = sum(tiles.anew for tiles in done)
     if anew < len(done):
         log.info("%d of %d scenes were done before and are taken as they are", len(done) - anew, len(done))
-    _check_lakes(scenes, done, water, ledger, job.dataset)
+    check_lakes(scenes, done, water, ledger, job.dataset)
     with writing(job.path), StoreWriter(job.path, tile_px=job.tile_px, bands=job.dataset.bands) as writer:
         for tiles in done:
             part = tiles.part
             writer.adopt(part.folder, part.tiles, part.histograms, tiles.records, alone=len(done) == 1)
-        check_sides(writer.records, job, max(scene.gsd_m for scene in scenes))
+        better = partial(other_blocks, scenes, water, done, job)
+        check_sides(writer.records, job, max(scene.gsd_m for scene in scenes), dropped=ledger.dropped, better=better)
         warn_of_lost({scene.file.sensor for scene in scenes}, writer.records)
         manifest = manifest_of(job, split, writer.records, ledger)
         writer.close(
@@ -298,33 +300,3 @@ def _assemble(
             inventory=[row for tiles in done for row in tiles.known],
             ice=[row for tiles in done for row in tiles.ice] or None,
         )
-
-
-def _check_lakes(
-    scenes: Sequence[Scene],
-    done: Sequence[SceneTiles],
-    water: inventory.Inventory,
-    ledger: Ledger,
-    dataset: DatasetConfig,
-) -> None:
-    """Refuses a build without a labelled lake, which mostly is a wrong CRS."""
-    if ledger.lakes["in_scenes"] == 0:
-        left, bottom, right, top = shapely.total_bounds([scene.outline_lonlat for scene in scenes])
-        raise DataError(
-            f"no lake of {water.path} lies in a scene: lakes at {polygons.bounds_text(water)}, scenes at "
-            f"longitude {left:.4g} to {right:.4g}, latitude {bottom:.4g} to {top:.4g}; check the CRS of both."
-        )
-    if ledger.lakes["labelled"] == 0:
-        raise DataError(
-            f"all {ledger.lakes['in_scenes']} lakes in the scenes were dropped (far from ice "
-            f"{ledger.dropped['lakes_far_from_ice']}, too small {ledger.dropped['lakes_too_small']}): raise "
-            f"dataset.buffer_m={dataset.buffer_m:g} or lower dataset.min_lake_px={dataset.min_lake_px:g}."
-        )
-    without = [tiles.scene for tiles in done if tiles.lakes["labelled"] and not tiles.drawn_px]
-    if len(without) == sum(tiles.lakes["labelled"] > 0 for tiles in done):
-        raise DataError(
-            f"{ledger.lakes['labelled']} lakes lie in the scenes, but none covers the centre of a pixel: look at the "
-            f"CRS and the unit of {water.path} and at the pixel size, or set dataset.all_touched=true."
-        )
-    for name in without:
-        log.warning("%s: lakes lie in it, but none covers the centre of a pixel.", name)

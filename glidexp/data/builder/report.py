@@ -3,15 +3,23 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import shapely
 
 from glidexp.config import DatasetConfig, SplitBy
+from glidexp.data.scenes.polygons import Inventory, bounds_text
+from glidexp.data.scenes.reading import Scene
 from glidexp.data.splits import Split
 from glidexp.data.store import SPLITS
 from glidexp.errors import DataError
+
+if TYPE_CHECKING:
+    from glidexp.data.builder.scene_part import SceneTiles
 
 log = logging.getLogger("glidexp")
 WIDE = 4
@@ -53,38 +61,90 @@ class Ledger:
     """what the lakes have changed since `dataset.previous`"""
 
 
-def check_sides(records: Sequence[dict[str, Any]], job: Job, gsd_m: float = 0.0) -> None:
+def check_sides(
+    records: Sequence[dict[str, Any]],
+    job: Job,
+    gsd_m: float = 0.0,
+    *,
+    dropped: Mapping[str, int] = MappingProxyType({}),
+    better: Callable[[], str] = str,
+) -> None:
     """Refuses a store that lacks tiles of a side that has a share.
 
     Args:
         records: of the tiles
         job: recipe
         gsd_m: the coarsest of the scenes, metres
+        dropped: tiles that were left out, by reason, as the ledger has them
+        better: asked for settings that would do; "" where none are known
 
     Raises:
-        DataError: with the tiles of each side and what to change
+        DataError: with the tiles of each side, what was left out, and what to change
     """
     split, found = job.dataset.split, Counter(record["split"] for record in records)
     shares = {"train": 1.0, "val": split.val, "test": float(split.has_test)}
     lacking = [side for side in SPLITS if shares[side] > 0 and not found[side]]
-    if lacking:
-        way = _other_blocks(split.block_m, gsd_m * job.tile_px) if split.by == SplitBy.block else ""
-        raise DataError(
-            f"no tile for {' and '.join(lacking)} ({', '.join(f'{side} {found[side]}' for side in SPLITS)}): try "
-            f"{way}{'another ' * bool(way)}dataset.split.seed."
-        )
+    if not lacking:
+        return
+    reasons = {
+        "tiles_on_divided_ground": "{} with lake on ground of two sides",
+        "tiles_without_lake": f"{{}} without lake (dataset.empty_share={job.dataset.empty_share:g})",
+    }
+    left = [text.format(dropped[key]) for key, text in reasons.items() if dropped.get(key)]
+    told = f"; left out: {', '.join(left)}" if left else ""
+    way = better() if split.by == SplitBy.block else ""
+    if not way:
+        blocks = _other_blocks(split.block_m, gsd_m * job.tile_px) if split.by == SplitBy.block else ""
+        way = f"try {blocks}another dataset.split.seed"
+    raise DataError(
+        f"no tile for {' and '.join(lacking)} ({', '.join(f'{side} {found[side]}' for side in SPLITS)}{told}): {way}."
+    )
 
 
 def _other_blocks(block_m: float, tile_m: float) -> str:
     """What to change of blocks so that every side gets a tile: enough of them, and wide enough for whole tiles."""
     enough_m = WIDE * tile_m
     if block_m < enough_m:
-        way = f"a smaller tile_size (a tile has {tile_m:g} m), wider blocks (dataset.split.block_m={block_m:g})"
+        way = f"a smaller tile_size (a tile has {tile_m:g} m), blocks wider than dataset.split.block_m={block_m:g}"
     elif block_m >= 2 * enough_m:
         way = f"smaller blocks, of which there are more (dataset.split.block_m={enough_m:g}, not {block_m:g})"
     else:
         way = "a smaller tile_size with smaller blocks"
     return f"{way}, or "
+
+
+def check_lakes(
+    scenes: Sequence[Scene],
+    done: "Sequence[SceneTiles]",
+    water: Inventory,
+    ledger: Ledger,
+    dataset: DatasetConfig,
+) -> None:
+    """Refuses a build without a labelled lake, which mostly is a wrong CRS.
+
+    Raises:
+        DataError: no lake lies in a scene, all of them were dropped, or none has a pixel
+    """
+    if ledger.lakes["in_scenes"] == 0:
+        left, bottom, right, top = shapely.total_bounds([scene.outline_lonlat for scene in scenes])
+        raise DataError(
+            f"no lake of {water.path} lies in a scene: lakes at {bounds_text(water)}, scenes at "
+            f"longitude {left:.4g} to {right:.4g}, latitude {bottom:.4g} to {top:.4g}; check the CRS of both."
+        )
+    if ledger.lakes["labelled"] == 0:
+        raise DataError(
+            f"all {ledger.lakes['in_scenes']} lakes in the scenes were dropped (far from ice "
+            f"{ledger.dropped['lakes_far_from_ice']}, too small {ledger.dropped['lakes_too_small']}): raise "
+            f"dataset.buffer_m={dataset.buffer_m:g} or lower dataset.min_lake_px={dataset.min_lake_px:g}."
+        )
+    without = [tiles.scene for tiles in done if tiles.lakes["labelled"] and not tiles.drawn_px]
+    if len(without) == sum(tiles.lakes["labelled"] > 0 for tiles in done):
+        raise DataError(
+            f"{ledger.lakes['labelled']} lakes lie in the scenes, but none covers the centre of a pixel: look at the "
+            f"CRS and the unit of {water.path} and at the pixel size, or set dataset.all_touched=true."
+        )
+    for name in without:
+        log.warning("%s: lakes lie in it, but none covers the centre of a pixel.", name)
 
 
 def warn_of_lost(sensors: Collection[str], records: Sequence[dict[str, Any]]) -> None:
