@@ -67,7 +67,7 @@ from glidexp.study.report.tables import detectable, forest, interval, sample
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.study.tune.show import last_word
 from glidexp.study.tune.trials import Trial
-from glidexp.tracking.gathered import metric_name
+from glidexp.tracking.gathered import metric_name, part_names
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 
@@ -319,6 +319,20 @@ def test_a_name_that_is_too_long_for_a_metric_keeps_its_score() -> None:
     one, other = (metric_name(f"study/{arm}{more}/test/lake_iou_pooled/mean") for more in ("", " x=1"))
     assert len(one) <= 250 and one.startswith("study/dataset.setting0_value") and one.endswith("/lake_iou_pooled/mean")
     assert one != other and metric_name("study/a=b/mean") == "study/a_b/mean"
+
+
+def test_arms_that_differ_in_refused_characters_alone_have_metrics_of_their_own(
+    store: Store, tiles: TileStore, tmp_path: Path
+) -> None:
+    arms = {"lr=1": (["loss=bce"], 0.9), "lr+1": (["loss=dice"], 0.5), "lr_1": (["loss=focal"], 0.7)}
+    parent, _ = studies.make_study(store, tmp_path, tiles, arms, seeds=(0, 1), name="alike")
+    report(store, parent)
+    run = store.client.get_run(parent)
+    end = "/test/lake_iou_pooled/mean"
+    found = {name.removesuffix(end): value for name, value in run.data.metrics.items() if name.endswith(end)}
+    assert len(found) == len(set(found.values())) == 3 and "study/lr_1" in found
+    assert all(re.fullmatch(r"study/lr_1(_[0-9a-f]{8})?", name) for name in found)
+    assert part_names(["a+b", "c/d"]) == {"a+b": "a_b", "c/d": "c_d"}, "no mark where nothing is alike"
 
 
 def test_a_study_is_compared_by_its_parent_its_id_or_its_folder(

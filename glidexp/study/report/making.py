@@ -32,7 +32,7 @@ from glidexp.study.report.cautions import naive
 from glidexp.study.report.data import Findings, find
 from glidexp.study.report.page import sections
 from glidexp.study.report.tiles import probe_tiles
-from glidexp.tracking.gathered import leave_with_parent
+from glidexp.tracking.gathered import leave_with_parent, part_names
 from glidexp.tracking.multirun import comparison_link, ui_hint
 from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store
@@ -91,10 +91,11 @@ def _link(store: Store, study: Study) -> str:
 def aggregates(found: Findings) -> dict[str, float]:
     """Metrics of the parent run: `study/<arm>/<score>/mean`, sd, n, and of its difference: value, low, high, p."""
     metrics: dict[str, float] = {}
+    parts = part_names(list(found.full.values()))  # of all arms: a name stays when others are finished
     first = [] if found.comparison is None else [found.comparison]
     for comparison in (*first, *found.by_stratum, *found.by_size, *found.also):
         for row in comparison.rows:
-            start = f"study/{found.full[row.arm.name].replace('/', '_')}/{comparison.measure.name}"
+            start = f"study/{parts[found.full[row.arm.name]]}/{comparison.measure.name}"
             metrics[f"{start}/mean"] = float(np.mean(row.values))
             metrics[f"{start}/n"] = float(len(row.values))
             if len(row.values) > 1:
