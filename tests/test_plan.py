@@ -1,20 +1,25 @@
 """The plan of a study: words, arms of each design, checks before the first run, the names of its runs."""
 
+import io
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations, product
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from glidexp import door
 from glidexp.composing import by_hydra, composer
 from glidexp.config import Config, load
 from glidexp.config.study import AxisConfig, Design, StudyConfig
 from glidexp.errors import ConfigError
+from glidexp.study.execution.cells import Cell, told_equal
 from glidexp.study.plan.arms import arms_of, balanced
 from glidexp.study.plan.check import checked, pinned
-from glidexp.study.plan.making import all_checked
+from glidexp.study.plan.making import all_checked, outline
+from glidexp.study.plan.show import show_outline
 from glidexp.study.plan.words import Words, merged, split, written
 from glidexp.training.beginning import start
 
@@ -222,3 +227,20 @@ def test_arms_that_start_from_a_study_are_all_of_the_run_that_is_its_best_now(mo
         # what is written into the plan is the config that was checked
         assert door.compose([*arm.words, "seed=0"]) == replace(arm.config, seed=0)
         assert f"loss={loss}" in arm.words
+
+
+def test_arms_with_equal_settings_are_warned_of_before_anything_is_trained(tmp_path: Path) -> None:
+    """Two names of one training: their difference is 0 by itself, and no noise shows in it."""
+    arms = {"plain": ["loss=dice"], "again": ["loss=dice", "loss.dice=1.0"], "other": ["loss=bce"]}
+    study = StudyConfig(name="s", question="?", design=Design.list, arms=arms, seeds=[0, 1])
+    typed = Words((), (f"paths.data={tmp_path}",))
+    found = outline(study, typed, door.compose)
+    (said,) = found.equal
+    assert said.startswith("Warning: arms plain and again have equal settings") and "\n" not in said
+    console = Console(width=300, record=True, file=io.StringIO())
+    show_outline(found, console)
+    assert said in console.export_text()
+    del arms["again"]
+    assert outline(replace(study, arms=arms), typed, door.compose).equal == ()
+    twice = [Cell(arm, 0, (), "key", ("dataset=x",)[:on]) for arm, on in (("a", 1), ("b", 1), ("c", 0), ("d", 1))]
+    assert [line.partition(" have")[0] for line in told_equal(twice)] == ["Warning: arms a, b and d"], "c: other ground"

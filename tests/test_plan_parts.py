@@ -373,6 +373,15 @@ def test_the_table_fits_eighty_columns_and_says_what_is_equal_once(tmp_path: Pat
     assert not (tmp_path / "mlruns").exists(), "a store was made by looking"
 
 
+def test_a_plan_names_arms_that_are_the_same_runs(tmp_path: Path) -> None:
+    found, launcher = planned(tmp_path), LauncherConfig(slots=2, gpus=0)
+    assert "equal settings" not in shown(found, launcher, calibrate=False)[1]
+    first, *_, last = found.plan.arms
+    cells = tuple(replace(cell, key=f"{first}{cell.seed}") if cell.arm == last else cell for cell in found.plan.cells)
+    _, text = shown(replace(found, plan=replace(found.plan, cells=cells)), launcher, calibrate=False)
+    assert f"Warning: arms {first} and {last} have equal settings" in " ".join(text.split())
+
+
 def test_arms_and_words_in_brackets_are_shown(tmp_path: Path) -> None:
     """`[andes]` is a list of regions, and no style of the console."""
     found = planned(tmp_path)

@@ -111,6 +111,25 @@ class Plan:
         return cls(**{**found, "cells": cells})
 
 
+def told_equal(cells: Iterable[Cell]) -> list[str]:
+    """A warning, in a line, for each set of arms that are the same runs: the same trainings, scored on the same ground.
+
+    It is no refusal: their names may be wanted side by side. The noise between trainings is seen over seeds alone.
+    """
+    runs: dict[str, set[tuple[str, tuple[str, ...] | None]]] = {}
+    for cell in cells:
+        runs.setdefault(cell.arm, set()).add((cell.key, cell.scored_on))
+    arms: dict[frozenset[tuple[str, tuple[str, ...] | None]], list[str]] = {}
+    for arm, found in runs.items():
+        arms.setdefault(frozenset(found), []).append(arm)
+    return [
+        f"Warning: arms {', '.join(names[:-1])} and {names[-1]} have equal settings, so they are the same runs and "
+        "their difference is 0 by itself: change or take out all but one. Noise shows in more seeds of one arm."
+        for names in arms.values()
+        if len(names) > 1
+    ]
+
+
 def chosen(plan: Plan, only: str | None) -> list[Cell]:
     """Cells that a pattern names, in the order in which they are run: seed by seed, so that arms can soon be compared.
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from glidexp.config import Config
 from glidexp.config.study import StudyConfig
 from glidexp.errors import ConfigError
-from glidexp.study.execution.cells import Cell, Plan
+from glidexp.study.execution.cells import Cell, Plan, told_equal
 from glidexp.study.plan import budget as plan_budget
 from glidexp.study.plan import ground as plan_ground
 from glidexp.study.plan import leak as plan_leak
@@ -100,6 +100,8 @@ class Outline:
     ground: str
     missing: tuple[str, ...]
     """stores that a plan would build, in words"""
+    equal: tuple[str, ...] = ()
+    """a warning for each set of arms that are the same runs"""
 
     @property
     def lacks(self) -> str:
@@ -114,10 +116,11 @@ def outline(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bo
     """As `make_plan`, as far as that goes without making data: nothing is written."""
     seeds = seeds_of(study, typed)
     arms = pinned(all_checked(study, typed, compose, seeds[0]))
-    ground = plan_ground.told(arms, plan_ground.grounds(arms))
-    all_keys(arms, seeds, elsewhere=elsewhere)
+    grounds = plan_ground.grounds(arms)
+    ground = plan_ground.told(arms, grounds)
+    equal = told_equal(_cells(arms, grounds, seeds, elsewhere=elsewhere))
     missing = Data().missing([one.config for one in arms])
-    return Outline(study, tuple(arms), tuple(seeds), ground, tuple(missing))
+    return Outline(study, tuple(arms), tuple(seeds), ground, tuple(missing), tuple(equal))
 
 
 def _told_missing(data: Data, configs: Sequence[Config]) -> None:

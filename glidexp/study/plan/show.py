@@ -14,7 +14,7 @@ from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import ConfigError
 from glidexp.study.comparison.measures import FALLBACK, measure_of
-from glidexp.study.execution.cells import Cell, Plan, chosen, refuse_none
+from glidexp.study.execution.cells import Cell, Plan, chosen, refuse_none, told_equal
 from glidexp.study.execution.pace import seconds_to_go
 from glidexp.study.names import many, short_names
 from glidexp.study.plan import cost as plan_cost
@@ -137,6 +137,7 @@ def show(
     )  # a title of the table would be broken at its width
     console.print(table)
     lines = [
+        *told_equal(plan.cells),
         *equal,
         plan.budget,
         _seeds(planned),
@@ -194,6 +195,7 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
         table.add_row(Text(short[one.name]), f"{one.config.train.epochs}", f"{one.config.train.batch_size}")
     console.print(table)
     for line in (
+        *found.equal,
         f"Seeds: {', '.join(map(str, found.seeds))}, the same in every arm. All arms are checked, and can run.",
         f"Budget: as many {study.budget.kind} in every arm, which sets its epochs once its tiles are counted."
         if study.budget.kind != "epochs"
