@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 import geopandas
+import numpy as np
+import pyproj
 import pytest
 import shapely
 from tiny_scenes import lake
 
+from glidexp.data.scenes import polygons, versions
 from glidexp.errors import DataError
 from glidexp.mapping import diff, verb_inventory
 
@@ -100,3 +103,58 @@ def test_lakes_without_an_interval_get_the_pixel_s(tmp_path: Path) -> None:
     path.unlink()
     frame.to_file(path)
     assert diff.read(path, "OLD", 10.0).bound_km2 == pytest.approx([pixel, pixel], rel=2e-3)
+
+
+def across_180(path: Path, way: str, shapes: list[shapely.Polygon], ground: shapely.Polygon) -> Path:
+    """Lakes and ground in metres around 66 N, 180 E, written as files write what lies across 180 degrees."""
+    local = pyproj.CRS.from_proj4("+proj=laea +lat_0=66 +lon_0=180 +ellps=WGS84")
+    crs = pyproj.CRS.from_epsg(32660 if way == "metres" else 4326)
+    turn = pyproj.Transformer.from_crs(local, crs, always_xy=True)
+
+    def written_as(xy: np.ndarray) -> np.ndarray:
+        x, y = turn.transform(xy[:, 0], xy[:, 1])
+        return np.column_stack([np.where(x < 0, x + 360, x) if way in ("beyond", "cut") else x, y])
+
+    def cut(shape: shapely.Geometry) -> shapely.Geometry:
+        east = shapely.intersection(shape, shapely.box(180, 0, 360, 90))
+        west = shapely.intersection(shape, shapely.box(0, 0, 180, 90))
+        parts = [one for one in (west, shapely.transform(east, lambda p: p - [360, 0])) if not one.is_empty]
+        return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+    moved = [shapely.transform(shape, written_as) for shape in (*shapes, ground)]
+    moved = [cut(shape) for shape in moved] if way == "cut" else moved
+    bound = [0.001] * len(shapes)
+    area = [shape.area / 1e6 for shape in shapes]
+    columns = {"lake_id": [f"L{i}" for i in range(len(shapes))]}
+    columns |= {"area_low_km2": np.subtract(area, bound), "area_high_km2": np.add(area, bound)}
+    geopandas.GeoDataFrame(columns, geometry=moved[:-1], crs=crs).to_file(path, layer="lakes")
+    geopandas.GeoDataFrame(geometry=moved[-1:], crs=crs).to_file(path, layer="ground")
+    return path
+
+
+@pytest.mark.parametrize("new_way", ["metres", "beyond", "cut", "jump"])
+@pytest.mark.parametrize("old_way", ["metres", "beyond", "cut", "jump"])
+def test_lakes_across_180_degrees_are_known_again(tmp_path: Path, old_way: str, new_way: str) -> None:
+    """One across the line, one on either side of it, and one that is gone, whichever way either file writes them."""
+    circles = [shapely.Point(x, y).buffer(r, 64) for x, y, r in ((50, 0, 400), (3000, 0, 300), (-3000, 0, 300))]
+    gone, ground = shapely.Point(-30, 2000).buffer(200, 64), shapely.box(-6000, -6000, 6000, 6000)
+    old = diff.read(across_180(tmp_path / "old.gpkg", old_way, [*circles, gone], ground), "OLD", None)
+    grown = [shapely.Point(50, 0).buffer(500, 64), *circles[1:]]
+    new = diff.read(across_180(tmp_path / "new.gpkg", new_way, grown, ground), "NEW", None)
+    assert old.area_km2 == pytest.approx([shape.area / 1e6 for shape in (*circles, gone)], rel=1e-3)
+    table = diff.compared(old, new).set_index("old_ids")
+    assert dict(table["change"]) == {"L0": "grown", "L1": "unchanged", "L2": "unchanged", "L3": "vanished"}
+    assert dict(table["new_ids"]) == {"L0": "L0", "L1": "L1", "L2": "L2", "L3": ""}
+    assert table.loc["L0", "change_km2"] == pytest.approx((grown[0].area - circles[0].area) / 1e6, rel=2e-3)
+    assert table.total_bounds[0] >= -180 and table.total_bounds[2] <= 180
+    changed = versions.changes(*(polygons.read(tmp_path / f"{one}.gpkg", "dataset.lakes") for one in ("old", "new")))
+    assert sorted(zip(changed["change"], changed["old_ids"], strict=True)) == [("removed", "L3"), ("reshaped", "L0")]
+    assert changed.set_index("old_ids").loc["L0", "iou"] == pytest.approx((400 / 500) ** 2, rel=1e-3)
+
+
+def test_half_a_pixel_along_a_shore_is_without_the_cut_at_180_degrees(tmp_path: Path) -> None:
+    shape, ground = shapely.Point(0, 0).buffer(400), shapely.box(-6000, -6000, 6000, 6000)
+    for way in ("beyond", "cut"):
+        frame = geopandas.read_file(across_180(tmp_path / f"{way}.gpkg", way, [shape], ground), layer="lakes")
+        frame[["lake_id", "geometry"]].to_file(plain := tmp_path / f"plain_{way}.gpkg")
+        assert diff.read(plain, "OLD", 10.0).bound_km2 == pytest.approx([0.5 * 10 * shape.length / 1e6], rel=2e-3)

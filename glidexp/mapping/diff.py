@@ -12,8 +12,9 @@ import pyproj
 import shapely
 
 from glidexp.data.scenes import polygons
+from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
 from glidexp.data.scenes.features import PARQUET, columns_of, read_features
-from glidexp.data.scenes.versions import LINK, LONLAT
+from glidexp.data.scenes.versions import LINK
 from glidexp.data.splits import connected
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.outputs import GROUND
@@ -25,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """The lakes of one inventory, in degrees."""
+    """The lakes of one inventory, in degrees from -180 to 180."""
 
     shapes: npt.NDArray[np.object_]
     ids: npt.NDArray[np.object_]
@@ -49,8 +50,8 @@ def read(path: Path, setting: str, gsd_m: float | None) -> Map:
         DataError: it cannot be read as outlines
     """
     own = polygons.read(path, setting, none=True)  # all lakes of a map may have vanished
-    shapes = _lonlat(own.geometries, own.crs)
-    area, perimeter = (values / 1e6 for values in on_ellipsoid(shapes))
+    whole = whole_in_degrees(own.geometries, own.crs)
+    area, perimeter = (values / 1e6 for values in on_ellipsoid(whole))
     notes: tuple[str, ...] = ()
     pixel = 0.5 * gsd_m * perimeter if gsd_m else np.zeros(len(area))
     interval = ["lake_id", "area_low_km2", "area_high_km2"]
@@ -68,8 +69,8 @@ def read(path: Path, setting: str, gsd_m: float | None) -> Map:
     ground = None
     if path.suffix.lower() not in PARQUET and any(name == GROUND for name, _ in pyogrio.list_layers(path)):
         frame = geopandas.read_file(path, layer=GROUND)
-        ground = shapely.union_all(_lonlat(frame.geometry.to_numpy(), pyproj.CRS(frame.crs)))
-    return Map(shapes, own.ids, area, bound, ground, notes)
+        ground = shapely.union_all(cut_at_180(whole_in_degrees(frame.geometry.to_numpy(), pyproj.CRS(frame.crs))))
+    return Map(cut_at_180(whole), own.ids, area, bound, ground, notes)
 
 
 def compared(old: Map, new: Map) -> geopandas.GeoDataFrame:
@@ -120,12 +121,3 @@ def _change(old: Map, new: Map, was: list[int], now: list[int], grown: float, sp
     if abs(grown) <= spread:
         return "unchanged"
     return "grown" if grown > 0 else "shrunk"
-
-
-def _lonlat(shapes: npt.NDArray[np.object_], crs: pyproj.CRS) -> npt.NDArray[np.object_]:
-    if crs == LONLAT:
-        return shapes
-    transformer = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
-    moved = shapely.transform(shapes, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
-    valid: npt.NDArray[np.object_] = np.where(shapely.is_valid(moved), moved, shapely.make_valid(moved))
-    return valid

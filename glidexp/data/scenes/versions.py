@@ -8,12 +8,12 @@ from typing import Any
 
 import geopandas
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyproj
 import shapely
 
 from glidexp.config import DatasetConfig, DatasetKind
+from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
 from glidexp.data.scenes.geopackage import check_out, write_layers
 from glidexp.data.scenes.polygons import Inventory, read
 from glidexp.data.splits import connected
@@ -27,7 +27,6 @@ SAME = 0.999
 SHOWN = 20
 """lakes that are listed"""
 CHANGES = ("added", "removed", "reshaped", "split", "merged")
-LONLAT = pyproj.CRS.from_epsg(4326)
 
 
 def changes(old: Inventory, new: Inventory) -> geopandas.GeoDataFrame:
@@ -37,7 +36,7 @@ def changes(old: Inventory, new: Inventory) -> geopandas.GeoDataFrame:
         in degrees: change (one of `CHANGES`), old_ids, new_ids (several of a split or merged lake, with commas), iou,
         old_km2, new_km2, geometry: as it is now, of a removed lake as it was
     """
-    before, after = _lonlat(old), _lonlat(new)
+    before, after = (cut_at_180(whole_in_degrees(one.geometries, one.crs)) for one in (old, new))
     first, second = shapely.STRtree(after).query(before, predicate="intersects")
     # a degree is not as long east as north, but a share of an area is the same share
     common = shapely.area(shapely.intersection(before[first], after[second]))
@@ -149,17 +148,6 @@ def _change(was: int, now: int) -> str:
     if was == now:
         return "reshaped"
     return "split" if was < now else "merged"
-
-
-def _lonlat(inventory: Inventory) -> npt.NDArray[np.object_]:
-    if inventory.crs == LONLAT:
-        return inventory.geometries
-    transformer = pyproj.Transformer.from_crs(inventory.crs, LONLAT, always_xy=True)
-    moved = shapely.transform(
-        inventory.geometries, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-    )
-    valid: npt.NDArray[np.object_] = np.where(shapely.is_valid(moved), moved, shapely.make_valid(moved))
-    return valid
 
 
 def _km2(geometry: Any) -> float:
