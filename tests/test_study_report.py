@@ -62,7 +62,7 @@ from glidexp.study.report.cautions import cautions, naive, power, undecided
 from glidexp.study.report.data import Findings, facts, find
 from glidexp.study.report.factors import factor_blocks
 from glidexp.study.report.making import PAGE, _written, report
-from glidexp.study.report.page import _curves, _result
+from glidexp.study.report.page import _curves, _design, _result
 from glidexp.study.report.tables import detectable, forest, interval, sample
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.study.tune.show import last_word
@@ -556,6 +556,19 @@ def test_effects_around_a_baseline_are_the_differences_to_it(study: Study, mater
     heading, said = factor_blocks(found)
     assert isinstance(said, Text) and said.text.startswith("No main effects: every other arm differs from the baseline")
     assert not list(factor_blocks(Findings(study, comparison=comparison))), "a transfer study has no factors"
+
+
+def test_without_its_baseline_a_report_says_what_arms_are_held_against(store: Store, study: Study) -> None:
+    """And what was to be compared, whatever came to its end."""
+    rest = replace(study, arms=study.arms[1:])
+    (first, *_), about = probe_tiles(store, rest, "test")
+    assert [label for label, _ in first.panels][-1].endswith(": where it differs from twin")
+    assert "right and twin wrong" in about and "the baseline" not in about
+    (first, *_), about = probe_tiles(store, study, "test")
+    assert [label for label, _ in first.panels][-1].endswith(": where it differs from the baseline")
+    said = [block.text for block in _design(find(store, rest)) if isinstance(block, Text)]
+    assert "3 arms x 4 seeds (0, 1, 2, 3), the same in every arm" in said[0]
+    assert "Varied: stretch: plain, twin, broken." in said[0]
 
 
 def test_arms_of_several_tile_sizes_are_seen_on_the_same_ground(

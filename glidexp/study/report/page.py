@@ -7,6 +7,7 @@ import numpy as np
 
 from glidexp.scoring.study_plots import curves_figure, pareto_figure, variance_figure
 from glidexp.study.comparison.compare import Comparison, sentence, verdict
+from glidexp.study.comparison.factors import factors_of
 from glidexp.study.comparison.trainings import Curves, unlike_tiles
 from glidexp.study.names import many, those
 from glidexp.study.report.blocks import Block, Fold, Heading, Link, Picture, Points, Table, Text, Tiles
@@ -131,11 +132,13 @@ def _design(found: Findings) -> Iterable[Block]:
     study = found.study
     yield Heading("Design")
     seeds = ", ".join(map(str, study.plan.seeds))
-    varied = "; ".join(f"{factor.name}: {', '.join(factor.levels)}" for factor in found.factors)
+    # of arms without a finished run as well
+    factors = [] if study.plan.laid_out else factors_of(study.plan, study.plan.arms)
+    varied = "; ".join(f"{factor.name}: {', '.join(factor.levels)}" for factor in factors)
+    size = f"{many(len(study.plan.arms), 'arm')} x {many(len(study.plan.seeds), 'seed')} ({seeds})"
     yield Text(
-        f"{len(study.plan.arms)} arms x {len(study.plan.seeds)} seeds ({seeds}), the same seeds in every arm, "
-        f"scored on the same ground. Varied: {varied or _laid_out(study.plan.laid_out)}. "
-        f"Primary score: {study.plan.primary}; at most {100 * study.plan.alpha:g} % false alarms over all comparisons "
+        f"{size}, the same in every arm, scored on the same ground. "
+        f"Varied: {varied or _laid_out(study.plan.laid_out)}. Primary score: {study.plan.primary}; at most {100 * study.plan.alpha:g} % false alarms over all comparisons "
         "(Holm)." + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
     )
     provenance = Table("facts", "Provenance.", ["what", "value"], [list(fact) for fact in facts(found)])

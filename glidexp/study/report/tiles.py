@@ -50,6 +50,8 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
     lacking = [name for name, found in answers.items() if not found.files]
     if lacking:
         return [], f"No tiles are shown: {', '.join(lacking)} left no masks (tracking.log_masks)."
+    first = next(iter(runs))
+    base = "the baseline" if first == study.plan.arms[0] else first  # where that one has no finished run
     blocks: list[Tiles] = []
     wanted = min(WANTED, max(1, MOST_ANSWERS // len(runs)))
     for row in _candidates(tiles, split):
@@ -59,7 +61,7 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
         masks = {arm: found.mask(row, truth <= 1) for arm, found in answers.items()}
         if len(known := {arm: mask for arm, mask in masks.items() if mask is not None}) == len(masks):
             title = f"{row['tile']}, {row['sensor']}" + (f", {row['region']}" if row["region"] else "")
-            blocks.append(Tiles(f"tile{len(blocks)}", title, _panels(image, truth, known, rgb_of(tiles.bands))))
+            blocks.append(Tiles(f"tile{len(blocks)}", title, _panels(image, truth, known, rgb_of(tiles.bands), base)))
         if len(blocks) == wanted:
             break
     if not blocks:
@@ -70,7 +72,7 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
     return blocks, (
         f"Chosen by the data alone, not by the result: in turn from every sensor, those with most lake. Seed {seed} of "
         "each arm. Predictions: hits blue, false alarms vermilion, misses yellow. Differences: blue where the arm is "
-        f"right and the baseline wrong, vermilion where it is the other way round.{more}"
+        f"right and {base} wrong, vermilion where it is the other way round.{more}"
     )
 
 
@@ -161,7 +163,8 @@ def _mask(store: Store, run: TrackedRun, name: str) -> Mask:
         return read_mask(fetch_file(store, run, f"masks/{name}", Path(folder)))
 
 
-def _panels(image: Mask, truth: Mask, masks: Mapping[str, Mask], rgb: list[int]) -> list[tuple[str, bytes]]:
+def _panels(image: Mask, truth: Mask, masks: Mapping[str, Mask], rgb: list[int], base: str) -> list[tuple[str, bytes]]:
+    """What is shown of a tile: the first of the masks is that of `base`, as it is called."""
     valid = truth <= 1
     panels = [("image", image[..., rgb]), ("truth", truth_picture(truth))]
     first = next(iter(masks))
@@ -170,7 +173,7 @@ def _panels(image: Mask, truth: Mask, masks: Mapping[str, Mask], rgb: list[int])
         panels.append((f"{arm}{score}", error_overlay(image[..., rgb], truth, mask, valid)))
         if arm != first:
             shown = difference_overlay(image[..., rgb], truth, masks[first], mask)
-            panels.append((f"{arm}: where it differs from the baseline", shown))
+            panels.append((f"{arm}: where it differs from {base}", shown))
     return [(label, png_bytes(_squared(picture))) for label, picture in panels]
 
 
