@@ -138,8 +138,9 @@ def _design(found: Findings) -> Iterable[Block]:
     size = f"{many(len(study.plan.arms), 'arm')} x {many(len(study.plan.seeds), 'seed')} ({seeds})"
     yield Text(
         f"{size}, the same in every arm, scored on the same ground. "
-        f"Varied: {varied or _laid_out(study.plan.laid_out)}. Primary score: {study.plan.primary}; at most {100 * study.plan.alpha:g} % false alarms over all comparisons "
-        "(Holm)." + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
+        f"Varied: {varied or _laid_out(study.plan.laid_out)}. Primary score: {study.plan.primary}; at most "
+        f"{100 * study.plan.alpha:g} % false alarms over all comparisons (Holm)."
+        + (f" {study.plan.budget.rstrip('.')}." if study.plan.budget else "")
     )
     provenance = Table("facts", "Provenance.", ["what", "value"], [list(fact) for fact in facts(found)])
     yield Fold("What ran on what", [provenance])
