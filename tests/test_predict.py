@@ -378,6 +378,20 @@ def test_ground_without_data_is_not_looked_at(model: Path, bright: Bright, tmp_p
     assert layers.looked_at(read_header(SceneFile(scene, "s", "sentinel2")), nowhere).geom_type == "Polygon"
 
 
+def test_another_mask_beside_a_scene_is_another_map(model: Path, bright: Bright, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(64, 64), descriptions=["red", "green", "blue"])
+    stand = scene.stat()
+    for left in (1, 20):
+        valid = np.full((64, 64), 255, np.uint8)
+        valid[:, :left] = 0
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(scene, "r+") as file:
+            file.write_mask(valid)
+        os.utime(scene, ns=(stand.st_atime_ns, stand.st_mtime_ns))  # which GDAL opened for writing
+        assert mapped(model, tmp_path / "maps", scene) == 0
+        with rasterio.open(tmp_path / "maps" / "s_mask.tif") as file:
+            assert (file.read(1) == 255).sum() == left * 64
+
+
 def test_memory_does_not_grow_with_the_height() -> None:
     """Rows held at once are a window's and a strip's."""
     strips = ((top, np.zeros((32, 8, 3), np.uint8), np.ones((32, 8), bool)) for top in range(0, 3200, 32))

@@ -5,14 +5,20 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+import rasterio.errors
 import warm
 import yaml
 from tiny_scenes import lake, world, write_polygons
 
 from glidexp.config import DatasetConfig, SensorMixConfig, SyntheticConfig, TileSizeConfig
 from glidexp.data import sensors
+from glidexp.data.builder.making import digest
 from glidexp.data.prepare import declared_sensors, prepare, recipe_id
+from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.reading import read_header
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -68,6 +74,92 @@ def test_an_edited_inventory_is_another_recipe_whatever_its_name(tmp_path: Path,
         assert recipe_id(lakes, 64) == before
     file.write_bytes(b"other")
     assert recipe_id(lakes, 64) != before
+
+
+STATISTICS = '<Metadata><MDI key="STATISTICS_MAXIMUM">9</MDI></Metadata><Histograms><HistItem/></Histograms>'
+
+
+def beside(path: Path, of_band: str, of_file: str = "") -> None:
+    text = f'<PAMDataset>{of_file}<PAMRasterBand band="1">{STATISTICS}{of_band}</PAMRasterBand></PAMDataset>'
+    path.with_name(f"{path.name}.aux.xml").write_text(text)
+
+
+def masked(path: Path, rows: slice) -> None:
+    """A mask in a file of its own, beside the scene, which stays as it is."""
+    stand, valid = path.stat(), np.full((64, 96), 255, dtype=np.uint8)
+    valid[rows] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as scene:
+        scene.write_mask(valid)
+    os.utime(path, ns=(stand.st_atime_ns, stand.st_mtime_ns))
+    assert path.with_name(f"{path.name}.msk").is_file() and path.stat().st_size == stand.st_size
+
+
+def test_another_mask_beside_a_scene_is_another_store(tmp_path: Path) -> None:
+    dataset, scene = world(tmp_path), tmp_path / "s1.tif"
+    rows = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(tmp_path.glob("*.tif"))]
+    table = tmp_path / Path(str(dataset.root)).name
+    rows = [[table.name, table.stat().st_size, table.stat().st_mtime_ns], *rows]
+    known = prepare(dataset, 32, tmp_path / "data", progress=False)
+    whole = known.manifest["recipe"]["inputs"]["root"]
+    assert whole["sha256"] == digest(rows, 64), "the id of scenes without such files is the one it was"
+    invalid = []
+    for masks in (slice(0, 20), slice(0, 40)):
+        masked(scene, masks)
+        store = prepare(dataset, 32, tmp_path / "data", progress=False)
+        own = (store.index["scene"] == "s1").to_numpy()
+        invalid.append((store.index["row"][own].min(), int((np.asarray(store.labels)[own] == 255).sum())))
+        scene.with_name("s1.tif.msk").unlink()
+    assert len(set(invalid)) == 2, "the second mask was not met"
+    assert prepare(dataset, 32, tmp_path / "data", progress=False).path == known.path
+
+
+def test_what_an_aux_xml_says_of_mask_bands_and_place_is_in_the_recipe_and_statistics_are_not(tmp_path: Path) -> None:
+    dataset, scene = world(tmp_path), tmp_path / "s1.tif"
+    first = recipe_id(dataset, 32)
+    beside(scene, "")
+    scene.with_suffix(".tfw").write_text("20\n0\n0\n-20\n0\n0\n")
+    assert recipe_id(dataset, 32) == first, "statistics, and a world file that nobody reads"
+    found = [first]
+    for of_band, of_file in (
+        ("<NoDataValue>5</NoDataValue>", ""),
+        ("<NoDataValue>6</NoDataValue>", ""),
+        ("<Description>nir</Description>", ""),
+        ("<ColorInterp>Blue</ColorInterp>", ""),
+        ("", "<SRS>EPSG:32646</SRS>"),
+        ("", "<GeoTransform>1,10,0,2,0,-10</GeoTransform>"),
+    ):
+        beside(scene, of_band, of_file)
+        found.append(recipe_id(dataset, 32))
+        stands = SceneFile(scene, "s1", "sentinel2").stand
+        os.utime(scene.with_name("s1.tif.aux.xml"), ns=(0, 0))
+        assert recipe_id(dataset, 32) == found[-1] and SceneFile(scene, "s1", "sentinel2").stand == stands
+        with rasterio.open(scene) as source:  # it does change what is read
+            read = (source.nodatavals[0], source.descriptions[0], source.colorinterp[0], source.crs, source.transform)
+        scene.with_name("s1.tif.aux.xml").rename(tmp_path / "away")
+        with rasterio.open(scene) as source:
+            plain = (source.nodatavals[0], source.descriptions[0], source.colorinterp[0], source.crs, source.transform)
+        assert read != plain
+    assert len(set(found)) == 7
+    beside(scene, "", '<!DOCTYPE a [<!ENTITY b "c">]>')
+    assert recipe_id(dataset, 32) != first
+    scene.with_name("s1.tif.aux.xml").write_text("no XML")
+    assert recipe_id(dataset, 32) == first
+
+
+def test_a_world_file_counts_where_nothing_else_tells_the_place(tmp_path: Path) -> None:
+    scene, stands = tmp_path / "s.tif", []
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(scene, "w", driver="GTiff", width=8, height=8, count=3, dtype="uint8", crs="EPSG:32645") as sink,
+    ):
+        sink.write(np.ones((3, 8, 8), dtype=np.uint8))
+    file = SceneFile(scene, "s", "sentinel2")
+    for west in (None, 478_000, 479_000):
+        if west:
+            scene.with_suffix(".tfw").write_text(f"10\n0\n0\n-10\n{west + 5}\n3107995\n")
+            assert read_header(file).transform.c == west
+        stands.append(file.stand)
+    assert [len(one) for one in stands] == [1, 2, 2] and len(set(stands)) == 3
 
 
 def test_second_call_only_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

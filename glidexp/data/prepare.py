@@ -16,6 +16,7 @@ from glidexp.data import sensors
 from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
 from glidexp.data.ready import inputs
 from glidexp.data.scenes.catalogue import WHAT, find
+from glidexp.data.scenes.stand import Row, row_of, stand
 from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError, DataError
 
@@ -181,7 +182,9 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
         recipe["part_km"] = dataset.part_km
     if dataset.kind == DatasetKind.scenes and dataset.previous:  # changes no tile and no split, but the manifest
         recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
-    return recipe | {"sensor": dataset.sensor, "inputs": {k: _fingerprint(v) for k, v in _inputs(dataset).items()}}
+    scenes = ["root"] * (dataset.kind == DatasetKind.scenes)
+    inputs_of = {key: _fingerprint(files, scenes=key in scenes) for key, files in _inputs(dataset).items()}
+    return recipe | {"sensor": dataset.sensor, "inputs": inputs_of}
 
 
 def _split_recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
@@ -278,14 +281,12 @@ def _stem_files(value: str) -> list[Path]:
     return [path for paths in inside for path in paths if path.suffix != ".lock"]
 
 
-def _fingerprint(files: Iterable[Path]) -> dict[str, Any]:
-    """Names, sizes and times of files, folded into one hash."""
-    rows, total = [], 0
+def _fingerprint(files: Iterable[Path], *, scenes: bool = False) -> dict[str, Any]:
+    """Names, sizes and times of files, in one hash; of scenes also of what beside them changes their pixels."""
+    rows: list[Row] = []
     for file in files:
         try:
-            stat = file.stat()
+            rows += stand(file) if scenes else [row_of(file)]
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}.") from None
-        total += stat.st_size
-        rows.append([file.name, stat.st_size, stat.st_mtime_ns])
-    return {"files": len(rows), "bytes": total, "sha256": digest(rows, 64)}
+    return {"files": len(rows), "bytes": sum(row[1] for row in rows), "sha256": digest(rows, 64)}

@@ -152,12 +152,10 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
 
 def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str]:
     """What names the pixels of a map, and what names all of its files."""
-    stats = [(path.name, path.stat()) for path in task.file.files]
-    stand = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     all_settings = {key: str(value) for key, value in asdict(task.settings).items()}
     later = {key: all_settings.pop(key) for key in ("min_px", "min_km2", "fill_px", "smooth")}
     told = {key: card.get(key) for key in ("threshold", "temperature", "stretch", "tta", "bands", "mean", "std")}
-    pixels = [FORMAT, card["weights"]["sha256"], told, scene.ground, scene.bands, stand, all_settings]
+    pixels = [FORMAT, card["weights"]["sha256"], told, scene.ground, scene.bands, task.file.stand, all_settings]
     if card.get("told"):  # then the sensor's name changes what the network answers
         pixels += [card["told"], scene.file.sensor, scene.gsd_m]
     elif card.get("stretch"):  # then it says which of the card's limits are the scene's

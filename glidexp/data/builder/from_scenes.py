@@ -93,7 +93,7 @@ def build_scenes(
     tasks = [
         SceneTask(
             scene=scene,
-            stand=_stand(scene.file),
+            stand=scene.file.stand,
             water=inventory.near(scene, water),
             ice=inventory.near(scene, ice, margin_m) if ice else None,
             places=places,
@@ -184,12 +184,6 @@ def _check_failed(failed: dict[str, str], total: int, parts: Path, state: str = 
         "command again, or build without it: glidexp data build ... --skip-failed.",
         dict(failed),
     )
-
-
-def _stand(file: SceneFile) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of last change of a scene's files."""
-    stats = [(path.name, path.stat()) for path in file.files]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from glidexp.data.builder.tiling import Cell, Survey, choose_tiles
 from glidexp.data.scenes import inventory, stretch
 from glidexp.data.scenes.lake_mask import LakeMask
 from glidexp.data.scenes.reading import STRIP_PX, Scene
+from glidexp.data.scenes.stand import Row
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.scenes.strips import Strip, Strips, read_blocks
 from glidexp.data.sharing import RandomPlaces
@@ -35,7 +36,7 @@ class SceneTask:
     """A scene and all that is needed for its tiles."""
 
     scene: Scene
-    stand: tuple[tuple[str, int, int], ...]
+    stand: tuple[Row, ...]
     """name, size and time of last change of the scene's files"""
     water: inventory.Inventory
     """lakes near the scene"""

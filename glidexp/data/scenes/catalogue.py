@@ -11,6 +11,7 @@ from typing import Any
 from glidexp.data import sensors
 from glidexp.data.scenes import products
 from glidexp.data.scenes.stac import read_items
+from glidexp.data.scenes.stand import Row, stand
 from glidexp.data.scenes.vrt import sources_of
 from glidexp.errors import DataError
 
@@ -43,6 +44,15 @@ class SceneFile:
     def files(self) -> tuple[Path, ...]:
         """Every file that the scene is read from; of a VRT also those that it refers to."""
         return tuple(dict.fromkeys(part for path in self.own for part in (path, *sources_of(path))))
+
+    @property
+    def stand(self) -> tuple[Row, ...]:
+        """How its files, and what beside them changes their pixels, stand on disk: after a change it is another.
+
+        Raises:
+            OSError: one of them is not there
+        """
+        return tuple(row for path in self.files for row in stand(path))
 
     @property
     def own(self) -> tuple[Path, ...]:
