@@ -51,6 +51,7 @@ def mistakes(
         (none of it predicted)
     """
     index, tables = seen.index, []
+    names = index["tile"].to_numpy(dtype=object)  # made once: it takes as long as there are tiles
     left_out, to_ice = ({} if known is None else dict(iter(known.groupby("scene"))) for known in (inventory, ice))
     for number, piece in enumerate(pieces(index, seen.bins.shape[1])):
         label = piece.stitch(seen.label)
@@ -63,7 +64,7 @@ def mistakes(
         for table in (alarms, _lakes(image, label, predicted)):
             known = not np.isnan(piece.gsd_m)
             at = np.column_stack([table["row"], table["col"]])
-            table["tile"] = _tile_of(piece, index["tile"].to_numpy(dtype=object), at)
+            table["tile"] = _tile_of(piece, names, at)
             table["area_km2"] = in_km2(table["area_px"], piece.gsd_m) if known else np.nan
             table["size_class"] = size_class(table["area_px"], piece.gsd_m)
             table["row"], table["col"] = (at + piece.corner).T
