@@ -225,6 +225,8 @@ def test_a_form_is_taken_as_the_file_itself(server: tuple[str, Inside], tmp_path
         answer = requests.post(f"{server[0]}/predict", files={"scene": ("../../x/s.tif", stream)}, timeout=120)
     assert answer.json()["summary"]["scene"] == "s"
     assert answer.json()["features"] == sent(server[0], scene.read_bytes(), name="s.tif").json()["features"]
+    long = sent(server[0], scene.read_bytes(), name=f"{'n' * 250}.tif").json()  # as long as file systems have them
+    assert long["summary"]["scene"] == "n" * 80
     two = {"scene": ("a.tif", b"II*\0"), "more": ("b.tif", b"II*\0")}
     refused(requests.post(f"{server[0]}/predict", files=two, timeout=60), 400, "one file", "holds 2")
     refused(requests.post(f"{server[0]}/predict", data={"scene": "x"}, timeout=60), 415, "x-www-form-urlencoded")

@@ -640,6 +640,18 @@ def test_an_arm_without_a_curve_has_a_word_why(study: Study, monkeypatch: pytest
     assert "No curve of all arms" in blocks[1].text  # type: ignore[union-attr]
 
 
+def test_a_line_that_ends_early_is_told() -> None:
+    """As of trainings with `train.patience`: the mean of all is known as far as the shortest went."""
+    score = {float(epoch): 0.1 * epoch for epoch in range(1, 6)}
+    short = {epoch: value for epoch, value in score.items() if epoch < 4}
+    said = " Where trainings of an arm are of unlike length, its line ends with the shortest."
+    for trainings_of, told in (([score, score], False), ([score, short], True)):
+        _, picture = _curves(Curves("val/lake_iou_pooled", by_arm={"a": trainings_of}))
+        assert isinstance(picture, Picture) and picture.caption.endswith(said) == told
+    (line,) = curves_figure({"a": [score, short]}, score="x", scale=100).axes[0].lines
+    assert max(np.asarray(line.get_xdata(), float)) == 3
+
+
 def test_a_caution_that_several_arms_have_is_said_once(study: Study, material: Material) -> None:
     arms = [replace(arm, runs=arm.runs[:1]) for arm in study.arms]
     found = compare_arms(arms, material, measure_of("test/lake_iou_pooled"), ranks=False)

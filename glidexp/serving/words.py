@@ -64,7 +64,7 @@ class Asked(BaseModel):
     sensor: str | None = Field(None, description="sensor of the scene; the server's --sensor where it is not given")
     threshold: float | None = Field(None, gt=0, lt=1, description="probability of a lake; the model's own if not given")
     gsd_m: float | None = Field(None, gt=0, le=10_000, description="metres to a pixel, for a picture without position")
-    name: str = Field("", max_length=200, description="name of the scene, where the file is the body itself")
+    name: str = Field("", max_length=1000, description="name of the scene, where the file is the body itself")
 
 
 class AskedFor(Asked):

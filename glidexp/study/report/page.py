@@ -244,6 +244,8 @@ def _curves(curves: Curves) -> Iterable[Block]:
             f"{curves.name} after each epoch{along}: mean over the trainings of an arm, band from the lowest to the "
             "highest."
         )
+        if any(len({max(one) for one in of if one}) > 1 for of in drawn.values()):
+            caption += " Where trainings of an arm are of unlike length, its line ends with the shortest."
         picture = curves_figure(drawn, score=f"{curves.name} [points]", scale=100, along=curves.along)
         yield Picture.of("curves", picture, caption)
     without = {
