@@ -59,7 +59,7 @@ from glidexp.study.report.blocks import (
     unfolded,
 )
 from glidexp.study.report.cautions import cautions, naive, power, undecided
-from glidexp.study.report.data import Findings, facts, find
+from glidexp.study.report.data import Findings, _compared, _strata, facts, find
 from glidexp.study.report.factors import factor_blocks
 from glidexp.study.report.making import PAGE, _written, report
 from glidexp.study.report.page import _curves, _design, _result
@@ -132,6 +132,26 @@ def test_scores_of_lakes_are_those_that_the_runs_logged(study: Study, material: 
     for name in (f"test/{score}", f"test/sensor/landsat8/{score}", *sizes[1:2]):
         comparison = compare_arms(study.arms, material, measure_of(name), ranks=False)
         assert comparison.rows[2].values == pytest.approx([run.metrics[name] for run in runs])
+
+
+def test_a_region_of_any_name_has_its_scores(study: Study, material: Material) -> None:
+    """Tracking takes `_` for the letters that it refuses; tables of tiles and lakes have them."""
+    named = {"andes": "Perú (sur)", "alaska": "alaska"}
+
+    def renamed(tables: Any) -> Any:
+        return {run: one.assign(region=one["region"].astype(str).map(named)) for run, one in tables.items()}
+
+    other = Material(renamed(material.tables), renamed(material.lakes), material.ground)
+    measure = measure_of("test/lake_iou_pooled")
+    found = Findings(study, material=other)
+    places = [one.measure.place for one in _compared(found, _strata(other, measure))]
+    assert places == ["sensor landsat8", "sensor sentinel2", "region Per_ _sur_", "region alaska"]
+    for score in ("lake_iou_pooled", "lake_recall"):
+        before = compare_arms(study.arms, material, measure_of(f"test/region/andes/{score}"), ranks=False)
+        as_it_is = measure_of(f"test/{score}").within("region", "Perú (sur)")
+        for one in (as_it_is, measure_of(f"test/region/Per_ _sur_/{score}")):
+            after = compare_arms(study.arms, other, one, ranks=False)
+            assert [row.values for row in after.rows] == [row.values for row in before.rows]
 
 
 def test_where_less_is_better_more_is_worse(study: Study, material: Material) -> None:

@@ -144,6 +144,12 @@ def strata(keys: pd.Series) -> dict[str, NDArray[np.int64]]:
     return found
 
 
+def rows_of(keys: pd.Series, name: str) -> NDArray[np.int64]:
+    """Row positions of a key, by its own name or by that of `strata`; none where there is no such key."""
+    own = np.flatnonzero(_text(keys) == name)
+    return own if len(own) else strata(keys).get(name, own)
+
+
 def mean_of_defined(values: NDArray[np.float64]) -> float:
     """The mean of what is not NaN; NaN when nothing is."""
     kept = values[~np.isnan(values)]

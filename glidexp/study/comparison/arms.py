@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glidexp.errors import DataError
-from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts
+from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts, rows_of
 from glidexp.scoring.scores import read_scores
 from glidexp.tracking.found import TrackedRun, fetch_file
 from glidexp.tracking.store import Store
@@ -172,7 +172,7 @@ def counts_of(
     for run in arm.runs:
         table = tables[run.run_id]
         if stratum is not None:
-            table = table[table[stratum[0]].astype(str) == stratum[1]]
+            table = table.iloc[rows_of(table[stratum[0]], stratum[1])]
         if table.empty:
             known = ", ".join(sorted(set(tables[run.run_id][stratum[0]].astype(str)))) if stratum else ""
             raise DataError(f"no scored tile has {'='.join(stratum or ())}. There is: {known}.")

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glidexp.errors import ConfigError, DataError
-from glidexp.scoring.confusion import SCORES, STRATA, Counts, strata
+from glidexp.scoring.confusion import SCORES, STRATA, Counts, rows_of, strata
 from glidexp.scoring.lake_scores import kinds_of
 from glidexp.scoring.lakes import PREDICTED, TRUE
 
@@ -217,9 +217,11 @@ def lake_sums(
     for run_id, table in lakes.items():
         rows = np.flatnonzero(table["kind"] == score.of)
         if measure.stratum is not None:
-            groups = strata_of_lakes(table, measure.stratum[0])
+            kind, name = measure.stratum
+            groups = strata_of_lakes(table, kind)
             known |= set(groups)
-            rows = np.intersect1d(rows, groups.get(measure.stratum[1], rows[:0]))
+            of_name = rows_of(table[kind], name) if kind in STRATA else groups.get(name, rows[:0])
+            rows = np.intersect1d(rows, of_name)
         above, below = score.terms(table.iloc[rows])
         frame = pd.DataFrame({"above": above, "below": below}).groupby(clusters[run_id].iloc[rows].to_numpy()).sum()
         found[run_id] = frame[frame["below"] > 0]
