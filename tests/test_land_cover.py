@@ -150,6 +150,17 @@ def test_folders_of_images_and_class_maps_become_a_store(tmp_path: Path) -> None
     assert recipe_id(dataset, 32) != before
 
 
+def test_generated_land_cover_is_built_once_and_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = small_config(tmp_path / "data", tmp_path / "mlruns", *COVER, *WORLD)
+    with caplog.at_level("INFO", logger="glidexp"):
+        store = prepare(config.dataset, config.tile_size.px, tmp_path / "data", progress=False)
+    built = [line for line in caplog.messages if line.startswith("built ")]
+    assert len(built) == 1 and built[0].startswith(f"built {len(store)} tiles")
+    assert len([line for line in caplog.messages if line.startswith(("lakes: ", "left out: "))]) <= 2
+    (said,) = [line for line in caplog.messages if "land cover" in line]
+    assert said == f"the same {len(store)} tiles with land cover in place of lakes: {', '.join(store.classes)}"
+
+
 # --- settings ---
 
 

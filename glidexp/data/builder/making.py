@@ -123,6 +123,7 @@ class Making:
             build_pairs(job, lambda total: shown_steps(total, "tiles", self.progress))
         elif dataset.classes:
             self._land_cover(job)
+            return  # what was built is told of the store with lakes
         else:
             self._from_scenes(job, skipped or {})
         log_summary(path, time.monotonic() - started)
@@ -167,7 +168,10 @@ class Making:
             if not path.exists():
                 lakes.write(path, skip_failed=False)
         known = {"recipe": job.recipe, "recipe_id": job.recipe_id, "lakes": {}}
-        relabel(TileStore.open(path), generated(self.dataset, self.data_dir, self.progress), job.path, known)
+        scenes = generated(self.dataset, self.data_dir, self.progress)
+        relabel(TileStore.open(path), scenes, job.path, known)
+        made = TileStore.open(job.path, classes=True)
+        log.info("the same %d tiles with land cover in place of lakes: %s", len(made), ", ".join(made.classes))
 
 
 def _clear(folder: Path, half_written: str) -> None:
