@@ -34,8 +34,8 @@ def settings(words: tuple[str, ...]) -> dict[str, str]:
 
 
 def key_of(words: tuple[str, ...]) -> str:
-    """What stands for the config id."""
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
+    """What stands for the config id, of which the store's place is no part either."""
+    return hashlib.sha256(" ".join(word for word in words if not word.startswith("mlruns=")).encode()).hexdigest()[:16]
 
 
 def plan(mlruns: Path, ends: dict[str, str], seeds: int = 2) -> Plan:

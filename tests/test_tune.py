@@ -14,16 +14,17 @@ from glidexp import door
 from glidexp.config.study import Design, StudyConfig
 from glidexp.config.tune import SpaceConfig, TuneConfig
 from glidexp.errors import ConfigError
-from glidexp.study import verb_tune
+from glidexp.study import carry, verb_tune
 from glidexp.study.execution.launchers import local as launchers_local
-from glidexp.study.execution.ledger import Ledger, Status, study_id
+from glidexp.study.execution.ledger import FOLDER, Ledger, Status, study_id
 from glidexp.study.plan.space import Choice, edges, space_of
 from glidexp.study.plan.words import Words, split
 from glidexp.study.tune import search as tune_search
 from glidexp.study.tune import show as tune_show
+from glidexp.study.tune.journal import JOURNAL
 from glidexp.study.tune.rungs import goes_on, rungs_of
 from glidexp.study.tune.search import repeated, tuning
-from glidexp.study.tune.trials import JOURNAL, Trial, Trials
+from glidexp.study.tune.trials import Trial, Trials
 
 SPACE = {
     "optimizer.lr": Choice("optimizer.lr", (), 1e-4, 1e-2, log=True),
@@ -254,6 +255,37 @@ def test_a_search_goes_on_where_it_died(mlruns: Path, monkeypatch: pytest.Monkey
     runs = found.store.client.search_runs([found.store.experiment_id("glidexp")])
     assert len(runs) == 6, "a trial's run was begun a second time, beside the parent"
     assert set(status(found.plan, found.store)) == {cell.name for cell in found.plan.cells}
+
+
+def test_a_search_goes_on_in_another_store(mlruns: Path, database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def warned() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    there = mlruns / "there"
+    there.mkdir()
+    shutil.copy(database, there / "mlflow.db")
+    found = search(mlruns, 3)
+    parent = carried_out(found).parent_run_id
+    assert parent is not None
+    with (mlruns / FOLDER / study_id(found.plan) / JOURNAL).open("ab") as journal:
+        journal.write(b'{"torn')
+    carry.export(found.store, [parent], mlruns / "out")
+    before = [(one.words, one.state, one.values) for one in found.trials.all()]
+    carry.bring(opened(there), mlruns / "out")
+    brought = search(there, 3)
+    assert [(one.words, one.state, one.values) for one in brought.trials.all()] == before
+    assert carried_out(brought).complete and not diary(there), "a trial was trained again"
+    more = search(there, 5)
+    assert carried_out(more).complete
+    assert len([line for line in diary(there) if line.startswith("begun")]) == 2, "it did not go on"
+    carry.bring(opened(there), mlruns / "out")
+    assert len(search(there, 5).trials.all()) == 5 and not warned(), "an older journal is no news"
+    (own,) = (mlruns / "out").rglob(JOURNAL)
+    own.write_bytes(own.read_bytes() + b'{"op_code": 0}\n')
+    carry.bring(opened(there), mlruns / "out")
+    assert len(search(there, 5).trials.all()) == 5
+    (said,) = warned()
+    assert said.startswith(f"The search {study_id(found.plan)} has gone on in this store otherwise")
 
 
 def test_failed_trials_are_tried_again_on_request(mlruns: Path) -> None:

@@ -1,10 +1,11 @@
 """`glidexp store export` and `import`: a study with its runs to another tracking store.
 
 FOLDER/runs/ID/...                      the runs, see `tracking.carry`
-FOLDER/studies/ID/study.json, cells.json
+FOLDER/studies/ID/study.json, cells.json, of a search trials.journal
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from glidexp.beside import write_bytes
 from glidexp.errors import ConfigError
 from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.ledger import CELLS, FOLDER, MODEL_TAG, PLAN
+from glidexp.study.tune import journal as tune_journal
+from glidexp.study.tune.journal import JOURNAL, written
 from glidexp.tracking.carry import FILES, RUNS, Carried, read_runs, write_run
 from glidexp.tracking.found import finished_runs, tracked_run
 from glidexp.tracking.store import Store
 from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG
+
+log = logging.getLogger("glidexp")
 
 
 def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
@@ -48,6 +53,8 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
         place.mkdir(parents=True, exist_ok=True)
         for name in (PLAN, CELLS):
             write_bytes(place / name, (study.folder / name).read_bytes())
+        if (study.folder / JOURNAL).is_file():  # without it a search would begin anew
+            write_bytes(place / JOURNAL, written(study.folder / JOURNAL))
         for entry in study.entries.values():
             wanted |= {one: None for one in (entry.train, entry.scored) if one}
     for run_id in list(wanted):  # an evaluation is of little use without its model
@@ -79,6 +86,12 @@ def bring(store: Store, folder: Path) -> Carried:
         there.mkdir(parents=True, exist_ok=True)
         write_bytes(there / PLAN, (place.parent / PLAN).read_bytes())
         write_bytes(there / CELLS, json.dumps(cells, indent=1).encode())
+        journal = place.parent / JOURNAL
+        if journal.is_file() and not tune_journal.bring(journal.read_bytes(), there / JOURNAL):
+            log.warning(
+                "The search %s has gone on in this store otherwise than in the export: its own trials are kept.",
+                there.name,
+            )
         for old, new in carried.runs.items():
             if (folder / RUNS / old / FILES / PLAN).is_file() and _study_of(store, new) == place.parent.name:
                 store.client.log_artifact(new, str(there / CELLS))

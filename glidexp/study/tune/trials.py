@@ -26,8 +26,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from glidexp.study.plan.space import Choice
+from glidexp.study.tune.journal import JOURNAL, held, lock_of, mend
 
-JOURNAL = "trials.journal"
 NAME = "search"
 WORDS, RUNGS, ERROR, AGAIN = "words", "rungs", "error", "again"
 """attributes of a trial: its settings, its values at rungs, why it failed, the failed one whose settings it has"""
@@ -77,9 +77,8 @@ class Trials:
         optuna.logging.set_verbosity(logging.WARNING)
         lock = _Flock(path)
         with self.turn():
-            lock.acquire()
-            _mend(path)
-            lock.release()
+            with held(path):
+                mend(path)
             self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
             self._study = optuna.create_study(
                 storage=self._storage,
@@ -180,7 +179,7 @@ class _Flock(JournalFileOpenLock):
     """A lock that goes with the process that has it: Optuna's own stay behind after a kill, for 30 s."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._stream = path.with_name(f".{path.name}.lock"), -1
+        self._path, self._stream = lock_of(path), -1
 
     def acquire(self) -> bool:
         """As Optuna asks it."""
@@ -191,12 +190,3 @@ class _Flock(JournalFileOpenLock):
     def release(self) -> None:
         """As Optuna asks it."""
         os.close(self._stream)
-
-
-def _mend(path: Path) -> None:
-    """Cuts off a line that was not written to its end: the next one would be written behind it."""
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)

@@ -1,0 +1,56 @@
+"""The file in which a search's trials lie, without Optuna: mended after a kill, and carried to another store."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from glidexp.beside import write_bytes
+
+JOURNAL = "trials.journal"
+
+
+def lock_of(path: Path) -> Path:
+    """Held by whoever reads or writes a journal; it goes with the process that has it."""
+    return path.with_name(f".{path.name}.lock")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keeps a journal as it is."""
+    with lock_of(path).open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def mend(path: Path) -> None:
+    """Cuts off a line that was not written to its end: the next one would be written behind it. Call it `held`."""
+    if path.exists() and (data := path.read_bytes()) != _whole_lines(data):
+        os.truncate(path, len(_whole_lines(data)))
+
+
+def written(path: Path) -> bytes:
+    """All that is written to its end, however many searches are at work on it."""
+    with held(path):
+        return _whole_lines(path.read_bytes())
+
+
+def bring(data: bytes, path: Path) -> bool:
+    """Puts a journal from another store into place, where it goes on with the one that is there.
+
+    A journal only grows. So one that is there and begins with `data` has gone on since, and is kept.
+
+    Returns:
+        False where each of them went on by itself, and the one that is there was kept
+    """
+    with held(path):
+        there = _whole_lines(path.read_bytes()) if path.exists() else b""
+        if data.startswith(there):
+            write_bytes(path, data)
+            return True
+        return there.startswith(data)
+
+
+def _whole_lines(data: bytes) -> bytes:
+    return data[: data.rfind(b"\n") + 1]
