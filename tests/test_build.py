@@ -17,7 +17,8 @@ from glidexp.data.builder.report import Job, check_sides, warn_of_lost
 from glidexp.data.prepare import prepare
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header
-from glidexp.data.store import INVENTORY_SCHEMA, TileStore
+from glidexp.data.show.summary import cautions
+from glidexp.data.store import INVENTORY_SCHEMA, SPLITS, TileStore
 from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.lakes import score_lakes
 
@@ -495,3 +496,31 @@ def test_one_stretch_for_two_baselines_of_sentinel_2_is_told(
     with caplog.at_level("WARNING", "glidexp"):
         prepare(dataset, 32, tmp_path / "data", progress=False)
     assert ("2 scenes of Sentinel-2 are of processing baseline 04.00 or later, whose values" in caplog.text) == told
+
+
+@pytest.mark.parametrize("by", [SplitBy.scene, SplitBy.region])
+@pytest.mark.parametrize("shared_px", [0, 1])
+def test_tiles_on_a_strip_that_scenes_on_two_sides_share_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shared_px: int, by: SplitBy
+) -> None:
+    """A column of 1,100 is less than a thousandth of a scene, and a twelfth of the last tile of a row."""
+    dataset = world(tmp_path, scenes=6, apart_m=11_000.0 - 10 * shared_px)
+    lines = ["path,scene,sensor,region", *(f"s{i}.tif,s{i},sentinel2,r{i}" for i in range(6))]
+    (tmp_path / "scenes.csv").write_text("\n".join(lines) + "\n")
+    for i in range(6):
+        write_scene(tmp_path / f"s{i}.tif", width=1100, west=WEST + i * (11_000 - 10 * shared_px), seed=i)
+    dataset = replace(dataset, empty_share=1e6, split=replace(dataset.split, by=by))
+    store = prepare(dataset, 32, tmp_path / "data", progress=False)
+    side = dict(zip(store.index["scene"], store.index["split"], strict=True))
+    pairs = [(f"s{i}", f"s{i + 1}") for i in range(5) if side[f"s{i}"] != side[f"s{i + 1}"]]
+    assert pairs, "no neighbours are on two sides"
+    if not shared_px:
+        assert "seams" not in store.manifest and not cautions(store)
+        return
+    later = {pair: max((side[one] for one in pair), key=SPLITS.index) for pair in pairs}
+    found = store.manifest["seams"]
+    for name in ("val", "test"):  # 64 px are two rows of tiles
+        assert found[name] == 2 * sum(of == name for of in later.values())
+    assert found["scenes"] == [list(pair) for pair in pairs]
+    (said,) = [line for line in caplog.messages if "on another side as well" in line]
+    assert said == f"{cautions(store)[0]}." and f"({pairs[0][0]} and {pairs[0][1]}" in said

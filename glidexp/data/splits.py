@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # a training knows splits too, and does without GDAL
     from glidexp.data.scenes.reading import Scene
 
 FORMAT = "glidexp-split"
+APART = 1e-3
+"""share of the smaller of two scenes up to which they are units of their own"""
 Place = tuple[str, str | None]
 """unit of ground a tile belongs to, and its side (None: divided ground, the tile is left out)"""
 
@@ -147,20 +149,25 @@ def scene_groups(scenes: "Sequence[Scene]") -> "dict[str, list[Scene]]":
     Footprints that only touch, or overlap by less than a thousandth of the smaller one, are apart. Parts of one scene
     are together: one day, one light and one atmosphere, and lakes that reach over the seam.
     """
+    links = [(a, b) for a, b, shared in overlaps(scenes) if shared > APART]
+    links += _alike([scene.file.scene for scene in scenes])
+    groups = connected(len(scenes), links)
+    # a scene that was cut is named once
+    return {"+".join(dict.fromkeys(scenes[i].file.scene for i in g)): [scenes[i] for i in g] for g in groups}
+
+
+def overlaps(scenes: "Sequence[Scene]") -> list[tuple[int, int, float]]:
+    """Pairs of scenes, the first one first, whose outlines meet, and what share of the smaller outline they share."""
     outlines = np.array([scene.outline_lonlat for scene in scenes], dtype=object)
-    tree, links = shapely.STRtree(outlines), []
+    tree, found = shapely.STRtree(outlines), []
     # of two scenes at 180 degrees one may be written on either side of the line
     for turn in (0.0, 360.0, -360.0):
         moved = shapely.transform(outlines, lambda p, t=turn: p + np.array([t, 0.0])) if turn else outlines
         for a, b in tree.query(moved, predicate="intersects").T.tolist():
             if a < b:
                 shared = shapely.intersection(moved[a], outlines[b]).area
-                if shared > 1e-3 * min(outlines[a].area, outlines[b].area):
-                    links.append((a, b))
-    links += _alike([scene.file.scene for scene in scenes])
-    groups = connected(len(scenes), links)
-    # a scene that was cut is named once
-    return {"+".join(dict.fromkeys(scenes[i].file.scene for i in g)): [scenes[i] for i in g] for g in groups}
+                found.append((a, b, shared / min(outlines[a].area, outlines[b].area)))
+    return found
 
 
 def region_groups(scenes: "Sequence[Scene]") -> "dict[str, list[Scene]]":

@@ -23,6 +23,7 @@ import numpy as np
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy
 from glidexp.data import splits
 from glidexp.data.blocks import BlockPlaces
+from glidexp.data.builder import seams
 from glidexp.data.builder.other_blocks import other_blocks
 from glidexp.data.builder.parts import writing
 from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, manifest_of, warn_of_lost
@@ -288,6 +289,10 @@ def _assemble(
         better = partial(other_blocks, scenes, water, done, job)
         check_sides(writer.records, job, max(scene.gsd_m for scene in scenes), dropped=ledger.dropped, better=better)
         warn_of_lost({scene.file.sensor for scene in scenes}, writer.records)
+        if job.dataset.split.by in (SplitBy.scene, SplitBy.region):
+            ledger.seams = seams.across_sides(scenes, writer.records, split.sides, job.tile_px)
+            if ledger.seams:
+                log.warning("%s.", seams.told(ledger.seams))
         manifest = manifest_of(job, split, writer.records, ledger)
         writer.close(
             manifest | ({"skipped": skipped} if skipped else {}),

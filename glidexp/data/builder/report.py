@@ -59,6 +59,8 @@ class Ledger:
     """what was read of lakes and glaciers, `polygons.told`"""
     changes: dict[str, Any] = field(default_factory=dict)
     """what the lakes have changed since `dataset.previous`"""
+    seams: dict[str, Any] = field(default_factory=dict)
+    """tiles on ground of another side, `seams.across_sides`"""
 
 
 def check_sides(
@@ -175,6 +177,7 @@ def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledge
         **({"parts": ledger.parts} if ledger.parts else {}),
         **({"inventories": ledger.inventories} if ledger.inventories else {}),
         **({"changes": ledger.changes} if ledger.changes else {}),
+        **({"seams": ledger.seams} if ledger.seams else {}),
         "lakes": dict(sorted(ledger.lakes.items())),
         "dropped": {reason: n for reason, n in sorted(ledger.dropped.items()) if n},
         **{

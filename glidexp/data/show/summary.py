@@ -93,6 +93,10 @@ def cautions(store: TileStore) -> list[str]:
     overlap_px = manifest.get("recipe", {}).get("overlap_px", 0)
     if overlap_px:
         found.append(f"tiles for training overlap by {overlap_px} px: lake area counts what is in two tiles twice")
+    if manifest.get("seams"):
+        from glidexp.data.builder import seams  # which knows GDAL
+
+        found.append(seams.told(manifest["seams"]))
     return found + [f"scene left out: {reason}" for reason in manifest.get("skipped", {}).values()]
 
 
