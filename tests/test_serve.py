@@ -44,7 +44,7 @@ from glidexp.models.card import FORMAT, FORMAT_VERSION
 from glidexp.models.predictor import Predictor
 from glidexp.serving import guard, mapper, upload
 from glidexp.serving.app import make_app
-from glidexp.serving.desk import Desk, State
+from glidexp.serving.desk import KEPT, Desk, State
 from glidexp.serving.judge import safe_name
 from glidexp.serving.refusal import ALONE, Refusal, plain
 from glidexp.serving.results import Result
@@ -546,6 +546,24 @@ def test_a_bundle_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     worker = Worker(serve_stub.begin_badly, Setup(tmp_path, "m", ServeSettings()))
     with pytest.raises(GlidexpError, match="damaged"):
         asyncio.run(worker.wait_ready())
+
+
+def test_a_map_that_had_to_make_room_is_told_so(tmp_path: Path) -> None:
+    async def go() -> None:
+        desk = Desk(tmp_path, Inside(lambda task, step: Result({}, {"lakes": 1})), ServeSettings())  # type: ignore[arg-type]
+        desk.start()
+        ids = []
+        for _ in range(KEPT + 1):
+            job = desk.open()
+            desk.enter(job, SimpleNamespace(out=job.folder / "map"))  # type: ignore[arg-type]
+            await job.over.wait()
+            ids.append(job.id)
+        assert desk.find(ids[1]).result is not None
+        with pytest.raises(Refusal, match=f"kept for 30 minutes, the last {KEPT} of them"):
+            desk.find(ids[0])
+        await desk.close()
+
+    asyncio.run(go())
 
 
 def test_maps_are_kept_for_their_time(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from glidexp.data import sensors
 from glidexp.errors import ConfigError
 from glidexp.mapping import domain
 from glidexp.serving import results
-from glidexp.serving.desk import Desk, Job, State
+from glidexp.serving.desk import KEPT, Desk, Job, State
 from glidexp.serving.guard import Guard
 from glidexp.serving.judge import FORMATS, judge, safe_name
 from glidexp.serving.refusal import Refusal
@@ -93,7 +93,7 @@ def about(card: dict[str, Any], model: str, settings: ServeSettings) -> dict[str
         "formats": list(FORMATS),
         "limits": {
             "bytes": settings.max_bytes, "pixels": settings.max_pixels, "seconds": settings.timeout_s,
-            "waiting": settings.queue, "minutes_kept": settings.keep_min,
+            "waiting": settings.queue, "minutes_kept": settings.keep_min, "maps_kept": KEPT,
         },
     }  # fmt: skip
 

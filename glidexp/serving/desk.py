@@ -147,7 +147,8 @@ class Desk:
         """
         job = self._jobs.get(name)
         if job is None:
-            raise Refusal(404, f"there is no such map: it is kept for {self._settings.keep_min:g} minutes.")
+            kept = f"maps are kept for {self._settings.keep_min:g} minutes, the last {KEPT} of them"
+            raise Refusal(404, f"there is no such map: {kept}.")
         return job
 
     def ahead(self, job: Job) -> int:
