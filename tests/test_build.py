@@ -246,8 +246,24 @@ def test_no_crs_float_pixels_and_damage_are_one_sentence(tmp_path: Path) -> None
     assert list((tmp_path / "data" / "stores").glob("*.partial")) == []
 
 
+def test_black_corners_that_are_not_declared_are_told(tmp_path: Path) -> None:
+    pixels = np.full((3, 64, 96), 90, np.uint8)
+    pixels[:, -9:, 0] = 0
+
+    def notes(name: str, changed: np.ndarray, **options: object) -> tuple[str, ...]:
+        path = write_scene(tmp_path / name, pixels=changed, descriptions=("red", "green", "blue"), **options)
+        return read_header(SceneFile(path, "s", "sentinel2")).warnings
+
+    (note,) = notes("fill.tif", pixels)
+    assert "a corner is 0 in all bands and no nodata is declared, so it counts as ground" in note
+    assert note.endswith("rio edit-info --nodata 0 fill.tif.")
+    assert notes("declared.tif", pixels, nodata=0) == ()
+    pixels[2, -3, 0] = 1
+    assert notes("dark.tif", pixels) == (), "no corner is 0 in all bands"
+
+
 def test_lakes_that_miss_the_scene_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no lake of .* lies in a scene: lakes at .* check the CRS of both"):
+    with pytest.raises(DataError, match=r"no lake of .* lies in a scene: lakes at x .* 45N \(longitude 87\.\d+ to"):
         alone(tmp_path, [lake(90_000, 0, 50)])
     # degrees that were declared as metres
     with pytest.raises(DataError, match="look like degrees, but EPSG:32645 has metres"):

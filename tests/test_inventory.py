@@ -7,6 +7,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas as pd
+import pyogrio
 import pyproj
 import pytest
 import shapely
@@ -104,10 +105,29 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.lakes=.* does not exist"):
         polygons.read(tmp_path / "none.gpkg", "dataset.lakes")
     (tmp_path / "text.gpkg").write_text("not a database")
-    with pytest.raises(DataError, match="cannot be read as polygons"):
+    with pytest.raises(DataError, match=r"text\.gpkg cannot be read as polygons: [^;]+[^.]\.$"):
         polygons.read(tmp_path / "text.gpkg", "dataset.lakes")
+    with pytest.raises(DataError, match=r"dataset\.lakes=\S+ is a folder that cannot be read as polygons: name a file"):
+        polygons.read(tmp_path, "dataset.lakes")
+    nothing = geopandas.GeoDataFrame({"n": []}, geometry=[], crs=32645)
+    nothing.to_file(tmp_path / "empty.gpkg")
+    with pytest.raises(DataError, match=r"empty\.gpkg holds no feature: give a file with outlines\.$"):
+        polygons.read(tmp_path / "empty.gpkg", "dataset.lakes")
     with pytest.raises(DataError, match="no polygon"):
         polygons.read(write_polygons(tmp_path / "p.gpkg", [shapely.Point(0, 0)]), "dataset.lakes")
+
+
+def test_further_layers_that_may_hold_polygons_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Beside lakes: outlines of something else, points, a table without geometry, and the ground of a map."""
+    frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[lake(100, 100, 20)], crs=32645)
+    points = frame.set_geometry(frame.centroid)
+    for layer, content in (("first", frame), ("points", points), ("ground", frame)):
+        content.to_file(tmp_path / "l.gpkg", layer=layer)
+    pyogrio.write_dataframe(pd.DataFrame({"n": [1]}), tmp_path / "l.gpkg", layer="styles", append=True)
+    assert polygons.read(tmp_path / "l.gpkg", "dataset.lakes").read == 1 and not caplog.records
+    frame.to_file(tmp_path / "l.gpkg", layer="other")
+    polygons.read(tmp_path / "l.gpkg", "dataset.lakes")
+    assert "l.gpkg has the layers first, other: the first, first, is read. Save another one as a file" in caplog.text
 
 
 def with_columns(path: Path, **columns: list) -> Path:

@@ -13,11 +13,10 @@ import shapely
 
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
-from glidexp.data.scenes.features import PARQUET, columns_of, read_features
+from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, read_features
 from glidexp.data.scenes.versions import LINK
 from glidexp.data.splits import connected
 from glidexp.mapping.areas import on_ellipsoid
-from glidexp.mapping.outputs import GROUND
 
 CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen")
 """not_seen: it lies, in part at least, where the other map looked at nothing"""

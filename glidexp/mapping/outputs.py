@@ -10,6 +10,7 @@ import shapely
 
 from glidexp.beside import beside
 from glidexp.data.builder.parts import writing
+from glidexp.data.scenes.features import GROUND
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sizes import SIZES_KM2
@@ -17,7 +18,7 @@ from glidexp.mapping.areas import COLUMNS, FAR_M, ids_of
 from glidexp.mapping.polygons import Geometries
 
 Floats = npt.NDArray[np.float64]
-LAKES, GROUND = "lakes", "ground"
+LAKES = "lakes"
 """layers of the GeoPackage; the second is what was looked at, so that a lake that is not there is not taken for gone"""
 
 

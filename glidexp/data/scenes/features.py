@@ -13,6 +13,8 @@ import shapely
 from glidexp.errors import DataError
 
 PARQUET = (".parquet", ".geoparquet", ".pq")
+GROUND = "ground"
+"""layer of the ground that was mapped, beside the lakes of a map"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,18 @@ def columns_of(path: Path, setting: str) -> list[str]:
         return [str(name) for name in pyogrio.read_info(path, layer=0)["fields"]]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise _unreadable(path, setting, error) from None
+
+
+def layers_of(path: Path) -> list[str]:
+    """Names of the layers of a readable file that may hold polygons, the one that is read first.
+
+    Tables without geometry, points, lines, and the ground of a map are left out.
+    """
+    if path.suffix.lower() in PARQUET:
+        return []
+    (first, _), *others = pyogrio.list_layers(path).tolist()
+    areal = [name for name, kind in others if kind and "Point" not in kind and "Line" not in kind and name != GROUND]
+    return [first, *areal]
 
 
 def read_features(path: Path, setting: str, columns: list[str]) -> Features:
@@ -82,4 +96,8 @@ def _frame(path: Path, setting: str) -> Any:
 
 
 def _unreadable(path: Path, setting: str, error: Exception) -> DataError:
-    return DataError(f"{setting}={path} cannot be read as polygons: {' '.join(str(error).split())[:200]}")
+    if path.is_dir():  # one of shapefiles, or a geodatabase, can be read
+        return DataError(f"{setting}={path} is a folder that cannot be read as polygons: name a file in it.")
+    # what pyogrio says after that is for callers from Python
+    text = " ".join(str(error).split()).partition("; It might help")[0].rstrip(".")
+    return DataError(f"{setting}={path} cannot be read as polygons: {text[:200]}.")

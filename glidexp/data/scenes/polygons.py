@@ -14,7 +14,7 @@ import pyproj.exceptions
 import shapely
 
 from glidexp.config import DatasetConfig, DatasetKind
-from glidexp.data.scenes.features import columns_of, read_features
+from glidexp.data.scenes.features import columns_of, layers_of, read_features
 from glidexp.data.scenes.reading import Scene
 from glidexp.errors import ConfigError, DataError
 
@@ -71,7 +71,7 @@ def read(
     """Reads every polygon of a vector file (GeoPackage, shapefile, GeoJSON, GeoParquet ...), repairs rings and drops Z.
 
     Args:
-        path: the file; its first layer is read
+        path: the file; its first layer is read, and a warning names the others that may hold polygons
         setting: config key that named it, for messages
         type_column: column of the lake types; one of `TYPE_COLUMNS`, if there is one, when not given
         id_column: column of the lake ids; likewise one of `ID_COLUMNS`
@@ -87,6 +87,11 @@ def read(
     if not path.exists():
         raise DataError(f"{setting}={path} does not exist: give a vector file of polygons.")
     columns = columns_of(path, setting)
+    if len(layers := layers_of(path)) > 1:
+        log.warning(
+            "%s=%s has the layers %s: the first, %s, is read. Save another one as a file of its own to have it read.",
+            setting, path, ", ".join(layers), layers[0],
+        )  # fmt: skip
     id_column = _named(path, columns, "dataset.lake_id_column", id_column, ID_COLUMNS)
     type_column = _named(path, columns, "dataset.lake_type_column", type_column, TYPE_COLUMNS)
     wanted = [name for name in dict.fromkeys((id_column, type_column)) if name]
@@ -102,7 +107,9 @@ def read(
     fixed[broken] = [polygons_of(geometry) for geometry in shapely.make_valid(present[broken])]
     usable = areal & ~shapely.is_empty(fixed)
     fixed = fixed[usable]
-    if len(fixed) == 0 and not (none and len(raw) == 0):
+    if len(raw) == 0 and not none:
+        raise DataError(f"{setting}={path} holds no feature: give a file with outlines.")
+    if len(fixed) == 0 and len(raw):
         raise DataError(
             f"{setting}={path} holds {len(raw)} features but no polygon: give outlines, not points or lines."
         )
@@ -171,7 +178,12 @@ def told(inventory: Inventory, scenes: Sequence[Scene]) -> dict[str, Any]:
 def bounds_text(lakes: Inventory) -> str:
     """Where the polygons lie, for a message."""
     left, bottom, right, top = shapely.total_bounds(lakes.geometries)
-    return f"x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g} in {lakes.crs.name}"
+    told = f"x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g} in {lakes.crs.name}"
+    if lakes.crs.is_geographic:
+        return told
+    to = pyproj.Transformer.from_crs(lakes.crs, 4326, always_xy=True)
+    west, south, east, north = to.transform_bounds(left, bottom, right, top)
+    return f"{told} (longitude {west:.4g} to {east:.4g}, latitude {south:.4g} to {north:.4g})"
 
 
 def _column(columns: list[str], known: tuple[str, ...]) -> str | None:
