@@ -10,11 +10,12 @@ from test_near import KINDS, texture, turned
 from tiny_scenes import world
 
 from glidexp import cli
-from glidexp.config import DatasetConfig
+from glidexp.config import Config, DatasetConfig
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
+from glidexp.data.verbs import verb_show
 from glidexp.data.writer import StoreWriter
-from glidexp.errors import DataError
+from glidexp.errors import ConfigError, DataError
 
 PX = 64
 Tile = tuple[np.ndarray, np.ndarray]
@@ -166,6 +167,29 @@ def test_damage_and_odd_tiles(tiles: list[Tile], tmp_path: Path) -> None:
     assert told(tmp_path / "two")["wrong damaged"] == ["t006"]
     with pytest.raises(DataError, match="is not a folder"):
         check(tmp_path / "nothing")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_tiles_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write(tmp_path / "store", scenery(8, 1))
+    (tmp_path / "file").write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr("glidexp.data.check.faults.survey", lambda *_: pytest.fail("tiles were read"))
+        with pytest.raises(ConfigError, match=r"--out=.*file/out cannot be written to \(Not a directory\)"):
+            check(store.path, "--out", tmp_path / "file" / "out")
+    with pytest.raises(ConfigError, match=r"--out=.*file/x\.png cannot be written to"):
+        verb_show.run([str(store.path), "--out", str(tmp_path / "file" / "x.png")], lambda words: Config())
+
+
+def test_what_a_store_was_made_of_is_told_in_words_that_can_be_typed() -> None:
+    recipe = {
+        "tile_px": 64,
+        "split": {"by": "block", "block_m": 1e4},
+        "inputs": {"lakes": {"files": 1, "sha256": "a" * 64}},
+    }
+    told = ["inputs.lakes=1 files, sha256 aaaaaaaaaaaa", "split.block_m=10000.0", "split.by=block", "tile_px=64"]
+    assert list(verb_show.settings_of(recipe)) == told
 
 
 def test_a_changed_inventory_is_damage_and_so_are_distances_to_ice(tmp_path: Path) -> None:

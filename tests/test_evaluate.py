@@ -271,7 +271,13 @@ def test_a_checkpoint_scores_as_the_run_that_it_becomes(
 def test_what_is_no_model_is_told_in_one_line(
     trained: Outcome, store: Store, bundle: Path, evaluate: Any, tmp_path: Path
 ) -> None:
-    refused(evaluate("ffffffff"), "there is no run ffffffff", "The latest runs with a model are", trained.run_id[:12])
+    refused(
+        evaluate("ffffffff"),
+        f"there is no run ffffffff in {store.mlruns}/mlflow.db. The latest runs with a model are",
+        trained.run_id[:12],
+    )
+    refused(evaluate("ffffffff", at=tmp_path / "elsewhere"), f"no tracking store {tmp_path}/elsewhere/mlflow.db")
+    assert not (tmp_path / "elsewhere").exists()
     refused(evaluate("nothing/like/it"), "is no model", "run id", "bundle", "models:/NAME@ALIAS")
     refused(evaluate("resume=never"), "no model: give a run id")
     refused(evaluate(trained.run_id, "smoke"), "'smoke' is no model", "run id", "bundle", "models:/NAME@ALIAS")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glidexp.data.store import COLUMNS, TileStore
+from glidexp.data.store import COLUMNS, TileStore, opened
 from glidexp.data.writer import StoreWriter
 from glidexp.errors import DataError
 
@@ -138,6 +138,20 @@ def test_edited_manifest_foreign_folder_and_other_version_are_refused(tmp_path: 
     assert "delete" not in str(caught.value), "a folder of many stores"
     with pytest.raises(DataError, match="is not a folder"):
         TileStore.open(tmp_path / "nowhere")
+
+
+def test_a_store_is_known_by_the_beginning_of_its_id(tmp_path: Path) -> None:
+    for name in ("94e651b8", "94e6aaaa", "12345678"):
+        write(tmp_path / "stores" / name, tiles(1))
+    (tmp_path / "stores" / ".12345679.parts").mkdir()
+    for named in ("12345678", "1234", str(tmp_path / "stores" / "12345678")):
+        assert opened(named, tmp_path).path == tmp_path / "stores" / "12345678"
+    with pytest.raises(DataError, match=r"^2 stores begin with 94e6: 94e651b8, 94e6aaaa\. Give more characters\.$"):
+        opened("94e6", tmp_path)
+    with pytest.raises(DataError, match=r"^beef is not a folder and no store in .*/stores, which holds 12345678, 94e6"):
+        opened("beef", tmp_path)
+    with pytest.raises(DataError, match=r"^123 is not a folder and no store"):
+        opened("123", tmp_path)
 
 
 def test_an_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:

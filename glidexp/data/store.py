@@ -241,13 +241,24 @@ def rgb_of(bands: Sequence[str]) -> list[int]:
 
 
 def opened(named: str, data_dir: Path) -> TileStore:
-    """Opens a store by its folder, or by its id below `data_dir`/stores.
+    """Opens a store by its folder, or by its id below `data_dir`/stores, of which the first four characters or more do.
 
     Raises:
-        DataError: as `TileStore.open`
+        DataError: as `TileStore.open`; none of that name, or several
     """
-    known = data_dir / "stores" / named
-    return TileStore.open(known if known.is_dir() and not Path(named).is_dir() else Path(named))
+    if Path(named).is_dir() or "/" in named:
+        return TileStore.open(Path(named))
+    known = sorted(place.parent for place in (data_dir / "stores").glob(f"[!.]*/{MANIFEST}"))
+    meant = [place for place in known if place.name == named or (len(named) > 3 and place.name.startswith(named))]
+    if len(meant) == 1:
+        return TileStore.open(meant[0])
+    there = ", ".join(place.name for place in (meant or known)[:SHOWN]) + " ..." * (len(meant or known) > SHOWN)
+    if meant:
+        raise DataError(f"{len(meant)} stores begin with {named}: {there}. Give more characters.")
+    raise DataError(
+        f"{named} is not a folder and no store in {data_dir / 'stores'}, which holds {there or 'none'}: give the "
+        "folder of a tile store, or an id of these (--data names another folder)."
+    )
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

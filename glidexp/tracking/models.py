@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from glidexp.errors import TrackingError
-from glidexp.tracking.store import Store, first_line, import_mlflow
+from glidexp.tracking.store import Store, first_line, import_mlflow, without_secrets
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -118,7 +118,7 @@ def one_run(store: Store, prefix: str) -> "Run":
     if len(found) == 1:
         return found[0]
     if not found:
-        raise TrackingError(f"there is no run {prefix} in this store. {_latest(store)}")
+        raise TrackingError(f"there is no run {prefix} in {_place(store)}. {_latest(store)}")
     raise TrackingError(f"{len(found)} runs begin with {prefix}: {_listed(found)}. Give more characters.")
 
 
@@ -128,7 +128,7 @@ def _logged(store: Store, model_id: str) -> TrackedModel:
     try:
         return _tracked(store.client.get_logged_model(model_id))
     except MlflowException as error:
-        raise TrackingError(f"there is no model {model_id} in this store. {_latest(store)}") from error
+        raise TrackingError(f"there is no model {model_id} in {_place(store)}. {_latest(store)}") from error
 
 
 def _registered(store: Store, rest: str) -> TrackedModel:
@@ -195,6 +195,11 @@ def _latest(store: Store) -> str:
     """The last runs that have a model, for a message."""
     runs = [run for run in search(store, most=100) if run.outputs and run.outputs.model_outputs][:LISTED]
     return f"The latest runs with a model are {_listed(runs)}." if runs else "No run of this store has a model."
+
+
+def _place(store: Store) -> str:
+    """The database file or the server."""
+    return without_secrets(store.uri).removeprefix("sqlite:///")
 
 
 def _listed(runs: "list[Run]") -> str:

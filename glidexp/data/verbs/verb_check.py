@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.beside import write_text
-from glidexp.options import Parser
+from glidexp.options import Parser, out_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +50,8 @@ def run(argv: list[str], compose: "Compose") -> int:
     store = opened(given.store, Path(given.data))
     other = opened(given.against, Path(given.data)) if given.against else None
     out = Path(given.out or Path("outputs") / "check" / store.path.name)
+    with out_folder(out):  # before minutes are spent
+        out.mkdir(parents=True, exist_ok=True)
     with shown_steps(len(store) + (len(other) if other else 0), "tiles", True) as step:
         seen = faults.survey(store, step)
         theirs = near.look_at(other, other.every, step=step) if other else None
@@ -65,7 +67,6 @@ def run(argv: list[str], compose: "Compose") -> int:
             findings += pairs.copies(seen.looks, theirs, step, where=where)
             findings += pairs.overlaps(store, other, where=where)
     findings.sort(key=lambda f: list(faults.Severity).index(f.severity))
-    out.mkdir(parents=True, exist_ok=True)
     for number, finding in enumerate(findings):
         _draw(finding, number, store, other if " with " in finding.what and other is not None else store, masks, out)
     masks.drop(columns="row").to_csv(out / "masks.csv", index=False, float_format="%.4f")

@@ -1,13 +1,14 @@
 """`glidexp data show`: what a store is, and a sheet of some of its tiles with their lakes outlined."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from glidexp.errors import DataError, unknown_name
-from glidexp.options import Parser
+from glidexp.options import Parser, out_folder
 
 if TYPE_CHECKING:
     from glidexp.data.store import TileStore
@@ -42,6 +43,9 @@ def run(argv: list[str], compose: "Compose") -> int:
     from glidexp.data.store import opened
 
     store = opened(given.store, Path(given.data))
+    out = Path(given.out or Path("outputs") / "show" / f"{store.path.name}.png")
+    with out_folder(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     rows = chosen(store, given.tiles, given.n, given.sensor, given.side, given.seed)
     show(store)
     manifest = store.manifest
@@ -49,13 +53,13 @@ def run(argv: list[str], compose: "Compose") -> int:
     print(f"bands: {', '.join(manifest['bands'])}; pixels of {', '.join(gsd) or 'unknown size'}")
     print(f"split: {', '.join(f'{key} {value}' for key, value in manifest['split_rule'].items())}")
     recipe = manifest.get("recipe", {})
-    print(f"recipe {manifest.get('recipe_id', '')}: {', '.join(_setting(key, recipe[key]) for key in sorted(recipe))}")
+    print(f"recipe {manifest.get('recipe_id', '')}: {', '.join(settings_of(recipe))}")
     index = store.index.iloc[rows]
     captions = [f"{name} {side}" for side, name in zip(index["split"], index["tile"], strict=True)]
-    out = Path(given.out or Path("outputs") / "show" / f"{store.path.name}.png")
     pictures = [picture(store, row, SIDE_PX) for row in rows.tolist()]
     title = f"{store.path.name}: {len(rows)} of {len(store)} tiles of {store.tile_px} px"
-    save(sheet(pictures, captions, columns=ACROSS, title=title), out)
+    with out_folder(out):
+        save(sheet(pictures, captions, columns=ACROSS, title=title), out)
     print(f"sheet: {out}")
     return 0
 
@@ -89,6 +93,13 @@ def chosen(
     return np.sort(np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False))
 
 
-def _setting(key: str, value: object) -> str:
-    text = str(value)
-    return f"{key}={text if len(text) <= 60 else text[:57] + '...'}"
+def settings_of(recipe: dict[str, Any], under: str = "") -> Iterator[str]:
+    """KEY=VALUE of what a store was made of, keys dotted as they are typed; of files their number and hash."""
+    for key, value in sorted(recipe.items()):
+        if isinstance(value, dict) and "sha256" in value:
+            yield f"{under}{key}={value.get('files', 1)} files, sha256 {value['sha256'][:12]}"
+        elif isinstance(value, dict):
+            yield from settings_of(value, f"{under}{key}.")
+        else:
+            text = str(value)
+            yield f"{under}{key}={text if len(text) <= 60 else text[:57] + '...'}"

@@ -15,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from glidexp.config import DatasetConfig
 from glidexp.config.evaluation import CARD, VAL, Adapt, EvalSplit, EvaluateConfig
 from glidexp.errors import ConfigError
-from glidexp.models.load import FoundModel, find
+from glidexp.models.load import FoundModel, find, is_place
 from glidexp.tracking.models import read_text
-from glidexp.tracking.store import Store, open_store, tracking_uri
+from glidexp.tracking.store import Store, store_at
 from glidexp.training.check import check_data, check_evaluation
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def evaluate(config: EvaluateConfig, *, given: Sequence[str], choices: Mapping[s
         raise ConfigError("no model: give a run id, the folder of a bundle or models:/NAME@ALIAS as the first word.")
     if "dataset" in given:
         check_data(config.dataset, config.tile_size.px, config.sensor_mix)
-    store = open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
+    # a wrong folder is told before a store is made in it; what is scored of a bundle may well begin one
+    places = all(map(is_place, (config.model, *config.others)))
+    store = store_at(config.paths.mlruns, config.tracking.uri, make=places)
     with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
         found = find(config.model, store, Path(aside))
         complete(config, given, found, store, Path(aside))
