@@ -44,6 +44,7 @@ from glidexp.study.comparison.references import _name, runs_of
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.comparison.trainings import Curves, axis_of, unlike_tiles
 from glidexp.study.execution.ledger import study_id
+from glidexp.study.report import factors as report_factors
 from glidexp.study.report import tiles as report_tiles
 from glidexp.study.report.blocks import (
     Block,
@@ -60,7 +61,7 @@ from glidexp.study.report.blocks import (
 )
 from glidexp.study.report.cautions import cautions, naive, power, undecided
 from glidexp.study.report.data import Findings, _compared, _strata, facts, find
-from glidexp.study.report.factors import factor_blocks
+from glidexp.study.report.factors import _interactions, factor_blocks
 from glidexp.study.report.making import PAGE, _written, report
 from glidexp.study.report.page import _curves, _design, _result
 from glidexp.study.report.tables import detectable, forest, interval, sample
@@ -529,6 +530,20 @@ def test_effects_of_a_grid_by_hand(study: Study) -> None:
     shares = factor_shares(factors, {arm: np.full((1, 1), value) for arm, value in zip(arms, values, strict=True)})
     # means 0.675; x: 4 * 0.125^2, y: 4 * 0.075^2, all: 0.0875
     assert shares == pytest.approx({"x": 0.0625 / 0.0875, "y": 0.0225 / 0.0875, "interplay": 0.0025 / 0.0875})
+
+
+def test_pairs_of_factors_that_are_not_drawn_are_told(
+    study: Study, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = compare_arms(study.arms, material, measure_of("test/lake_iou_pooled"), ranks=False)
+    names = [arm.name for arm in study.arms]
+    factors = [Factor(name, dict(zip(names, name * 2 + "-", strict=True))) for name in "abcd"]
+    found = Findings(study, comparison=comparison, factors=factors)
+    assert [type(block) for block in _interactions(found, comparison)] == [Picture] * 6 + [Fold], "all six are drawn"
+    monkeypatch.setattr(report_factors, "MOST_PAIRS", 1)
+    picture, told, _ = _interactions(found, comparison)
+    assert isinstance(picture, Picture) and isinstance(told, Text)
+    assert told.text == "Drawn are the first 1 of 6 pairs of factors; the table has all."
 
 
 def test_what_a_design_tells_of_a_factor() -> None:

@@ -86,7 +86,8 @@ def _not_given(found: Findings) -> str:
 
 def _interactions(found: Findings, comparison: Comparison) -> Iterable[Block]:
     measure, scale = comparison.measure, comparison.measure.scale
-    pairs = list(combinations(found.factors, 2))[:MOST_PAIRS]
+    every = list(combinations(found.factors, 2))
+    pairs = every[:MOST_PAIRS]
     for place, (along, lines) in enumerate(pairs):
         values = _by_levels(comparison, along, lines)
         drawn = interaction_figure(
@@ -96,6 +97,8 @@ def _interactions(found: Findings, comparison: Comparison) -> Iterable[Block]:
         more = ", averaged over all other factors" if len(found.factors) > 2 else ""
         caption = f"{along.name} and {lines.name}{more}. Parallel lines: neither depends on the other."
         yield Picture.of("interaction" if len(pairs) == 1 else f"interaction{place + 1}", drawn, caption)
+    if len(pairs) < len(every):
+        yield Text(f"Drawn are the first {len(pairs)} of {len(every)} pairs of factors; the table has all.")
     rows = [
         [" with ".join(f"{factor}={level}" for factor, level in one.levels), interval(one.effect, scale)]
         for one in found.interactions
