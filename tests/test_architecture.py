@@ -57,6 +57,10 @@ LATE_DOORS = {
 
 NO_DRAWERS = {"utils", "common", "helpers", "base", "misc"}
 LONGEST = 330
+LONGEST_FUNCTION = 60
+"""lines, without its docstring"""
+WHOLE = {"training/loop.fit"}
+"""written out in one piece, so that a training can be read from top to bottom"""
 
 
 @functools.cache
@@ -138,6 +142,20 @@ ENUMS = {
     if isinstance(node, ast.ClassDef)
 }  # fmt: skip
 """the classes of glidexp/config document their fields"""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_function_is_read_at_a_glance(path: Path) -> None:
+    place = "/".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for node in ast.walk(tree_of(path)):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or f"{place}.{node.name}" in WHOLE:
+            continue
+        assert node.end_lineno is not None
+        lines = node.end_lineno - node.lineno + 1
+        if ast.get_docstring(node):
+            text = node.body[0]
+            lines -= (text.end_lineno or text.lineno) - text.lineno + 1
+        assert lines <= LONGEST_FUNCTION, f"{place}.{node.name} has {lines} lines: split it where it does another thing"
 
 
 def test_every_folder_is_a_floor() -> None:

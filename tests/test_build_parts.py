@@ -19,9 +19,9 @@ from glidexp.cli import guarded
 from glidexp.config import DatasetConfig, SplitConfig, StretchConfig, StretchMethod, StretchScope
 from glidexp.data import host_memory
 from glidexp.data.builder import scene_part
-from glidexp.data.builder.from_scenes import PROCESS_BYTES, share_out
 from glidexp.data.builder.parts import PartWriter
 from glidexp.data.builder.report import Job
+from glidexp.data.builder.tasks import PROCESS_BYTES, share_out
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.scenes import strips
 from glidexp.data.scenes.catalogue import find

@@ -33,6 +33,7 @@ from glidexp.mapping.workfiles import LAKE, LIKELY, SURE, WorkFiles
 from glidexp.models import catalog, validity
 from glidexp.models.card import read_card
 from glidexp.models.hardware import failures_told
+from glidexp.models.predictor import Predictor
 
 log = logging.getLogger("glidexp")
 FORMAT = 2
@@ -193,24 +194,16 @@ def rasters(
     precision = precision_on(settings.precision, device)
     threshold = predictor.threshold if settings.threshold is None else settings.threshold
     unit = raster.unit_px(scene)
-    limits, words = _limits(task, card, scene)
-    if files.limits is not None:
-        limits = Stretch(low=tuple(files.limits[0].tolist()), high=tuple(files.limits[1].tolist()))
+    limits, words = _limits(task, card, scene, files)
     offset = rows.starts[files.rows] // unit * unit if files.rows < len(rows) else 0
-    if files.rows == len(rows):
-        log.info("%s: all %d rows of windows were finished before", scene.name, len(rows))
-    elif files.rows:
-        log.info("%s: goes on with row %d of %d of windows", scene.name, files.rows + 1, len(rows))
-    for _ in range(files.rows):
-        step(len(rows), scene.name)
+    _go_on(files.rows, len(rows), scene.name, step)
     known = validity.of_bundle(task.bundle, card)
     sample = Sample(scene.height, scene.width, known.tile_px) if known and not files.rows else None
     strips = Strips(raster.below(scene, offset), unit, files.folder, min(unit, STRIP_PX), 2, raster.KEPT_BYTES)
+    seen = 0
     with strips:
         if limits is None and settings.stretch is not StretchFrom.none:
-            limits = raster.fitted(strips, domain.method_of(card))
-            if limits is None:
-                raise DataError(f"{scene.file.path} has no valid pixel: there is nothing to map.")
+            limits = _fitted(strips, card, scene)
         if limits is not None:
             files.limits = np.array([limits.low, limits.high])
         if files.rows < len(rows):
@@ -222,27 +215,54 @@ def rasters(
                     source, rows, cols, predictor, files, cuts=_cuts(threshold, card), device=device,
                     batch=settings.batch, step=lambda name: step(len(rows), name), name=scene.name,
                 )  # fmt: skip
-        else:
-            seen = 0
     log.info("%s: stretch %s", scene.name, words)
-    verdict: dict[str, Any] = {}
-    if known is not None:
-        sample = sample or looked_over(scene, known.tile_px, limits)  # rows of a killed run did not come by
-        verdict = told_of(judge(known, sample, scene.file.sensor, predictor), scene.name)
+    verdict = _judged(known, sample, scene, limits, predictor) if known is not None else {}
+    where = {"window_px": rows.window, "windows": [len(rows), len(cols)], "windows_seen": seen}
     return {
         "said": verdict.get("said", []),
         "validity": verdict or None,
         "stretch": {"from": words, **(limits.to_json() if limits else {})},
         "threshold": threshold,
         "precision": str(precision),
-        "window_px": rows.window,
-        "windows": [len(rows), len(cols)],
-        "windows_seen": seen,
+        **where,
         "tta": str(settings.tta or card.get("tta", "none")),
     }
 
 
-def _limits(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[Stretch | None, str]:
+def _judged(
+    known: validity.Validity, sample: Sample | None, scene: Scene, limits: Stretch | None, predictor: Predictor
+) -> dict[str, Any]:
+    """What the scene's tiles are against those of training, as the item of the map tells it."""
+    sample = sample or looked_over(scene, known.tile_px, limits)  # rows of a killed run did not come by
+    return told_of(judge(known, sample, scene.file.sensor, predictor), scene.name)
+
+
+def _go_on(done: int, rows: int, name: str, step: Callable[[int, str], None]) -> None:
+    """Says with which row of windows a map goes on, and counts those that were finished before."""
+    if done == rows:
+        log.info("%s: all %d rows of windows were finished before", name, rows)
+    elif done:
+        log.info("%s: goes on with row %d of %d of windows", name, done + 1, rows)
+    for _ in range(done):
+        step(rows, name)
+
+
+def _limits(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles) -> tuple[Stretch | None, str]:
+    """Limits of the stretch, None where they are still to be fitted or none are wanted, and whose they are."""
+    limits, words = _limits_asked(task, card, scene)
+    if files.limits is not None:  # a run that was killed has fitted them
+        limits = Stretch(low=tuple(files.limits[0].tolist()), high=tuple(files.limits[1].tolist()))
+    return limits, words
+
+
+def _fitted(strips: Strips, card: dict[str, Any], scene: Scene) -> Stretch:
+    limits = raster.fitted(strips, domain.method_of(card))
+    if limits is None:
+        raise DataError(f"{scene.file.path} has no valid pixel: there is nothing to map.")
+    return limits
+
+
+def _limits_asked(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[Stretch | None, str]:
     if task.settings.stretch is StretchFrom.none:
         with rasterio.open(scene.paths[0]) as source:
             if source.dtypes[0] != "uint8":

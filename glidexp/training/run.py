@@ -146,15 +146,19 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
             kind = ClassRecorder if tiles.classes else Recorder
             recorder = kind(tracked, config, tiles, runtime, identity, line, leak)
             metrics = _made(recorder, parts, checkpoints, signals, goes_on=earlier is not None)
-    if tracked.lost:
-        raise RunFailed(
-            f"{tracked.lost} scores, files or models of run {tracked.run_id} did not reach the tracking store "
-            f"(said above): the run is marked FAILED, its weights stay in {checkpoints.path.parent}. "
-            "The same command logs them."
-        )
+    _refuse_lost(tracked, checkpoints.path.parent)
     checkpoints.clear()
     show(metrics, store, config.tracking.experiment, tracked.run_id)
     return Outcome(tracked.run_id, metrics)
+
+
+def _refuse_lost(tracked: Run, weights: Path) -> None:
+    """Raises RunFailed where something that was logged did not reach the store."""
+    if tracked.lost:
+        raise RunFailed(
+            f"{tracked.lost} scores, files or models of run {tracked.run_id} did not reach the tracking store "
+            f"(said above): the run is marked FAILED, its weights stay in {weights}. The same command logs them."
+        )
 
 
 def _made(

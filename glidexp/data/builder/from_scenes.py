@@ -28,20 +28,16 @@ from glidexp.data.builder.other_blocks import other_blocks
 from glidexp.data.builder.parts import writing
 from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, manifest_of, warn_of_lost
 from glidexp.data.builder.scene_part import Failed, Places, SceneTask, SceneTiles, cut_scene, survey_task
-from glidexp.data.host_memory import free_host_bytes
+from glidexp.data.builder.tasks import share_out, tasks_of
 from glidexp.data.scenes import crop, inventory, polygons, products, stretch, versions
 from glidexp.data.scenes.catalogue import SceneFile
-from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
+from glidexp.data.scenes.reading import Scene, read_header
 from glidexp.data.sharing import RandomPlaces
 from glidexp.data.workers import Crew, cores, mapped
 from glidexp.data.writer import StoreWriter
-from glidexp.errors import ConfigError, DataError, RunFailed
+from glidexp.errors import DataError, RunFailed
 
 log = logging.getLogger("glidexp")
-WORTH_POOLING = 100_000_000
-"""values of all bands below which other processes take longer to start than they save"""
-PROCESS_BYTES = 280 << 20
-"""what a process takes without a scene: the interpreter, its libraries, GDAL's cache"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,35 +86,12 @@ def build_scenes(
     if not failed:  # what is frozen is the ground of all scenes
         split = splits.freeze(job.split_path, split)
     workers, most_px = share_out(scenes, job, crew)
-    margin_m = max(job.dataset.buffer_m, inventory.SEARCH_M)
-    tasks = [
-        SceneTask(
-            scene=scene,
-            stand=scene.file.stand,
-            water=inventory.near(scene, water),
-            ice=inventory.near(scene, ice, margin_m) if ice else None,
-            places=places,
-            sides=split.sides,
-            dataset=job.dataset,
-            tile_px=job.tile_px,
-            folder=parts,
-            most_px=most_px,
-            threads=1 if crew.cluster else max(cores() // workers, 1),
-        )
-        for scene in scenes
-    ]
+    threads = 1 if crew.cluster else max(cores() // workers, 1)
+    tasks = tasks_of(job, scenes, (water, ice), (places, split.sides), parts, most_px=most_px, threads=threads)
     if job.dataset.stretch.scope != "scene":
         tasks = _with_shared_limits(tasks, job.dataset, workers, crew, failed, alone=len(files) == 1)
-    done: dict[str, SceneTiles] = {}
     with steps(len(tasks)) as step:
-        for tiles in mapped(cut_scene, tasks, workers=workers, cluster=crew.cluster):
-            if isinstance(tiles, Failed):
-                if len(files) == 1:
-                    raise DataError(tiles.reason)
-                _note(failed, tiles.scene, tiles.reason)
-            else:
-                done[tiles.scene] = tiles
-            step(tiles.scene)
+        done = _cut_all(tasks, workers, crew, failed, step, alone=len(files) == 1)
     _note_empty(scenes, done, failed)
     _check_failed(failed, len(failed.keys() | {scene.name for scene in scenes}), parts)
     ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories, changes=changes)
@@ -187,35 +160,6 @@ def _check_failed(failed: dict[str, str], total: int, parts: Path, state: str = 
     )
 
 
-def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:
-    """Processes, and most rows of a strip, that memory allows.
-
-    Args:
-        scenes: all scenes
-        job: tile size
-        crew: what was asked for
-
-    Raises:
-        ConfigError: not even one process has room for one row of tiles
-    """
-    values = [scene.width * scene.height * len(scene.bands) for scene in scenes]
-    # a strip that is worked on, one that is decoded meanwhile, what is made of them and GDAL's cache, 2 bytes a value
-    row_bytes = max(scene.width * (8 * len(scene.bands) + 10) for scene in scenes)
-    memory = crew.memory_bytes or int(0.7 * free_host_bytes())
-    least = PROCESS_BYTES + row_bytes * job.tile_px
-    wanted = crew.workers or (cores() if sum(values) > WORTH_POOLING else 1)
-    workers = max(min(wanted, len(scenes), memory // least), 1)
-    if crew.memory_bytes and memory < least:
-        raise ConfigError(
-            f"--memory={memory / 1e9:.2g}GB is too little: a row of tiles of {job.tile_px} px in the widest scene "
-            f"needs {least / 1e9:.2g}GB; give that much, or a smaller tile_size."
-        )
-    if workers < min(crew.workers, len(scenes)):
-        log.warning("memory allows %d of %d workers (--memory, dataset tile_size.px)", workers, crew.workers)
-    room = (memory // workers - PROCESS_BYTES) // row_bytes
-    return workers, int(min(max(room, job.tile_px) // job.tile_px * job.tile_px, STRIP_PX))
-
-
 def _places(scenes: Sequence[Scene], water: inventory.Inventory, job: Job) -> Places:
     split = job.dataset.split
     if split.by == SplitBy.block:
@@ -223,6 +167,32 @@ def _places(scenes: Sequence[Scene], water: inventory.Inventory, job: Job) -> Pl
     if split.by == SplitBy.random:
         return RandomPlaces(scenes, split, job.tile_px)
     return splits.ScenePlaces(scenes, split)
+
+
+def _cut_all(
+    tasks: Sequence[SceneTask],
+    workers: int,
+    crew: Crew,
+    failed: dict[str, str],
+    step: Callable[[str], None],
+    *,
+    alone: bool,
+) -> dict[str, SceneTiles]:
+    """Tiles by scene, of those that can be cut; of the others `failed` says why.
+
+    Raises:
+        DataError: the only scene cannot
+    """
+    done: dict[str, SceneTiles] = {}
+    for tiles in mapped(cut_scene, tasks, workers=workers, cluster=crew.cluster):
+        if isinstance(tiles, Failed):
+            if alone:
+                raise DataError(tiles.reason)
+            _note(failed, tiles.scene, tiles.reason)
+        else:
+            done[tiles.scene] = tiles
+        step(tiles.scene)
+    return done
 
 
 def _with_shared_limits(

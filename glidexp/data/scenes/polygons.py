@@ -97,16 +97,7 @@ def read(
     wanted = [name for name in dict.fromkeys((id_column, type_column)) if name]
     found = read_features(path, setting, wanted)
     found_crs, raw = _crs(path, setting, found.crs, crs), found.geometries
-    some = ~(shapely.is_missing(raw) | shapely.is_empty(raw) | _endless(raw))
-    present = raw[some]
-    kind = shapely.get_type_id(present)
-    areal = np.isin(kind, (*POLYGONAL, COLLECTION))
-    # a collection may hold a polygon beside the lines that a repair elsewhere left
-    broken = areal & (~shapely.is_valid(present) | (kind == COLLECTION))
-    fixed = present.copy()
-    fixed[broken] = [polygons_of(geometry) for geometry in shapely.make_valid(present[broken])]
-    usable = areal & ~shapely.is_empty(fixed)
-    fixed = fixed[usable]
+    fixed, rows, repaired = _repaired(raw)
     if len(raw) == 0 and not none:
         raise DataError(f"{setting}={path} holds no feature: give a file with outlines.")
     if len(fixed) == 0 and len(raw):
@@ -120,13 +111,12 @@ def read(
         _texts(found.values[name]) if name else np.full(len(raw), "", object) for name in (id_column, type_column)
     )
     ids[ids == ""] = numbers[ids == ""]
-    rows = np.flatnonzero(some)[usable]
     return Inventory(
         path=path,
         geometries=fixed,
         crs=found_crs,
         read=len(raw),
-        repaired=int(broken.sum()),
+        repaired=repaired,
         unusable=len(raw) - len(fixed),
         ids=ids[rows],
         types=types[rows],
@@ -134,6 +124,20 @@ def read(
         type_column=type_column,
         own_crs=not crs,
     )
+
+
+def _repaired(raw: Geometries) -> tuple[Geometries, npt.NDArray[np.int64], int]:
+    """Polygons that can be drawn, the rows of `raw` that they are of, and how many had to be repaired."""
+    some = ~(shapely.is_missing(raw) | shapely.is_empty(raw) | _endless(raw))
+    present = raw[some]
+    kind = shapely.get_type_id(present)
+    areal = np.isin(kind, (*POLYGONAL, COLLECTION))
+    # a collection may hold a polygon beside the lines that a repair elsewhere left
+    broken = areal & (~shapely.is_valid(present) | (kind == COLLECTION))
+    fixed = present.copy()
+    fixed[broken] = [polygons_of(geometry) for geometry in shapely.make_valid(present[broken])]
+    usable = areal & ~shapely.is_empty(fixed)
+    return fixed[usable], np.flatnonzero(some)[usable], int(broken.sum())
 
 
 def read_both(lakes: Path, glaciers: Path | None, dataset: DatasetConfig) -> tuple[Inventory, Inventory | None]:

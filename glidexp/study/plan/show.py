@@ -119,23 +119,8 @@ def show(
     places, threads = places_of(launcher, len(to_run), planned.baseline)
     wanted = {cell.arm for cell in cells}
     speeds = speeds_of(planned, history, threads, wanted, calibrate=calibrate and not launcher.elsewhere)
-    if plan.question:
-        console.print(plan.question, highlight=False, markup=False)
-    each = {
-        one.name: plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles)
-        for one, size, spent, speed in zip(planned.arms, planned.sizes, planned.spent, speeds, strict=True)
-        if speed is not None
-    }
-    trained: dict[str, str] = {}
-    for cell in to_run:  # a training that several arms score is one of the first that has it
-        trained.setdefault(cell.key, cell.arm)
-    left = [each[arm] for arm in trained.values() if arm in each]
     table, equal = _table(planned, finished, speeds)
     size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')} = {many(len(plan.cells), 'run')}"
-    console.print(
-        f"{plan.title}: {size}", highlight=False, markup=False
-    )  # a title of the table would be broken at its width
-    console.print(table)
     lines = [
         *told_equal(plan.cells),
         *equal,
@@ -149,6 +134,7 @@ def show(
     if only is not None:
         lines.append(_chosen(plan, cells, finished, only))
     if len(known) == len(wanted):
+        left = _seconds_left(planned, speeds, to_run)
         hours = seconds_to_go([], left, places) / 3600
         lines.append(time_told(hours, len(left), places, known, launcher))
         lines.append(disk_told(planned, speeds, cells, places))
@@ -157,8 +143,30 @@ def show(
             f"Time: not known before some runs are finished, as launcher={launcher.kind} carries them out on other "
             "machines than this one."
         )
+    # a title of the table would be broken at its width
+    head = [*([plan.question] if plan.question else []), f"{plan.title}: {size}"]
+    _print(console, head, table, [*lines, *_can_be_found(planned, history)])
+    return hours
+
+
+def _seconds_left(planned: Planned, speeds: Sequence[plan_cost.Speed | None], to_run: Sequence[Cell]) -> list[float]:
+    """Of each training that is still to be made, as far as the speed of its arm is known."""
+    each = {
+        one.name: plan_cost.seconds(speed, spent, size, one.config.train.batch_tiles)
+        for one, size, spent, speed in zip(planned.arms, planned.sizes, planned.spent, speeds, strict=True)
+        if speed is not None
+    }
+    trained: dict[str, str] = {}
+    for cell in to_run:  # a training that several arms score is one of the first that has it
+        trained.setdefault(cell.key, cell.arm)
+    return [each[arm] for arm in trained.values() if arm in each]
+
+
+def _can_be_found(planned: Planned, history: History) -> list[str]:
+    """Sentences on the differences that the design can tell."""
+    plan = planned.plan
     cluster, clusters = planned.data.ground(planned.baseline, plan.laid_out)
-    lines += plan_power.told(
+    return plan_power.told(
         planned.study,
         history.spread(),
         arms=len(plan.arms),
@@ -166,9 +174,14 @@ def show(
         clusters=clusters,
         cluster=cluster,
     )
+
+
+def _print(console: Console, head: Sequence[str], table: Table, lines: Sequence[str]) -> None:
+    for line in head:
+        console.print(line, highlight=False, markup=False)
+    console.print(table)
     for line in lines:
         console.print(line, highlight=False, markup=False)
-    return hours
 
 
 def show_outline(found: Outline, console: Console | None = None, *, only: str | None = None) -> None:
@@ -180,21 +193,14 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
     refuse_none(only, [one.name for one in found.arms], found.seeds)
     console, study = console or Console(), found.study
     runs = len(found.arms) * len(found.seeds)
-    if study.question:
-        console.print(study.question, highlight=False, markup=False)
     heading, short = short_names([one.name for one in found.arms])
-    console.print(
-        f"{study.name}: {many(len(found.arms), 'arm')} x {many(len(found.seeds), 'seed')} = {runs} runs",
-        highlight=False,
-        markup=False,
-    )
+    size = f"{many(len(found.arms), 'arm')} x {many(len(found.seeds), 'seed')} = {runs} runs"
     table = Table()
     for name in (heading, "epochs", "batch"):
         table.add_column(name, justify="left" if name == heading else "right", overflow="fold")
     for one in found.arms:
         table.add_row(Text(short[one.name]), f"{one.config.train.epochs}", f"{one.config.train.batch_size}")
-    console.print(table)
-    for line in (
+    lines = (
         *found.equal,
         f"Seeds: {', '.join(map(str, found.seeds))}, the same in every arm. All arms are checked, and can run.",
         f"Budget: as many {study.budget.kind} in every arm, which sets its epochs once its tiles are counted."
@@ -203,8 +209,8 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
         found.ground,
         _decided(study.primary),
         found.lacks,
-    ):
-        console.print(line, highlight=False, markup=False)
+    )
+    _print(console, [*([study.question] if study.question else []), f"{study.name}: {size}"], table, lines)
 
 
 def _decided(primary: str) -> str:
