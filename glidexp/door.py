@@ -286,7 +286,9 @@ def explain(error: Exception, argv: list[str], known: list[str] | None = None) -
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if (conf_dir() / group).is_dir() and group:
-            return unknown_name(group, name.removesuffix(".yaml"), error.options or options(group))
+            told = unknown_name(group, name.removesuffix(".yaml"), error.options or options(group))
+            number = re.fullmatch(r"tile_size/([0-9]+)(\.yaml)?", str(error.missing_cfg_file))
+            return ConfigError(f"{told} Another one is set as tile_size.px={number[1]}.") if number else told
     for before, override in zip(["", *argv], argv, strict=False):
         if before in TAKES_A_WORD:
             continue

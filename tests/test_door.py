@@ -27,7 +27,7 @@ WRONG = {
     "backbone=resnet18 decoder=dpt": ["dpt", "resnet18", "unet", "vit_small"],
     "backbone=vit_small decoder=unet": ["vit_small", "unet", "dpt"],
     "tile_size.px=100": ["100", "32", "96 or 128"],
-    "tile_size=200": ["200", "128", "256", "512", "1024"],
+    "tile_size=200": ["200", "128", "256", "512", "1024", "Another one is set as tile_size.px=200."],
     "sensor_mix=lansat8": ["Did you mean 'landsat8'"],
     "sensor_mix.sensors=[landsat7]": ["landsat7", "gaofen2, landsat8, sentinel2, worldview2"],
     "experiment=nope": ["nope", "smoke", "glid_paper"],

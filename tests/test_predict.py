@@ -102,6 +102,13 @@ def mapped(model: Path, out: Path, *scenes: Path, more: tuple[str, ...] = ("--se
     return verb_predict.run(words)
 
 
+def test_a_model_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s.tif")
+    with pytest.raises(GlidexpError):
+        mapped(tmp_path / "none", tmp_path / "maps", scene, more=("--mlruns", str(tmp_path / "mlruns")))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.tif"]
+
+
 def test_a_gpu_by_its_number_is_refused_on_ray(tmp_path: Path) -> None:
     """Each task sees the one GPU that Ray gives it, and no second one."""
     with pytest.raises(

@@ -41,6 +41,7 @@ from glidexp.errors import GlidexpError
 from glidexp.mapping import predict
 from glidexp.mapping.predict import SceneTask, map_scene
 from glidexp.models.card import FORMAT, FORMAT_VERSION
+from glidexp.models.load import FoundModel
 from glidexp.models.predictor import Predictor
 from glidexp.serving import guard, mapper, upload
 from glidexp.serving.app import make_app
@@ -49,8 +50,9 @@ from glidexp.serving.judge import safe_name
 from glidexp.serving.refusal import ALONE, Refusal, plain
 from glidexp.serving.results import Result
 from glidexp.serving.settings import MapSettings, ServeSettings
-from glidexp.serving.verb_serve import PREFIX, listening, own_folder, server_of
+from glidexp.serving.verb_serve import PREFIX, listening, name_of, own_folder, server_of
 from glidexp.serving.worker import Setup, Worker
+from glidexp.tracking.models import TrackedModel
 
 ROOT = Path(__file__).resolve().parent.parent
 RGB = ("red", "green", "blue")
@@ -702,3 +704,13 @@ def test_json_of_a_scene_without_lakes(server: tuple[str, Inside], tmp_path: Pat
     assert done["summary"]["lakes"] == 0 and done["summary"]["area_km2"] == 0
     drawing = requests.get(server[0] + done["files"]["drawing.json"], timeout=60)
     assert json.loads(drawing.content) == {"width": SIDE[1], "height": SIDE[0], "lakes": []}
+
+
+def test_the_page_names_a_model_as_people_know_it() -> None:
+    run, logged = "d16a7ffd6a814665aca6d012e9e84f47", "models:/m-66e203fa6c4a480e9b7a035065e4992d"
+    card = {"run_id": run}
+    of_run = FoundModel(Path("b"), card, logged, TrackedModel(logged, "", logged.removeprefix("models:/"), run))
+    version = FoundModel(Path("b"), card, "models:/lakes/3", TrackedModel("models:/lakes/3", "", None, run))
+    bundle, bare = (FoundModel(Path("b"), one, "/releases/lakes-1", None) for one in (card, {}))
+    told = [name_of(found) for found in (of_run, version, bundle, bare)]
+    assert told == ["run d16a7ffd6a81", "models:/lakes/3", "run d16a7ffd6a81", "lakes-1"]

@@ -456,7 +456,9 @@ def test_studies_of_one_name_are_listed_with_what_tells_them_apart(
         studies.make_study(store, tmp_path / loss, tiles, {loss: ((f"loss={loss}",), 0.9)}, seeds=(0,), name="twice")
         for loss in ("dice", "bce")
     ]
-    with pytest.raises(TrackingError, match=r"^2 studies are called twice: give the id of a parent run, ") as said:
+    with pytest.raises(
+        TrackingError, match=r"^2 studies are called twice: .* a parent run, .*; of one arm ID:ARM"
+    ) as said:
         load_study(store, "twice")
     for run_id, plan in twice:
         assert f"{run_id[:12]} (study twice, {study_id(plan)})" in str(said.value)

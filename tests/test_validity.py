@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -452,3 +453,13 @@ def test_what_cannot_be_told_is_said_in_a_line(model: Path, tmp_path: Path) -> N
     assert lacking.why_nothing(checkpoint).startswith("it is a checkpoint")
     with pytest.raises(ConfigError, match="--level 2 is not possible"):
         verb_validity.run([str(model), "--level", "2"], door.compose_evaluation)
+
+
+def test_a_matrix_that_is_none_is_told_of_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any, **__: Any) -> None:
+        raise TrackingError("'foo' is no run: give run ids")
+
+    monkeypatch.setattr(validity_matrix, "from_matrix", none)
+    given = Namespace(matrix=["foo"], by="region", level=0.9)
+    with pytest.raises(TrackingError, match=r"^--matrix: 'foo' is no run: give run ids$"):
+        verb_validity._matrix(SimpleNamespace(), given)  # type: ignore[arg-type]

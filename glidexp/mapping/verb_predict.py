@@ -121,9 +121,9 @@ def run(argv: list[str]) -> int:
     out = Path(given.out).absolute()
     from glidexp.mapping.many import tasks_of
 
+    tasks = tasks_of(given, files, settings, out)  # a model that is not there leaves no folder behind
     with out_folder(out):
         out.mkdir(parents=True, exist_ok=True)
-    tasks = tasks_of(given, files, settings, out)
     maps = _all(tasks, crew, given.device)
     return _report(maps, out)
 

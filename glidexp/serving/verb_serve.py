@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from glidexp.models.load import FoundModel
+
 log = logging.getLogger("glidexp")
 GRACE_S = 3
 """seconds that answers under way may take once the server is to end"""
@@ -188,13 +190,22 @@ def server_of(app: "FastAPI") -> "uvicorn.Server":
     )  # fmt: skip
 
 
+def name_of(found: "FoundModel") -> str:
+    """What the page calls a model: its version where it was registered, else its run, else its folder."""
+    from glidexp.tracking.models import LOGGED_ID
+
+    version = found.tracked is not None and not LOGGED_ID.fullmatch(found.uri.removeprefix("models:/"))
+    run = f"run {found.run_id[:12]}" if found.run_id else Path(found.uri).name
+    return found.uri if version else run
+
+
 def _serve(given: Namespace, settings: ServeSettings, door: socket.socket, root: Path) -> int:
     from glidexp.models.load import find_named
     from glidexp.serving.app import make_app
     from glidexp.serving.worker import Setup, Worker, mapping
 
     found = find_named(given.model, mlruns=given.mlruns, uri=given.uri, folder=root / "model")
-    name = found.run_id or Path(found.uri).name if found.tracked is None else found.uri
+    name = name_of(found)
     worker = Worker(mapping, Setup(found.bundle.absolute(), name, settings))
     try:
         print(f"Loading {given.model} ...", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.beside import beside
-from glidexp.errors import ConfigError, DataError
+from glidexp.errors import ConfigError, DataError, TrackingError
 from glidexp.options import Parser, out_folder
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ def _matrix(store: "Store | None", given: Namespace) -> "FromMatrix | None":
         return None
     from glidexp.study.validity.matrix import from_matrix
 
-    return from_matrix(store, given.matrix, by=given.by, level=given.level)
+    try:
+        return from_matrix(store, given.matrix, by=given.by, level=given.level)
+    except TrackingError as error:
+        raise TrackingError(f"--matrix: {error}") from None
 
 
 def _of_places(validity: "Validity", found: "FoundModel", places: list[str], sensor: str) -> "Iterable[Judged]":

@@ -97,7 +97,8 @@ def compare(
     """
     arms = list(arms) if arms is not None else arms_of(runs)
     if len(arms) < 2:
-        raise DataError(f"these {len(runs)} runs differ in nothing but their seed: give runs of two settings, or more.")
+        what = f"these {len(runs)} runs differ in nothing but their seed" if len(runs) > 1 else "this is a single run"
+        raise DataError(f"{what}: give runs of two settings, or more.")
     same_rule(runs, measure)
     material = gather(store, runs, measure.split, lakes=measure.of_lakes)
     return compare_arms(arms, material, measure, level=level, bootstrap=bootstrap)

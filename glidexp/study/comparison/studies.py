@@ -127,7 +127,9 @@ def _parent_named(store: Store, name: str) -> TrackedRun:
     if len(runs) > 1:
         known = tracked_runs(store, runs)
         said = ", ".join(f"{run[:12]} ({known[run].name}, {known[run].tags[STUDY_ID_TAG]})" for run in runs)
-        raise TrackingError(f"{len(runs)} studies are called {name}: give the id of a parent run, {said}.")
+        raise TrackingError(
+            f"{len(runs)} studies are called {name}: give the id of a parent run, {said}; of one arm ID:ARM."
+        )
     return tracked_run(store, runs[0])[0]
 
 
