@@ -186,9 +186,9 @@ def test_what_a_store_was_made_of_is_told_in_words_that_can_be_typed() -> None:
     recipe = {
         "tile_px": 64,
         "split": {"by": "block", "block_m": 1e4},
-        "inputs": {"lakes": {"files": 1, "sha256": "a" * 64}},
+        "inputs": {"lakes": {"files": 1, "sha256": "a" * 64}, "sensors_file": {"files": 0, "sha256": "b" * 64}},
     }
-    told = ["inputs.lakes=1 files, sha256 aaaaaaaaaaaa", "split.block_m=10000.0", "split.by=block", "tile_px=64"]
+    told = ["inputs.lakes=1 file, sha256 aaaaaaaaaaaa", "split.block_m=10000.0", "split.by=block", "tile_px=64"]
     assert list(verb_show.settings_of(recipe)) == told
 
 

@@ -1,6 +1,10 @@
 """The embedded scene generator on tiny scenes: same bytes, right place, truth that agrees with the inventories."""
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import geopandas
@@ -20,6 +24,8 @@ from glidexp.data.synthetic.noise import fractal
 from glidexp.data.synthetic.regions import REGIONS
 from glidexp.data.synthetic.world import plan_scenes
 from glidexp.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 TINY = SyntheticConfig(seed=3, sensors=["worldview2", "landsat8"], scenes_per_sensor=2, scene_px=192)
 
@@ -189,3 +195,29 @@ def test_shadow_of_a_wall_is_as_long_as_the_sun_says() -> None:
 
 def test_flat_ground_has_no_shadow() -> None:
     assert cast_shadow(np.zeros((64, 64), np.float32), 30.0, 140.0).max() == 0
+
+
+def test_a_signal_to_the_whole_group_ends_the_making_without_a_trace(tmp_path: Path) -> None:
+    """As a scheduler sends it: the processes that draw scenes die of it while others wait for their turn."""
+    code = (
+        "import signal, sys\nfrom pathlib import Path\nfrom glidexp.config import SyntheticConfig\n"
+        "from glidexp.data.synthetic import world\n"
+        "from glidexp.signals import sigterm_as_ctrl_c\n"
+        "if __name__ == '__main__':\n"
+        "    world.SPAWN_PIXELS = 0\n"
+        "    with sigterm_as_ctrl_c():\n"
+        "        try:\n"
+        "            world.generate(SyntheticConfig(scenes_per_sensor=9), Path(sys.argv[1]), workers=2)\n"
+        "        except KeyboardInterrupt:\n"
+        "            sys.exit(5)\n"
+    )
+    (tmp_path / "make.py").write_text(code)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "make.py"), str(tmp_path / "out")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as job:  # fmt: skip
+        assert job.stderr is not None and job.stderr.readline().startswith("synthetic scene 1/36")
+        os.killpg(job.pid, signal.SIGTERM)
+        said = job.stderr.read()
+    assert job.returncode == 5 and "Traceback" not in said, said
+    assert list(tmp_path.iterdir()) == [tmp_path / "make.py"]

@@ -261,9 +261,14 @@ def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool) -> lis
             _say(progress, made[-1], len(made), len(plans))
         return made
     with ProcessPoolExecutor(workers, get_context("spawn"), _leave_to_parent) as pool:
-        for result in pool.map(make_scene, plans, [out] * len(plans)):
-            made.append(result)
-            _say(progress, result, len(made), len(plans))
+        waiting = [pool.submit(make_scene, plan, out) for plan in plans]
+        try:
+            for future in waiting:
+                made.append(future.result())
+                _say(progress, made[-1], len(made), len(plans))
+        except BaseException:  # by the pool itself: cancelled here, its thread would end with a trace
+            pool.shutdown(cancel_futures=True)
+            raise
     return made
 
 

@@ -97,7 +97,9 @@ def settings_of(recipe: dict[str, Any], under: str = "") -> Iterator[str]:
     """KEY=VALUE of what a store was made of, keys dotted as they are typed; of files their number and hash."""
     for key, value in sorted(recipe.items()):
         if isinstance(value, dict) and "sha256" in value:
-            yield f"{under}{key}={value.get('files', 1)} files, sha256 {value['sha256'][:12]}"
+            number = value.get("files", 1)
+            if number:  # settings that name no file are there too
+                yield f"{under}{key}={number} file{'s' * (number > 1)}, sha256 {value['sha256'][:12]}"
         elif isinstance(value, dict):
             yield from settings_of(value, f"{under}{key}.")
         else:
