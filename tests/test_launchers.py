@@ -80,7 +80,7 @@ def test_slurm_is_told_what_the_settings_say(store: Store) -> None:
     text = script.read_text()
     for line in (
         "--array=0-1%1", "--partition=gpu", "--account=lakes", "--gpus-per-node=1", "--cpus-per-task=7", "--mem=24GB",
-        "--time=90", "--signal=USR2@120", "--constraint=a100",
+        "--time=90", "--signal=USR2@120", "--constraint=a100", "--requeue",
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in text, line
     assert [job.name for job in jobs] == ["slurm:12_0", "slurm:12_1"]
@@ -164,7 +164,8 @@ def test_a_cancelled_job_goes_on_later_and_one_without_memory_does_not(store: St
             assert why in job.why
 
 
-def test_without_a_scheduler_slurm_is_refused(tmp_path: Path) -> None:
+def test_without_a_scheduler_slurm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GlidexpError, match=r"^launcher=slurm: .*Start the sweep where `sbatch` is"):
         build_launcher(LauncherConfig(kind=LauncherKind.slurm), tmp_path, cells=1)
 

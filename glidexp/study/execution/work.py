@@ -219,6 +219,9 @@ def main() -> NoReturn:
 
     With --follow it ends when its standard input does.
     """
+    # SLURM sends a job's notice to all its processes: one is for submitit's, which tells this one to save by SIGUSR1.
+    # Ignored, here and in what this process starts: it would end them.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     order = Order.from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     if "--follow" in sys.argv:
         own = os.dup(0)

@@ -1,8 +1,10 @@
 """Jobs of SLURM through submitit: the runs of a study as an array, queued again when they are preempted.
 
-A job starts the run as a process of its own. On the notice of the scheduler the run is told to save (SIGUSR1), and the
-job is queued again; submitit counts the time limits. Jobs stay there when the sweep ends: the same command finds
-them again by the number that is noted in `cells.json`.
+A job starts the run as a process of its own. On the notice before its time is over (SIGUSR2, which submitit asks for)
+the run is told to save (SIGUSR1), and the job is queued again; submitit counts the time limits. When it is preempted or
+cancelled, SLURM sends SIGTERM to every process of the job, so the run saves by itself, and the job asks the scheduler
+what becomes of it (`scheduler`). Jobs stay there when the sweep ends: the same command finds them again by the number
+that is noted in `cells.json`.
 """
 
 import signal
@@ -20,6 +22,7 @@ from submitit.helpers import Checkpointable, DelayedSubmission
 from glidexp.beside import write_text
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import GlidexpError
+from glidexp.study.execution.launchers import scheduler
 from glidexp.study.execution.launchers.choice import Job, Launcher
 from glidexp.study.execution.ledger import Entry
 from glidexp.study.execution.slots import CORES_ELSEWHERE, SCHEDULED
@@ -29,6 +32,10 @@ MEMORY_GB = 16.0
 DAY_MIN = 24 * 60
 POLL_S = 0.2
 PREFIX = "slurm:"
+BEGINS_AGAIN = 75
+"""exit code of a process that leaves a job to its next beginning (EX_TEMPFAIL of sysexits.h)"""
+STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)
+"""exit codes of a run that was asked to end: it saved, or was only beginning"""
 
 
 class CellTask(Checkpointable):
@@ -44,15 +51,21 @@ class CellTask(Checkpointable):
         self.number: int | None = None
 
     def __call__(self) -> int:
-        """Exit code of the run."""
+        """Exit code of the run.
+
+        Raises:
+            SystemExit: the job is queued again, and an answer would say that it is over
+        """
         process = subprocess.Popen([sys.executable, "-m", "glidexp.study.execution.work", self.order])
         self.number = process.pid
         while process.poll() is None:  # not wait: its lock would still be held when a signal calls `checkpoint`
             time.sleep(POLL_S)
+        if process.returncode in STOPPED and scheduler.queued_again():
+            sys.exit(BEGINS_AGAIN)
         return int(process.returncode)
 
     def checkpoint(self) -> DelayedSubmission:
-        """Called by submitit on preemption and at the time limit: the run saves, and its job is queued again."""
+        """Called by submitit on its notice: the run saves, and its job is queued again."""
         if self.number is not None:
             with suppress(psutil.Error):
                 run = psutil.Process(self.number)
@@ -143,8 +156,8 @@ class SlurmLauncher(Launcher):
         named = {"partition": slurm.partition, "account": slurm.account, "qos": slurm.qos}
         found |= {f"slurm_{name}": value for name, value in named.items() if value is not None}
         found |= {"slurm_array_parallelism": self.slots, "slurm_signal_delay_s": slurm.notice_s}
-        if slurm.options:
-            found["slurm_additional_parameters"] = dict(slurm.options)
+        # some clusters queue no job again that has not asked for it
+        found["slurm_additional_parameters"] = {"requeue": True} | dict(slurm.options)
         return found
 
     def start(self, orders: list[Order]) -> list[Job]:
