@@ -27,9 +27,10 @@ from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.cells import Cell, Plan, chosen
 from glidexp.study.execution.ending import cancel
 from glidexp.study.execution.launchers import local as launchers_local
-from glidexp.study.execution.ledger import Ledger, Status, read_cells, study_id
+from glidexp.study.execution.ledger import Ledger, Status, held, read_cells, study_id
 from glidexp.study.execution.sweep import Sweep
 from glidexp.tracking.store import Store
+from glidexp.training.doctor.folders import Level, tracking
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -271,6 +272,44 @@ def test_a_signal_goes_to_the_runs_and_the_same_command_goes_on(
     (tmp_path / "go").touch()
     assert carried_out(study, store).complete
     assert finished_runs(store) == {**{cell.key: 1 for cell in study.cells}, "parent": 1}
+
+
+@pytest.mark.slow
+def test_another_study_marks_what_a_killed_sweep_left(
+    tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while its sweep, one of its runs or a scheduler's job is at work."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    study, other = plan(tmp_path, {"hangs": "hangs"}), plan(tmp_path, {"a": "well"}, seeds=1)
+
+    def parent() -> str:
+        found = store.find_run(study_id(study), "glidexp", tag="glidexp.study_id")
+        assert found is not None
+        return found.status
+
+    def told() -> list[str]:
+        return [finding.what for finding in tracking(tmp_path) if finding.level is Level.warn]
+
+    process = sweep(study)
+    wait_for(2, tmp_path)
+    assert carried_out(other, store).complete and parent() == "RUNNING" and not told(), "its sweep is at work"
+    process.kill()
+    process.wait()
+    ledger = Ledger(study, store, "glidexp")
+    while any(ledger.at_work(cell) for cell in study.cells):  # its runs end when they see that it is gone
+        time.sleep(0.05)
+    with held(tmp_path, study.cells[1].key) as mine:
+        assert mine and carried_out(other, store).complete and parent() == "RUNNING", "a run is at work"
+    ledger.update(study.cells[0], status=Status.running, job="slurm:7_0")
+    assert carried_out(other, store).complete and parent() == "RUNNING" and not told(), "a scheduler has a job of it"
+    ledger.update(study.cells[0], job="")
+    (warned,) = told()
+    assert f"study stub ({study_id(study)}) is RUNNING in the store" in warned and parent() == "RUNNING"
+    assert carried_out(other, store).complete and parent() == "KILLED" and not told()
+    found = store.find_run(study_id(study), "glidexp", tag="glidexp.study_id")
+    assert found is not None and found.tags["glidexp.error"].startswith("its sweep was killed")
+    (tmp_path / "go").touch()
+    assert carried_out(study, store).complete and parent() == "FINISHED"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from glidexp.signals import Signals
 from glidexp.study.execution.cells import Cell, Plan, chosen
 from glidexp.study.execution.feed import Feed
 from glidexp.study.execution.ledger import Ledger
-from glidexp.study.execution.parent import parent_run, put_link
+from glidexp.study.execution.parent import close_others, parent_run, put_link
 from glidexp.study.execution.provide import prepare_data
 from glidexp.study.execution.sweep import Sweep
 from glidexp.study.execution.work import Order
@@ -58,6 +58,7 @@ def execute(
     ledger.begin()
     signals = Signals()
     with signals.installed(), parent_run(ledger):
+        close_others(store)
         sweep = Sweep(ledger, settings, signals, order, feed)
         sweep.sort(cells, retry_failed=retry_failed)
         if sweep.waiting:

@@ -27,13 +27,13 @@ from typing import Any
 from glidexp.beside import write_text
 from glidexp.errors import TrackingError
 from glidexp.study.execution.cells import Cell, Plan
+from glidexp.tracking import left
 from glidexp.tracking.sink import ERROR_TAG
 from glidexp.tracking.spool import Busy, hold, is_held
 from glidexp.tracking.store import FoundRun, Store
 
 log = logging.getLogger("glidexp")
-FOLDER = "studies"
-CELLS, PLAN, CANCEL = "cells.json", "study.json", "cancel"
+FOLDER, CELLS, PLAN, CANCEL = left.STUDIES, left.CELLS, left.PLAN, "cancel"
 SCORED_ON_TAG = "glidexp.scored_on"
 """words of a study's ground on an evaluation, by which it is found again"""
 MODEL_TAG = "glidexp.model_run_id"
@@ -192,7 +192,7 @@ class Ledger:
 
     def at_work(self, cell: Cell) -> bool:
         """Whether a process of some sweep on this store has the cell."""
-        return bool(is_held(work_folder(self.store.mlruns, cell.key)))
+        return bool(is_held(left.work_folder(self.store.mlruns, cell.key)))
 
     def _kept(self, cell: Cell, before: Entry, after: Entry) -> Entry:
         return after if after == before else self.update(cell, **asdict(after))
@@ -216,15 +216,10 @@ def scored_on(words: tuple[str, ...]) -> str:
     return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:16]
 
 
-def work_folder(mlruns: Path, key: str) -> Path:
-    """Folder whose lock is held by whoever carries out the run of a config id, for whichever study."""
-    return mlruns / FOLDER / "at_work" / key
-
-
 @contextmanager
 def held(mlruns: Path, key: str) -> Iterator[bool]:
     """Takes a cell for this process. Gives False, at once, where another has it."""
-    folder = work_folder(mlruns, key)
+    folder = left.work_folder(mlruns, key)
     try:
         lock = hold(folder)
     except Busy:

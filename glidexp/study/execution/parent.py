@@ -1,12 +1,14 @@
 """The parent run of a study: one for each study id, taken up again by every sweep of it, with a status that is true."""
 
 import fcntl
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from glidexp.study.execution.ledger import CELLS, PLAN, Ledger, Status
 from glidexp.tracking import environment
+from glidexp.tracking.left import AT_WORK, TURN, close_left
 from glidexp.tracking.liveness import beat, marks
 from glidexp.tracking.multirun import NAME_LIMIT, close_parent, comparison_link, ui_hint
 from glidexp.tracking.sink import ERROR_TAG
@@ -14,13 +16,12 @@ from glidexp.tracking.status import true_status
 from glidexp.tracking.store import Store
 from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
 
+log = logging.getLogger("glidexp")
+
 NOTE_TAG = "mlflow.note.content"
 """shown as the run's description"""
 NOTE_LIMIT = 8000
 """characters of a tag, at most"""
-AT_WORK = "sweeps.lock"
-"""shared by the sweeps of a study: who gets it alone is the last"""
-TURN = "turn.lock"
 
 
 @contextmanager
@@ -48,6 +49,13 @@ def parent_run(ledger: Ledger) -> Iterator[str]:
                     pass  # another sweep goes on with it
                 else:
                     _close(ledger, error)
+
+
+def close_others(store: Store) -> None:
+    """Marks parent runs of studies KILLED whose sweep was killed; tells each. A store that is away does not matter."""
+    with suppress(Exception):
+        for one in close_left(store):
+            log.info("study %s (%s) was left by a sweep that was killed: it is KILLED now", one.title, one.study_id)
 
 
 @contextmanager

@@ -149,6 +149,7 @@ def spools(mlruns: Path) -> Iterable[Finding]:
 
 def tracking(mlruns: Path) -> Iterable[Finding]:
     """Whether the tracking store opens. None is made."""
+    from glidexp.tracking.left import left_studies
     from glidexp.tracking.store import database_path, open_store, tracking_uri, without_secrets
 
     uri = tracking_uri(TrackingConfig(), PathsConfig(mlruns=str(mlruns)))
@@ -161,3 +162,9 @@ def tracking(mlruns: Path) -> Iterable[Finding]:
     left = [path for path in (mlruns / "checkpoints").glob("*") if path.is_dir()]
     more = f"; {len(left)} unfinished runs have checkpoints" if left else ""
     yield Finding(Level.ok, f"tracking: {without_secrets(uri)} opens, {experiments} experiments{more}")
+    for one in left_studies(store):
+        yield Finding(
+            Level.warn,
+            f"study {one.title} ({one.study_id}) is RUNNING in the store, and no process is at work on it",
+            "its sweep command goes on with it; any other sweep on this store marks it KILLED",
+        )

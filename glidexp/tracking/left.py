@@ -1,0 +1,111 @@
+"""Parent runs of studies that nobody works at any more: their sweep was killed, and no later one went on with it."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glidexp.tracking.multirun import close_parent
+from glidexp.tracking.spool import is_held
+from glidexp.tracking.store import Store
+from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
+
+STUDIES = "studies"
+"""folder of all studies beside the runs; the file names below are of one study's folder in it"""
+CELLS, PLAN = "cells.json", "study.json"
+AT_WORK = "sweeps.lock"
+"""shared by the sweeps of a study: who gets it alone is the last"""
+TURN = "turn.lock"
+"""held by a sweep that begins or ends"""
+OVER = ("finished", "failed", "stopped")
+"""status of a cell of which a scheduler has nothing left to do"""
+A_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A study that was left."""
+
+    run_id: str
+    """of its parent run"""
+    study_id: str
+    title: str
+
+
+def work_folder(mlruns: Path, key: str) -> Path:
+    """Folder whose lock is held by whoever carries out the run of a config id, for whichever study."""
+    return mlruns / STUDIES / "at_work" / key
+
+
+def left_studies(store: Store) -> list[Left]:
+    """Studies whose parent run says RUNNING although no process and no scheduler's job is at work on them.
+
+    A study counts as at work where a sweep holds its lock, the process that its parent run names is alive (of another
+    host: gave a sign of life within three minutes), one of its runs is at work, or `cells.json` notes a job that is
+    not over. A study that has no folder here, or one that cannot be read, is left alone: nothing is known of it.
+    """
+    found = []
+    for run in _running(store):
+        tags = run.data.tags
+        one = Left(run.info.run_id, tags.get(STUDY_ID_TAG, ""), tags.get(STUDY_TAG, ""))
+        folder = _folder(store, one)
+        if (folder / AT_WORK).is_file():
+            with _alone(folder / AT_WORK) as alone:
+                if alone and not _at_work(store, one):
+                    found.append(one)
+    return found
+
+
+def close_left(store: Store) -> list[Left]:
+    """Marks them KILLED, and gives those of which this was done. The same sweep command still goes on with each."""
+    closed = []
+    for one in left_studies(store):
+        folder = _folder(store, one)
+        with _alone(folder / TURN) as turn, _alone(folder / AT_WORK) as alone:  # a sweep of it may have begun meanwhile
+            if turn and alone and not _at_work(store, one):
+                close_parent(store, one.run_id, "KILLED", "its sweep was killed; the same command goes on with it")
+                closed.append(one)
+    return closed
+
+
+def _folder(store: Store, one: Left) -> Path:
+    return store.mlruns / STUDIES / one.study_id
+
+
+def _running(store: Store) -> list[Any]:
+    experiments = [found.experiment_id for found in store.client.search_experiments()]
+    wanted = f"tags.`{KIND_TAG}` = '{KIND}' and attributes.status = 'RUNNING'"
+    return list(store.client.search_runs(experiments, wanted, max_results=A_PAGE)) if experiments else []
+
+
+def _at_work(store: Store, one: Left) -> bool:
+    """Whether anybody but the holder of its locks is at work on a study, or nothing can be known of that."""
+    parent = store.found(one.run_id)
+    if parent is None or parent.status != "RUNNING" or parent.alive:
+        return True
+    try:
+        plan = json.loads((_folder(store, one) / PLAN).read_text(encoding="utf-8"))
+        lines = json.loads((_folder(store, one) / CELLS).read_text(encoding="utf-8"))
+        keys = [str(cell["key"]) for cell in plan["cells"]]
+        jobs = [line["job"] for line in lines.values() if line.get("job") and line["status"] not in OVER]
+        runs = {line["train"] for line in lines.values()} | {line["scored"] for line in lines.values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return True
+    if jobs or any(is_held(work_folder(store.mlruns, key)) for key in keys):
+        return True
+    return any((found := store.found(run_id)) is not None and found.alive for run_id in runs if run_id)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Takes a lock, where nobody has it; gives whether it was taken."""
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
