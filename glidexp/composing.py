@@ -141,9 +141,8 @@ def check_flags(argv: list[str], known: list[str]) -> None:
     from hydra._internal.utils import get_args_parser
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(
-            f"{message}. Settings are written KEY=VALUE, as train.epochs=3; Hydra's options: --hydra-help."
-        )
+        example = ", as train.epochs=3" if "train.epochs" in known else ""
+        raise ConfigError(f"{message}. Settings are written KEY=VALUE{example}; Hydra's options: --hydra-help.")
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]

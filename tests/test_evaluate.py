@@ -280,6 +280,7 @@ def test_what_is_no_model_is_told_in_one_line(
     assert not (tmp_path / "elsewhere").exists()
     refused(evaluate("nothing/like/it"), "is no model", "run id", "bundle", "models:/NAME@ALIAS")
     refused(evaluate("resume=never"), "no model: give a run id")
+    refused(evaluate("RUN", "--tta=d4"), "there is no option --tta=d4. Settings are written KEY=VALUE; Hydra's options")
     refused(evaluate(trained.run_id, "smoke"), "'smoke' is no model", "run id", "bundle", "models:/NAME@ALIAS")
     refused(evaluate(trained.run_id, "-m"), "once for each")
     experiment = store.client.get_experiment_by_name("glidexp").experiment_id

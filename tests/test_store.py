@@ -141,11 +141,14 @@ def test_edited_manifest_foreign_folder_and_other_version_are_refused(tmp_path: 
 
 
 def test_a_store_is_known_by_the_beginning_of_its_id(tmp_path: Path) -> None:
-    for name in ("94e651b8", "94e6aaaa", "12345678"):
+    for name in ("94e651b8", "94e6aaaa", "12345678", "khumbu", "khumbu_512"):
         write(tmp_path / "stores" / name, tiles(1))
     (tmp_path / "stores" / ".12345679.parts").mkdir()
     for named in ("12345678", "1234", str(tmp_path / "stores" / "12345678")):
         assert opened(named, tmp_path).path == tmp_path / "stores" / "12345678"
+    assert opened("khumbu", tmp_path).path == tmp_path / "stores" / "khumbu", (
+        "its whole name, with which another begins"
+    )
     with pytest.raises(DataError, match=r"^2 stores begin with 94e6: 94e651b8, 94e6aaaa\. Give more characters\.$"):
         opened("94e6", tmp_path)
     with pytest.raises(DataError, match=r"^beef is not a folder and no store in .*/stores, which holds 12345678, 94e6"):

@@ -420,3 +420,23 @@ def test_a_picture_and_a_folder_that_the_disk_cuts_short_are_left_out_and_said(
     run.artifact(folder)
     run._writer.close()
     assert run._writer.refused == 1, "the folder is lasting, the picture is not"
+
+
+def test_a_folder_that_cannot_be_listed_is_not_logged_as_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "masks" / "in").mkdir(parents=True)
+    (tmp_path / "masks" / "in" / "b.tif").write_bytes(b"b")
+    run, listed = Run.__new__(Run), os.scandir
+    run._writer = writer_of(tmp_path, lambda entry: None)
+
+    def closed(place: Any) -> Any:
+        if Path(place) == tmp_path / "masks" / "in":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", closed)
+        with pytest.raises(PermissionError):
+            run.artifact(tmp_path / "masks")
+    run._writer.close()

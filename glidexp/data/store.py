@@ -249,7 +249,8 @@ def opened(named: str, data_dir: Path) -> TileStore:
     if Path(named).is_dir() or "/" in named:
         return TileStore.open(Path(named))
     known = sorted(place.parent for place in (data_dir / "stores").glob(f"[!.]*/{MANIFEST}"))
-    meant = [place for place in known if place.name == named or (len(named) > 3 and place.name.startswith(named))]
+    own = data_dir / "stores" / named  # in a folder of stores with names of their own one may begin with another's
+    meant = [own] if own in known else [place for place in known if len(named) > 3 and place.name.startswith(named)]
     if len(meant) == 1:
         return TileStore.open(meant[0])
     there = ", ".join(place.name for place in (meant or known)[:SHOWN]) + " ..." * (len(meant or known) > SHOWN)

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
@@ -307,6 +307,11 @@ def _save(target: Path, array: np.ndarray) -> None:
     target.write_bytes(held.getbuffer())
 
 
+def _refused(error: OSError) -> NoReturn:
+    """Of a folder that cannot be listed, which `os.walk` would leave out without a word."""
+    raise error
+
+
 def _copy(source: Path, target: Path) -> None:
     """A file or a folder.
 
@@ -314,7 +319,7 @@ def _copy(source: Path, target: Path) -> None:
         OSError: of the first file that failed, with its number: `copytree` gathers them in an error without one
     """
     if source.is_dir():
-        for folder, _, names in os.walk(source, followlinks=True):
+        for folder, _, names in os.walk(source, onerror=_refused, followlinks=True):
             there = target / Path(folder).relative_to(source)
             there.mkdir(parents=True)
             for name in names:
