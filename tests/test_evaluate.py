@@ -142,6 +142,24 @@ def test_another_region_is_scored_whole_and_one_sensor_alone_on_request(
 
 
 @pytest.mark.slow
+def test_a_store_brings_its_tile_size_along(
+    trained: Outcome, store: Store, evaluate: Any, bundle: Path, small_data: Path
+) -> None:
+    """Whether the model is a run, whose own data set is another, or a bundle; a wrong one that is typed is refused."""
+    folder = prepare(small_config(small_data, small_data).dataset, 64, small_data, progress=False).path
+    words = ["dataset=store", f"dataset.root={folder}", "eval.split=test"]
+    for model in (trained.run_id, str(bundle)):
+        code, _, err = evaluate(model, *words)
+        assert code == 0, err
+        made = latest(store)
+        assert made.data.params["tile_size.px"] == "64"
+        for score in ("test/lake_iou_pooled", "test/tiles"):
+            assert made.data.metrics[score] == trained.metrics[score]
+    refused(evaluate(trained.run_id, *words, "tile_size=512"), "holds tiles of 64 px", "give tile_size")
+    refused(evaluate(trained.run_id, "dataset=store"), "dataset.root is not given")
+
+
+@pytest.mark.slow
 def test_ground_that_was_trained_on_is_refused_and_marked_when_allowed(
     trained: Outcome, store: Store, evaluate: Any, small_data: Path
 ) -> None:

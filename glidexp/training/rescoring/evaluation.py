@@ -12,8 +12,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from glidexp.config import DatasetConfig
+from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.config.evaluation import CARD, VAL, Adapt, EvalSplit, EvaluateConfig
+from glidexp.data.ready.inputs import manifest_of
 from glidexp.errors import ConfigError
 from glidexp.models.load import FoundModel, find, is_place
 from glidexp.tracking.models import read_text
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from glidexp.training.rescoring.rescore import Outcome
 
 log = logging.getLogger("glidexp")
+
+SIDE = {"tile_size", "tile_size.px"}
+"""what gives the tile size: the group, or the setting"""
 
 
 def evaluate(config: EvaluateConfig, *, given: Sequence[str], choices: Mapping[str, Any]) -> "Outcome":
@@ -42,6 +46,7 @@ def evaluate(config: EvaluateConfig, *, given: Sequence[str], choices: Mapping[s
     if not config.model:
         raise ConfigError("no model: give a run id, the folder of a bundle or models:/NAME@ALIAS as the first word.")
     if "dataset" in given:
+        _take_side(config, given)
         check_data(config.dataset, config.tile_size.px, config.sensor_mix)
     # a wrong folder is told before a store is made in it; what is scored of a bundle may well begin one
     places = all(map(is_place, (config.model, *config.others)))
@@ -87,12 +92,15 @@ def _together(
 def complete(config: EvaluateConfig, given: Sequence[str], found: FoundModel, store: Store, folder: Path) -> None:
     """Takes tile size and data set from the model where they were not given. Changes `config`.
 
+    The tiles of a store have their size, whatever the model's had.
+
     Raises:
         ConfigError: no data set was given and the model's own is not known
     """
-    if not {"tile_size", "tile_size.px"} & {*given}:
+    if not SIDE & {*given}:
         config.tile_size.px = int(found.card.get("tile_px", config.tile_size.px))
     if "dataset" in given:
+        _take_side(config, given)
         return
     text = read_text(store, found.run_id, "config.yaml", folder) if found.run_id else None
     if text is None:
@@ -114,3 +122,10 @@ def complete(config: EvaluateConfig, given: Sequence[str], found: FoundModel, st
         ) from error
     assert isinstance(dataset, DatasetConfig)
     config.dataset = dataset
+    _take_side(config, given)
+
+
+def _take_side(config: EvaluateConfig, given: Sequence[str]) -> None:
+    """Takes the tile size from a store that is opened as it is, where it was not given. Changes `config`."""
+    if config.dataset.kind is DatasetKind.store and not SIDE & {*given}:
+        config.tile_size.px = int(manifest_of(config.dataset.root).get("tile_px", config.tile_size.px))
