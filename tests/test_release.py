@@ -275,7 +275,7 @@ def test_what_is_champion_already_is_not_released_again(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = [trained.run_id, "--name", NAME, "--data", str(small_data), "--mlruns", str(mlruns)]
+    words = [trained.run_id, "--name", NAME, *SAID, "--data", str(small_data), "--mlruns", str(mlruns)]
     code, _, err = told(["release", *words, "--out", str(tmp_path / "new")], capsys)
     assert code == 2 and "is the champion already" in err and not (tmp_path / "new").exists()
     code, _, err = told(["release", *words, "--out", str(tmp_path)], capsys)
@@ -400,6 +400,9 @@ def test_mistakes_are_told_in_a_line(mlruns: Path, capsys: pytest.CaptureFixture
         (["--name", NAME], "or --rollback alone"),
         (["abcd", "--name", NAME, "--rollback"], "or --rollback alone"),
         (["abcd", "--name", NAME, "--margin", "2"], "outside 0 to 1"),
+        (["abcd", "--name", NAME, "--citation", "Nobody (2024)."], "without --license (of the weights, such as CC-BY"),
+        (["abcd", "--name", NAME, "--license", "CC-BY-4.0", "--citation", " "], "without --citation (how"),
+        (["abcd", "--name", NAME], "and --citation (how the model is to be cited): give it, or"),
     ):
         code, _, err = told(["release", *words, "--mlruns", str(mlruns)], capsys)
         assert code == 2 and part in err and len(err.strip().splitlines()) == 1

@@ -76,6 +76,14 @@ def _check(given: Namespace) -> None:
             raise ConfigError(f"{option} {value} is outside 0 to 1: give a share such as 0.02.")
     if given.rollback == bool(given.runs):
         raise ConfigError("give runs or a study to release, or --rollback alone.")
+    stated = {"--license": (given.license, "of the weights, such as CC-BY-4.0")}
+    stated["--citation"] = (given.citation, "how the model is to be cited")
+    missing = [f"{option} ({what})" for option, (value, what) in stated.items() if not value.strip()]
+    if given.runs and missing and not given.force:  # the gate would say so after minutes
+        raise ConfigError(
+            f"the gate would refuse a release without {' and '.join(missing)}: give it, or release it all the same "
+            "with --force."
+        )
 
 
 def _roll_back(store: "Store", name: str) -> int:
