@@ -1,5 +1,7 @@
 """Two maps of lakes: what appeared, vanished, grew and shrank, and what is within the uncertainty."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import shapely
 from tiny_scenes import lake
 
+from glidexp import cli
 from glidexp.data.scenes import polygons, versions
 from glidexp.errors import DataError
 from glidexp.mapping import diff, verb_inventory
@@ -59,6 +62,34 @@ def test_the_largest_changes_are_listed_and_the_file_has_them_all(
     assert f"... and 6 that changed less; all are in {out}\n" in told and len(geopandas.read_file(out)) == 26
     assert verb_inventory.run(["diff", str(old), str(new)]) == 0
     assert "... and 6 that changed less; --out writes all\n" in capsys.readouterr().out
+
+
+def test_a_place_that_takes_no_file_is_the_user_s_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before the maps are read: here they are not even there."""
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "kept").mkdir(mode=0o500)
+
+    def refused(out: Path) -> str:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["inventory", "diff", str(tmp_path / "a.gpkg"), str(tmp_path / "b.gpkg"), "--out", str(out)])
+        told = capsys.readouterr().err.strip()
+        assert ended.value.code == 2 and "\n" not in told
+        return told
+
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        assert f"--out={folder} cannot be written to (Not a directory): give another" in refused(folder / "out.gpkg")
+    if os.geteuid() == 0:  # to whom everything is allowed: as the system answers everybody else
+
+        def deny(*, dir: Path) -> None:
+            assert dir == tmp_path / "kept"
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr("glidexp.data.scenes.geopackage.tempfile.TemporaryFile", deny)
+    for folder in (tmp_path / "kept", tmp_path / "kept" / "new"):
+        assert f"--out={folder} cannot be written to (Permission denied)" in refused(folder / "out.gpkg")
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_without_interval_the_pixel_is_asked_for(tmp_path: Path) -> None:

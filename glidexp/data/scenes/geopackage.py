@@ -1,5 +1,6 @@
 """GeoPackages, written aside and renamed."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,16 +10,23 @@ import pyogrio.errors
 from glidexp.beside import beside
 from glidexp.data.builder.parts import FOLDERS, writing
 from glidexp.errors import DataError, RunFailed
+from glidexp.options import out_folder
 
 
 def check_out(path: Path) -> None:
-    """Refuses what is not the name of a GeoPackage, before any work is done.
+    """Refuses what is not the name of a GeoPackage, or a place that takes no file, before any work is done.
 
     Raises:
         DataError: another ending
+        ConfigError: nothing can be written there
     """
     if path.suffix.lower() != ".gpkg":
         raise DataError(f"--out={path} is no GeoPackage: name a file that ends with .gpkg.")
+    above = path.absolute().parent
+    while not above.exists():  # folders that are missing are made when there is something to write
+        above = above.parent
+    with out_folder(path.parent), tempfile.TemporaryFile(dir=above):
+        pass
 
 
 def write_layers(path: Path, layers: Mapping[str, geopandas.GeoDataFrame], kind: str = "Unknown") -> Path:
