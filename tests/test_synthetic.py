@@ -221,3 +221,29 @@ def test_a_signal_to_the_whole_group_ends_the_making_without_a_trace(tmp_path: P
         said = job.stderr.read()
     assert job.returncode == 5 and "Traceback" not in said, said
     assert list(tmp_path.iterdir()) == [tmp_path / "make.py"]
+
+
+def test_a_process_that_is_killed_is_told_in_a_line(tmp_path: Path) -> None:
+    """As the system does it that has no memory left."""
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom glidexp.config import SyntheticConfig\n"
+        "from glidexp.data.synthetic import world\n"
+        "from glidexp.errors import RunFailed\n"
+        "world.SPAWN_PIXELS = 0\n"
+        "if os.environ.get('HERE') != str(os.getpid()):\n"
+        "    world.make_scene = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if __name__ == '__main__':\n"
+        "    os.environ['HERE'] = str(os.getpid())\n"
+        "    try:\n"
+        "        world.generate(SyntheticConfig(scenes_per_sensor=2), Path(sys.argv[1]), workers=2)\n"
+        "    except RunFailed as error:\n"
+        "        sys.exit(str(error))\n"
+    )
+    (tmp_path / "make.py").write_text(code)
+    job = subprocess.run(
+        [sys.executable, str(tmp_path / "make.py"), str(tmp_path / "out")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    (line,) = job.stderr.splitlines()
+    assert job.returncode == 1 and "was killed, most often for want of memory" in line and "scene_px" in line
+    assert list(tmp_path.iterdir()) == [tmp_path / "make.py"]

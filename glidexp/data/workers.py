@@ -52,7 +52,13 @@ class Crew:
 
 
 def mapped(
-    work: Callable[[T], R], tasks: Sequence[T], *, workers: int, cluster: str = "", gpu: bool = False
+    work: Callable[[T], R],
+    tasks: Sequence[T],
+    *,
+    workers: int,
+    cluster: str = "",
+    gpu: bool = False,
+    killed: str = KILLED,
 ) -> Iterator[R]:
     """Calls `work` with every task. One task or one worker needs no other process.
 
@@ -62,6 +68,7 @@ def mapped(
         workers: processes of this machine
         cluster: as `Crew.cluster`; its machines must see the same paths
         gpu: a task uses a GPU where there is one: of a cluster of Ray each then gets one, else all may take the first
+        killed: what is said where the system killed a process of this machine, and the way out
 
     Raises:
         ConfigError: the cluster's package is not installed, or no cluster is at the address
@@ -73,10 +80,10 @@ def mapped(
         for task in tasks:
             yield work(task)
     else:
-        yield from _in_processes(work, tasks, min(workers, len(tasks)))
+        yield from _in_processes(work, tasks, min(workers, len(tasks)), killed)
 
 
-def _in_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+def _in_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int, killed: str) -> Iterator[R]:
     # threads of this process (a tracker's, torch's) must not be forked; a fork server starts without them
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
@@ -87,7 +94,7 @@ def _in_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> I
         for future in as_completed([pool.submit(work, task) for task in tasks]):
             yield future.result()
     except BrokenProcessPool:
-        raise RunFailed(KILLED) from None
+        raise RunFailed(killed) from None
     except BaseException:
         for process in list((pool._processes or {}).values()):  # until Python 3.14 there is no other way
             process.terminate()

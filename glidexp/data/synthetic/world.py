@@ -3,12 +3,9 @@
 import csv
 import os
 import shutil
-import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from glidexp.data.synthetic.lakes import FILTER_M, Lake, place_lakes
 from glidexp.data.synthetic.light import Sky, cast_shadow, expose, light
 from glidexp.data.synthetic.regions import RADIOMETRY, REGIONS
 from glidexp.data.synthetic.terrain import MARGIN, SIDE, Ice, build_terrain
+from glidexp.data.workers import mapped
 from glidexp.errors import ConfigError, unknown_name
 
 SPACING_M = 70_000.0
@@ -32,6 +30,10 @@ APART_M = 20_000.0
 COLUMNS = 6
 SPAWN_PIXELS = 2_000_000
 """below this, starting processes costs more time than it saves"""
+KILLED = (
+    "a process that makes scenes was killed, most often for want of memory: free some, or make smaller ones with "
+    "dataset.synthetic.scene_px; the same command begins the scenes anew."
+)
 FAR_CORNER_EXTENT_M = 14_000.0
 """scenes at least this wide have a corner that is more than 10 km from ice"""
 
@@ -234,6 +236,7 @@ def generate(cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers:
 
     Raises:
         ConfigError: unknown sensor or region, or sizes that cannot be made
+        RunFailed: a worker was killed
     """
     plans = plan_scenes(cfg)
     out = Path(out)
@@ -252,29 +255,17 @@ def generate(cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers:
 
 
 def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool) -> list[Made]:
-    workers = min(workers, len(plans))
-    pixels = sum(plan.side_px**2 for plan in plans)
-    made = []
-    if workers == 1 or pixels < SPAWN_PIXELS:
-        for plan in plans:
-            made.append(make_scene(plan, out))
-            _say(progress, made[-1], len(made), len(plans))
-        return made
-    with ProcessPoolExecutor(workers, get_context("spawn"), _leave_to_parent) as pool:
-        waiting = [pool.submit(make_scene, plan, out) for plan in plans]
-        try:
-            for future in waiting:
-                made.append(future.result())
-                _say(progress, made[-1], len(made), len(plans))
-        except BaseException:  # by the pool itself: cancelled here, its thread would end with a trace
-            pool.shutdown(cancel_futures=True)
-            raise
-    return made
+    if sum(plan.side_px**2 for plan in plans) < SPAWN_PIXELS:
+        workers = 1
+    made: dict[str, Made] = {}
+    for one in mapped(_make_task, [(plan, out) for plan in plans], workers=workers, killed=KILLED):
+        made[one.plan.name] = one
+        _say(progress, one, len(made), len(plans))
+    return [made[plan.name] for plan in plans]
 
 
-def _leave_to_parent() -> None:
-    """Ctrl-C reaches the whole group: the parent ends the work and tells it, once."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _make_task(task: tuple[Plan, Path]) -> Made:
+    return make_scene(*task)
 
 
 def _say(progress: bool, made: Made, done: int, total: int) -> None:
