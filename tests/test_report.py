@@ -112,6 +112,7 @@ def test_page_stands_alone_and_is_the_same_again(store: TileStore, tmp_path: Pat
     assert not page.open and [url[:22] for url in page.fetched] == ["data:image/png;base64,"]
     assert page.tags.count("svg") == 4 and "script" not in page.tags and "b" not in page.tags
     assert "&lt;b&gt;&amp;" in text and "url(" not in text
+    assert "<h3>lakes</h3>" in text and re.search(r"<th[^>]*></th>", text) is None, "a column without a heading"
     assert len(pd.read_csv(first[1])) == 8
 
 

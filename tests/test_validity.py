@@ -3,6 +3,7 @@
 import hashlib
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ from glidexp.scoring.cloud import Cloud, shrunk
 from glidexp.scoring.counts import BINS, PROBABILITY, bin_of_threshold
 from glidexp.scoring.expected import Expected, certainty, coverage, signs
 from glidexp.study import verb_validity
-from glidexp.study.report.blocks import Points
+from glidexp.study.report.blocks import Points, Table, Text
 from glidexp.study.validity import lacking
 from glidexp.study.validity import matrix as validity_matrix
 from glidexp.study.validity import page as validity_page
@@ -396,6 +397,17 @@ def test_a_scene_that_is_told_twice_has_its_place_twice(learnt: Validity) -> Non
     (points,) = (block for block in validity_page._opening(page) if isinstance(block, Points))
     assert [item[:1] for item in points.items] == ["b", "b", "a", "a"]
     assert points.kinds == ["worse", "worse", "better", "better"]
+
+
+def test_one_scene_is_no_scenes(learnt: Validity) -> None:
+    group = replace(learnt.groups[ALL], held={"tiles": 16, "scenes": 1})
+    alone = replace(learnt, groups={ALL: group})
+    one = Judged("a", "sentinel2", "", Verdict(ALL, 3, Distance(0.5, 50.0), None, (), np.zeros(len(learnt.names))))
+    page = validity_page.Page("m", {"sensors": ["sentinel2"]}, alone, [one], None, None)
+    texts = [block.text for block in validity_page._opening(page) if isinstance(block, Text)]
+    assert "0 of 1 scene lies outside." in texts
+    table = next(block for block in validity_page._trained_on(page) if isinstance(block, Table))
+    assert [row[-1] for row in table.rows] == ["16 in 1 scene"]
 
 
 def test_a_page_without_scenes_or_matrix(model: Path, tmp_path: Path) -> None:

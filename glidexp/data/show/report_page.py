@@ -224,7 +224,7 @@ def _made(manifest: dict[str, Any]) -> Iterable[str]:
             for key, value in entry.items()
             if value not in ("", [], False)
         ]
-        yield f"<h3>{escape(name)}</h3>{_table(['', ''], rows)}"
+        yield f"<h3>{escape(name)}</h3>{_table(['property', 'value'], rows)}"
     if "parts" in manifest:
         yield f"<h3>Scenes cut into parts</h3><p>{escape(manifest['parts']['rule'])}</p>"
         yield _details("where they were cut", manifest["parts"]["scenes"])

@@ -19,6 +19,7 @@ from glidexp.scoring.validity_plots import (
     histograms_figure,
     traits_figure,
 )
+from glidexp.study.names import many
 from glidexp.study.report.blocks import Block, Heading, Picture, Points, Table, Text
 from glidexp.study.report.tables import NONE
 from glidexp.study.validity.matrix import FromMatrix
@@ -78,7 +79,9 @@ def _opening(page: Page) -> Iterable[Block]:
     known = [one for one in page.scenes if one.verdict is not None]
     out = [one for one in known if one.verdict is not None and one.verdict.outside]
     if known:
-        yield Text(f"{len(out)} of {len(known)} scenes lie outside.", "warn" if out else "")
+        yield Text(
+            f"{len(out)} of {many(len(known), 'scene')} lie{'s' * (len(known) == 1)} outside.", "warn" if out else ""
+        )
         told = (out + [one for one in known if one.verdict is not None and not one.verdict.outside])[:SHOWN]
         kinds = ["worse" if place < len(out) else "better" for place in range(len(told))]
         yield Points([sentence(one, page.matrix) for one in told], kinds)
@@ -184,9 +187,9 @@ def _expected(page: Page) -> Iterable[Block]:
     picture = expected_figure(expected.left_out, scenes["score"].to_numpy(), ranges)
     yield Picture(
         "expected", png_bytes(picture),
-        f"Grey: {len(scenes)} scores of {scenes['scene'].nunique()} scenes by {scenes['run'].nunique()} networks of "
-        f"the matrix, over what was expected of them without their {matrix.by}. In colour: scenes of this page, with "
-        "the interval in which their scores are expected.",
+        f"Grey: {many(len(scenes), 'score')} of {many(scenes['scene'].nunique(), 'scene')} by "
+        f"{many(scenes['run'].nunique(), 'network')} of the matrix, over what was expected of them without their "
+        f"{matrix.by}. In colour: scenes of this page, with the interval in which their scores are expected.",
     )  # fmt: skip
     points = [
         "Expected from how sure the network is of its own map (the IoU it would have if its probabilities held) and "
@@ -222,7 +225,7 @@ def _trained_on(page: Page) -> Iterable[Block]:
     for group in validity.groups.values():
         low, high = sizes.get(group.name, (np.nan, np.nan))
         size = NONE if low != low else f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        held = f"{group.held['tiles']} in {group.held['scenes']} scenes"
+        held = f"{group.held['tiles']} in {many(group.held['scenes'], 'scene')}"
         rows.append([group.name, f"{group.tiles}", ", ".join(group.regions), size, held])
     yield Table(
         "trained_on",
