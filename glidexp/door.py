@@ -38,6 +38,8 @@ SWEEP_GROUPS = {
 }
 """groups that belong to `sweep.py` alone"""
 
+KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+"""types of settings as OmegaConf calls them, and in words"""
 TAKES_A_WORD = (
     "--config-dir",
     "-cd",
@@ -318,5 +320,8 @@ def _wrong_override(key: str, value: str, reason: str, known: list[str]) -> Glid
     if allowed:
         names = ", ".join(part.strip().split(".")[-1] for part in allowed[1].split(","))
         return ConfigError(f"{key}={value} is not possible. Allowed: {names}.")
+    kind = re.search(r"could not be converted to (Integer|Float)|is not a valid (bool)", reason)
+    if kind:
+        return ConfigError(f"{key}={value} is not possible: give {KINDS[kind[1] or kind[2]]}.")
     reason = re.split(r" full_key:| object_type=", reason)[0]
     return ConfigError(f"{key}={value} is not possible: {reason}.")

@@ -20,7 +20,10 @@ WRONG = {
     "backbone=resnet19": ["backbone", "resnet19", "resnet18", "resnet34"],
     "backbone.nam=x": ["backbone.nam", "backbone.name"],
     "trian.epochs=3": ["trian.epochs", "Did you mean 'train.epochs'"],
-    "train.epochs=abc": ["train.epochs", "abc", "Integer"],
+    "train.epochs=abc": ["train.epochs=abc is not possible: give a whole number."],
+    "train.epochs=1.5": ["train.epochs=1.5 is not possible: give a whole number."],
+    "optimizer.lr=fast": ["optimizer.lr=fast is not possible: give a number."],
+    "tracking.system_metrics=maybe": ["tracking.system_metrics=maybe is not possible: give true or false."],
     "train.epochs=0": ["train.epochs=0", "at least 1"],
     "train.precision=int8": ["int8", "auto, fp32, bf16, fp16"],
     "resume=maybe": ["maybe", "auto, never"],
@@ -44,7 +47,7 @@ WRONG = {
     "dataset=scenes": ["dataset.root"],
     "dataset.split.test=0": ["dataset.split.test=0", "above 0"],
     "seed=-1": ["seed=-1", "outside 0"],
-    "--config-dir conf train.epochs=x": ["train.epochs=x", "Integer"],
+    "--config-dir conf train.epochs=x": ["train.epochs=x is not possible: give a whole number."],
     "decoder.name=unett": ["unett", "Did you mean 'unet'"],
 }
 
