@@ -158,7 +158,8 @@ def test_a_false_colour_picture_is_no_rgb(tmp_path: Path, photometric: str) -> N
 
 def test_four_bands_that_nobody_names_are_refused(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "s.tif", bands=5, photometric="MINISBLACK")
-    with pytest.raises(DataError, match="5 bands and none is named red, green, blue"):
+    said = "5 bands and none is named red, green, blue: .* in the column bands of a catalogue, such as 'blue green"
+    with pytest.raises(DataError, match=said):
         read_header(SceneFile(path, "s", "unknown"))
 
 

@@ -51,7 +51,10 @@ def choose(
     lacking = [name for name in names if name not in described]
     none = "none is named" if len(lacking) == len(names) else "none or more than one is named"
     held = f"{len(colours)} bands"
-    way = "set band descriptions, or name a sensor whose band order fits (dataset.sensor, of maps --sensor)"
+    way = (
+        "set band descriptions, name the bands in the column bands of a catalogue, such as 'blue green red nir', or "
+        "name a sensor whose band order fits (dataset.sensor, of maps --sensor)"
+    )
     if numbers:
         held += f" named {', '.join(said)}"
         way = f"give a file that holds {', '.join(names)}, or correct its band descriptions (the catalogue's bands)"
