@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from runs import SMALL
 
@@ -10,6 +11,8 @@ from glidexp import door
 from glidexp.config.study import Design, StudyConfig
 from glidexp.config.transfer import By, Rung, TransferConfig, Unit
 from glidexp.errors import ConfigError
+from glidexp.scoring.confusion import rows_of, strata
+from glidexp.study.comparison.measures import measure_of
 from glidexp.study.execution.cells import Cell, Plan, take_ready
 from glidexp.study.plan.arms import Arm
 from glidexp.study.plan.check import checked
@@ -108,6 +111,19 @@ def test_a_ladder_is_decided_on_its_target() -> None:
     for score in ("assd_m", "area_error_percent", "area_bias_percent"):  # gains would be losses, metres points
         with pytest.raises(ConfigError, match=f"study.primary=test/{score}: more of it is not better"):
             of(f"test/{score}")
+
+
+@pytest.mark.parametrize("target", ["Khumbu/west", "Perú (sur)", "andes"])
+def test_the_score_on_a_target_is_one_that_runs_have_whatever_its_name(target: str) -> None:
+    """Runs log it under a name that tracking takes, and a report finds the target's tiles by it."""
+    cfg, keys = TransferConfig(by=By.region, target=target), pd.Series(["alps", target, "alps"])
+    for score in ("lake_iou_pooled", "at_0.5/f1_per_scene", "lake_recall"):
+        decides = primary(StudyConfig(design=Design.ladder, transfer=cfg, primary=f"test/{score}"))
+        measure = measure_of(decides)
+        assert measure.stratum is not None and measure.stratum[1] in strata(keys)
+        assert rows_of(keys, measure.stratum[1]).tolist() == [1]
+        whole = measure_of(f"test/{score}")
+        assert whole.within("region", target).everywhere() == measure.everywhere() == whole
 
 
 def test_words_of_scoring_are_checked_and_kept_apart() -> None:

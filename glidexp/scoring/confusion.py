@@ -132,12 +132,17 @@ def scene_rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: SCORES[name](counts) for name in PER_PLACE})
 
 
+def tracked_name(key: str) -> str:
+    """A sensor or region as metrics name it: letters that tracking refuses become `_`, a slash too; "" is unknown."""
+    return re.sub(r"[^\w .-]", "_", key, flags=re.ASCII) or "unknown"
+
+
 def strata(keys: pd.Series) -> dict[str, NDArray[np.int64]]:
     """Row positions of each key, by a name that tracking accepts, "" as unknown. Different keys get different names."""
     codes, names = pd.factorize(_text(keys), sort=True)
     found: dict[str, NDArray[np.int64]] = {}
     for code, name in enumerate(names):
-        safe = re.sub(r"[^\w .-]", "_", str(name), flags=re.ASCII) or "unknown"
+        safe = tracked_name(str(name))
         while safe in found:
             safe += "_"
         found[safe] = np.flatnonzero(codes == code)

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glidexp.errors import ConfigError, DataError
-from glidexp.scoring.confusion import SCORES, STRATA, Counts, rows_of, strata
+from glidexp.scoring.confusion import SCORES, STRATA, Counts, rows_of, strata, tracked_name
 from glidexp.scoring.lake_scores import kinds_of
 from glidexp.scoring.lakes import PREDICTED, TRUE
 
@@ -130,16 +130,17 @@ class Measure:
 
     def within(self, kind: str, value: str) -> "Measure":
         """The same score of one stratum, such as ("region", "andes")."""
-        return replace(self, name=self._named(kind, value), stratum=(kind, value))
+        return replace(self, name=self._named(f"{kind}/{tracked_name(value)}/"), stratum=(kind, value))
 
     def everywhere(self) -> "Measure":
         """The same score of the whole ground."""
-        return measure_of(self.name.replace(f"{'/'.join(self.stratum)}/", "", 1)) if self.stratum else self
+        return replace(self, name=self._named(""), stratum=None) if self.stratum else self
 
-    def _named(self, kind: str, value: str) -> str:
+    def _named(self, where: str) -> str:
+        """As tracking names it; `where` is empty or ends with a slash."""
         if self.of_lakes:
-            return f"{self.split}/{kind}/{value}/{self.score}"
-        return f"{self.split}/{'at_0.5/' * self.at_half}{kind}/{value}/{self.score}_{self.aggregation}"
+            return f"{self.split}/{where}{self.score}"
+        return f"{self.split}/{'at_0.5/' * self.at_half}{where}{self.score}_{self.aggregation}"
 
     def weights(self, *counts: Counts) -> NDArray[np.float64]:
         """What each cluster weighs in the score, (C,), from the (S, C, k) of one or more arms: its lakes, or the pixels
