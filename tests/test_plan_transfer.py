@@ -16,7 +16,7 @@ from glidexp.study.comparison.measures import measure_of
 from glidexp.study.execution.cells import Cell, Plan, take_ready
 from glidexp.study.plan.arms import Arm
 from glidexp.study.plan.check import checked
-from glidexp.study.plan.making import make_plan
+from glidexp.study.plan.making import make_plan, outline
 from glidexp.study.plan.transfer import Present, primary, transfer_arms
 from glidexp.study.plan.words import Words, split
 
@@ -147,6 +147,14 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     typed = split([*words, "study=transfer_ladder", "study.transfer.budgets=[1,2,5]", "study.seeds=[0,1]"])
     study = door.compose_sweep(list(typed.own)).study
     return make_plan(study, typed, door.compose).plan
+
+
+def test_rungs_are_no_equal_arms_before_their_data_is_made(tmp_path: Path) -> None:
+    """What head and staged hold fixed follows from the budget: without it they had the settings of full."""
+    typed = split(["study=transfer_ladder", *SMALL, f"paths.data={tmp_path}", f"paths.mlruns={tmp_path}"])
+    found = outline(door.compose_sweep(list(typed.own)).study, typed, door.compose)
+    assert {"head 1 scene", "staged 1 scene", "full 1 scene"} <= {one.name for one in found.arms}
+    assert found.equal == ()
 
 
 def test_names_of_all_runs_are_known_before_the_source_is_trained(ladder: Plan) -> None:

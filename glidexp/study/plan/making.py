@@ -118,7 +118,8 @@ def outline(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bo
     arms = pinned(all_checked(study, typed, compose, seeds[0]))
     grounds = plan_ground.grounds(arms)
     ground = plan_ground.told(arms, grounds)
-    equal = told_equal(_cells(arms, grounds, seeds, elsewhere=elsewhere))
+    # rungs differ by what they hold fixed, for as long as the epochs of now say
+    equal = told_equal(_cells(plan_transfer.settled(arms), grounds, seeds, elsewhere=elsewhere))
     missing = Data().missing([one.config for one in arms])
     return Outline(study, tuple(arms), tuple(seeds), ground, tuple(missing), tuple(equal))
 
