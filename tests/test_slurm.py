@@ -1,5 +1,6 @@
 """What becomes of a job that SLURM wants back: the words of SLURM 22.05, and a real scheduler where one is given."""
 
+import json
 import os
 import shlex
 import shutil
@@ -162,26 +163,19 @@ def test_a_real_scheduler(tmp_path: Path) -> None:
     folders = [f"paths.data={tmp_path / 'data'}", f"paths.mlruns={tmp_path / 'mlruns'}"]
     command = [sys.executable, str(ROOT / "sweep.py"), *words, *folders]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as sweep:
-        logs = tmp_path / "mlruns" / "studies"
-        jobs = {}
-        while len(jobs) < 2 and sweep.poll() is None:
+        studies, asked = tmp_path / "mlruns" / "studies", set[str]()
+        while len(asked) < 2 and sweep.poll() is None:
             time.sleep(2)
-            for log in logs.glob("*/logs/*.log"):
-                if log.read_text().count("epoch ") >= 2 and log.stem not in jobs:
-                    number = next(line for line in queue() if log.stem not in jobs and line not in jobs.values())
+            for log in studies.glob("*/logs/*.log"):
+                if log.read_text().count("epoch ") >= 2 and log.stem not in asked:
+                    seed = log.stem.split("-seed")[1].split("-")[0]
+                    cells = json.loads((log.parent.parent / "cells.json").read_text())
+                    number = cells[f"baseline|{seed}"]["job"].removeprefix("slurm:")
                     subprocess.run(["scontrol", "requeue", number], check=True)
-                    jobs[log.stem] = number
+                    asked.add(log.stem)
         said = sweep.communicate()[0]
     assert sweep.returncode == 0, said
     assert "[2/2]" in said and "was killed" not in said
-    for log in logs.glob("*/logs/*.log"):
+    for log in studies.glob("*/logs/*.log"):
         assert "stopped by SIGTERM; the same command goes on" in log.read_text()
         assert "goes on in epoch" in log.read_text()
-
-
-def queue() -> list[str]:
-    """Numbers of the jobs of studies that are at work."""
-    done = subprocess.run(
-        ["squeue", "-h", "-n", "glidexp", "-t", "RUNNING", "-o", "%i"], check=True, capture_output=True, text=True
-    )
-    return done.stdout.split()
