@@ -78,17 +78,45 @@ def test_what_was_pending_does_not_enter_a_stretch_that_ends_at_once() -> None:
         pytest.fail("went on")
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(0, False), (1, False), (2, False), (138, True), (143, False)])
-def test_the_job_script_of_the_guide_requeues_after_a_notice_alone(code: int, requeued: bool, tmp_path: Path) -> None:
-    """The script as it stands in the guide, with stand-ins for SLURM's two commands."""
+SCRIPTS = {"train.py": r"```\w*\n(#!/bin/bash\n.*?)```", "torchrun": r"```\w*\n(#SBATCH --nodes.*?)```"}
+"""the two job scripts of the guide"""
+
+
+@pytest.mark.parametrize(
+    ("job", "code", "preempted", "requeued"),
+    [
+        ("train.py", 0, False, False),
+        ("train.py", 1, False, False),
+        ("train.py", 2, True, False),
+        ("train.py", 138, False, True),
+        ("train.py", 143, False, False),
+        ("train.py", 143, True, True),
+        ("torchrun", 0, False, False),
+        ("torchrun", 1, False, False),
+        ("torchrun", 1, True, True),
+        ("torchrun", "notice", False, True),
+    ],
+)
+def test_the_job_script_of_the_guide_requeues_after_a_notice_or_a_preemption_alone(
+    job: str, code: int | str, preempted: bool, requeued: bool, tmp_path: Path
+) -> None:
+    """The script as it stands in the guide, with stand-ins for SLURM's commands.
+
+    With a notice the batch shell of torchrun's job has SIGUSR1 while its step is at work; what `scancel` sends ends it.
+    """
     page = (ROOT / "docs" / "gpus.md").read_text()
-    (script,) = re.findall(r"```\w*\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
-    for name, body in {"srun": f"exit {code}", "scontrol": f'echo "$@" > {tmp_path}/asked'}.items():
+    (script,) = re.findall(SCRIPTS[job], page, re.DOTALL)
+    ends = f"exit {code}"
+    if code == "notice":
+        ends = f"trap 'exit 1' TERM; echo $$ > {tmp_path}/step; kill -USR1 $PPID; while :; do sleep 0.05; done"
+    says = f'[ "$1" = show ] || {{ echo "$@" > {tmp_path}/asked; exit; }}\n'
+    says += f'[ "$2" = hostnames ] && echo node1 || echo "PreemptTime={"2026-11-29T09:41:36" if preempted else "None"}"'
+    for name, body in {"srun": ends, "scontrol": says, "scancel": f"kill -TERM $(cat {tmp_path}/step)"}.items():
         stand_in = tmp_path / name
         stand_in.write_text(f"#!/bin/sh\n{body}\n")
         stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "4711"}
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "4711", "SLURM_NNODES": "1"}
     done = subprocess.run(["bash", "-c", script], env=environment, check=False)
-    assert done.returncode == code
+    assert done.returncode == (1 if code == "notice" else code)
     asked = tmp_path / "asked"
     assert (asked.read_text().split() if asked.exists() else []) == (["requeue", "4711"] if requeued else [])

@@ -20,6 +20,8 @@ import warm
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import ConfigError, TrackingError
 from glidexp.tracking import environment, models, multirun, ui
+from glidexp.tracking import store as store_module
+from glidexp.tracking.database import make_database
 from glidexp.tracking.found import finished_runs
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri
@@ -391,6 +393,7 @@ def test_a_database_that_the_disk_has_no_room_for_is_told_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(store_module, "make_database", make_database)  # not the copy that tests are given
     uri = tracking_uri(TrackingConfig(), PathsConfig(mlruns=str(tmp_path / "mlruns")))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
