@@ -255,7 +255,7 @@ def test_the_example_runs_on_onnx_runtime_alone(released: tuple[Path, list[str]]
     folder, _ = released
     assert len((folder / "example_onnx.py").read_text().splitlines()) <= 35
     told = subprocess.run([sys.executable, folder / "example_onnx.py"], capture_output=True, text=True)
-    assert told.returncode == 1 and told.stderr.count("\n") == 1 and "model.onnx probes/tile.npz out.npy" in told.stderr
+    assert told.returncode == 2 and told.stderr.count("\n") == 1 and "model.onnx probes/tile.npz out.npy" in told.stderr
     for name in ("odd", "two_tiles"):
         out = tmp_path / f"{name}.npy"
         words = [folder / "example_onnx.py", folder / "model.onnx", folder / "probes" / f"{name}.npz", out]

@@ -25,7 +25,10 @@ def lakes(model: str, image_NCHW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    model, source, target = sys.argv[1:] if len(sys.argv) == 4 else sys.exit(__doc__)
+    if len(sys.argv) != 4:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    model, source, target = sys.argv[1:]
     given = np.load(source)
     probability, lake = lakes(model, given["image"] if source.endswith(".npz") else given)
     np.save(target, probability)

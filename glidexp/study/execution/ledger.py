@@ -52,7 +52,7 @@ class Status(StrEnum):
     """early, by the search that it belongs to: does not go on"""
 
 
-DONE = (Status.finished, Status.failed, Status.stopped)
+DONE = tuple(map(Status, left.OVER))
 """of a cell with which nothing is to be done"""
 
 
