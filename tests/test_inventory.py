@@ -1,6 +1,7 @@
 """Inventories: repair, CRS, distance to ice."""
 
 import logging
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import shapely
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 
+from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.builder.tile_records import known_ice
 from glidexp.data.scenes import inventory, polygons
 from glidexp.data.scenes.catalogue import SceneFile
@@ -117,17 +119,62 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         polygons.read(write_polygons(tmp_path / "p.gpkg", [shapely.Point(0, 0)]), "dataset.lakes")
 
 
-def test_further_layers_that_may_hold_polygons_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Beside lakes: outlines of something else, points, a table without geometry, and the ground of a map."""
-    frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[lake(100, 100, 20)], crs=32645)
+def outlines(count: int) -> geopandas.GeoDataFrame:
+    return geopandas.GeoDataFrame(
+        {"n": range(count)}, geometry=[lake(100 * (k + 1), 100, 20) for k in range(count)], crs=32645
+    )
+
+
+def test_the_one_layer_that_may_hold_polygons_is_read(tmp_path: Path) -> None:
+    """Beside points that come first, an empty layer, a table without geometry, and the ground of a map."""
+    frame, path = outlines(2), tmp_path / "l.gpkg"
     points = frame.set_geometry(frame.centroid)
-    for layer, content in (("first", frame), ("points", points), ("ground", frame)):
-        content.to_file(tmp_path / "l.gpkg", layer=layer)
-    pyogrio.write_dataframe(pd.DataFrame({"n": [1]}), tmp_path / "l.gpkg", layer="styles", append=True)
-    assert polygons.read(tmp_path / "l.gpkg", "dataset.lakes").read == 1 and not caplog.records
-    frame.to_file(tmp_path / "l.gpkg", layer="other")
-    polygons.read(tmp_path / "l.gpkg", "dataset.lakes")
-    assert "l.gpkg has the layers first, other: the first, first, is read. Save another one as a file" in caplog.text
+    for layer, content in (("points", points), ("empty", frame[:0]), ("lakes", frame), ("ground", outlines(1))):
+        content.to_file(path, layer=layer)
+    pyogrio.write_dataframe(pd.DataFrame({"n": [1]}), path, layer="styles", append=True)
+    assert polygons.read(path, "dataset.lakes").read == 2
+
+
+def test_of_several_layers_one_must_be_named(tmp_path: Path, scene) -> None:
+    path = tmp_path / "l.gpkg"
+    for layer, count in (("Ice", 1), ("Lakes 2020", 3)):
+        outlines(count).to_file(path, layer=layer)
+    with pytest.raises(
+        DataError, match=r"lakes=\S+l\.gpkg has several layers that may hold polygons \(Ice, Lakes 2020\):"
+    ):
+        polygons.read(path, "dataset.lakes")
+    for setting, beside in (
+        ("dataset.lakes", "dataset.lakes_layer"),
+        ("--glaciers", "--glaciers-layer"),
+        ("OLD", "--old-layer"),
+    ):
+        with pytest.raises(DataError, match=rf": name one with {beside}\.$"):
+            polygons.read(path, setting)
+        with pytest.raises(DataError, match=rf"^{beside}=ice2 is no layer of \S+l\.gpkg: it has Ice, Lakes 2020\.$"):
+            polygons.read(path, setting, layer="ice2")
+    settings = DatasetConfig(kind=DatasetKind.scenes, lakes_layer="lakes 2020", glaciers_layer="Ice")
+    lakes, ice = polygons.read_both(path, path, settings)
+    assert ice is not None and (lakes.read, ice.read) == (3, 1)
+    assert polygons.told(lakes, [scene])["layer"] == "lakes 2020"
+    outlines(1).to_parquet(tmp_path / "l.parquet")
+    with pytest.raises(DataError, match=r"dataset\.lakes_layer=a: \S+l\.parquet has no layers, so leave it out"):
+        polygons.read(tmp_path / "l.parquet", "dataset.lakes", layer="a")
+
+
+def test_shapefiles_of_a_folder_or_zip_are_its_layers(tmp_path: Path) -> None:
+    folder = tmp_path / "glims"
+    folder.mkdir()
+    outlines(2).to_file(folder / "outlines.shp")
+    outlines(3).set_geometry(outlines(3).centroid).to_file(folder / "centres.shp")
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
+    for place in (folder, Path(packed)):
+        assert polygons.read(place, "dataset.glaciers").read == 2
+    outlines(4).to_file(folder / "debris.shp")
+    with pytest.raises(
+        DataError, match=r"several layers that may hold polygons \((outlines, debris|debris, outlines)\)"
+    ):
+        polygons.read(folder, "dataset.glaciers")
+    assert polygons.read(folder, "dataset.glaciers", layer="debris").read == 4
 
 
 def with_columns(path: Path, **columns: list) -> Path:

@@ -47,6 +47,13 @@ def test_changes_and_their_uncertainty(tmp_path: Path, capsys: pytest.CaptureFix
     assert grown["uncertainty_km2"] == pytest.approx(0.02 * 2**0.5, rel=1e-6)
     assert grown["change_km2"] == pytest.approx((new[0].area - old[0].area) / 1e6, rel=2e-3)
     assert "1 appeared, 1 vanished, 1 grown, 1 shrunk, 1 unchanged, 1 not seen" in capsys.readouterr().out
+    # both in one file, each with its interval
+    both = tmp_path / "both.gpkg"
+    for layer, path in (("y2000", first), ("y2020", second)):
+        geopandas.read_file(path, layer="lakes").to_file(both, layer=layer)
+    layers = ["--old-layer", "y2000", "--new-layer", "y2020"]
+    assert verb_inventory.run(["diff", str(both), str(both), *layers]) == 0
+    assert "1 appeared, 2 vanished, 1 grown, 1 shrunk, 1 unchanged, 0 not seen" in capsys.readouterr().out
 
 
 def test_the_largest_changes_are_listed_and_the_file_has_them_all(

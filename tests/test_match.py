@@ -1,6 +1,7 @@
 """`--match`: tiles find their place by their lakes and by each other's edges; what is not known stays unknown."""
 
 import csv
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -207,5 +208,35 @@ def test_outlines_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no polygon"):
         outlines.read_outlines(points)
     (tmp_path / "no.gpkg").write_text("x")
-    with pytest.raises(DataError, match="cannot be read as outlines"):
+    with pytest.raises(DataError, match=r"--match=\S+no.gpkg cannot be read as polygons"):
         outlines.read_outlines(tmp_path / "no.gpkg")
+
+
+def test_outlines_of_several_layers_and_files(tmp_path: Path) -> None:
+    """Of a GeoPackage a layer has to be named; of a ZIP all shapefiles are read, or the one that is named."""
+    layers = {"lakes": 2, "ice": 3}
+    for name, count in layers.items():
+        boxes = geopandas.GeoSeries([shapely.box(86 + k, 28, 86.01 + k, 28.01) for k in range(count)], crs="EPSG:4326")
+        boxes.to_file(tmp_path / "all.gpkg", layer=name)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        boxes.to_file(tmp_path / "in" / f"{name}.shp")
+        boxes.to_frame("geometry").to_parquet(tmp_path / f"{name}.parquet")
+    packed = Path(shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path / "in"))
+
+    def read(path: Path, layer: str | None = None) -> int:
+        return sum(len(one.polygons) for one in outlines.read_outlines(path, layer) if one.crs == "EPSG:32645")
+
+    with pytest.raises(
+        DataError, match=r"several layers that may hold polygons \(lakes, ice\): name one with --match-l"
+    ):
+        read(tmp_path / "all.gpkg")
+    assert [
+        read(tmp_path / "all.gpkg", "ice"),
+        read(packed, "lakes"),
+        read(packed),
+        read(tmp_path / "ice.parquet"),
+    ] == [3, 2, 5, 3]
+    with pytest.raises(
+        DataError, match=r"--match-layer=x is no layer of a file in \S+all\.zip: they have ice, lakes\."
+    ):
+        read(packed, "x")

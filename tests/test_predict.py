@@ -237,6 +237,24 @@ def test_a_scene_becomes_a_map(model: Path, bright: Bright, tmp_path: Path) -> N
     assert bright.seen == seen, "a finished scene is passed over"
 
 
+def test_a_layer_of_the_glaciers_is_named(model: Path, bright: Bright, tmp_path: Path) -> None:
+    """A GeoPackage may hold glaciers beside other outlines; another layer is another map."""
+    scene, ice = write_scene(tmp_path / "s.tif", pixels=pixels()), tmp_path / "ice.gpkg"
+    for layer, x in (("far", -9000), ("near", -500)):
+        outlines = [lake(x, 500, 100)]
+        geopandas.GeoDataFrame(geometry=outlines, crs="EPSG:32645").to_file(ice, layer=layer)
+    out, found = tmp_path / "maps", []
+    with pytest.raises(GlidexpError, match=r"several layers that may hold polygons \(far, near\)"):
+        mapped(model, out, scene, more=("--sensor", "sentinel2", "--glaciers", str(ice)))
+    for layer in ("far", "near"):
+        more = ("--sensor", "sentinel2", "--glaciers", str(ice), "--glaciers-layer", layer)
+        assert mapped(model, out, scene, more=more) == 0
+        found.append(geopandas.read_file(out / "s_lakes.gpkg", layer="lakes")["glacier_distance_m"].min())
+    assert found[0] > 7000 > 1000 > found[1]
+    with pytest.raises(ConfigError, match=r"--glaciers-layer=near is a layer of --glaciers, which is not given"):
+        mapped(model, out, scene, more=("--glaciers-layer", "near"))
+
+
 def test_a_killed_map_goes_on_and_ends_the_same(
     model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

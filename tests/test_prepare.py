@@ -36,6 +36,8 @@ def test_recipe_names_what_changes_tiles_and_nothing_else(tmp_path: Path) -> Non
         ("empty_share", 0.5),
         ("sensor", "landsat8"),
         ("lake_type_column", "dam"),
+        ("lakes_layer", "lakes"),
+        ("glaciers_layer", "ice"),
     ):
         before = getattr(dataset, setting)
         setattr(dataset, setting, value)
@@ -57,12 +59,13 @@ def test_a_moved_folder_is_the_same_recipe(tmp_path: Path) -> None:
     assert recipe_id(dataset, 32) == first
 
 
-@pytest.mark.parametrize("name", ["lakes[2].gpkg", "lakes.gdb"])
+@pytest.mark.parametrize("name", ["lakes[2].gpkg", "lakes.gdb", "lakes"])
 def test_an_edited_inventory_is_another_recipe_whatever_its_name(tmp_path: Path, name: str) -> None:
-    """A geodatabase is a folder, which does not change when a file in it does; locks of who looks at it are nothing."""
+    """A folder does not change when a file in it does: one of shapefiles, or a geodatabase, whose locks are of
+    those who look at it."""
     dataset = world(tmp_path)
     file = tmp_path / name
-    if name.endswith(".gdb"):
+    if not name.endswith(".gpkg"):
         file.mkdir()
         file = file / "a0001.gdbtable"
     file.write_bytes(b"one")
@@ -222,6 +225,7 @@ def test_settings_of_scenes_do_not_reach_generated_ones(tmp_path: Path) -> None:
     """They are not in the recipe of a generated data set, so they must not change its bytes."""
     made = SyntheticConfig(sensors=["landsat8"], regions=["andes"], scenes_per_sensor=3, scene_px=128)
     settings = {"part_km": 1.0, "lakes_crs": "EPSG:4326", "lake_id_column": "none", "lake_type_column": "none"}
+    settings |= {"lakes_layer": "none", "glaciers_layer": "none", "previous_layer": "none"}
     plain, changed = DatasetConfig(synthetic=made), DatasetConfig(synthetic=made, **settings)
     assert recipe_id(plain, 64) == recipe_id(changed, 64)
     stores = [prepare(dataset, 64, tmp_path / name, progress=False) for name, dataset in (("a", plain), ("b", changed))]

@@ -64,6 +64,14 @@ def test_diff_writes_what_changed(edited: tuple[Path, Path], tmp_path: Path, cap
     assert geopandas.read_file(out, layer="removed").geometry.iloc[0].area > 0
     assert cli.data(["diff", str(edited[0]), str(edited[0]), "--out", str(tmp_path / "none.gpkg")]) == 0
     assert "no lake changed" in capsys.readouterr().out
+    several = tmp_path / "several.gpkg"
+    for layer, path in zip(("before", "after"), edited, strict=True):
+        geopandas.read_file(path).to_crs(4326).to_file(several, layer=layer)
+    layers = ["--old-layer", "before", "--new-layer", "after"]
+    assert cli.data(["diff", str(several), str(several), *layers]) == 0
+    assert "1 added, 1 removed, 1 reshaped, 1 split, 1 merged" in capsys.readouterr().out
+    with pytest.raises(GlidexpError, match="a store has none"):
+        cli.data(["diff", str(tmp_path), str(tmp_path), *layers])
     with pytest.raises(GlidexpError, match="no GeoPackage"):
         cli.data(["diff", *map(str, edited), "--out", str(tmp_path / "changes.txt")])
     with pytest.raises(GlidexpError, match="a store and a file"):

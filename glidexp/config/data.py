@@ -150,8 +150,14 @@ class DatasetConfig:
     """CRS of dataset.lakes, where the file names none or a wrong one (kind=scenes)"""
     glaciers_crs: str | None = None
     """CRS of dataset.glaciers, likewise (kind=scenes)"""
+    lakes_layer: str | None = None
+    """layer of dataset.lakes, where several hold polygons (kind=scenes)"""
+    glaciers_layer: str | None = None
+    """layer of dataset.glaciers, likewise (kind=scenes)"""
     previous: str | None = None
     """lake polygons of an earlier version; what dataset.lakes changed goes into the manifest (kind=scenes)"""
+    previous_layer: str | None = None
+    """layer of dataset.previous, likewise (kind=scenes)"""
     glaciers: str | None = None
     """glacier outlines, any vector format of GDAL; needed unless buffer_m is 0 (kind=scenes)"""
     sensor: str = "unknown"

@@ -170,7 +170,7 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     recipe["read"] = READ_VERSION
     if dataset.classes:
         recipe["classes"] = _fingerprint([Path(dataset.classes)])
-    for key in ("lake_type_column", "lake_id_column", "lakes_crs", "glaciers_crs"):
+    for key in ("lake_type_column", "lake_id_column", "lakes_crs", "glaciers_crs", "lakes_layer", "glaciers_layer"):
         if settings[key]:  # not there in recipes of earlier stores
             recipe[key] = settings[key]
     if dataset.kind == DatasetKind.folder:  # at their defaults they stay out, as in recipes from before they were there
@@ -182,6 +182,7 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
         recipe["part_km"] = dataset.part_km
     if dataset.kind == DatasetKind.scenes and dataset.previous:  # changes no tile and no split, but the manifest
         recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
+        recipe |= {"previous_layer": dataset.previous_layer} if dataset.previous_layer else {}
     scenes = ["root"] * (dataset.kind == DatasetKind.scenes)
     inputs_of = {key: _fingerprint(files, scenes=key in scenes) for key, files in _inputs(dataset).items()}
     return recipe | {"sensor": dataset.sensor, "inputs": inputs_of}
@@ -275,8 +276,9 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
 
 
 def _stem_files(value: str) -> list[Path]:
-    """A vector file; a shapefile is several files of one stem, and a geodatabase a folder of them."""
+    """A vector file; a shapefile is several files of one stem, and several of them or a geodatabase are a folder."""
     found = sorted(Path(value).parent.glob(f"{escape(Path(value).stem)}.*"))
+    found += [Path(value)] if Path(value).is_dir() and Path(value) not in found else []
     inside = [sorted(path.rglob("*")) if path.is_dir() and path == Path(value) else [path] for path in found]
     return [path for paths in inside for path in paths if path.suffix != ".lock"]
 

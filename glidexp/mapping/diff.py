@@ -13,7 +13,7 @@ import shapely
 
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
-from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, read_features
+from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layer_of, read_features
 from glidexp.data.scenes.versions import LINK
 from glidexp.data.splits import connected
 from glidexp.mapping.areas import on_ellipsoid
@@ -37,25 +37,27 @@ class Map:
     notes: tuple[str, ...]
 
 
-def read(path: Path, setting: str, gsd_m: float | None) -> Map:
+def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None) -> Map:
     """Reads outlines with the uncertainty of their areas.
 
     Args:
         path: any vector file; of one that `glidexp predict` wrote, the columns of the area interval and the ground
         setting: names it in messages
         gsd_m: for half a pixel along the perimeter, where the file has no interval
+        layer: of the outlines, where several may hold polygons
 
     Raises:
         DataError: it cannot be read as outlines
     """
-    own = polygons.read(path, setting, none=True)  # all lakes of a map may have vanished
+    own = polygons.read(path, setting, layer=layer, none=True)  # all lakes of a map may have vanished
     whole = whole_in_degrees(own.geometries, own.crs)
     area, perimeter = (values / 1e6 for values in on_ellipsoid(whole))
     notes: tuple[str, ...] = ()
     pixel = 0.5 * gsd_m * perimeter if gsd_m else np.zeros(len(area))
     interval = ["lake_id", "area_low_km2", "area_high_km2"]
-    if {*interval} <= {*columns_of(path, setting)}:
-        known = read_features(path, setting, interval).values
+    taken = layer_of(path, setting, layer)
+    if {*interval} <= {*columns_of(path, setting, taken)}:
+        known = read_features(path, setting, interval, taken).values
         low, high = (known[name].astype(np.float64) for name in interval[1:])  # nothing becomes NaN
         of = dict(zip(map(str, known["lake_id"].tolist()), ((high - low) / 2).tolist(), strict=True))
         half = np.array([of.get(name, np.nan) for name in own.ids.tolist()], np.float64)

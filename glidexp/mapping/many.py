@@ -12,6 +12,7 @@ from glidexp.data.scenes import polygons
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.steps import Step, shown_steps
 from glidexp.data.workers import cores
+from glidexp.errors import ConfigError
 from glidexp.mapping.predict import SceneMap, SceneTask, map_scene
 from glidexp.mapping.settings import MapSettings
 from glidexp.models.load import find_named
@@ -25,7 +26,7 @@ def tasks_of(given: Namespace, files: Sequence[SceneFile], settings: MapSettings
     """A task a scene.
 
     Args:
-        given: options model, mlruns, uri, glaciers, again
+        given: options model, mlruns, uri, glaciers, glaciers_layer, again
         files: the scenes
         settings: for all of them
         out: folder of the maps
@@ -34,14 +35,28 @@ def tasks_of(given: Namespace, files: Sequence[SceneFile], settings: MapSettings
         GlidexpError: no such model, or glaciers that cannot be read
     """
     model = find_named(given.model, mlruns=given.mlruns, uri=given.uri, folder=out / COPY)
-    glaciers = polygons.read(given.glaciers, "--glaciers") if given.glaciers else None
-    stat = os.stat(given.glaciers) if given.glaciers else None
-    ice = (Path(given.glaciers).name, stat.st_size, stat.st_mtime_ns) if stat else None
+    glaciers, ice = ice_of(given.glaciers, given.glaciers_layer)
     name = model.run_id or model.uri
     return [
         SceneTask(file, model.bundle.absolute(), out, settings, name, glaciers, ice, again=given.again)
         for file in files
     ]
+
+
+def ice_of(place: str | None, layer: str | None) -> tuple[polygons.Inventory | None, tuple[str, int, int] | None]:
+    """The glaciers that an option names, and what tells their file from others; nothing where none is named.
+
+    Raises:
+        GlidexpError: they cannot be read, or a layer is named without a file
+    """
+    if not place:
+        if layer:
+            raise ConfigError(f"--glaciers-layer={layer} is a layer of --glaciers, which is not given.")
+        return None, None
+    glaciers = polygons.read(place, "--glaciers", layer=layer)
+    stat = os.stat(place)
+    name = Path(place).name
+    return glaciers, (f"{name}|layername={layer}" if layer else name, stat.st_size, stat.st_mtime_ns)
 
 
 def with_threads(tasks: Sequence[SceneTask], workers: int) -> list[SceneTask]:

@@ -18,6 +18,8 @@ def options() -> Parser:
     )
     parser.add_argument("new", type=filled, metavar="NEW", help="likewise, later")
     parser.add_argument("--out", type=filled, metavar="FILE.gpkg", help="write a row and an outline a lake")
+    for name in ("old", "new"):
+        parser.add_argument(f"--{name}-layer", metavar="NAME", help=f"layer of {name.upper()}, of several")
     parser.add_argument(
         "--gsd", type=float, metavar="M", help="pixel of outlines that give no area_low_km2, for half a pixel's bound"
     )
@@ -40,7 +42,8 @@ def run(argv: list[str]) -> int:
 
     if given.out:
         check_out(Path(given.out))
-    old, new = read(Path(given.old), "OLD", given.gsd), read(Path(given.new), "NEW", given.gsd)
+    old = read(Path(given.old), "OLD", given.gsd, given.old_layer)
+    new = read(Path(given.new), "NEW", given.gsd, given.new_layer)
     table = compared(old, new)
     if given.out:
         write_layers(Path(given.out), {"changes": table})

@@ -1,13 +1,10 @@
 """What the process of `worker.py` does with a scene: maps it as `glidexp predict` does. Imported there alone."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from glidexp.data.scenes import polygons
 from glidexp.errors import GlidexpError, RunFailed
-from glidexp.mapping.many import with_threads
+from glidexp.mapping.many import ice_of, with_threads
 from glidexp.mapping.network import network
 from glidexp.mapping.predict import SceneTask, map_scene
 from glidexp.models.card import read_card
@@ -22,11 +19,9 @@ def begin(setup: Setup) -> Answer:
     Raises:
         GlidexpError: a bundle or a file of glaciers that cannot be used
     """
-    maps, place = setup.settings.maps, setup.settings.glaciers
+    maps = setup.settings.maps
     network(setup.bundle, read_card(setup.bundle), maps.tta, maps.device)
-    glaciers = polygons.read(place, "--glaciers") if place else None
-    stat = os.stat(place) if place else None
-    ice = (Path(place).name, stat.st_size, stat.st_mtime_ns) if place and stat else None
+    glaciers, ice = ice_of(setup.settings.glaciers, setup.settings.glaciers_layer)
 
     def answer(task: Task, step: Step) -> Result:
         judged, wish = task.scene, task.wish

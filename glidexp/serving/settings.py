@@ -19,6 +19,8 @@ class ServeSettings:
     """sensor of scenes whose request names none"""
     glaciers: str | None = None
     """outlines of glaciers, for distances"""
+    glaciers_layer: str | None = None
+    """of their file, where several hold polygons"""
     host: str = HOST
     """address that is listened at"""
     port: int = PORT

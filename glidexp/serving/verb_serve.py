@@ -91,6 +91,7 @@ def run(argv: list[str]) -> int:
         maps=settings_of(given),
         sensor=given.sensor,
         glaciers=given.glaciers,
+        glaciers_layer=given.glaciers_layer,
         host=given.host,
         port=given.port,
         names=tuple(given.name),

@@ -11,9 +11,12 @@ import shapely
 from scipy.spatial import cKDTree
 
 from glidexp.data.ready.members import open_zip
+from glidexp.data.scenes.features import layer_of, layer_setting, layers_of, read_features
 from glidexp.errors import DataError
 
 ENDINGS = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".parquet")
+SETTING = "--match"
+"""names the outlines in messages"""
 OVERLAP_DEG = 1.0
 """a scene's UTM zone may reach this far beyond its border: lakes there are looked for in both"""
 Floats = npt.NDArray[np.float64]
@@ -38,26 +41,25 @@ class Outlines:
     """polygons in the form that GDAL's rasteriser takes, as they are needed"""
 
 
-def read_outlines(path: Path) -> list[Outlines]:
+def read_outlines(path: Path, layer: str | None = None) -> list[Outlines]:
     """Lakes of a vector file, or of all vector files in a ZIP, once for each UTM zone that they may have been drawn in.
 
+    Args:
+        path: the file
+        layer: where several may hold polygons; of a ZIP those files are read that have it
+
     Raises:
-        DataError: nothing readable, no polygon, or no CRS
+        DataError: nothing readable, no polygon, no CRS, no such layer, or several of which none is named
     """
     import geopandas
-    import pandas as pd
-    from pyogrio.errors import DataSourceError
 
-    frames = []
-    for name in _files(path):
-        try:
-            frame = geopandas.read_file(name, engine="pyogrio", columns=[])
-        except (DataSourceError, OSError, ValueError) as error:
-            raise DataError(f"{name} cannot be read as outlines: {' '.join(str(error).split())}.") from None
-        if frame.crs is None:
+    shapes = []
+    for name, taken in _layers(path, layer):
+        read = read_features(name, SETTING, [], taken)
+        if read.crs is None:
             raise DataError(f"{name} has no CRS: assign it (a .prj beside the .shp), else no place can be found by it.")
-        frames.append(frame.geometry.to_crs("EPSG:4326"))
-    found = shapely.force_2d(pd.concat(frames).to_numpy()) if frames else np.zeros(0, dtype=object)
+        shapes.append(geopandas.GeoSeries(read.geometries, crs=read.crs).to_crs("EPSG:4326").to_numpy())
+    found = np.concatenate(shapes) if shapes else np.zeros(0, dtype=object)
     found = found[~(shapely.is_missing(found) | shapely.is_empty(found))]
     broken = ~shapely.is_valid(found)
     found[broken] = shapely.make_valid(found[broken])
@@ -77,6 +79,18 @@ def read_outlines(path: Path) -> list[Outlines]:
                 crs = f"EPSG:{(32600 if north else 32700) + zone}"
                 sets.append(_outlines(crs, geopandas.GeoSeries(parts[inside], crs="EPSG:4326").to_crs(crs).to_numpy()))
     return sets
+
+
+def _layers(path: Path, layer: str | None) -> list[tuple[str, int]]:
+    """Each file that outlines are read from, and its layer."""
+    files = _files(path)
+    if layer and len(files) > 1:
+        known = {name: [one for one, _ in layers_of(name, SETTING)] for name in files}
+        files = [name for name, layers in known.items() if layer in layers]
+        if not files:
+            named = ", ".join(dict.fromkeys(one for layers in known.values() for one in layers))
+            raise DataError(f"{layer_setting(SETTING)}={layer} is no layer of a file in {path}: they have {named}.")
+    return [(name, layer_of(name, SETTING, layer)) for name in files]
 
 
 def _files(path: Path) -> list[str]:

@@ -38,6 +38,7 @@ def place_tiles(
     *,
     glid: bool,
     step: Callable[[str], None],
+    layer: str | None = None,
 ) -> Counter[str]:
     """Finds tiles and writes the table.
 
@@ -48,6 +49,7 @@ def place_tiles(
         out: CSV, written aside and renamed
         glid: the tiles are the published set, whose sensors follow from their pixel size
         step: called after each tile
+        layer: of the outlines, where several may hold polygons
 
     Returns:
         numbers of tiles: all, found by lakes, found by edges
@@ -55,7 +57,7 @@ def place_tiles(
     Raises:
         DataError: the outlines or a tile cannot be read
     """
-    zones = read_outlines(annotation)
+    zones = read_outlines(annotation, layer)
     allow_no_position()
 
     def work(pair: Pair) -> tuple[Label | None, Found | None, np.ndarray]:

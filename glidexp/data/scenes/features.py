@@ -31,8 +31,8 @@ class Features:
     """by column, those asked for"""
 
 
-def columns_of(path: Path, setting: str) -> list[str]:
-    """Names of the columns of a file's first layer, the geometry's left out.
+def columns_of(path: Path, setting: str, layer: int = 0) -> list[str]:
+    """Names of the columns of a layer, the geometry's left out.
 
     Raises:
         DataError: it cannot be read as features
@@ -41,41 +41,89 @@ def columns_of(path: Path, setting: str) -> list[str]:
         frame = _frame(path, setting)
         return [str(name) for name in frame.columns if name != frame.geometry.name]
     try:
-        return [str(name) for name in pyogrio.read_info(path, layer=0)["fields"]]
+        return [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise _unreadable(path, setting, error) from None
 
 
-def layers_of(path: Path) -> list[str]:
-    """Names of the layers of a readable file that may hold polygons, the one that is read first.
+def layer_of(path: Path | str, setting: str, named: str | None = None) -> int:
+    """The layer of polygons of a file, a folder or a ZIP of files: the one that is named, else the only one.
 
-    Tables without geometry, points, lines, and the ground of a map are left out.
+    Tables without geometry, points, lines, the ground of a map, and of several also empty layers are left out.
+
+    Args:
+        path: any vector file
+        setting: config key or option that named it; the one beside it (`layer_setting`) names the layer
+        named: in any case where no other layer is called so
+
+    Returns:
+        its place, from 0
+
+    Raises:
+        DataError: it cannot be read as features, has no such layer, or several that may hold polygons
     """
-    if path.suffix.lower() in PARQUET:
-        return []
-    (first, _), *others = pyogrio.list_layers(path).tolist()
-    areal = [name for name, kind in others if kind and "Point" not in kind and "Line" not in kind and name != GROUND]
-    return [first, *areal]
+    if str(path).lower().endswith(PARQUET):
+        if named:
+            raise DataError(f"{layer_setting(setting)}={named}: {path} has no layers, so leave it out.")
+        return 0
+    found = layers_of(path, setting)
+    names = [name for name, _ in found]
+    if named:
+        met = [name for name in names if name == named] or [name for name in names if name.lower() == named.lower()]
+        if len(met) != 1:
+            raise DataError(f"{layer_setting(setting)}={named} is no layer of {path}: it has {', '.join(names)}.")
+        return names.index(met[0])
+    flat = [i for i, (_, kind) in enumerate(found) if not kind or "Point" in kind or "Line" in kind]
+    areal = [i for i, name in enumerate(names) if i not in flat and name != GROUND]
+    if len(areal) > 1:
+        areal = [i for i in areal if pyogrio.read_info(path, layer=i)["features"]] or areal[:1]
+    if len(areal) > 1:
+        several = ", ".join(names[i] for i in areal)
+        raise DataError(
+            f"{setting}={path} has several layers that may hold polygons ({several}): name one with "
+            f"{layer_setting(setting)}."
+        )
+    return areal[0] if areal else 0
 
 
-def read_features(path: Path, setting: str, columns: list[str]) -> Features:
-    """Reads the first layer of a file.
+def layers_of(path: Path | str, setting: str) -> list[tuple[str, str | None]]:
+    """Layers of a file: name, and the kind of geometry that each holds: Polygon, Unknown (any) ..., None.
+
+    Raises:
+        DataError: it cannot be read as features
+    """
+    try:
+        return [(str(name), kind) for name, kind in pyogrio.list_layers(path).tolist()]
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise _unreadable(path, setting, error) from None
+
+
+def layer_setting(setting: str) -> str:
+    """What names the layer of the file that `setting` names: dataset.lakes_layer, --glaciers-layer, --old-layer."""
+    if setting.startswith("dataset."):
+        return f"{setting}_layer"
+    return f"--{setting.removeprefix('--').lower()}-layer"
+
+
+def read_features(path: Path | str, setting: str, columns: list[str], layer: int = 0) -> Features:
+    """Reads a layer of a file.
 
     Args:
         path: any vector file
         setting: config key that named it, for messages
         columns: to be read, beside the geometry
+        layer: its place, as `layer_of` gives it
 
     Raises:
         DataError: it cannot be read as features
     """
-    if path.suffix.lower() in PARQUET:
+    if str(path).lower().endswith(PARQUET):
         frame = _frame(path, setting)
         crs = frame.crs.to_wkt() if frame.crs else None
         shapes = shapely.force_2d(np.asarray(frame.geometry, dtype=object))
         return Features(crs, np.arange(len(frame)), shapes, {name: frame[name].to_numpy() for name in columns})
     try:
-        meta, fids, wkb, values = pyogrio.raw.read(path, layer=0, columns=columns, force_2d=True, return_fids=True)
+        meta, fids, wkb, values = pyogrio.raw.read(path, layer=layer, columns=columns, force_2d=True, return_fids=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise _unreadable(path, setting, error) from None
     # a driver gives columns in the order of the file
@@ -85,7 +133,7 @@ def read_features(path: Path, setting: str, columns: list[str]) -> Features:
     return Features(meta["crs"], fids, geometries, by_name)
 
 
-def _frame(path: Path, setting: str) -> Any:
+def _frame(path: Path | str, setting: str) -> Any:
     import geopandas
 
     try:
@@ -95,8 +143,8 @@ def _frame(path: Path, setting: str) -> Any:
         raise _unreadable(path, setting, error) from None
 
 
-def _unreadable(path: Path, setting: str, error: Exception) -> DataError:
-    if path.is_dir():  # one of shapefiles, or a geodatabase, can be read
+def _unreadable(path: Path | str, setting: str, error: Exception) -> DataError:
+    if Path(path).is_dir():  # one of shapefiles, or a geodatabase, can be read
         return DataError(f"{setting}={path} is a folder that cannot be read as polygons: name a file in it.")
     # what pyogrio says after that is for callers from Python
     text = " ".join(str(error).split()).partition("; It might help")[0].rstrip(".")

@@ -14,7 +14,7 @@ import pyproj.exceptions
 import shapely
 
 from glidexp.config import DatasetConfig, DatasetKind
-from glidexp.data.scenes.features import columns_of, layers_of, read_features
+from glidexp.data.scenes.features import columns_of, layer_of, read_features
 from glidexp.data.scenes.reading import Scene
 from glidexp.errors import ConfigError, DataError
 
@@ -53,6 +53,8 @@ class Inventory:
     type_column: str | None = None
     own_crs: bool = True
     """the file names the CRS; else it was given"""
+    layer: str = ""
+    """that was named"""
     tree: shapely.STRtree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,36 +68,34 @@ def read(
     type_column: str | None = None,
     id_column: str | None = None,
     crs: str | None = None,
+    layer: str | None = None,
     none: bool = False,
 ) -> Inventory:
     """Reads every polygon of a vector file (GeoPackage, shapefile, GeoJSON, GeoParquet ...), repairs rings and drops Z.
 
     Args:
-        path: the file; its first layer is read, and a warning names the others that may hold polygons
+        path: the file
         setting: config key that named it, for messages
         type_column: column of the lake types; one of `TYPE_COLUMNS`, if there is one, when not given
         id_column: column of the lake ids; likewise one of `ID_COLUMNS`
         crs: where the file names none, or a wrong one
+        layer: where several may hold polygons
         none: whether a file without any feature will do
 
     Raises:
-        DataError: not there, unreadable, without CRS, without polygons, without the named column, or with coordinates
-            that cannot be of its CRS
+        DataError: not there, unreadable, without CRS, without polygons, without the named layer or column, with
+            several layers of which none is named, or with coordinates that cannot be of its CRS
         ConfigError: a CRS that is none
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{setting}={path} does not exist: give a vector file of polygons.")
-    columns = columns_of(path, setting)
-    if len(layers := layers_of(path)) > 1:
-        log.warning(
-            "%s=%s has the layers %s: the first, %s, is read. Save another one as a file of its own to have it read.",
-            setting, path, ", ".join(layers), layers[0],
-        )  # fmt: skip
+    taken = layer_of(path, setting, layer)
+    columns = columns_of(path, setting, taken)
     id_column = _named(path, columns, "dataset.lake_id_column", id_column, ID_COLUMNS)
     type_column = _named(path, columns, "dataset.lake_type_column", type_column, TYPE_COLUMNS)
     wanted = [name for name in dict.fromkeys((id_column, type_column)) if name]
-    found = read_features(path, setting, wanted)
+    found = read_features(path, setting, wanted, taken)
     found_crs, raw = _crs(path, setting, found.crs, crs), found.geometries
     fixed, rows, repaired = _repaired(raw)
     if len(raw) == 0 and not none:
@@ -123,6 +123,7 @@ def read(
         id_column=id_column,
         type_column=type_column,
         own_crs=not crs,
+        layer=layer or "",
     )
 
 
@@ -145,8 +146,12 @@ def read_both(lakes: Path, glaciers: Path | None, dataset: DatasetConfig) -> tup
     if dataset.kind != DatasetKind.scenes:
         return read(lakes, "dataset.lakes"), read(glaciers, "dataset.glaciers") if glaciers else None
     kind, number = dataset.lake_type_column, dataset.lake_id_column
-    water = read(lakes, "dataset.lakes", type_column=kind, id_column=number, crs=dataset.lakes_crs)
-    return water, read(glaciers, "dataset.glaciers", crs=dataset.glaciers_crs) if glaciers else None
+    water = read(
+        lakes, "dataset.lakes", type_column=kind, id_column=number, crs=dataset.lakes_crs, layer=dataset.lakes_layer
+    )
+    if not glaciers:
+        return water, None
+    return water, read(glaciers, "dataset.glaciers", crs=dataset.glaciers_crs, layer=dataset.glaciers_layer)
 
 
 def told_of(
@@ -167,6 +172,7 @@ def told(inventory: Inventory, scenes: Sequence[Scene]) -> dict[str, Any]:
     version = _RGI.match(str(inventory.ids[0]))
     return {
         "file": inventory.path.name,
+        **({"layer": inventory.layer} if inventory.layer else {}),
         "source": f"RGI {version[1]}.{version[2]}" if version else "",
         "crs": _name(inventory.crs),
         "crs_given": not inventory.own_crs,

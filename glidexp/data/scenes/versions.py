@@ -79,7 +79,7 @@ def since(dataset: DatasetConfig, new: Inventory) -> dict[str, Any]:
     """
     if dataset.kind != DatasetKind.scenes or not dataset.previous:
         return {}
-    old = read(dataset.previous, "dataset.previous")
+    old = read(dataset.previous, "dataset.previous", layer=dataset.previous_layer)
     return {"file": old.path.name} | versions_diff(old, new)
 
 

@@ -19,6 +19,8 @@ def options() -> Parser:
     parser.add_argument("old", metavar="OLD", help="outlines in any format of GDAL, or a store")
     parser.add_argument("new", metavar="NEW", help="likewise")
     parser.add_argument("--out", metavar="FILE.gpkg", help="write the changed outlines, a layer a change (files only)")
+    for name in ("old", "new"):
+        parser.add_argument(f"--{name}-layer", metavar="NAME", help=f"layer of {name.upper()}, of several")
     parser.add_argument("--data", default="data", metavar="FOLDER", help="paths.data (default: data)")
     return parser
 
@@ -30,17 +32,20 @@ def run(argv: list[str], compose: "Compose") -> int:
     from glidexp.data.store import opened
     from glidexp.errors import DataError
 
-    stores = [(Path(given.data) / "stores" / name).is_dir() or Path(name).is_dir() for name in (given.old, given.new)]
+    stores = [_is_store(name, Path(given.data)) for name in (given.old, given.new)]
     if any(stores):
         if not all(stores):
             raise DataError(f"{given.old} and {given.new} are a store and a file: give two of a kind.")
+        if given.old_layer or given.new_layer:
+            raise DataError("--old-layer and --new-layer name layers of files of outlines: a store has none.")
         if given.out:
             raise DataError("--out writes outlines, which a store does not hold: compare the files of outlines.")
         old, new = (opened(name, Path(given.data)) for name in (given.old, given.new))
         table = versions.store_changes(old, new)
         columns = ["change", "scene", "old_ids", "new_ids", "old_km2", "new_km2", "fate"]
     else:
-        outlines = versions.changes(polygons.read(given.old, "OLD"), polygons.read(given.new, "NEW"))
+        old_lakes = polygons.read(given.old, "OLD", layer=given.old_layer)
+        outlines = versions.changes(old_lakes, polygons.read(given.new, "NEW", layer=given.new_layer))
         if given.out:
             versions.write_changes(outlines, Path(given.out))
         table, columns = outlines, ["change", "old_ids", "new_ids", "iou", "old_km2", "new_km2"]
@@ -55,3 +60,8 @@ def run(argv: list[str], compose: "Compose") -> int:
     if given.out:
         print(f"outlines: {given.out}")
     return 0
+
+
+def _is_store(name: str, data: Path) -> bool:
+    """A folder is one, or is to be one; but a geodatabase is a file of outlines."""
+    return (data / "stores" / name).is_dir() or (Path(name).is_dir() and Path(name).suffix.lower() != ".gdb")

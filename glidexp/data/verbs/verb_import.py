@@ -54,6 +54,7 @@ def options() -> Parser:
         metavar="OUTLINES",
         help="find where tiles lie by the outlines they were drawn by: vector file or ZIP",
     )
+    parser.add_argument("--match-layer", metavar="NAME", help="layer of --match, if several hold polygons")
     parser.add_argument("--gsd", default="2,4,10,30", help="pixel sizes --match tries, metres (default: 2,4,10,30)")
     parser.add_argument("--data", metavar="FOLDER", help="paths.data, where stores lie (default: data)")
     parser.add_argument("--look", action="store_true", help="say what is there and build nothing")
@@ -78,8 +79,10 @@ def run(argv: list[str], compose: "Compose") -> int:
     from glidexp.data.prepare import prepare
     from glidexp.data.show.report_page import write_beside
 
+    if given.match_layer and not given.match:
+        raise ConfigError(f"--match-layer={given.match_layer} is a layer of --match, which is not given.")
     if given.match:
-        config = matched(config, Path(given.match), given.gsd)
+        config = matched(config, Path(given.match), given.gsd, given.match_layer)
     out = Path(given.out).absolute() if given.out else None
     store = prepare(config.dataset, config.tile_size.px, Path(config.paths.data), path=out)
     report(store)
@@ -89,7 +92,7 @@ def run(argv: list[str], compose: "Compose") -> int:
     return 0
 
 
-def matched(config: Config, outlines: Path, gsd: str) -> Config:
+def matched(config: Config, outlines: Path, gsd: str, layer: str | None = None) -> Config:
     """The config with a table of the places that --match found; an earlier table of the same tiles is taken again.
 
     Raises:
@@ -114,11 +117,13 @@ def matched(config: Config, outlines: Path, gsd: str) -> Config:
     stat = outlines.stat()
     tiles = recipe_id(dataset, config.tile_size.px)
     what = [MATCH_VERSION, tiles, outlines.name, stat.st_size, stat.st_mtime_ns, gsds_m]
+    what += [layer] if layer else []
     table = data_dir / "matches" / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.csv"
     if not table.is_file():
         pairs = find(dataset, data_dir)
         with shown_steps(len(pairs), "tiles looked up", True) as step:
-            counts = place_tiles(pairs, outlines, gsds_m, table, glid=dataset.kind == DatasetKind.glid, step=step)
+            glid = dataset.kind == DatasetKind.glid
+            counts = place_tiles(pairs, outlines, gsds_m, table, glid=glid, step=step, layer=layer)
         print(f"Places: {', '.join(f'{name} {n}' for name, n in counts.items())}; table {table}")
     return dataclasses.replace(config, dataset=dataclasses.replace(dataset, manifest=str(table.absolute())))
 
