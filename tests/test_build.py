@@ -1,6 +1,7 @@
 """Scenes to tiles: masks, bands, nodata, padding, what is kept, and refusals in one sentence."""
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
-from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
+from rasterio.rpc import RPC
+from tiny_scenes import NORTH, WEST, lake, placed_by_points, two_pages, world, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod, StretchScope
 from glidexp.data.builder.report import Job, check_sides, warn_of_lost
@@ -261,6 +264,95 @@ def test_black_corners_that_are_not_declared_are_told(tmp_path: Path) -> None:
     assert notes("declared.tif", pixels, nodata=0) == ()
     pixels[2, -3, 0] = 1
     assert notes("dark.tif", pixels) == (), "no corner is 0 in all bands"
+    white = np.full((3, 64, 96), 900, np.uint16)
+    white[:, :9, -1] = 65535
+    assert notes("white.tif", white)[0].endswith("rio edit-info --nodata 65535 white.tif.")
+    assert notes("snow.tif", np.where(white == 65535, 255, 90).astype(np.uint8)) == (), "snow is as bright in 8 bit"
+
+
+@pytest.mark.parametrize("where", ["one strip", "large tiles", "COG", "JPEG2000", "VRT", "mosaic"])
+def test_black_corners_are_found_however_a_file_is_laid_out(tmp_path: Path, where: str) -> None:
+    """Of 2000 x 1600 px turned by 2 degrees: wedges, whose height is that of a few pixels of an overview."""
+    row, col = np.mgrid[:1600, :2000]
+    black = (row < 56 - col * 0.035) | (1599 - row < 56 - (1999 - col) * 0.035)
+    pixels = np.broadcast_to(np.where(black, 0, 90).astype(np.uint8), (3, 1600, 2000))
+    named = {"descriptions": ("red", "green", "blue")}
+    options = {
+        "one strip": {"blockysize": 1600},
+        "large tiles": {"tiled": True, "blockxsize": 1600, "blockysize": 1600},
+    }
+    path = write_scene(tmp_path / "s.tif", pixels=pixels, **options.get(where, {}), compress="deflate", **named)
+    if where in ("COG", "JPEG2000", "VRT"):
+        driver, more = {
+            "COG": ("COG", {"blocksize": 2048}), "JPEG2000": ("JP2OpenJPEG", {"quality": 20}), "VRT": ("VRT", {})
+        }[where]  # fmt: skip
+        rasterio.shutil.copy(path, tmp_path / f"t.{where[:3].lower()}", driver=driver, **more)
+        path = tmp_path / f"t.{where[:3].lower()}"
+        if where == "VRT":
+            path = path.rename(path.with_suffix(".vrt"))
+    if where == "mosaic":
+        path = tmp_path / "m.vrt"
+        whole = "<VRTRasterBand dataType='Byte' band='{n}'><SimpleSource><SourceFilename relativeToVRT='1'>s.tif"
+        whole += "</SourceFilename><SourceBand>{n}</SourceBand><SrcRect xOff='0' yOff='0' xSize='2000' ySize='1600'/>"
+        whole += "<DstRect xOff='300' yOff='300' xSize='2000' ySize='1600'/></SimpleSource></VRTRasterBand>"
+        with rasterio.open(write_scene(tmp_path / "s.tif", pixels=np.maximum(pixels, 5))) as source:
+            place = (
+                f"<SRS>EPSG:32645</SRS><GeoTransform>{','.join(map(str, source.transform.to_gdal()))}</GeoTransform>"
+            )
+        bands = "".join(whole.format(n=n) for n in (1, 2, 3))
+        path.write_text(f"<VRTDataset rasterXSize='2600' rasterYSize='2200'>{place}{bands}</VRTDataset>")
+    began = time.process_time()
+    notes = read_header(SceneFile(path, "s", "sentinel2")).warnings
+    assert time.process_time() - began < 2
+    assert any("a corner is 0 in all bands" in note for note in notes), notes
+    command = "gdal_translate -of COG -a_nodata 0" if where == "COG" else "rio edit-info --nodata 0"
+    assert any(command in note for note in notes)
+
+
+def test_a_scene_that_lies_on_no_grid_is_told_how_to_warp_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"by 4 control points alone.*: warp it, as gdalwarp -t_srs EPSG:32645 -dstalpha"
+    ):
+        read_header(SceneFile(placed_by_points(tmp_path / "g.tif"), "s", "unknown"))
+    terms = [0.0] * 20
+    rpcs = RPC(
+        height_off=5000, height_scale=500, lat_off=-15.2, lat_scale=0.02, line_off=32, line_scale=32, long_off=-69.4,
+        long_scale=0.03, samp_off=48, samp_scale=48, line_num_coeff=terms, line_den_coeff=terms, samp_num_coeff=terms,
+        samp_den_coeff=terms,
+    )  # fmt: skip
+    options = {"driver": "GTiff", "width": 96, "height": 64, "count": 3, "dtype": "uint16", "rpcs": rpcs}
+    with rasterio.open(tmp_path / "r.tif", "w", **options):
+        pass
+    with pytest.raises(
+        DataError, match=r"by RPCs alone.*gdalwarp -rpc -to RPC_DEM=DEM\.tif -t_srs EPSG:32719 -dstalpha"
+    ):
+        read_header(SceneFile(tmp_path / "r.tif", "s", "unknown"))
+    placed = write_scene(tmp_path / "both.tif", rpcs=rpcs, descriptions=("red", "green", "blue"))
+    (note,) = read_header(SceneFile(placed, "s", "sentinel2")).warnings
+    assert "RPCs beside its position" in note
+
+
+def test_of_several_pictures_in_a_file_none_is_guessed(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"pages\.tif holds 2 pictures.*: take .* as gdal_translate GTIFF_DIR:1:\S+ OUT"
+    ):
+        read_header(SceneFile(two_pages(tmp_path / "pages.tif"), "s", "unknown"))
+    assert read_header(SceneFile(two_pages(tmp_path / "t.tif", thumbnail=True), "s", "unknown")).width == 96
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("float32", r"-ot UInt16 -scale 0 1 1 10001 -a_nodata 0 s\.tif OUT\.tif \(reflectance"),
+        ("int16", r"-ot UInt16 -a_n"),
+    ],
+)
+def test_other_numbers_are_told_the_command_that_makes_them_fit(tmp_path: Path, kind: str, says: str) -> None:
+    path = write_scene(tmp_path / "s.tif", pixels=np.ones((3, 64, 96), kind))
+    with pytest.raises(
+        DataError, match=rf"holds {kind}, not uint8 or uint16: write it as uint16, as gdal_translate {says}"
+    ):
+        read_header(SceneFile(path, "s", "unknown"))
 
 
 def test_lakes_that_miss_the_scene_are_an_error(tmp_path: Path) -> None:

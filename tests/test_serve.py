@@ -32,7 +32,7 @@ import torch
 import warm
 from PIL import Image
 from starlette.datastructures import Headers
-from tiny_scenes import write_scene
+from tiny_scenes import placed_by_points, two_pages, write_scene
 from torch import nn
 
 from glidexp import cli
@@ -314,6 +314,8 @@ def bad_scenes(folder: Path) -> dict[str, tuple[bytes, int, str]]:
         "too many pixels": (large.read_bytes(), 413, "300 x 200 px"),
         "too many bytes": (bytes(1_100_000), 413, "1 MB"),
         "floats": (write_scene(folder / "f.tif", pixels=np.ones((3, 8, 8), np.float32)).read_bytes(), 422, "float32"),
+        "control points": (placed_by_points(folder / "p.tif").read_bytes(), 422, "gdalwarp -t_srs EPSG:32645"),
+        "two pages": (two_pages(folder / "pages.tif").read_bytes(), 422, "scene.tif holds 2 pictures"),
         "a palette": (palette.getvalue(), 422, "palette"),
         "a grey picture": (grey.getvalue(), 422, "scene.png has one band"),
         "two bands": (write_scene(folder / "2.tif", bands=2).read_bytes(), 422, "has 2 bands"),

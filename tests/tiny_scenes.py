@@ -8,6 +8,7 @@ import geopandas
 import numpy as np
 import rasterio
 import shapely
+from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
@@ -45,6 +46,24 @@ def write_scene(
         for number, text in enumerate(descriptions or (), start=1):
             sink.set_band_description(number, text)
     return path
+
+
+def placed_by_points(path: Path) -> Path:
+    """A scene that lies by control points at its corners, and on no grid."""
+    corners = [(0, 0), (0, 96), (64, 0), (64, 96)]
+    points = [GroundControlPoint(row, col, WEST + 10 * col, NORTH - 10 * row) for row, col in corners]
+    with rasterio.open(
+        path, "w", driver="GTiff", width=96, height=64, count=3, dtype="uint16", gcps=points, crs="EPSG:32645"
+    ) as sink:
+        sink.write(np.full((3, 64, 96), 7, np.uint16))
+    return path
+
+
+def two_pages(path: Path, *, thumbnail: bool = False) -> Path:
+    """A TIFF of two pictures, or of one and its thumbnail."""
+    write_scene(path)
+    small = {"width": 12, "height": 8} if thumbnail else {}
+    return write_scene(path, seed=1, **small, APPEND_SUBDATASET="YES")
 
 
 def write_polygons(path: Path, polygons: Sequence[Any], crs: str | None = "EPSG:32645", to: str | None = None) -> Path:

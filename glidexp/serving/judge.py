@@ -19,6 +19,7 @@ from affine import Affine
 
 from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import SceneFile, find
+from glidexp.data.scenes.grid import check_numbers, check_picture
 from glidexp.data.scenes.reading import read_header
 from glidexp.errors import DataError
 from glidexp.mapping import areas, domain
@@ -91,7 +92,9 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
                 with rasterio.open(path, driver=driver) as source:
                     _check_size(source, settings)
                     placed = source.crs is not None and not source.transform.is_identity
-                    kinds, width, height = set(source.dtypes), source.width, source.height
+                    check_picture(path, source)
+                    check_numbers(path, source)
+                    width, height = source.width, source.height
                     palette = source.count == 1 and source.colorinterp[0] is rasterio.enums.ColorInterp.palette
                 with rasterio.open(path) as again:  # as later readers open it: no other driver may claim it
                     if again.driver != driver:
@@ -99,8 +102,8 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
         except rasterio.errors.RasterioError as error:
             reason = " ".join(str(error.__cause__ or error).replace(f"{path.parent}/", "").split())
             raise Refusal(415, f"the scene cannot be read as {driver}: {reason}") from None
-        if not kinds <= {"uint8", "uint16"}:
-            raise Refusal(422, f"the scene holds {'/'.join(sorted(kinds))}, not uint8 or uint16: convert it first.")
+        except DataError as error:
+            raise Refusal(422, str(error).replace(f"{path.parent}/", "")) from None
         if palette:
             raise Refusal(
                 422, "the scene is a picture with a palette, which holds no colours of its own: save it as RGB."

@@ -23,8 +23,9 @@ from rasterio.windows import Window
 from glidexp.data import sensors
 from glidexp.data.geodesy import Floats, is_metric, to_lonlat, utm
 from glidexp.data.scenes import bands as choice
-from glidexp.data.scenes import vrt
+from glidexp.data.scenes import corners, vrt
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.grid import check_grid, not_orthorectified
 from glidexp.data.sensors import RGB
 from glidexp.errors import DataError
 
@@ -132,12 +133,6 @@ class Scene:
         return f"{self.name} {self.crs_text} {corners}"
 
 
-CORNER_PX = 8
-"""of an edge, from a corner on, that are black where a picture was turned, be it by little"""
-CHEAP_PX = 2**21
-"""pixels of a block up to which corners are looked at: a file that is one strip would be decoded for them"""
-
-
 @contextmanager
 def opened_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
     """Opens a raster and turns GDAL's refusals, at opening or at reading, into one sentence."""
@@ -169,7 +164,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
     for path in dict.fromkeys(paths):
         vrt.check_sources(path)
         with opened_raster(path) as source:
-            _check_kind(path, source)
+            check_grid(path, source)
             if file.bands and source.count != 1:
                 raise DataError(f"{path} is given as one band of {file.scene} but has {source.count}: give its file.")
             numbers, notes = ((1,), ()) if file.bands else choice.choose(file, source, tuple(bands))
@@ -182,7 +177,9 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
                 bands=numbers if len(paths) == 1 else (1,) * len(paths),
                 paths=paths * len(numbers) if len(paths) == 1 else paths,
                 strip_px=int(source.block_shapes[0][0]),
-                warnings=notes + (() if file.bands else _black_corners(path, source, numbers)),
+                warnings=notes
+                + (() if file.bands else corners.undeclared(path, source, numbers))
+                + not_orthorectified(path, source),
             )
         if scene is not None:
             _check_grid(scene, met, paths[0], path)
@@ -209,33 +206,6 @@ def _band_files(file: SceneFile, bands: Sequence[str]) -> tuple[Path, ...]:
             f"{file.path}, or choose other bands."
         )
     return tuple(known[name] for name in bands)
-
-
-def _check_kind(path: Path, source: rasterio.DatasetReader) -> None:
-    if source.crs is None or source.transform.is_identity:
-        raise DataError(f"{path} has no CRS or no position: georeference it (gdal_translate -a_srs -a_ullr).")
-    kinds = set(source.dtypes)
-    if not kinds <= {"uint8", "uint16"}:
-        raise DataError(f"{path} holds {'/'.join(sorted(kinds))}, not uint8 or uint16: convert it first.")
-
-
-def _black_corners(path: Path, source: rasterio.DatasetReader, numbers: tuple[int, ...]) -> tuple[str, ...]:
-    """A note where a reprojection left corners that are not declared: they would be stretched, learnt and mapped."""
-    declared = any(source.mask_flag_enums[number - 1] != [MaskFlags.all_valid] for number in numbers)
-    n, (height, width) = CORNER_PX, source.shape
-    cheap = source.driver == "GTiff" and math.prod(source.block_shapes[0]) <= CHEAP_PX
-    if declared or not cheap or min(height, width) < n:
-        return ()
-    along = [(row, col, 1, n) for row in (0, height - 1) for col in (0, width - n)]
-    along += [(row, col, n, 1) for row in (0, height - n) for col in (0, width - 1)]
-    try:
-        black = any(not source.read(numbers, window=Window(c, r, w, h)).any() for r, c, h, w in along)
-    except rasterio.errors.RasterioError:  # damage is told by who reads all of it
-        return ()
-    if not black:
-        return ()
-    note = "a corner is 0 in all bands and no nodata is declared, so it counts as ground. If it is none: rio edit-info"
-    return (f"{path}: {note} --nodata 0 {path.name}.",)
 
 
 def _check_place(scene: Scene) -> None:
