@@ -1,5 +1,6 @@
 """`glidexp compare`: arms from runs, differences with their intervals, and what it refuses."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 from glidexp.cli import compare as verb
 from glidexp.cli import guarded
 from glidexp.config import Config, PathsConfig, TrackingConfig, flat
+from glidexp.config.evaluation import EvaluateConfig
 from glidexp.errors import DataError
 from glidexp.scoring.counts import BINS
 from glidexp.scoring.scores import score_split, scores_table, write_scores
-from glidexp.study.comparison.arms import arms_of, common_ground
+from glidexp.study.comparison.arms import Arm, arms_of, common_ground
 from glidexp.study.comparison.compare import Comparison, compare, measure_of, verdict
+from glidexp.study.comparison.pairing import pairs_of
+from glidexp.study.comparison.references import runs_of
 from glidexp.tracking.found import TrackedRun, finished_runs
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri
@@ -227,3 +231,153 @@ def test_one_scene_in_tiles_of_two_sizes_is_one_ground() -> None:
         common_ground({"1" * 32: small, "2" * 32: table(["c"], [410])})
     with pytest.raises(DataError, match="different ground"):  # nobody knows that it is one scene
         common_ground({"1" * 32: table(["a", "b"], [100, 300], ""), "2" * 32: table(["c"], [400], "")})
+
+
+def evaluated(
+    store: Store,
+    luck: int,
+    skill: float,
+    folder: Path,
+    networks: list[str],
+    *,
+    split: str = "s1",
+    tiles: str = "t1",
+    tags: dict[str, str] | None = None,
+    **params: Any,
+) -> str:
+    """A finished evaluation of a network, or of the mean of several, by the runs that trained them."""
+    index, hist = scored(luck, skill)
+    card = {
+        "split_hash": "s1",
+        "data_hash": "t1",
+        "architecture": {"backbone": "b", "decoder": "d"},
+        "weights": {"sha256": "ab" * 32},
+    }
+    if len(networks) > 1:
+        card["members"] = [{"run_id": run_id, "weights": f"{n:064}"} for n, run_id in enumerate(networks)]
+        params = {"eval.threshold": "val"} | params
+    about = {"glidexp.kind": "evaluation", "glidexp.split_hash": split, "glidexp.data_hash": tiles}
+    about["glidexp.leak"] = "false"
+    about["glidexp.model_run_id"] = networks[0] if len(networks) == 1 else ""
+    values = flat(EvaluateConfig()) | {"backbone": "b"} | params
+    run = Run.start(store, experiment="c", run_name="e", config_flat=values, config_id="x", tags=about | (tags or {}))
+    with run:
+        write_scores(scores_table(index, hist, 0.5), folder / "scores.parquet")
+        run.artifact(folder / "scores.parquet")
+        run.text(json.dumps(card), "model/card.json")
+        run.metrics(score_split(index, hist, 0.5, "test"), 1)
+    return run.run_id
+
+
+def of_typed(store: Store, *ids: str, score: str = "test/lake_iou_pooled") -> Comparison:
+    found, _, arms = runs_of(store, ids)
+    return compare(store, found, measure_of(score), arms=arms)
+
+
+@pytest.fixture(scope="module")
+def means(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Six trainings of a setting, three of another, and means of two of the first."""
+    folder = tmp_path_factory.mktemp("means")
+    one = [log(store, seed, 0.70, folder, loss="dice") for seed in range(6)]
+    other = [log(store, seed, 0.60, folder, loss="focal") for seed in range(3)]
+    two = [evaluated(store, 50 + at, 0.75, folder, one[at : at + 2]) for at in (0, 2, 4)]
+    return {"one": one, "other": other, "two": two, "crosswise": [evaluated(store, 60, 0.75, folder, one[1:3])]}
+
+
+def test_means_are_compared_with_the_trainings_that_they_are_made_of(
+    store: Store, means: dict[str, list[str]], mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison = of_typed(store, *means["one"], *means["two"])
+    base, row = comparison.rows
+    assert [one.arm.name for one in comparison.rows] == ["networks=1", "networks=2"]
+    assert row.pairs.mine == ((0,), (1,), (2,)) and row.pairs.theirs == ((0, 1), (2, 3), (4, 5))
+    assert row.effect is not None and row.effect.parts.seeds == 3, "a mean is one run, whatever it is made of"
+    by_hand = [row.values[n] - (base.values[2 * n] + base.values[2 * n + 1]) / 2 for n in range(3)]
+    assert row.effect.value == pytest.approx(np.mean(by_hand)) and verdict(row, comparison) == "better"
+    assert any("count as one: 0+1, 2+3, 4+5" in note for note in comparison.notes)
+    ids = [*means["one"], *means["two"]]
+    assert guarded(verb, [*ids, "--mlruns", str(mlruns), "--bootstrap"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "networks runs mean" in told and "bootstrap [+" in told
+    assert "the mean of the probabilities of N networks, and counts as one" in told
+    lone = of_typed(store, *means["other"], means["two"][0])
+    assert [one.arm.name for one in lone.rows] == ["loss=focal networks=1", "loss=dice networks=2"]
+    assert lone.rows[1].pairs.theirs == ((0, 1),) and any("seed 2 is in one arm only" in note for note in lone.notes)
+    assert verdict(lone.rows[1], lone) == "better, on the trainings at hand"
+
+
+def test_means_with_a_network_in_common_are_no_two_runs(
+    store: Store, means: dict[str, list[str]], mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(capsys, mlruns, *means["one"], means["two"][0], means["two"][1], means["crosswise"][0])
+    assert "seed 1, 2 is in several means of arm 'networks=2'" in told and means["crosswise"][0][:12] in told
+
+
+def test_the_threshold_of_a_mean_must_be_of_the_networks_own_val_tiles_too(
+    store: Store, means: dict[str, list[str]], mlruns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = means["one"]
+    for changes in (
+        {"split": "s2"},
+        {"tiles": "t2"},
+        {"eval.fit_regions": ["andes"]},
+        {"sensor_mix.sensors": ["landsat8"]},
+    ):
+        strange = evaluated(store, 70, 0.75, tmp_path, one[:2], **changes)  # type: ignore[arg-type]
+        told = refused(capsys, mlruns, *one, strange)
+        assert "eval.threshold card and val" in told and "on val tiles of the data set that is scored" in told
+        assert of_typed(store, *one, strange, score="test/at_0.5/lake_iou_pooled").rows[1].arm.of_means
+        both = of_typed(store, strange, evaluated(store, 70, 0.6, tmp_path, means["other"][:2], **changes))  # type: ignore[arg-type]
+        assert [row.arm.name for row in both.rows] == ["loss=dice networks=2", "loss=focal networks=2"]
+    fixed = evaluated(store, 71, 0.75, tmp_path, one[:2], **{"eval.threshold": "0.4"})
+    assert "eval.threshold card and 0.4" in refused(capsys, mlruns, *one, fixed)
+    kept = evaluated(store, 72, 0.75, tmp_path, [means["two"][0]], split="s2")  # the kept mean, on other ground
+    assert of_typed(store, *one, kept).rows[1].arm.drawn == [frozenset({"0", "1"})]
+
+
+def test_evaluations_on_other_ground_are_the_arms_of_their_trainings(
+    store: Store, means: dict[str, list[str]], tmp_path: Path
+) -> None:
+    ids = [evaluated(store, n, 0.7, tmp_path, [run], split="s2") for n, run in enumerate(means["one"][:3])]
+    ids += [evaluated(store, n, 0.6, tmp_path, [run], split="s2") for n, run in enumerate(means["other"])]
+    comparison = of_typed(store, *ids)
+    assert [row.arm.name for row in comparison.rows] == ["loss=dice", "loss=focal"]
+    assert comparison.rows[1].paired == (0, 1, 2) and verdict(comparison.rows[1], comparison) == "worse"
+    fitted = {"eval.adapt": "batch_norm"}
+    adapted = [evaluated(store, n, 0.72, tmp_path, [run], **fitted) for n, run in enumerate(means["one"][:2])]
+    comparison = of_typed(store, *ids[:2], *adapted)
+    assert [row.arm.name for row in comparison.rows] == ["adapt=none", "adapt=batch_norm"]
+    assert comparison.rows[1].paired == (0, 1)
+
+
+def test_networks_whose_training_is_not_in_the_store_are_no_seeds_of_one_arm(
+    store: Store, means: dict[str, list[str]], tmp_path: Path
+) -> None:
+    foreign = evaluated(store, 80, 0.6, tmp_path, ["f" * 32], tags={"glidexp.leak": "unknown"})
+    comparison = of_typed(store, *means["one"], foreign)
+    row = comparison.rows[1]
+    assert row.arm.drawn == [frozenset({"ab" * 6})] and row.paired == () and row.effect and row.effect.parts.seeds == 1
+    assert any("what " + foreign[:12] + " were trained on is not known" in note for note in comparison.notes)
+
+
+def arm_of(*seeds: str) -> Arm:
+    return Arm("a", tuple(TrackedRun(str(n), "r", {"seed": seed}, {}, {}) for n, seed in enumerate(seeds)))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "rows", "extra"),
+    [
+        (("1", "2", "10"), ("2", "3", "10"), [((1,), (0,)), ((2,), (2,))], ("1", "3")),  # trainings: the common seeds
+        (("0", "1", "2"), ("5", "6"), [((0,), (0,)), ((1,), (1,))], ()),  # none: the first ones, in order
+        (("0+1", "2+3"), ("0", "1", "2", "3"), [((0,), (0, 1)), ((1,), (2, 3))], ()),
+        (("0+1", "2+3"), ("4", "5", "6", "7", "8"), [((0,), (0, 1, 2)), ((1,), (3, 4))], ()),  # shared out
+        (("0+1", "2+3"), ("1+2", "4+5"), [((0, 1), (0,))], ("4+5",)),  # all hang together by way of 1+2
+        (("0+1", "8+9"), ("1", "9"), [((0,), (0,)), ((1,), (1,))], ()),
+        (("0",), ("0+1", "2+3"), [((0,), (0,))], ("2+3",)),
+    ],
+)
+def test_rows_of_a_difference_share_no_seed(
+    mine: tuple[str, ...], theirs: tuple[str, ...], rows: list[Any], extra: tuple[str, ...]
+) -> None:
+    found = pairs_of(arm_of(*mine), arm_of(*theirs))
+    assert list(zip(found.mine, found.theirs, strict=True)) == rows and found.extra == extra

@@ -170,6 +170,21 @@ def test_scores_are_of_the_mean_at_the_threshold_that_is_best_on_val_and_the_mod
     assert f"run {ids[0][:12]}" in said and "Traceback" not in said
 
 
+def test_it_is_compared_with_the_networks_that_it_is_made_of(
+    trained: list[Outcome], store: Store, evaluate: Any, mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [one.run_id for one in trained[:2]]
+    assert evaluate(*ids)[0] == 0
+    (made,) = (one for one in runs_of(store, "evaluate-smoke-the-mean-of-2-models") if one.outputs.model_outputs)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compare", *ids, made.info.run_id, "--mlruns", str(mlruns)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0 and "each run at the threshold chosen on its val" in told
+    assert "they are averaged and count as one: 0+1" in told
+    alone = np.mean([one.metrics["test/lake_iou_pooled"] for one in trained[:2]])
+    assert f"{100 * (made.data.metrics['test/lake_iou_pooled'] - alone):+.2f}" in told
+
+
 def test_what_cannot_be_put_together_is_told_in_one_line(trained: list[Outcome], evaluate: Any) -> None:
     first, second, views = (one.run_id for one in trained)
     for words, told in (

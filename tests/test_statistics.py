@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from glidexp.scoring.confusion import lake_iou, precision
+from glidexp.scoring.redrawing import rank_shares, redrawn
 from glidexp.scoring.statistics import (
     EXACT_FLIPS,
     SEED,
@@ -19,8 +20,6 @@ from glidexp.scoring.statistics import (
     effect_of,
     holm,
     pseudo_values,
-    rank_shares,
-    redrawn,
     sign_flips,
     two_way,
 )

@@ -218,7 +218,7 @@ def sign_flips(values: Floats) -> float:
         sums = signs @ values
     else:
         random, sums = np.random.default_rng(SEED), np.empty(EXACT_FLIPS)
-        for some in _portions(EXACT_FLIPS, clusters):
+        for some in portions(EXACT_FLIPS, clusters):
             sums[some] = (1 - 2 * random.integers(0, 2, (len(sums[some]), clusters))) @ values
         sums[0] = values.sum()
     return float((np.abs(sums) >= abs(values.sum()) * (1 - 1e-12)).mean())
@@ -238,79 +238,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def rank_shares(tables: Sequence[Counts], score: Score, *, draws: int = 2000) -> Floats:
-    """How stable a ranking is: share of redrawn worlds in which each arm takes each rank.
-
-    Clusters are drawn with replacement, the same for every arm; seeds within each arm (a hierarchical bootstrap).
+def by_row(values: Floats, rows: Sequence[Sequence[int]]) -> Floats:
+    """Means over the runs of each row of a difference.
 
     Args:
-        tables: counts (S, C, 4) of each arm, on the same C clusters
-        score: of (..., C, 4), higher is better
-        draws: redrawn worlds
+        values: (R, ...), a value a run
+        rows: places of the runs that are one row
 
     Returns:
-        (arms, arms): row a, column r is the share of worlds in which arm a has rank r, 0 the best. Rows sum to 1. Arms
-        with equal scores are ranked by lot, an arm without a score comes last, and a world in which no arm has one (no
-        lake was drawn) does not count; NaN where there is no other.
+        (rows, ...)
     """
-    random = np.random.default_rng(SEED)
-    arms, clusters = len(tables), tables[0].shape[1]
-    ground = np.empty((draws, clusters), dtype=np.intp)
-    rows = [np.empty((draws, len(table)), dtype=np.intp) for table in tables]
-    for draw in range(draws):
-        ground[draw] = random.integers(0, clusters, clusters)
-        for own in rows:
-            own[draw] = random.integers(0, own.shape[1], own.shape[1])
-    values = np.empty((draws, arms))
-    for arm, (table, own) in enumerate(zip(tables, rows, strict=True)):
-        for some in _portions(draws, own.shape[1] * clusters):
-            found = score(table[own[some, :, None], ground[some, None, :]])
-            known = np.isfinite(found)
-            sums, count = np.where(known, found, 0.0).sum(axis=1), known.sum(axis=1)
-            values[some, arm] = np.divide(sums, count, out=np.full(len(count), -np.inf), where=count > 0)
-    values = values[np.isfinite(values).any(axis=1)]
-    if not len(values):
-        return np.full((arms, arms), np.nan)
-    order = np.lexsort((random.random(values.shape), -values), axis=1)
-    return np.stack([np.bincount(ranked, minlength=arms) for ranked in order.T], axis=1) / len(values)
+    return np.stack([values[list(places)].mean(axis=0) for places in rows])
 
 
-def redrawn(base: Counts, arm: Counts, score: Score, *, level: float = 0.95, draws: int = 2000) -> tuple[float, float]:
-    """Percentile interval of a paired difference by a hierarchical bootstrap: clusters and seeds are drawn anew, both
-    with replacement, and the same ones for both arms.
-
-    A check beside `effect_of` and no replacement: it takes few clusters for all there are, and covers too little then
-    (docs/statistics.md).
-
-    Args:
-        base: (S, C, 4) of the baseline
-        arm: (S, C, 4), the same seeds and clusters
-        score: of (..., C, 4)
-        level: 0-1
-        draws: redrawn worlds
-
-    Returns:
-        low and high; NaN where no world has a score
-
-    Source: Davison & Hinkley (1997), Bootstrap Methods and their Application, 3.8.
-    """
-    random = np.random.default_rng(SEED)
-    seeds, clusters = base.shape[:2]
-    rows, columns = np.empty((draws, seeds, 1), dtype=np.intp), np.empty((draws, 1, clusters), dtype=np.intp)
-    for draw in range(draws):
-        rows[draw], columns[draw] = random.integers(0, seeds, (seeds, 1)), random.integers(0, clusters, clusters)
-    found = np.empty(draws)
-    for some in _portions(draws, seeds * clusters):
-        drawn = rows[some], columns[some]
-        found[some] = np.mean(score(arm[drawn]) - score(base[drawn]), axis=1)
-    known = found[np.isfinite(found)]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _portions(draws: int, cells: int) -> list[slice]:
+def portions(draws: int, cells: int) -> list[slice]:
     """The draws in portions that are scored at once: one by one each of them costs more in calls than in sums."""
     step = max(1, CELLS_AT_ONCE // cells)
     return [slice(start, start + step) for start in range(0, draws, step)]

@@ -106,7 +106,8 @@ def table_of(comparison: "Comparison") -> "Table":
     )  # fmt: skip
     heading, short = short_names([row.arm.name for row in comparison.rows])
     table.add_column(Text(heading), overflow="fold", min_width=len("naive: index"))
-    for heading in ("seeds", "mean", "SD", f"difference [{comparison.level:.0%}]", "p Holm"):
+    of_means = any(row.arm.of_means for row in comparison.rows)
+    for heading in ("runs" if of_means else "seeds", "mean", "SD", f"difference [{comparison.level:.0%}]", "p Holm"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     table.add_column("verdict", min_width=len("distinguishable:"))
     scale = comparison.measure.scale
@@ -145,13 +146,23 @@ def _bootstraps(comparison: "Comparison") -> list[str]:
     return said
 
 
+def _threshold(comparison: "Comparison") -> str:
+    from glidexp.config.evaluation import CARD, VAL
+
+    rule = comparison.rows[0].arm.runs[0].params.get("eval.threshold", CARD)
+    if comparison.measure.at_half:
+        return "threshold 0.5"
+    if rule == VAL:
+        return "each run at the threshold that is best on val tiles of the data set that is scored"
+    return "each run at the threshold chosen on its val" if rule == CARD else f"threshold {rule}"
+
+
 def _caption(comparison: "Comparison") -> str:
     """What the numbers rest on, where the spread comes from, and how stable the order is."""
     said = [f"{comparison.ground.tiles} tiles, {comparison.clusters} {comparison.ground.kind}s"]
-    if comparison.measure.at_half:
-        said.append("threshold 0.5")
-    else:
-        said.append("each run at the threshold chosen on its val")
+    said.append(_threshold(comparison))
+    if any(row.arm.of_means for row in comparison.rows):
+        said.append("networks=N: a run is the mean of the probabilities of N networks, and counts as one")
     for row in comparison.rows[1:2]:
         shares = row.effect.parts.shares if row.effect else {}
         if shares and row.effect and row.effect.parts.seeds > 1 and row.effect.parts.clusters > 1:

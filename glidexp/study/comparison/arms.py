@@ -1,7 +1,7 @@
 """Arms: runs that differ in nothing but their seed, and their scores on the same ground, laid side by side."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,17 @@ ELSEWHERE = ("seed", "paths.", "tracking", "resume", "allow_leak", "train.device
              "train.checkpoint_every", "train.gradient_checkpointing", "eval.", "model")  # fmt: skip
 """params in which the runs of one arm may differ"""
 COUNTED = ("tp", "fp", "fn", "tn")
+NETWORKS = "networks"
+"""param of how many networks a run scored the mean"""
+USUAL = {NETWORKS: "1", "adapt": "none"}
+"""of params that only evaluations have: their values for a training"""
+PLUS = "+"
+"""between the seeds of the networks of a mean"""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Trainings of one setting. Runs are sorted by seed."""
+    """Runs of one setting: trainings, evaluations of their networks, or of means of these. Sorted by seed."""
 
     name: str
     """by what differs from the other arms: `backbone=resnet18 loss=dice`"""
@@ -31,7 +37,18 @@ class Arm:
 
     @property
     def seeds(self) -> list[int]:
+        """Of trainings, one each."""
         return [int(run.params.get("seed", "0")) for run in self.runs]
+
+    @property
+    def drawn(self) -> list[frozenset[str]]:
+        """What each run owes to luck: the seed of its network, of a mean those of all."""
+        return [_drawn(run) for run in self.runs]
+
+    @property
+    def of_means(self) -> bool:
+        """Whether its runs scored means of networks."""
+        return any(len(seeds) > 1 for seeds in self.drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +70,59 @@ def arms_of(runs: Sequence[TrackedRun]) -> list[Arm]:
     """Groups runs that differ only in their seed, in the order in which they were given.
 
     Raises:
-        DataError: a seed twice in one arm
+        DataError: a seed twice in one arm, or in two means of one arm
     """
     grouped: dict[tuple[tuple[str, str], ...], list[TrackedRun]] = {}
     for run in runs:
         grouped.setdefault(_setting(run), []).append(run)
     varied = _differing([dict(key) for key in grouped])
+    if NETWORKS not in varied and any(dict(key)[NETWORKS] != "1" for key in grouped):
+        varied.append(NETWORKS)  # beside arms of a study it is what tells them apart
     arms = []
     for key, members in grouped.items():
         name = " ".join(f"{name}={dict(key).get(name, '-')}" for name in varied) or "all runs"
-        arm = Arm(name, tuple(sorted(members, key=lambda run: int(run.params.get("seed", "0")))))
-        twice = sorted({seed for seed in arm.seeds if arm.seeds.count(seed) > 1})
-        if twice:
-            same = [run.run_id[:12] for run in arm.runs if int(run.params.get("seed", "0")) == twice[0]]
-            raise DataError(
-                f"seed {twice[0]} comes {len(same)} times in arm '{name}' (runs {', '.join(same)}): give one run a "
-                "seed, they would count as independent trainings."
-            )
+        arm = Arm(name, tuple(sorted(members, key=lambda run: sorted(map(seed_order, _drawn(run))))))
+        _refuse_twice(arm)
         arms.append(arm)
     return arms
 
 
+def seed_order(seed: str) -> tuple[bool, int, str]:
+    """By which seeds are sorted; after them the weights of networks whose seed is not known."""
+    return (not seed.isdigit(), int(seed) if seed.isdigit() else 0, seed)
+
+
+def joined(seeds: Iterable[str]) -> str:
+    """Seeds of a mean, as `0+1+2`."""
+    return PLUS.join(sorted(seeds, key=seed_order))
+
+
+def _drawn(run: TrackedRun) -> frozenset[str]:
+    return frozenset(run.params.get("seed", "0").split(PLUS))
+
+
+def _refuse_twice(arm: Arm) -> None:
+    """Refuses runs of one arm that are not independent."""
+    every = [seed for seeds in arm.drawn for seed in seeds]
+    twice = sorted({seed for seed in every if every.count(seed) > 1}, key=seed_order)
+    if not twice:
+        return
+    same = [run.run_id[:12] for run in arm.runs if twice[0] in _drawn(run)]
+    if arm.of_means:
+        raise DataError(
+            f"seed {', '.join(twice)} is in several means of arm '{arm.name}' (seed {twice[0]} in runs "
+            f"{', '.join(same)}): give means that share no network, they would count as independent."
+        )
+    raise DataError(
+        f"seed {twice[0]} comes {len(same)} times in arm '{arm.name}' (runs {', '.join(same)}): give one run a "
+        "seed, they would count as independent trainings."
+    )
+
+
 def _setting(run: TrackedRun) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((key, value) for key, value in run.params.items() if not key.startswith(ELSEWHERE)))
+    return tuple(
+        sorted((USUAL | {key: value for key, value in run.params.items() if not key.startswith(ELSEWHERE)}).items())
+    )
 
 
 def _differing(settings: Sequence[dict[str, str]]) -> list[str]:

@@ -6,28 +6,37 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from glidexp.config.evaluation import CARD, VAL
 from glidexp.errors import DataError
 from glidexp.scoring.confusion import Counts
+from glidexp.scoring.redrawing import rank_shares, redrawn
 from glidexp.scoring.statistics import (
     Effect,
     Score,
+    by_row,
     detectable,
     effect_of,
     holm,
     pseudo_values,
-    rank_shares,
-    redrawn,
     sign_flips,
 )
 from glidexp.study.comparison.arms import Arm, Ground, arms_of
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure, measure_of
+from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, Places, pairs_of
 from glidexp.study.names import those
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
 
 __all__ = ["Comparison", "Measure", "Row", "compare", "measure_of", "verdict"]
 
+FOUND = {CARD: "on the networks' own val tiles", VAL: "on val tiles of the data set that is scored"}
+"""where a threshold was found, by its rule"""
+LEAKS = {
+    "true": "LEAKING: {} were scored on ground that was met in training",
+    "unknown": "what {} were trained on is not known: their ground may have been met in training",
+}
+"""what is said of runs, by their tag"""
 FEW = 6
 """below so many clusters the ground is said to be the bottleneck, whatever the parts say"""
 
@@ -43,12 +52,17 @@ class Row:
     """difference to the baseline; None for the baseline itself"""
     p_holm: float
     p_flips: float
-    paired: tuple[int, ...]
-    """seeds that both arms have; empty: trainings were matched in order"""
+    pairs: Pairs
+    """which runs were compared with which"""
     detectable: float
     """smallest true difference found with 80 % power, 0-1"""
     bootstrap: tuple[float, float] | None = None
     """interval of the difference by redrawing scenes and seeds, where it was asked for"""
+
+    @property
+    def paired(self) -> tuple[int | str, ...]:
+        """Seeds that both arms have; empty: trainings were matched in order."""
+        return self.pairs.shared
 
     def sure(self, level: float) -> bool:
         """Whether the difference holds up, after Holm."""
@@ -168,7 +182,8 @@ def verdict(row: Row, comparison: Comparison) -> str:
         return f"not distinguishable among {len(comparison.rows) - 1} comparisons (alone it would be)"
     kind, shares = f"{comparison.ground.kind}s", effect.parts.shares
     if effect.parts.seeds == 1:
-        return "not distinguishable: trainings (one seed) are the bottleneck"
+        means = row.arm.of_means or comparison.rows[0].arm.of_means
+        return f"not distinguishable: {'means (one pair)' if means else 'trainings (one seed)'} are the bottleneck"
     if not shares["cluster"] and not shares["seed"]:
         return f"not distinguishable: more {kind} or more seeds would tell, either of them"
     if shares["cluster"] >= shares["seed"]:
@@ -208,33 +223,37 @@ def row_of(
     values = tuple(float(value) for value in np.atleast_1d(measure.of(counts)))
     nothing = float("nan")
     if base is None or base_counts is None:
-        return Row(arm, values, None, nothing, nothing, (), nothing)
-    shared = tuple(sorted(set(arm.seeds) & set(base.seeds)))
-    if shared:
-        mine = [arm.seeds.index(seed) for seed in shared]
-        theirs = [base.seeds.index(seed) for seed in shared]
-    else:  # trainings are exchangeable: any pairing made without looking at scores is as good
-        mine = theirs = list(range(min(len(counts), len(base_counts))))
-    of_arm, of_base = counts[mine], base_counts[theirs]
-    value = float(np.mean(measure.of(of_arm) - measure.of(of_base)))
+        return Row(arm, values, None, nothing, nothing, NO_PAIRS, nothing)
+    pairs = pairs_of(arm, base)
+    of_arm, of_base = by_row(measure.of(counts), pairs.mine), by_row(measure.of(base_counts), pairs.theirs)
+    value = float(np.mean(of_arm - of_base))
     if not np.isfinite(value):
         raise DataError(f"{measure.name} has no value for '{arm.name}' or '{base.name}' (0/0): compare another score.")
-    table = _differences(of_arm, of_base, measure)
-    effect = effect_of(table, value=value, level=level, weights=measure.weights(of_arm, of_base))
+    table = _differences(counts, base_counts, pairs, measure)
+    weights = measure.weights(counts[_places(pairs.mine)], base_counts[_places(pairs.theirs)])
+    effect = effect_of(table, value=value, level=level, weights=weights)
     flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else nothing
-    drawn = redrawn(of_base, of_arm, measure.of, level=level) if bootstrap and effect.known else None
+    drawn = None
+    if bootstrap and effect.known:
+        rows = list(zip(pairs.mine, pairs.theirs, strict=True))
+        drawn = redrawn(base_counts, counts, measure.of, rows=rows, level=level)
     least = detectable(effect.parts, alpha=(1 - level) / family) if effect.known else nothing
-    return Row(arm, values, effect, nothing, flips, shared, least, drawn)
+    return Row(arm, values, effect, nothing, flips, pairs, least, drawn)
 
 
-def _differences(of_arm: Counts, of_base: Counts, measure: Measure) -> NDArray[np.float64]:
-    """(S, C) differences by cluster; (S, 1) where there is one cluster, or one without which the score has no value."""
-    if of_arm.shape[1] > 1:
+def _places(rows: Places) -> list[int]:
+    return [place for row in rows for place in row]
+
+
+def _differences(counts: Counts, base: Counts, pairs: Pairs, measure: Measure) -> NDArray[np.float64]:
+    """(rows, C) differences by cluster; (rows, 1) where there is one cluster, or one without which the score has no
+    value."""
+    if counts.shape[1] > 1:
         score: Score = measure.of
-        table = pseudo_values(of_arm, score) - pseudo_values(of_base, score)
+        table = by_row(pseudo_values(counts, score), pairs.mine) - by_row(pseudo_values(base, score), pairs.theirs)
         if np.isfinite(table).all():
             return table
-    difference: NDArray[np.float64] = measure.of(of_arm) - measure.of(of_base)
+    difference = by_row(measure.of(counts), pairs.mine) - by_row(measure.of(base), pairs.theirs)
     return difference[:, None]
 
 
@@ -246,19 +265,21 @@ def same_rule(runs: Sequence[TrackedRun], measure: Measure) -> None:
     """
     if measure.at_half:
         return
-    rules = {run.params.get("eval.threshold", "card"): run for run in runs}
+    rules = {run.params.get("eval.threshold", CARD): run for run in runs}
     if len(rules) > 1:
         (one, first), (other, second) = list(rules.items())[:2]
+        said = "; ".join(f"{rule}: {FOUND[rule]}" for rule in (one, other) if rule in FOUND)
         raise DataError(
             f"runs {first.run_id[:12]} and {second.run_id[:12]} have different rules for the threshold (eval.threshold "
-            f"{one} and {other}): {_instead(measure)}."
+            f"{one} and {other}{'; ' * bool(said)}{said}): {_instead(measure)}."
         )
 
 
 def _instead(measure: Measure) -> str:
     if measure.of_lakes:
         return "lakes were made at that threshold; score the runs with one rule (glidexp evaluate)"
-    return f"compare {measure.split}/at_0.5/{measure.score}_{measure.aggregation}"
+    half = f"{measure.split}/at_0.5/{measure.score}_{measure.aggregation}"
+    return f"score the runs with one rule (glidexp evaluate), or compare {half}"
 
 
 def naive_of(metrics: Mapping[str, float], measure: Measure) -> dict[str, float]:
@@ -281,19 +302,22 @@ def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[st
     every = [row.arm.name for row in rows[1:]]
     notes = [ground.caveat] if ground.caveat else []
     notes += [f"{those(names, every)}: {note}" for note, names in held.items()]
-    leaking = [run.run_id[:12] for arm in arms for run in arm.runs if run.tags.get("glidexp.leak") == "true"]
-    if leaking:
-        notes.append(f"LEAKING: {', '.join(leaking)} were scored on ground that was met in training")
+    for leak, said in LEAKS.items():
+        if marked := [run.run_id[:12] for arm in arms for run in arm.runs if run.tags.get("glidexp.leak") == leak]:
+            notes.append(said.format(", ".join(marked)))
     return tuple(notes)
 
 
 def _notes_of(row: Row, base: Arm, ground: Ground) -> Iterable[str]:
-    extra = sorted(set(row.arm.seeds) ^ set(base.seeds))
-    if not row.paired:
-        yield "no seed in common with the baseline; trainings were matched in order"
-    elif extra:
-        yield f"seed {', '.join(map(str, extra))} is in one arm only and took no part"
+    pairs, one = row.pairs, "run" if row.arm.of_means or base.of_means else "training"
+    if not pairs.shared:
+        yield f"no seed in common with the baseline; {one}s were matched in order"
+    elif pairs.extra:
+        yield f"seed {', '.join(pairs.extra)} is in one arm only and took no part"
+    if pairs.together:
+        rows = ", ".join(pairs.together)
+        yield f"runs that share a seed are not independent, so they are averaged and count as one: {rows}"
     if row.effect and row.effect.parts.seeds == 1:
-        yield "one training an arm, so that the luck of a seed is in no interval"
+        yield f"one {one} an arm, so that the luck of a seed is in no interval"
     if row.effect and row.effect.parts.clusters == 1:
         yield f"all lakes lie in one {ground.kind}: the luck of the ground is in no interval"

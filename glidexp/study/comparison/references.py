@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glidexp.errors import TrackingError, unknown_name
 from glidexp.study.comparison.arms import Arm, arms_of
+from glidexp.study.comparison.evaluated import laid_beside
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import PLAN
 from glidexp.study.names import short_names
@@ -46,6 +47,7 @@ def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], 
             if arm is not None:
                 raise TrackingError(f"'{reference}': run {name} is no study, so it has no arms.")
             runs, said = finished_runs(store, [reference])
+            runs = laid_beside(store, runs)
             parts.append(runs)
         elif arm is None:
             parts.append([(study, one) for one in study.arms])
