@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from glidexp.composing import by_hydra, check_flags, composer, register
-from glidexp.errors import ConfigError, GlidexpError, unknown_name, unreadable
+from glidexp.errors import ConfigError, GlidexpError, no_value, unknown_name, unreadable
 
 if TYPE_CHECKING:
     from glidexp.config import Config
@@ -40,19 +40,8 @@ SWEEP_GROUPS = {
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 """types of settings as OmegaConf calls them, and in words"""
-TAKES_A_WORD = (
-    "--config-dir",
-    "-cd",
-    "--config-name",
-    "-cn",
-    "--config-path",
-    "-cp",
-    "--cfg",
-    "-c",
-    "--package",
-    "-p",
-    "--mlruns",
-)
+TAKES_A_WORD = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+TAKES_A_WORD += ("--mlruns",)
 """Hydra's own options whose next word is theirs"""
 
 
@@ -298,6 +287,8 @@ def explain(error: Exception, argv: list[str], known: list[str] | None = None) -
             return ConfigError(f"'{override}' is neither GROUP=OPTION nor KEY=VALUE: for example backbone=resnet34.")
         key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         value = override.split("=", 1)[-1]
+        if value == "null" and "Got NoneType" in text and (conf_dir() / key).is_dir():
+            return no_value(f"{key}={value}", options(key))
         one = re.search(rf"override {re.escape(key)}=(\S+)", text)  # of several that -m was given
         if one:
             value = one[1]
@@ -316,6 +307,8 @@ def _wrong_override(key: str, value: str, reason: str, known: list[str]) -> Glid
         below = f"Allowed below {parent}: " if siblings and parent else "Allowed to begin with: "
         listed = siblings if siblings and parent else sections
         return ConfigError(f"there is no setting '{key}'.{hint} {below}{', '.join(listed)}.")
+    if "is not Optional" in reason:
+        return no_value(f"{key}={value}")
     allowed = re.search(r"(?:one of|possible values[^:]*:?|expected one of|should be one of) ?\[?([^\]]+)\]?", reason)
     if allowed:
         names = ", ".join(part.strip().split(".")[-1] for part in allowed[1].split(","))

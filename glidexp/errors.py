@@ -36,6 +36,12 @@ def unreadable(word: str) -> ConfigError:
     )
 
 
+def no_value(given: str, allowed: Iterable[str] = ()) -> ConfigError:
+    """What is said of a setting that was given nothing, and is needed."""
+    way = f" Allowed: {', '.join(names)}." if (names := sorted(allowed)) else ""
+    return ConfigError(f"{given} is not possible: it needs a value. Leave it out to have its default.{way}")
+
+
 def unknown_name(setting: str, value: str, allowed: Iterable[str]) -> ConfigError:
     """Builds the error for a name outside a closed list, with the nearest spelling first.
 
