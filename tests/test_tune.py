@@ -21,7 +21,7 @@ from glidexp.study.plan.space import Choice, edges, space_of
 from glidexp.study.plan.words import Words, split
 from glidexp.study.tune import search as tune_search
 from glidexp.study.tune import show as tune_show
-from glidexp.study.tune.journal import JOURNAL
+from glidexp.study.tune.journal import JOURNAL, lock_of, written
 from glidexp.study.tune.rungs import goes_on, rungs_of
 from glidexp.study.tune.search import repeated, tuning
 from glidexp.study.tune.trials import Trial, Trials
@@ -163,6 +163,14 @@ def test_what_is_drawn_follows_from_the_number_alone(tmp_path: Path) -> None:
     for words in first:
         rate, loss, steps = (word.split("=")[1] for word in words)
         assert 1e-4 <= float(rate) <= 1e-2 and loss in ("dice", "bce") and steps in "1234"
+
+
+def test_a_journal_that_may_only_be_read_is_read_without_a_lock(tmp_path: Path) -> None:
+    """Its folder is another user's, or a mounted archive."""
+    path = tmp_path / JOURNAL
+    path.write_bytes(b'{"whole": 1}\n{"torn')
+    lock_of(path).mkdir()  # so that no lock can be had, whoever asks
+    assert written(path) == b'{"whole": 1}\n'
 
 
 def test_the_journal_keeps_all_and_mends_a_torn_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Folders that cannot be written and tables that are no text are told in one sentence, before work is lost."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from glidexp.data.prepare import declared_sensors, locked
 from glidexp.data.scenes.catalogue import find
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
 from glidexp.study import verb_store
-from glidexp.tracking.store import open_store, store_at
+from glidexp.tracking.store import LOCK, open_store, store_at
 
 
 @pytest.fixture
@@ -40,6 +41,27 @@ def test_a_mistyped_store_is_not_made_by_a_verb_that_reads(tmp_path: Path) -> No
     with pytest.raises(TrackingError, match=r"there is no tracking store .*typo/mlflow\.db: correct --mlruns="):
         store_at(str(tmp_path / "typo"), None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's, or a mounted archive: its lock cannot be made, and nothing is changed."""
+    made = open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    run = made.client.create_run(made.experiment_id("x")).info.run_id
+    (tmp_path / LOCK).unlink()
+    plain = Path.touch
+
+    def refused(path: Path, *args: object, **words: object) -> None:
+        if path.name == LOCK:
+            raise OSError(errno.EROFS, "Read-only file system")
+        plain(path)
+
+    monkeypatch.setattr(Path, "touch", refused)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    found = store_at(str(tmp_path), None, read=True).found(run)
+    assert found is not None and found.run_id == run
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    with pytest.raises(TrackingError, match=r"nothing can be written to paths\.mlruns=\S+ \(Read-only file system\)"):
+        store_at(str(tmp_path), None)
 
 
 def test_data_in_a_place_that_is_no_folder(a_file: Path) -> None:

@@ -87,7 +87,7 @@ def find_named(reference: str, *, mlruns: str, uri: str | None, folder: Path) ->
     """
     store = None
     if not is_place(reference):
-        store = store_at(mlruns, uri)
+        store = store_at(mlruns, uri, read=True)
     return find(reference, store, folder)
 
 

@@ -70,7 +70,7 @@ def run(argv: list[str]) -> int:
     from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
-    store = store_at(given.mlruns, given.uri)
+    store = store_at(given.mlruns, given.uri, read=True)
     runs, left, arms = runs_of(store, given.runs)
     comparison = compare(store, runs, measure, level=given.level, arms=arms, bootstrap=given.bootstrap)
     from rich.console import Console

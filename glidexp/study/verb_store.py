@@ -70,7 +70,7 @@ def run(argv: list[str]) -> int:
 def _opened(given: argparse.Namespace) -> "Store":
     from glidexp.tracking.store import store_at
 
-    return store_at(given.mlruns, given.uri, make=given.verb == "import")
+    return store_at(given.mlruns, given.uri, make=given.verb == "import", read=given.verb == "export")
 
 
 def _relocate(given: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
     from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
-    store = store_at(given.mlruns, given.uri)
+    store = store_at(given.mlruns, given.uri, read=True)
     runs, left, arms = runs_of(store, given.runs)
     found = matrix(store, runs, measure, by=given.by, level=given.level, arms=arms)
     console = Console()

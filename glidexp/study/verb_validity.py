@@ -70,7 +70,7 @@ def run(argv: list[str], compose: Compose) -> int:
     from glidexp.tracking.store import store_at
 
     alone = is_place(given.model) and not given.matrix and config is None
-    store = None if alone else store_at(given.mlruns, given.uri, make=is_place(given.model))
+    store = None if alone else store_at(given.mlruns, given.uri, make=is_place(given.model), read=True)
     with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
         found = find(given.model, store, Path(aside))
         validity = of_bundle(found.bundle, found.card)

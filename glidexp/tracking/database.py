@@ -68,8 +68,9 @@ def check_revision(database: Path) -> None:
 
     head, known = revisions()
     try:
-        # Not mode=ro: after a kill within a write sqlite first rolls that write back.
-        with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode=rw", uri=True)) as connection:
+        # Not mode=ro where it may be written: after a kill within a write sqlite first rolls that write back.
+        mode = "rw" if os.access(database, os.W_OK) else "ro"
+        with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode={mode}", uri=True)) as connection:
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
     except sqlite3.Error as error:
         raise TrackingError(

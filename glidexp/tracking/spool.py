@@ -309,7 +309,7 @@ def is_held(folder: Path) -> bool | None:
     if folder in _claimed:
         return False
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR)
+        lock = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:
         return None
     try:

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -222,23 +222,23 @@ class Store:
         return FoundRun(run.info.run_id, run.info.status, dict(run.data.metrics), alive, dict(run.data.tags))
 
 
-def store_at(mlruns: str, uri: str | None, *, make: bool = False) -> Store:
+def store_at(mlruns: str, uri: str | None, *, make: bool = False, read: bool = False) -> Store:
     """The store that a verb's --mlruns and --uri name, opened as by `open_store`; a missing one is refused or made."""
     address = tracking_uri(TrackingConfig(uri=uri), PathsConfig(mlruns=mlruns))
     database = database_path(address)
     if not make and database is not None and not database.exists():
-        raise TrackingError(
-            f"there is no tracking store {database}: correct --mlruns={mlruns}, --uri or MLFLOW_TRACKING_URI."
-        )
-    return open_store(address, Path(mlruns))
+        told = f"there is no tracking store {database}: correct --mlruns={mlruns}, --uri or MLFLOW_TRACKING_URI."
+        raise TrackingError(told)
+    return open_store(address, Path(mlruns), read=read)
 
 
-def open_store(uri: str, mlruns: Path) -> Store:
+def open_store(uri: str, mlruns: Path, *, read: bool = False) -> Store:
     """Opens the store, making it first where it is missing; safe when several processes start on a fresh one.
 
     Args:
         uri: from `tracking_uri`
         mlruns: folder for artifacts, locks and (by default) the database; made where it is missing
+        read: nothing will be written, so a folder that may only be read will do
 
     Raises:
         TrackingError: the server does not answer, the database is of another MLflow or none at all, or the folder
@@ -246,21 +246,23 @@ def open_store(uri: str, mlruns: Path) -> Store:
     """
     mlruns = mlruns.resolve()
     _refuse_file_store(mlruns)
+    database = database_path(uri)
+    lock: AbstractContextManager[None] = _locked(mlruns / LOCK)
     try:
         mlruns.mkdir(parents=True, exist_ok=True)
         (mlruns / LOCK).touch()
     except OSError as error:
-        raise TrackingError(
-            f"nothing can be written to paths.mlruns={mlruns} ({error.strerror}): give another folder."
-        ) from None
+        if not read or (database is not None and not database.is_file()):
+            told = f"nothing can be written to paths.mlruns={mlruns} ({error.strerror}): give another folder."
+            raise TrackingError(told) from None
+        lock = nullcontext()  # which keeps those apart who make or migrate a database
     server = uri.startswith(("http://", "https://"))
     if server:
         _ask_server(uri)
     mlflow = import_mlflow()
     if not server:
         import_databases()
-    database = database_path(uri)
-    with _locked(mlruns / LOCK), _quiet():
+    with lock, _quiet():
         if database is not None:
             if not database.exists():
                 make_database(database, mlruns)

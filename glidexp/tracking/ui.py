@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -41,7 +42,7 @@ def serve(
     Returns:
         exit code: 0 after Ctrl-C, 1 when the server ended by itself
 
-    What the server prints goes to ui.log in the store's folder.
+    What the server prints goes to ui.log in the store's folder, or beside it where nothing may be written there.
 
     Raises:
         TrackingError: the port is taken, there is no store, or it is a server that has pages of its own
@@ -55,26 +56,28 @@ def serve(
             f"{folder}/mlflow.db does not exist: train first, or give the store's folder with --mlruns."
         )
     refuse_busy(port)
-    store = open_store(address, folder)
+    store = open_store(address, folder, read=True)
     log = store.mlruns / "ui.log"
+    if not os.access(store.mlruns, os.W_OK):
+        log = Path(tempfile.mkdtemp(prefix="glidexp-")) / log.name
     with log.open("wb") as output:
         server = subprocess.Popen(
             command(address, store.mlruns, port), env=os.environ | SERVER_ENVIRONMENT, stdout=output, stderr=output
         )
     try:
         with sigterm_as_ctrl_c():  # else the server would outlive this process
-            return _watched(server, store, port, say)
+            return _watched(server, store, port, say, log)
     except KeyboardInterrupt:
         return 0
     finally:
         stop(server)
 
 
-def _watched(server: "subprocess.Popen[bytes]", store: Store, port: int, say: Callable[[str], None]) -> int:
+def _watched(server: "subprocess.Popen[bytes]", store: Store, port: int, say: Callable[[str], None], log: Path) -> int:
     """Tells the links once the pages are there, and waits for their end."""
     say(f"Starting MLflow's pages at http://{HOST}:{port} ...")
     if not _wait_until_up(server, port):
-        say(f"MLflow's pages did not start: {store.mlruns / 'ui.log'} tells why.")
+        say(f"MLflow's pages did not start: {log} tells why.")
         return 1
     base = f"http://{HOST}:{port}"
     for experiment in store.client.search_experiments(order_by=["last_update_time DESC"]):

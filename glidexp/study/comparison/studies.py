@@ -1,5 +1,6 @@
 """A study as it lies in the store: its plan, how far it came, and the runs of each arm."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -143,7 +144,10 @@ def _parents(store: Store, tag: str, value: str) -> list[str]:
 def _fetched(store: Store, parent: TrackedRun) -> Path:
     """Plan and cells from the parent's artifacts, for a store that came without its folder of studies."""
     folder = store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a store that may only be read
+        folder = Path(tempfile.mkdtemp(prefix="glidexp-"))
     for name in (PLAN, CELLS):
         try:
             store.client.download_artifacts(parent.run_id, name, str(folder))

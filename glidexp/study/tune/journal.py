@@ -31,8 +31,11 @@ def mend(path: Path) -> None:
 
 
 def written(path: Path) -> bytes:
-    """All that is written to its end, however many searches are at work on it."""
-    with held(path):
+    """All that is written to its end, however many searches are at work on it; also where nothing may be written."""
+    try:
+        with held(path):
+            return _whole_lines(path.read_bytes())
+    except OSError:  # no lock beside it: another's, or an archive. It only grows, and a torn line is left out
         return _whole_lines(path.read_bytes())
 
 

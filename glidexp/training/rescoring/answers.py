@@ -27,7 +27,7 @@ def answer_of(reference: str, tiles: "TileStore", mlruns: str, uri: str | None) 
     from glidexp.models.load import find, is_place
     from glidexp.tracking.store import store_at
 
-    store = None if is_place(reference) else store_at(mlruns, uri)
+    store = None if is_place(reference) else store_at(mlruns, uri, read=True)
     with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
         found = find(reference, store, Path(aside))
         import torch
