@@ -40,8 +40,21 @@ SWEEP_GROUPS = {
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 """types of settings as OmegaConf calls them, and in words"""
-TAKES_A_WORD = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
-TAKES_A_WORD += ("--mlruns",)
+TAKES_A_WORD = frozenset(
+    (
+        "--config-dir",
+        "-cd",
+        "--config-name",
+        "-cn",
+        "--config-path",
+        "-cp",
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--mlruns",
+    )
+)
 """Hydra's own options whose next word is theirs"""
 
 
