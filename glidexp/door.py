@@ -40,21 +40,8 @@ SWEEP_GROUPS = {
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 """types of settings as OmegaConf calls them, and in words"""
-TAKES_A_WORD = frozenset(
-    (
-        "--config-dir",
-        "-cd",
-        "--config-name",
-        "-cn",
-        "--config-path",
-        "-cp",
-        "--cfg",
-        "-c",
-        "--package",
-        "-p",
-        "--mlruns",
-    )
-)
+TAKES_A_WORD = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p"}
+TAKES_A_WORD |= {"--mlruns"}
 """Hydra's own options whose next word is theirs"""
 
 
