@@ -210,7 +210,9 @@ def test_tables_hold_the_numbers_of_the_comparison(page: Path, store: Store, stu
     with (page.parent / "tables" / "checks.csv").open() as stream:
         checks = list(csv.DictReader(stream))
     assert [row["difference of"] for row in checks] == ["twin", "broken <b>"]
-    assert checks[1]["p, sign flips"] == f"{2 * 2 / 2**8:.4f}", "all eight scenes one way, the smaller of two p doubled"
+    assert checks[1]["sign flips (Holm)"] == f"{2 * 2 / 2**8:.4f}", (
+        "all eight scenes one way, the smaller of two p doubled"
+    )
     low, high = map(float, checks[1]["bootstrap"].strip("[]").split(","))
     assert low < float(rows[3]["difference [95%]"].split(" ")[0]) < high < 0
     latex = (page.parent / "tables" / "result.tex").read_text()

@@ -18,7 +18,7 @@ from glidexp.scoring.predictions import Predictions
 
 FALSE_ALARM, TRUE_LAKE = "false_alarm", "true_lake"
 BRIGHTNESS = ("darker", "alike", "brighter")
-"""a lake's median brightness against that of its piece of ground: below 2/3 of it, up to 3/2 of it, above"""
+"""a lake's median brightness against that of its piece of ground, 1 added to both: up to 2/3 of it, up to 3/2, above"""
 COLUMNS = (
     *("kind", "split", "scene", "sensor", "region", "gsd_m", "piece", "tile", "row", "col", "area_px", "area_km2"),
     *("size_class", "attributed_to", "look", "glacier_distance_m", "elongation"),

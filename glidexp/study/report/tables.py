@@ -76,7 +76,7 @@ def checks_table(comparison: Comparison) -> Table:
         f"Second opinions. Sign flips take the trainings as given and ask about the {kind} alone; the hierarchical "
         f"bootstrap draws seeds and {kind} anew and covers too little where they are few. p values after Holm."
     )
-    headings = ["difference of", f"difference [{comparison.level:.0%}]", "p", "p, sign flips", "bootstrap"]
+    headings = ["difference of", f"difference [{comparison.level:.0%}]", "p (Holm)", "sign flips (Holm)", "bootstrap"]
     return Table("checks", caption, headings, rows)
 
 
