@@ -8,8 +8,9 @@ and joined to it: the 90 % interval where all pixels of a shore err together, wh
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ from glidexp.mapping.polygons import Geometries, smoothed, window_of
 from glidexp.mapping.runs import Runs, runs_of
 from glidexp.mapping.workfiles import INVALID, LIKELY, STEPS, SURE
 
+if TYPE_CHECKING:
+    from glidexp.mapping.spread import Votes
+
 Floats = npt.NDArray[np.float64]
 FAR_M = 10_000.0
 """lakes farther from ice are not glacial: the rule of the published data set"""
@@ -39,6 +43,8 @@ COLUMNS = (
     "date", "model",
 )  # fmt: skip
 """of the table of lakes, beside the geometry"""
+OF_MEANS = ("agreement", "area_sd_km2")
+"""further ones of a mean of networks, which stand after its mean probability"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,15 @@ class Pixels:
 
 
 def measured(
-    scene: Scene, outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any, *, smooth: int, calibrated: bool
+    scene: Scene,
+    outlines: Geometries,
+    levels_HW: Any,
+    marks_HW: Any,
+    mask_HW: Any,
+    *,
+    smooth: int,
+    calibrated: bool,
+    votes: "Votes | None" = None,
 ) -> tuple[Geometries, pd.DataFrame]:
     """Outlines in the scene's CRS, and a row each but for glaciers and names; by row and column of the scene.
 
@@ -69,9 +83,11 @@ def measured(
         mask_HW: 1 lake, 0 none, 255 no data
         smooth: rounds of corner cutting
         calibrated: whether the marks for sure and likely are of a temperature
+        votes: of the networks of a mean; the table then has `OF_MEANS`
     """
+    columns = columns_of(votes is not None)
     if not len(outlines):
-        return outlines, pd.DataFrame(columns=list(COLUMNS))
+        return outlines, pd.DataFrame(columns=columns)
     x, y = scene.xy(np.zeros(1), np.zeros(1))
     a, b, _, d, e, _ = scene.transform[:6]
 
@@ -98,7 +114,16 @@ def measured(
         "lat": lat,
         "size_class": size_of(area / 1e6),
     }
-    return shapes, pd.DataFrame({name: table[name] for name in COLUMNS if name in table})
+    if votes is not None:
+        agreement, sd_px = votes.of_lakes(outlines, mask_HW)
+        table |= {"agreement": agreement, "area_sd_km2": sd_px * pixel_m2 / 1e6}
+    return shapes, pd.DataFrame({name: table[name] for name in columns if name in table})
+
+
+def columns_of(of_mean: bool) -> list[str]:
+    """Of the table of lakes of a single network, or of a mean of several."""
+    place = COLUMNS.index("mean_probability") + 1
+    return [*COLUMNS[:place], *(OF_MEANS if of_mean else ()), *COLUMNS[place:]]
 
 
 def pixels_in(outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any, *, calibrated: bool) -> Pixels:
@@ -125,7 +150,33 @@ def pixels_in(outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any,
 
 
 def _likely(number: int, outline: Any, runs: Runs, marks_HW: Any, mask_HW: Any) -> int:
-    """Pixels of a lake and of what may be lake around it, in strips of its rows."""
+    """Pixels of a lake and of what may be lake around it."""
+
+    def seen(rows: slice, cols: slice) -> npt.NDArray[np.bool_]:
+        return np.asarray((np.asarray(marks_HW[rows, cols]) & LIKELY) > 0)
+
+    return joined_px(number, outline, runs, seen, mask_HW, whole=True)
+
+
+def joined_px(
+    number: int,
+    outline: Any,
+    runs: Runs,
+    seen: Callable[[slice, slice], npt.NDArray[np.bool_]],
+    mask_HW: Any,
+    *,
+    whole: bool,
+) -> int:
+    """Pixels of a lake that are seen, and those up to `REACH_PX` around that are joined to them, in strips of its rows.
+
+    Args:
+        number: of the outline in `runs`
+        outline: polygon in pixels
+        runs: of all outlines
+        seen: gives which pixels of some rows and columns are
+        mask_HW: 1 lake: those of other lakes do not count
+        whole: all pixels within the outline count, seen or not
+    """
     from scipy import ndimage
 
     height, width = mask_HW.shape
@@ -137,10 +188,11 @@ def _likely(number: int, outline: Any, runs: Runs, marks_HW: Any, mask_HW: Any) 
         high, low = max(top - REACH_PX, 0), min(bottom + REACH_PX, height)
         inside = runs.drawn(number, (high, low, left, right))
         other = (np.asarray(mask_HW[high:low, left:right]) == 1) & ~inside
-        room = ((np.asarray(marks_HW[high:low, left:right]) & LIKELY) > 0) & ~other & ~inside
-        if room.any():
-            inside = ndimage.binary_dilation(inside, square, iterations=REACH_PX, mask=room | inside)
-        found += int(inside[top - high : bottom - high].sum())
+        there = seen(slice(high, low), slice(left, right)) & ~other
+        taken = inside if whole else inside & there
+        if (there & ~inside).any():
+            taken = ndimage.binary_dilation(taken, square, iterations=REACH_PX, mask=there | taken)
+        found += int(taken[top - high : bottom - high].sum())
     return found
 
 

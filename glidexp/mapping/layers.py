@@ -23,12 +23,13 @@ from glidexp.mapping import areas, cog, polygons, raster
 from glidexp.mapping.outputs import lakes_table, write_lakes
 from glidexp.mapping.quicklook import draw, write_picture
 from glidexp.mapping.settings import MapSettings
-from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBABILITY, STEPS, WorkFiles
+from glidexp.mapping.spread import Votes
+from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBABILITY, SPREAD, STEPS, WorkFiles
 
 MASK = "mask.u8"
 MASK_OF = np.array([NODATA if mark == INVALID else mark & LAKE for mark in range(256)], np.uint8)
 """value of the mask for each mark"""
-LAYERS = ("probability.tif", "mask.tif", "lakes.gpkg", "lakes.parquet", "quicklook.png", "image.png")
+LAYERS = ("probability.tif", "spread.tif", "mask.tif", "lakes.gpkg", "lakes.parquet", "quicklook.png", "image.png")
 """endings of the names of what is written"""
 COARSE = 16
 """pixels of a scene to one of the outline of what was looked at"""
@@ -69,6 +70,10 @@ def written(
             sweep(base.with_name(f"{base.name}_{kind}"))
         likely = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
         jobs = [threads.submit(cog.write_cog, likely, files.folder / PROBABILITY, assets["probability"], scene)]
+        if files.networks:
+            assets["spread"] = base.with_name(f"{base.name}_spread.tif")
+            apart = cog.describe(files.folder / SPREAD, scene, name="standard deviation of networks", scale=1 / STEPS)
+            jobs.append(threads.submit(cog.write_cog, apart, files.folder / SPREAD, assets["spread"], scene))
         outlines, frame, ground = _lakes(scene, files, settings, calibrated, model, glaciers)
         lake = cog.describe(files.folder / MASK, scene, name="lake")
         jobs.append(threads.submit(cog.write_cog, lake, files.folder / MASK, assets["mask"], scene))
@@ -98,8 +103,9 @@ def _lakes(
         np.take(MASK_OF, marks[rows], out=mask[rows], mode="clip")  # nothing to clip: it spares NumPy a copy
     flat = cog.describe(files.folder / MASK, scene, name="lake", placed=False)
     outlines = polygons.outlines(flat, mask, fill_px=settings.fill_px, min_px=settings.min_px)
+    votes = Votes(tuple(map(files.read, files.votes)), files.networks) if files.networks else None
     shapes, table = areas.measured(
-        scene, outlines, levels, marks, mask, smooth=settings.smooth, calibrated=calibrated
+        scene, outlines, levels, marks, mask, smooth=settings.smooth, calibrated=calibrated, votes=votes
     )  # fmt: skip
     if settings.min_km2 and len(table):
         small = table["area_km2"].to_numpy() < settings.min_km2

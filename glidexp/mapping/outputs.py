@@ -14,7 +14,7 @@ from glidexp.data.scenes.features import GROUND
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sizes import SIZES_KM2
-from glidexp.mapping.areas import COLUMNS, FAR_M, ids_of
+from glidexp.mapping.areas import FAR_M, columns_of, ids_of
 from glidexp.mapping.polygons import Geometries
 
 Floats = npt.NDArray[np.float64]
@@ -25,7 +25,7 @@ LAKES = "lakes"
 def lakes_table(
     scene: Scene, shapes: Geometries, table: pd.DataFrame, distance_m: Floats, *, model: str
 ) -> geopandas.GeoDataFrame:
-    """A row a lake, columns of `areas.COLUMNS` and geometry, sorted by id.
+    """A row a lake, columns of `areas.columns_of` and geometry, sorted by id.
 
     Args:
         scene: its header
@@ -34,7 +34,7 @@ def lakes_table(
         distance_m: to the nearest glacier; infinite where none is near, NaN where none was given
         model: what names it
     """
-    found = table.copy()
+    found, columns = table.copy(), columns_of("agreement" in table)
     far = np.isnan(distance_m)
     found["glacier_distance_m"] = np.where(np.isinf(distance_m), np.nan, distance_m)
     found["within_10km"] = pd.array(
@@ -49,12 +49,16 @@ def lakes_table(
         found[name] = value
     found["lake_id"] = ""
     geometry = [one if one.geom_type == "MultiPolygon" else shapely.MultiPolygon([one]) for one in shapes]
-    frame = geopandas.GeoDataFrame(found.reindex(columns=list(COLUMNS)), geometry=geometry, crs=scene.crs)
+    frame = geopandas.GeoDataFrame(found.reindex(columns=columns), geometry=geometry, crs=scene.crs)
     frame = frame.sort_values(["lon", "lat", "area_km2"], ignore_index=True)
     frame["lake_id"] = ids_of(frame["lon"].to_numpy(dtype=np.float64), frame["lat"].to_numpy(dtype=np.float64))
     kinds = {"cut": bool, "area_px": "int64", "mean_probability": float}
     texts = dict.fromkeys(("lake_id", "size_class", "scene", "sensor", "date", "model"), object)
-    numbers = {name: float for name in COLUMNS if name.endswith(("km2", "_km", "_m")) and not name.startswith("within")}
+    numbers = {
+        name: float
+        for name in columns
+        if name.endswith(("km2", "_km", "_m", "agreement")) and not name.startswith("within")
+    }
     return frame.astype(kinds | texts | numbers | {"lon": float, "lat": float})
 
 

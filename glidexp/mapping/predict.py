@@ -38,6 +38,8 @@ from glidexp.models.predictor import Predictor
 log = logging.getLogger("glidexp")
 FORMAT = 2
 """raised when the same scene and settings give other files"""
+SPREAD_FORMAT = 1
+"""likewise, of what a mean of networks leaves besides"""
 SURE_FROM = 0.95
 WINDOW_PX = 512
 
@@ -135,7 +137,8 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
         return SceneMap(scene.name, before[-1]["lakes"], before[-1]["area_km2"], before, said, found=True)
     torch.set_num_threads(task.threads)
     look = raster.look_shape(scene)
-    with WorkFiles(base.with_name(f".{base.name}.partial"), keys[0], scene.height, scene.width, look) as files:
+    aside, networks = base.with_name(f".{base.name}.partial"), len(card.get("members", ()))
+    with WorkFiles(aside, keys[0], scene.height, scene.width, look, networks) as files:
         told = rasters(task, card, scene, files, step)
         said += told.pop("said")
         with writing(item):  # it vouches for layers that are written over now
@@ -161,6 +164,8 @@ def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str
         pixels += [card["told"], scene.file.sensor, scene.gsd_m]
     elif card.get("stretch"):  # then it says which of the card's limits are the scene's
         pixels.append(scene.file.sensor)
+    if card.get("members"):
+        pixels.append({"spread": SPREAD_FORMAT})
     first = hashlib.sha256(canonical(pixels)).hexdigest()
     files = [first, later, task.ice, scene.file.sensor, scene.file.date]
     if card.get("validity"):
@@ -188,6 +193,7 @@ def rasters(
     """
     settings = task.settings
     predictor = network(task.bundle, card, settings.tta, settings.device)
+    answer = predictor.with_each if files.networks else predictor
     predictor.tell(sensor=scene.file.sensor, gsd_m=scene.gsd_m)
     rows, cols = sides(settings, card, scene, predictor.stride)
     device = predictor.mean.device
@@ -212,7 +218,7 @@ def rasters(
             failures = failures_told("a smaller --batch or --window takes less")
             with closing(source), predicting(device, precision), failures:
                 seen = raster.run_windows(
-                    source, rows, cols, predictor, files, cuts=_cuts(threshold, card), device=device,
+                    source, rows, cols, answer, files, cuts=_cuts(threshold, card), device=device,
                     batch=settings.batch, step=lambda name: step(len(rows), name), name=scene.name,
                 )  # fmt: skip
     log.info("%s: stretch %s", scene.name, words)

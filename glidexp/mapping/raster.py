@@ -21,14 +21,15 @@ from glidexp.data.scenes.reading import Scene
 from glidexp.data.scenes.strips import Strips
 from glidexp.errors import RunFailed
 from glidexp.mapping.blend import Blend
+from glidexp.mapping.spread import spread_of, votes_of
 from glidexp.mapping.windows import Axis
-from glidexp.mapping.workfiles import INVALID, LOOK, MARKS, NODATA, PROBABILITY, STEPS, WorkFiles
+from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBABILITY, SPREAD, STEPS, WorkFiles
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Answer = Callable[[torch.Tensor], torch.Tensor]
-"""uint8 (B, C, H, W) to probabilities (B, 1, H, W)"""
+"""uint8 (B, C, H, W) to probabilities (B, 1, H, W); of a mean of N networks (B, 1 + N, H, W), the mean first"""
 UNIT_PX = 256
 """rows read at once, rounded up to the file's blocks"""
 HIGHEST_PX = 2048
@@ -124,8 +125,10 @@ def behind(files: WorkFiles, cuts: Mapping[int, float], last: int, name: str) ->
         RunFailed: an answer is no number, which would be written as ground without lake
     """
 
-    def put(number: int, first: int, done: torch.Tensor, good: Mask, carry: torch.Tensor) -> None:
-        probability: Floats = done.cpu().numpy()  # by NumPy, as PyTorch would begin as many threads again in this one
+    def put(number: int, first: int, rows: list[torch.Tensor], good: Mask, carry: torch.Tensor) -> None:
+        probability: Floats = (
+            rows[0].cpu().numpy()
+        )  # by NumPy, as PyTorch would begin as many threads again in this one
         # one pass for all rows that are sound: the largest of them is no number where any is none
         if np.isnan(probability.max()) and (lost := int(np.count_nonzero(np.isnan(probability) & good))):
             raise RunFailed(
@@ -141,6 +144,13 @@ def behind(files: WorkFiles, cuts: Mapping[int, float], last: int, name: str) ->
             levels[~good], marks[~good] = NODATA, INVALID
         files.write(PROBABILITY, first, levels)
         files.write(MARKS, first, marks)
+        if files.networks:
+            each = np.stack([one.cpu().numpy() for one in rows[1:]])
+            spread = spread_of(each)
+            spread[~good] = NODATA
+            files.write(SPREAD, first, spread)
+            for file, votes in zip(files.votes, votes_of(each, cuts[LAKE]), strict=True):
+                files.write(file, first, votes)
         files.keep(number + 1, carry.cpu().numpy(), last=number + 1 == last)
 
     with ThreadPoolExecutor(1) as thread:
@@ -175,7 +185,7 @@ def run_windows(
         strips: stretched rows, from at most the first row of these windows on
         rows: windows down the scene
         cols: windows across it
-        answer: the network
+        answer: the network, of a mean that `files` are made for with each of its networks
         files: take the rows; say which are finished
         cuts: least probability for each bit of a mark: of a lake, of what may be lake, of what is surely lake
         device: of the network
@@ -189,9 +199,10 @@ def run_windows(
     Raises:
         RunFailed: an answer is no number, or the disk refuses the rows
     """
-    blend, seen = Blend(rows, cols, device), 0
+    blends, seen = [Blend(rows, cols, device) for _ in range(1 + files.networks)], 0
     if files.carry is not None:
-        blend.carry = torch.from_numpy(files.carry).to(device)
+        for blend, carry in zip(blends, files.carry if files.networks else [files.carry], strict=True):
+            blend.carry = torch.from_numpy(carry).to(device)
     band = Band(strips, 0)
     with behind(files, cuts, len(rows), name) as write:
         for number in range(files.rows, len(rows)):
@@ -199,16 +210,20 @@ def run_windows(
             image, valid = band.rows(top, min(top + rows.window, rows.length))
             somewhere: Mask = np.asarray(valid.any(axis=0), dtype=bool)
             wanted = [j for j, left in enumerate(cols.starts) if somewhere[left : left + cols.window].any()]
-            blend.begin(number)
+            for blend in blends:
+                blend.begin(number)
             for at in range(0, len(wanted), batch):
                 some = wanted[at : at + batch]
                 tiles = np.stack([_tile(image, cols.starts[j], rows.window, cols.window) for j in some])
                 answers = answer(torch.from_numpy(tiles).permute(0, 3, 1, 2).to(device, non_blocking=True))
                 for place, j in enumerate(some):
-                    blend.add(number, j, answers[place, 0])
+                    for channel, blend in enumerate(blends):
+                        blend.add(number, j, answers[place, channel])
             seen += len(wanted)
-            first, done = blend.end(number)
-            write(number, first, done, valid[first - top : first - top + len(done)], blend.carry)
+            first, done = zip(*(blend.end(number) for blend in blends), strict=True)
+            good = valid[first[0] - top : first[0] - top + len(done[0])]
+            kept = torch.stack([blend.carry for blend in blends]) if files.networks else blends[0].carry
+            write(number, first[0], list(done), good, kept)
             step(name)
     return seen
 

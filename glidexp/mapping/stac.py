@@ -19,6 +19,7 @@ PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 KINDS = {
     "probability": (COG, ["data"], "lake probability times 254; 255: no data"),
+    "spread": (COG, ["data"], "standard deviation of the networks' probabilities times 254; 255: no data"),
     "mask": (COG, ["data"], "1 lake, 0 none, 255 no data"),
     "lakes": ("application/geopackage+sqlite3", ["data"], "outlines of lakes, and the ground that was looked at"),
     "lakes_parquet": ("application/vnd.apache.parquet", ["data"], "outlines of lakes as GeoParquet"),

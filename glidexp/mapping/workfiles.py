@@ -27,6 +27,9 @@ NODATA = 255
 KEEP_EVERY_S = 1.0
 """seconds of finished rows that a killed map may lose at most"""
 PROBABILITY, MARKS, PROGRESS, LOOK = "probability.u8", "marks.u8", "progress.npz", "look.u8"
+SPREAD, VOTES = "spread.u8", "votes.{}.u8"
+"""of a mean of networks: the standard deviation of their probabilities, in steps; which of them see lake, a bit each,
+eight networks a file"""
 
 
 @dataclass(slots=True)
@@ -40,6 +43,8 @@ class WorkFiles:
     width: int
     look: tuple[int, int, int]
     """shape of the small picture"""
+    networks: int = 0
+    """of which a mean is made; 0: a single one"""
     rows: int = field(default=0, init=False)
     """rows of windows that are finished"""
     carry: npt.NDArray[np.float32] | None = field(default=None, init=False)
@@ -58,7 +63,7 @@ class WorkFiles:
             self._open["lock"].close()
             raise DataError(f"another process is at work in {self.folder}: wait for it.") from None
         self._take_up()
-        sizes = {PROBABILITY: self.height * self.width, MARKS: self.height * self.width, LOOK: int(np.prod(self.look))}
+        sizes = dict.fromkeys(self._pixels, self.height * self.width) | {LOOK: int(np.prod(self.look))}
         with writing(self.folder):
             for name, size in sizes.items():
                 self._open[name] = (self.folder / name).open("r+b" if (self.folder / name).exists() else "w+b")
@@ -69,6 +74,16 @@ class WorkFiles:
         with writing(self.folder), ExitStack() as all_of_them:
             for stream in self._open.values():
                 all_of_them.callback(stream.close)
+
+    @property
+    def _pixels(self) -> list[str]:
+        """Files with a byte for each pixel of the scene."""
+        return [PROBABILITY, MARKS, *([SPREAD, *self.votes] if self.networks else [])]
+
+    @property
+    def votes(self) -> list[str]:
+        """Names of the files of votes."""
+        return [VOTES.format(number) for number in range(-(-self.networks // 8))]
 
     def write(self, name: str, row: int, values: npt.NDArray[np.uint8]) -> None:
         """Writes whole rows of one of the files."""
@@ -85,13 +100,13 @@ class WorkFiles:
 
         Args:
             rows: finished rows of windows
-            carry: (ramp, W) of `Blend`
+            carry: (ramp, W) of `Blend`; (1 + networks, ramp, W) of a mean
             last: no row follows
         """
         if not last and time.monotonic() - self._kept_at < KEEP_EVERY_S:
             return
         with writing(self.folder):
-            for name in (PROBABILITY, MARKS, LOOK):
+            for name in (*self._pixels, LOOK):
                 self._open[name].flush()
                 os.fsync(self._open[name].fileno())
             aside = self.folder / f".{PROGRESS}"

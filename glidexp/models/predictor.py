@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from glidexp.models.mean import with_each
 from glidexp.models.told import told_of, with_told
 
 
@@ -94,18 +95,42 @@ class Predictor(nn.Module):
         Raises:
             ValueError: not four dimensions, another number of bands, or another type of number
         """
+        self._check(image)
+        height, width = image.shape[-2:]
+        if image.shape[0] == 0:
+            return torch.empty(0, 1, height, width, device=image.device)
+        logits: torch.Tensor = self.net(self._with_told(image, told))
+        return torch.sigmoid(logits.float())[..., :height, :width]
+
+    def with_each(self, image: torch.Tensor) -> torch.Tensor:
+        """Lake probability of a mean of N networks, and of each of them.
+
+        Args:
+            image: as of `forward`
+
+        Returns:
+            float32 (B, 1 + N, H, W) in 0-1; the first is what `forward` gives
+
+        Raises:
+            ValueError: as of `forward`
+        """
+        self._check(image)
+        height, width = image.shape[-2:]
+        logits, each = with_each(self.net, self._with_told(image, None))
+        return torch.cat([torch.sigmoid(logits.float()), each], dim=1)[..., :height, :width]
+
+    def _check(self, image: torch.Tensor) -> None:
         if image.ndim != 4 or image.shape[1] != self.in_channels or 0 in image.shape[1:]:
             raise ValueError(f"an image batch is (B, {self.in_channels}, H, W), not {tuple(image.shape)}")
         if image.dtype != torch.uint8 and not image.is_floating_point():
             raise ValueError(f"an image batch holds uint8 or floats in 0-255, not {image.dtype}")
-        height, width = image.shape[-2:]
-        if image.shape[0] == 0:
-            return torch.empty(0, 1, height, width, device=image.device)
+
+    def _with_told(self, image: torch.Tensor, told: torch.Tensor | None) -> torch.Tensor:
+        """What the network is fed, in its kind of number."""
         padded = self.fed(image.to(self.mean.device))
         if (known := self._told if told is None else told) is not None:
             padded = with_told(padded, known.to(padded.device).expand(len(padded), -1))
-        logits: torch.Tensor = self.net(padded.to(next(self.net.parameters()).dtype))
-        return torch.sigmoid(logits.float())[..., :height, :width]
+        return padded.to(next(self.net.parameters()).dtype)
 
     def fed(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 or float (B, C, H, W) in 0-255 -> what the network is fed: normalised, of sides that it takes."""
