@@ -1,4 +1,4 @@
-"""A report as a row of blocks, and the forms it takes: one HTML page, Markdown, LaTeX and CSV tables."""
+"""A report as a row of blocks, and the forms it takes: one HTML page, Markdown, CSV tables."""
 
 import base64
 import csv
@@ -192,7 +192,7 @@ def left_columns(table: Table) -> list[bool]:
     ]
 
 
-def _grouped(table: Table) -> list[Sequence[str]]:
+def shown_rows(table: Table) -> list[Sequence[str]]:
     """Rows as they are read: where `table.grouped`, a group is named in its first row alone."""
     if not table.grouped:
         return list(table.rows)
@@ -209,8 +209,8 @@ def _html_table(table: Table) -> str:
 
     marks = ["quiet" if place < table.quiet else "" for place in range(len(table.rows))]
     if table.grouped:
-        marks = ["" if not row[0] else "first" for row in _grouped(table)]
-    rows = "".join(f'<tr class="{m}">{line(row, "td")}</tr>' for m, row in zip(marks, _grouped(table), strict=True))
+        marks = ["" if not row[0] else "first" for row in shown_rows(table)]
+    rows = "".join(f'<tr class="{m}">{line(row, "td")}</tr>' for m, row in zip(marks, shown_rows(table), strict=True))
     return (  # a caption would be as wide as the table, and so cut off on a narrow page
         f'<div class="wide"><p id="{table.name}">{escape(table.caption)}</p>'
         f'<table aria-labelledby="{table.name}"><thead><tr>'
@@ -234,7 +234,7 @@ def _markdown(block: Block) -> str:
         return "\n".join(f"- {item}" for item in block.items)
     if isinstance(block, Table):
         left = left_columns(block)
-        lines = [block.headings, [":--" if text else "--:" for text in left], *_grouped(block)]
+        lines = [block.headings, [":--" if text else "--:" for text in left], *shown_rows(block)]
         return block.caption + "\n\n" + "\n".join(map(_line, lines))
     if isinstance(block, Picture):
         return f"![{block.caption}](figures/{block.name}.png)\n\n*{block.caption}*"
@@ -257,35 +257,3 @@ def as_csv(table: Table) -> str:
     writer.writerow(table.headings)
     writer.writerows(table.rows)
     return out.getvalue()
-
-
-def as_latex(table: Table) -> str:
-    """A table for a paper, with the rules of the booktabs package."""
-    columns = "".join("l" if text else "r" for text in left_columns(table))
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{tex(table.caption)}}}", rf"\label{{tab:{table.name}}}"]
-    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _tex_row(table.headings), r"\midrule"]
-    for place, row in enumerate(_grouped(table)):
-        if place and table.grouped and row[0]:
-            lines.append(r"\midrule")
-        lines.append(_tex_row(row))
-        if table.quiet and place == table.quiet - 1:
-            lines.append(r"\midrule")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
-
-
-def _tex_row(cells: Sequence[str]) -> str:
-    row = " & ".join(tex(cell) for cell in cells)
-    # the row end before takes what begins with [ as the space to leave, and a star as its own
-    return ("{}" if row.startswith(("[", "*")) else "") + row + r" \\"
-
-
-SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$",
-}  # fmt: skip
-
-
-def tex(text: str) -> str:
-    """The text with what LaTeX takes as its own escaped, and minus signs as such."""
-    escaped = "".join(SPECIAL.get(character, character) for character in text)
-    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)

@@ -23,13 +23,13 @@ from glidexp.study.report.blocks import (
     Table,
     Tiles,
     as_csv,
-    as_latex,
     html,
     markdown,
     unfolded,
 )
 from glidexp.study.report.cautions import naive
 from glidexp.study.report.data import Findings, find
+from glidexp.study.report.latex import as_latex
 from glidexp.study.report.page import sections
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.tracking.gathered import leave_with_parent, part_names
@@ -70,7 +70,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
     folder = folder or store.mlruns / FOLDER / study.study_id / REPORT
     try:
         title = f"Study {study.plan.label}" + f" ({study.study_id})" * study.plan.typed
-        page = _written(folder, title, blocks)
+        page = _written(folder, title, blocks, study.plan.title)
     except OSError as error:
         raise TrackingError(
             f"the report cannot be written to {folder} ({error.strerror}): make room or allow it."
@@ -125,11 +125,11 @@ def _verdicts(comparison: Comparison, full: Mapping[str, str]) -> list[str]:
     return lines + [f"- {said}" for said in naive(comparison)]
 
 
-def _written(folder: Path, title: str, blocks: list[Block]) -> Path:
+def _written(folder: Path, title: str, blocks: list[Block], study: str) -> Path:
     """Writes all files aside, then puts the folder into place, also where another sweep of the study does just that."""
     earlier = folder.with_name(f".{folder.name}.earlier.{os.getpid()}{PARTIAL}")
     with folder_beside(folder) as aside:
-        _fill(aside, title, blocks)
+        _fill(aside, title, blocks, study)
         while True:
             with suppress(FileNotFoundError):
                 folder.rename(earlier)
@@ -144,7 +144,7 @@ def _written(folder: Path, title: str, blocks: list[Block]) -> Path:
     return folder / PAGE
 
 
-def _fill(aside: Path, title: str, blocks: list[Block]) -> None:
+def _fill(aside: Path, title: str, blocks: list[Block], study: str) -> None:
     """Writes page, text, tables and pictures into a new folder."""
     for name in ("figures", "tables", "tiles"):
         (aside / name).mkdir()
@@ -153,7 +153,7 @@ def _fill(aside: Path, title: str, blocks: list[Block]) -> None:
     for block in unfolded(blocks):
         if isinstance(block, Table):
             (aside / "tables" / f"{block.name}.csv").write_text(as_csv(block), encoding="utf-8")
-            (aside / "tables" / f"{block.name}.tex").write_text(as_latex(block), encoding="utf-8")
+            (aside / "tables" / f"{block.name}.tex").write_text(as_latex(block, study), encoding="utf-8")
         if isinstance(block, Picture):
             (aside / "figures" / f"{block.name}.png").write_bytes(block.png)
             if block.pdf:
