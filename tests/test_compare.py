@@ -187,6 +187,8 @@ def test_a_parent_stands_for_its_children_and_files_are_written(
     assert table["n_seeds"].tolist() == [2, 2] and table["n_scenes"].tolist() == [SCENES, SCENES]
     assert table.loc[1, "low"] < table.loc[1, "difference"] < table.loc[1, "high"] < 0
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
+    pdf = (tmp_path / "out" / "comparison.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf, "text of a paper's figures is text"
     assert len(children) == 4
     (tmp_path / "taken").write_text("no folder")
     told = refused(capsys, mlruns, parent[:16], "--out", str(tmp_path / "taken"))

@@ -98,6 +98,7 @@ def test_what_is_printed_and_written(found: Matrix, tmp_path: Path) -> None:
     rows = pd.read_csv(tmp_path / "out" / "transfer.csv")
     assert len(rows) == 15 and as_table(found)["mean"].tolist() == pytest.approx(rows["mean"].tolist())
     assert (tmp_path / "out" / "transfer.png").stat().st_size > 5000
+    assert (tmp_path / "out" / "transfer.pdf").read_bytes().startswith(b"%PDF")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written to"):
         write(found, tmp_path / "file" / "under")

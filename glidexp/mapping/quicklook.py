@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from glidexp.beside import beside
 from glidexp.data.builder.parts import writing
+from glidexp.data.show.fonts import draw_text, text_length
 from glidexp.mapping.polygons import Geometries
 
 LINE, FILL = (255, 221, 0, 255), (0, 200, 255, 70)
@@ -52,19 +53,23 @@ def draw(
     page = Image.new("RGB", (width, height + TITLE_PX), (255, 255, 255))
     page.paste(picture, (0, TITLE_PX))
     pen = ImageDraw.Draw(page)
-    font: Any = ImageFont.load_default(size=16)
+    px = 16
     title = " ".join(title.split())  # a file's name may hold line breaks, which Pillow cannot measure
     room = width - 16 - (width // 4 + 12 if gsd_m is not None else 0)
-    while pen.textlength(title, font=font) > room and font.size > 9:
-        font = ImageFont.load_default(size=font.size - 1)
+    while _length(title, px) > room and px > 9:
+        px -= 1
     whole, half = title, len(title) // 2
-    while pen.textlength(title, font=font) > room and half > LEAST_HALF:  # of a long name the middle goes
+    while _length(title, px) > room and half > LEAST_HALF:  # of a long name the middle goes
         half -= 1
         title = f"{whole[:half]}...{whole[-half:]}"
-    pen.text((8, TITLE_PX // 2), title, fill=(0, 0, 0), font=font, anchor="lm")
+    draw_text(pen, (8, TITLE_PX // 2), title, px, fill=(0, 0, 0), anchor="lm", plain=ImageFont.load_default(size=px))
     if gsd_m is not None:
         _scale_bar(pen, width, gsd_m * step / times)
     return write_picture(path, page)
+
+
+def _length(title: str, px: int) -> float:
+    return text_length(title, px, plain=ImageFont.load_default(size=px))
 
 
 def write_picture(path: Path, image: Image.Image) -> Path:

@@ -3,8 +3,6 @@
 Arrays are uint8 (H, W, 3) RGB; masks are (H, W).
 """
 
-import functools
-import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from glidexp.beside import beside
+from glidexp.data.show.fonts import draw_text, own_font, readable, text_length
 from glidexp.scoring.labels import threshold_text
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ def probe_grid(
             if row == 0:
                 notes.append((left, 24, name, "ls", True))
         score = _iou_text(truth == 1, predicted, valid)
-        room = block - _font(_TEXT_PX).getlength(score) - 2 * _GAP
+        room = block - text_length(score, _TEXT_PX) - 2 * _GAP
         notes.append((start, top - 6, _shortened(title, room), "ls", False))
         notes.append((start + block, top - 6, score, "rs", False))
     return _with_text(canvas, notes, threshold)
@@ -157,11 +156,11 @@ def _with_text(canvas: Rgb, notes: list[Note], threshold: float) -> Rgb:
     image = Image.fromarray(canvas)
     pen = ImageDraw.Draw(image)
     for x, y, text, anchor, heading in notes:
-        font, colour = (_font(_HEADING_PX, bold=True), _INK) if heading else (_font(_TEXT_PX), _GREY)
-        pen.text((x, y), text, fill=colour, font=font, anchor=anchor)
+        px, colour = (_HEADING_PX, _INK) if heading else (_TEXT_PX, _GREY)
+        draw_text(pen, (x, y), text, px, fill=colour, anchor=anchor, bold=heading)
     kinds = (("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS), ("not valid", INVALID))
     labels = [*(name for name, _ in kinds), f"predicted rim, threshold {threshold_text(threshold)}"]
-    font, swatch, space = _font(_TEXT_PX), 16, 22
+    font, swatch, space = own_font(_TEXT_PX), 16, 22
     lengths = [swatch + 6 + pen.textlength(label, font=font) for label in labels]
     x, y = (canvas.shape[1] - sum(lengths) - space * (len(labels) - 1)) / 2, canvas.shape[0] - _FOOT / 2
     for label, length, colour in zip(labels, lengths, [*(colour for _, colour in kinds), OUTLINE], strict=True):
@@ -174,23 +173,11 @@ def _with_text(canvas: Rgb, notes: list[Note], threshold: float) -> Rgb:
 
 def _shortened(text: str, room_px: float) -> str:
     """The text, its beginning cut off where it does not fit: names of tiles differ at their ends, and counts follow."""
-    font = _font(_TEXT_PX)
-    if font.getlength(text) <= room_px:
+    if text_length(text, _TEXT_PX) <= room_px:
         return text
-    while text and font.getlength("…" + text) > room_px:
+    while text and text_length("…" + text, _TEXT_PX) > room_px:
         text = text[1:]
     return "…" + text.lstrip()
-
-
-@functools.cache
-def _font(px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which matplotlib brings along and which knows more letters than Pillow's own font."""
-    found = importlib.util.find_spec("matplotlib")  # only looked up: importing it takes longer than drawing
-    for folder in (found.submodule_search_locations or []) if found else []:
-        file = Path(folder) / "mpl-data" / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
-        if file.is_file():
-            return ImageFont.truetype(str(file), px)
-    return ImageFont.load_default(px)
 
 
 def pdf_bytes(figure: "Figure") -> bytes:
@@ -198,7 +185,7 @@ def pdf_bytes(figure: "Figure") -> bytes:
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
-    with rc_context({"pdf.fonttype": 42}):
+    with rc_context({"pdf.fonttype": 42}), readable(figure):
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
     return buffer.getvalue()
 
@@ -209,7 +196,8 @@ def png_bytes(picture: "Rgb | Figure") -> bytes:
     if isinstance(picture, np.ndarray):
         Image.fromarray(picture).save(buffer, format="PNG")
     else:
-        picture.savefig(buffer, format="png", dpi=110, facecolor="white")
+        with readable(picture):
+            picture.savefig(buffer, format="png", dpi=110, facecolor="white")
     return buffer.getvalue()
 
 

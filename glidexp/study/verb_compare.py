@@ -53,7 +53,7 @@ def options() -> Parser:
         action="store_true",
         help="as a check, also the interval by redrawing scenes and seeds, which is too narrow for few of them",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="write comparison.csv and comparison.png there")
+    parser.add_argument("--out", metavar="FOLDER", help="write comparison.csv, and comparison.png and .pdf there")
     add_level_and_store(parser)
     return parser
 
@@ -62,6 +62,7 @@ def run(argv: list[str]) -> int:
     """Compares, prints a table and writes what was asked for; gives the exit code."""
     given = options().parse_args(argv)
     check_level(given.level)
+    from glidexp.scoring.figures import pdf_bytes, png_bytes
     from glidexp.study.comparison.compare import compare, measure_of
     from glidexp.study.comparison.references import runs_of
     from glidexp.study.comparison.table import as_table
@@ -84,9 +85,11 @@ def run(argv: list[str]) -> int:
         with out_folder(folder):
             with beside(folder / "comparison.csv") as place:
                 as_table(comparison).to_csv(place, index=False)
-            with beside(folder / "comparison.png") as place:
-                forest(comparison).savefig(place, metadata={"Software": None})
-        print(f"Written: {folder / 'comparison.csv'}, {folder / 'comparison.png'}")
+            picture = forest(comparison)
+            for name, made in (("comparison.png", png_bytes(picture)), ("comparison.pdf", pdf_bytes(picture))):
+                with beside(folder / name) as place:
+                    place.write_bytes(made)
+        print(f"Written: {', '.join(str(folder / f'comparison.{kind}') for kind in ('csv', 'png', 'pdf'))}")
     return 0
 
 

@@ -30,7 +30,7 @@ def options() -> Parser:
     )
     parser.add_argument("--by", choices=("region", "sensor"), default="region", help="what varies (default: region)")
     parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is laid out (default: {DEFAULT_SCORE})")
-    parser.add_argument("--out", metavar="FOLDER", help="write transfer.csv and transfer.png there")
+    parser.add_argument("--out", metavar="FOLDER", help="write transfer.csv, and transfer.png and .pdf there")
     add_level_and_store(parser)
     return parser
 
@@ -57,16 +57,17 @@ def run(argv: list[str]) -> int:
         console.print(f"note: {note}", highlight=False, markup=False)
     if given.out:
         write(found, Path(given.out))
-        print(f"Written: {Path(given.out) / 'transfer.csv'}, {Path(given.out) / 'transfer.png'}")
+        print(f"Written: {', '.join(str(Path(given.out) / f'transfer.{kind}') for kind in ('csv', 'png', 'pdf'))}")
     return 0
 
 
 def write(found: "Matrix", folder: Path) -> None:
-    """Writes transfer.csv and transfer.png.
+    """Writes transfer.csv, transfer.png and transfer.pdf.
 
     Raises:
         ConfigError: the folder cannot be written to
     """
+    from glidexp.scoring.figures import pdf_bytes, png_bytes
     from glidexp.scoring.heatmap import heatmap_figure
     from glidexp.study.comparison.transfer import as_table
 
@@ -77,7 +78,9 @@ def write(found: "Matrix", folder: Path) -> None:
             found.means, found.sources, found.targets, score=found.measure.name, across=found.by, rest_on=found.rest_on
         )
         with beside(folder / "transfer.png") as place:
-            figure.savefig(place, metadata={"Software": None})
+            place.write_bytes(png_bytes(figure))
+        with beside(folder / "transfer.pdf") as place:
+            place.write_bytes(pdf_bytes(figure))
 
 
 def table_of(found: "Matrix") -> "Table":

@@ -92,7 +92,7 @@ def run(argv: list[str], compose: Compose) -> int:
 
 
 def write(page: "Page", folder: Path) -> None:
-    """Writes the page as HTML and Markdown, its pictures, and a CSV with a row a scene.
+    """Writes the page as HTML and Markdown, its pictures as PNG and PDF, and a CSV with a row a scene.
 
     Raises:
         ConfigError: the folder cannot be written to
@@ -102,7 +102,9 @@ def write(page: "Page", folder: Path) -> None:
 
     title, content = f"Validity of {page.model}", blocks(page)
     files = {PAGE: html(title, content).encode(), TEXT: markdown(title, content).encode()}
-    files |= {f"figures/{block.name}.png": block.png for block in content if isinstance(block, Picture)}
+    pictures = [block for block in content if isinstance(block, Picture)]
+    files |= {f"figures/{one.name}.png": one.png for one in pictures}
+    files |= {f"figures/{one.name}.pdf": one.pdf for one in pictures}
     if page.scenes:
         files[ROWS] = scene_rows(page).to_csv(index=False).encode()
     with out_folder(folder):

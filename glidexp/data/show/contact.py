@@ -8,6 +8,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
+from glidexp.data.show.fonts import draw_text
 from glidexp.data.store import INVALID, LAKE, TileStore, rgb_of
 
 THUMB_PX = 128
@@ -15,7 +16,7 @@ ACROSS = 8
 """tiles in a row"""
 MOST_ROWS = 60
 """sensors and regions; a sheet of more would be no sheet"""
-GAP_PX, TEXT_PX = 4, 16
+GAP_PX, TEXT_PX, LETTER_PX = 4, 16, 11
 LAKE_LINE, VOID = (255, 220, 0), (120, 120, 120)
 SIDES = {"train": (76, 120, 168), "val": (242, 169, 0), "test": (192, 57, 43)}
 """a bar above each tile tells its side"""
@@ -35,7 +36,10 @@ def contact_sheet(store: TileStore) -> Image.Image:
     for n, ((sensor, region), own) in enumerate(groups):
         top = n * row_px + GAP_PX
         text = f"{sensor}{_sizes(own['gsd_m'])}, {region}: {len(own)} tiles"
-        pen.text((GAP_PX, top), text.encode("latin-1", "replace").decode("latin-1"), fill="black", font=font)
+        if text.isascii():
+            pen.text((GAP_PX, top), text, fill="black", font=font)
+        else:
+            draw_text(pen, (GAP_PX, top - 1), text, LETTER_PX, fill="black")
         ranked = own.sort_values(["lake_fraction", "tile"], kind="stable")
         some = ranked[ranked["lake_fraction"] > 0] if (ranked["lake_fraction"] > 0).any() else ranked
         chosen = np.unique(np.linspace(0, len(some) - 1, min(ACROSS, len(some))).round().astype(int))

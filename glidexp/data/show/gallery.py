@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from glidexp.beside import beside
 from glidexp.data.show.contact import thumbnail
+from glidexp.data.show.fonts import draw_text, text_length
 from glidexp.data.store import TileStore, rgb_of
 
 CAPTION_PX = 14
 GAP_PX = 6
+LETTER_PX = 10
+"""of captions with letters beyond ASCII; the others are in Pillow's own font"""
 Picture = npt.NDArray[np.uint8]
 
 
@@ -38,11 +41,11 @@ def sheet(pictures: Sequence[Picture], captions: Sequence[str], *, columns: int,
     canvas = Image.new("RGB", (columns * step[0] + GAP_PX, top + rows * step[1] + GAP_PX), "white")
     pen = ImageDraw.Draw(canvas)
     if title:
-        pen.text((GAP_PX, GAP_PX), _fitted(pen, title, canvas.width - 2 * GAP_PX), fill="black")
+        _write(pen, (GAP_PX, GAP_PX), title, canvas.width - 2 * GAP_PX)
     for i, (one, caption) in enumerate(zip(pictures, captions, strict=True)):
         left, upper = GAP_PX + i % columns * step[0], top + GAP_PX + i // columns * step[1]
         canvas.paste(Image.fromarray(one), (left, upper))
-        pen.text((left, upper + height + 1), _fitted(pen, caption, width), fill="black")
+        _write(pen, (left, upper + height + 1), caption, width)
     return canvas
 
 
@@ -52,10 +55,10 @@ def save(image: Image.Image, path: Path) -> None:
         image.save(place, format="PNG")
 
 
-def _fitted(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
+def _write(pen: ImageDraw.ImageDraw, xy: tuple[int, int], text: str, width: int) -> None:
     """The text, its beginning cut off where it is too long: names differ at their ends."""
-    if pen.textlength(text) <= width:
-        return text
-    while len(text) > 1 and pen.textlength(f"..{text}") > width:
-        text = text[1:]
-    return f"..{text}"
+    plain, shown, left = ImageFont.load_default(), text, text
+    while len(left) > 1 and text_length(shown, LETTER_PX, plain=plain) > width:
+        left = left[1:]
+        shown = f"..{left}"
+    draw_text(pen, xy, shown, LETTER_PX, fill="black", plain=plain)

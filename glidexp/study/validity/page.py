@@ -10,7 +10,6 @@ import pandas as pd
 from glidexp.models.validity import ALL, STEPS, Distance, Validity, Verdict
 from glidexp.scoring.cloud import INSIDE
 from glidexp.scoring.expected import Floats, signs
-from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.validity_plots import (
     Dot,
     Range,
@@ -148,12 +147,12 @@ def _scenes(page: Page) -> Iterable[Block]:
         rows,
     )
     dots = _dots(page)
-    yield Picture(
-        "distance", png_bytes(distance_figure(dots)),
+    yield Picture.of(
+        "distance", distance_figure(dots),
         "Each scene by both distances. Blue ground: inside. Beyond a dashed line: outside.",
     )  # fmt: skip
-    yield Picture(
-        "traits", png_bytes(traits_figure(dots, page.validity.names)),
+    yield Picture.of(
+        "traits", traits_figure(dots, page.validity.names),
         "Where each scene lies among the training tiles, trait by trait: 50 in their middle, 0 and 100 at their ends "
         "or beyond. Light blue: 1 to 99 % of them; darker: 25 to 75 %.",
     )  # fmt: skip
@@ -185,8 +184,8 @@ def _expected(page: Page) -> Iterable[Block]:
             value, low, high = (float(end[0]) for end in expected.at(_signs(one.verdict)))
             ranges.append(Range(one.name, value, low, high, one.verdict.outside))
     picture = expected_figure(expected.left_out, scenes["score"].to_numpy(), ranges)
-    yield Picture(
-        "expected", png_bytes(picture),
+    yield Picture.of(
+        "expected", picture,
         f"Grey: {many(len(scenes), 'score')} of {many(scenes['scene'].nunique(), 'scene')} by "
         f"{many(scenes['run'].nunique(), 'network')} of the matrix, over what was expected of them without their "
         f"{matrix.by}. In colour: scenes of this page, with the interval in which their scores are expected.",
@@ -246,8 +245,8 @@ def _trained_on(page: Page) -> Iterable[Block]:
         ["trait of a tile", *(group.name for group in groups)],
         cells,
     )
-    yield Picture(
-        "pixels", png_bytes(histograms_figure({group.name: group.histograms for group in groups})),
+    yield Picture.of(
+        "pixels", histograms_figure({group.name: group.histograms for group in groups}),
         "Pixels of the training tiles, after the stretch. Greenness: (green - red) / (green + red).",
     )  # fmt: skip
     if page.own is not None and len(page.own):
