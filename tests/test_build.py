@@ -358,6 +358,11 @@ def test_other_numbers_are_told_the_command_that_makes_them_fit(tmp_path: Path, 
 def test_lakes_that_miss_the_scene_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no lake of .* lies in a scene: lakes at x .* 45N \(longitude 87\.\d+ to"):
         alone(tmp_path, [lake(90_000, 0, 50)])
+    # latitude first, as some write degrees
+    (tmp_path / "swap").mkdir()
+    turned = [shapely.transform(shapely.box(86.7, 28.0, 86.9, 28.2), lambda xy: xy[:, ::-1])]
+    with pytest.raises(DataError, match=r"; longitude and latitude of the lakes are swapped\.$"):
+        alone(tmp_path, turned, lakes=str(write_polygons(tmp_path / "swap" / "lakes.geojson", turned, crs="EPSG:4326")))
     # degrees that were declared as metres
     with pytest.raises(DataError, match="look like degrees, but EPSG:32645 has metres"):
         alone(tmp_path, [shapely.box(86.9, 27.9, 86.91, 27.91)])

@@ -204,6 +204,32 @@ def test_a_named_type_column_is_taken_and_must_be_there(tmp_path: Path) -> None:
         polygons.read(path, "dataset.lakes", type_column="dam")
 
 
+def test_a_table_without_geometry_is_told(tmp_path: Path) -> None:
+    """As geopandas writes a CSV, in which GDAL looks for a column WKT; this ended in a trace."""
+    pd.DataFrame({"id": [1], "geometry": [lake(0, 0, 20).wkt]}).to_csv(tmp_path / "l.csv", index=False)
+    with pytest.raises(
+        DataError, match=r"lakes=\S+l\.csv holds no geometry: give outlines, in a CSV as WKT in a column"
+    ):
+        polygons.read(tmp_path / "l.csv", "dataset.lakes", crs="EPSG:32645")
+
+
+def test_lakes_that_come_twice_or_share_an_id_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shapes = [lake(0, 0, 20), lake(100, 0, 20), shapely.reverse(lake(0, 0, 20)), lake(200, 0, 20)]
+    settings = DatasetConfig(kind=DatasetKind.scenes)
+
+    def said(ids: list[str]) -> str:
+        caplog.clear()
+        path = tmp_path / "l.gpkg"
+        path.unlink(missing_ok=True)
+        geopandas.GeoDataFrame({"id": ids}, geometry=shapes[: len(ids)], crs=32645).to_file(path)
+        polygons.read_both(path, None, settings)
+        return caplog.text
+
+    assert not said(["a", "b"])
+    assert "1 of 3 outlines are copies of others" in said(["a", "b", "a"]) and "another one's" not in caplog.text
+    assert "1 of 2 lakes have another one's id: those of a scene count as one" in said(["a", "a"])
+
+
 def test_ids_stay_with_their_polygons_when_others_are_left_out(tmp_path: Path) -> None:
     shapes = [None, lake(0, 0, 20), shapely.Point(0, 0), lake(100, 0, 20)]
     frame = geopandas.GeoDataFrame({"id": list("abcd")}, geometry=shapes, crs="EPSG:32645")

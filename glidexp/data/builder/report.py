@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import shapely
 
 from glidexp.config import DatasetConfig, SplitBy
-from glidexp.data.scenes.polygons import Inventory, bounds_text
+from glidexp.data.scenes.polygons import Inventory, bounds_text, swapped
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.splits import Split
 from glidexp.data.store import SPLITS
@@ -129,9 +129,11 @@ def check_lakes(
     """
     if ledger.lakes["in_scenes"] == 0:
         left, bottom, right, top = shapely.total_bounds([scene.outline_lonlat for scene in scenes])
+        turned = swapped(water, (left, bottom, right, top))
+        way = "longitude and latitude of the lakes are swapped" if turned else "check the CRS of both"
         raise DataError(
             f"no lake of {water.path} lies in a scene: lakes at {bounds_text(water)}, scenes at "
-            f"longitude {left:.4g} to {right:.4g}, latitude {bottom:.4g} to {top:.4g}; check the CRS of both."
+            f"longitude {left:.4g} to {right:.4g}, latitude {bottom:.4g} to {top:.4g}; {way}."
         )
     if ledger.lakes["labelled"] == 0:
         raise DataError(

@@ -126,6 +126,8 @@ def read_features(path: Path | str, setting: str, columns: list[str], layer: int
         meta, fids, wkb, values = pyogrio.raw.read(path, layer=layer, columns=columns, force_2d=True, return_fids=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise _unreadable(path, setting, error) from None
+    if wkb is None:
+        raise DataError(f"{setting}={path} holds no geometry: give outlines, in a CSV as WKT in a column WKT.")
     # a driver gives columns in the order of the file
     by_name = dict(zip(meta["fields"].tolist(), values, strict=True))
     with np.errstate(invalid="ignore"):  # coordinates that are no numbers are met by who takes the geometries

@@ -149,9 +149,24 @@ def read_both(lakes: Path, glaciers: Path | None, dataset: DatasetConfig) -> tup
     water = read(
         lakes, "dataset.lakes", type_column=kind, id_column=number, crs=dataset.lakes_crs, layer=dataset.lakes_layer
     )
+    _tell_copies(water)
     if not glaciers:
         return water, None
     return water, read(glaciers, "dataset.glaciers", crs=dataset.glaciers_crs, layer=dataset.glaciers_layer)
+
+
+def _tell_copies(lakes: Inventory) -> None:
+    """Warns of outlines that come twice, as where two inventories were put together, and of lakes that share an id."""
+    n = len(lakes.geometries)
+    copies = n - len(set(shapely.to_wkb(shapely.normalize(lakes.geometries)).tolist()))
+    if copies:
+        log.warning("%s: %d of %d outlines are copies of others, and count as lakes again.", lakes.path, copies, n)
+    shared = n - len(set(lakes.ids.tolist())) - copies
+    if lakes.id_column and shared > 0:
+        log.warning(
+            "%s: %d of %d lakes have another one's %s: those of a scene count as one. Others are named by "
+            "dataset.lake_id_column.", lakes.path, shared, n, lakes.id_column,
+        )  # fmt: skip
 
 
 def told_of(
@@ -183,6 +198,13 @@ def told(inventory: Inventory, scenes: Sequence[Scene]) -> dict[str, Any]:
         "id_column": inventory.id_column or "",
         "type_column": inventory.type_column or "",
     }
+
+
+def swapped(lakes: Inventory, box: Sequence[float]) -> bool:
+    """Whether lakes in degrees would meet a box (west, south, east, north) with x and y the other way round."""
+    left, bottom, right, top = shapely.total_bounds(lakes.geometries)
+    other = shapely.box(bottom, left, top, right)
+    return bool(lakes.crs.is_geographic and shapely.intersects(other, shapely.box(*box)))
 
 
 def bounds_text(lakes: Inventory) -> str:
