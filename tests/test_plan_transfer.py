@@ -126,6 +126,15 @@ def test_the_score_on_a_target_is_one_that_runs_have_whatever_its_name(target: s
         assert whole.within("region", target).everywhere() == measure.everywhere() == whole
 
 
+def test_a_target_is_not_decided_on_another_that_tracking_calls_alike() -> None:
+    there = ("Khumbu/west", "Khumbu_west", "alps")
+    for place, target in enumerate(there):
+        cfg = StudyConfig(design=Design.ladder, transfer=TransferConfig(by=By.region, target=target))
+        measure = measure_of(primary(cfg, there))
+        assert measure.stratum is not None and measure.stratum[1] in strata(pd.Series(there))
+        assert rows_of(pd.Series(there), measure.stratum[1]).tolist() == [place]
+
+
 def test_words_of_scoring_are_checked_and_kept_apart() -> None:
     base = [word for word in SMALL if not word.startswith("tracking")]
     (one,) = checked([Arm("a", ("eval.adapt=histogram",))], base, door.compose)

@@ -1,5 +1,6 @@
 """Scores by hand, by brute force on logits, and the rules for what is empty."""
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from glidexp.errors import DataError
 from glidexp.scoring import scores
-from glidexp.scoring.confusion import PER_PLACE, aggregate, pooled_scores, scene_rows, strata
+from glidexp.scoring.confusion import PER_PLACE, aggregate, pooled_scores, rows_of, scene_rows, strata
 from glidexp.scoring.counts import BINS, EDGES, histograms_of_bins, logit_bins
 
 NAN = math.nan
@@ -180,14 +181,25 @@ def test_unknown_scenes_have_no_mean_over_scenes() -> None:
 
 
 def test_strata_have_names_that_tracking_accepts_and_stay_apart() -> None:
-    found = strata(pd.Series(["A/B", "A B", "A=B", "", None, "Südtirol", "A/B"]))
-    assert {name: rows.tolist() for name, rows in found.items()} == {
-        "unknown": [3, 4],
-        "A B": [1],
-        "A_B": [0, 6],
-        "A_B_": [2],
-        "S_dtirol": [5],
-    }
+    """Of keys that would be called alike those that were changed end in a mark; one that was not keeps its name."""
+    keys = pd.Series(["A/B", "A B", "A=B", "", None, "Südtirol", "A/B", "unknown"])
+    slash, equals = (hashlib.sha256(key.encode()).hexdigest()[:8] for key in ("A/B", "A=B"))
+    both = {f"A_B_{slash}": [0, 6], f"A_B_{equals}": [2]}
+    others = {"unknown": [3, 4, 7], "A B": [1], "S_dtirol": [5]}
+    assert {name: rows.tolist() for name, rows in strata(keys).items()} == others | both
+    alone = strata(keys.replace("A=B", "A_B"))
+    assert {name: rows.tolist() for name, rows in alone.items() if "A_" in name} == {f"A_B_{slash}": [0, 6], "A_B": [2]}
+    assert set(strata(pd.Series(["A/B"]))) == {"A_B"}, "no mark where nothing is alike"
+
+
+def test_a_stratum_is_found_by_its_name_whatever_is_beside_it() -> None:
+    keys = pd.Series(["A/B", "A_B", "C/D"])
+    named = {name: rows_of(keys, name).tolist() for name in strata(keys)}
+    assert named == {name: rows.tolist() for name, rows in strata(keys).items()} and len(named) == 3
+    marked = next(name for name, rows in strata(keys).items() if rows.tolist() == [0])
+    assert rows_of(keys, "A/B").tolist() == [0] and rows_of(keys, "A_B").tolist() == [1]
+    assert rows_of(pd.Series(["x", "A/B"]), marked).tolist() == [1], "named where there were others beside it"
+    assert rows_of(pd.Series(["A/B", "A=B"]), "A_B").tolist() == [], "either could be meant"
 
 
 def test_strata_add_up_to_the_whole() -> None:

@@ -65,7 +65,7 @@ from glidexp.study.report.tables import detectable, forest, interval, sample
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.study.tune.show import last_word
 from glidexp.study.tune.trials import Trial
-from glidexp.tracking.gathered import metric_name, part_names
+from glidexp.tracking.names import metric_name, part_names
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 
@@ -150,6 +150,28 @@ def test_a_region_of_any_name_has_its_scores(study: Study, material: Material) -
         for one in (as_it_is, measure_of(f"test/region/Per_ _sur_/{score}")):
             after = compare_arms(study.arms, other, one, ranks=False)
             assert [row.values for row in after.rows] == [row.values for row in before.rows]
+
+
+def test_regions_that_tracking_would_call_alike_have_rows_of_their_own(study: Study, material: Material) -> None:
+    named = {"andes": "Perú/sur", "alaska": "Per__sur"}
+
+    def renamed(tables: Any) -> Any:
+        return {run: one.assign(region=one["region"].astype(str).map(named)) for run, one in tables.items()}
+
+    other = Material(renamed(material.tables), renamed(material.lakes), material.ground)
+    for score in ("lake_iou_pooled", "lake_recall"):
+        whole = measure_of(f"test/{score}")
+        found = [whole.within("region", name, named.values()) for name in named.values()]
+        assert len({one.name for one in found}) == 2 and found[1].name == f"test/region/Per__sur/{score}"
+        for region, one in zip(named, found, strict=True):
+            before = compare_arms(study.arms, material, measure_of(f"test/region/{region}/{score}"), ranks=False)
+            for asked in (one, measure_of(one.name)):
+                after = compare_arms(study.arms, other, asked, ranks=False)
+                assert [row.values for row in after.rows] == [row.values for row in before.rows]
+    rows = {one.measure.name: [row.values for row in one.rows]
+            for one in _compared(Findings(study, material=other), _strata(other, measure_of("test/lake_iou_pooled")))
+            if one.measure.stratum and one.measure.stratum[0] == "region"}  # fmt: skip
+    assert len(rows) == 2 and len({str(values) for values in rows.values()}) == 2, "one region told twice"
 
 
 def test_where_less_is_better_more_is_worse(study: Study, material: Material) -> None:

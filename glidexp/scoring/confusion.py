@@ -3,12 +3,13 @@
 A score that has no value (0/0) is NaN here and has no entry among the named metrics.
 """
 
-import re
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from glidexp.tracking.names import own_or_marked, stratum_names
 
 Counts = NDArray[np.int64]
 """(..., 4): true positive, false positive, false negative, true negative pixels; lake is the positive class"""
@@ -132,27 +133,25 @@ def scene_rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: SCORES[name](counts) for name in PER_PLACE})
 
 
-def tracked_name(key: str) -> str:
-    """A sensor or region as metrics name it: letters that tracking refuses become `_`, a slash too; "" is unknown."""
-    return re.sub(r"[^\w .-]", "_", key, flags=re.ASCII) or "unknown"
-
-
 def strata(keys: pd.Series) -> dict[str, NDArray[np.int64]]:
     """Row positions of each key, by a name that tracking accepts, "" as unknown. Different keys get different names."""
-    codes, names = pd.factorize(_text(keys), sort=True)
-    found: dict[str, NDArray[np.int64]] = {}
-    for code, name in enumerate(names):
-        safe = tracked_name(str(name))
-        while safe in found:
-            safe += "_"
-        found[safe] = np.flatnonzero(codes == code)
-    return found
+    codes, known = pd.factorize(_text(keys).replace("", "unknown"), sort=True)
+    names = stratum_names(map(str, known))
+    return {names[str(key)]: np.flatnonzero(codes == code) for code, key in enumerate(known)}
 
 
 def rows_of(keys: pd.Series, name: str) -> NDArray[np.int64]:
-    """Row positions of a key, by its own name or by that of `strata`; none where there is no such key."""
-    own = np.flatnonzero(_text(keys) == name)
-    return own if len(own) else strata(keys).get(name, own)
+    """Row positions of a key, by its own name or by one that tracking has of it; none where there is no such key.
+
+    A name that tracking has beside others is found without them too, and the other way round where one key alone
+    could be meant.
+    """
+    texts = _text(keys)
+    own = np.flatnonzero(texts == name)
+    if len(own) or name in (by_name := strata(keys)):
+        return own if len(own) else by_name[name]
+    meant = [key for key in texts.unique() if name in own_or_marked(key)]
+    return np.flatnonzero(texts == meant[0]) if len(meant) == 1 else own
 
 
 def mean_of_defined(values: NDArray[np.float64]) -> float:

@@ -1,24 +1,19 @@
 """What a report takes from runs beside their scores, and what it leaves with their parent."""
 
-import hashlib
 import json
 import math
 import re
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from glidexp.tracking.found import TrackedRun, files_of
+from glidexp.tracking.names import metric_name
 from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store
 
-NAME_LIMIT = 250
-"""characters of a metric's name"""
-REFUSED = re.compile(r"[^\w .:/-]", re.ASCII)
-"""characters that MLflow does not take in it"""
 A_CALL = 900
 """metrics in one call; MLflow takes 1,000"""
 BREAK = 5
@@ -62,31 +57,6 @@ def tile_source(store: Store, run: TrackedRun, split: str) -> str | None:
         if any(tag.key == "mlflow.data.context" and tag.value == split for tag in one.tags):
             return json.loads(one.dataset.source).get("uri") or None
     return None
-
-
-def metric_name(name: str) -> str:
-    """The name with _ for every character that MLflow does not take; of one that is too long both ends, with a mark."""
-    taken = REFUSED.sub("_", name)
-    if len(taken) <= NAME_LIMIT:
-        return taken
-    mark = f"_{_mark(name)}_"
-    end = (NAME_LIMIT - len(mark)) // 2  # the score stands there
-    return taken[:end] + mark + taken[-end:]
-
-
-def part_names(names: Sequence[str]) -> dict[str, str]:
-    """A part of a metric's name for each of these, without `/` and what MLflow does not take, and no two alike.
-
-    Of names that would become the same, those that had to be changed end in a mark of their own, which follows from the
-    name alone.
-    """
-    taken = {name: REFUSED.sub("_", name).replace("/", "_") for name in names}
-    count = Counter(taken.values())
-    return {name: part if part == name or count[part] == 1 else f"{part}_{_mark(name)}" for name, part in taken.items()}
-
-
-def _mark(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def leave_with_parent(

@@ -5,7 +5,7 @@ Pixel scores are made of confusion counts (..., C, 4). Per-lake scores are made 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glidexp.errors import ConfigError, DataError
-from glidexp.scoring.confusion import SCORES, STRATA, Counts, rows_of, strata, tracked_name
+from glidexp.scoring.confusion import SCORES, STRATA, Counts, rows_of, strata
 from glidexp.scoring.lake_scores import kinds_of
 from glidexp.scoring.lakes import PREDICTED, TRUE
+from glidexp.tracking.names import stratum_names
 
 FALLBACK = "test/lake_iou_pooled"
 """what is compared where a study's own score cannot be"""
@@ -128,9 +129,10 @@ class Measure:
         said += " per scene" if self.aggregation == "per_scene" else ""
         return said + (" at 0.5" if self.at_half else "")
 
-    def within(self, kind: str, value: str) -> "Measure":
-        """The same score of one stratum, such as ("region", "andes")."""
-        return replace(self, name=self._named(f"{kind}/{tracked_name(value)}/"), stratum=(kind, value))
+    def within(self, kind: str, value: str, among: Iterable[str] = ()) -> "Measure":
+        """The same score of one stratum, such as ("region", "andes"); `among`: all that there are of its kind."""
+        called = stratum_names({*among, value})[value]
+        return replace(self, name=self._named(f"{kind}/{called}/"), stratum=(kind, value))
 
     def everywhere(self) -> "Measure":
         """The same score of the whole ground."""

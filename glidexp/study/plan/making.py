@@ -61,10 +61,12 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
     # weights or a device that are not there are told before data is made
     all_keys(arms, seeds, elsewhere=elsewhere)
     _told_missing(data, [one.config for one in arms])
-    transfer = study.design in plan_transfer.DESIGNS
+    transfer, beside = study.design in plan_transfer.DESIGNS, set[str]()
     if transfer:
         base = arms[0].config
-        plan_sides.refuse_bare(study, base.dataset, data.store(base).index)
+        index = data.store(base).index
+        plan_sides.refuse_bare(study, base.dataset, index)
+        beside = set(index.loc[index["split"] == "test", study.transfer.by.value].astype(str))
     settled = plan_transfer.settled(plan_budget.equal(arms, study.budget, data.train_tiles))
     sizes = [data.sizes(one.config) for one in settled]
     data.refuse_mixed_ground(settled)
@@ -76,7 +78,7 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
     plan = Plan(
         name=study.name,
         question=study.question,
-        primary=plan_transfer.primary(study),
+        primary=plan_transfer.primary(study, beside),
         arms=tuple(one.name for one in settled),
         seeds=tuple(seeds),
         cells=tuple(cells),

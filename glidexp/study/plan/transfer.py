@@ -4,7 +4,7 @@ In a matrix every source is trained once a seed, and its one scoring on the comm
 ladder the source is trained once a seed too: rungs that do not learn score it anew, the others start from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,8 +165,12 @@ def laid_out(study: StudyConfig, arms: Sequence[Checked]) -> dict[str, Any]:
     }
 
 
-def primary(study: StudyConfig) -> str:
+def primary(study: StudyConfig, among: Iterable[str] = ()) -> str:
     """The score that decides: of a ladder on the target.
+
+    Args:
+        study: from conf/study/ and the command line
+        among: regions or sensors that are scored beside the target, whose name could be taken for theirs
 
     Raises:
         ConfigError: a ladder's score of one stratum, one of which more is not better, or one that cannot be compared
@@ -184,4 +188,4 @@ def primary(study: StudyConfig) -> str:
             f"study.primary={study.primary}: more of it is not better, and a ladder's gains are of scores of which it "
             "is: give test/lake_iou_pooled, test/lake_recall or the like; the report has the others beside it."
         )
-    return measure.within(study.transfer.by.value, study.transfer.target).name
+    return measure.within(study.transfer.by.value, study.transfer.target, among).name

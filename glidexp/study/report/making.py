@@ -32,8 +32,9 @@ from glidexp.study.report.data import Findings, find
 from glidexp.study.report.latex import as_latex
 from glidexp.study.report.page import sections
 from glidexp.study.report.tiles import probe_tiles
-from glidexp.tracking.gathered import leave_with_parent, part_names
+from glidexp.tracking.gathered import leave_with_parent
 from glidexp.tracking.multirun import comparison_link, ui_hint
+from glidexp.tracking.names import part_names
 from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store
 
