@@ -232,6 +232,15 @@ def test_a_scene_over_a_pole_has_the_pole_in_its_outline(
     assert geometry.is_valid and geometry.bounds == (-180, south, 180, north) and box == [-180, south, 180, north]
 
 
+def test_a_packed_product_is_told_to_be_unpacked(tmp_path: Path) -> None:
+    packed = tmp_path / f"{LANDSAT}.tar"
+    packed.write_bytes(b"any")
+    with pytest.raises(DataError, match=rf"{LANDSAT}\.tar is packed: unpack it, and give what was in it\.$"):
+        find(packed, "landsat8")
+    with pytest.raises(DataError, match=rf"holds no scene: unpack what is packed there, as {LANDSAT}\.tar\.$"):
+        find(tmp_path, "landsat8")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [

@@ -18,6 +18,7 @@ from glidexp.errors import DataError
 log = logging.getLogger("glidexp")
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
+PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar", ".tif.gz")
 TABLES = (".csv", ".parquet", ".geoparquet", ".json", ".geojson")
 COLUMNS = ("path", "scene", "sensor", "region", "date", "bands")
 WHAT = f"a folder of scenes ({', '.join(SUFFIXES)}, .SAFE), one of these, or a catalogue (CSV, GeoParquet, STAC JSON)"
@@ -95,12 +96,16 @@ def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFi
         files = _of_folder(root, sensor)
     elif root.suffix.lower() in TABLES:
         files = list(_of_rows(root, sensor))
+    elif _is_packed(root):
+        raise DataError(f"{setting}={root} is packed: unpack it, and give what was in it.")
     else:
         files = [SceneFile(path=root, scene=root.stem, sensor=sensor)]
     if not files and root.is_file():
         raise DataError(f"{root} has no rows: write one a scene below its first line.")
     if not files:
-        raise DataError(f"{setting}={root} holds no scene: give {WHAT}.")
+        packed = next((path.name for path in sorted(root.iterdir()) if _is_packed(path)), None)
+        way = f"unpack what is packed there, as {packed}" if packed else f"give {WHAT}"
+        raise DataError(f"{setting}={root} holds no scene: {way}.")
     seen: set[str] = set()
     for file in files:
         sensors.get(file.sensor, f"sensor of scene {file.scene}")
@@ -108,6 +113,11 @@ def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFi
             raise DataError(f"scene '{file.scene}' comes twice in {root}: give every scene a name of its own.")
         seen.add(file.scene)
     return sorted(files, key=lambda f: f.scene)
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether this is an archive, as providers hand out products."""
+    return path.is_file() and path.name.lower().endswith(PACKED)
 
 
 def _of_folder(root: Path, sensor: str) -> list[SceneFile]:

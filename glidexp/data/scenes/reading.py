@@ -144,7 +144,7 @@ def opened_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
         with source:
             yield source
     except rasterio.errors.RasterioError as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         raise DataError(f"{path} cannot be read: {reason}; fetch it again or take it out.") from None
 
 
