@@ -1,7 +1,9 @@
 """prepare(): recipes, building once, the generated scenes, and the shipped settings."""
 
 import os
+import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +79,21 @@ def test_an_edited_inventory_is_another_recipe_whatever_its_name(tmp_path: Path,
         assert recipe_id(lakes, 64) == before
     file.write_bytes(b"other")
     assert recipe_id(lakes, 64) != before
+
+
+def test_a_geopackage_that_somebody_looks_at_is_the_same_recipe(tmp_path: Path) -> None:
+    """QGIS opens it in a mode with two more files beside it, of which one takes what is edited."""
+    dataset, lakes = world(tmp_path), tmp_path / "lakes.gpkg"
+    with closing(sqlite3.connect(lakes)) as once:
+        once.execute("PRAGMA journal_mode=wal")
+    before = recipe_id(dataset, 32)
+    with closing(sqlite3.connect(lakes)) as looking:
+        looking.execute("SELECT count(*) FROM lakes").fetchone()
+        assert (tmp_path / "lakes.gpkg-wal").is_file() and (tmp_path / "lakes.gpkg-shm").is_file()
+        assert recipe_id(dataset, 32) == before
+        looking.execute("CREATE TABLE more (n INTEGER)")
+        looking.commit()
+        assert recipe_id(dataset, 32) != before
 
 
 STATISTICS = '<Metadata><MDI key="STATISTICS_MAXIMUM">9</MDI></Metadata><Histograms><HistItem/></Histograms>'

@@ -276,11 +276,15 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
 
 
 def _stem_files(value: str) -> list[Path]:
-    """A vector file; a shapefile is several files of one stem, and several of them or a geodatabase are a folder."""
+    """A vector file; a shapefile is several files of one stem, and several of them or a geodatabase are a folder.
+
+    What a GeoPackage has beside it only while a program looks at it is left out.
+    """
     found = sorted(Path(value).parent.glob(f"{escape(Path(value).stem)}.*"))
     found += [Path(value)] if Path(value).is_dir() and Path(value) not in found else []
     inside = [sorted(path.rglob("*")) if path.is_dir() and path == Path(value) else [path] for path in found]
-    return [path for paths in inside for path in paths if path.suffix != ".lock"]
+    files = [path for paths in inside for path in paths if path.suffix != ".lock" and path.name[-4:] != "-shm"]
+    return [path for path in files if path.name[-4:] != "-wal" or path.stat().st_size]
 
 
 def _fingerprint(files: Iterable[Path], *, scenes: bool = False) -> dict[str, Any]:
