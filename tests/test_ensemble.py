@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from runs import small_config
 
@@ -171,18 +172,49 @@ def test_scores_are_of_the_mean_at_the_threshold_that_is_best_on_val_and_the_mod
 
 
 def test_it_is_compared_with_the_networks_that_it_is_made_of(
-    trained: list[Outcome], store: Store, evaluate: Any, mlruns: Path, capsys: pytest.CaptureFixture[str]
+    trained: list[Outcome],
+    store: Store,
+    evaluate: Any,
+    mlruns: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = [one.run_id for one in trained[:2]]
     assert evaluate(*ids)[0] == 0
     (made,) = (one for one in runs_of(store, "evaluate-smoke-the-mean-of-2-models") if one.outputs.model_outputs)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         cli.main(["compare", *ids, made.info.run_id, "--mlruns", str(mlruns)])
     told = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0 and "each run at the threshold chosen on its val" in told
     assert "they are averaged and count as one: 0+1" in told
+    assert not list(tmp_path.iterdir()), "MLflow left a database of its own where the command was typed"
     alone = np.mean([one.metrics["test/lake_iou_pooled"] for one in trained[:2]])
     assert f"{100 * (made.data.metrics['test/lake_iou_pooled'] - alone):+.2f}" in told
+
+
+def test_a_map_with_it_tells_where_the_networks_disagree(
+    trained: list[Outcome], store: Store, evaluate: Any, small_data: Path, mlruns: Path, tmp_path: Path
+) -> None:
+    assert evaluate(trained[0].run_id, trained[1].run_id)[0] == 0
+    (made,) = (one for one in runs_of(store, "evaluate-smoke-the-mean-of-2-models") if one.outputs.model_outputs)
+    scene = min((small_data / "scenes").glob("*/scenes/*.tif"))
+    kept = {}
+    for name, run_id in (("mean", made.info.run_id), ("alone", trained[0].run_id), ("other", trained[1].run_id)):
+        words = ["predict", run_id, str(scene), "--out", str(tmp_path / name), "--mlruns", str(mlruns)]
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words, "--sensor", "landsat8", "--precision", "fp32", "--device", "cpu", "--workers", "1"])
+        assert ended.value.code == 0
+        with rasterio.open(tmp_path / name / f"{scene.stem}_probability.tif") as file:
+            kept[name] = file.read(1).astype(float)
+    with rasterio.open(tmp_path / "mean" / f"{scene.stem}_spread.tif") as file:
+        spread = file.read(1)
+    assert {path.name for path in (tmp_path / "alone").glob("*spread*")} == set()
+    seen = spread < 255
+    apart = np.abs(kept["alone"] - kept["other"])[seen] / np.sqrt(2)  # of two the standard deviation is that
+    assert seen.any() and np.abs(spread[seen] - apart).max() <= 2, "up to rounding"
+    assert np.abs(kept["mean"] - (kept["alone"] + kept["other"]) / 2)[seen].max() <= 1
 
 
 def test_what_cannot_be_put_together_is_told_in_one_line(trained: list[Outcome], evaluate: Any) -> None:

@@ -431,6 +431,24 @@ def test_arms_are_named_by_their_study(
         assert len(lines) == 1 and said in lines[0]
 
 
+def test_a_mean_of_networks_stands_beside_the_arm_that_it_is_made_of(
+    store: Store, study: Study, tiles: TileStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = study.arms[0]
+    card = {"members": [{"run_id": run.run_id, "weights": run.run_id} for run in plain.runs[:2]]}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card | {"split_hash": "s", "data_hash": "d"}))
+    tags = {"glidexp.kind": "evaluation", "glidexp.config_id": "e" * 16}
+    tags |= {"glidexp.split_hash": "s", "glidexp.data_hash": "d"}
+    how = {"eval.threshold": "val", "eval.regions": "['all']", "sensor_mix.sensors": "['all']"}
+    mean, _ = studies.leave(store, tmp_path, tiles, 1.6, 40, how, tags)
+    arms = runs_of(store, ["made:plain", mean])[2]
+    assert arms is not None and [arm.name for arm in arms] == ["plain", "networks=2"]
+    assert arms[1].drawn == [frozenset(map(str, plain.seeds[:2]))]
+    assert guarded(verb, ["made:plain", mean, "--mlruns", str(store.mlruns)]) == 0
+    assert f"count as one: {'+'.join(map(str, plain.seeds[:2]))}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_training_that_several_arms_score_is_counted_once(store: Store, study: Study) -> None:
     """As the rungs of a ladder that learn nothing."""
     plain, twin, _ = study.arms

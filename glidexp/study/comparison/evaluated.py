@@ -8,6 +8,7 @@ import ast
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ from typing import Any
 from glidexp.config.evaluation import CARD, VAL
 from glidexp.errors import TrackingError
 from glidexp.study.comparison.arms import NETWORKS, PLUS
-from glidexp.tracking.found import TrackedRun, tracked_run
-from glidexp.tracking.models import read_text
+from glidexp.tracking.found import TrackedRun, fetch_file, tracked_run
 from glidexp.tracking.store import Store
 
 KIND_TAG, EVALUATION = "glidexp.kind", "evaluation"
@@ -30,6 +30,8 @@ OWN = {
     "eval.fit_sensors": ("fit_sensors", "[]"),
 }
 """settings of an evaluation that change its scores: what they are called in the name of an arm, and the usual value"""
+ALL = "['all']"
+"""as a list of one word stands in params"""
 MARK = 12
 """characters of a hash that name weights whose training is not in the store"""
 
@@ -61,8 +63,7 @@ class _Reader:
     def described(self, run: TrackedRun) -> TrackedRun:
         if run.tags.get(KIND_TAG) != EVALUATION:
             return run
-        with tempfile.TemporaryDirectory() as folder:
-            card: dict[str, Any] = json.loads(read_text(self.store, run.run_id, MODEL_CARD, Path(folder)) or "{}")
+        card = self._card(run)
         model = self._found(run.tags.get(MODEL_RUN_TAG) or str(card.get("run_id") or ""))
         if model is not None and model.tags.get(KIND_TAG) == EVALUATION:
             networks = [model]  # an evaluation that kept what it scored
@@ -77,6 +78,13 @@ class _Reader:
         rule = _rule(run, card, params)
         params |= {key: value for key, value in run.params.items() if key.startswith("eval.")}
         return replace(run, params=params | own | {"eval.threshold": rule})
+
+    def _card(self, run: TrackedRun) -> dict[str, Any]:
+        """Of the model that was scored; empty where the run left none."""
+        with tempfile.TemporaryDirectory() as folder, suppress(TrackingError):
+            card: dict[str, Any] = json.loads(fetch_file(self.store, run, MODEL_CARD, Path(folder)).read_text("utf-8"))
+            return card
+        return {}
 
     def _network(self, one: Mapping[str, Any], card: Mapping[str, Any], run: TrackedRun) -> TrackedRun:
         """The training of a network, or the evaluation that fitted it; of an unknown one what its card says."""
@@ -123,11 +131,10 @@ def _rule(run: TrackedRun, card: Mapping[str, Any], params: Mapping[str, str]) -
         return own
     regions = _one_of(run.params, "eval.fit_regions", "eval.regions")
     sensors = _one_of(run.params, "eval.fit_sensors", "sensor_mix.sensors")
-    every = _names("['all']")
-    source = params.get("subset.val_from")
+    every, source = _names(ALL), params.get("subset.val_from")
     theirs = (
-        _names(params.get("subset.regions", "")) if source != "all" else every,
-        _names(params.get("sensor_mix.sensors", "")) if source == "source" else every,
+        every if source == "all" else _names(params.get("subset.regions", ALL)),
+        _names(params.get("sensor_mix.sensors", ALL)) if source == "source" else every,
     )
     whole = params.get("subset.val_scenes", "None") == "None"
     return CARD if whole and (regions, sensors) == theirs else VAL
