@@ -18,6 +18,7 @@ from glidexp.scoring.study_plots import (
     few_shot_figure,
     interaction_figure,
     pareto_figure,
+    variance_figure,
 )
 from glidexp.scoring.validity_plots import (
     Dot,
@@ -188,3 +189,17 @@ def test_histograms_of_many_sensors_are_told_apart_beside_the_panels() -> None:
     assert legend_of(figure.axes[1]) == [f"sensor {place}" for place in range(12)]
     looks = {(patch.get_edgecolor(), patch.get_linestyle()) for patch in figure.axes[0].patches}
     assert len(looks) == 12
+
+
+def test_lines_and_areas_are_told_apart_without_colour() -> None:
+    """A journal prints in grey; the palette's blue, orange and green are one grey there."""
+    curves = curves_figure({f"arm{n}": [{1: 0.1, 2: 0.2}] for n in range(32)}, score="IoU", scale=100)
+    shapes = histograms_figure({f"sensor{n}": np.ones((2, 8)) for n in range(32)})
+    lines = [[(one.get_color(), one.get_linestyle()) for one in curves.axes[0].lines]]
+    lines.append([(str(one.get_edgecolor()), one.get_linestyle()) for one in shapes.axes[0].patches])
+    for looks in lines:
+        assert len(looks) == 32 == len(set(map(str, looks))), "two have the same look"
+        assert all(one[1] != other[1] for one, other in pairwise(looks)), "neighbours differ in colour alone"
+    parts = {"arm": 0.4, "scene": 0.3, "arm x scene": 0.1, "seed": 0.1, "rest": 0.1}
+    bars = variance_figure(parts).axes[0].patches
+    assert len({bar.get_hatch() for bar in bars}) == len(parts) and {bar.get_linewidth() for bar in bars} == {0.8}

@@ -16,6 +16,8 @@ PALETTE = ("#2480d6", "#de5400", "#0f9b74", "#a3469f", "#8a6d00", "#56b4e9", "#5
 """after Okabe and Ito, darkened where thin lines would fade on white"""
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPX*"
+HATCHES = ("", "//", "..", "xx", "--")
+"""areas that are told apart in print without colour too"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,12 @@ def look_of(number: int) -> dict[str, Any]:
     return {"color": PALETTE[number % len(PALETTE)], "linestyle": style}
 
 
+def line_of(number: int) -> dict[str, Any]:
+    """Colour and kind of a line that has no mark, so that neighbours are told apart in print without colour too."""
+    style = STYLES[(number + number // len(PALETTE)) % len(STYLES)]
+    return {"color": PALETTE[number % len(PALETTE)], "linestyle": style}
+
+
 def _mark(number: int) -> str:
     """A mark that goes with the colour of a number, so that the ninth has not both of the first."""
     return MARKERS[(number + number // len(PALETTE)) % len(MARKERS)]
@@ -93,7 +101,7 @@ def curves_figure(
         if not steps:
             continue
         table = scale * np.array([[one[step] for step in steps] for one in trainings])
-        look = look_of(number)
+        look = line_of(number)
         if len(steps) == 1:
             look |= {"marker": "o", "markersize": 4}
             axes.vlines(steps, table.min(0), table.max(0), color=look["color"], alpha=0.4, linewidth=3)
@@ -225,7 +233,14 @@ def variance_figure(shares: Mapping[str, float]) -> "Figure":
     axes = figure.subplots()
     left = 0.0
     for number, (name, share) in enumerate(shares.items()):
-        axes.barh(0, share, left=left, color=PALETTE[number % len(PALETTE)], alpha=0.85, label=f"{name} {share:.0%}")
+        look: dict[str, Any] = {
+            "color": PALETTE[number % len(PALETTE)],
+            "alpha": 0.85,
+            "edgecolor": "white",
+            "linewidth": 0.8,
+        }
+        hatch = HATCHES[number % len(HATCHES)]
+        axes.barh(0, share, left=left, hatch=hatch, label=f"{name} {share:.0%}", **look)
         left += share
     axes.set(xlim=(0, 1), yticks=[])
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"], fontsize=9)

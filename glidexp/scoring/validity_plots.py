@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from glidexp.scoring.cloud import INSIDE as LIMIT
 from glidexp.scoring.labels import label
-from glidexp.scoring.study_plots import MARKERS, figure_of, look_of, tall
+from glidexp.scoring.study_plots import MARKERS, figure_of, line_of, tall
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ def histograms_figure(shares: Mapping[str, Floats]) -> "Figure":
         for number, (name, values) in enumerate(shares.items()):
             if values[row].any():
                 edges = np.linspace(low, high, values.shape[1] + 1)
-                axes.stairs(100 * values[row], edges, label=label(name), linewidth=1.6, **look_of(number))
+                axes.stairs(100 * values[row], edges, label=label(name), linewidth=1.6, **line_of(number))
         axes.set_xlabel(what, fontsize=9)
     panels[0].set_ylabel("per cent of the pixels", fontsize=9)
     handles, names = panels[0].get_legend_handles_labels()
