@@ -330,6 +330,32 @@ def test_limits_of_the_card_are_replayed(model: Path, bright: Bright, tmp_path: 
     assert told["glidexp:sizes"][-1]["lakes"] == 3
 
 
+def test_limits_of_another_baseline_of_sentinel_2_are_told(
+    model: Path, bright: Bright, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Since 2022 all values are 1000 higher: under limits of before, a scene is as bright as snow."""
+    card = json.loads((model / "card.json").read_text())
+    early, late = ("S2A_MSIL1C_20200101T045721_N0214_R119_T45RVL", "S2A_MSIL1C_20230101T045721_N0509_R119_T45RVL")
+    card["stretch"] = {
+        "method": "percentile",
+        "low": 2.0,
+        "high": 98.0,
+        "scope": "global",
+        "sensors": {early: "sentinel2"},
+    }
+    card["stretch"]["limits"] = {early: {"low": [0.0] * 3, "high": [20000.0] * 3}}
+    (model / "card.json").write_text(json.dumps(card))
+    for name in (early, late, "s"):
+        scene = write_scene(tmp_path / f"{name}.tif", pixels=pixels())
+        for stretch in ("auto", "refit"):
+            caplog.clear()
+            assert mapped(model, tmp_path / stretch, scene, more=("--sensor", "sentinel2", "--stretch", stretch)) == 0
+            told = (
+                "of Sentinel-2's processing baseline 04.00 or later, but stretched by the limits of scenes whose values"
+            )
+            assert (told in caplog.text) == (name == late and stretch == "auto")
+
+
 def test_a_killed_map_of_another_sensor_is_not_gone_on_with(
     model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

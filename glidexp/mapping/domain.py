@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from glidexp.config import StretchConfig, StretchMethod
 from glidexp.data import sensors
+from glidexp.data.scenes import products
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.store import TileStore
 
@@ -86,6 +87,19 @@ def limits_of(card: Mapping[str, Any], scene: "Scene") -> tuple[Stretch | None, 
     elif scene.name in limits and told.get("sensors", {}).get(scene.name, scene.file.sensor) == scene.file.sensor:
         return Stretch.from_json(limits[scene.name]), f"limits of the model's card for scene {scene.name}"
     return None, "fitted to the scene"
+
+
+def of_another_baseline(card: Mapping[str, Any], scene: "Scene") -> list[str]:
+    """A sentence where a scene of Sentinel-2 gets limits of scenes whose values are 1000 lower, or higher, than its."""
+    known = {products.raised(name) for name in (card.get("stretch") or {}).get("limits", {})} - {None}
+    own = products.raised(f"{scene.file.path} {scene.file.scene}")
+    if own is None or known != {not own} or limits_of(card, scene)[0] is None:
+        return []
+    of, off = ("04.00 or later", "lower") if own else ("before 04.00", "higher")
+    return [
+        f"{scene.name}: of Sentinel-2's processing baseline {of}, but stretched by the limits of scenes whose values "
+        f"are 1000 {off}: give --stretch refit."
+    ]
 
 
 def method_of(card: Mapping[str, Any]) -> StretchConfig:

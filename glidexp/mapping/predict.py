@@ -127,6 +127,7 @@ def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
     card = read_card(task.bundle)
     scene = read_header(task.file, domain.bands_of(card))
     said = [*scene.warnings, *domain.outside(card, scene)]
+    said += domain.of_another_baseline(card, scene) if task.settings.stretch is StretchFrom.auto else []
     base = task.out / areas.plain(scene.name)
     keys = _keys(task, card, scene)
     item = base.with_name(f"{base.name}.json")

@@ -133,6 +133,12 @@ def date_of(stem: str) -> str:
     return ""
 
 
+def raised(name: str) -> bool | None:
+    """Whether a name or path tells a baseline of Sentinel-2 whose values are 1000 higher; None: it tells none."""
+    match = _BASELINE.search(name)
+    return int(match[1]) >= RAISED_FROM if match else None
+
+
 def mixed_baselines(names: Iterable[str]) -> str:
     """A sentence where names of Sentinel-2 products tell that the values of some are 1000 higher than those of others;
     "" where they do not. Each with a stretch of its own shows nothing of that, one stretch for both does.
