@@ -318,8 +318,8 @@ def test_a_task_that_uses_a_gpu_asks_ray_for_one(
         return lambda work: SimpleNamespace(remote=work)
 
     ray.is_initialized, ray.cluster_resources, ray.remote = (lambda: True), (lambda: {"CPU": 8.0, "GPU": has}), remote
-    ray.wait, ray.get = (lambda waiting, num_returns: (waiting[:1], waiting[1:])), (lambda one: one)
-    ray.exceptions = SimpleNamespace(RayTaskError=OSError, WorkerCrashedError=OSError, OutOfMemoryError=OSError)
+    ray.wait, ray.get = (lambda waiting, **_: (waiting[:1], waiting[1:])), (lambda one: one)
+    ray.exceptions = SimpleNamespace(RayTaskError=OSError, RayError=OSError)
     monkeypatch.setitem(sys.modules, "ray", ray)
     assert list(mapped(double, [1, 2], workers=1, cluster="ray", gpu=gpu)) == [2, 4]
     assert wanted == [{"num_cpus": 1, "num_gpus": asked}]

@@ -189,8 +189,8 @@ def test_a_run_of_ray_that_comes_to_its_limit_is_named_with_it(monkeypatch: pyte
 
     sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
     ended = launchers_ray._task(0.1)(sleeps, str(ROOT), "")
-    assert ended == (-signal.SIGTERM, True)
-    assert launchers_ray._task(60)([sys.executable, "-c", "raise SystemExit(3)"], str(ROOT), "") == (3, False)
+    assert ended == (-signal.SIGTERM, True, "")
+    assert launchers_ray._task(60)([sys.executable, "-c", "raise SystemExit(3)"], str(ROOT), "") == (3, False, "")
     monkeypatch.setattr(launchers_ray.ray, "wait", lambda results, timeout: (results, []))
     monkeypatch.setattr(launchers_ray.ray, "get", lambda result: result)
     job = launchers_ray.RayJob(ended, 1.5)  # type: ignore[arg-type]

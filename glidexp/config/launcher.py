@@ -60,7 +60,8 @@ class LauncherConfig:
     runs_per_gpu: int = 1
     """runs that share a GPU, here and in Ray"""
     memory_gb: float | None = None
-    """memory of its own that a run may take before it is ended; no limit when not given, elsewhere 16"""
+    """memory of its own that a run may take before it is ended; no limit when not given, elsewhere 16, in Ray no more
+    than a node has"""
     time_limit_min: float | None = None
     """minutes a run may take before it is asked to save and end; no limit when not given, of a scheduler a day"""
     attempts: int = 3
@@ -68,7 +69,7 @@ class LauncherConfig:
     warm: bool = True
     """fork runs off a process that has imported everything; else each begins with a fresh Python"""
     ray_address: str | None = None
-    """of the Ray cluster: auto, or ray://HOST:10001; one on this machine when not given"""
+    """of the Ray cluster: auto, HOST:6379, or ray://HOST:10001; one on this machine when not given"""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
     @property

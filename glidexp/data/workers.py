@@ -6,7 +6,6 @@ Nothing heavy is imported here. Results come as they are ready, in any order.
 import multiprocessing
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
+from glidexp.data.ray_cluster import LOOK_S, Head, ask, words_in_a_line
 from glidexp.errors import ConfigError, RunFailed
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ KILLED = (
     "a worker process was killed, most often for want of memory: give fewer --workers or less --memory; finished "
     "scenes are kept and the same command goes on."
 )
+GONE = "no longer answers: when it is up again, the same command goes on; finished scenes are kept."
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,27 +139,30 @@ def _on_ray(ray: Any, work: Callable[[T], R], tasks: Sequence[T], address: str, 
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of one's own tells nobody
         with _reaching("ray", address, (OSError, ValueError, RuntimeError)):
-            host, _, port = address.rpartition("://")[2].rpartition(":")
-            if host and port.isdigit():  # where nobody answers, Ray tries for minutes
-                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+            ask(address)
             ray.init(
-                address=address or None,
+                # not "the last one started here", which is what Ray takes without a word and may be gone
+                address=address or os.environ.get("RAY_ADDRESS") or "local",
                 **({} if address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}),
                 log_to_driver=False,
                 logging_level="ERROR",
             )
+        words_in_a_line(ray)
+    head = Head(ray)
     try:
         gpus = int(gpu and ray.cluster_resources().get("GPU", 0) >= 1)
         remote = ray.remote(num_cpus=1, num_gpus=gpus)(work)
         waiting = [remote.remote(task) for task in tasks]
         while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=1)
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=LOOK_S)
+            if not ready and not head.answers() and head.gone():
+                raise RunFailed(f"--map=ray{':' * bool(address)}{address}: the head of the cluster {GONE}")
             for one in ready:
                 yield ray.get(one)
     except ray.exceptions.RayTaskError as error:  # its text is a traceback of the worker
         raise error.cause from None
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-        raise RunFailed(KILLED) from None
+    except ray.exceptions.RayError as error:  # a worker or its node was gone more often than Ray tries
+        raise RunFailed(f"Ray: {type(error).__name__}: {KILLED}") from None
     finally:
         if ours:
             ray.shutdown()

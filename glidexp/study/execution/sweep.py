@@ -23,6 +23,9 @@ LOOK_S = 0.1
 ELSEWHERE_S = 2.0
 """seconds between looks at cells that other processes have"""
 BEAT_S = 60.0
+NO_SIGN = (
+    "%s was ended by %s, or its node is gone: it goes on when it has saved, or gave no sign of life for three minutes"
+)
 
 
 @dataclass(slots=True)
@@ -115,6 +118,7 @@ class Sweep:
 
     def _step(self, launcher: Launcher) -> bool:
         """One look at everything; tells whether something ended or began."""
+        launcher.look()
         ended = [(one, code) for one in self.running if (code := one.job.poll()) is not None]
         for one, code in ended:
             self.running.remove(one)
@@ -207,6 +211,8 @@ class Sweep:
         elif one.early and code not in (0, 1, 2, BUSY):
             self._ended(cell, self.ledger.update(cell, status=Status.stopped, error=one.early))
         elif code == BUSY or entry.status is Status.running:
+            if code != BUSY and not self._stopping:
+                log.info(NO_SIGN, cell.name, signal_name(code))
             self.elsewhere.append(cell)
         elif one.job.why or code in (0, 1, 2):
             reason = one.job.why or f"ended with exit code {code} and no finished run: see {self.ledger.log_path(cell)}"

@@ -214,16 +214,48 @@ def end_when_left(wait: Callable[[], object]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def stand_between() -> None:
+    """Goes on in a child; this process passes SIGTERM on to it and ends as it ends.
+
+    Ray kills the children of a worker that ends, not theirs: the run is left over, and saves.
+    """
+    child, early = 0, list[int]()
+
+    def pass_on(number: int, frame: object) -> None:
+        if child:
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+        else:
+            early.append(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if early:
+            os.kill(os.getpid(), early[0])
+        return
+    for number in early:
+        os.kill(child, number)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        with suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
 def main() -> NoReturn:
     """`python -m glidexp.study.execution.work ORDER.json [--follow]`: the work of a cell where a scheduler starts it.
 
-    With --follow it ends when its standard input does.
+    With --follow it ends when its standard input does, and is no child of who started it.
     """
     # SLURM sends a job's notice to all its processes: one is for submitit's, which tells this one to save by SIGUSR1.
     # Ignored, here and in what this process starts: it would end them.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     order = Order.from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     if "--follow" in sys.argv:
+        stand_between()
         own = os.dup(0)
         end_when_left(lambda: os.read(own, 1))
     begin_process(order.log)

@@ -47,6 +47,14 @@ class Launcher(ABC):
         """The job that an earlier sweep left with a scheduler; None where there is none that may still run."""
         return None
 
+    def look(self) -> None:
+        """Looks at what there is to run on; `slots` may change. Called often.
+
+        Raises:
+            RunFailed: it is gone for good
+        """
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Ends what was started for the jobs, after them."""
