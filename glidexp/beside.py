@@ -1,6 +1,7 @@
 """Files and folders are written beside their place and renamed into it: no reader meets half of one, a failure leaves
 the old."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -9,8 +10,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from typing import IO, Any
+
+from glidexp.errors import GlidexpError
 
 PARTIAL = ".partial"
+FOLDERS = "paths.data, paths.mlruns, of maps and releases --out"
+"""where users say which folder is written to"""
+
+
+def lock(file: IO[Any] | int, path: Path, *, shared: bool = False, wait: bool = True) -> bool:
+    """Takes the lock of an open file or folder; it goes when that is closed, and with the process.
+
+    Args:
+        file: or its number
+        path: of it, to be named
+        shared: with others who share it
+        wait: until it is free
+
+    Returns:
+        False where another process has it and `wait` is false
+
+    Raises:
+        GlidexpError: the file system keeps no locks
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # the latter of a lock that NFS keeps
+            return False
+        raise GlidexpError(
+            f"the file system of {path.parent} keeps no locks of files ({error.strerror}): have it mounted with them "
+            f"(Lustre: -o flock), or give a folder on another disk ({FOLDERS})."
+        ) from None
+    return True
 
 
 @contextmanager

@@ -4,7 +4,6 @@ The folder holds, in raw bytes of the scene's size, `probability.u8` and `marks.
 renamed into place after the rows it speaks of are on the disk. A folder of other settings or another scene is dropped.
 """
 
-import fcntl
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.beside import lock
 from glidexp.data.builder.parts import DAMAGED, writing
 from glidexp.errors import DataError
 
@@ -57,11 +57,9 @@ class WorkFiles:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open["lock"] = (self.folder / "lock").open("ab")
-        try:
-            fcntl.flock(self._open["lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(self._open["lock"], self.folder / "lock", wait=False):
             self._open["lock"].close()
-            raise DataError(f"another process is at work in {self.folder}: wait for it.") from None
+            raise DataError(f"another process is at work in {self.folder}: wait for it.")
         self._take_up()
         sizes = dict.fromkeys(self._pixels, self.height * self.width) | {LOOK: int(np.prod(self.look))}
         with writing(self.folder):

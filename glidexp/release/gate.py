@@ -1,6 +1,5 @@
 """The release of one training: score it again, look at it from every side, and only then let it be the champion."""
 
-import fcntl
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glidexp.beside import write_bytes
+from glidexp.beside import lock, write_bytes
 from glidexp.data.builder.parts import writing
 from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.models.card import read_card
@@ -115,14 +114,10 @@ def _alone(folder: Path) -> Iterator[Path]:
     aside = folder.with_name(f".{folder.name}.partial")
     with out_folder(folder), ExitStack() as locked:
         aside.mkdir(parents=True, exist_ok=True)
-        lock = os.open(aside, os.O_RDONLY)
-        locked.callback(os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"--out={folder} is being made by another process: wait for it, or give another folder."
-            ) from None
+        handle = os.open(aside, os.O_RDONLY)
+        locked.callback(os.close, handle)
+        if not lock(handle, aside, wait=False):
+            raise ConfigError(f"--out={folder} is being made by another process: wait for it, or give another folder.")
         for left in aside.iterdir():  # of a process that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         held = locked.pop_all()

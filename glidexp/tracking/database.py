@@ -18,6 +18,12 @@ def sqlite_uri(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
+NO_LOCKS = (
+    "another process has it for long, or its file system keeps no locks, as many network drives: give a folder on a "
+    "local disk as paths.mlruns, or a server as tracking.uri"
+)
+
+
 def database_path(uri: str) -> Path | None:
     """The sqlite file behind an address; None for a server or another database."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
@@ -51,9 +57,8 @@ def make_database(database: Path, mlruns: Path) -> None:
     except Exception as error:  # SQLAlchemy's and MLflow's, of a full disk among others; a page each
         SqlAlchemyStore._engine_map.pop(sqlite_uri(aside), None)
         reason = first_line(getattr(error.__context__, "orig", None) or getattr(error, "orig", None) or error)
-        raise TrackingError(
-            f"{database} cannot be made ({reason}): make room, or give another folder as paths.mlruns."
-        ) from error
+        way_out = NO_LOCKS if "lock" in reason else "make room, or give another folder as paths.mlruns"
+        raise TrackingError(f"{database} cannot be made ({reason}): {way_out}.") from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -73,9 +78,10 @@ def check_revision(database: Path) -> None:
         with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode={mode}", uri=True)) as connection:
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
     except sqlite3.Error as error:
-        raise TrackingError(
-            f"{database} is not a database of MLflow ({first_line(error)}): move it away, or give another paths.mlruns."
-        ) from error
+        what, way_out = "is not a database of MLflow", "move it away, or give another paths.mlruns"
+        if "lock" in str(error):
+            what, way_out = "cannot be read", NO_LOCKS
+        raise TrackingError(f"{database} {what} ({first_line(error)}): {way_out}.") from error
     revision = rows[0][0] if rows else "none"
     if revision == head:
         return

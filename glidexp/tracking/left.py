@@ -1,6 +1,5 @@
 """Parent runs of studies that nobody works at any more: their sweep was killed, and no later one went on with it."""
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glidexp.beside import lock
 from glidexp.tracking.multirun import close_parent
 from glidexp.tracking.spool import is_held
 from glidexp.tracking.store import Store
@@ -103,9 +103,4 @@ def _at_work(store: Store, one: Left) -> bool:
 def _alone(path: Path) -> Iterator[bool]:
     """Takes a lock, where nobody has it; gives whether it was taken."""
     with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield lock(stream, path, wait=False)

@@ -12,7 +12,6 @@ nothing.
 """
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -25,6 +24,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from glidexp.beside import lock as take_lock
+from glidexp.errors import GlidexpError
 
 log = logging.getLogger("glidexp.tracking")
 
@@ -276,11 +278,12 @@ def hold(folder: Path, tries_more: int = LOCK_TRIES) -> int:
         except FileNotFoundError:  # the owner has just removed the folder
             continue
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            mine = take_lock(lock, folder / LOCK, wait=False)
+        except GlidexpError:
             os.close(lock)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
+            raise
+        if not mine:
+            os.close(lock)
             tries += 1
             if tries > tries_more:
                 raise Busy(str(folder)) from None
@@ -313,9 +316,6 @@ def is_held(folder: Path) -> bool | None:
     except OSError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
+        return not take_lock(lock, folder / LOCK, shared=True, wait=False)
     finally:
         os.close(lock)

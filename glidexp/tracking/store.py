@@ -3,7 +3,6 @@
 A local store is one folder: `mlflow.db` (sqlite), `artifacts/`, and a lock file. A server is any http(s) address.
 """
 
-import fcntl
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from glidexp.beside import lock
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import TrackingError
 from glidexp.tracking.database import (
@@ -308,7 +308,7 @@ def _ask_server(uri: str) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # released by the system when the process dies
+        lock(handle, path)  # released by the system when the process dies
         yield
 
 

@@ -3,7 +3,6 @@
 Nothing heavy is imported before something is built.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glidexp.beside import lock
 from glidexp.config import DatasetConfig, DatasetKind, to_dict
 from glidexp.data.steps import shown_steps
 from glidexp.data.workers import Crew
@@ -39,7 +39,7 @@ def locked(path: Path) -> Iterator[None]:
             f"nothing can be written to {path.parent} ({error.strerror}): give another folder as paths.data."
         ) from None
     with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock(stream, Path(stream.name))
         yield
 
 

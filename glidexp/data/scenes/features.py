@@ -1,8 +1,10 @@
 """The features of a vector file: GDAL's drivers, and GeoParquet, which the GDAL of the wheels cannot read."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,10 @@ import shapely
 
 from glidexp.errors import DataError
 
+T = TypeVar("T")
 PARQUET = (".parquet", ".geoparquet", ".pq")
+_NO_LOCKS = set[Path]()
+"""folders whose file system refused them to this process"""
 GROUND = "ground"
 """layer of the ground that was mapped, beside the lakes of a map"""
 
@@ -31,6 +36,29 @@ class Features:
     """by column, those asked for"""
 
 
+@contextmanager
+def without_locks() -> Iterator[None]:
+    """Inside, GDAL asks for no locks of GeoPackages, which many network drives do not keep: for what nobody changes."""
+    pyogrio.set_gdal_config_options({"SQLITE_USE_OGR_VFS": "YES"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({"SQLITE_USE_OGR_VFS": None})
+
+
+def _unlocked(read: Callable[..., T], path: Path | str, **options: Any) -> T:
+    """What it gives; once more without locks where the file system refused them, after 10 s for the first file."""
+    try:
+        if Path(path).parent not in _NO_LOCKS:
+            return read(path, **options)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        if "locked" not in str(error):
+            raise
+        _NO_LOCKS.add(Path(path).parent)
+    with without_locks():
+        return read(path, **options)
+
+
 def columns_of(path: Path, setting: str, layer: int = 0) -> list[str]:
     """Names of the columns of a layer, the geometry's left out.
 
@@ -41,7 +69,7 @@ def columns_of(path: Path, setting: str, layer: int = 0) -> list[str]:
         frame = _frame(path, setting)
         return [str(name) for name in frame.columns if name != frame.geometry.name]
     try:
-        return [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+        return [str(name) for name in _unlocked(pyogrio.read_info, path, layer=layer)["fields"]]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise _unreadable(path, setting, error) from None
 
@@ -76,7 +104,7 @@ def layer_of(path: Path | str, setting: str, named: str | None = None) -> int:
     flat = [i for i, (_, kind) in enumerate(found) if not kind or "Point" in kind or "Line" in kind]
     areal = [i for i, name in enumerate(names) if i not in flat and name != GROUND]
     if len(areal) > 1:
-        areal = [i for i in areal if pyogrio.read_info(path, layer=i)["features"]] or areal[:1]
+        areal = [i for i in areal if _unlocked(pyogrio.read_info, path, layer=i)["features"]] or areal[:1]
     if len(areal) > 1:
         several = ", ".join(names[i] for i in areal)
         raise DataError(
@@ -93,7 +121,7 @@ def layers_of(path: Path | str, setting: str) -> list[tuple[str, str | None]]:
         DataError: it cannot be read as features
     """
     try:
-        return [(str(name), kind) for name, kind in pyogrio.list_layers(path).tolist()]
+        return [(str(name), kind) for name, kind in _unlocked(pyogrio.list_layers, path).tolist()]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise _unreadable(path, setting, error) from None
 
@@ -123,7 +151,9 @@ def read_features(path: Path | str, setting: str, columns: list[str], layer: int
         shapes = shapely.force_2d(np.asarray(frame.geometry, dtype=object))
         return Features(crs, np.arange(len(frame)), shapes, {name: frame[name].to_numpy() for name in columns})
     try:
-        meta, fids, wkb, values = pyogrio.raw.read(path, layer=layer, columns=columns, force_2d=True, return_fids=True)
+        meta, fids, wkb, values = _unlocked(
+            pyogrio.raw.read, path, layer=layer, columns=columns, force_2d=True, return_fids=True
+        )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise _unreadable(path, setting, error) from None
     if wkb is None:

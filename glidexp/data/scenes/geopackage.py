@@ -9,6 +9,7 @@ import pyogrio.errors
 
 from glidexp.beside import beside
 from glidexp.data.builder.parts import FOLDERS, writing
+from glidexp.data.scenes.features import without_locks
 from glidexp.errors import DataError, RunFailed
 from glidexp.options import out_folder
 
@@ -41,7 +42,7 @@ def write_layers(path: Path, layers: Mapping[str, geopandas.GeoDataFrame], kind:
         RunFailed: the disk refuses it
     """
     try:
-        with writing(path), beside(path) as place:
+        with writing(path), beside(path) as place, without_locks():
             for name, frame in layers.items():
                 frame.to_file(place, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:

@@ -304,6 +304,8 @@ def _write_layer(rows: list[tuple[int, shapely.Geometry, dict]], path: Path) -> 
     import pandas
     import pyogrio
 
+    from glidexp.data.scenes.features import without_locks
+
     parts = []
     for epsg in sorted({row[0] for row in rows}):
         chosen = [row for row in rows if row[0] == epsg]
@@ -313,7 +315,8 @@ def _write_layer(rows: list[tuple[int, shapely.Geometry, dict]], path: Path) -> 
     # a GeoPackage carries the time it was written, which would make equal data differ in bytes
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2020-01-01T00:00:00.000Z"})
     try:
-        table.to_file(path, driver="GPKG", engine="pyogrio", layer=path.stem)
+        with without_locks():
+            table.to_file(path, driver="GPKG", engine="pyogrio", layer=path.stem)
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 

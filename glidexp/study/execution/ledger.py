@@ -11,7 +11,6 @@ Several sweeps, and every run itself, write `cells.json`: each change is made un
 renamed. It may be behind after a kill. What counts is the tracking store, where a run is found by its config id.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -24,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from glidexp.beside import write_text
+from glidexp.beside import lock, write_text
 from glidexp.errors import TrackingError
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.tracking import left
@@ -276,5 +275,5 @@ def _as_text(entries: Mapping[str, Entry]) -> str:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     with path.with_name(f".{path.name}.lock").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock(stream, path)
         yield

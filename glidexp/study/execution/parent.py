@@ -1,11 +1,11 @@
 """The parent run of a study: one for each study id, taken up again by every sweep of it, with a status that is true."""
 
-import fcntl
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from glidexp.beside import lock
 from glidexp.study.execution.ledger import CELLS, PLAN, Ledger, Status
 from glidexp.tracking import environment
 from glidexp.tracking.left import AT_WORK, TURN, close_left
@@ -34,7 +34,7 @@ def parent_run(ledger: Ledger) -> Iterator[str]:
     with (ledger.folder / AT_WORK).open("a") as stream:
         with _turn(ledger):  # of two that begin, one makes the run
             ledger.parent_run_id = _open(ledger)
-            fcntl.flock(stream, fcntl.LOCK_SH)
+            lock(stream, ledger.folder / AT_WORK, shared=True)
         try:
             yield ledger.parent_run_id
         except BaseException as reason:
@@ -43,11 +43,7 @@ def parent_run(ledger: Ledger) -> Iterator[str]:
         finally:
             put_cells(ledger)
             with _turn(ledger):
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    pass  # another sweep goes on with it
-                else:
+                if lock(stream, ledger.folder / AT_WORK, wait=False):  # else another sweep goes on with it
                     _close(ledger, error)
 
 
@@ -62,7 +58,7 @@ def close_others(store: Store) -> None:
 def _turn(ledger: Ledger) -> Iterator[None]:
     """One sweep of a study at a time begins or ends."""
     with (ledger.folder / TURN).open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock(stream, ledger.folder / TURN)
         yield
 
 

@@ -1,12 +1,11 @@
 """The file in which a search's trials lie, without Optuna: mended after a kill, and carried to another store."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from glidexp.beside import write_bytes
+from glidexp.beside import lock, write_bytes
 
 JOURNAL = "trials.journal"
 
@@ -20,7 +19,7 @@ def lock_of(path: Path) -> Path:
 def held(path: Path) -> Iterator[None]:
     """Keeps a journal as it is."""
     with lock_of(path).open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock(stream, path)
         yield
 
 

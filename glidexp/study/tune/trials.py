@@ -5,7 +5,6 @@ two of them may share one journal. What is drawn for a trial follows from its nu
 from how often the search was begun anew.
 """
 
-import fcntl
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from glidexp.beside import lock
 from glidexp.study.plan.space import Choice
 from glidexp.study.tune.journal import JOURNAL, held, lock_of, mend
 
@@ -91,7 +91,7 @@ class Trials:
     def turn(self) -> Iterator[None]:
         """One process at a time asks for a trial."""
         with self._lock.open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock(stream, self._lock)
             yield
 
     def all(self) -> list[Trial]:
@@ -184,7 +184,7 @@ class _Flock(JournalFileOpenLock):
     def acquire(self) -> bool:
         """As Optuna asks it."""
         self._stream = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(self._stream, fcntl.LOCK_EX)
+        lock(self._stream, self._path)
         return True
 
     def release(self) -> None:
