@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from glidexp import cli, door
-from glidexp.config import Config, evaluation, flat, load
+from glidexp.config import Config, DatasetConfig, evaluation, flat, load
+from glidexp.config.unread import refuse_unread
 from glidexp.data import verbs
 from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
@@ -206,7 +207,8 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         assert models
         asked = scored.dataset
         if asked.kind != "synthetic" and any(PLACEHOLDER.search(str(getattr(asked, key))) for key in GIVEN):
-            asked.kind = Config().dataset.kind
+            refuse_unread(asked)
+            asked = DatasetConfig(split=asked.split)
         check_data(asked, scored.tile_size.px, scored.sensor_mix)
         return
     if verb == "sweep":  # every arm is composed and checked
@@ -227,9 +229,8 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         data = config.dataset
         if data.kind != "synthetic" and any(PLACEHOLDER.search(str(getattr(data, key))) for key in GIVEN):
             assert data.root, f"{name}: {line} reads data and names none"
-            data.kind = Config().dataset.kind
-            if data.sensors_file:
-                data.sensors_file, data.sensor = None, "unknown"
+            refuse_unread(data)
+            config.dataset = DatasetConfig(split=data.split, classes="generated" if data.classes else None)
         check(config)
 
 
@@ -316,6 +317,8 @@ def outside(cell: str, default: Any) -> list[Any]:
     if found := re.fullmatch(rf"above {number}", cell):
         return [float(found[1])]
     if found := re.fullmatch(rf"{number} to {number}", cell):
+        if isinstance(default, int):
+            return [int(found[1]) - 1, int(found[2]) + 1]
         return [float(found[1]) - 0.01, float(found[2]) + 0.01]
     if found := re.fullmatch(rf"\[{number}, {number}\]", cell):
         return [[float(found[1]) - 0.01, float(found[2])], [float(found[1]), float(found[2]) + 0.01]]
@@ -329,7 +332,7 @@ def inside(cell: str, default: Any) -> list[Any]:
     if found := re.fullmatch(rf"{number} or more", cell):
         return [int(found[1])]
     if found := re.fullmatch(rf"{number} to {number}", cell):
-        return [float(found[1]), float(found[2])]
+        return [int(end) if isinstance(default, int) else float(end) for end in found.groups()]
     if found := re.fullmatch(rf"\[{number}, {number}\]", cell):
         return [[float(found[1]), float(found[2])]]
     return cell.split(", ") if ", " in cell and not isinstance(default, bool) else []

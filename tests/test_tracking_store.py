@@ -232,6 +232,13 @@ def test_experiment_is_marked_and_its_artifacts_lie_under_mlruns(mlruns: Path) -
     assert store.experiment_id("a/b") == found.experiment_id
 
 
+@pytest.mark.parametrize(("name", "folder"), [("..", "_"), ("../up", "_up"), ("n" * 300, "n" * 100)])
+def test_artifacts_of_an_odd_experiment_lie_under_mlruns_too(name: str, folder: str, mlruns: Path) -> None:
+    store = open_store(uri_of(mlruns), mlruns)
+    found = store.client.get_experiment(store.experiment_id(name))
+    assert found.artifact_location == (mlruns / "artifacts" / folder).as_uri()
+
+
 def test_deleted_experiment_is_said(mlruns: Path) -> None:
     store = open_store(uri_of(mlruns), mlruns)
     store.client.delete_experiment(store.experiment_id("gone"))

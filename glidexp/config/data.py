@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from glidexp.config.ranges import at_least
+from glidexp.config.ranges import at_least, within
 from glidexp.errors import ConfigError
 
 
@@ -239,4 +239,4 @@ class TileSizeConfig:
     """side of a square tile, pixels"""
 
     def __post_init__(self) -> None:
-        at_least("tile_size.px", self.px, 32)
+        within("tile_size.px", self.px, 32, 2**14, "pixels such as 256 or 512")

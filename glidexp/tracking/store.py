@@ -153,7 +153,7 @@ class Store:
 
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            folder = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+            folder = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:100].strip(".") or "_"  # not "..", and not too long
             location = (self.mlruns / "artifacts" / folder).as_uri() if self.local else None
             try:
                 return str(self.client.create_experiment(name, artifact_location=location, tags={KIND_TAG: KIND}))

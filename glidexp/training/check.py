@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.config import Config, DatasetConfig, DatasetKind, SensorMixConfig, SplitBy, TrainConfig, Tta
 from glidexp.config.evaluation import EvalSplit, EvaluateConfig
+from glidexp.config.unread import refuse_unread
 from glidexp.data.prepare import declared_regions, declared_sensors, recipe_id
 from glidexp.data.sensor_mix import chosen_sensors, judging_rows, training_rows
 from glidexp.data.subset import chosen_regions
@@ -28,7 +29,8 @@ def check(config: Config) -> None:
     """Refuses combinations that cannot run.
 
     Raises:
-        ConfigError: an impossible network, tile size, sensor or start; one line that lists what is allowed
+        ConfigError: an impossible network, tile size, sensor or start, a setting that this data set does not read; one
+            line that lists what is allowed
     """
     catalog.check(config.backbone.name, config.decoder.name, config.tile_size.px)
     if not config.train.auto_batch:
@@ -49,6 +51,7 @@ def check(config: Config) -> None:
     regions = declared_regions(config.dataset)
     if regions is not None:
         chosen_regions(config.subset.regions, regions)
+    refuse_unread(config.dataset)
 
 
 def _check_labels(config: Config) -> None:

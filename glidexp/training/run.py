@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glidexp.config import Config, InitConfig, InitKind, flat
+from glidexp.config.unread import idle
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import recipe_id
 from glidexp.data.resident import stays
@@ -122,6 +123,8 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
             return Outcome(earlier.run_id, earlier.metrics)
         what, goes_on = (_name(config), device_name(runtime), runtime.precision), ", goes on" if earlier else ""
         log.info("%s on %s, %s, config id %s%s", *what, identity, goes_on)
+        for sentence in idle(config):
+            log.warning("%s", sentence)
         runtime.ranks.share(False)
         tiles = prepared(config, runtime.ranks)
         check_tiles(config, tiles)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.config import Config, DatasetKind, TrainConfig
+from glidexp.config.unread import refuse_unread
 from glidexp.data.workers import CLUSTERS, Crew
 from glidexp.errors import ConfigError
 from glidexp.options import Parser
@@ -84,6 +85,7 @@ def settings(compose: "Compose", words: Sequence[str]) -> Config:
     if kind not in (DatasetKind.scenes, DatasetKind.synthetic):
         way = "ready tiles are read by glidexp data import" if kind != DatasetKind.store else "a store is built already"
         raise ConfigError(f"dataset.kind={kind.value} is not built from scenes: {way}.")
+    refuse_unread(config.dataset)
     if config.dataset.classes:
         raise ConfigError(f"dataset.classes={config.dataset.classes}: a store of land cover is made by the run on it.")
     return config

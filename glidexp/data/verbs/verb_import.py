@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.config import Config, DatasetConfig, DatasetKind
+from glidexp.config.unread import refuse_unread
 from glidexp.data.ready.layout import GLID_COUNTS, Place, describe, find_places, glid_places
 from glidexp.errors import ConfigError, DataError
 from glidexp.options import Parser
@@ -164,6 +165,7 @@ def settings(
             changes[setting] = str(Path(value).absolute()) if setting == "manifest" else value
     changes["name"] = given["name"] or ("glid" if both else Path(root).stem)
     dataset = dataclasses.replace(config.dataset, **changes)  # type: ignore[arg-type]
+    refuse_unread(dataset)
     tile = config.tile_size
     if given["tile_px"]:
         tile = dataclasses.replace(tile, px=int(given["tile_px"]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from glidexp.config import Compile, Config, InitKind, Precision, TrainConfig
 from glidexp.config.evaluation import EvalConfig
+from glidexp.config.unread import idle
 from glidexp.data.prepare import recipe_id
 from glidexp.errors import ConfigError, GlidexpError, unknown_name
 from glidexp.identity import config_id
@@ -86,6 +87,18 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
             raise first
         raise ConfigError(f"{len(wrong)} of {len(arms)} arms cannot run, so none was started. {name}: {first}")
     return found
+
+
+def told_idle(arms: Sequence[Checked]) -> list[str]:
+    """A warning, in a line, for each setting of some arms that changes nothing there: they may be the same runs."""
+    found: dict[str, list[str]] = {}
+    for one in arms:
+        for sentence in idle(one.config):
+            found.setdefault(sentence, []).append(one.name)
+    return [
+        f"Warning: {sentence} Arms: {'all' if len(names) == len(arms) else ', '.join(names)}."
+        for sentence, names in found.items()
+    ]
 
 
 def _check_scoring(words: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from glidexp.study.names import many, short_names
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan import ground as plan_ground
 from glidexp.study.plan import power as plan_power
+from glidexp.study.plan.check import told_idle
 from glidexp.study.plan.data import Sizes
 from glidexp.study.plan.hours import disk_told, places_of, time_told
 from glidexp.study.plan.making import Outline, Planned
@@ -123,6 +124,7 @@ def show(
     size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')} = {many(len(plan.cells), 'run')}"
     lines = [
         *told_equal(plan.cells),
+        *told_idle(planned.arms),
         *equal,
         plan.budget,
         _seeds(planned),
@@ -202,6 +204,7 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
         table.add_row(Text(short[one.name]), f"{one.config.train.epochs}", f"{one.config.train.batch_size}")
     lines = (
         *found.equal,
+        *told_idle(found.arms),
         f"Seeds: {', '.join(map(str, found.seeds))}, the same in every arm. All arms are checked, and can run.",
         f"Budget: as many {study.budget.kind} in every arm, which sets its epochs once its tiles are counted."
         if study.budget.kind != "epochs"

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.config.evaluation import CARD, VAL, Adapt, EvalSplit, EvaluateConfig
+from glidexp.config.unread import refuse_unread
 from glidexp.data.ready.inputs import manifest_of
 from glidexp.errors import ConfigError
 from glidexp.models.load import FoundModel, find, is_place
@@ -48,6 +49,7 @@ def evaluate(config: EvaluateConfig, *, given: Sequence[str], choices: Mapping[s
     if "dataset" in given:
         _take_side(config, given)
         check_data(config.dataset, config.tile_size.px, config.sensor_mix)
+        refuse_unread(config.dataset)
     # a wrong folder is told before a store is made in it; what is scored of a bundle may well begin one
     places = all(map(is_place, (config.model, *config.others)))
     store = store_at(config.paths.mlruns, config.tracking.uri, make=places)
