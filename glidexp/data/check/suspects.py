@@ -21,6 +21,7 @@ from scipy.ndimage import binary_dilation, label, mean
 from shapely.geometry import shape
 
 from glidexp.data.check.likeness import Colours, cells_of, counted, doubt_of
+from glidexp.data.scenes.features import TILES
 from glidexp.data.scenes.geopackage import check_out, write_layers
 from glidexp.data.store import LAKE, TileStore, rgb_of
 from glidexp.errors import DataError
@@ -102,7 +103,7 @@ def write_suspects(lakes: geopandas.GeoDataFrame, tiles: geopandas.GeoDataFrame,
         DataError: not the name of a GeoPackage
     """
     check_out(path)
-    write_layers(path, {"lakes": lakes, "tiles": tiles}, "MultiPolygon")
+    write_layers(path, {"lakes": lakes, TILES: tiles}, "MultiPolygon")
 
 
 def _of_tile(

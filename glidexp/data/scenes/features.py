@@ -20,6 +20,8 @@ _NO_LOCKS = set[Path]()
 """folders whose file system refused them to this process"""
 GROUND = "ground"
 """layer of the ground that was mapped, beside the lakes of a map"""
+TILES = "tiles"
+"""layer of the tiles that lakes were doubted on, beside these lakes (`glidexp data suspects`)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def columns_of(path: Path, setting: str, layer: int = 0) -> list[str]:
 def layer_of(path: Path | str, setting: str, named: str | None = None) -> int:
     """The layer of polygons of a file, a folder or a ZIP of files: the one that is named, else the only one.
 
-    Tables without geometry, points, lines, the ground of a map, and of several also empty layers are left out.
+    Tables without geometry, points, lines, what we write beside lakes (ground, tiles), and of several also empty layers
+    are left out.
 
     Args:
         path: any vector file
@@ -102,7 +105,7 @@ def layer_of(path: Path | str, setting: str, named: str | None = None) -> int:
             raise DataError(f"{layer_setting(setting)}={named} is no layer of {path}: it has {', '.join(names)}.")
         return names.index(met[0])
     flat = [i for i, (_, kind) in enumerate(found) if not kind or "Point" in kind or "Line" in kind]
-    areal = [i for i, name in enumerate(names) if i not in flat and name != GROUND]
+    areal = [i for i, name in enumerate(names) if i not in flat and name not in (GROUND, TILES)]
     if len(areal) > 1:
         areal = [i for i in areal if _unlocked(pyogrio.read_info, path, layer=i)["features"]] or areal[:1]
     if len(areal) > 1:
