@@ -239,6 +239,23 @@ def test_artifacts_of_an_odd_experiment_lie_under_mlruns_too(name: str, folder: 
     assert found.artifact_location == (mlruns / "artifacts" / folder).as_uri()
 
 
+def test_a_file_that_a_run_has_not_leaves_no_database_where_it_is_asked_for(
+    mlruns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's client makes one for a nested name, of a run with a model."""
+    from mlflow.entities import LoggedModelOutput
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    store = open_store(uri_of(mlruns), mlruns)
+    experiment = store.experiment_id("glidexp")
+    run_id = store.client.create_run(experiment).info.run_id
+    model = store.client.create_logged_model(experiment, name="model", source_run_id=run_id)
+    store.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    assert models.read_text(store, run_id, "model/card.json", tmp_path) is None
+    assert list(Path().iterdir()) == []
+
+
 def test_deleted_experiment_is_said(mlruns: Path) -> None:
     store = open_store(uri_of(mlruns), mlruns)
     store.client.delete_experiment(store.experiment_id("gone"))

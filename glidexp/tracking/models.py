@@ -101,9 +101,12 @@ def read_text(store: Store, run_id: str, name: str, folder: Path) -> str | None:
         folder: for a copy of it
     """
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     try:
-        return Path(store.client.download_artifacts(run_id, name, str(folder))).read_text(encoding="utf-8")
+        # the client's own way leaves an mlflow.db in the folder where the command is typed when a nested file is absent
+        files = get_artifact_repository(store.client.get_run(run_id).info.artifact_uri, tracking_uri=store.uri)
+        return Path(files.download_artifacts(name, str(folder))).read_text(encoding="utf-8")
     except (MlflowException, OSError):
         return None
 
