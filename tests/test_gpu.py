@@ -258,7 +258,7 @@ def test_fitting_to_other_ground_works_there(gpu: Gpu) -> None:
 class Kept:
     """Work files in memory."""
 
-    carry, rows = None, 0
+    carry, rows, networks = None, 0, 0
 
     def __init__(self) -> None:
         self.written: list[np.ndarray] = []
