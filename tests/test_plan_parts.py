@@ -326,10 +326,13 @@ def test_auto_is_not_resolved_for_another_machine() -> None:
     assert LauncherConfig(kind=LauncherKind.slurm).elsewhere
     assert LauncherConfig(kind=LauncherKind.ray, ray_address="auto").elsewhere
     assert not LauncherConfig(kind=LauncherKind.ray).elsewhere and not LauncherConfig().elsewhere
-    with pytest.raises(ConfigError, match=r"^train\.precision=auto is found on the machine that trains.*give train\.p"):
+    both = (
+        r"^train\.precision=auto and train\.compile=auto: found on the machine.*give train\.pr.*, and train\.compile=on"
+    )
+    with pytest.raises(ConfigError, match=both):
         keys(arm("a"), [0], elsewhere=True)
     bf16 = TrainConfig(precision=Precision.bf16)
-    with pytest.raises(ConfigError, match=r"^train\.compile=auto is found.*or train\.device=cuda or cpu"):
+    with pytest.raises(ConfigError, match=r"^train\.compile=auto: found.*or train\.device=cuda or cpu"):
         resolved_elsewhere(bf16)
     for device, compiled in (("cuda:1", "on"), ("cpu", "off")):
         found = resolved_elsewhere(replace(bf16, device=device))

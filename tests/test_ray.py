@@ -23,6 +23,7 @@ from glidexp.data.workers import mapped
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.study.execution.launchers import ray as launchers_ray
 from glidexp.study.execution.launchers.choice import build_launcher
+from glidexp.tracking.store import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = """
@@ -276,3 +277,58 @@ def test_a_build_whose_cluster_is_gone_ends_by_a_sentence(
     monkeypatch.setattr(ray, "wait", died)
     with pytest.raises(RunFailed, match=r"^Ray: NodeDiedError: a worker process was killed"):
         list(mapped(double, [1, 2], workers=1, cluster="ray:auto"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(os.environ.get("GLIDEXP_RAY") != "1", reason="GLIDEXP_RAY=1 starts two nodes and kills one (3 min)")
+def test_a_node_joins_and_is_killed(tmp_path: Path) -> None:
+    """It is used at once; its run is begun again where it saved, and ends as one that nothing happened to."""
+    from ray.cluster_utils import Cluster
+
+    room = {"num_cpus": 2, "object_store_memory": 10**8}
+    cluster = Cluster(initialize_head=True, head_node_args=room | {"include_dashboard": False})
+    own = ["experiment=smoke", "train.epochs=60", "train.precision=fp32", "train.compile=off", "train.threads=1"]
+    own += ["tracking.system_metrics=false", f"paths.data={tmp_path / 'data'}", f"paths.mlruns={tmp_path / 'mlruns'}"]
+    words = [*own, "seed=0,1", "launcher=ray", f"launcher.ray_address={cluster.address}"]
+    words += ["launcher.cores=2", "launcher.memory_gb=1"]
+    command = [sys.executable, str(ROOT / "sweep.py"), *words]
+
+    def logged(count: int) -> list[str]:
+        """What the runs have said, once so many of them are past an epoch."""
+        while sweep.poll() is None:
+            said = [log.read_text() for log in (tmp_path / "mlruns" / "studies").glob("*/logs/*.log")]
+            if sum("epoch 2/" in one for one in said) >= count:
+                return said
+            time.sleep(0.5)
+        return []
+
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as sweep:
+            assert len(logged(1)) == 1, "one node has room for one run"
+            joined = cluster.add_node(**room)
+            assert len(logged(2)) == 2
+            cluster.remove_node(joined, allow_graceful=False)
+            said = sweep.communicate()[0]
+    finally:
+        cluster.shutdown()
+    assert sweep.returncode == 0 and "[2/2]" in said, said
+    logs = [log.read_text() for log in (tmp_path / "mlruns" / "studies").glob("*/logs/*.log")]
+    (killed,) = [one for one in logs if "goes on in epoch" in one]
+    assert "stopped by SIGTERM; the same command goes on" in killed
+    alone = [sys.executable, str(ROOT / "train.py"), *own, f"paths.mlruns={tmp_path / 'alone'}"]
+    for seed in "01":
+        subprocess.run([*alone, f"seed={seed}"], check=True, capture_output=True, cwd=ROOT)
+    found, wanted = scores(tmp_path / "mlruns"), scores(tmp_path / "alone")
+    assert found.keys() == {"0", "1"} and found == wanted
+
+
+def scores(mlruns: Path) -> dict[str, dict[str, float]]:
+    """Scores of finished trainings by seed."""
+    client = open_store(f"sqlite:///{mlruns / 'mlflow.db'}", mlruns).client
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()], "status = 'FINISHED'")
+    return {
+        run.data.params["seed"]: {name: v for name, v in run.data.metrics.items() if name.startswith(("val/", "test/"))}
+        for run in runs
+        if "train/loss" in run.data.metrics
+    }

@@ -229,18 +229,17 @@ def resolved_elsewhere(cfg: TrainConfig) -> dict[str, str]:
     Raises:
         ConfigError: one of them is `auto` and would be found there
     """
-    if cfg.precision is Precision.auto:
+    kind = cfg.device.partition(":")[0]
+    found_there = {"train.precision": "bf16, fp16 or fp32"} if cfg.precision is Precision.auto else {}
+    if cfg.compile is Compile.auto and kind not in ("cpu", "cuda"):
+        found_there["train.compile"] = "on or off (or train.device=cuda or cpu)"
+    if found_there:
         raise ConfigError(
-            "train.precision=auto is found on the machine that trains, and a study names its runs before they begin "
-            "there: give train.precision=bf16, fp16 or fp32."
+            f"{' and '.join(f'{key}=auto' for key in found_there)}: found on the machine that trains, and a study "
+            "names its runs before they begin there: give "
+            f"{', and '.join(f'{key}={allowed}' for key, allowed in found_there.items())}."
         )
     compiled = cfg.compile
     if compiled is Compile.auto:
-        kind = cfg.device.partition(":")[0]
-        if kind not in ("cpu", "cuda"):
-            raise ConfigError(
-                "train.compile=auto is found on the machine that trains, and a study names its runs before they begin "
-                "there: give train.compile=on or off, or train.device=cuda or cpu."
-            )
         compiled = Compile.on if kind == "cuda" else Compile.off
     return {"train.precision": str(cfg.precision), "train.compile": str(compiled)}
