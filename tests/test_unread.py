@@ -1,15 +1,25 @@
 """Settings that would change nothing: of a data set they are refused, of the training they are told."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from rich.console import Console
+from runs import small_config
 
 from glidexp import cli, door
 from glidexp.config import Config
+from glidexp.config.study import Design, StudyConfig
 from glidexp.config.unread import READ_BY, idle, refuse_unread
 from glidexp.door import options
 from glidexp.errors import ConfigError
+from glidexp.study.plan.check import told_idle
+from glidexp.study.plan.making import outline
+from glidexp.study.plan.show import show_outline
+from glidexp.study.plan.words import Words
+from glidexp.training.run import run
 
 
 def config_of(*words: str) -> Config:
@@ -103,6 +113,46 @@ def test_idle_settings_are_told(words: Sequence[str], sentences: Sequence[str]) 
     found = idle(config_of(*words))
     assert len(found) == len(sentences)
     assert all(one.startswith(start) for one, start in zip(found, sentences, strict=True))
+
+
+def test_a_run_tells_what_changes_nothing(
+    small_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, plain_figures: None
+) -> None:
+    words = ["train.epochs=1", "loss.tversky_alpha=0.5", "tracking.log_model=false", "tracking.log_masks=false"]
+    run(small_config(small_data, tmp_path / "mlruns", *words), choices={})
+    assert [line for line in caplog.messages if "changes nothing" in line] == [
+        "loss.tversky_alpha=0.5 changes nothing, as loss.tversky and loss.focal_tversky are 0."
+    ]
+
+
+def test_a_plan_names_the_arms_in_which_a_setting_changes_nothing(tmp_path: Path) -> None:
+    arms = {"none": ["loss=bce"], "one": ["loss.tversky_alpha=0.5"], "used": ["loss=tversky", "loss.tversky_alpha=0.5"]}
+    study = StudyConfig(name="s", question="?", design=Design.list, arms=arms, seeds=[0])
+    found = outline(study, Words((), (f"paths.data={tmp_path}",)), door.compose)
+    (said,) = told_idle(found.arms)
+    assert said.startswith("Warning: loss.tversky_alpha=0.5 changes nothing, as ") and said.endswith(" Arms: one.")
+    console = Console(width=300, record=True, file=io.StringIO())
+    show_outline(found, console)
+    assert said in console.export_text()
+
+
+def test_every_verb_that_makes_or_scores_tiles_refuses_what_they_are_not_made_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for part in ("images", "labels"):
+        (tmp_path / "tiles" / part).mkdir(parents=True)
+        Image.new("RGB" if part == "images" else "L", (64, 64)).save(tmp_path / "tiles" / part / "1.png")
+    for words in (
+        ["data", "build", "dataset=synthetic", "dataset.lakes=lakes.gpkg"],
+        ["data", "import", "tiles", "dataset.buffer_m=5000"],
+        ["evaluate", "0123abcd", "dataset=smoke", "dataset.lakes=lakes.gpkg"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and f"{words[-1]} would not be used with dataset.kind=" in said, said
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("group", ["augmentation", "loss", "optimizer", "init"])

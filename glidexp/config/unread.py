@@ -24,11 +24,8 @@ READ_BY: dict[str, tuple[DatasetKind, ...]] = {
     "root": (DatasetKind.scenes, *READY, DatasetKind.store),
     "sensor": (DatasetKind.scenes, *READY),
     "manifest": READY,
-    "images": (DatasetKind.folder,),
-    "labels": (DatasetKind.folder,),
-    "empty_share": (*CUT, *READY),
-    "split": (*CUT, *READY),
-} | {
+    **dict.fromkeys(("images", "labels"), (DatasetKind.folder,)),
+    **dict.fromkeys(("empty_share", "split"), (*CUT, *READY)),
     **dict.fromkeys(("lakes", "lake_type_column", "lake_id_column", "lakes_crs", "lakes_layer"), (DatasetKind.scenes,)),
     **dict.fromkeys(("glaciers", "glaciers_crs", "glaciers_layer"), (DatasetKind.scenes,)),
     **dict.fromkeys(("previous", "previous_layer", "part_km"), (DatasetKind.scenes,)),
@@ -45,7 +42,8 @@ def refuse_unread(dataset: DatasetConfig) -> None:
         ConfigError: names it, and the data sets that it goes with
     """
     usual = flat(DatasetConfig(kind=dataset.kind, classes=dataset.classes, layout=dataset.layout))
-    given = {key: value for key, value in flat(dataset).items() if value != usual[key] and value != ""}
+    # a path that is given as nothing takes back what an experiment set
+    given = {key: value for key, value in flat(dataset).items() if value not in (usual[key], "")}
     for key, value in given.items():
         kinds = READ_BY.get(key.partition(".")[0])
         if kinds is not None and dataset.kind not in kinds:

@@ -126,9 +126,8 @@ def behind(files: WorkFiles, cuts: Mapping[int, float], last: int, name: str) ->
     """
 
     def put(number: int, first: int, rows: list[torch.Tensor], good: Mask, carry: torch.Tensor) -> None:
-        probability: Floats = (
-            rows[0].cpu().numpy()
-        )  # by NumPy, as PyTorch would begin as many threads again in this one
+        # by NumPy, as PyTorch would begin as many threads again in this one
+        probability: Floats = rows[0].cpu().numpy()
         # one pass for all rows that are sound: the largest of them is no number where any is none
         if np.isnan(probability.max()) and (lost := int(np.count_nonzero(np.isnan(probability) & good))):
             raise RunFailed(
