@@ -1,5 +1,7 @@
 """A study as it lies in the store: its plan, how far it came, and the runs of each arm."""
 
+import atexit
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -148,6 +150,7 @@ def _fetched(store: Store, parent: TrackedRun) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # a store that may only be read
         folder = Path(tempfile.mkdtemp(prefix="glidexp-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in (PLAN, CELLS):
         try:
             store.client.download_artifacts(parent.run_id, name, str(folder))

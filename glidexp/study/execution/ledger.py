@@ -220,7 +220,7 @@ def held(mlruns: Path, key: str) -> Iterator[bool]:
     """Takes a cell for this process. Gives False, at once, where another has it."""
     folder = left.work_folder(mlruns, key)
     try:
-        lock = hold(folder)
+        handle = hold(folder)
     except Busy:
         yield False
         return
@@ -230,7 +230,7 @@ def held(mlruns: Path, key: str) -> Iterator[bool]:
         (folder / "lock").unlink(missing_ok=True)
         with suppress(OSError):  # somebody else is about to take it
             folder.rmdir()
-        os.close(lock)
+        os.close(handle)
 
 
 def read_cells(path: Path) -> dict[str, Entry]:
