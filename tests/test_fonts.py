@@ -89,7 +89,14 @@ def test_every_text_of_a_figure_is_looked_at(monkeypatch: pytest.MonkeyPatch) ->
     axes.legend(title="of the legend")
     axes.set_title("above")
     png_bytes(figure)
-    assert {"Größe\n(1 seed)", "Ледник\n(2 scenes)", "in the legend", "of the legend", "above", "IoU, points"} <= seen
+    assert {
+        "Größe (1\u00a0seed)",
+        "Ледник\n(2\u00a0scenes)",
+        "in the legend",
+        "of the legend",
+        "above",
+        "IoU, points",
+    } <= seen
 
 
 def test_installed_fonts_are_upright_plain_ones_and_none_of_boxes() -> None:

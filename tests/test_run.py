@@ -138,6 +138,8 @@ def test_what_a_finished_run_holds(finished: Outcome, artifacts: Path, small_dat
         "confusion.json",
         "plots/augmented.png",
         "plots/pr_test.png",
+        "plots/pr_test.pdf",
+        "plots/reliability_test.pdf",
     ):
         assert name in names
     assert {"errors.parquet", "errors.csv", "plots/worst_tiles.png"} <= names

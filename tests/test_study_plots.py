@@ -69,7 +69,7 @@ def overlapping(figure: "Figure", side: str = "x") -> bool:
                 return True
         else:
             boxes = [text.get_window_extent() for text in texts]
-            if any(one.x1 > other.x0 for one, other in pairwise(boxes)):
+            if any(one.overlaps(other) for one, other in pairwise(boxes)):
                 return True
     return False
 
@@ -118,9 +118,9 @@ def test_names_of_levels_do_not_cover_each_other() -> None:
     regions = ["all but hindu kush himalaya", "hindu kush himalaya", "southern andes and patagonia"]
     rest_on = (["3 seeds"] * 3, ["8 scenes"] * 3)
     matrix = drawn(heatmap_figure(np.eye(3), regions, regions, score="IoU", across="region", rest_on=rest_on))
-    assert [overlapping(one) for one in (effects, crossed, matrix)] == [False] * 3
+    assert [overlapping(one, side) for one in (effects, crossed, matrix) for side in "xy"] == [False] * 6
     few = drawn(effects_figure({"loss": points["loss"] * 3}, score="IoU", level=0.95, n="1 seed"))
-    assert few.get_size_inches()[0] == 4, "few levels take no more room than they did"
+    assert few.get_size_inches()[1] < 1.6, "few levels take little room"
 
 
 @pytest.mark.parametrize("count", [2, 20, 40])

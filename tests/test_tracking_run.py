@@ -69,8 +69,6 @@ def test_metrics_keep_names_and_steps_and_leave_nan_out(store: Store) -> None:
 
 
 def test_files_pictures_tables_and_inputs(store: Store, tmp_path: Path) -> None:
-    import matplotlib.pyplot as plt
-
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.tif").write_bytes(b"1")
     (tmp_path / "config.yaml").write_text("seed: 0\n")
@@ -81,17 +79,13 @@ def test_files_pictures_tables_and_inputs(store: Store, tmp_path: Path) -> None:
         run.artifact(tmp_path / "masks")
         run.text("hello", "environment/note.txt")
         run.table(pd.DataFrame({"tile": ["a"], "iou": [0.5]}), "scores.parquet")
-        figure, _ = plt.subplots()
-        run.figure(figure, "plots/pr_curve.png")
-        plt.close(figure)
         run.image("probe/0+1", picture, 3)
         run.dataset_input("synthetic", digest="f" * 64, context="train", source="/data/s", facts={"tiles": 3})
         run.dataset_input("synthetic", digest="f" * 64, context="test", source="/data/s", facts={"tiles": 1})
         assert run._spool.folder.is_dir()
     assert not store.spool_folder(run.run_id).exists()
-    assert names(store, run) == ["config.yaml", "environment", "images", "masks", "plots", "scores.parquet"]
+    assert names(store, run) == ["config.yaml", "environment", "images", "masks", "scores.parquet"]
     assert names(store, run, "masks") == ["masks/a.tif"]
-    assert names(store, run, "plots") == ["plots/pr_curve.png"]
     images = [name for name in names(store, run, "images") if name.endswith(".png")]
     assert len(images) == 1 and "probe~0_1+step+3+" in images[0]
     from PIL import Image

@@ -191,13 +191,13 @@ def pdf_bytes(figure: "Figure") -> bytes:
 
 
 def png_bytes(picture: "Rgb | Figure") -> bytes:
-    """PNG of an array (H, W, 3) uint8, or of a matplotlib figure."""
+    """PNG of an array (H, W, 3) uint8, or of a matplotlib figure in its own dots per inch."""
     buffer = io.BytesIO()
     if isinstance(picture, np.ndarray):
         Image.fromarray(picture).save(buffer, format="PNG")
     else:
         with readable(picture):
-            picture.savefig(buffer, format="png", dpi=110, facecolor="white")
+            picture.savefig(buffer, format="png", dpi="figure", facecolor="white")
     return buffer.getvalue()
 
 

@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glidexp.scoring.labels import label, lines_of
+from glidexp.scoring.sheet import LINE, PAGE, POINTS, Sheet, figure_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _DOT = "#2480d6"
 _BETTER, _WORSE = "#2480d6", "#de5400"
-_NAME = 44
-"""characters of a name in a line"""
-_UNSURE = "0.45"
+_UNSURE = "0.4"
+_NAME, _NARROW_NAME = 44, 24
+"""characters of a name in a line, beside both panels and beside one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,12 @@ class Bar:
     """whether the verdict is better or worse"""
 
 
-def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit: str, better: int = 1) -> "Figure":
-    """Scores on the left, differences to the first arm on the right, one line an arm.
+def forest_figure(
+    bars: Sequence[Bar], *, score: str, level: float, n: str, unit: str, better: int = 1, sheet: Sheet = PAGE
+) -> "Figure":
+    """Scores and, beside or below them, differences to the first arm, one line an arm.
+
+    What is sure is filled and in colour; what is not is hollow and grey, its interval thin.
 
     Args:
         bars: baseline first
@@ -41,33 +47,46 @@ def forest_figure(bars: Sequence[Bar], *, score: str, level: float, n: str, unit
         n: what the intervals rest on, e.g. "3 seeds, 12 scenes"
         unit: of the axes
         better: -1 where a lower score is better
+        sheet: what it is drawn for; the panels of a narrow one stand one below the other
     """
-    from matplotlib.figure import Figure
-
-    names = [label(bar.name, _NAME) for bar in bars]
-    height = 1.5 + max(0.42 * len(bars), 0.15 * lines_of(names))
-    figure = Figure(figsize=(9.5, height), layout="constrained", dpi=130)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.15))
+    names = [label(bar.name, _NARROW_NAME if sheet.narrow else _NAME) for bar in bars]
+    least = 0.19 if sheet.narrow else 0.3
+    tall = len(bars) * max(least, *(LINE * lines_of([name]) + 0.03 for name in names))
+    if sheet.narrow:
+        figure, (scores, differences) = figure_of(sheet, 0, 1.5 + 2 * tall, rows=2)
+    else:
+        figure, (scores, differences) = figure_of(
+            sheet, sheet.inches, 0.95 + tall, columns=2, sharey=True, width_ratios=(1, 1.15)
+        )
     for place, bar in enumerate(bars):
-        left.plot([100 * v for v in bar.values], [place] * len(bar.values), "o", color=_DOT, alpha=0.45, markersize=5)
-        left.plot(100 * float(np.mean(bar.values)), place, "|", color="black", markersize=15, markeredgewidth=2)
-        if bar.difference is None:
-            right.annotate(
-                "baseline", (0, place), (6, 0), textcoords="offset points", va="center", fontsize=9, color=_UNSURE
-            )
-            continue
-        value, low, high = (100 * number for number in bar.difference)
-        colour = (_BETTER if (better or 1) * value > 0 else _WORSE) if bar.sure else _UNSURE
-        if low == low:
-            right.plot([low, high], [place, place], "-", color=colour, linewidth=2, solid_capstyle="butt")
-        right.plot(value, place, "s", color=colour, markersize=6)
-    right.axvline(0, color="0.72", linewidth=1, zorder=0)
-    left.set_yticks(range(len(bars)), names, fontsize=9)
-    left.set(ylim=(len(bars) - 0.4, -0.6), xlabel=f"{score}, {unit}\na dot a training, a stroke their mean")
-    right.set(xlabel=f"difference to the baseline, {unit}\n{level:.0%} interval over {n}")
-    for axes in (left, right):
-        axes.tick_params(labelsize=9)
-        axes.xaxis.label.set_size(9)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="x", color="0.93")
+        scores.plot([100 * v for v in bar.values], [place] * len(bar.values), "o", color=_DOT, alpha=0.45, markersize=4)
+        scores.plot(100 * float(np.mean(bar.values)), place, "|", color="black", markersize=10, markeredgewidth=1.5)
+        _difference(differences, place, bar, better)
+    differences.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    for axes in (scores, differences) if sheet.narrow else (scores,):
+        axes.set_yticks(range(len(bars)), names, fontsize=POINTS)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+    where: dict[str, Any] = {
+        "loc": "right" if sheet.narrow else "center"
+    }  # long words go below the names, and are not cut off
+    scores.set_xlabel(f"{score}, {unit}\na dot a training, a stroke their mean", **where)
+    differences.set_xlabel(
+        f"difference to the baseline, {unit}\n{level:.0%} interval over {n}\nfilled: holds up after Holm", **where
+    )
+    for axes in (scores, differences):
+        axes.grid(axis="y", visible=False)
     return figure
+
+
+def _difference(axes: "Axes", place: int, bar: Bar, better: int) -> None:
+    """An arm's difference with its interval, or that there is none to itself."""
+    if bar.difference is None:
+        look: dict[str, Any] = {"va": "center", "fontsize": POINTS, "color": _UNSURE}
+        axes.annotate("baseline", (0, place), (4, 0), textcoords="offset points", **look)
+        return
+    value, low, high = (100 * number for number in bar.difference)
+    colour = (_BETTER if (better or 1) * value > 0 else _WORSE) if bar.sure else _UNSURE
+    if low == low:
+        width = 2.2 if bar.sure else 0.9
+        axes.plot([low, high], [place, place], "-", color=colour, linewidth=width, solid_capstyle="butt")
+    axes.plot(value, place, "s", color=colour, markersize=4.5, mfc=colour if bar.sure else "white")

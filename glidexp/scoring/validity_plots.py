@@ -1,4 +1,7 @@
-"""Pictures of what a model was trained on: where scenes lie from it, trait by trait, and what is expected of them."""
+"""Pictures of what a model was trained on: where scenes lie from it, trait by trait, and what is expected of them.
+
+Scenes are told apart by the shape of their mark; one that is outside is hollow, so in grey too.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.scoring.cloud import INSIDE as LIMIT
-from glidexp.scoring.labels import label
-from glidexp.scoring.study_plots import MARKERS, figure_of, line_of, tall
+from glidexp.scoring.sheet import LETTER, PAGE, POINTS, Sheet, figure_of, legend, roomy
+from glidexp.scoring.study_plots import MARKERS, look_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 INSIDE, OUTSIDE = "#2480d6", "#de5400"
 NAMED = 8
-"""scenes that are told apart by their mark; more are dots"""
+"""scenes that are told apart by their mark; of more each is a dot"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,104 +47,121 @@ class Range:
     outside: bool
 
 
-def distance_figure(dots: Sequence[Dot]) -> "Figure":
+def distance_figure(dots: Sequence[Dot], sheet: Sheet = PAGE) -> "Figure":
     """Each scene by both distances; beyond the lines it is outside."""
-    figure, (axes,) = figure_of(6.4, 4.4)
+    figure, (axes,) = figure_of(sheet, *roomy(sheet, 3.3, 3.1, _named(dots)))
     values = [value for dot in dots for value in (dot.statistics, dot.embedding) if 0 < value < np.inf]
     low, high = 0.8 * min([*values, 0.5]), 1.3 * max([*values, 1.5])
     axes.axvspan(low, 1, color="#eef5fc", zorder=0)
     axes.fill_between([1, high], low, high, color="#fdf1ea", zorder=0)
     axes.fill_between([low, 1], 1, high, color="#fdf1ea", zorder=0)
+    marks = []
     for number, dot in enumerate(dots):
         x, y = (max(value, low) if np.isfinite(value) else low for value in (dot.statistics, dot.embedding))
-        axes.plot(x, y, linestyle="none", label=label(dot.name), clip_on=False, **_look(number, dot, len(dots)))
+        marks += axes.plot(x, y, linestyle="none", clip_on=False, **_look(number, len(dots), outside=dot.outside))
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-    axes.axvline(1, color="0.4", linewidth=1, linestyle="--")
-    axes.axhline(1, color="0.4", linewidth=1, linestyle="--")
-    axes.set_xlabel(f"distance by statistics (1: {LIMIT:.0f} % of held-out tiles lie within)", fontsize=9)
+    axes.axvline(1, color="0.4", linewidth=0.8, linestyle="--")
+    axes.axhline(1, color="0.4", linewidth=0.8, linestyle="--")
+    for where, at in (("inside", 1), ("outside", high)):
+        shown: dict[str, Any] = {
+            "textcoords": "offset points",
+            "ha": "right",
+            "va": "top",
+            "fontsize": POINTS,
+            "color": "0.35",
+        }
+        axes.annotate(where, (at, at), (-3, -3), **shown)
+    axes.set_xlabel(f"distance by statistics\n(1: {LIMIT:.0f} % of held-out tiles lie within)")
     unknown = not all(np.isfinite(dot.embedding) for dot in dots)
-    rim = "\n(on the lower rim: not known)" * unknown
-    axes.set_ylabel(f"distance by the encoder's embedding{rim}", fontsize=9)
+    axes.set_ylabel("distance by the encoder's embedding" + "\n(on the lower rim: not known)" * unknown)
     _plain_ticks(axes, high / low)
-    if 0 < len(dots) <= NAMED:
-        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if names := _named(dots):
+        legend(sheet, axes, marks, names)
     return figure
 
 
-def traits_figure(dots: Sequence[Dot], names: Sequence[str]) -> "Figure":
+def traits_figure(dots: Sequence[Dot], names: Sequence[str], sheet: Sheet = PAGE) -> "Figure":
     """Trait by trait where each scene lies among the training tiles, in per cent of them."""
-    figure, (axes,) = figure_of(7.2, 1.1 + 0.26 * len(names))
+    longest = LETTER * max(map(len, names), default=0)
+    figure, (axes,) = figure_of(sheet, *roomy(sheet, 3.2 + longest, 0.8 + 0.19 * len(names), _named(dots)))
     places = np.arange(len(names))[::-1]
     axes.axvspan(1, 99, color="#eef5fc", zorder=0)
     axes.axvspan(25, 75, color="#d7e8f8", zorder=0)
+    marks = []
     for number, dot in enumerate(dots):
-        axes.plot(dot.ranks, places, linestyle="none", label=label(dot.name), **_look(number, dot, len(dots)))
+        marks += axes.plot(dot.ranks, places, linestyle="none", **_look(number, len(dots), outside=dot.outside))
     axes.set(xlim=(-2.5, 102.5), ylim=(-0.7, len(names) - 0.3))
-    axes.set_yticks(places, names, fontsize=9)
-    axes.set_xlabel("per cent of the training tiles that have less of it", fontsize=9)
-    if 0 < len(dots) <= NAMED:
-        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_yticks(places, names, fontsize=POINTS)
+    axes.set_xlabel("per cent of the training tiles that have less of it")
+    if shown := _named(dots):
+        legend(sheet, axes, marks, shown)
     return figure
 
 
-def histograms_figure(shares: Mapping[str, Floats]) -> "Figure":
+def histograms_figure(shares: Mapping[str, Floats], sheet: Sheet = PAGE) -> "Figure":
     """Pixels of the training tiles by brightness and by greenness.
 
     Args:
         shares: (2, bins) by sensor; a row of zeros is left out
+        sheet: what it is drawn for
     """
-    figure, panels = figure_of(8.4, tall(2.6, list(shares)), columns=2)
+    figure, panels = figure_of(sheet, *roomy(sheet, 4.6, 1.9, list(shares)), columns=2)
     kinds = (("brightness, 0-255", 0, 256), ("greenness, -1 to 1", -1, 1))
+    lines: dict[str, Any] = {}
     for row, (axes, (what, low, high)) in enumerate(zip(panels, kinds, strict=True)):
         for number, (name, values) in enumerate(shares.items()):
             if values[row].any():
                 edges = np.linspace(low, high, values.shape[1] + 1)
-                axes.stairs(100 * values[row], edges, label=label(name), linewidth=1.6, **line_of(number))
-        axes.set_xlabel(what, fontsize=9)
-    panels[0].set_ylabel("per cent of the pixels", fontsize=9)
-    handles, names = panels[0].get_legend_handles_labels()
-    panels[1].legend(handles, names, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+                drawn = axes.stairs(100 * values[row], edges, linewidth=1.2, **look_of(number))
+                lines.setdefault(name, drawn)
+        axes.set_xlabel(what)
+    panels[0].set_ylabel("per cent of the pixels")
+    legend(sheet, panels[1], list(lines.values()), list(lines))
     return figure
 
 
-def expected_figure(expected: Floats, scores: Floats, ranges: Sequence[Range]) -> "Figure":
+def expected_figure(expected: Floats, scores: Floats, ranges: Sequence[Range], sheet: Sheet = PAGE) -> "Figure":
     """Scores over what was expected of them, and the intervals of scenes without a score.
 
     Args:
         expected: (n,) 0-1
         scores: (n,) 0-1
-        ranges: of the scenes
+        ranges: of the scenes; the interval of one that is outside is dashed
+        sheet: what it is drawn for
     """
-    figure, (axes,) = figure_of(6.4, 4.4)
-    axes.plot([0, 100], [0, 100], color="0.6", linewidth=1, linestyle="--")
-    axes.plot(100 * expected, 100 * scores, ".", color="0.6", markersize=5)
+    figure, (axes,) = figure_of(sheet, *roomy(sheet, 3.3, 3.1, _named(ranges)))
+    axes.plot([0, 100], [0, 100], color="0.6", linewidth=0.8, linestyle="--")
+    axes.plot(100 * expected, 100 * scores, ".", color="0.6", markersize=3.5)
+    marks = []
+    few = len(ranges) <= NAMED
     for number, one in enumerate(ranges):
-        colour = OUTSIDE if one.outside else INSIDE
         x, ends = 100 * one.value, [100 * one.low, 100 * one.high]
-        few = len(ranges) <= NAMED
-        axes.plot([x, x], ends, color=colour, linewidth=2 if few else 0.8, alpha=0.8 if few else 0.4)
-        mark = MARKERS[number % len(MARKERS)] if few else "o"
-        axes.plot(
-            x, x, mark, color=colour, markersize=7 if few else 3, mec="white", linestyle="none", label=label(one.name)
-        )
+        look: dict[str, Any] = {"color": OUTSIDE if one.outside else INSIDE, "linestyle": ":" if one.outside else "-"}
+        axes.plot([x, x], ends, linewidth=1.5 if few else 0.7, alpha=0.8 if few else 0.4, **look)
+        marks += axes.plot(x, x, linestyle="none", **_look(number, len(ranges), outside=one.outside))
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
-    axes.set_xlabel("expected lake IoU of a scene, points", fontsize=9)
-    axes.set_ylabel("lake IoU, points", fontsize=9)
-    if 0 < len(ranges) <= NAMED:
-        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set(xlabel="expected lake IoU of a scene, points", ylabel="lake IoU, points")
+    if names := _named(ranges):
+        legend(sheet, axes, marks, names)
     return figure
 
 
-def _look(number: int, dot: Dot, count: int) -> dict[str, Any]:
-    colour = OUTSIDE if dot.outside else INSIDE
-    if count > NAMED:
-        return {"marker": "o", "markersize": 4, "color": colour, "alpha": 0.6}
+def _named(scenes: "Sequence[Dot] | Sequence[Range]") -> list[str]:
+    """Names of the legend: of scenes that are so few that each has a mark of its own."""
+    return [one.name for one in scenes] if len(scenes) <= NAMED else []
+
+
+def _look(number: int, count: int, *, outside: bool) -> dict[str, Any]:
+    """The mark of a scene: hollow where it is outside."""
+    colour = OUTSIDE if outside else INSIDE
+    few = count <= NAMED
     return {
-        "marker": MARKERS[number % len(MARKERS)],
-        "markersize": 7,
-        "markerfacecolor": colour,
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.5,
+        "marker": MARKERS[number % len(MARKERS)] if few else "o",
+        "markersize": 5.5 if few else 3,
+        "markerfacecolor": "white" if outside else colour,
+        "markeredgecolor": colour if outside or not few else "white",
+        "markeredgewidth": 1.0 if outside else 0.4,
+        "alpha": 1.0 if few else 0.6,
     }
 
 

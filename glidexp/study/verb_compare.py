@@ -53,7 +53,12 @@ def options() -> Parser:
         action="store_true",
         help="as a check, also the interval by redrawing scenes and seeds, which is too narrow for few of them",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="write comparison.csv, and comparison.png and .pdf there")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="write comparison.csv there, and PNG and PDF: comparison for both columns of a page, comparison_column "
+        "for one",
+    )
     add_level_and_store(parser)
     return parser
 
@@ -62,7 +67,9 @@ def run(argv: list[str]) -> int:
     """Compares, prints a table and writes what was asked for; gives the exit code."""
     given = options().parse_args(argv)
     check_level(given.level)
-    from glidexp.scoring.figures import pdf_bytes, png_bytes
+    from functools import partial
+
+    from glidexp.scoring.sheet import files_of
     from glidexp.study.comparison.compare import compare, measure_of
     from glidexp.study.comparison.references import runs_of
     from glidexp.study.comparison.table import as_table
@@ -82,14 +89,13 @@ def run(argv: list[str]) -> int:
         console.print(f"note: {note}", highlight=False, markup=False)
     if given.out:
         folder = Path(given.out)
+        files = {"comparison.csv": as_table(comparison).to_csv(index=False).encode()}
+        files |= files_of("comparison", partial(forest, comparison))
         with out_folder(folder):
-            with beside(folder / "comparison.csv") as place:
-                as_table(comparison).to_csv(place, index=False)
-            picture = forest(comparison)
-            for name, made in (("comparison.png", png_bytes(picture)), ("comparison.pdf", pdf_bytes(picture))):
+            for name, made in files.items():
                 with beside(folder / name) as place:
                     place.write_bytes(made)
-        print(f"Written: {', '.join(str(folder / f'comparison.{kind}') for kind in ('csv', 'png', 'pdf'))}")
+        print(f"Written: {', '.join(str(folder / name) for name in files)}")
     return 0
 
 

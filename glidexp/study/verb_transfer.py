@@ -30,7 +30,11 @@ def options() -> Parser:
     )
     parser.add_argument("--by", choices=("region", "sensor"), default="region", help="what varies (default: region)")
     parser.add_argument("--score", default=DEFAULT_SCORE, help=f"what is laid out (default: {DEFAULT_SCORE})")
-    parser.add_argument("--out", metavar="FOLDER", help="write transfer.csv, and transfer.png and .pdf there")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="write transfer.csv there, and PNG and PDF: transfer for both columns of a page, transfer_column for one",
+    )
     add_level_and_store(parser)
     return parser
 
@@ -56,31 +60,32 @@ def run(argv: list[str]) -> int:
     for note in (*left, *found.notes):
         console.print(f"note: {note}", highlight=False, markup=False)
     if given.out:
-        write(found, Path(given.out))
-        print(f"Written: {', '.join(str(Path(given.out) / f'transfer.{kind}') for kind in ('csv', 'png', 'pdf'))}")
+        print(f"Written: {', '.join(map(str, write(found, Path(given.out))))}")
     return 0
 
 
-def write(found: "Matrix", folder: Path) -> None:
-    """Writes transfer.csv, transfer.png and transfer.pdf.
+def write(found: "Matrix", folder: Path) -> list[Path]:
+    """Writes transfer.csv, and the picture for both columns of a page and for one, as PNG and PDF; gives the files.
 
     Raises:
         ConfigError: the folder cannot be written to
     """
-    from glidexp.scoring.figures import pdf_bytes, png_bytes
+    from functools import partial
+
     from glidexp.scoring.heatmap import heatmap_figure
+    from glidexp.scoring.sheet import files_of
     from glidexp.study.comparison.transfer import as_table
 
+    picture = partial(
+        heatmap_figure, found.means, found.sources, found.targets, score=found.measure.name, across=found.by,
+        rest_on=found.rest_on,
+    )  # fmt: skip
+    files = {"transfer.csv": as_table(found).to_csv(index=False).encode()} | files_of("transfer", picture)
     with out_folder(folder):
-        with beside(folder / "transfer.csv") as place:
-            as_table(found).to_csv(place, index=False)
-        figure = heatmap_figure(
-            found.means, found.sources, found.targets, score=found.measure.name, across=found.by, rest_on=found.rest_on
-        )
-        with beside(folder / "transfer.png") as place:
-            place.write_bytes(png_bytes(figure))
-        with beside(folder / "transfer.pdf") as place:
-            place.write_bytes(pdf_bytes(figure))
+        for name, made in files.items():
+            with beside(folder / name) as place:
+                place.write_bytes(made)
+    return [folder / name for name in files]
 
 
 def table_of(found: "Matrix") -> "Table":

@@ -102,9 +102,9 @@ def write(page: "Page", folder: Path) -> None:
 
     title, content = f"Validity of {page.model}", blocks(page)
     files = {PAGE: html(title, content).encode(), TEXT: markdown(title, content).encode()}
-    pictures = [block for block in content if isinstance(block, Picture)]
-    files |= {f"figures/{one.name}.png": one.png for one in pictures}
-    files |= {f"figures/{one.name}.pdf": one.pdf for one in pictures}
+    for block in content:
+        if isinstance(block, Picture):
+            files |= {f"figures/{name}": drawn for name, drawn in block.files.items()}
     if page.scenes:
         files[ROWS] = scene_rows(page).to_csv(index=False).encode()
     with out_folder(folder):

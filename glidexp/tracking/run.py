@@ -33,7 +33,6 @@ from glidexp.tracking.writer import Writer
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 log = logging.getLogger("glidexp.tracking")
 
@@ -193,10 +192,6 @@ class Run:
     def text(self, text: str, name: str) -> None:
         """Logs text as the file `name`, e.g. `environment/requirements.txt`."""
         self._put_named(name, lambda to: to.write_text(text))
-
-    def figure(self, figure: "Figure", name: str) -> None:
-        """Logs a drawing of matplotlib as the file `name`, e.g. `plots/pr_curve.png`. The figure stays open."""
-        self._put_named(name, lambda to: figure.savefig(to, dpi=120, bbox_inches="tight"))
 
     def table(self, table: "pd.DataFrame", name: str) -> None:
         """Logs a table as the file `name`, ending in .parquet or .csv.

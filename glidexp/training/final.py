@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ from glidexp.training.augmentation.augment import Augment, build_augment
 from glidexp.training.augmentation.telling import Telling
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger("glidexp")
 SHEET_TILES = 4
@@ -217,9 +220,18 @@ def _curves(tracked: Run, scored: Sequence[Predictions], metrics: dict[str, floa
         point = metrics.get(f"{row}/recall_pooled", np.nan), metrics.get(f"{row}/precision_pooled", np.nan)
         naive = {"index threshold": point}
         curve = plots.pr_figure(one.hist, one.threshold, naive=naive, title=one.split)
-        tracked.figure(curve, f"plots/pr_{one.split}.png")
         reliability = plots.reliability_figure(one.hist, temperature=one.temperature, title=one.split)
-        tracked.figure(reliability, f"plots/reliability_{one.split}.png")
+        for name, drawn in ((f"pr_{one.split}", curve), (f"reliability_{one.split}", reliability)):
+            _plot(tracked, name, drawn)
+
+
+def _plot(tracked: Run, name: str, drawn: "Figure") -> None:
+    """Logs a drawing among the run's plots, as PNG and as PDF for a paper."""
+    with tempfile.TemporaryDirectory() as aside:
+        for ending, content in (("png", figures.png_bytes(drawn)), ("pdf", figures.pdf_bytes(drawn))):
+            path = Path(aside) / f"{name}.{ending}"
+            path.write_bytes(content)
+            tracked.artifact(path, "plots")
 
 
 def probes(tracked: Run, predictions: Predictions, rows: npt.NDArray[np.int64], *, step: int) -> None:

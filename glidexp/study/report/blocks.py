@@ -4,15 +4,12 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from glidexp.scoring.figures import pdf_bytes, png_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from glidexp.scoring.sheet import SHEETS, Draw, files_of
 
 STYLE = """
 :root{--ink:#1c2430;--soft:#5a6472;--line:#dde1e7;--accent:#2480d6;--warm:#de5400}
@@ -38,8 +35,7 @@ border-radius:2px}.tiles figcaption{line-height:1.3;overflow-wrap:anywhere}
 .k{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 .9em;border-radius:2px;vertical-align:-1px}
 code{font-size:13px;overflow-wrap:anywhere}a{color:#1a65ab;overflow-wrap:anywhere}
 @media (max-width:560px){body{padding:1em .8em 3em}h1{font-size:1.35em}.tiles figure,.tiles img{width:112px}
-.tiles img{height:112px}table{font-size:13px}td,th{padding:.25em .5em}
-.drawn{overflow-x:auto}.drawn img{max-width:none;width:680px}}
+.tiles img{height:112px}table{font-size:13px}td,th{padding:.25em .5em}}
 details{margin:.6em 0}summary{cursor:pointer;color:#1a65ab;font-weight:600}
 @media print{.wide{overflow:visible}h2,summary{break-after:avoid}figure,.verdicts li,tr{break-inside:avoid}
 summary{color:var(--ink);list-style:none}details::details-content{content-visibility:visible;block-size:auto}
@@ -96,18 +92,17 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure."""
+    """A figure, drawn for both columns of a page and for one."""
 
     name: str
-    png: bytes
     caption: str
-    pdf: bytes = b""
-    """the same in vectors; none of what is no drawing"""
+    files: Mapping[str, bytes]
+    """by name, as `sheet.files_of` gives them"""
 
     @classmethod
-    def of(cls, name: str, figure: "Figure", caption: str) -> Self:
-        """A matplotlib figure as PNG and PDF."""
-        return cls(name, png_bytes(figure), caption, pdf_bytes(figure))
+    def of(cls, name: str, draw: Draw, caption: str) -> Self:
+        """A drawing of matplotlib as PNG and PDF."""
+        return cls(name, caption, files_of(name, draw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +164,9 @@ def _html(block: Block) -> str:
     if isinstance(block, Table):
         return _html_table(block)
     if isinstance(block, Picture):
-        drawn = f'<div class="drawn">{_img(block.png, block.caption)}</div>'
+        wide, narrow = (block.files[f"{block.name}{sheet.ending}.png"] for sheet in SHEETS)
+        other = f'<source media="(max-width:560px)" srcset="{_data(narrow)}">'  # one column is read on a telephone too
+        drawn = f"<picture>{other}{_img(wide, block.caption)}</picture>"
         return f"<figure>{drawn}<figcaption>{escape(block.caption)}</figcaption></figure>"
     if isinstance(block, Fold):
         return f"<details><summary>{escape(block.title)}</summary>{''.join(map(_html, block.blocks))}</details>"
@@ -180,7 +177,11 @@ def _html(block: Block) -> str:
 
 
 def _img(png: bytes, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return f'<img alt="{escape(alt)}" src="{_data(png)}">'
+
+
+def _data(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def left_columns(table: Table) -> list[bool]:

@@ -1,6 +1,7 @@
 """The part of a study's report that is about factors: main effects, interactions, or why there are none."""
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -40,7 +41,8 @@ def _effects(found: Findings, comparison: Comparison) -> Iterable[Block]:
         points.setdefault(one.factor, []).append(Point(one.level, scale * one.mean, scale * low, scale * high))
         rows.append([one.factor, one.level, number(one.mean, scale), interval(one.effect, scale)])
     seeds = len(_shared_seeds(found))
-    picture = effects_figure(points, score=axis(measure), level=comparison.level, n=sample([seeds], comparison))
+    n = sample([seeds], comparison)
+    picture = partial(effects_figure, points, score=axis(measure), level=comparison.level, n=n)
     shared = f"the {seeds} seeds that all arms have" if seeds > 1 else "the one seed that all arms have"
     yield Picture.of("main_effects", picture, f"{_how(found)}, over {shared}.")
     caption = f"Main effects on {axis(measure)}, difference to the factor's first level; not adjusted for being many."
@@ -90,8 +92,8 @@ def _interactions(found: Findings, comparison: Comparison) -> Iterable[Block]:
     pairs = every[:MOST_PAIRS]
     for place, (along, lines) in enumerate(pairs):
         values = _by_levels(comparison, along, lines)
-        drawn = interaction_figure(
-            {levels: [scale * value for value in of] for levels, of in values.items()},
+        drawn = partial(
+            interaction_figure, {levels: [scale * value for value in of] for levels, of in values.items()},
             names=(along.name, lines.name), score=axis(measure), n=sample(map(len, values.values()), comparison),
         )  # fmt: skip
         more = ", averaged over all other factors" if len(found.factors) > 2 else ""

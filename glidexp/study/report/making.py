@@ -156,9 +156,8 @@ def _fill(aside: Path, title: str, blocks: list[Block], study: str) -> None:
             (aside / "tables" / f"{block.name}.csv").write_text(as_csv(block), encoding="utf-8")
             (aside / "tables" / f"{block.name}.tex").write_text(as_latex(block, study), encoding="utf-8")
         if isinstance(block, Picture):
-            (aside / "figures" / f"{block.name}.png").write_bytes(block.png)
-            if block.pdf:
-                (aside / "figures" / f"{block.name}.pdf").write_bytes(block.pdf)
+            for name, drawn in block.files.items():
+                (aside / "figures" / name).write_bytes(drawn)
         if isinstance(block, Tiles):
             for place, (_, png) in enumerate(block.panels):
                 (aside / "tiles" / f"{block.name}_{place:02d}.png").write_bytes(png)

@@ -1,6 +1,7 @@
 """The sections of a study's report, as blocks."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def _result(found: Findings) -> Iterable[Block]:
         return
     yield Heading("Result")
     yield main_table(comparison)
-    yield Picture.of("forest", forest(comparison), _forest_caption(comparison))
+    yield Picture.of("forest", partial(forest, comparison), _forest_caption(comparison))
     yield from (Fold("What the arms are", [table]) for table in _arms(found))
     first = "best" if comparison.measure.better else "highest"
     best = int(np.argmax(comparison.ranks[:, 0]))
@@ -109,7 +110,8 @@ def _forest_caption(comparison: Comparison) -> str:
     up, down = ("better", "worse") if comparison.measure.better else ("higher", "lower")
     return (
         f"Left: every training's {comparison.measure.words}. Right: paired difference to the baseline "
-        f"({comparison.rows[0].arm.name}); blue for {up} and orange for {down} where it holds up after Holm."
+        f"({comparison.rows[0].arm.name}); where it holds up after Holm it is filled, blue for {up} and orange for "
+        f"{down}; where it does not it is hollow and grey."
     )
 
 
@@ -187,7 +189,7 @@ def _sources(found: Findings) -> Iterable[Block]:
         shares = dict(found.variance)
         yield Picture.of(
             "variance",
-            variance_figure(shares),
+            partial(variance_figure, shares),
             f"Variance of one training's {comparison.measure.words} on one {comparison.ground.kind}, by source "
             "(pseudo-values; negative components as 0).",
         )
@@ -225,8 +227,9 @@ def _training(found: Findings) -> Iterable[Block]:
         per_s = one.megapixels_per_s if pixels else one.images_per_s
         points.append((row.arm.name, scale * float(np.mean(row.values)), per_s, one.parameters))
     yield Heading("Score against cost")
-    drawn = pareto_figure(
-        points, score=axis(comparison.measure), n=sample((len(row.values) for row in comparison.rows), comparison),
+    drawn = partial(
+        pareto_figure, points, score=axis(comparison.measure),
+        n=sample((len(row.values) for row in comparison.rows), comparison),
         better=comparison.measure.better, speed=speed,
     )  # fmt: skip
     front = "Nothing beats the arms on the dotted line in both. " * bool(comparison.measure.better)
@@ -246,7 +249,7 @@ def _curves(curves: Curves) -> Iterable[Block]:
         )
         if any(len({max(one) for one in of if one}) > 1 for of in drawn.values()):
             caption += " Where trainings of an arm are of unlike length, its line ends with the shortest."
-        picture = curves_figure(drawn, score=f"{curves.name} [points]", scale=100, along=curves.along)
+        picture = partial(curves_figure, drawn, score=f"{curves.name} [points]", scale=100, along=curves.along)
         yield Picture.of("curves", picture, caption)
     without = {
         "one epoch a training, which is a point": curves.points,

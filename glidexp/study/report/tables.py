@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glidexp.scoring.forest import Bar, forest_figure
+from glidexp.scoring.sheet import Sheet
 from glidexp.scoring.statistics import Effect, holm
 from glidexp.study.comparison.compare import Comparison, verdict
 from glidexp.study.comparison.measures import Measure
@@ -80,7 +81,7 @@ def checks_table(comparison: Comparison) -> Table:
     return Table("checks", caption, headings, rows)
 
 
-def forest(comparison: Comparison) -> "Figure":
+def forest(comparison: Comparison, sheet: Sheet) -> "Figure":
     """The picture of the result."""
     scale = comparison.measure.scale / 100
     _, short = short_names([row.arm.name for row in comparison.rows])
@@ -92,7 +93,7 @@ def forest(comparison: Comparison) -> "Figure":
     seeds = [row.effect.parts.seeds for row in comparison.rows if row.effect]
     return forest_figure(
         bars, score=comparison.measure.words, level=comparison.level, n=sample(seeds, comparison),
-        unit=comparison.measure.unit, better=comparison.measure.better,
+        unit=comparison.measure.unit, better=comparison.measure.better, sheet=sheet,
     )  # fmt: skip
 
 

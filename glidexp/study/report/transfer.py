@@ -1,6 +1,7 @@
 """The part of a study's report that is about transfer: the matrix of sources and targets, the ladder of a target."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from glidexp.config.transfer import Rung
 from glidexp.scoring.heatmap import heatmap_figure
@@ -39,9 +40,10 @@ def _matrix(matrix: Matrix) -> Iterable[Block]:
     measure, scale = matrix.measure, 100.0
     yield Heading("Transfer matrix")
     yield Points(_read(matrix))
-    picture = heatmap_figure(
-        matrix.means, matrix.sources, matrix.targets, score=measure.words, across=matrix.by, rest_on=matrix.rest_on
-    )
+    picture = partial(
+        heatmap_figure, matrix.means, matrix.sources, matrix.targets, score=measure.words, across=matrix.by,
+        rest_on=matrix.rest_on,
+    )  # fmt: skip
     yield Picture.of(
         "transfer_matrix",
         picture,
@@ -137,15 +139,15 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
     }
     if curves:
         unit = "training scenes of the target" if ladder.unit == "scenes" else "share of the target's lakes"
-        drawn = few_shot_figure(
-            curves, [100 * value for value in ladder.zero.values], name="zero-shot", unit=unit, score=score,
-            crossings={rung: at for rung, at in crossings(ladder).items() if at is not None},
+        drawn = partial(
+            few_shot_figure, curves, [100 * value for value in ladder.zero.values], name="zero-shot", unit=unit,
+            score=score, crossings={rung: at for rung, at in crossings(ladder).items() if at is not None},
         )  # fmt: skip
         yield Picture.of(
             "few_shot",
             drawn,
             f"{score} on {ladder.target} by labels of it that are learnt from: means as lines, straight between "
-            "budgets, trainings as dots. Ringed: where training from scratch catches up.",
+            "budgets, trainings as small marks. Ringed: where training from scratch catches up.",
         )
     rows = [_row(step) for step in ladder.steps]
     level = f"{ladder.level:.0%}"

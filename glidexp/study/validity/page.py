@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,13 +149,13 @@ def _scenes(page: Page) -> Iterable[Block]:
     )
     dots = _dots(page)
     yield Picture.of(
-        "distance", distance_figure(dots),
-        "Each scene by both distances. Blue ground: inside. Beyond a dashed line: outside.",
+        "distance", partial(distance_figure, dots),
+        "Each scene by both distances. Blue ground: inside. Beyond a dashed line: outside, and hollow.",
     )  # fmt: skip
     yield Picture.of(
-        "traits", traits_figure(dots, page.validity.names),
+        "traits", partial(traits_figure, dots, page.validity.names),
         "Where each scene lies among the training tiles, trait by trait: 50 in their middle, 0 and 100 at their ends "
-        "or beyond. Light blue: 1 to 99 % of them; darker: 25 to 75 %.",
+        "or beyond. Light blue: 1 to 99 % of them; darker: 25 to 75 %. Hollow: outside.",
     )  # fmt: skip
 
 
@@ -183,12 +184,13 @@ def _expected(page: Page) -> Iterable[Block]:
         if one.verdict is not None:
             value, low, high = (float(end[0]) for end in expected.at(_signs(one.verdict)))
             ranges.append(Range(one.name, value, low, high, one.verdict.outside))
-    picture = expected_figure(expected.left_out, scenes["score"].to_numpy(), ranges)
+    picture = partial(expected_figure, expected.left_out, scenes["score"].to_numpy(), ranges)
     yield Picture.of(
         "expected", picture,
         f"Grey: {many(len(scenes), 'score')} of {many(scenes['scene'].nunique(), 'scene')} by "
         f"{many(scenes['run'].nunique(), 'network')} of the matrix, over what was expected of them without their "
-        f"{matrix.by}. In colour: scenes of this page, with the interval in which their scores are expected.",
+        f"{matrix.by}. In colour: scenes of this page, with the interval in which their scores are expected; "
+        "hollow and dotted: outside.",
     )  # fmt: skip
     points = [
         "Expected from how sure the network is of its own map (the IoU it would have if its probabilities held) and "
@@ -246,7 +248,7 @@ def _trained_on(page: Page) -> Iterable[Block]:
         cells,
     )
     yield Picture.of(
-        "pixels", histograms_figure({group.name: group.histograms for group in groups}),
+        "pixels", partial(histograms_figure, {group.name: group.histograms for group in groups}),
         "Pixels of the training tiles, after the stretch. Greenness: (green - red) / (green + red).",
     )  # fmt: skip
     if page.own is not None and len(page.own):
