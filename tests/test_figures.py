@@ -34,15 +34,25 @@ def test_overlay_gives_each_kind_of_pixel_its_colour() -> None:
     valid[8:] = False
     drawn = figures.error_overlay(image, truth, predicted, valid)
     assert drawn.dtype == np.uint8 and drawn.shape == image.shape
-    assert tuple(drawn[0, 0]) == (90, 90, 90)  # the image itself, in grey
+    assert tuple(drawn[0, 0]) == (150, 150, 150)  # the image itself, in grey
     assert tuple(drawn[0, 1]) == figures.MISS and tuple(drawn[0, 3]) == figures.FALSE_ALARM
-    np.testing.assert_allclose(drawn[0, 2], 0.8 * np.array(figures.HIT) + 0.2 * 90, atol=1)
+    np.testing.assert_allclose(drawn[0, 2], 0.9 * np.array(figures.HIT) + 0.1 * 150, atol=1)
     assert {tuple(pixel) for pixel in drawn[8:].reshape(-1, 3)} == {figures.INVALID, (110, 110, 110)}
 
 
-def test_colours_differ_in_lightness_too() -> None:
-    light = [np.dot(colour, (0.2126, 0.7152, 0.0722)) for colour in (figures.HIT, figures.FALSE_ALARM, figures.MISS)]
-    assert max(light[:2]) < light[2] - 80
+def test_hits_false_alarms_misses_and_the_image_are_told_apart_in_grey() -> None:
+    """Lightness (ITU-R BT.601, what Pillow's `L` is) of each kind on black and on white ground."""
+    truth, predicted = np.array([[1, 0, 1, 0]], dtype=np.uint8), np.array([[True, True, False, False]])
+    grounds = [np.full((1, 4, 3), value, dtype=np.uint8) for value in (0, 255)]
+    light = [
+        np.asarray(Image.fromarray(figures.error_overlay(one, truth, predicted)).convert("L")).astype(int)[0]
+        for one in grounds
+    ]
+    hit, alarm, miss, image = np.array(light).T
+    assert hit.max() + 25 < alarm.min() and alarm.max() + 25 < image.min() and image.max() + 25 < miss.min()
+    differing = figures.difference_overlay(grounds[0], truth, predicted, ~predicted)
+    right, wrong = (np.dot(differing[0, place], (0.299, 0.587, 0.114)) for place in (2, 0))
+    assert right + 25 < wrong, "the one and the other are right"
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])

@@ -1,5 +1,6 @@
 """From a model to a map: windows and blend, whole scenes, kills, damaged scenes, what is said and refused."""
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -19,6 +20,7 @@ import rasterio
 import rasterio.features
 import shapely
 import torch
+from affine import Affine
 from PIL import Image
 from scipy import ndimage
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
@@ -412,6 +414,37 @@ def test_a_lake_on_the_island_of_another_is_in_the_picture(tmp_path: Path, order
     scale = seen.shape[1] // 300
     filled, water, island = (tuple(seen[at * scale, at * scale]) for at in (50, 20, 35))
     assert filled == water != (0, 0, 0) and island == (0, 0, 0)
+
+
+def test_a_picture_says_sensor_date_and_north_and_shows_outlines_on_snow(tmp_path: Path) -> None:
+    snow = np.full((400, 400, 3), 255, np.uint8)
+    lake = np.array([shapely.box(100, 100, 200, 200)], dtype=object)
+    place = quicklook.draw(
+        tmp_path / "look.png",
+        snow,
+        lake,
+        step=1,
+        gsd_m=10.0,
+        title="t",
+        foot="sentinel2, 2021-08-15",
+        north=(0.0, -1.0),
+    )
+    with Image.open(place) as picture:
+        grey = np.asarray(picture.convert("L")).astype(int)
+    assert grey.shape == (400 * 2 + quicklook.TITLE_PX + quicklook.FOOT_PX, 800)
+    across = grey[quicklook.TITLE_PX + 300, 190:210]
+    assert across.min() < 130 < 200 < across.max(), "in grey too an outline on snow has dark sides"
+    foot = grey[-quicklook.FOOT_PX :]
+    assert foot[:, :200].min() < 100 and foot[:, -40:].min() < 100, "words on the left, an arrow on the right"
+    dark = [np.argwhere(part < 100) for part in np.array_split(foot[:, -24:], 2)]
+    assert np.ptp(dark[0][:, 1]) > np.ptp(dark[1][:, 1]), "the head of the arrow is above: north is up"
+    scene = write_scene(tmp_path / "s.tif", descriptions=["red", "green", "blue"])
+    header = read_header(SceneFile(scene, "s", "sentinel2"))
+    right, down = layers._north(header)
+    assert right == pytest.approx(0) and down < 0
+    turned = dataclasses.replace(header, transform=header.transform * Affine.rotation(90))
+    x, y = turned.xy(*np.array(layers._north(turned)) * 100) - np.array(turned.xy(0.0, 0.0))
+    assert x == pytest.approx(0, abs=1e-6) and y > 0, "the arrow leads north in a turned scene as well"
 
 
 def test_ground_without_data_is_not_looked_at(model: Path, bright: Bright, tmp_path: Path) -> None:

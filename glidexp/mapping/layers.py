@@ -25,6 +25,7 @@ from glidexp.mapping.quicklook import draw, write_picture
 from glidexp.mapping.settings import MapSettings
 from glidexp.mapping.spread import Votes
 from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBABILITY, SPREAD, STEPS, WorkFiles
+from glidexp.scoring.labels import threshold_text
 
 MASK = "mask.u8"
 MASK_OF = np.array([NODATA if mark == INVALID else mark & LAKE for mark in range(256)], np.uint8)
@@ -79,14 +80,34 @@ def written(
         jobs.append(threads.submit(cog.write_cog, lake, files.folder / MASK, assets["mask"], scene))
         assets["lakes"], assets["lakes_parquet"] = write_lakes(frame, ground, base)
         assets["quicklook"] = base.with_name(f"{base.name}_quicklook.png")
-        title = f"{scene.name}: {len(frame)} lakes, {frame['area_km2'].sum():.3f} km2"
+        title = f"{scene.name}: {len(frame)} lakes, {frame['area_km2'].sum():.3f} km\u00b2"
         look, step = files.read(LOOK), raster.look_step(scene)
-        draw(assets["quicklook"], look, outlines, step=step, gsd_m=scene.gsd_m, title=title)
+        foot = _made_of(scene, settings, model)
+        draw(
+            assets["quicklook"], look, outlines, step=step, gsd_m=scene.gsd_m, title=title, foot=foot,
+            north=_north(scene),
+        )  # fmt: skip
         if image:
             assets["image"] = write_picture(base.with_name(f"{base.name}_image.png"), Image.fromarray(look))
         for job in jobs:
             job.result()
     return assets, frame
+
+
+def _made_of(scene: Scene, settings: MapSettings, model: str) -> str:
+    """Sensor and date of a scene, what a lake is there, by which model, on which grid: what a caption has to say."""
+    code = scene.crs.to_epsg()
+    parts = [scene.file.sensor, str(scene.file.date or "date not known")]
+    parts += [] if settings.threshold is None else [f"lake from probability {threshold_text(settings.threshold)}"]
+    parts += [f"EPSG:{code}"] if code else []
+    return ", ".join([*parts, f"model {model}"])
+
+
+def _north(scene: Scene) -> tuple[float, float]:
+    """Pixels to the right and down that lead to grid north."""
+    a, b, _, d, e, _ = scene.transform[:6]
+    turned = a * e - b * d
+    return -b / turned, a / turned
 
 
 def _lakes(

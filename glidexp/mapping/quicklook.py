@@ -1,4 +1,4 @@
-"""A picture of a mapped scene: the image made small, lakes outlined over it, a scale bar."""
+"""A picture of a mapped scene: the image made small, lakes outlined over it, scale bar, north, what it was made of."""
 
 import math
 from pathlib import Path
@@ -14,16 +14,25 @@ from glidexp.data.builder.parts import writing
 from glidexp.data.show.fonts import draw_text, text_length
 from glidexp.mapping.polygons import Geometries
 
-LINE, FILL = (255, 221, 0, 255), (0, 200, 255, 70)
+LINE, CASING, FILL = (255, 221, 0, 255), (0, 0, 0, 150), (0, 200, 255, 70)
+"""the line has dark sides, so that it is seen on snow and in grey too"""
 LEAST_PX = 480
 """a smaller picture is enlarged, so that outlines can be told apart"""
-TITLE_PX = 34
+TITLE_PX, FOOT_PX = 34, 26
 LEAST_HALF = 22
 """letters that are left of both ends of any title: number and area of lakes stand at the second"""
 
 
 def draw(
-    path: Path, look_HWC: npt.NDArray[np.uint8], outlines: Geometries, *, step: int, gsd_m: float | None, title: str
+    path: Path,
+    look_HWC: npt.NDArray[np.uint8],
+    outlines: Geometries,
+    *,
+    step: int,
+    gsd_m: float | None,
+    title: str,
+    foot: str = "",
+    north: tuple[float, float] | None = None,
 ) -> Path:
     """Writes a PNG, aside and renamed.
 
@@ -34,6 +43,8 @@ def draw(
         step: pixels of the scene to one of the picture
         gsd_m: of the scene; None: not known, so no scale bar
         title: stands above the picture
+        foot: stands below it, such as sensor and date
+        north: step to the right and down that leads to grid north, of any length; None: not known, so no arrow
     """
     times = max(1, math.ceil(LEAST_PX / max(look_HWC.shape[:2])))
     height, width = (side * times for side in look_HWC.shape[:2])
@@ -50,22 +61,29 @@ def draw(
         _lake(pen, part, times / step)
     picture = Image.alpha_composite(picture, over).convert("RGB")
     width = max(width, LEAST_PX)  # room for the title, also above a strip
-    page = Image.new("RGB", (width, height + TITLE_PX), (255, 255, 255))
+    page = Image.new("RGB", (width, height + TITLE_PX + FOOT_PX), (255, 255, 255))
     page.paste(picture, (0, TITLE_PX))
     pen = ImageDraw.Draw(page)
-    px = 16
-    title = " ".join(title.split())  # a file's name may hold line breaks, which Pillow cannot measure
     room = width - 16 - (width // 4 + 12 if gsd_m is not None else 0)
+    _line(pen, (8, TITLE_PX // 2), title, 16, room)
+    _line(pen, (8, height + TITLE_PX + FOOT_PX // 2), foot, 13, width - 16 - 44)
+    if gsd_m is not None:
+        _scale_bar(pen, width, gsd_m * step / times)
+    if north is not None:
+        _arrow(pen, (width - 16, height + TITLE_PX + FOOT_PX / 2), north)
+    return write_picture(path, page)
+
+
+def _line(pen: ImageDraw.ImageDraw, xy: tuple[float, float], title: str, px: int, room: float) -> None:
+    """Writes a line of text in so many pixels: smaller if need be, and then without its middle."""
+    title = " ".join(title.split())  # a file's name may hold line breaks, which Pillow cannot measure
     while _length(title, px) > room and px > 9:
         px -= 1
     whole, half = title, len(title) // 2
     while _length(title, px) > room and half > LEAST_HALF:  # of a long name the middle goes
         half -= 1
         title = f"{whole[:half]}...{whole[-half:]}"
-    draw_text(pen, (8, TITLE_PX // 2), title, px, fill=(0, 0, 0), anchor="lm", plain=ImageFont.load_default(size=px))
-    if gsd_m is not None:
-        _scale_bar(pen, width, gsd_m * step / times)
-    return write_picture(path, page)
+    draw_text(pen, xy, title, px, fill=(0, 0, 0), anchor="lm", plain=ImageFont.load_default(size=px))
 
 
 def _length(title: str, px: int) -> float:
@@ -87,8 +105,21 @@ def _lake(pen: ImageDraw.ImageDraw, part: Any, scale: float) -> None:
     for hole in part.interiors:
         edge = [tuple(xy) for xy in (shapely.get_coordinates(hole) * scale).tolist()]
         pen.polygon(edge, fill=(0, 0, 0, 0))
+        pen.line(edge, fill=CASING, width=3)
         pen.line(edge, fill=LINE, width=1)
+    pen.line(ring, fill=CASING, width=3)
     pen.line(ring, fill=LINE, width=1)
+
+
+def _arrow(pen: ImageDraw.ImageDraw, middle: tuple[float, float], north: tuple[float, float]) -> None:
+    """An arrow to the north around its middle, and its letter to the left."""
+    x, y = middle
+    right, down = (part / math.hypot(*north) for part in north)
+    tip, back = (x + 9 * right, y + 9 * down), (x - 9 * right, y - 9 * down)
+    pen.line((back, tip), fill=(0, 0, 0), width=2)
+    head = [(tip[0] - 7 * right + side * 4 * down, tip[1] - 7 * down - side * 4 * right) for side in (1, -1)]
+    pen.polygon([tip, *head], fill=(0, 0, 0))
+    pen.text((x - 22, y), "N", fill=(0, 0, 0), font=ImageFont.load_default(size=13), anchor="mm")
 
 
 def _scale_bar(pen: ImageDraw.ImageDraw, width: int, pixel_m: float) -> None:

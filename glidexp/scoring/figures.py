@@ -23,10 +23,12 @@ Rgb = NDArray[np.uint8]
 Note = tuple[float, float, str, str, bool]
 """x and y in pixels from the upper left corner, text, Pillow's anchor, whether it is a heading"""
 
-# Okabe and Ito's palette (2008): blue, vermilion and yellow differ in hue and in lightness for every kind of sight.
-HIT = (36, 128, 214)
-FALSE_ALARM = (222, 84, 0)
-MISS = (250, 224, 60)
+# After Okabe and Ito's palette (2008): blue, vermilion and yellow differ in hue for every kind of sight, and in
+# lightness, with the pale image between the latter two, so that they are told apart where a paper is printed in grey.
+HIT = (0, 72, 150)
+FALSE_ALARM = (205, 70, 0)
+MISS = (255, 232, 70)
+LAKE = (36, 128, 214)
 INVALID = (150, 150, 150)
 LAND = (238, 236, 230)
 OUTLINE = (20, 20, 30)
@@ -51,11 +53,10 @@ def error_overlay(
         predicted: (H, W), lake where it is not 0
         valid: (H, W), counted where it is not 0; everywhere when not given
     """
-    grey = 90 + 0.55 * _rgb(image).astype(np.float32).mean(axis=2, keepdims=True)
-    drawn = np.repeat(grey, 3, axis=2)
+    drawn = _pale(image)
     lake, found = np.asarray(truth) == 1, np.asarray(predicted) != 0
     for where, colour, opacity in (
-        (lake & found, HIT, 0.8),
+        (lake & found, HIT, 0.9),
         (~lake & found, FALSE_ALARM, 1.0),
         (lake & ~found, MISS, 1.0),
     ):
@@ -79,7 +80,7 @@ def difference_overlay(
         other: (H, W), likewise
     """
     lake, first, second = truth == 1, np.asarray(one) != 0, np.asarray(other) != 0
-    drawn = np.repeat(90 + 0.55 * _rgb(image).astype(np.float32).mean(axis=2, keepdims=True), 3, axis=2)
+    drawn = _pale(image)
     drawn[(first != second) & (second == lake)] = HIT
     drawn[(first != second) & (first == lake)] = FALSE_ALARM
     return _hatched(drawn.round().astype(np.uint8), truth > 1)
@@ -213,9 +214,14 @@ def _rgb(image: NDArray[np.uint8]) -> Rgb:
     return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
 
 
+def _pale(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The image in greys that are lighter than hits and false alarms and darker than misses: (H, W, 3) in 150-188."""
+    return np.repeat(150 + 0.15 * _rgb(image).astype(np.float32).mean(axis=2, keepdims=True), 3, axis=2)
+
+
 def _blend(share: NDArray[np.float32]) -> Rgb:
     """(...) in 0-1 to (..., 3), from land's colour to the lake's."""
-    land, lake = np.array(LAND, dtype=np.float32), np.array(HIT, dtype=np.float32)
+    land, lake = np.array(LAND, dtype=np.float32), np.array(LAKE, dtype=np.float32)
     return (land + share[..., None] * (lake - land)).round().astype(np.uint8)
 
 

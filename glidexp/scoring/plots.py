@@ -112,4 +112,4 @@ def _equal_f1(axes: "Axes") -> None:
     for f1 in (0.2, 0.4, 0.6, 0.8, 0.9):
         recall = np.linspace(f1 / (2 - f1), 1, 100)
         axes.plot(recall, f1 * recall / (2 * recall - f1), color=_GUIDE, linewidth=0.6)
-        axes.text(1.01, f1 / (2 - f1), f"F1 {f1}", fontsize=POINTS - 1, color="0.4", va="center", clip_on=False)
+        axes.text(1.01, f1 / (2 - f1), f"F1 {f1}", fontsize=POINTS, color="0.4", va="center", clip_on=False)
