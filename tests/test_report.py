@@ -15,7 +15,7 @@ from tiny_scenes import WEST, lake, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
 from glidexp.data.prepare import prepare
-from glidexp.data.show import contact, footprints
+from glidexp.data.show import contact, footprints, report_page
 from glidexp.data.show.report_page import write_report
 from glidexp.data.show.summary import beyond, show, summarise
 from glidexp.data.store import TileStore
@@ -182,3 +182,11 @@ def test_tiles_without_place_or_inventory_are_reported_as_well(store: TileStore,
     text = write_report(bare, tmp_path)[-1].read_text()
     assert "scores on them leak" in text and "overlap by 8 px" in text
     assert "scene left out: s9.tif cannot be read &lt;at all&gt;" in text
+
+
+def test_sides_of_map_and_sheet_have_the_same_colours_and_are_told_apart_in_grey() -> None:
+    found = re.findall(r"path\.(\w+),\.k\.\w+\{fill:#(\w{6});background:#(\w{6})\}", report_page.STYLE)
+    on_page = {side: tuple(bytes.fromhex(colour)) for side, colour, _ in found}
+    assert on_page == contact.SIDES and all(fill == key for _, fill, key in found)
+    light = sorted(np.dot(colour, (0.299, 0.587, 0.114)) for colour in contact.SIDES.values())
+    assert min(np.diff(light)) > 40

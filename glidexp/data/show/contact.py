@@ -18,8 +18,8 @@ MOST_ROWS = 60
 """sensors and regions; a sheet of more would be no sheet"""
 GAP_PX, TEXT_PX, LETTER_PX = 4, 16, 11
 LAKE_LINE, VOID = (255, 220, 0), (120, 120, 120)
-SIDES = {"train": (76, 120, 168), "val": (242, 169, 0), "test": (192, 57, 43)}
-"""a bar above each tile tells its side"""
+SIDES = {"train": (110, 165, 215), "val": (250, 205, 80), "test": (140, 30, 20)}
+"""a bar above each tile tells its side; light, lighter and dark, so that sides are told apart in grey"""
 
 
 def contact_sheet(store: TileStore) -> Image.Image:

@@ -34,10 +34,10 @@ body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:2em auto;paddin
 table{border-collapse:collapse;margin:.6em 0}th,td{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}
 th{background:#f3f3f3}td.t,th.t{text-align:left}.maps{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}
 figcaption{font-size:13px;color:#555}svg text{font-size:12px}.frame{fill:#f7f5f0;stroke:#bbb}.bar{stroke:#222;
-stroke-width:2}path.train,.k.train{fill:#4c78a8;background:#4c78a8}path.val,.k.val{fill:#f2a900;background:#f2a900}
-path.test,.k.test{fill:#c0392b;background:#c0392b}path.train,path.val,path.test{fill-opacity:.65;stroke:#333;
+stroke-width:2}path.train,.k.train{fill:#6ea5d7;background:#6ea5d7}path.val,.k.val{fill:#facd50;background:#facd50}
+path.test,.k.test{fill:#8c1e14;background:#8c1e14}path.train,path.val,path.test{fill-opacity:.85;stroke:#333;
 stroke-width:.4;fill-rule:evenodd}circle{stroke:#0b3a5b;stroke-width:.7;fill:#dff3ff}
-circle.far_from_ice,circle.too_small{fill:none;stroke:#8e1b1b}
+circle.far_from_ice,circle.too_small{fill:none;stroke:#ff2d20;stroke-width:1.2}
 .k{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}.warn{background:#fff3cd;padding:.6em 1em}
 img{max-width:100%}code,pre{font-size:13px}pre{white-space:pre-wrap;word-break:break-all}
 """
