@@ -82,9 +82,11 @@ def collect(made: Path, name: str, *, placed: bool, sized: bool, said: list[str]
     for target, kind in ((MASK, "mask"), (PROBABILITY, "probability")):
         path = base.with_name(f"{base.name}_{kind}.tif")
         files[target] = path if placed else without_position(path, made / target)
-    if not sized:  # the other has a scale bar
+    if not placed or not sized:  # the other has a scale bar, the grid on which the picture was laid, and its north
         title, step = f"{name}: {len(frame)} lakes", math.ceil(max(height, width) / LOOK_PX)
-        draw(files[OVERLAY], np.asarray(Image.open(files[IMAGE])), drawn, step=step, gsd_m=None, title=title)
+        title += f", {summary['area_km2']:.3f} km\u00b2" if sized else ""
+        look, foot = np.asarray(Image.open(files[IMAGE])), f"position not known, model {model}"
+        draw(files[OVERLAY], look, drawn, step=step, gsd_m=summary["gsd_m"], title=title, foot=foot)
     if placed:
         files[GPKG] = base.with_name(f"{base.name}_lakes.gpkg")
     return Result(files, summary)
