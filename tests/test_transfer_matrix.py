@@ -99,6 +99,7 @@ def test_what_is_printed_and_written(found: Matrix, tmp_path: Path) -> None:
     assert len(rows) == 15 and as_table(found)["mean"].tolist() == pytest.approx(rows["mean"].tolist())
     assert (tmp_path / "out" / "transfer.png").stat().st_size > 5000
     assert (tmp_path / "out" / "transfer.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "out" / "transfer_column.pdf").read_bytes().startswith(b"%PDF")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written to"):
         write(found, tmp_path / "file" / "under")
@@ -109,8 +110,8 @@ def test_the_picture_says_what_each_number_is_a_mean_of(found: Matrix) -> None:
         found.means, found.sources, found.targets, score="lake IoU", across="region", rest_on=found.rest_on
     )
     axes = figure.axes[0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == [f"{name}\n(4 scenes)" for name in REGIONS]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == [f"{name}\n(2 seeds)" for name in found.sources]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [f"{name}\n(4\u00a0scenes)" for name in REGIONS]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [f"{name} (2\u00a0seeds)" for name in found.sources]
     fewer = laid_out({"['andes']": SKILL["andes"], "['alaska']": SKILL["alaska"]}, seeds=[0])
     assert fewer.rest_on[0] == ["1 seed", "1 seed"]
 

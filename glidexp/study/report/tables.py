@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glidexp.scoring.forest import Bar, forest_figure
-from glidexp.scoring.sheet import Sheet
+from glidexp.scoring.sheet import PAGE, Sheet
 from glidexp.scoring.statistics import Effect, holm
 from glidexp.study.comparison.compare import Comparison, verdict
 from glidexp.study.comparison.measures import Measure
@@ -81,7 +81,7 @@ def checks_table(comparison: Comparison) -> Table:
     return Table("checks", caption, headings, rows)
 
 
-def forest(comparison: Comparison, sheet: Sheet) -> "Figure":
+def forest(comparison: Comparison, sheet: Sheet = PAGE) -> "Figure":
     """The picture of the result."""
     scale = comparison.measure.scale / 100
     _, short = short_names([row.arm.name for row in comparison.rows])
