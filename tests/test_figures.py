@@ -79,6 +79,16 @@ def test_grid_shows_image_truth_prediction_and_error_in_its_panels() -> None:
     np.testing.assert_array_equal(grid[second : second + 64, left : left + 64], image)
 
 
+def test_the_legend_has_a_scale_of_probability_and_hatching() -> None:
+    image, truth, probability = tile()
+    grid = figures.probe_grid([image], [truth], [probability], 0.5, ["a"])
+    foot = grid[-figures._FOOT :].reshape(-1, 3)
+    seen = {tuple(colour) for colour in foot.tolist()}
+    assert {figures.LAND, figures.LAKE, figures.HIT, figures.FALSE_ALARM, figures.MISS, figures.INVALID} <= seen
+    assert (110, 110, 110) in seen, "what is not valid is hatched, in the legend too"
+    assert (grid[-figures._FOOT :, [0, -1]] == 255).all(), "the legend has room"
+
+
 def test_rim_follows_the_threshold_and_nan_is_drawn_as_land() -> None:
     _, _, probability = tile()
     for threshold, expected in ((0.5, 2 * 20 + 2 * 30 - 4), (0.95, 0)):

@@ -190,3 +190,9 @@ def test_sides_of_map_and_sheet_have_the_same_colours_and_are_told_apart_in_grey
     assert on_page == contact.SIDES and all(fill == key for _, fill, key in found)
     light = sorted(np.dot(colour, (0.299, 0.587, 0.114)) for colour in contact.SIDES.values())
     assert min(np.diff(light)) > 40
+
+
+def test_degrees_have_the_letter_of_their_half_of_the_globe() -> None:
+    said = [footprints._degrees(*ends) for ends in ((-74.72, -74.62, "EW"), (179.9, 180.2, "EW"), (-0.5, 0.25, "NS"))]
+    assert said == ["74.72 to 74.62 W", "179.90 E to 179.80 W", "0.50 S to 0.25 N"]
+    assert footprints._degrees(86.6, 86.71, "EW") == "86.60 to 86.71 E"

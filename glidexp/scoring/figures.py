@@ -159,17 +159,25 @@ def _with_text(canvas: Rgb, notes: list[Note], threshold: float) -> Rgb:
     for x, y, text, anchor, heading in notes:
         px, colour = (_HEADING_PX, _INK) if heading else (_TEXT_PX, _GREY)
         draw_text(pen, (x, y), text, px, fill=colour, anchor=anchor, bold=heading)
-    kinds = (("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS), ("not valid", INVALID))
-    labels = [*(name for name, _ in kinds), f"predicted rim, threshold {threshold_text(threshold)}"]
-    font, swatch, space = own_font(_TEXT_PX), 16, 22
-    lengths = [swatch + 6 + pen.textlength(label, font=font) for label in labels]
-    x, y = (canvas.shape[1] - sum(lengths) - space * (len(labels) - 1)) / 2, canvas.shape[0] - _FOOT / 2
-    for label, length, colour in zip(labels, lengths, [*(colour for _, colour in kinds), OUTLINE], strict=True):
-        half = 1 if colour == OUTLINE else 6
-        pen.rectangle((x, y - half, x + swatch, y + half), fill=colour)
-        pen.text((x + swatch + 6, y), label, fill=_INK, font=font, anchor="lm")
+    kinds = {
+        "lake probability 0 to 1": _blend(np.repeat(np.linspace(0, 1, 40, dtype=np.float32)[None], 12, axis=0)),
+        **{name: _swatch(colour) for name, colour in (("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS))},
+        "not valid": _hatched(_swatch(INVALID), np.ones((12, 16), dtype=np.bool_)),
+        f"predicted rim, threshold {threshold_text(threshold)}": _swatch(OUTLINE)[:2],
+    }
+    font, space = own_font(_TEXT_PX), 22
+    lengths = [swatch.shape[1] + 6 + pen.textlength(label, font=font) for label, swatch in kinds.items()]
+    x, y = (canvas.shape[1] - sum(lengths) - space * (len(kinds) - 1)) / 2, canvas.shape[0] - _FOOT // 2
+    for (label, swatch), length in zip(kinds.items(), lengths, strict=True):
+        image.paste(Image.fromarray(np.ascontiguousarray(swatch)), (round(x), y - swatch.shape[0] // 2))
+        pen.text((x + swatch.shape[1] + 6, y), label, fill=_INK, font=font, anchor="lm")
         x += length + space
     return np.asarray(image)
+
+
+def _swatch(colour: tuple[int, int, int]) -> Rgb:
+    """A field of the legend."""
+    return np.full((12, 16, 3), colour, dtype=np.uint8)
 
 
 def _shortened(text: str, room_px: float) -> str:

@@ -139,7 +139,7 @@ def _panel(grounds: list[_Ground], side_px: int) -> str:
             parts.append(f'<circle class="{escape(fate)}" cx="{x}" cy="{y}" r="1.8"/>')
     km, bar = _scale_bar(scale / 111.195)
     regions = escape(", ".join(sorted({ground.region for ground in grounds})))
-    where = f"{left:.2f} to {right:.2f} E, {bottom:.2f} to {top:.2f} N"
+    where = f"{_degrees(left, right, 'EW')}, {_degrees(bottom, top, 'NS')}"
     return (
         f'<figure><svg viewBox="0 0 {max(width, 120):.0f} {height + 26:.0f}" width="{max(width, 120):.0f}" role="img" '
         f'aria-label="tiles of {regions}"><rect class="frame" width="{max(width, 120):.0f}" height="{height:.0f}"/>'
@@ -156,3 +156,10 @@ def _scale_bar(px_per_km: float) -> tuple[float, float]:
     power = 10.0 ** math.floor(math.log10(most))
     km = next(n * power for n in (5, 2, 1) if n * power <= most)
     return km, km * px_per_km
+
+
+def _degrees(low: float, high: float, letters: str) -> str:
+    """`74.72 to 74.62 W`, or `179.90 E to 179.80 W`: degrees with the letter of their half of the globe."""
+    ends = [(at + 180) % 360 - 180 for at in (low, high)]
+    first, last = (letters[at < 0] for at in ends)
+    return f"{abs(ends[0]):.2f}{f' {first}' * (first != last)} to {abs(ends[1]):.2f} {last}"
