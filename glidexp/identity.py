@@ -27,6 +27,7 @@ INTRODUCED_AT: dict[str, Any] = {
     "init.bands": [],
     "init.key_map": [],
     "init.run": None,
+    "init.wavelengths_um": [],
     "input.embed": "none",
     "input.gsd_m": None,
     "input.unknown": 0.25,

@@ -32,7 +32,7 @@ WRONG = {
     "train.precision=int8": ["int8", "auto, fp32, bf16, fp16"],
     "resume=maybe": ["maybe", "auto, never"],
     "backbone=resnet18 decoder=dpt": ["dpt", "resnet18", "unet", "vit_small"],
-    "backbone=vit_small decoder=unet": ["vit_small", "unet", "dpt"],
+    "backbone=vit_small decoder=pspnet": ["vit_small", "pspnet", "unet", "dpt"],
     "tile_size.px=10000000000000000000": ["tile_size.px=10000000000000000000 is outside 32 to 16384"],
     "tile_size.px=100": ["100", "32", "96 or 128"],
     "tile_size=200": ["200", "128", "256", "512", "1024", "Another one is set as tile_size.px=200."],

@@ -158,7 +158,7 @@ def test_a_fraction_is_balanced() -> None:
 def test_wrong_arms_are_told_before_anything_starts() -> None:
     study = StudyConfig(axes=axes(backbone=["resnet18", "vit_small", "mit_b0"]))
     with pytest.raises(ConfigError, match=r"1 of 3 arms cannot run.*backbone=vit_small: "):
-        checked(arms_of(study, Words((), ())), ["decoder=unet"], door.compose)
+        checked(arms_of(study, Words((), ())), ["decoder=pspnet"], door.compose)
     with pytest.raises(ConfigError, match=r"^there is no setting 'trian\.epochs'"):
         checked(arms_of(study, Words((), ())), ["trian.epochs=3"], door.compose)
 

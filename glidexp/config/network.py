@@ -72,6 +72,8 @@ class InitConfig:
     """bands of the file's first layer, in its order; a bundle says its own (kind=checkpoint, external)"""
     key_map: list[str] = field(default_factory=list)
     """beginnings of names in the file, and what our encoder has in their place, as THEIRS:OURS (kind=external)"""
+    wavelengths_um: list[float] = field(default_factory=list)
+    """middle of each of the data's bands, micrometres, where names do not tell it (kind=external, of DOFA)"""
 
     def __post_init__(self) -> None:
         by_path = self.kind in (InitKind.checkpoint, InitKind.external)
@@ -88,7 +90,9 @@ class InitConfig:
             )
         if self.kind is not InitKind.run and self.run:
             raise ConfigError(f"init.run={self.run} would not be used with init.kind={self.kind}: add init=run.")
-        for name, kinds in (("bands", (InitKind.checkpoint, InitKind.external)), ("key_map", (InitKind.external,))):
+        alone = (InitKind.external,)
+        used = {"bands": (InitKind.checkpoint, InitKind.external), "key_map": alone, "wavelengths_um": alone}
+        for name, kinds in used.items():
             if getattr(self, name) and self.kind not in kinds:
                 raise ConfigError(f"init.{name} would not be used with init.kind={self.kind}: leave it out.")
         if len({*self.bands}) < len(self.bands) or any(band != band.strip().lower() for band in self.bands):
@@ -98,5 +102,7 @@ class InitConfig:
                 raise ConfigError(
                     f"init.key_map: '{entry}' is not possible: give THEIRS:OURS, such as encoder_q.: alone."
                 )
+        for wave in self.wavelengths_um:
+            within("init.wavelengths_um", wave, 0.1, 100, "micrometres")
         if self.kind is InitKind.external and self.scope is not InitScope.encoder:
             raise ConfigError("init=external fills the encoder only: init.scope=encoder.")

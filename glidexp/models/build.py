@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,21 +95,33 @@ def assemble(
         pretrained: arguments that make smp load the encoder's weights; None for random ones
         classes: logits a pixel
     """
-    import segmentation_models_pytorch as smp
-
     entry = catalog.find(backbone)
     options = {"in_channels": in_channels, **dict(entry.options), **(pretrained or {"encoder_weights": None})}
-    if decoder == "fcn":
-        weights = options.pop("encoder_weights")
-        return Fcn(smp.encoders.get_encoder(entry.encoder, weights=weights, **options), classes)
+    plain = entry.family is catalog.Family.plain_vit
     if decoder == "dpt" and not _has_prefix_tokens(entry.encoder):
         options["decoder_readout"] = "ignore"
-    if decoder == "unet_light":
-        options["decoder_channels"] = _LIGHT
-    model: nn.Module = getattr(smp, _SMP_CLASSES[decoder])(entry.encoder, classes=classes, **options)
-    if catalog.DECODERS[decoder].partial:
+    if plain and decoder != "dpt":
+        from glidexp.models.pyramid import on_plain_vit
+
+        model = on_plain_vit(entry.encoder, partial(_stacked, decoder, classes=classes), **options)
+    else:
+        model = _stacked(decoder, entry.encoder, classes=classes, **options)
+    if plain or catalog.DECODERS[decoder].partial:
         side_px = catalog.smallest_px(backbone, decoder)
         prune_unused(model, in_channels=in_channels, side_px=side_px)
+    return model
+
+
+def _stacked(decoder: str, encoder: str, *, classes: int, **options: Any) -> nn.Module:
+    """A decoder on an encoder that gives the maps it wants, by smp's name of it."""
+    import segmentation_models_pytorch as smp
+
+    if decoder == "fcn":
+        weights = options.pop("encoder_weights")
+        return Fcn(smp.encoders.get_encoder(encoder, weights=weights, **options), classes)
+    if decoder == "unet_light":
+        options["decoder_channels"] = _LIGHT
+    model: nn.Module = getattr(smp, _SMP_CLASSES[decoder])(encoder, classes=classes, **options)
     return model
 
 

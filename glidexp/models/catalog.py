@@ -20,7 +20,7 @@ class Family(StrEnum):
     mit = "mit"
     """the same four maps from smp's own Mix Transformer, which smp refuses where a decoder wants a map at 1/2"""
     plain_vit = "plain_vit"
-    """maps of one size from every layer"""
+    """maps of one size from every layer, which `pyramid` brings to the four scales"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +78,21 @@ BACKBONES: dict[str, Backbone] = {
     "mit_b2": Backbone("mit_b2", _MIT),
     "mit_b5": Backbone("mit_b5", _MIT),
     "vit_small": Backbone("tu-vit_small_patch16_224", _VIT, options=_ANY_SIZE_VIT),
+    "vit_base": Backbone("tu-vit_base_patch16_224", _VIT, options=_ANY_SIZE_VIT),
+    "vit_large": Backbone("tu-vit_large_patch16_224", _VIT, options=_ANY_SIZE_VIT),
 }
 
 DECODERS: dict[str, Decoder] = {
-    "unet": Decoder((_CONV, _FOUR, _MIT)),
-    "unet_light": Decoder((_CONV, _FOUR, _MIT)),
-    "unetplusplus": Decoder((_CONV, _FOUR)),
-    "fcn": Decoder((_CONV, _FOUR, _MIT)),
+    "unet": Decoder((_CONV, _FOUR, _MIT, _VIT)),
+    "unet_light": Decoder((_CONV, _FOUR, _MIT, _VIT)),
+    "unetplusplus": Decoder((_CONV, _FOUR, _VIT)),
+    "fcn": Decoder((_CONV, _FOUR, _MIT, _VIT)),
     "deeplabv3plus": Decoder((_CONV, _FOUR), stride=16, dilated=True, pools=True),
-    "fpn": Decoder((_CONV, _FOUR, _MIT)),
-    "upernet": Decoder((_CONV, _FOUR, _MIT), pools=True),
-    "segformer": Decoder((_CONV, _FOUR, _MIT)),
-    "linknet": Decoder((_CONV, _FOUR)),
-    "manet": Decoder((_CONV, _FOUR, _MIT)),
+    "fpn": Decoder((_CONV, _FOUR, _MIT, _VIT)),
+    "upernet": Decoder((_CONV, _FOUR, _MIT, _VIT), pools=True),
+    "segformer": Decoder((_CONV, _FOUR, _MIT, _VIT)),
+    "linknet": Decoder((_CONV, _FOUR, _VIT)),
+    "manet": Decoder((_CONV, _FOUR, _MIT, _VIT)),
     "pspnet": Decoder((_CONV, _FOUR, _MIT), stride=8, partial=True),
     "dpt": Decoder((_VIT,), partial=True),
 }

@@ -37,9 +37,9 @@ class FcnDecoder(nn.Module):
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in reversed(channels[:-1]))
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(B, C8, H/8, W/8), (B, C16, H/16, W/16), (B, C32, H/32, W/32) -> score (B, classes, H/8, W/8)."""
+        """A list that ends with (B, C, h, w) at 1/8, 1/16 and 1/32 -> score (B, classes, H/8, W/8)."""
         score: torch.Tensor = self.head(features[-1])
-        for skip, feature in zip(self.skips, reversed(features[:-1]), strict=True):
+        for skip, feature in zip(self.skips, reversed(features[-3:-1]), strict=True):
             score = _enlarge(score, feature.shape[-2:]) + skip(feature)
         return score
 
@@ -59,7 +59,7 @@ class Fcn(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> logits (B, classes, H, W)."""
-        score = self.decoder(self.encoder(image)[-3:])
+        score = self.decoder(self.encoder(image))
         return _enlarge(score, image.shape[-2:])
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from glidexp.config import InitConfig
 from glidexp.errors import ConfigError
+from glidexp.models.foundation import as_plain, resized_positions
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student", "encoder", "backbone", "net")
 """keys under which training programs put the weights"""
@@ -81,6 +84,41 @@ def renamed(weights: Mapping[str, torch.Tensor], own: Iterable[str], key_map: Se
         cut = {name[len(theirs) :]: value for name, value in weights.items() if name.startswith(theirs)}
         tries += [cut, {f"model.{name}": value for name, value in cut.items()}]
     return max(tries, key=lambda names: len(known & names.keys()))
+
+
+def filling(
+    file: Path, encoder: nn.Module, init: InitConfig, bands: Sequence[str]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], list[str]]:
+    """A file of others, for an encoder of ours.
+
+    Args:
+        file: of a state dict
+        encoder: of the network that is to be filled
+        init: settings, of which bands, wavelengths and the map of names are used
+        bands: of the images that the network will see
+
+    Returns:
+        the weights as the file has them, those under the encoder's names, and the bands of their first layer, empty
+        where it is for the data's own
+
+    Raises:
+        ConfigError: unreadable, or what `foundation.as_plain` refuses
+    """
+    found, own = read(file), encoder.state_dict()
+    try:
+        plain = as_plain(found, encoder, bands, init.wavelengths_um)
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ConfigError(
+            f"init.checkpoint={file} holds but a part of a network ({reason}): give the whole file of its authors."
+        ) from None
+    if plain.drawn and init.bands:
+        raise ConfigError(
+            "init.bands would not be used: the file of init.checkpoint is DOFA, whose first layer is drawn for the "
+            "data's own bands. Leave it out; init.wavelengths_um says where they lie."
+        )
+    weights = resized_positions(renamed(plain.weights, own, init.key_map), own)
+    return found, weights, [] if plain.drawn else init.bands or list(plain.bands)
 
 
 def _some(content: Any) -> str:

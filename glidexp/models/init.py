@@ -149,13 +149,13 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
     target: nn.Module = model if init.scope is InitScope.all else model.get_submodule("encoder")
     own = target.state_dict()
     if foreign:
-        from glidexp.models.foreign import STATISTIC, read, renamed
+        from glidexp.models.foreign import STATISTIC, filling
 
-        found = read(file)
-        weights = renamed(found, own, init.key_map)
+        found, weights, theirs = filling(file, target, init, bands)
         own = {name: value for name, value in own.items() if not name.endswith(STATISTIC) or name in weights}
     else:
         found = weights = read_safetensors(file)
+        theirs = init.bands or [str(band).lower() for band in _card_of(file).get("bands", [])]
         if init.scope is InitScope.encoder:
             inner = {name.removeprefix("encoder."): v for name, v in weights.items() if name.startswith("encoder.")}
             weights = inner or weights  # a file of an encoder alone has no such prefix
@@ -163,7 +163,6 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
         same = told.same_words(told_of(_card_of(file)))
         weights = {name: value for name, value in weights.items() if same or not name.endswith(WEIGHT)}
         own = {name: value for name, value in own.items() if name in weights or not name.endswith(WEIGHT)}
-    theirs = init.bands or [str(band).lower() for band in _card_of(file).get("bands", [])]
     if theirs and theirs != [*bands]:
         first = first_layer(model, len(bands)).removeprefix("" if target is model else "encoder.")
         if first not in weights:
