@@ -82,6 +82,12 @@ def test_overlap_takes_the_pixel_from_the_nearest_centre() -> None:
     assert piece.overlapping
     row = piece.stitch(np.stack([np.full((PX, PX), 1), np.full((PX, PX), 2)]))[4]
     assert row.tolist() == [1] * 6 + [2] * 5
+    assert piece.disagreement(np.zeros((2, PX, PX), np.uint8)) == 0, "no lake, so none that differs"
+
+
+def test_pieces_come_in_the_order_of_their_first_tile() -> None:
+    found = pieces(index_of(("b", 0, 0), ("", 0, 0), ("a", 0, 0), ("b", 0, 8), ("", 0, 8)), PX)
+    assert members(found) == [[0, 3], [1], [2], [4]]
 
 
 def test_every_tile_is_in_one_piece() -> None:

@@ -11,6 +11,7 @@ from skimage import measure
 from glidexp.errors import DataError
 from glidexp.scoring.lake_scores import area_scores, kinds_of, lake_scores, named, say_what_is_left_out, shore_scores
 from glidexp.scoring.lakes import SCHEMA, LakeScores, read_lakes, score_lakes, write_lakes
+from glidexp.scoring.matching import _percentile_95
 
 PX = 16
 YES, NO = 200, 50
@@ -112,6 +113,24 @@ def test_a_lake_across_a_tile_edge_is_one_where_the_scene_is_known() -> None:
     alone = side(scored(lake, lake, scene=""), "true")
     assert alone["area_px"].tolist() == [24, 24] and alone["cut"].all()
     assert alone["col"].tolist() == [12.5, 2.5]  # in its tile
+
+
+def test_a_lake_is_named_by_the_tile_of_its_first_pixel_and_lies_where_its_middle_is() -> None:
+    """Four tiles that begin at row 32, column 48 of a scene on a map turned askew; a lake in each of two of them."""
+    rows, cols = [32, 32, 32 + PX, 32 + PX], [48, 48 + PX] * 2
+    # x = 500 + 10 col + 2 row, y = 900 + 3 col - 10 row, of pixel corners
+    maps = [
+        (10.0, 2.0, 500.0 + 10 * c + 2 * r, 3.0, -10.0, 900.0 + 3 * c - 10 * r) for r, c in zip(rows, cols, strict=True)
+    ]
+    index = index_of(4, row=rows, col=cols, crs="EPSG:32645").assign(transform=maps)
+    tiles = np.zeros((4, PX, PX), np.uint8)
+    tiles[1, 2:4, :6] = tiles[2, :3, :3] = 1
+    lakes = side(scored(tiles, tiles, index), "true")
+    assert lakes["tile"].tolist() == ["tile1", "tile2"]
+    # pixels' centres are at halves: rows 34 and 35, columns 64 to 69; rows 48 to 50, columns 48 to 50
+    assert lakes[["row", "col"]].to_numpy().tolist() == [[34.5, 66.5], [49.0, 49.0]]
+    assert lakes["x"].tolist() == [500 + 10 * 67 + 2 * 35, 500 + 10 * 49.5 + 2 * 49.5]
+    assert lakes["y"].tolist() == [900 + 3 * 67 - 10 * 35, 900 + 3 * 49.5 - 10 * 49.5]
 
 
 def test_cut_lakes_count_as_found_but_not_in_area_and_distances() -> None:
@@ -226,16 +245,16 @@ def test_scenes_are_in_the_table_and_their_mean_among_the_metrics() -> None:
 
 
 def test_what_the_inventory_knows_goes_with_the_lake_that_has_most_pixels() -> None:
-    """Two inventory lakes share a component, one is known by its part in the second tile, one is on other ground."""
+    """Two inventory lakes share a component, one is known by its part in the second tile, three are on other ground."""
     true = drawn((2, 2, 4, 8), (10, 12, 3, 8), tiles=2)
     inventory = pd.DataFrame(
         {
-            "scene": ["s", "s", "s", "s", "other"],
-            "lake": ["small", "large", "across", "dropped", "elsewhere"],
-            "row": [2, 3, 11, 7, 2], "col": [2, 5, 17, 3, 2], "px": [8, 24, 12, 0, 9],
-            "area_km2": [0.0008, 0.0024, 0.0024, 1.0, 1.0],
-            "glacier_distance_m": [10.0, 2500.0, 0.0, 20000.0, 5.0],
-            "lake_type": ["supraglacial", "proglacial", "", "unconnected", "proglacial"],
+            "scene": ["s", "s", "s", "s", "s", "s", "other"],
+            "lake": ["small", "large", "across", "dropped", "below", "beside", "elsewhere"],
+            "row": [2, 3, 11, 7, PX, 2, 2], "col": [2, 5, 17, 3, 2, 2 * PX, 2], "px": [8, 24, 12, 0, 9, 9, 9],
+            "area_km2": [0.0008, 0.0024, 0.0024, 1.0, 1.0, 1.0, 1.0],
+            "glacier_distance_m": [10.0, 2500.0, 0.0, 20000.0, 5.0, 5.0, 5.0],
+            "lake_type": ["supraglacial", "proglacial", "", "unconnected", "proglacial", "proglacial", "proglacial"],
         }
     )  # fmt: skip
     index = index_of(2, row=0)
@@ -290,8 +309,20 @@ def test_detection_against_brute_force_with_scikit_image(seed: int) -> None:
     np.testing.assert_allclose(side(found, "predicted")["best_iou"], iou.max(axis=0))
 
 
-def test_distances_of_a_lake_are_its_own_and_pool() -> None:
-    found = scored(drawn((2, 2, 4, 4), (10, 2, 4, 4)), drawn((2, 3, 4, 4), (10, 2, 4, 4)))
+def test_the_95th_percentile_of_each_lakes_distances_is_numpys() -> None:
+    values, owner = np.array([4.0, 0.0, 9.0, 1.0, 5.0, 2.5]), np.array([2, 0, 2, 2, 3, 2])
+    found = _percentile_95(values, owner, np.bincount(owner))
+    wanted = [0.0, math.nan, np.percentile([4.0, 9.0, 1.0, 2.5], 95), 5.0]  # 4 + 0.85 * 5 of the four
+    assert found.tolist() == pytest.approx(wanted, nan_ok=True) and found[2] == pytest.approx(8.25)
+
+
+@pytest.mark.parametrize("scenes", [1, 2])
+def test_distances_of_a_lake_are_its_own_and_pool(scenes: int) -> None:
+    if scenes == 1:
+        found = scored(drawn((2, 2, 4, 4), (10, 2, 4, 4)), drawn((2, 3, 4, 4), (10, 2, 4, 4)))
+    else:  # the same lakes, on two pieces of ground
+        tiles = [np.concatenate([drawn((2, left, 4, 4)), drawn((10, 2, 4, 4))]) for left in (2, 3)]
+        found = scored(*tiles, index_of(2, scene=["a", "b"]))
     lakes = side(found, "true")
     for row, lake in lakes.iterrows():
         own = found.distance_px[found.distance_row == row]

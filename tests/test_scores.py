@@ -242,6 +242,13 @@ def test_best_threshold_without_a_lake_is_half(hist: np.ndarray) -> None:
     assert scores.best_threshold(hist) == 0.5
 
 
+def test_lake_everywhere_is_no_threshold_that_is_chosen() -> None:
+    """All lake in the lowest bin: only the edge below it would find some, and would call all other ground lake too."""
+    hist = np.zeros((1, 2, BINS), dtype=np.int32)
+    hist[0, 1, 0] = 5
+    assert scores.best_threshold(hist) == 0.5
+
+
 def test_many_large_tiles_do_not_overflow() -> None:
     hist = np.zeros((3, 2, BINS), dtype=np.int32)
     hist[:, :, 200] = 2**30

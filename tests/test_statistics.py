@@ -90,6 +90,7 @@ def test_p_is_the_alpha_whose_interval_touches_nothing() -> None:
     at_p = effect_of(table, level=1 - p)
     assert min(abs(at_p.low), abs(at_p.high)) == pytest.approx(0, abs=1e-9)
     assert 0 < p < 1
+    assert effect_of(np.array([[-1.0, 1.0, -2.0, 2.0]])).p == 1, "no difference at all"
 
 
 @pytest.mark.parametrize("many", range(2, 42))
@@ -175,6 +176,14 @@ def test_equal_arms_share_the_ranks() -> None:
     counts = np.random.default_rng(0).integers(1, 50, (1, 6, 4))
     shares = rank_shares([counts, counts, counts], pooled, draws=3000)
     np.testing.assert_allclose(shares, 1 / 3, atol=0.03)
+
+
+def test_every_cluster_is_drawn_with_fewer_seeds_than_clusters() -> None:
+    """Of two scenes the second decides for one arm: only the world that has none of it, one of four, is the other's."""
+    counts = np.tile([10, 5, 5, 80], (1, 2, 1))
+    other = counts + np.array([[0, 0, 1, -1], [50, 0, 0, 0]])
+    shares = rank_shares([counts, other], pooled, draws=4000)
+    np.testing.assert_allclose(shares, [[0.25, 0.75], [0.75, 0.25]], atol=0.03)
 
 
 def test_redrawn_ground_without_lake_ranks_nobody() -> None:
