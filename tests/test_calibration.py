@@ -136,6 +136,18 @@ def test_likelihood_equals_scikit_learn_and_is_least_at_the_temperature() -> Non
     assert all(calibration.negative_log_likelihood(hist, best * step) > least for step in (0.9, 0.99, 1.01, 1.1))
 
 
+def test_histograms_of_tiles_count_together() -> None:
+    whole = drawn(sharpness=2.0)[2]
+    tiles = np.stack([whole // 3, whole - whole // 3 - whole // 5, whole // 5])
+    for score in (
+        calibration.average_precision,
+        calibration.expected_calibration_error,
+        calibration.negative_log_likelihood,
+        calibration.fit_temperature,
+    ):
+        assert score(tiles) == score(whole)
+
+
 def test_likelihood_by_hand() -> None:
     hist = np.zeros((2, BINS), dtype=np.int64)
     hist[1, 128], hist[0, 128] = 3, 1  # logit 1/16

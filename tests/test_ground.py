@@ -66,6 +66,7 @@ def test_what_touches(second: tuple[int, int], together: bool) -> None:
 def test_what_stands_alone(columns: dict) -> None:
     found = pieces(index_of(("a", 0, 0), ("a", 0, 8), **columns), PX)
     assert members(found) == [[0], [1]]
+    assert {piece.scene for piece in found} == {"" if "scene" in columns else "a"}
     array = np.arange(2 * PX * PX, dtype=np.uint8).reshape(2, PX, PX)
     np.testing.assert_array_equal(found[1].stitch(array), array[1])
 

@@ -244,7 +244,8 @@ def test_scenes_are_in_the_table_and_their_mean_among_the_metrics() -> None:
     assert got["test/lake_precision_per_scene"] == 1.0 and not any("/scene/" in name for name in got)
 
 
-def test_what_the_inventory_knows_goes_with_the_lake_that_has_most_pixels() -> None:
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (40, 7)])
+def test_what_the_inventory_knows_goes_with_the_lake_that_has_most_pixels(top: int, left: int) -> None:
     """Two inventory lakes share a component, one is known by its part in the second tile, three are on other ground."""
     true = drawn((2, 2, 4, 8), (10, 12, 3, 8), tiles=2)
     inventory = pd.DataFrame(
@@ -257,7 +258,8 @@ def test_what_the_inventory_knows_goes_with_the_lake_that_has_most_pixels() -> N
             "lake_type": ["supraglacial", "proglacial", "", "unconnected", "proglacial", "proglacial", "proglacial"],
         }
     )  # fmt: skip
-    index = index_of(2, row=0)
+    inventory = inventory.assign(row=inventory["row"] + top, col=inventory["col"] + left)
+    index = index_of(2, row=top, col=[left, left + PX])
     bins = np.where(drawn((2, 2, 4, 8), tiles=2) == 1, YES, NO).astype(np.uint8)
     found = score_lakes(index, true, bins, 128, inventory)
     lakes = side(found, "true")
