@@ -115,15 +115,20 @@ def test_blocks_that_touch_share_no_ground(tmp_path: Path) -> None:
 
 
 def test_footprints_across_the_line_of_180_degrees_are_one_place() -> None:
-    """A square of 2 km around (180, 10): written in the zone west and in the zone east of the line."""
+    """A square of 2 km around (180, 10): written in the zone west and in the zone east of the line.
+
+    The last square begins just east of the line, so that its longitudes are below 0 and those of the first above 180.
+    """
     rows = []
-    for crs, lon in ((32660, 179.999), (32601, -179.999), (32601, -179.9)):
+    for crs, lon in ((32660, 179.999), (32601, -179.999), (32601, -179.9), (32601, -179.99)):
         x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(lon, 10.0)
         rows.append({"world": EARTH, "crs": f"EPSG:{crs}", "transform": [10.0, 0, x - 1000, 0, -10.0, y + 1000]})
-    table = pd.DataFrame(rows).assign(box=[[0, 0, 200, 200]] * 3)
+    table = pd.DataFrame(rows).assign(box=[[0, 0, 200, 200]] * 4)
     assert leakage.same_place(table.iloc[[0]], table.iloc[[1]]) == [(0, 1)]
     assert leakage.same_place(table.iloc[[1]], table.iloc[[0]]) == [(1, 0)]
     assert leakage.same_place(table.iloc[[0]], table.iloc[[2]]) == []
+    assert leakage.same_place(table.iloc[[0]], table.iloc[[3]]) == [(0, 3)]
+    assert leakage.same_place(table.iloc[[3]], table.iloc[[0]]) == [(3, 0)]
 
 
 def test_padding_beyond_the_edge_is_no_ground(tmp_path: Path) -> None:
@@ -178,16 +183,16 @@ def test_ready_tiles_with_a_table_of_origins_are_compared_in_their_scene(tmp_pat
     def store(name: str, col: int, scene: str, px: int) -> TileStore:
         root = tmp_path / name
         root.mkdir()
-        (root / "t.csv").write_text(f"tile,scene,sensor,region,gsd_m,row,col\n1,{scene},sentinel2,x,10,100,{col}\n")
+        (root / "t.csv").write_text(f"tile,scene,sensor,region,gsd_m,row,col\n1,{scene},sentinel2,x,10,0,{col}\n")
         return ready(root, [noise(ord(name))], px, manifest=str(root / "t.csv"))
 
-    trained = store("a", 1000, "S2A_1", 128)
+    trained = store("a", 0, "S2A_1", 128)
     ground = ground_of(trained, every(trained), "train")
     assert ground["world"].tolist() == ["scene/sentinel2/10m/S2A_1"]
     for name, col, scene, met in (
-        ("b", 1064, "S2A_1", [1, 0] * 2),
-        ("c", 1128, "S2A_1", [0] * 4),
-        ("d", 1000, "S2A_2", [0] * 4),
+        ("b", 64, "S2A_1", [1, 0] * 2),
+        ("c", 128, "S2A_1", [0] * 4),
+        ("d", 0, "S2A_2", [0] * 4),
     ):
         asked = store(name, col, scene, 64)
         assert find_leak(ground, asked, every(asked)).tiles.tolist() == [bool(yes) for yes in met]

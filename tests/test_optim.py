@@ -16,16 +16,22 @@ def test_warm_up_peak_and_floor() -> None:
     assert all(lr_at(step) >= lr_at(step + 1) for step in range(3, 10))
 
 
+def test_the_cosine_at_a_quarter_and_at_the_half() -> None:
+    lr_at = lr_schedule(OptimizerConfig(lr=1.0, warmup=0.2, final_lr_ratio=0.1), total_steps=12)  # 3 steps, then 8 more
+    assert lr_at(5) == pytest.approx(0.1 + 0.9 * (1 + 0.5**0.5) / 2)
+    assert lr_at(7) == pytest.approx(0.55)
+
+
 def test_one_step_in_all() -> None:
     assert lr_schedule(OptimizerConfig(lr=0.5), total_steps=1)(0) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", list(OptimizerName))
 def test_norms_and_biases_do_not_decay(name: OptimizerName) -> None:
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2, bias=False))
     optimizer = build_optimizer(OptimizerConfig(name=name, weight_decay=0.1), model, device=torch.device("cpu"))
     by_decay = {group["weight_decay"]: [p.ndim for p in group["params"]] for group in optimizer.param_groups}
-    assert by_decay == {0.1: [4], 0.0: [1, 1, 1]}
+    assert by_decay == {0.1: [4, 2], 0.0: [1, 1, 1]}
 
 
 def test_ranges() -> None:

@@ -42,6 +42,12 @@ def test_three_units_are_one_each_and_shares_of_zero_need_none() -> None:
     assert set(splits.choose(units[:1], SplitConfig(val=0.0, test=0.0)).values()) == {"train"}
 
 
+def test_shares_that_round_up_leave_one_unit_to_train() -> None:
+    """0.45 of four is rounded to two, and two and two would be all."""
+    units = [Unit(str(i), "a") for i in range(4)]
+    assert Counter(splits.choose(units, SplitConfig(val=0.45, test=0.45)).values()) == {"test": 2, "val": 1, "train": 1}
+
+
 def test_small_sensors_share_a_pool_and_lonely_ones_train() -> None:
     units = [Unit("a0", "a"), Unit("b0", "b"), Unit("c0", "c")]
     assert set(splits.choose(units, SplitConfig()).values()) == {"train", "val", "test"}
@@ -98,7 +104,12 @@ def test_a_tiles_side_is_that_of_all_its_pixels(tmp_path: Path, buffer_m: float)
     reach = int(buffer_m / 10)
     for px in (64, 128, 256):
         cut = windows(one, px)
-        for (row, col, height, width), (_, side) in zip(cut.tolist(), places.of(one, cut, places.sides), strict=True):
+        for (row, col, height, width), (block, side) in zip(
+            cut.tolist(), places.of(one, cut, places.sides), strict=True
+        ):
+            east, north = (float(v[0]) for v in one.xy(np.array([col + width / 2]), np.array([row + height / 2])))
+            near = [(east + dx, north + dy) for dx in (-0.1, 0.1) for dy in (-0.1, 0.1)]  # a middle may lie on a line
+            assert block in {f"utm45/2000m/{int(e // 2000)}/{int(n // 2000)}" for e, n in near}
             rows = slice(max(row - reach, 0), row + height + reach)
             met = set(np.unique(side_of_pixel[rows, max(col - reach, 0) : col + width + reach]).tolist())
             if side is not None:
@@ -107,6 +118,24 @@ def test_a_tiles_side_is_that_of_all_its_pixels(tmp_path: Path, buffer_m: float)
                 # left out although one-sided: only where ground beyond the scene's edge, in a block it knows, is met
                 edge = row < reach or col < reach or row + height + reach > 768 or col + width + reach > 1024
                 assert len(met) > 1 or edge
+
+
+@pytest.mark.parametrize("epsg", [32644, 32646])
+def test_ground_askew_to_the_grid_is_on_one_side_with_all_its_corners(tmp_path: Path, epsg: int) -> None:
+    """The same in the UTM of the zones beside, whose axes are turned by some degrees, one way and the other."""
+    west, north = pyproj.Transformer.from_crs(32645, epsg, always_xy=True).transform(WEST, NORTH)
+    one = scene(tmp_path, "s", width=1024, height=768, west=west, north=north, crs=f"EPSG:{epsg}")
+    places = blocks([one], block_m=2000.0, val=0.3, test=0.3)
+    col, row = (grid.ravel() + 0.5 for grid in np.meshgrid(np.arange(1024), np.arange(768)))
+    x, y = pyproj.Transformer.from_crs(epsg, 32645, always_xy=True).transform(*one.xy(col, row))
+    cell, at = np.unique(np.column_stack([x // 2000, y // 2000]).astype(int), axis=0, return_inverse=True)
+    side_of_pixel = np.array([places.sides[f"utm45/2000m/{i}/{j}"] for i, j in cell])[at.ravel()].reshape(768, 1024)
+    cut = windows(one, 64)
+    sides = [side for _, side in places.of(one, cut, places.sides)]
+    for (top, left, height, width), side in zip(cut.tolist(), sides, strict=True):
+        met = set(np.unique(side_of_pixel[top : top + height, left : left + width]).tolist())
+        assert side is None or met == {side}
+    assert len(cut) / 3 < sum(side is not None for side in sides) < len(cut)
 
 
 def test_a_place_has_one_block_whatever_the_scene_or_its_crs(tmp_path: Path) -> None:
