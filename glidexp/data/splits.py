@@ -117,30 +117,45 @@ def choose(units: Sequence[Unit], config: SplitConfig) -> dict[str, str]:
             left_for_others = len(sides) - 1 - position
             count = min(max(1, math.floor(share * len(members) + 0.5)), free - left_for_others)
             free -= count
-            for _ in range(count):
-                unit = _next(members, chosen, units, regions, side, config.seed)
-                chosen[unit.key] = side
+            _take(members, count, chosen, units, regions, side, config.seed)
     return {unit.key: chosen.get(unit.key, "train") for unit in units}
 
 
-def _next(
+def _take(
     members: Sequence[Unit],
+    count: int,
     chosen: dict[str, str],
     units: Sequence[Unit],
     regions: Counter[str],
     side: str,
     seed: int,
-) -> Unit:
-    """The next unit of a stratum to leave train for `side`."""
+) -> None:
+    """Lets the next `count` units of a stratum leave train for `side`.
+
+    Ready tiles of no known scene and no running numbers are a unit each: tens of thousands. So each unit is hashed
+    once, and waits in its region's line.
+    """
     same = Counter(unit.region for unit in units if chosen.get(unit.key) == side)
     out = Counter(unit.region for unit in units if unit.key in chosen)
+    waiting: dict[str, list[tuple[str, str]]] = {}
+    for unit in members:
+        if unit.key not in chosen:
+            word = hashlib.sha256(f"{seed}/{side}/{unit.key}".encode()).hexdigest()
+            waiting.setdefault(unit.region, []).append((word, unit.key))
+    for line in waiting.values():
+        line.sort(reverse=True)
 
-    def rank(unit: Unit) -> tuple[float, float, str]:
-        total = regions[unit.region]
-        word = hashlib.sha256(f"{seed}/{side}/{unit.key}".encode()).hexdigest()
-        return same[unit.region] / total, out[unit.region] / total, word
+    def rank(region: str) -> tuple[float, float, str]:
+        total = regions[region]
+        return same[region] / total, out[region] / total, waiting[region][-1][0]
 
-    return min((unit for unit in members if unit.key not in chosen), key=rank)
+    for _ in range(count):
+        region = min(waiting, key=rank)
+        chosen[waiting[region].pop()[1]] = side
+        same[region] += 1
+        out[region] += 1
+        if not waiting[region]:
+            del waiting[region]
 
 
 def scene_groups(scenes: "Sequence[Scene]") -> "dict[str, list[Scene]]":
