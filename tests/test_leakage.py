@@ -1,6 +1,7 @@
 """Ground that was met in training is known again: at another tile size, on another grid, in another CRS, as a copy."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, SyntheticConfig
 from glidexp.data import leakage
-from glidexp.data.leakage import EARTH, find_leak, from_bytes, ground_of, join, to_bytes
+from glidexp.data.leakage import EARTH, find_leak, from_bytes, ground_of, join, same_pixels, to_bytes
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
+from glidexp.data.writer import StoreWriter
 from glidexp.errors import DataError
 
 
@@ -244,3 +246,25 @@ def test_a_leak_is_told_with_numbers_scenes_and_models(store: TileStore) -> None
         "by run a, run b)"
     )
     assert not find_leak(join([]), store, rows).tiles.any()
+
+
+def test_tiles_of_one_value_are_no_ground_that_was_met(tmp_path: Path) -> None:
+    """Two white tiles are equal to the byte, wherever they lie; two equal tiles with anything on them are copies."""
+    rng = np.random.default_rng(0)
+    with StoreWriter(tmp_path / "store", tile_px=64, bands=["red", "green", "blue"]) as sink:
+        for side in ("train", "test"):
+            for name, image in (
+                ("white", np.full((64, 64, 3), 255, np.uint8)),
+                ("speck", np.where(np.arange(64 * 64 * 3).reshape(64, 64, 3) == 99, 254, 255).astype(np.uint8)),
+                ("noise", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)),
+            ):
+                row = {"tile": f"{side}/{name}", "scene": "unknown", "sensor": "unknown", "region": ""}
+                row |= {"gsd_m": math.nan, "row": -1, "col": -1, "block": side, "split": side, "transform": None}
+                sink.add(image, np.zeros((64, 64), np.uint8), row | {"crs": ""})
+        about = {"recipe": {"kind": "folder"}, "recipe_id": "0", "split_hash": "a", "split_rule": {"by": "group"}}
+        sink.close(about)
+    tiles = TileStore.open(tmp_path / "store")
+    sides = {side: tiles.rows(side) for side in ("train", "test")}
+    pairs = same_pixels(*(ground_of(tiles, rows, side) for side, rows in sides.items()))
+    names = tiles.index["tile"]
+    assert [(names[sides["train"][a]], names[sides["test"][b]]) for a, b in pairs] == [("train/speck", "test/speck")]

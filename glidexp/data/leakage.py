@@ -7,7 +7,7 @@ Ground is a table, a row a tile, that travels with the weights. A tile lies in o
   scene/...        a ready tile of which somebody said scene, row and column; compared in pixels of that scene
   ""               a ready tile of unknown place: known again by what it shows, whole (also flipped, turned or stored
                    anew) or by any of its squares of 64 px (the same pixels cut at another tile size)
-Tiles of every world are known again by the hash of their bytes.
+Tiles of every world are known again by the hash of their bytes, but for unplaced ones of a single value.
 """
 
 import math
@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
         ("crs", pa.string()),
         ("transform", pa.list_(pa.float64())),  # a, b, c, d, e, f of the tile; empty where it has no place
         ("box", pa.list_(pa.int32())),  # left, top, right, bottom of its valid pixels
-        ("xxh3", pa.string()),
+        ("xxh3", pa.string()),  # "" for a tile without place of one value all over
         ("look", pa.binary()),  # code and small picture (duplicates.Look) of a tile without place
         ("squares", pa.list_(pa.uint64())),  # xxh3_64 of the squares of a tile without place
     ]
@@ -88,6 +88,8 @@ def ground_of(tiles: TileStore, rows: Rows, side: str) -> pd.DataFrame:
             look = duplicates.look(_three(tiles.images[row]))
             entry["look"] = look.code + look.thumbnail.tobytes()
             entry["squares"] = _squares(tiles.images[row])
+            if not entry["squares"] and (tiles.images[row] == tiles.images[row][0, 0]).all():
+                entry["xxh3"] = ""  # nothing but white or black: equal bytes are no equal ground
         found[i] = entry
     return pd.DataFrame(list(found.values()), index=list(found), columns=SCHEMA.names)
 
@@ -251,7 +253,8 @@ def same_pixels(ground: pd.DataFrame, here: pd.DataFrame) -> list[tuple[int, int
     first: dict[Any, list[int]] = {}
     for met, xxh3, squares in zip(ground.index.tolist(), ground["xxh3"], ground["squares"], strict=True):
         for key in (xxh3, *squares):
-            first.setdefault(key, []).append(met)
+            if key != "":
+                first.setdefault(key, []).append(met)
     return [
         (met, i)
         for i, xxh3, squares in zip(here.index.tolist(), here["xxh3"], here["squares"], strict=True)
