@@ -480,6 +480,24 @@ def test_of_a_study_only_what_is_chosen_is_tried_and_counted(tmp_path: Path, mon
         shown(found, launcher, calibrate=True, only="vgg")
 
 
+def test_disk_has_room_for_the_masks_and_predictions_of_all_of_glid(tmp_path: Path) -> None:
+    """A study of 2,367 test tiles of 512 px was said to need 4 MB a run and no predictions, of which there is 1 GB."""
+    speed, sizes = Speed(1.0, 1.0, 1.0, 2_000_000), Sizes(14400, 1600, 2367, 2367, "tile", 512 * 512 * 4)
+    config = changed(Config(), tile_size={"px": 512})
+    assert plan_cost.run_bytes(speed, config, sizes) == 4_000_000 + int(0.03 * 2367 * 512**2) + 8_000_000
+    light = changed(config, tracking={"log_masks": False, "log_model": False})
+    assert plan_cost.run_bytes(speed, light, sizes) == 4_000_000
+    assert plan_cost.passing_bytes(speed, config, sizes) == 3 * 4 * 8_000_000 + 3967 * 512**2
+    found = planned(tmp_path)
+    found = replace(
+        found,
+        sizes=tuple(sizes for _ in found.arms),
+        arms=tuple(replace(one, config=changed(one.config, tile_size={"px": 512})) for one in found.arms),
+    )
+    told = plan_hours.disk_told(found, [speed] * len(found.arms), found.plan.cells, 2)
+    assert told == ("Disk: about 0.2 GB for good, and up to 2.3 GB of checkpoints and predictions while runs go.")
+
+
 def test_an_outline_names_what_would_be_made() -> None:
     found = Outline(
         StudyConfig(name="s", seeds=[0, 1]), (arm("a"), arm("b")), (0, 1), "Ground: g.", ("x, data/stores/1",)

@@ -32,6 +32,8 @@ SCORED_BATCHES = 4
 """that a trial scores, after the first one"""
 RUN_BYTES = 4_000_000
 """tables, plots and pictures that a run leaves"""
+MASK_BYTES = 0.03
+"""of a mask as PNG, a pixel"""
 STATES = 4
 """copies of the weights in a checkpoint: weights, best weights, two moments of the optimizer; two are kept"""
 MOST_RUNS = 4
@@ -236,11 +238,13 @@ def speeds(
     return [found[place] for place in places]
 
 
-def run_bytes(speed: Speed, config: Config) -> int:
+def run_bytes(speed: Speed, config: Config, sizes: Sizes) -> int:
     """What a run leaves on disk."""
-    return RUN_BYTES + (4 * speed.parameters if config.tracking.log_model else 0)
+    masks = int(MASK_BYTES * sizes.test * config.tile_size.px**2) if config.tracking.log_masks else 0
+    return RUN_BYTES + masks + (4 * speed.parameters if config.tracking.log_model else 0)
 
 
-def checkpoint_bytes(speed: Speed) -> int:
-    """What a run at work needs besides, until its end: three checkpoints while the third is written."""
-    return 3 * STATES * 4 * speed.parameters
+def passing_bytes(speed: Speed, config: Config, sizes: Sizes) -> int:
+    """What a run at work needs besides, until its end: three checkpoints while the third is written, and in the final
+    scoring a byte for every pixel of val and test."""
+    return 3 * STATES * 4 * speed.parameters + (sizes.val + sizes.test) * config.tile_size.px**2

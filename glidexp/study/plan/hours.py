@@ -62,7 +62,11 @@ def time_told(hours: float, runs: int, places: int, speeds: list[plan_cost.Speed
 def disk_told(planned: Planned, speeds: Sequence[plan_cost.Speed | None], cells: Sequence[Cell], places: int) -> str:
     """What runs leave on disk, and what they need there while they go."""
     runs = Counter(cell.arm for cell in cells)
-    known = [(speed, one) for speed, one in zip(speeds, planned.arms, strict=True) if speed]
-    kept = sum(runs[one.name] * plan_cost.run_bytes(speed, one.config) for speed, one in known)
-    passing = places * max(plan_cost.checkpoint_bytes(speed) for speed, _ in known)
-    return f"Disk: about {kept / 1e9:.1f} GB for good, and up to {passing / 1e9:.1f} GB of checkpoints while runs go."
+    arms = zip(speeds, planned.arms, planned.sizes, strict=True)
+    known = [(speed, one.name, one.config, sizes) for speed, one, sizes in arms if speed]
+    kept = sum(runs[name] * plan_cost.run_bytes(speed, config, sizes) for speed, name, config, sizes in known)
+    passing = places * max(plan_cost.passing_bytes(speed, config, sizes) for speed, _, config, sizes in known)
+    return (
+        f"Disk: about {kept / 1e9:.1f} GB for good, and up to {passing / 1e9:.1f} GB of checkpoints and predictions "
+        "while runs go."
+    )
