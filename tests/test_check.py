@@ -169,6 +169,16 @@ def test_damage_and_odd_tiles(tiles: list[Tile], tmp_path: Path) -> None:
         check(tmp_path / "nothing")
 
 
+def test_each_look_at_all_tiles_says_how_far_it_is(
+    tiles: list[Tile], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Masks were held against their pictures without a word: minutes for tens of thousands of tiles."""
+    store = write(tmp_path / "store", tiles[:12])
+    check(store.path, "--out", tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "tiles: 12 of 12 tiles done" in said and "masks against pictures: 12 of 12 masks done" in said
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_the_tiles_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

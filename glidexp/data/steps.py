@@ -1,40 +1,91 @@
 """Shows how far a long work is: a bar on a terminal, a few lines in a log."""
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 log = logging.getLogger("glidexp")
-Step = Callable[[str], None]
+FIRST_S, MOST_S = 30.0, 600.0
+"""seconds until a `Pace` is due for the first time, and at most between two times"""
+LINES = 10
+"""in a log, of a work that says how far it is from the start"""
+
+
+class Step(Protocol):
+    """Told of steps that were done: the name of the last, "" for none, and how many."""
+
+    def __call__(self, name: str, count: int = 1, /) -> None: ...
+
+
+class Pace:
+    """When a log is due for a line: after half a minute, each time after twice as long, at least every ten minutes."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self._next = FIRST_S
+
+    def due(self) -> bool:
+        """Whether it is time; if so, the next time is later."""
+        taken = time.monotonic() - self.began
+        if taken < self._next:
+            return False
+        self._next = min(2 * taken, taken + MOST_S)
+        return True
+
+
+def span(seconds: float) -> str:
+    """About how long: 45 s, 12 min, 3 h 20 min, 5 d 4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = math.ceil(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 @contextmanager
-def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles") -> Iterator[Step]:
-    """Gives a function to call after each step: a bar with ETA on a terminal, ten lines at most in a log."""
+def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, late: bool = False) -> Iterator[Step]:
+    """Gives a function to call after each step: a bar with ETA on a terminal, ten lines at most in a log.
+
+    Args:
+        total: steps
+        unit: of a step, plural
+        progress: False shows nothing
+        what: is done
+        late: in a log only what `Pace` lets through, so that short work says nothing
+    """
     if progress and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn(what + " of {task.fields[name]}" if what != "tiles" else "tiles from {task.fields[name]}"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=total, name=unit)
-            yield lambda name: bar.update(task, advance=1, name=name)
+        # rich knows no speed where a step takes longer than this, so that there would be no ETA
+        with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=MOST_S) as bar:
+            said = "tiles from {}" if what == "tiles" else f"{what} of {{}}"
+            task = bar.add_task(said.format(unit), total=total)
+            yield lambda name, count=1: bar.update(task, advance=count, description=said.format(name) if name else what)
         return
-    done, began = 0, time.monotonic()
+    done, pace = 0, Pace()
 
-    def step(name: str) -> None:
+    def step(name: str, count: int = 1) -> None:
         nonlocal done
-        done += 1
-        if progress and done * 10 // total > (done - 1) * 10 // total:
-            left = (time.monotonic() - began) / done * (total - done)
-            eta = f", about {left:.0f} s left" if left >= 1 else ""
-            log.info("%s: %d of %d %s done (%s)%s", what, done, total, unit, name, eta)
+        done += count
+        due = pace.due() if late else done * LINES // total > (done - count) * LINES // total
+        if progress and due:
+            left = (time.monotonic() - pace.began) / done * (total - done)
+            named = f" ({name})" if name else ""
+            log.info(
+                "%s: %d of %d %s done%s%s", what, done, total, unit, named, f", about {span(left)} left" * (left >= 1)
+            )
 
     yield step

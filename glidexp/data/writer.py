@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -39,6 +39,9 @@ from glidexp.data.store import (
     tile_hash,
 )
 from glidexp.errors import DataError
+
+Steps = Callable[[int], AbstractContextManager[Callable[[str], None]]]
+"""for a number of steps a context with the function to call after each"""
 
 
 class StoreWriter:
@@ -148,16 +151,20 @@ class StoreWriter:
             found = {"lake_fraction": tile["lake_px"] / max(tile["valid_px"], 1), "xxh3": tile["xxh3"], "group": None}
             self._records.append({**record, **found, "valid_fraction": tile["valid_px"] / (px * px)})
 
-    def settle(self, places: Mapping[int, tuple[str, str] | None]) -> None:
+    def settle(self, places: Mapping[int, tuple[str, str] | None], steps: Steps | None = None) -> None:
         """Gives each group its unit and side. Tiles of a group without a place are taken out again.
 
         Args:
             places: (unit, side) of every group, or None
+            steps: gives, for a number of moves, a context with the function to call after each: all that lies behind
+                such a tile moves up, of GLID nearly all of 19 GB
         """
         kept = [row for row, r in enumerate(self._records) if r["group"] is None or places[r["group"]]]
-        for stream, size in ((self._images, self.tile_px**2 * len(self.bands)), (self._labels, self.tile_px**2)):
-            if len(kept) < len(self._records):
-                _compact(stream, kept, size)
+        if len(kept) < len(self._records):
+            px = self.tile_px**2
+            with nullcontext(_nobody) if steps is None else steps(2 * len(kept)) as step:
+                for stream, size in ((self._images, px * len(self.bands)), (self._labels, px)):
+                    _compact(stream, kept, size, step)
         self._records = [self._records[row] for row in kept]
         for record in self._records:
             place = None if record["group"] is None else places[record["group"]]
@@ -273,13 +280,18 @@ def _taken(source: Path, stream: BinaryIO, alone: bool) -> BinaryIO:
     return stream
 
 
-def _compact(stream: BinaryIO, kept: Sequence[int], size: int) -> None:
+def _nobody(_: str) -> None:
+    pass
+
+
+def _compact(stream: BinaryIO, kept: Sequence[int], size: int, step: Callable[[str], None]) -> None:
     """Moves the kept records of a file, `size` bytes each, to its front and cuts off the rest."""
     stream.flush()
     handle = stream.fileno()
     for to, row in enumerate(kept):
         if to != row:
             os.pwrite(handle, os.pread(handle, size, row * size), to * size)
+        step("")
     stream.truncate(len(kept) * size)
     stream.seek(0, os.SEEK_END)
 

@@ -4,6 +4,7 @@ Tiles of a scene that touch are put together first (`ground.pieces`). What the c
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def score_lakes(
     bins_nHW: npt.NDArray[np.uint8],
     threshold_bin: int,
     inventory: pd.DataFrame | None = None,
+    told: Callable[[int], object] | None = None,
 ) -> LakeScores:
     """Finds, matches and measures the lakes of one split, with one piece of ground in memory at a time.
 
@@ -84,6 +86,7 @@ def score_lakes(
         bins_nHW: (n, H, W) uint8, bins of the logit (`counts.EDGES`)
         threshold_bin: a pixel is predicted lake from this bin on, 0-256
         inventory: the store's table of inventory lakes, for their type and distance to ice
+        told: called with the number of tiles of each piece of ground when it is done
     """
     tables: list[dict[str, Any]] = []
     ground: list[dict[str, Any]] = []
@@ -116,6 +119,8 @@ def score_lakes(
             _name(table, f"{place['split']}_{number}", found)
             tables.append(place | {"crs": piece.crs} | table)
             rows += len(table["area_px"])
+        if told is not None:
+            told(len(piece.tiles))
     return LakeScores(
         lakes=_joined(tables),
         ground=pd.DataFrame(ground),

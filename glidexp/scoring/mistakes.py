@@ -1,6 +1,6 @@
 """The mistakes of one split: false alarms with what they probably lie on, missed lakes, the worst tiles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def mistakes(
     rgb: Sequence[int] | None,
     inventory: pd.DataFrame | None = None,
     ice: pd.DataFrame | None = None,
+    told: Callable[[int], object] | None = None,
 ) -> pd.DataFrame:
     """A row a false alarm and a row a true lake, found or missed, with one piece of ground in memory at a time.
 
@@ -44,6 +45,7 @@ def mistakes(
         rgb: places of red, green and blue among the bands; None where there is no such picture
         inventory: the store's table of inventory lakes, for those that were left out of the labels
         ice: the store's table of distances to ice, for ground on which none is labelled
+        told: called with the number of tiles of each piece of ground when it is done
 
     Returns:
         columns of `COLUMNS`; row and col are of one pixel, in the scene where it is known, else in the tile.
@@ -70,6 +72,8 @@ def mistakes(
             table["row"], table["col"] = (at + piece.corner).T
             place = {"split": seen.split, "scene": piece.scene, "sensor": piece.sensor, "region": piece.region}
             tables.append(pd.DataFrame(table).assign(**place, gsd_m=piece.gsd_m, piece=number))
+        if told is not None:
+            told(len(piece.tiles))
     filled = [table for table in tables if len(table)]
     if not filled:
         return pd.DataFrame(columns=list(COLUMNS))

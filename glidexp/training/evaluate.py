@@ -1,12 +1,12 @@
 """A network meets tiles: histograms of its logits, and the bin of each pixel where somebody wants to see them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from glidexp.data.loader import Loader
+from glidexp.data.loader import Batch, Loader
 from glidexp.data.store import TileStore
 from glidexp.errors import RunFailed
 from glidexp.scoring.counts import BINS, histograms_of_bins, logit_bins, nan_pixels
@@ -18,6 +18,10 @@ Sink = Callable[[npt.NDArray[np.int64], torch.Tensor], None]
 """told store rows (B,) and the bin of every pixel (B, H, W) uint8 on the device, `counts.logit_bins`"""
 
 ALONE = Ranks()
+
+
+def _nobody(_: int) -> None:
+    pass
 
 
 class Evaluator:
@@ -54,6 +58,16 @@ class Evaluator:
         self.loader = (
             Loader(store, own, batch_size, device=device, shuffle=False, resident=resident) if len(own) else None
         )
+        self.own = len(own)
+        """tiles that this process scores"""
+        self.told: Callable[[int], object] = _nobody
+        """called with the number of tiles after each batch"""
+
+    def batches(self) -> Iterator[Batch]:
+        """This process's tiles, in order; whoever wants to be is told how far they are."""
+        for batch in self.loader.epoch(0) if self.loader is not None else ():
+            yield batch
+            self.told(len(batch.rows))
 
     @torch.no_grad()
     def histograms(self, model: torch.nn.Module, sink: Sink | None = None) -> npt.NDArray[np.int32]:
@@ -73,7 +87,7 @@ class Evaluator:
         model.eval()
         parts = [torch.zeros((0, 2, BINS), dtype=torch.int32, device=self.runtime.device)]
         wrong = torch.zeros((), dtype=torch.int64, device=self.runtime.device)
-        for batch in self.loader.epoch(0) if self.loader is not None else ():
+        for batch in self.batches():
             ready = self.normalise(batch.image, batch.label, batch.rows, 0)
             with self.runtime.autocast():
                 logits = model(ready.image)

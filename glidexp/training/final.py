@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import torch
 
 from glidexp.config import AugmentationConfig, TrackingConfig
 from glidexp.data.masks import write_mask
+from glidexp.data.steps import shown_steps
 from glidexp.data.store import rgb_of
 from glidexp.errors import RunFailed
 from glidexp.scoring import figures, plots
@@ -159,12 +161,20 @@ def log_results(
     return metrics
 
 
+@contextmanager
+def _shown(scored: Predictions, what: str) -> Iterator[Callable[[int], object]]:
+    """Shows how far a look at predictions is, by tiles: a network that has learnt little has many false alarms."""
+    with shown_steps(len(scored), "tiles", True, what=f"{what} of {scored.split}", late=True) as step:
+        yield lambda tiles: step("", tiles)
+
+
 def _lakes(tracked: Run, scored: Sequence[Predictions]) -> dict[str, float]:
     """Per-lake scores; logs a row a lake and a row a stratum."""
     metrics: dict[str, float] = {}
     lakes, strata = [], []
     for one in scored:
-        found = score_lakes(one.index, one.label, one.bins, one.threshold_bin, one.tiles.inventory)
+        with _shown(one, "lakes") as told:
+            found = score_lakes(one.index, one.label, one.bins, one.threshold_bin, one.tiles.inventory, told)
         table = lake_scores(found)
         metrics |= named(table, one.split)
         lakes.append(found.lakes)
@@ -188,7 +198,8 @@ def _mistakes(tracked: Run, reported: Predictions) -> dict[str, float]:
     """What false alarms lie on and which lakes are missed; logs a row each, and both in a few rows."""
     tiles = reported.tiles
     bands = list(tiles.manifest["bands"])
-    table = mistakes(reported, rgb_of(bands) if len(bands) > 2 else None, tiles.inventory, tiles.ice)
+    with _shown(reported, "mistakes") as told:
+        table = mistakes(reported, rgb_of(bands) if len(bands) > 2 else None, tiles.inventory, tiles.ice, told)
     with tempfile.TemporaryDirectory() as aside:
         write_mistakes(table, Path(aside) / "errors.parquet")
         summary(table).to_csv(Path(aside) / "errors.csv", index=False)

@@ -16,6 +16,7 @@ from glidexp.models.lineage import marks
 from glidexp.scoring.land_cover import class_iou, class_scores, confusion_of
 from glidexp.training.augmentation.augment import Augment
 from glidexp.training.evaluate import Evaluator
+from glidexp.training.progress import scoring
 from glidexp.training.record import Recorder, requirements
 
 
@@ -38,7 +39,8 @@ class ClassRecorder(Recorder):
         names, metrics = self.tiles.classes, dict[str, float]()
         tables: dict[str, Any] = {"classes": names}
         for split, evaluator in (("val", self.val), ("test", self.shared(self.tiles.rows("test")))):
-            counted = confusion(evaluator, model)
+            with scoring(evaluator, split):
+                counted = confusion(evaluator, model)
             metrics |= class_scores(counted, names, split) | {f"tiles/{split}": float(len(evaluator.rows))}
             tables[split] = {"confusion": counted.tolist(), "iou": [_number(value) for value in class_iou(counted)]}
         self.tracked.text(json.dumps(tables, indent=1), "land_cover.json")
@@ -72,7 +74,7 @@ def confusion(evaluator: Evaluator, model: torch.nn.Module) -> npt.NDArray[np.in
     model.eval()
     counted = torch.zeros((classes, classes), dtype=torch.int64, device=runtime.device)
     wrong = torch.zeros((), dtype=torch.int64, device=runtime.device)
-    for batch in evaluator.loader.epoch(0) if evaluator.loader is not None else ():
+    for batch in evaluator.batches():
         ready = evaluator.normalise(batch.image, batch.label, batch.rows, 0)
         with runtime.autocast():
             logits = model(ready.image)

@@ -39,6 +39,7 @@ from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, picture, predict, probe_rows, probes
 from glidexp.training.judge import Judge
 from glidexp.training.parts import Parts
+from glidexp.training.progress import scoring
 
 log = logging.getLogger("glidexp")
 
@@ -132,10 +133,12 @@ class Recorder(Judge):
             every final metric by name
         """
         step = self.config.train.epochs + 1
-        val = predict(self.val, model, "val", scratch=self.scratch)
+        with scoring(self.val, "val"):
+            val = predict(self.val, model, "val", scratch=self.scratch)
         test_rows = self.shared(self.tiles.rows("test"))
         fixed = {"threshold": val.threshold, "temperature": val.temperature}
-        test = predict(test_rows, model, "test", **fixed, scratch=self.scratch)
+        with scoring(test_rows, "test"):
+            test = predict(test_rows, model, "test", **fixed, scratch=self.scratch)
         metrics = log_results(self.tracked, [val, test], self.config.tracking, step=step)
         metrics |= marks(self.line, self.leak)[1]
         metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.train))}

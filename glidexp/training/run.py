@@ -48,7 +48,7 @@ from glidexp.training.optim import lr_schedule
 from glidexp.training.parts import Parts, build_parts
 from glidexp.training.processes.ranks import joined, lost_rank_told
 from glidexp.training.processes.tiles import prepared
-from glidexp.training.progress import Meter
+from glidexp.training.progress import Meter, scoring
 from glidexp.training.record import Recorder, show
 from glidexp.training.watch import Watch
 
@@ -259,7 +259,7 @@ def train(
 
     parts.restore_random()
     ranks.reseed(config.seed, parts.position.step)
-    with meter, signals.deferred():
+    with meter, signals.deferred(), meter.scoring(recorder.val):
         fit(
             parts,
             loader,
@@ -295,7 +295,8 @@ def score(recorder: Recorder | Follower, loader: Loader, augment: Augment, parts
         ready = (augment(batch.image, batch.label, batch.rows, epochs) for batch in batches)
         renew_batch_statistics(parts.tail, (one.image for one in ready), runtime, frozen=fixed)
         merge_adapters(parts.tail.module)
-        value = recorder.val_scores(parts.tail.module).get(select, -math.inf)
+        with scoring(recorder.val, "val"):
+            value = recorder.val_scores(parts.tail.module).get(select, -math.inf)
         used = value > parts.position.best
         about = {select.replace("val/", "val/average_last/", 1): value, "average_last/used": float(used)}
         log.info("average of the last %d epochs: %s %.4f%s", config.train.average_last, select, value, " (best)" * used)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,7 @@ class Making:
         if dataset.kind in (DatasetKind.folder, DatasetKind.glid, DatasetKind.glid_transfer):
             from glidexp.data.ready.archive import build_pairs
 
-            build_pairs(job, lambda total: shown_steps(total, "tiles", self.progress))
+            build_pairs(job, partial(shown_steps, progress=self.progress))
         elif dataset.classes:
             self._land_cover(job)
             return  # what was built is told of the store with lakes

@@ -186,9 +186,14 @@ def balance(tiles: TileStore) -> tuple[pd.DataFrame, list[Finding]]:
     return table, found
 
 
-def masks(tiles: TileStore, seen: Survey) -> tuple[pd.DataFrame, list[Finding]]:
-    """Every tile by how much its mask contradicts its picture (`likeness.COLUMNS`), and those that want a look."""
-    table = ranked(tiles, seen.colours, np.arange(len(tiles), dtype=np.int64))
+def masks(
+    tiles: TileStore, seen: Survey, step: Callable[[str], None] | None = None
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Every tile by how much its mask contradicts its picture (`likeness.COLUMNS`), and those that want a look.
+
+    `step` is told the name of each tile.
+    """
+    table = ranked(tiles, seen.colours, np.arange(len(tiles), dtype=np.int64), step)
     table.insert(0, "tile", tiles.index["tile"].to_numpy(dtype=object)[table["row"]])
     doubted = table[table["doubt"] >= DOUBTFUL]
     if not len(doubted):

@@ -6,6 +6,7 @@ the label, where both say lake counts for it. So outlines that were moved, taken
 or forgotten come to the top. What colour cannot tell (a frozen lake, a shadow) is weak evidence and counts little.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -103,11 +104,19 @@ def doubt_of(logit: npt.NDArray[np.float32], label: npt.NDArray[np.uint8]) -> tu
     return doubt, int(lake.sum()), int(seen.sum()), int(against.sum())
 
 
-def ranked(tiles: TileStore, colours: Colours, rows: npt.NDArray[np.int64]) -> pd.DataFrame:
+def ranked(
+    tiles: TileStore, colours: Colours, rows: npt.NDArray[np.int64], step: Callable[[str], None] | None = None
+) -> pd.DataFrame:
     """The doubts of tiles, the greatest first: columns of `COLUMNS`.
 
     doubt is 0 (picture and label agree, or nothing speaks) to 1 (they contradict each other in everything); lake_px
     are labelled, seen_px look like lake, of contradicted_px picture and label say the opposite.
+
+    Args:
+        tiles: an opened store
+        colours: of all its tiles
+        rows: which of its tiles
+        step: told the name of each tile
     """
     places = rgb_of(tiles.bands)
     sensors = tiles.index["sensor"].to_numpy(dtype=object)
@@ -118,5 +127,10 @@ def ranked(tiles: TileStore, colours: Colours, rows: npt.NDArray[np.int64]) -> p
         return (row, *doubt_of(logit, label))
 
     with ThreadPoolExecutor(cores()) as pool:
-        table = pd.DataFrame(list(pool.map(judged, rows.tolist())), columns=list(COLUMNS))
+        found = []
+        for name, one in zip(tiles.index["tile"].iloc[rows], pool.map(judged, rows.tolist()), strict=True):
+            found.append(one)
+            if step is not None:
+                step(name)
+    table = pd.DataFrame(found, columns=list(COLUMNS))
     return table.sort_values(["doubt", "row"], ascending=[False, True], ignore_index=True)

@@ -42,7 +42,8 @@ log = logging.getLogger("glidexp")
 PUBLISHED_SPLIT_HASH: str | None = None
 """sha256 of the split of the whole published set at val=0.1, seed=0. None: nobody has built it from the published files
 yet, so a build tells its hash for others to compare, and can refuse nothing."""
-Steps = Callable[[int], AbstractContextManager[Callable[[str], None]]]
+Steps = Callable[..., AbstractContextManager[Callable[[str], None]]]
+"""as `shown_steps` of data.steps, which knows whether to show anything"""
 Result = TypeVar("Result")
 
 
@@ -69,7 +70,7 @@ def build_pairs(job: Job, steps: Steps) -> None:
 
     Args:
         job: recipe and places; kind folder or glid
-        steps: gives, for a number of steps, a context with the function to call after each
+        steps: gives, for a number of steps and their unit, a context with the function to call after each
 
     Raises:
         DataError: a pair incomplete, a picture damaged or of the wrong kind, too few tiles
@@ -91,7 +92,7 @@ def build_pairs(job: Job, steps: Steps) -> None:
     seen: list[Seen] = []
     table = read_table(job.dataset.classes) if job.dataset.classes else None
     with (
-        steps(len(pairs)) as step,
+        steps(len(pairs), "tiles") as step,
         writing(job.path, "the same command begins anew"),
         StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer,
     ):
@@ -108,7 +109,7 @@ def build_pairs(job: Job, steps: Steps) -> None:
         if published and ledger.pairs == GLID_COUNTS:
             check_published(frozen)
         places = {i: (place[0], frozen.sides[place[1]]) if place else None for i, place in enumerate(units)}
-        writer.settle(places)
+        writer.settle(places, lambda moves: steps(moves, "moves", what="closing the gaps", late=True))
         for i, one in enumerate(seen):
             if places[i]:
                 ledger.lakes["grey_label_px"] += one.grey_px

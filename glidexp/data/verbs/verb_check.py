@@ -57,7 +57,8 @@ def run(argv: list[str], compose: "Compose") -> int:
         theirs = near.look_at(other, other.every, step=step) if other else None
     findings = faults.odd_tiles(store, seen) + faults.inventory(store)
     balance, odd = faults.balance(store)
-    masks, doubted = faults.masks(store, seen)
+    with shown_steps(len(store), "masks", True, what="masks against pictures") as step:
+        masks, doubted = faults.masks(store, seen, step)
     findings += odd + doubted + faults.scenes_on_two_sides(store)
     parts = near.parts(len(store)) + (near.parts(len(store), len(other)) if other else 0)
     with shown_steps(parts, "comparisons", True) as step:

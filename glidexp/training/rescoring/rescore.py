@@ -31,6 +31,7 @@ from glidexp.tracking.store import FoundRun, Store
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, predict
+from glidexp.training.progress import scoring
 from glidexp.training.record import log_dataset, requirements, scores_of, show
 from glidexp.training.rescoring.fitted import fit_to, fitted_bundle
 from glidexp.training.rescoring.scored import (
@@ -94,7 +95,8 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
             _begin(tracked, config, found, tiles, rows, tags | {"glidexp.scored_split": split}, runtime)
             evaluator = Evaluator(tiles, rows, fitted.normalise, runtime, config.train.batch_size)
             fixed = {"threshold": fitted.threshold, "temperature": fitted.temperature}
-            seen = predict(evaluator, fitted.model, SPLIT, **fixed, scratch=Path(config.paths.mlruns))
+            with scoring(evaluator, split):
+                seen = predict(evaluator, fitted.model, SPLIT, **fixed, scratch=Path(config.paths.mlruns))
             apart = np.setdiff1d(tiles.rows("val"), rows)
             metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=apart if len(apart) else rows)
             metrics |= leaked
