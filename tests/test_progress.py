@@ -21,6 +21,7 @@ from glidexp.data.steps import Pace, shown_steps, span
 from glidexp.data.store import TileStore
 from glidexp.data.writer import StoreWriter, measured
 from glidexp.training import progress
+from glidexp.training.beginning.earlier import restore
 from glidexp.training.device import resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain
@@ -232,3 +233,16 @@ def test_tiles_that_move_up_are_told_of(tmp_path: Path) -> None:
         kept = [i for i in range(5) if i != gone]
         assert TileStore.open(folder).images[:, 0, 0, 0].tolist() == kept
         assert told == ([] if gone is None else [8, *[""] * 8])
+
+
+def test_a_run_that_was_killed_in_its_final_scoring_goes_on_in_no_epoch(lines: list[str]) -> None:
+    """It said that it went on in epoch 4 of 3."""
+    for epoch, said in (
+        (2, "goes on in epoch 3 after batch 0"),
+        (3, "its training is over: the final scoring is done anew"),
+    ):
+        parts = SimpleNamespace(restore=lambda _: None, history=[], position=SimpleNamespace(epoch=epoch, batch=0))
+        checkpoints = SimpleNamespace(sweep=lambda: None, load=dict)
+        recorder = SimpleNamespace(again=lambda _: None, config=SimpleNamespace(train=config(epochs=3)))
+        restore(parts, checkpoints, recorder)  # type: ignore[arg-type]
+        assert lines.pop() == said

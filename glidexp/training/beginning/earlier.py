@@ -86,4 +86,7 @@ def restore(parts: Parts, checkpoints: Series, recorder: Recorder) -> None:
         return
     parts.restore(state)
     recorder.again(parts.history)
+    if parts.position.epoch >= recorder.config.train.epochs:
+        log.info("its training is over: the final scoring is done anew")
+        return
     log.info("goes on in epoch %d after batch %d", parts.position.epoch + 1, parts.position.batch)
