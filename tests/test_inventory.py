@@ -335,3 +335,21 @@ def test_a_parquet_that_holds_no_polygons_is_one_line(tmp_path: Path) -> None:
     for name in ("plain", "cut"):
         with pytest.raises(DataError, match=rf"^dataset\.lakes=\S+{name}\.parquet cannot be read as polygons: .+$"):
             polygons.read(tmp_path / f"{name}.parquet", "dataset.lakes")
+
+
+@pytest.mark.parametrize(
+    ("written", "names"), [("UTF-8", ["glaciärsjö", "冰湖", "moraine"]), ("ISO-8859-1", ["glaciärsjö", "moraine"])]
+)
+def test_a_shapefile_that_does_not_say_its_encoding_is_read_as_it_was_written(
+    written: str, names: list[str], tmp_path: Path
+) -> None:
+    """Without its .cpg, which is often left behind; GDAL takes Latin-1 then."""
+    from glidexp.data.scenes.features import read_features
+
+    boxes = [shapely.box(i, 0, i + 1, 1) for i in range(len(names) + 1)]
+    frame = geopandas.GeoDataFrame({"type": [*names, None], "number": range(len(boxes))}, geometry=boxes, crs=32645)
+    frame.to_file(tmp_path / "lakes.shp", encoding=written)
+    assert read_features(tmp_path / "lakes.shp", "dataset.lakes", ["type"]).values["type"].tolist() == [*names, None]
+    (tmp_path / "lakes.cpg").unlink()
+    found = read_features(tmp_path / "lakes.shp", "dataset.lakes", ["type", "number"]).values
+    assert found["type"].tolist() == [*names, None] and found["number"].tolist() == list(range(len(boxes)))

@@ -163,9 +163,25 @@ def read_features(path: Path | str, setting: str, columns: list[str], layer: int
         raise DataError(f"{setting}={path} holds no geometry: give outlines, in a CSV as WKT in a column WKT.")
     # a driver gives columns in the order of the file
     by_name = dict(zip(meta["fields"].tolist(), values, strict=True))
+    place = Path(path)
+    if place.suffix.lower() == ".shp" and not any(place.with_suffix(end).is_file() for end in (".cpg", ".CPG")):
+        by_name = {name: _as_written(column) for name, column in by_name.items()}
     with np.errstate(invalid="ignore"):  # coordinates that are no numbers are met by who takes the geometries
         geometries = shapely.from_wkb(wkb, on_invalid="ignore")
     return Features(meta["crs"], fids, geometries, by_name)
+
+
+def _as_written(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Text of a shapefile that does not say its encoding: UTF-8 where all of it is that, else as it was read."""
+    if column.dtype != object:
+        return column
+    try:
+        texts = [one.encode("latin-1").decode("utf-8") if isinstance(one, str) else one for one in column]
+    except UnicodeError:
+        return column
+    found = np.empty(len(texts), dtype=object)
+    found[:] = texts
+    return found
 
 
 def _frame(path: Path | str, setting: str) -> Any:
