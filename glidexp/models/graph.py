@@ -19,6 +19,7 @@ from torch import nn
 
 from glidexp.models import catalog
 from glidexp.models.predictor import Predictor
+from glidexp.models.program import as_data
 
 IMAGE, PROBABILITY = "image", "probability"
 """names of the input and of the output"""
@@ -140,14 +141,20 @@ def export(predictor: Predictor, sizes: Sizes) -> torch.export.ExportedProgram:
 def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
     """Writes it as `.pt2`, without the example that it was traced with."""
     program.example_inputs = None  # would be pickled into the file
+    _forget_folders(program)
     with _quiet():
         torch.export.save(program, path)
 
 
 def load_program(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The program of a `.pt2` file, ready to be called."""
+    """The program of a `.pt2` file, ready to be called. Nothing of it is run but operations on tensors.
+
+    Raises:
+        DataError: it cannot be read, or holds more than a network
+    """
+    content = as_data(path)
     with _quiet():
-        module: Callable[[torch.Tensor], torch.Tensor] = torch.export.load(path).module()
+        module: Callable[[torch.Tensor], torch.Tensor] = torch.export.load(content).module()
     return module
 
 
@@ -160,6 +167,7 @@ def save_onnx(program: torch.export.ExportedProgram, sizes: Sizes, facts: dict[s
         facts: for the file's metadata; anything JSON can hold
         path: of the file
     """
+    _forget_folders(program)
     with _quiet():
         made = torch.onnx.export(
             program, dynamo=True, input_names=[IMAGE], output_names=[PROBABILITY], optimize=True, verbose=False
@@ -168,6 +176,12 @@ def save_onnx(program: torch.export.ExportedProgram, sizes: Sizes, facts: dict[s
         kept = {"stride": sizes.stride, "smallest_px": sizes.smallest_px, "fixed_px": sizes.fixed_px} | facts
         made.model.metadata_props.update({key: json.dumps(value) for key, value in kept.items()})
         made.save(str(path), external_data=False)
+
+
+def _forget_folders(program: torch.export.ExportedProgram) -> None:
+    """Traces of where a node was made name folders of this machine, in files that others get."""
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
 
 
 @contextlib.contextmanager

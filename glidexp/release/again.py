@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from glidexp.config import PathsConfig, Resume, TrackingConfig, typed
 from glidexp.config.evaluation import EvalConfig, EvalSplit, EvaluateConfig, ScoringConfig
+from glidexp.config.stored import read_values
 from glidexp.config.training import Precision
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
@@ -62,9 +62,9 @@ def ground_of(store: Store, scored: TrackedRun, folder: Path) -> EvaluateConfig 
         return None
     text = read_text(store, scored.run_id, "config.yaml", folder)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), yaml.safe_load(text or ""))
+        merged = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), read_values(text or ""))
         return typed(merged, EvaluateConfig)  # type: ignore[arg-type]
-    except (OmegaConfBaseException, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, ValueError, TypeError, DataError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"the settings of evaluation {scored.run_id[:12]} cannot be read ({reason}).") from error
 

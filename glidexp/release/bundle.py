@@ -94,7 +94,7 @@ def seal(folder: Path, report: Report) -> None:
 
 
 def broken(folder: Path) -> list[str]:
-    """What is wrong with the files of a bundle: changed, missing, or not listed.
+    """What is wrong with the files of a bundle: changed, missing, not listed, or links.
 
     Raises:
         DataError: there is no list of sums
@@ -105,6 +105,9 @@ def broken(folder: Path) -> list[str]:
         raise DataError(f"{folder} is no released bundle: {SUMS} cannot be read ({error}).") from None
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     there = {str(path.relative_to(folder)): path for path in _files(folder)}
+    links = sorted(name for name, path in there.items() if path.is_symlink() or not path.is_file())
+    if links:  # not read: they lead out of the bundle, or never end
+        return [f"{name} is no file of its own" for name in links]
     found = [f"{name} is missing" for name in sorted(listed.keys() - there.keys())]
     found += [f"{name} is not listed" for name in sorted(there.keys() - listed.keys())]
     return found + [
@@ -120,8 +123,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-    return sorted(path for path in paths if "__pycache__" not in path.parts)
+    """All but the list of sums itself; links too, even those that lead nowhere."""
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path for path in paths if path != folder / SUMS)
 
 
 def _with_most_lake(tiles: TileStore, rows: Rows) -> Rows:

@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+from glidexp.data.ready.members import open_zip
 from glidexp.release.report import Check, judged
 
 SUFFIXES = (".pkl", ".pickle", ".pth", ".joblib", ".dill", ".bin")
@@ -20,7 +21,7 @@ def pickles_in(folder: Path) -> list[str]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = str(path.relative_to(folder))
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as held:
+            with open_zip(path) as held:  # refuses one that would unpack to far more than it is
                 found += [f"{name}:{member}" for member in held.namelist() if _is_pickle(member, held.read(member))]
         elif _is_pickle(name, path.read_bytes()):
             found.append(name)

@@ -51,8 +51,8 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
         wanted[study.parent.run_id] = None
         place = folder / FOLDER / study.study_id
         place.mkdir(parents=True, exist_ok=True)
-        for name in (PLAN, CELLS):
-            write_bytes(place / name, (study.folder / name).read_bytes())
+        write_bytes(place / PLAN, study.plan.public().to_json().encode())
+        write_bytes(place / CELLS, (study.folder / CELLS).read_bytes())
         if (study.folder / JOURNAL).is_file():  # without it a search would begin anew
             write_bytes(place / JOURNAL, written(study.folder / JOURNAL))
         for entry in study.entries.values():

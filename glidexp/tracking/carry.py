@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import TrackingError
 from glidexp.tracking.carry_versions import FROM_TAG, bring_versions, versions_of
-from glidexp.tracking.models import TrackedModel, fetch, one_run
+from glidexp.tracking.models import LOGGED_ID, TrackedModel, fetch, one_run
 from glidexp.tracking.store import Store, first_line
 
 if TYPE_CHECKING:
@@ -150,9 +150,33 @@ def _read(path: Path) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
             raise TrackingError(f"{path} has format {about['format']}, this version of glidexp reads {FORMAT}.")
+        _check(path, about)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrackingError(f"{path} cannot be read ({first_line(error)}): export again.") from None
     return about
+
+
+def _check(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuses what would have other files of this machine brought into the store, which others may read.
+
+    Raises:
+        TrackingError: ids that are no ids, and so lead to other folders, or links
+    """
+    ids = [str(one["model_id"]) for one in (*about["models"], *about.get("released", ()))]
+    strange = [one for one in ids if not LOGGED_ID.fullmatch(one)]
+    if about["run_id"] != path.parent.name:
+        strange.insert(0, str(about["run_id"]))
+    if strange:
+        raise TrackingError(
+            f"{path} names {strange[0][:80]!r}, which is no id of what lies beside it: export again, and import "
+            "nothing of what was changed by hand."
+        )
+    link = next((found for found in (path.parent, *path.parent.rglob("*")) if found.is_symlink()), None)
+    if link is not None:
+        raise TrackingError(
+            f"{link} is a link, which an export has none of: what it leads to would be brought into the store. "
+            "Export again, or take it out."
+        )
 
 
 def _parents_first(told: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

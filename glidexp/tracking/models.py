@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
+from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
-from glidexp.tracking.store import Store, first_line, import_mlflow, without_secrets
+from glidexp.tracking.store import Store, first_line, import_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run

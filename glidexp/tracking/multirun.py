@@ -10,13 +10,14 @@ import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
+from glidexp.config.stored import without_secrets
 from glidexp.tracking import environment
 from glidexp.tracking.database import database_path, first_line
 from glidexp.tracking.models import children_of
 from glidexp.tracking.resume import head
 from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT
 from glidexp.tracking.spool import Spool
-from glidexp.tracking.store import Store, without_secrets
+from glidexp.tracking.store import Store
 
 log = logging.getLogger("glidexp.tracking")
 

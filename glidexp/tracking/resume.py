@@ -6,11 +6,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT, Sink
 from glidexp.tracking.spool import LOCK, LOCK_WAIT_S, Busy, Entry, Spool, hold
-from glidexp.tracking.store import FoundRun, Store, without_secrets
+from glidexp.tracking.store import FoundRun, Store
 from glidexp.tracking.writer import Writer
 
 STARTING = "starting"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from glidexp.beside import lock
 from glidexp.config import PathsConfig, TrackingConfig
+from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
 from glidexp.tracking.database import (
     check_revision,
@@ -323,8 +324,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
-
-
-def without_secrets(uri: str) -> str:
-    """The address without a user name and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)

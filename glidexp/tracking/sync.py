@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glidexp.config import PathsConfig, TrackingConfig
+from glidexp.config.stored import without_secrets
 from glidexp.errors import GlidexpError, TrackingError
 from glidexp.tracking.database import first_line
 from glidexp.tracking.resume import replay
 from glidexp.tracking.spool import FOLDER, Busy, Spool, is_held, waiting_in
-from glidexp.tracking.store import Store, open_store, tracking_uri, without_secrets
+from glidexp.tracking.store import Store, open_store, tracking_uri
 
 AT_WORK = "at work: left alone"
 

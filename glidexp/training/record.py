@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from glidexp.config import Config
+from glidexp.config.stored import public
 from glidexp.data.band_statistics import histograms_of
 from glidexp.data.leakage import Leak, find_leak, join, known_ground
 from glidexp.data.store import TileStore
@@ -70,7 +71,7 @@ class Recorder(Judge):
 
     def begin(self, parts: Parts) -> None:
         """Logs what is known before the first step."""
-        plain = OmegaConf.to_yaml(OmegaConf.structured(self.config))
+        plain = OmegaConf.to_yaml(OmegaConf.structured(public(self.config)))
         self.tracked.text(plain, "config.yaml")
         self.tracked.text(json.dumps(self.tiles.manifest, indent=1), "data/manifest.json")
         tags = {"glidexp.torch": torch.__version__, "glidexp.device": device_name(self.runtime)}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glidexp.config import Config, InitConfig, InitKind, flat
+from glidexp.config.stored import public
 from glidexp.config.unread import idle
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import recipe_id
@@ -135,7 +136,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
             store,
             experiment=config.tracking.experiment,
             run_name=config.tracking.run_name or name or _name(config),
-            config_flat=flat(config),
+            config_flat=flat(public(config)),
             choices=choices,
             tags=tags | {"glidexp.split_hash": tiles.split_hash, "glidexp.data_hash": tiles.data_hash},
             config_id=identity,

@@ -11,7 +11,7 @@ import shapely
 from scipy.spatial import cKDTree
 
 from glidexp.data.ready.members import open_zip
-from glidexp.data.scenes.features import layer_of, layer_setting, layers_of, read_features
+from glidexp.data.scenes.features import HEAD_BYTES, layer_of, layer_setting, layers_of, read_features, refers
 from glidexp.errors import DataError
 
 ENDINGS = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".parquet")
@@ -101,6 +101,10 @@ def _files(path: Path) -> list[str]:
         return [str(path)]
     with open_zip(path) as archive:
         names = [name for name in archive.namelist() if name.lower().endswith(ENDINGS) and "__MACOSX" not in name]
+        for name in names:
+            with archive.open(name) as member:
+                if refers(member.read(HEAD_BYTES)):
+                    raise DataError(f"{path}, member {name}: it names other files or addresses. Take what it names.")
     if not names:
         raise DataError(f"{path} holds no vector file ({', '.join(ENDINGS)}).")
     return [f"/vsizip/{path.absolute()}/{name}" for name in sorted(names)]

@@ -30,6 +30,8 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 Mask = npt.NDArray[np.bool_]
 ZERO_255, ZERO_ONE, GREY, EMPTY, OUTLINES = "0 and 255", "0 and 1", "grey edges", "no lake", "outlines"
 """kinds of labels"""
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+"""of Pillow, that may lie behind an ending of a picture; PostScript, which it also knows, is a program"""
 WHITE = 250
 """a lossy step leaves white at least so bright"""
 APART_PX = 0.1
@@ -210,7 +212,8 @@ def opened(path: Source, content: bytes) -> Iterator[Image.Image]:
         DataError: damaged
     """
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        # by its ending a file is one of these; others are told by what they hold, and one is run by another program
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             picture.load()
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -258,7 +261,7 @@ def _tiff(path: Source) -> Iterator[rasterio.DatasetReader]:
     """
     name = str(path) if isinstance(path, Path) else io.BytesIO(read_bytes(path))
     try:
-        with rasterio.open(name) as file:
+        with rasterio.open(name, driver="GTiff") as file:
             yield file
     except RasterioError as error:
         reason = " ".join(str(error.__cause__ or error).split())

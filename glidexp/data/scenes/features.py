@@ -18,6 +18,15 @@ T = TypeVar("T")
 PARQUET = (".parquet", ".geoparquet", ".pq")
 _NO_LOCKS = set[Path]()
 """folders whose file system refused them to this process"""
+REFERRING = (
+    b"<OGRVRTDataSource",
+    b"<OGRWFSDataSource",
+    b"<OGROAPIFDataSource",
+    b"<OGRCSWDataSource",
+    b"gdal_streamed_alg",
+)
+"""signs by which GDAL knows a text that names other sources, whatever its ending"""
+HEAD_BYTES = 65536
 GROUND = "ground"
 """layer of the ground that was mapped, beside the lakes of a map"""
 TILES = "tiles"
@@ -38,6 +47,28 @@ class Features:
     """by column, those asked for"""
 
 
+def refers(head: bytes) -> bool:
+    """Whether a file that begins so is a text by which GDAL goes to other files or addresses."""
+    return any(sign in head for sign in REFERRING)
+
+
+def _check_plain(path: Path | str) -> None:
+    """Refuses such a text under the ending of something else. Of a ZIP's members it is asked as they are listed.
+
+    Raises:
+        DataError: names the file
+    """
+    if Path(path).suffix.lower() == ".vrt" or not Path(path).is_file():
+        return
+    try:
+        with Path(path).open("rb") as stream:
+            found = refers(stream.read(HEAD_BYTES))
+    except OSError:  # told by who reads it
+        return
+    if found:
+        raise DataError(f"{path} holds no features but names other files or addresses: take what it names.")
+
+
 @contextmanager
 def without_locks() -> Iterator[None]:
     """Inside, GDAL asks for no locks of GeoPackages, which many network drives do not keep: for what nobody changes."""
@@ -50,6 +81,7 @@ def without_locks() -> Iterator[None]:
 
 def _unlocked(read: Callable[..., T], path: Path | str, **options: Any) -> T:
     """What it gives; once more without locks where the file system refused them, after 10 s for the first file."""
+    _check_plain(path)
     try:
         if Path(path).parent not in _NO_LOCKS:
             return read(path, **options)

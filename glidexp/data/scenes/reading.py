@@ -136,6 +136,7 @@ class Scene:
 @contextmanager
 def opened_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
     """Opens a raster and turns GDAL's refusals, at opening or at reading, into one sentence."""
+    vrt.check_plain(Path(path))
     try:
         with warnings.catch_warnings():
             # said in one sentence by read_header

@@ -1,4 +1,8 @@
-"""What a VRT refers to, read from its text, so that a changed source is seen and resampling is said."""
+"""What a VRT refers to, read from its text, so that a changed source is seen and resampling is said.
+
+And that nothing else refers to other files: GDAL goes by what a file holds and not by its ending, and some of its
+formats are texts that name files of this machine or addresses of the network.
+"""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +18,35 @@ RECTANGLE = ("xSize", "ySize", "xOff", "yOff")
 SLIGHT_PX = 0.01
 """what a rectangle may be off by rounding"""
 _SOURCES = ("SourceFilename", "SourceDataset")
+DIMAP = (".xml", ".dim")
+"""endings of what providers ship with rasters, and which is opened as one"""
+HEAD_BYTES = 4096
+"""in which GDAL looks for what a file is"""
+BESIDE = (".msk", ".ovr")
+"""endings of files beside a raster that GDAL opens as rasters, too"""
+
+
+def check_plain(path: Path) -> None:
+    """Refuses a raster that is a text which refers to others, and one with such a mask or overview beside it.
+
+    Raises:
+        DataError: names the file
+    """
+    for file in (path, *(path.with_name(path.name + ending) for ending in BESIDE)):
+        if file.suffix.lower() != ".vrt" and refers(file):
+            raise DataError(f"{file} is no raster but a text that names other files or addresses: take it out.")
+
+
+def refers(file: Path) -> bool:
+    """Whether a file begins as a text in which GDAL finds other files; not for one that is not there."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError:
+        return False
+    if file.suffix.lower() in DIMAP and b"<Dimap_Document" in head:
+        return False
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{") or b"<VRTDataset" in head
 
 
 def sources_of(path: Path) -> list[Path]:
@@ -46,13 +79,21 @@ def _followed(path: Path, depth: int) -> Iterator[Path]:
         name = element.text.strip()
         relative = element.get("relativeToVRT") == "1" or element.get("relativetoVRT") == "1"
         source = path.parent / name if relative else Path(name)
-        if source.is_file():
+        if _is_file(source):
+            check_plain(source)
             yield source
             yield from _followed(source, depth + 1)
         else:
-            missing = missing or name
+            missing = missing or name[:120]
     if missing:
         raise DataError(f"{path} refers to {missing}, which is no file here: fetch it, or make the VRT anew.")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a text in place of a name
+        return False
 
 
 def resamples(path: Path) -> bool:
@@ -84,6 +125,9 @@ def _root(path: Path) -> ElementTree.Element:
         # entities could name other files, or unfold without bound; no VRT has any
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise DataError(f"{path} declares a document type, which no VRT does: look at it.")
-        return ElementTree.fromstring(text)
+        root = ElementTree.fromstring(text)
+        if root.tag != "VRTDataset":  # a text that names a server is taken under this ending, too
+            raise DataError(f"{path} is no VRT: it begins with <{root.tag[:60]}>. Make it again (gdalbuildvrt).")
+        return root
     except (OSError, ElementTree.ParseError) as error:
         raise DataError(f"{path} cannot be read as a VRT: {error}; make it again (gdalbuildvrt).") from None

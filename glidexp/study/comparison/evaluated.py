@@ -148,5 +148,5 @@ def _one_of(params: Mapping[str, str], *keys: str) -> frozenset[str]:
 def _names(listed: str) -> frozenset[str]:
     try:
         return frozenset(map(str, ast.literal_eval(listed)))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # whatever somebody logged
         return frozenset({listed})

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
+from glidexp.config.stored import read_values
 from glidexp.config.transfer import TRAINED_ON, By
 from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.statistics import Effect, holm
@@ -186,8 +186,14 @@ def source_name(trained_on: str, targets: Sequence[str]) -> str:
     Args:
         trained_on: such as "['andes']"
         targets: every region or sensor of the test ground
+
+    Raises:
+        DataError: it is no list
     """
-    names = sorted(str(name) for name in yaml.safe_load(trained_on))
+    try:
+        names = sorted(str(name) for name in read_values(trained_on))
+    except (DataError, TypeError) as error:
+        raise DataError(f"a run says that it was trained on {trained_on[:60]}, which is no list ({error}).") from None
     if ALL in names or set(names) >= set(targets):
         return ALL
     left = [target for target in targets if target not in names]

@@ -4,9 +4,10 @@ import fnmatch
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from glidexp.config.stored import without_secrets
 from glidexp.config.study import GRID
 from glidexp.errors import ConfigError
 
@@ -98,6 +99,11 @@ class Plan:
     def to_json(self) -> str:
         """The plan as text, from which `from_json` makes it again."""
         return json.dumps(asdict(self), indent=1)
+
+    def public(self) -> "Plan":
+        """The plan as others may read it: its address of the tracking store has no password."""
+        cells = (replace(cell, words=tuple(map(without_secrets, cell.words))) for cell in self.cells)
+        return replace(self, cells=tuple(cells))
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":

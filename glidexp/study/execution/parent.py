@@ -81,7 +81,7 @@ def _open(ledger: Ledger) -> str:
         store.client.update_run(run_id, status="RUNNING")
         if ERROR_TAG in found.tags:
             store.client.delete_tag(run_id, ERROR_TAG)
-    store.client.log_artifact(run_id, str(ledger.folder / PLAN))
+    store.client.log_text(run_id, plan.public().to_json(), PLAN)
     return run_id
 
 
@@ -97,8 +97,9 @@ def put_cells(ledger: Ledger) -> None:
     """Leaves `cells.json` with the parent run, as it is now, and the plan, which may have grown."""
     if ledger.parent_run_id is not None:
         with suppress(Exception):
-            for name in (CELLS, PLAN) if ledger.plan.identity else (CELLS,):
-                ledger.store.client.log_artifact(ledger.parent_run_id, str(ledger.folder / name))
+            ledger.store.client.log_artifact(ledger.parent_run_id, str(ledger.folder / CELLS))
+            if ledger.plan.identity:
+                ledger.store.client.log_text(ledger.parent_run_id, ledger.plan.public().to_json(), PLAN)
 
 
 def put_link(ledger: Ledger) -> None:

@@ -252,9 +252,14 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Headings and rows."""
+    """Headings and rows. What a spreadsheet would run as a formula begins with an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(table.headings)
-    writer.writerows(table.rows)
+    writer.writerows([_no_formula(cell) for cell in row] for row in table.rows)
     return out.getvalue()
+
+
+def _no_formula(cell: str) -> str:
+    runs = cell[:1] in ("=", "@", "\t", "\r") or (cell[:1] in ("+", "-") and not {*"(|!"}.isdisjoint(cell))
+    return f"'{cell}" if runs else cell

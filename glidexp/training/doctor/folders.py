@@ -149,8 +149,9 @@ def spools(mlruns: Path) -> Iterable[Finding]:
 
 def tracking(mlruns: Path) -> Iterable[Finding]:
     """Whether the tracking store opens. None is made."""
+    from glidexp.config.stored import without_secrets
     from glidexp.tracking.left import left_studies
-    from glidexp.tracking.store import database_path, open_store, tracking_uri, without_secrets
+    from glidexp.tracking.store import database_path, open_store, tracking_uri
 
     uri = tracking_uri(TrackingConfig(), PathsConfig(mlruns=str(mlruns)))
     database = database_path(uri)

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.config.evaluation import CARD, VAL, Adapt, EvalSplit, EvaluateConfig
+from glidexp.config.stored import read_values
 from glidexp.config.unread import refuse_unread
 from glidexp.data.ready.inputs import manifest_of
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, DataError
 from glidexp.models.load import FoundModel, find, is_place
 from glidexp.tracking.models import read_text
 from glidexp.tracking.store import Store, store_at
@@ -111,13 +111,13 @@ def complete(config: EvaluateConfig, given: Sequence[str], found: FoundModel, st
             "dataset=OPTION, as for training."
         )
     try:
-        own = OmegaConf.merge(OmegaConf.structured(DatasetConfig), yaml.safe_load(text)["dataset"])
+        own = OmegaConf.merge(OmegaConf.structured(DatasetConfig), read_values(text)["dataset"])
         for key in given:
             if key.startswith("dataset."):
                 inner = key.removeprefix("dataset.")
                 OmegaConf.update(own, inner, OmegaConf.select(OmegaConf.structured(config.dataset), inner))
         dataset = OmegaConf.to_object(own)
-    except (OmegaConfBaseException, AttributeError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, AttributeError, KeyError, TypeError, DataError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ConfigError(
             f"the data set of run {found.run_id} cannot be read ({reason}): give dataset=OPTION."

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from glidexp.config import Compile, Resume, TrainConfig, flat
 from glidexp.config.evaluation import VAL, EvaluateConfig
+from glidexp.config.stored import public
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore, data_hash
 from glidexp.data.workers import Crew
@@ -214,7 +215,7 @@ def _start(
         store,
         experiment=config.tracking.experiment,
         run_name=config.tracking.run_name or f"evaluate-{config.dataset.name}-{name_of(found).replace(' ', '-')}",
-        config_flat=flat(config),
+        config_flat=flat(public(config)),
         choices=shown,
         tags=tags,
         config_id=identity,
@@ -234,7 +235,7 @@ def _begin(
     runtime: Runtime,
 ) -> None:
     """Logs what is known before the network meets a tile."""
-    tracked.text(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
+    tracked.text(OmegaConf.to_yaml(OmegaConf.structured(public(config))), "config.yaml")
     tracked.text(json.dumps(tiles.manifest, indent=1), "data/manifest.json")
     tracked.text(json.dumps(found.card, indent=1, sort_keys=True), "model/card.json")
     tags = {"glidexp.torch": version("torch"), "glidexp.device": device_name(runtime)} | tags
