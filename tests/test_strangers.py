@@ -34,6 +34,7 @@ from glidexp.release.report import Report
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.report.blocks import Table, as_csv
 from glidexp.tracking.carry import read_runs
+from glidexp.tracking.spool import Spool
 from glidexp.tracking.store import Store
 
 NO_STORE = cast(Store, None)
@@ -344,6 +345,29 @@ def test_an_import_follows_no_run_id_and_no_link(tmp_path: Path) -> None:
         (exported(folder) / place).symlink_to(secret if place.endswith("folder") else secret / "key")
         with pytest.raises(TrackingError, match="is a link"):
             read_runs(NO_STORE, folder)
+
+
+def test_a_spool_sends_and_removes_its_own_files_alone(tmp_path: Path) -> None:
+    """The journal in a shared folder may be somebody else's: what it names is neither sent nor deleted."""
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "key").write_text("secret")
+    spool = Spool.open(tmp_path / "spool", {"uri": "x"})
+    link = spool.stage("link")
+    link.symlink_to(private / "key")
+    for place in ("../../private/key", str(private / "key"), "key", f"{link.parent.name}/link"):
+        entry = spool.append("artifact", {"staged": place, "folder": ""})
+        with pytest.raises(ValueError, match="no file of the spool"):
+            spool.staged(entry)
+        spool.done(entry, refused=True)
+    assert (private / "key").read_text() == "secret"
+    own = spool.stage("table.csv")
+    own.write_text("a")
+    entry = spool.append("artifact", {"staged": f"{own.parent.name}/table.csv", "folder": ""})
+    assert spool.staged(entry) == own
+    spool.done(entry)
+    assert not own.exists()
+    spool.close()
 
 
 def test_a_card_brings_in_its_own_pictures_alone(tmp_path: Path) -> None:

@@ -205,9 +205,9 @@ class Spool:
             self._sent.append([entry.number, "refused" if refused else "sent"])
         except OSError as error:
             log.debug("%s: %s", self.folder / SENT, error)  # it is sent once more then, which changes nothing
-        staged = self.staged(entry)
-        if staged is not None:
-            shutil.rmtree(staged.parent, ignore_errors=True)
+        with suppress(ValueError):  # what is no file of ours stays
+            if (staged := self.staged(entry)) is not None:
+                shutil.rmtree(staged.parent, ignore_errors=True)
 
     def stage(self, name: str) -> Path:
         """A place for a file or folder of that name, to be named as `staged` by the entry that needs it."""
@@ -216,9 +216,18 @@ class Spool:
         return folder / name
 
     def staged(self, entry: Entry) -> Path | None:
-        """Where the file of an entry lies."""
-        place = entry.values.get("staged")
-        return self.folder / FILES / place if place else None
+        """Where the file of an entry lies.
+
+        Raises:
+            ValueError: elsewhere; a folder may be shared, and its journal somebody else's
+        """
+        if not (place := entry.values.get("staged")):
+            return None
+        path = self.folder / FILES / str(place)
+        strange = Path(place).is_absolute() or ".." in Path(place).parts or len(Path(place).parts) < 2
+        if strange or path.is_symlink() or path.parent.is_symlink():
+            raise ValueError(f"{str(place)[:80]!r} is no file of the spool")
+        return path
 
     @property
     def unflushed(self) -> bool:

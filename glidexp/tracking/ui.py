@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from glidexp.config import PathsConfig, TrackingConfig
+from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
 from glidexp.signals import sigterm_as_ctrl_c
 from glidexp.tracking.multirun import experiment_link
@@ -50,7 +51,7 @@ def serve(
     folder = Path(mlruns)
     address = tracking_uri(TrackingConfig(uri=uri), PathsConfig(mlruns=str(folder)))
     if address.startswith(("http://", "https://")):
-        raise TrackingError(f"{address} is a server with pages of its own: open it in a browser.")
+        raise TrackingError(f"{without_secrets(address)} is a server with pages of its own: open it in a browser.")
     if not uri and address.startswith("sqlite:") and not Path(address.removeprefix("sqlite:///")).exists():
         raise TrackingError(
             f"{folder}/mlflow.db does not exist: train first, or give the store's folder with --mlruns."
