@@ -62,9 +62,9 @@ def serve(
     if not os.access(store.mlruns, os.W_OK):
         log = Path(tempfile.mkdtemp(prefix="glidexp-")) / log.name
     with log.open("wb") as output:
-        server = subprocess.Popen(
-            command(address, store.mlruns, port), env=os.environ | SERVER_ENVIRONMENT, stdout=output, stderr=output
-        )
+        # the address may hold a password: whoever is on this machine reads command lines, nobody else's environment
+        environment = os.environ | SERVER_ENVIRONMENT | {"MLFLOW_BACKEND_STORE_URI": address}
+        server = subprocess.Popen(command(store.mlruns, port), env=environment, stdout=output, stderr=output)
     try:
         with sigterm_as_ctrl_c():  # else the server would outlive this process
             return _watched(server, store, port, say, log)
@@ -88,10 +88,10 @@ def _watched(server: "subprocess.Popen[bytes]", store: Store, port: int, say: Ca
     return 1 if server.wait() else 0
 
 
-def command(uri: str, mlruns: Path, port: int) -> list[str]:
+def command(mlruns: Path, port: int) -> list[str]:
     """The server's command line: one worker, this machine only, artifacts served from where the runs put them."""
     return [
-        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
+        *(sys.executable, "-m", "mlflow", "server"),
         *("--default-artifact-root", str(mlruns / "artifacts")),
         *("--workers", "1", "--host", HOST, "--port", str(port)),
         *("--uvicorn-opts", "--log-level warning"),
