@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import rasterio
+import rasterio.shutil
 import torch
 from tiny_scenes import write_scene
 from torch import nn
@@ -31,6 +33,9 @@ from glidexp.release.bundle import SUMS, broken, seal
 from glidexp.release.card_page import html_of
 from glidexp.release.no_pickle import pickles_in
 from glidexp.release.report import Report
+from glidexp.serving.judge import judge
+from glidexp.serving.refusal import Refusal
+from glidexp.serving.settings import ServeSettings, Wish
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.report.blocks import Table, as_csv
 from glidexp.tracking.carry import read_runs
@@ -280,6 +285,21 @@ def test_a_mask_beside_a_scene_is_no_text(tmp_path: Path, ending: str) -> None:
     scene.with_name(f"scene.tif{ending}").write_text(vrt_of(str(other)))
     with pytest.raises(DataError, match=f"scene.tif{ending} is no raster"):
         read_header(SceneFile(scene, "scene", "sentinel2"))
+
+
+@pytest.mark.parametrize("ending", ["tif", "big.tif", "jp2"])
+def test_a_scene_has_its_overviews_itself(tmp_path: Path, ending: str) -> None:
+    """GDAL opens what a header names as overviews, file or address, with the raster; in the server too."""
+    scene = write_scene(tmp_path / f"scene.{ending}", dtype="uint8", BIGTIFF="YES" if "big" in ending else "NO")
+    with rasterio.open(scene, "r+") as file:
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(tmp_path / "other.tif"))
+    if ending == "jp2":
+        source = scene.rename(tmp_path / "source.tif")
+        rasterio.shutil.copy(str(source), str(scene), driver="JP2OpenJPEG", WRITE_METADATA="YES")
+    with pytest.raises(DataError, match="names other files as its overviews"):
+        read_header(SceneFile(scene, "scene", "sentinel2"))
+    with pytest.raises(Refusal, match="names other files as its overviews"):
+        judge(scene, "scene", Wish("sentinel2", None, None), {}, ServeSettings())
 
 
 def test_outlines_ask_no_address(tmp_path: Path, asked: tuple[str, list[str]]) -> None:

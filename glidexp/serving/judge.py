@@ -20,6 +20,7 @@ from affine import Affine
 from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import SceneFile, find
 from glidexp.data.scenes.grid import check_numbers, check_picture
+from glidexp.data.scenes.own_overviews import lie_elsewhere
 from glidexp.data.scenes.reading import read_header
 from glidexp.errors import DataError
 from glidexp.mapping import areas, domain
@@ -85,6 +86,8 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
     """
     driver = kind_of(upload)
     path = upload.rename(upload.with_name(name + FORMATS[driver]))
+    if lie_elsewhere(path):
+        raise Refusal(415, "the scene names other files as its overviews: send it without.")
     with rasterio.Env(**ALONE):
         try:
             with warnings.catch_warnings():

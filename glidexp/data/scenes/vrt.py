@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
+from glidexp.data.scenes.own_overviews import lie_elsewhere
 from glidexp.errors import DataError
 
 DEEPEST = 8
@@ -35,6 +36,8 @@ def check_plain(path: Path) -> None:
     for file in (path, *(path.with_name(path.name + ending) for ending in BESIDE)):
         if file.suffix.lower() != ".vrt" and refers(file):
             raise DataError(f"{file} is no raster but a text that names other files or addresses: take it out.")
+        if lie_elsewhere(file):
+            raise DataError(f"{file} names other files as its overviews: write it anew without (gdal_translate -nomd).")
 
 
 def refers(file: Path) -> bool:
