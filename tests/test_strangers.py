@@ -299,7 +299,7 @@ def test_a_scene_has_its_overviews_itself(tmp_path: Path, ending: str) -> None:
     with pytest.raises(DataError, match="names other files as its overviews"):
         read_header(SceneFile(scene, "scene", "sentinel2"))
     with pytest.raises(Refusal, match="names other files as its overviews"):
-        judge(scene, "scene", Wish("sentinel2", None, None), {}, ServeSettings())
+        judge(scene, "scene", Wish(sensor="sentinel2"), {}, ServeSettings())
 
 
 def test_outlines_ask_no_address(tmp_path: Path, asked: tuple[str, list[str]]) -> None:

@@ -1,5 +1,6 @@
-"""Whether a raster says in its own header that its overviews lie elsewhere, read without GDAL. That opens what is named, a
-file of this machine or an address of the network, as it opens the raster.
+"""Whether a raster says in its own header that its overviews lie elsewhere, read without GDAL.
+
+GDAL opens what is named, a file of this machine or an address of the network, as it opens the raster.
 """
 
 import re
