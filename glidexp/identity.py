@@ -2,12 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glidexp.config import Config, SubsetConfig, flat
 
 RESULTS_VERSION = 1
 """Bumped by a bug fix that changes results, so that old runs are not taken for new ones."""
+FIRST_VERSION = 1
+"""of runs and models that do not say theirs"""
+VERSION_TAG = "glidexp.results_version"
+"""of a run: the version that made it"""
+MODEL_VERSION_TAG = "glidexp.model_results_version"
+"""of an evaluation: the version that trained what it scored, of a mean of networks all of them"""
 
 OUTSIDE_THE_ID = (
     "paths.",
@@ -62,13 +69,27 @@ INTRODUCED_AT: dict[str, Any] = {
 the id, so that a new setting does not turn finished runs into unknown ones."""
 
 
-def config_id(config: Config, *, recipe: str, resolved: dict[str, str] | None = None) -> str:
+def trained_by(cards: Iterable[Mapping[str, Any]]) -> str:
+    """The versions that trained models, from their cards; one that says nothing is of the first."""
+    return "+".join(sorted({str(card.get("results_version", FIRST_VERSION)) for card in cards}))
+
+
+def earlier_ids(config: Config, *, recipe: str, resolved: dict[str, str] | None = None) -> dict[int, str]:
+    """By version, latest first, what the earlier ones named a run of the same settings, see `config_id`."""
+    of = range(RESULTS_VERSION - 1, FIRST_VERSION - 1, -1)
+    return {version: config_id(config, recipe=recipe, resolved=resolved, version=version) for version in of}
+
+
+def config_id(
+    config: Config, *, recipe: str, resolved: dict[str, str] | None = None, version: int | None = None
+) -> str:
     """Names a run by what changes its result.
 
     Args:
         config: the whole config
         recipe: id of the data recipe, split included (`data.prepare.recipe_id`)
         resolved: what `auto` values became, by dotted key, and hashes that stand for paths
+        version: of the results; this one's when not given
 
     Returns:
         16 hex digits
@@ -81,5 +102,5 @@ def config_id(config: Config, *, recipe: str, resolved: dict[str, str] | None = 
     if config.train.accumulate > 1:  # an epoch's last, smaller group was divided by the whole `accumulate` once
         values["accumulated"] = "mean"
     values["recipe"] = recipe
-    values["results_version"] = RESULTS_VERSION
+    values["results_version"] = RESULTS_VERSION if version is None else version
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that settings are checked and a recipe is nam
 """
 
 import csv
+import json
 import logging
 from collections.abc import Iterable
 from dataclasses import astuple
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, to_dict
 from glidexp.data import sensors
+from glidexp.data.builder.earlier import built_before, differs
 from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
 from glidexp.data.ready import inputs
 from glidexp.data.scenes.catalogue import WHAT, find
@@ -85,9 +87,11 @@ def prepare(
     if not _taken(path):
         with locked(path):
             if not _taken(path):
+                for sentence in built_before(usual.parent, recipe):
+                    log.warning("%s", sentence)
                 path = making.write(path, skip_failed)
-    if path != usual and not _is_of(path, recipe, skip_failed):  # also where another process was first
-        raise DataError(f"{path} holds another store, recipe {usual.name} is wanted: give another folder.")
+    if path != usual:  # also where another process was first
+        _refuse_other(path, recipe, skip_failed)
     return TileStore.open(path, classes=bool(dataset.classes))
 
 
@@ -96,16 +100,24 @@ def _taken(path: Path) -> bool:
     return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
-def _is_of(path: Path, recipe: dict[str, Any], skip_failed: bool) -> bool:
-    """Whether a store was made by a recipe, or by it without scenes that failed where these may be left out.
+def _refuse_other(path: Path, recipe: dict[str, Any], skip_failed: bool) -> None:
+    """Refuses a store that was not made by a recipe, nor by it without scenes that failed where these may be left out.
 
     Raises:
-        DataError: it is no store
+        DataError: it is another one, or no store
     """
     if not (path / "manifest.json").is_file():
         raise DataError(f"{path} is there and is no tile store: give another folder, or an empty one.")
     found = inputs.manifest_of(str(path))["recipe"]
-    return digest({k: v for k, v in found.items() if not (skip_failed and k == "without")}) == digest(recipe)
+    found = {key: value for key, value in found.items() if not (skip_failed and key == "without")}
+    if digest(found) == digest(recipe):
+        return
+    if changed := differs(found, json.loads(json.dumps(recipe))):
+        raise DataError(
+            f"{path} is of the same settings and files, built by an earlier version whose tiles may be others "
+            f"({changed}): give another folder, delete it to have it built anew, or open it with dataset=store."
+        )
+    raise DataError(f"{path} holds another store, recipe {digest(recipe)} is wanted: give another folder.")
 
 
 def declared_sensors(dataset: DatasetConfig) -> list[str] | None:

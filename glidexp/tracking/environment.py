@@ -16,6 +16,7 @@ import psutil
 
 log = logging.getLogger("glidexp.tracking")
 
+COMMIT_TAG = "mlflow.source.git.commit"
 RUN_TAGS_VARIABLE = "GLIDEXP_RUN_TAGS"
 """JSON of further tags that each run of this process gets, such as its study and arm"""
 GIT_TIMEOUT_S = 10
@@ -41,7 +42,7 @@ def git_state(folder: Path | None = None) -> GitState | None:
         None without git, outside a repository, before its first commit, or when git does not answer in time
     """
     folder = folder or Path(__file__).resolve().parent
-    commit = _git(folder, "rev-parse", "HEAD")
+    commit = commit_of(folder)
     if commit is None:
         return None
     status = _git(folder, "status", "--porcelain", "--untracked-files=no") or ""
@@ -50,7 +51,13 @@ def git_state(folder: Path | None = None) -> GitState | None:
     if len(diff.encode()) > DIFF_LIMIT_BYTES:
         kept = diff.encode()[:DIFF_LIMIT_BYTES].decode(errors="ignore")
         diff = f"{kept}\n... cut: the whole diff has {len(diff.encode())} bytes\n"
-    return GitState(commit.strip(), branch.strip(), bool(status.strip()), diff)
+    return GitState(commit, branch.strip(), bool(status.strip()), diff)
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit that is checked out in the repository that holds a folder; None as for `git_state`."""
+    found = _git(folder, "rev-parse", "HEAD")
+    return None if found is None else found.strip()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from glidexp.errors import TrackingError
+from glidexp.identity import RESULTS_VERSION, VERSION_TAG
 from glidexp.tracking import environment
 from glidexp.tracking.database import first_line
 from glidexp.tracking.liveness import marks
@@ -100,7 +101,7 @@ class Run:
         params |= {key: str(value) for key, value in config_flat.items()}
         all_tags = environment.process_tags() | dict(tags or {})
         if config_id:
-            all_tags[ID_TAG] = config_id
+            all_tags |= {ID_TAG: config_id, VERSION_TAG: str(RESULTS_VERSION)}
         if parent_run_id:
             all_tags["mlflow.parentRunId"] = parent_run_id
         try:
@@ -232,7 +233,7 @@ class Run:
         found = environment.machine() | dict(tags or {})
         git = environment.git_state()
         if git is not None:
-            found |= {"mlflow.source.git.commit": git.commit, "mlflow.source.git.branch": git.branch}
+            found |= {environment.COMMIT_TAG: git.commit, "mlflow.source.git.branch": git.branch}
             found["glidexp.git_dirty"] = str(git.dirty).lower()
             if git.diff:
                 self.text(git.diff, "environment/diff.patch")

@@ -19,6 +19,7 @@ from glidexp.config.stored import public
 from glidexp.data.band_statistics import histograms_of
 from glidexp.data.leakage import Leak, find_leak, join, known_ground
 from glidexp.data.store import TileStore
+from glidexp.identity import RESULTS_VERSION
 from glidexp.mapping.domain import domain_of
 from glidexp.models import catalog
 from glidexp.models.build import parameters
@@ -198,6 +199,7 @@ class Recorder(Judge):
             "split_hash": self.tiles.split_hash,
             "data_hash": self.tiles.data_hash,
             "config_id": self.identity,
+            "results_version": RESULTS_VERSION,
             "run_id": self.tracked.run_id,
             "ground": {"train": len(own[0]), "val": len(own[1])},
             "ancestors": ancestors,

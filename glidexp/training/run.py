@@ -35,7 +35,7 @@ from glidexp.training.augmentation.augment import Augment, build_augment
 from glidexp.training.augmentation.telling import Telling
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
 from glidexp.training.beginning.batch_size import settle, with_batch
-from glidexp.training.beginning.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore
+from glidexp.training.beginning.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore, told_older
 from glidexp.training.beginning.start import settled, start_of
 from glidexp.training.check import check_shares, check_tiles
 from glidexp.training.checkpoint import Series
@@ -124,7 +124,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
             return Outcome(earlier.run_id, earlier.metrics)
         what, goes_on = (_name(config), device_name(runtime), runtime.precision), ", goes on" if earlier else ""
         log.info("%s on %s, %s, config id %s%s", *what, identity, goes_on)
-        for sentence in idle(config):
+        for sentence in (*idle(config), *(() if earlier else told_older(store, config, recipe, resolved))):
             log.warning("%s", sentence)
         runtime.ranks.share(False)
         tiles = prepared(config, runtime.ranks)

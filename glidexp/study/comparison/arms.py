@@ -1,5 +1,6 @@
 """Arms: runs that differ in nothing but their seed, and their scores on the same ground, laid side by side."""
 
+import functools
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from glidexp.config import DatasetConfig, flat
 from glidexp.errors import DataError
+from glidexp.identity import FIRST_VERSION, INTRODUCED_AT, MODEL_VERSION_TAG, VERSION_TAG
 from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts, rows_of
 from glidexp.scoring.scores import read_scores
 from glidexp.tracking.found import TrackedRun, fetch_file
@@ -87,6 +90,23 @@ def arms_of(runs: Sequence[TrackedRun]) -> list[Arm]:
     return arms
 
 
+def told_versions(runs: Iterable[TrackedRun]) -> list[str]:
+    """A sentence where runs, or the networks that they scored, are of several `identity.RESULTS_VERSION`; else none."""
+    by: dict[str, list[str]] = {}
+    for run in runs:
+        version = run.tags.get(VERSION_TAG, str(FIRST_VERSION))
+        trained = run.tags.get(MODEL_VERSION_TAG, version)
+        said = version if trained == version else f"{version} of networks of {trained}"
+        by.setdefault(said, []).append(run.run_id[:12])
+    if len(by) < 2:
+        return []
+    who = "; ".join(f"{said}: {', '.join(dict.fromkeys(ids))}" for said, ids in sorted(by.items()))
+    return [
+        f"MIXED VERSIONS: a fault that changes results was mended between these runs (results version {who}), and may "
+        "be the difference: make the older ones anew, by the same commands, to compare settings"
+    ]
+
+
 def seed_order(seed: str) -> tuple[bool, int, str]:
     """By which seeds are sorted; after them the weights of networks whose seed is not known."""
     return (not seed.isdigit(), int(seed) if seed.isdigit() else 0, seed)
@@ -119,10 +139,25 @@ def _refuse_twice(arm: Arm) -> None:
     )
 
 
+def complete(params: Mapping[str, str]) -> dict[str, str]:
+    """Params of a training with those that came later, at the values at which trainings from before were made.
+
+    Others stay as they are.
+    """
+    return _later() | dict(params) if "train.epochs" in params else dict(params)
+
+
+@functools.cache
+def _later() -> dict[str, str]:
+    of_data = {
+        f"dataset.{key}": value for key, value in flat(DatasetConfig()).items()
+    }  # of them any may have come later
+    return {key: str(value) for key, value in (INTRODUCED_AT | of_data).items()}
+
+
 def _setting(run: TrackedRun) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        sorted((USUAL | {key: value for key, value in run.params.items() if not key.startswith(ELSEWHERE)}).items())
-    )
+    known = USUAL | complete(run.params)
+    return tuple(sorted((key, value) for key, value in known.items() if not key.startswith(ELSEWHERE)))
 
 
 def _differing(settings: Sequence[dict[str, str]]) -> list[str]:

@@ -20,7 +20,7 @@ from glidexp.scoring.statistics import (
     pseudo_values,
     sign_flips,
 )
-from glidexp.study.comparison.arms import Arm, Ground, arms_of
+from glidexp.study.comparison.arms import Arm, Ground, arms_of, told_versions
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure, measure_of
 from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, Places, pairs_of
@@ -302,6 +302,7 @@ def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[st
     every = [row.arm.name for row in rows[1:]]
     notes = [ground.caveat] if ground.caveat else []
     notes += [f"{those(names, every)}: {note}" for note, names in held.items()]
+    notes += told_versions([run for arm in arms for run in arm.runs])
     for leak, said in LEAKS.items():
         if marked := [run.run_id[:12] for arm in arms for run in arm.runs if run.tags.get("glidexp.leak") == leak]:
             notes.append(said.format(", ".join(marked)))

@@ -15,7 +15,7 @@ from typing import Any
 
 from glidexp.config.evaluation import CARD, VAL
 from glidexp.errors import TrackingError
-from glidexp.study.comparison.arms import NETWORKS, PLUS
+from glidexp.study.comparison.arms import NETWORKS, PLUS, complete
 from glidexp.tracking.found import TrackedRun, fetch_file, tracked_run
 from glidexp.tracking.store import Store
 
@@ -69,7 +69,7 @@ class _Reader:
             networks = [model]  # an evaluation that kept what it scored
         else:
             networks = [self._network(one, card, run) for one in card.get("members") or [_itself(run, card)]]
-        params = _together([one.params for one in networks])
+        params = _together([complete(one.params) for one in networks])
         if len(networks) > 1:
             params[NETWORKS] = str(len(networks))
         own = {name: run.params[key] for key, (name, usual) in OWN.items() if run.params.get(key, usual) != usual}

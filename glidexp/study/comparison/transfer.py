@@ -15,7 +15,7 @@ from glidexp.config.stored import read_values
 from glidexp.config.transfer import TRAINED_ON, By
 from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.statistics import Effect, holm
-from glidexp.study.comparison.arms import Arm, arms_of
+from glidexp.study.comparison.arms import Arm, arms_of, told_versions
 from glidexp.study.comparison.compare import Row, row_of
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure
@@ -221,6 +221,7 @@ def _notes(
             f"{', '.join(alone)}: val was not narrowed to what was trained on (subset.val_from=source), so other "
             "ground may have had a say in epoch and threshold"
         )
+    notes += told_versions([run for arm in arms.values() for run in arm.runs])
     leaking = [run.run_id[:12] for arm in arms.values() for run in arm.runs if run.tags.get("glidexp.leak") == "true"]
     if leaking:
         notes.append(f"LEAKING: {', '.join(leaking)} were scored on ground that was met in training")

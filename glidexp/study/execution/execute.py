@@ -4,6 +4,7 @@ May be ended at any moment, by `kill -9` too, and begun again, twice at once as 
 and the store says what is finished. Nothing here needs torch.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 
 from glidexp.config.launcher import LauncherConfig
@@ -17,6 +18,8 @@ from glidexp.study.execution.provide import prepare_data
 from glidexp.study.execution.sweep import Sweep
 from glidexp.study.execution.work import Order
 from glidexp.tracking.store import Store
+
+log = logging.getLogger("glidexp")
 
 
 def execute(
@@ -55,6 +58,12 @@ def execute(
     """
     ledger = Ledger(plan, store, experiment)
     cells = chosen(plan, only) if plan.cells or feed is None else []
+    for other in ledger.of_the_same_words():
+        log.warning(
+            "study %s was begun by the same commands, but its runs are others: input files, or how glidexp makes tiles "
+            "or results, changed since. This one, %s, makes its own; the other stays as it is, and is found by that id",
+            *(other, ledger.study_id),
+        )
     ledger.begin()
     signals = Signals()
     with signals.installed(), parent_run(ledger):

@@ -117,6 +117,23 @@ class Ledger:
         """Changes some fields of a cell's line."""
         return update_cell(self.path, cell.name, **changes)
 
+    def of_the_same_words(self) -> list[str]:
+        """Ids of other studies whose runs had the very same commands: files or a version of glidexp changed since.
+
+        None where this one was begun before, or is of no cells yet.
+        """
+        found = list[str]()
+        if self.folder.exists() or not self.plan.cells:
+            return found
+        for path in sorted(self.folder.parent.glob(f"*/{PLAN}")):
+            try:
+                other = Plan.from_json(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, KeyError, TypeError):  # damaged; who asks for it is told
+                continue
+            if other.name == self.plan.name and _words(other) == _words(self.plan):
+                found.append(path.parent.name)
+        return found
+
     def begin(self) -> None:
         """Makes the folder, with the plan and an empty line for each cell.
 
@@ -208,6 +225,11 @@ class Ledger:
             return known
         tag, also = (SCORED_ON_TAG, scored_on(words)), {MODEL_TAG: train}
         return self.store.find_run(tag[1], self.experiment, tag=tag[0], also=also)
+
+
+def _words(plan: Plan) -> list[tuple[object, ...]]:
+    """All that is typed for the runs of a plan."""
+    return sorted((cell.name, cell.words, cell.scored_on or ()) for cell in plan.cells)
 
 
 def scored_on(words: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
+from glidexp.identity import VERSION_TAG
 from glidexp.scoring.components import lower_bound
 from glidexp.scoring.confusion import strata
 from glidexp.study.comparison.compare import Comparison, compare_arms, same_rule
@@ -200,6 +201,7 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
     study = findings.study
     tags = {
         "commit": "mlflow.source.git.commit",
+        "results version": VERSION_TAG,
         "data": "glidexp.data_hash",
         "split": "glidexp.split_hash",
         "device": "glidexp.device",

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glidexp.config import Config, Resume
-from glidexp.identity import config_id
+from glidexp.identity import RESULTS_VERSION, config_id, earlier_ids
 from glidexp.tracking.resume import checkpoint_folder, starting, take_over
 from glidexp.tracking.store import FoundRun, Store
 from glidexp.training.beginning.batch_size import machine
@@ -69,6 +69,19 @@ def earlier_run(store: Store, config: Config, identity: str) -> FoundRun | None:
     if config.resume is Resume.never:
         return None
     return take_over(store, identity, config.tracking.experiment)
+
+
+def told_older(store: Store, config: Config, recipe: str, resolved: dict[str, str]) -> list[str]:
+    """A sentence for each run of the same settings that an earlier version of the results made, the latest first."""
+    older = earlier_ids(config, recipe=recipe, resolved=resolved)
+    found = {version: store.find_run(identity, config.tracking.experiment) for version, identity in older.items()}
+    return [
+        f"run {run.run_id} ({run.status}) of the same settings is of results version {version}: a fault that changes "
+        f"results was mended since (CHANGELOG.md), so version {RESULTS_VERSION} makes it anew, as another run, and the "
+        "older one stays as it is"
+        for version, run in found.items()
+        if run is not None
+    ]
 
 
 def checkpoints_of(config: Config, identity: str, run_id: str) -> Series:

@@ -21,7 +21,7 @@ from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore, data_hash
 from glidexp.data.workers import Crew
 from glidexp.errors import GlidexpError, RunFailed
-from glidexp.identity import RESULTS_VERSION
+from glidexp.identity import MODEL_VERSION_TAG, RESULTS_VERSION, trained_by
 from glidexp.models import lineage
 from glidexp.models.card import members_of
 from glidexp.models.load import FoundModel
@@ -206,6 +206,7 @@ def _start(
         "glidexp.model": found.uri,
         "glidexp.model_run_id": found.run_id or "",
         "glidexp.model_config_id": str(found.card.get("config_id", "")),
+        MODEL_VERSION_TAG: trained_by(one.card for one in found.members or [found]),
         "glidexp.split_hash": tiles.split_hash,
         "glidexp.data_hash": tiles.data_hash,
     }
