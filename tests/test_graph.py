@@ -10,7 +10,7 @@ import torch
 from glidexp.models import catalog
 from glidexp.models.build import assemble
 from glidexp.models.export import load_bundle, save_bundle
-from glidexp.models.graph import IMAGE, Pooled, export, save_onnx, sizes_of
+from glidexp.models.graph import IMAGE, Pooled, export, load_program, save_onnx, save_program, sizes_of
 
 EVERY = [("regnetx_002", one) for one in catalog.allowed_decoders(catalog.BACKBONES["regnetx_002"]) if one != "unet"]
 EVERY.append(("vit_small", "unet_light"))
@@ -28,15 +28,20 @@ def test_a_graph_answers_as_the_network_at_other_sizes(backbone: str, decoder: s
     card |= {"threshold": 0.5, "temperature": 1.0}
     predictor = load_bundle(save_bundle(tmp_path / "bundle", assemble(backbone, decoder, in_channels=3), card=card))
     sizes = sizes_of(predictor, 128)
-    save_onnx(export(predictor, sizes), sizes, {}, tmp_path / "model.onnx")
+    made = export(predictor, sizes)
+    save_onnx(made, sizes, {}, tmp_path / "model.onnx")
+    save_program(made, tmp_path / "model.pt2")
+    program = load_program(tmp_path / "model.pt2")  # refuses operations that it does not know
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for height, width in ((128, 128), (96, 224), (32, 64)):
         image = torch.rand(1, 3, height, width) * 255
         with torch.inference_mode():
             expected = predictor(image).numpy()
+            again = program(image).numpy()
         (found,) = session.run(None, {IMAGE: image.numpy()})
         assert found.shape == (1, 1, height, width)
         assert np.abs(found - expected).max() < 1e-4 and np.ptp(expected) > 1e-3
+        assert np.abs(again - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 9), (1, 2), (16, 7), (3, 64)])
