@@ -15,8 +15,10 @@ from glidexp.study.comparison.ladder import Ladder, climb, crossing, crossings, 
 from glidexp.study.comparison.measures import measure_of
 from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.ledger import FOLDER
+from glidexp.study.report.blocks import Picture
 from glidexp.study.report.data import Findings, find
 from glidexp.study.report.making import report
+from glidexp.study.report.transfer import _ladder as ladder_blocks
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
 SOURCE = ("subset.regions=[andes]", "subset.val_from=source")
@@ -151,6 +153,16 @@ def test_where_scratch_catches_up_is_said_and_drawn(ladder: Ladder, store: Store
         rows = {row["rung"]: row for row in csv.DictReader(stream)}
     assert {row["n"] for row in rows.values()} == {"2"} and "Gain over zero-shot on 4 scenes of alaska" in text
     assert list(rows) == list(LADDER) and rows["histogram"]["what it does"].startswith("the target's values")
+
+
+def test_a_ring_is_explained_where_one_is_drawn(ladder: Ladder) -> None:
+    def caption(of: Ladder) -> str:
+        (picture,) = (block for block in ladder_blocks(of) if isinstance(block, Picture))
+        return picture.caption
+
+    assert caption(ladder).endswith("Ringed: where training from scratch catches up.")
+    ahead = [replace(step, values=(1.0,)) if step.rung == "scratch" else step for step in ladder.steps]
+    assert caption(replace(ladder, steps=tuple(ahead))).endswith("trainings as small marks.")
 
 
 def test_a_ladder_without_its_source_is_none(store: Store, parents: dict[str, str]) -> None:
