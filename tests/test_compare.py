@@ -383,3 +383,23 @@ def test_rows_of_a_difference_share_no_seed(
 ) -> None:
     found = pairs_of(arm_of(*mine), arm_of(*theirs))
     assert list(zip(found.mine, found.theirs, strict=True)) == rows and found.extra == extra
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "shared", "together"),
+    [
+        (
+            ("10", "9", "2"),
+            ("2", "10", "9"),
+            (2, 9, 10),
+            (),
+        ),  # by number, not by letter; a pair of trainings is one row
+        (("0+1", "2"), ("0", "1", "2"), (0, 1, 2), ("0+1",)),  # a row of two runs of the baseline
+        (("0", "1", "2"), ("0+1", "2"), (0, 1, 2), ("0+1",)),  # and of the arm
+    ],
+)
+def test_seeds_that_both_have_and_rows_of_several_runs_are_named(
+    mine: tuple[str, ...], theirs: tuple[str, ...], shared: tuple[int, ...], together: tuple[str, ...]
+) -> None:
+    found = pairs_of(arm_of(*mine), arm_of(*theirs))
+    assert found.shared == shared and found.together == together

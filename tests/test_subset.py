@@ -138,6 +138,19 @@ def test_the_mix_goes_first_and_weights_are_those_of_the_part() -> None:
         training_rows(store, mix, SubsetConfig(regions=["andes"]), 0)
 
 
+def test_val_scenes_are_drawn_by_the_seed_of_the_part_and_not_of_the_run() -> None:
+    store, mix = Store(), SensorMixConfig()
+
+    def scenes(run: int, **settings: int) -> set[str]:
+        rows = judging_rows(store, mix, SubsetConfig(val_scenes=2, **settings), run)
+        return set(store.index["scene"].iloc[rows])
+
+    fixed = [scenes(run, seed=5) for run in range(6)]
+    assert all(one == fixed[0] for one in fixed), "runs of several seeds are judged on the same scenes"
+    assert len({frozenset(scenes(run)) for run in range(6)}) > 1, "without one the run's own seed draws"
+    assert scenes(1, seed=5) == scenes(5)
+
+
 def test_val_is_of_what_is_trained_on() -> None:
     store, index = Store(), Store().index
     mix, andes = SensorMixConfig(sensors=["sentinel2"]), ["andes"]
