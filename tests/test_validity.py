@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,19 @@ def test_a_network_without_encoder_is_judged_by_statistics(tiles: Tiles) -> None
     table = scene_table(found, tiles, rows_of(tiles, "test"), plain)
     assert table["outside"].tolist() == [False, False, True, True] and table["embedding"].isna().all()
     assert (table["distance"] == table["statistics"]).all()
+
+
+def test_a_long_look_says_how_far_it_is(
+    tiles: Tiles, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("glidexp.data.steps.FIRST_S", 0.0)
+    with caplog.at_level("INFO", "glidexp"):
+        learn(tiles, rows_of(tiles, "train"), rows_of(tiles, "val"), predictor)
+    counts = [
+        tuple(map(int, found)) for found in re.findall(r"features for validity: (\d+) of (\d+) tiles", caplog.text)
+    ]
+    total = min(128, len(rows_of(tiles, "train"))) + min(64, len(rows_of(tiles, "val")))
+    assert counts and counts[0][0] == 8 and {whole for _, whole in counts} == {total}
 
 
 def test_few_tiles_tell_nothing(tiles: Tiles, predictor: Predictor) -> None:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glidexp.data import traits
+from glidexp.data.steps import Step, shown_steps
 from glidexp.data.store import INVALID, TileStore
 from glidexp.models.embedding import certainty_of, features, has_encoder
 from glidexp.models.predictor import Predictor
@@ -71,10 +72,14 @@ class Tiles:
             counts.append(traits.histograms(image, valid, self.bands))
         return Look(np.array(found), np.array(counts))
 
-    def seen(self, rows: Rows, predictor: Predictor) -> Floats:
-        """What the encoder makes of some tiles, (N, F); never many of them in memory."""
-        parts = [rows[at : at + PART] for at in range(0, len(rows), PART)]
-        return np.concatenate([features(predictor, self.images(part)) for part in parts])
+    def seen(self, rows: Rows, predictor: Predictor, told: Step = lambda name, count=1: None) -> Floats:
+        """What the encoder makes of some tiles, (N, F); never many of them in memory. `told` hears of each part."""
+        found = []
+        for at in range(0, len(rows), PART):
+            part = rows[at : at + PART]
+            found.append(features(predictor, self.images(part)))
+            told("", len(part))
+        return np.concatenate(found)
 
     def usable(self, rows: Rows) -> Rows:
         """Those of the rows with pixels enough."""
@@ -99,7 +104,10 @@ def learn(tiles: Tiles, train: Rows, val: Rows, predictor: Predictor) -> Validit
     rows = [spread(of, sensors[of], TILES * len(set(sensors[of]))) for of in (used, kept)]
     looks = [tiles.looked_at(of) for of in rows]
     shown = [spread(of, sensors[of], most) for of, most in ((used, SEEN), (kept, SEEN // 2))]
-    raw = [tiles.seen(of, predictor) for of in shown] if has_encoder(predictor) else []
+    raw = []
+    if has_encoder(predictor):
+        with shown_steps(sum(map(len, shown)), "tiles", True, what="features for validity", late=True) as step:
+            raw = [tiles.seen(of, predictor, step) for of in shown]
     axes = Axes.fit(raw[0]) if raw else None
     reduced = [axes.reduced(values) for values in raw] if axes else [np.empty((len(of), 0)) for of in shown]
     groups = {}
