@@ -1,6 +1,7 @@
 """Averages of weights are what their formulas say, and are scored where they should be."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +111,7 @@ class Judge:
     def __init__(self, config: Config, runtime: Runtime, of_average: float) -> None:
         self.config, self.runtime, self.of_average = config, runtime, of_average
         self.finished: torch.nn.Module | None = None
+        self.val = SimpleNamespace(own=1, ranks=runtime.ranks, told=None)
 
     def val_scores(self, model: torch.nn.Module) -> dict[str, float]:
         return {"val/lake_iou_pooled": self.of_average}
