@@ -15,9 +15,11 @@ from glidexp.config import Config, PathsConfig, TrackingConfig, flat
 from glidexp.config.evaluation import EvaluateConfig
 from glidexp.errors import DataError
 from glidexp.scoring.counts import BINS
+from glidexp.scoring.lakes import PREDICTED, TRUE
 from glidexp.scoring.scores import score_split, scores_table, write_scores
 from glidexp.study.comparison.arms import Arm, arms_of, common_ground
 from glidexp.study.comparison.compare import Comparison, compare, measure_of, verdict
+from glidexp.study.comparison.measures import lake_sums
 from glidexp.study.comparison.pairing import pairs_of
 from glidexp.study.comparison.references import runs_of
 from glidexp.tracking.found import TrackedRun, finished_runs
@@ -403,3 +405,45 @@ def test_seeds_that_both_have_and_rows_of_several_runs_are_named(
 ) -> None:
     found = pairs_of(arm_of(*mine), arm_of(*theirs))
     assert found.shared == shared and found.together == together
+
+
+@pytest.mark.parametrize(
+    ("score", "sums", "value"),
+    [
+        ("assd_px", [[6, 4], [4, 2]], 10 / 6),
+        ("assd_m", [[60, 4], [120, 2]], 30),
+        ("area_error_percent", [[10, 1], [40, 1]], 25),
+        ("area_bias_percent", [[-10, 1], [40, 1]], 15),
+    ],
+)
+def test_scores_of_lakes_by_hand(score: str, sums: list[list[float]], value: float) -> None:
+    """Shores of 4 and 2 points; the third lake and the fourth are not compared, so their ground counts for nothing."""
+    about = {
+        "kind": [TRUE] * 4 + [PREDICTED], "compared": [True, True, False, False, True],
+        "shore_distances": [4.0, 2.0, 5.0, np.nan, 8.0], "assd_px": [1.5, 2.0, 9.0, np.nan, 7.0],
+        "gsd_m": [10.0, 30.0, 10.0, 10.0, 10.0], "area_px": [100, 50, 10, 10, 10],
+        "area_error_px": [-10, 20, 5, 5, 5],
+    }  # fmt: skip
+    clusters = pd.Series(["a", "b", "a", "c", "a"])
+    found = lake_sums({"r": pd.DataFrame(about)}, {"r": clusters}, measure_of(f"test/{score}"))["r"]
+    assert found.tolist() == sums and measure_of(f"test/{score}").of(found) == pytest.approx(value)
+
+
+def test_ground_without_a_lake_that_counts_is_refused() -> None:
+    lakes = pd.DataFrame({"kind": [TRUE], "matched_any": [True]})
+    with pytest.raises(DataError, match=r"^test/lake_precision: no lake counts there\.$"):
+        lake_sums({"r": lakes}, {"r": pd.Series(["a"])}, measure_of("test/lake_precision"))
+
+
+def test_a_mean_over_scenes_leaves_out_what_has_no_score() -> None:
+    """Of IoU 3/4, none and 1/2."""
+    counts = np.array([[3, 1, 0, 6], [0, 0, 0, 10], [1, 0, 1, 8]])
+    measure = measure_of("test/lake_iou_per_scene")
+    assert measure.of(counts) == pytest.approx((0.75 + 0.5) / 2) and np.isnan(measure.of(counts[1:2]))
+
+
+def test_which_way_is_better() -> None:
+    higher = ("f1_pooled", "lake_recall", "lake_recall_iou50", "lake_precision", "lake_precision_iou50")
+    assert {measure_of(f"test/{score}").better for score in higher} == {1}
+    assert {measure_of(f"test/{score}").better for score in ("area_error_percent", "assd_px", "assd_m")} == {-1}
+    assert measure_of("test/area_bias_percent").better == 0

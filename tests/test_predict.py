@@ -39,7 +39,7 @@ from glidexp.mapping.blend import Blend
 from glidexp.mapping.runs import Runs, runs_of
 from glidexp.mapping.settings import MapSettings
 from glidexp.mapping.stac import on_globe
-from glidexp.mapping.windows import axis
+from glidexp.mapping.windows import axis, usual_overlap
 from glidexp.models.card import FORMAT, FORMAT_VERSION, read_card
 from glidexp.models.predictor import Predictor
 
@@ -442,9 +442,10 @@ def test_a_picture_says_sensor_date_and_north_and_shows_outlines_on_snow(tmp_pat
     header = read_header(SceneFile(scene, "s", "sentinel2"))
     right, down = layers._north(header)
     assert right == pytest.approx(0) and down < 0
-    turned = dataclasses.replace(header, transform=header.transform * Affine.rotation(90))
-    x, y = turned.xy(*np.array(layers._north(turned)) * 100) - np.array(turned.xy(0.0, 0.0))
-    assert x == pytest.approx(0, abs=1e-6) and y > 0, "the arrow leads north in a turned scene as well"
+    for degrees in (90, 30):
+        turned = dataclasses.replace(header, transform=header.transform * Affine.rotation(degrees))
+        x, y = turned.xy(*np.array(layers._north(turned)) * 100) - np.array(turned.xy(0.0, 0.0))
+        assert x == pytest.approx(0, abs=1e-6) and y > 0, "the arrow leads north in a turned scene as well"
 
 
 def test_ground_without_data_is_not_looked_at(model: Path, bright: Bright, tmp_path: Path) -> None:
@@ -712,3 +713,30 @@ def test_an_item_across_the_antimeridian_is_cut_there(given: tuple, parts: list[
     assert bbox == box
     east = areas.geodesic(pyproj.CRS(4326), np.array([shapely.box(*given)], dtype=object))[2]
     assert -180 <= east[0] <= 180
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(1024, 256), (512, 128), (256, 96), (128, 64), (32, 16)])
+def test_the_usual_overlap_is_a_quarter_but_96_px_where_half_a_window_allows(window: int, overlap: int) -> None:
+    assert usual_overlap(window) == overlap
+
+
+def test_a_map_that_goes_on_is_stretched_as_it_began(tmp_path: Path) -> None:
+    """Fitted anew, limits would be those of the rows that are left."""
+    carry, limits = np.zeros((2, 8), np.float32), np.array([[1.0, 2.0, 3.0], [101.0, 102.0, 103.0]])
+    for name, given in (("fitted", limits), ("plain", None)):
+        with workfiles.WorkFiles(tmp_path / name, "key", 6, 8, (1, 1, 3)) as files:
+            assert files.limits is None
+            files.limits = given
+            files.keep(1, carry, last=True)
+        with workfiles.WorkFiles(tmp_path / name, "key", 6, 8, (1, 1, 3)) as again:
+            assert again.rows == 1
+            assert again.limits is None if given is None else np.array_equal(again.limits, given)
+
+
+def test_a_lake_beside_a_first_row_without_data_is_cut() -> None:
+    outlines = np.array([shapely.box(1, 1, 3, 3), shapely.box(5, 1, 7, 3)], dtype=object)
+    levels, marks, mask = (np.zeros((6, 8), np.uint8) for _ in range(3))
+    mask[1:3, 1:3] = mask[1:3, 5:7] = 1
+    marks[0, 1:3] = workfiles.INVALID
+    found = areas.pixels_in(outlines, levels, marks, mask, calibrated=False)
+    assert found.cut.tolist() == [True, False] and found.area.tolist() == [4, 4]

@@ -175,3 +175,10 @@ def test_each_network_answers_in_the_pass_of_the_mean(views: Tta) -> None:
         raw = torch.randint(0, 256, (2, 3, 21, 29), dtype=torch.uint8)
         both = made.with_each(raw)
         assert both.shape == (2, 4, 21, 29) and torch.equal(both[:, :1], made(raw))
+
+
+def test_what_the_networks_say_stands_after_their_mean_probability() -> None:
+    columns = areas.columns_of(True)
+    place = columns.index("mean_probability")
+    assert columns[place : place + 4] == ["mean_probability", "agreement", "area_sd_km2", "cut"]
+    assert [name for name in columns if name not in areas.OF_MEANS] == areas.columns_of(False) == list(areas.COLUMNS)

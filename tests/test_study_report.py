@@ -764,3 +764,4 @@ def test_variance_goes_to_its_source() -> None:
     assert [parts[name] for name in ("scene", "seed", "rest")] == pytest.approx([9 / 14, 4 / 14, 1 / 14], abs=0.01)
     assert parts["arm"] < 0.02 and parts["arm x scene"] < 0.02
     assert variance_parts({"a": np.zeros((1, 5)), "b": np.ones((1, 5))}, "scene") is None
+    assert variance_parts({"a": np.ones((2, 5)), "b": np.ones((2, 5))}, "scene") is None, "nothing to be shared out"

@@ -14,7 +14,7 @@ from glidexp.scoring.heatmap import heatmap_figure
 from glidexp.scoring.scores import scores_table
 from glidexp.study.comparison.arms import arms_of, common_ground
 from glidexp.study.comparison.compare import measure_of
-from glidexp.study.comparison.ladder import crossing
+from glidexp.study.comparison.ladder import Ladder, Step, crossing, said_crossings
 from glidexp.study.comparison.material import Material
 from glidexp.study.comparison.transfer import Matrix, as_table, lay_out, matrix, source_name
 from glidexp.study.verb_transfer import gaps_of, table_of, write
@@ -159,3 +159,22 @@ def test_where_scratch_catches_up() -> None:
     assert crossing(budgets, [0.2, 0.3, 0.4, 0.5], tuned) is None
     assert crossing(budgets, [0.6, 0.7, 0.7, 0.7], tuned) == 1
     assert crossing(budgets, [0.7, 0.5, 0.7, 0.7], tuned) == pytest.approx(2 + 3 * 0.5)  # the last time counts
+
+
+@pytest.mark.parametrize(
+    ("scratch", "said"),
+    [
+        ([0.6, 0.7, 0.8], "is as good as full from 5 % of lakes on."),
+        ([0.4, 0.8, 0.8], "catches up with full at about 7.5 % of lakes."),
+        ([0.4, 0.5, 0.5], "has not caught up with full at 50 % of lakes."),
+    ],
+)
+def test_where_scratch_catches_up_is_said_in_shares_of_lakes(scratch: list[float], said: str) -> None:
+    steps = [Step("zero", "zero_shot", None, (0.5,), None, 1.0, (), None)]
+    for rung, scores in (("full", [0.6, 0.6, 0.6]), ("scratch", scratch)):
+        steps += [
+            Step(f"{rung} {budget}", rung, budget, (score,), None, 1.0, (), None)
+            for budget, score in zip((0.05, 0.1, 0.5), scores, strict=True)
+        ]
+    ladder = Ladder("region", "andes", ("alaska",), "lakes", SCORE, tuple(steps), 0.95, "scene", 4)
+    assert said_crossings(ladder) == [f"Training from scratch {said}"]
