@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from rasterio.rpc import RPC
 from tiny_scenes import NORTH, WEST, lake, placed_by_points, two_pages, world, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod, StretchScope
+from glidexp.data.builder import seams
 from glidexp.data.builder.report import Job, check_sides, warn_of_lost
+from glidexp.data.builder.tiling import Survey, WindowCounts, choose_tiles, starts
 from glidexp.data.prepare import prepare
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header
@@ -638,3 +641,45 @@ def test_tiles_on_a_strip_that_scenes_on_two_sides_share_are_counted(
     assert found["scenes"] == [list(pair) for pair in pairs]
     (said,) = [line for line in caplog.messages if "on another side as well" in line]
     assert said == f"{cautions(store)[0]}." and f"({pairs[0][0]} and {pairs[0][1]}" in said
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "expected"),
+    [(12, 4, [0, 4, 8]), (13, 4, [0, 4, 8, 12]), (10, 3, [0, 3, 6]), (4, 1, [0]), (3, 2, [0])],
+)
+def test_the_last_window_is_the_first_that_reaches_the_end(length: int, stride: int, expected: list[int]) -> None:
+    assert starts(length, 4, stride).tolist() == expected
+
+
+@pytest.mark.parametrize("strips", [(3,), (2, 1), (1, 1, 1)])
+def test_pixels_of_windows_that_overlap_are_counted_from_any_strips(strips: tuple[int, ...]) -> None:
+    pixels = np.array([[1, 0, 0, 1, 1], [0, 1, 0, 0, 1], [1, 1, 0, 0, 0]], bool)
+    counts, top = WindowCounts(3, 5, tile_px=2, stride_px=1), 0
+    for height in strips:
+        counts.add(top, pixels[top : top + height])
+        top += height
+    assert counts.totals().tolist() == [[2, 1, 1, 3], [3, 2, 0, 1]]
+
+
+def test_tiles_that_are_left_out_are_counted_by_reason() -> None:
+    """Seven in a row: no data; on divided ground with lake and without; one of train with lake; three without."""
+    valid, lake_px = np.array([[0, 9, 9, 9, 9, 9, 9]]), np.array([[0, 5, 0, 5, 0, 0, 0]])
+    survey = Survey(np.zeros((3, 1), np.int64), valid, lake_px)
+    sides = ["train", None, None, "train", "train", "train", "train"]
+    dropped: Counter[str] = Counter()
+    chosen = choose_tiles("s", survey, {(0, col): ("u", side) for col, side in enumerate(sides)}, 1.0, dropped)
+    assert len(chosen) == 2 and (0, 3) in chosen and min(chosen) >= (0, 3)
+    assert {name: count for name, count in dropped.items() if count} == {
+        "tiles_without_valid_pixel": 1,
+        "tiles_on_divided_ground": 1,
+        "tiles_on_divided_ground_without_lake": 1,
+        "tiles_without_lake": 2,
+    }
+
+
+def test_seams_are_told_by_side() -> None:
+    pairs = [["a", "b"]]
+    assert seams.told({"val": 1, "test": 2, "scenes": pairs}).startswith("1 tile of val and 2 tiles of test on ground")
+    assert seams.told({"val": 3, "test": 0, "scenes": pairs}).startswith("3 tiles of val on ground")
+    many = [[f"a{i}", f"b{i}"] for i in range(seams.NAMED + 2)]
+    assert f"and b{seams.NAMED - 1} and 2 more pairs)" in seams.told({"val": 0, "test": 1, "scenes": many})

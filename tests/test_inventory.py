@@ -84,6 +84,7 @@ def test_distance_to_the_nearest_glacier_decides(tmp_path: Path, scene) -> None:
     everything = inventory.lakes_of(scene, water, None, buffer_m=0.0, min_lake_px=0)
     assert len(everything.kept) == 4 and np.isnan(everything.distance_m).all()
     assert inventory.lakes_of(scene, water, None, buffer_m=0.0, min_lake_px=4.01).small.all()
+    assert not inventory.lakes_of(scene, water, None, buffer_m=0.0, min_lake_px=4.0).small.any(), "4 px are enough"
 
 
 def test_distance_from_degrees_is_in_metres(tmp_path: Path, scene) -> None:
@@ -271,13 +272,34 @@ def test_a_crs_is_taken_from_the_file_else_from_the_settings(
 def test_degrees_in_metres_and_metres_in_degrees_are_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     degrees = geopandas.GeoSeries([lake(300, 300, 50)], crs="EPSG:32645").to_crs(4326).to_list()
     path = write_polygons(tmp_path / "d.gpkg", degrees, crs="EPSG:32645")
-    with pytest.raises(DataError, match=r"look like degrees, but EPSG:32645 has metres: set dataset\.lakes_crs"):
+    with pytest.raises(
+        DataError, match=r"look like degrees, but EPSG:32645 has metres: set dataset\.lakes_crs=EPSG:4326\.$"
+    ):
         polygons.read(path, "dataset.lakes")
     assert polygons.read(path, "dataset.lakes", crs="EPSG:4326").crs.is_geographic
     assert "says it is in EPSG:32645, but is taken as EPSG:4326" in caplog.text
     path = write_polygons(tmp_path / "m.gpkg", [lake(300, 300, 50)], crs="EPSG:4326")
     with pytest.raises(DataError, match=r"are no degrees, but EPSG:4326 has degrees: set dataset\.glaciers_crs"):
         polygons.read(path, "dataset.glaciers")
+
+
+@pytest.mark.parametrize(
+    ("box", "degrees"),
+    [
+        ((-360, -90, -350, -80), True), ((350, 80, 360, 90), True), ((-361, 0, -350, 10), False),
+        ((350, 0, 361, 10), False), ((10, -91, 20, -80), False), ((10, 80, 20, 91), False),
+    ],
+)  # fmt: skip
+def test_only_what_lies_on_the_globe_looks_like_degrees(
+    tmp_path: Path, box: tuple[float, float, float, float], degrees: bool
+) -> None:
+    """A site's own grid of metres may begin near zero."""
+    path = write_polygons(tmp_path / "l.gpkg", [shapely.box(*box)], crs="EPSG:32645")
+    if degrees:
+        with pytest.raises(DataError, match="look like degrees"):
+            polygons.read(path, "dataset.lakes")
+    else:
+        assert shapely.bounds(polygons.read(path, "dataset.lakes").geometries[0]).tolist() == list(box)
 
 
 def test_distances_beyond_the_buffer_are_true_up_to_15_km(tmp_path: Path, scene) -> None:
