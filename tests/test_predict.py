@@ -740,3 +740,14 @@ def test_a_lake_beside_a_first_row_without_data_is_cut() -> None:
     marks[0, 1:3] = workfiles.INVALID
     found = areas.pixels_in(outlines, levels, marks, mask, calibrated=False)
     assert found.cut.tolist() == [True, False] and found.area.tolist() == [4, 4]
+
+
+def test_a_round_of_corner_cutting_by_hand() -> None:
+    """Of a square of 8 px with a hole of 4: a quarter of each side goes at both of its ends."""
+    square = shapely.box(0, 0, 8, 8).difference(shapely.box(2, 2, 6, 6))
+    (found,) = polygons.smoothed(np.array([square], dtype=object), 1)
+    shore, island = (shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(shapely.get_parts(found)))
+    expected = {(2, 0), (6, 0), (8, 2), (8, 6), (6, 8), (2, 8), (0, 6), (0, 2)}
+    assert set(map(tuple, shore.tolist())) == expected
+    assert set(map(tuple, island.tolist())) == {(x / 2 + 2, y / 2 + 2) for x, y in expected}
+    assert found.area == (64 - 4 * 2) - (16 - 4 * 0.5)

@@ -37,6 +37,13 @@ def test_invalid_pixels_do_not_count() -> None:
     assert (found.low, found.high) == ((10.0,), (20.0,))
 
 
+def test_minmax_reaches_to_the_single_brightest_and_darkest_pixel() -> None:
+    pixels = np.full((1, 50, 50), 500, np.uint16)
+    pixels[0, 3, 4], pixels[0, 7, 8] = 7, 60_001
+    found = stretch.fit(histogram_of(pixels, np.ones((50, 50), bool)), StretchConfig(method=StretchMethod.minmax))
+    assert (found.low, found.high) == ((7.0,), (60_001.0,))
+
+
 def test_fixed_range_of_8_bit_changes_nothing() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     limits = stretch.fit(
