@@ -598,6 +598,9 @@ def test_what_a_design_tells_of_a_factor() -> None:
     assert layout is Layout.around
     assert [(one.name, one.levels) for one in alone] == [("a", ["0", "1", "2"]), ("b", ["0", "1"])]
     assert list(alone[0].level) == ["arm0", "arm1", "arm2"], "the arm that differs in both is in neither"
+    layout, alone = laid_out("000", "100", "010", "001", "110", "011")
+    assert layout is Layout.around
+    assert [list(one.level) for one in alone] == [["arm0", "arm1"], ["arm0", "arm2"], ["arm0", "arm3"]]
     assert laid_out("00", "11", "22")[0] is Layout.other
 
 
