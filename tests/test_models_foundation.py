@@ -199,6 +199,33 @@ def test_a_file_of_prithvi_is_taken_as_it_sees_one_date(dates: int, tmp_path: Pa
             assert np.allclose(positions[1 + 14 * row + column], place_by_hand(row, column, WIDTH), atol=1e-5)
 
 
+def test_positions_of_others_over_dates_are_not_replaced_by_prithvis(tmp_path: Path) -> None:
+    shapes = {
+        "patch_embed.proj.weight": (WIDTH, 3, 2, 16, 16),
+        "patch_embed.proj.bias": (WIDTH,),
+        "cls_token": (1, 1, WIDTH),
+    }
+    own = drawn_at_random(shapes | {"pos_embed": (1, 197, WIDTH)})
+    torch.save(own | blocks(), tmp_path / "video.pt")
+    assert torch.equal(build(tmp_path / "video.pt").encoder.state_dict()["model.pos_embed"], own["pos_embed"])
+    torch.save(own | blocks() | {"pos_embed": torch.zeros(1, 1 + 4 * 196, WIDTH)}, tmp_path / "video.pt")
+    with pytest.raises(ConfigError, match="over several dates and 785 positions where the backbone has 197: of such"):
+        build(tmp_path / "video.pt")
+
+
+def test_a_map_of_names_serves_these_files_too_and_so_does_a_compiled_network(tmp_path: Path) -> None:
+    torch.save({f"net/{name}": value for name, value in dofa().items()}, tmp_path / "odd.pth")
+    torch.save({f"module._orig_mod.{name}": value for name, value in dofa().items()}, tmp_path / "compiled.pth")
+    plain = drawn_at_random({"patch_embed.proj.weight": (WIDTH, 3, 16, 16), "patch_embed.proj.bias": (WIDTH,)})
+    plain |= drawn_at_random({"cls_token": (1, 1, WIDTH), "pos_embed": (1, 197, WIDTH)}) | blocks()
+    torch.save({f"_orig_mod.{name}": value for name, value in plain.items()}, tmp_path / "plain.pth")
+    odd = build(tmp_path / "odd.pth", key_map=["net/:model."]).encoder.state_dict()
+    compiled = build(tmp_path / "compiled.pth").encoder.state_dict()
+    assert all(torch.equal(value, compiled[name]) for name, value in odd.items())
+    found = build(tmp_path / "plain.pth").encoder.state_dict()
+    assert all(torch.equal(found[f"model.{name}"], value) for name, value in plain.items())
+
+
 # --- CLIP -------------------------------------------------------------------------------------------------------------
 
 SMALLEST = "vit_xsmall_patch16_clip_224"

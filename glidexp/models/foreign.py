@@ -17,7 +17,18 @@ from glidexp.models.foundation import as_plain, resized_positions
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student", "encoder", "backbone", "net")
 """keys under which training programs put the weights"""
-BEGINNINGS = ("module.", "model.", "backbone.", "encoder.", "encoder_q.", "net.", "teacher.", "base_encoder.", "trunk.")
+BEGINNINGS = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "backbone.",
+    "encoder.",
+    "encoder_q.",
+    "net.",
+    "teacher.",
+    "base_encoder.",
+    "trunk.",
+)
 """what such programs put before a weight's name"""
 STATISTIC = ".num_batches_tracked"
 """a count that old files lack and that scoring does not use"""
@@ -52,7 +63,10 @@ def read(file: Path) -> dict[str, torch.Tensor]:
         {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
     )
     if not found:
-        raise ConfigError(f"init.checkpoint={file} holds no state dict: its keys are {_some(content)}.")
+        raise ConfigError(
+            f"init.checkpoint={file} holds no state dict: {_some(content)}. Save that alone, with "
+            "torch.save(model.state_dict(), PATH) or as .safetensors."
+        )
     return found
 
 
@@ -105,8 +119,9 @@ def filling(
         ConfigError: unreadable, or what `foundation.as_plain` refuses
     """
     found, own = read(file), encoder.state_dict()
+    named = renamed(found, own, init.key_map) if init.key_map else found
     try:
-        plain = as_plain(found, encoder, bands, init.wavelengths_um)
+        plain = as_plain(named, encoder, bands, init.wavelengths_um)
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         raise ConfigError(
@@ -117,10 +132,11 @@ def filling(
             "init.bands would not be used: the file of init.checkpoint is DOFA, whose first layer is drawn for the "
             "data's own bands. Leave it out; init.wavelengths_um says where they lie."
         )
-    weights = resized_positions(renamed(plain.weights, own, init.key_map), own)
+    weights = resized_positions(renamed(plain.weights, own, []), own)
     return found, weights, [] if plain.drawn else init.bands or list(plain.bands)
 
 
 def _some(content: Any) -> str:
-    names = [str(key) for key in content][:5] if isinstance(content, Mapping) else [type(content).__name__]
-    return ", ".join(names) or "none"
+    if not isinstance(content, Mapping):
+        return f"it is a {type(content).__name__}"
+    return f"its keys are {', '.join([str(key) for key in content][:5]) or 'none'}"

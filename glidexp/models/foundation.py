@@ -172,13 +172,25 @@ def _linear(weights: Mapping[str, torch.Tensor], name: str, value: torch.Tensor)
 
 
 def _of_one_date(weights: Weights, vit: Any) -> Plain:
-    """Prithvi as it sees a single date: kernels over dates added up; its positions, which are no weights, made anew."""
-    kernel = weights[_KERNEL].sum(dim=2)
-    changed = {_KERNEL: kernel}
-    own = getattr(vit, "pos_embed", None)
-    if own is not None:
-        changed[_POSITIONS] = _of_grid(math.isqrt(own.shape[1] - 1), kernel.shape[0])
-    return Plain({**weights, **changed}, bands=PRITHVI_BANDS if kernel.shape[1] == len(PRITHVI_BANDS) else ())
+    """Prithvi as it sees a single date: kernels over dates added up; its positions, which are no weights, made anew.
+
+    Others with kernels over dates are known by other numbers of bands; their positions are left, as they may be learnt.
+
+    Raises:
+        ConfigError: positions over several dates that are not Prithvi's
+    """
+    kernel = weights[_KERNEL].float().sum(dim=2)
+    own, theirs = getattr(vit, "pos_embed", None), weights.get(_POSITIONS)
+    if kernel.shape[1] == len(PRITHVI_BANDS):
+        places = {} if own is None else {_POSITIONS: _of_grid(math.isqrt(own.shape[1] - 1), kernel.shape[0])}
+        return Plain({**weights, _KERNEL: kernel, **places}, bands=PRITHVI_BANDS)
+    if own is not None and theirs is not None and theirs.shape[1] != own.shape[1]:
+        raise ConfigError(
+            f"init.checkpoint has kernels over several dates and {theirs.shape[1]} positions where the backbone has "
+            f"{own.shape[1]}: of such networks only Prithvi is known, by its {len(PRITHVI_BANDS)} bands. Choose a "
+            "backbone that it fits, or a file of single images."
+        )
+    return Plain({**weights, _KERNEL: kernel})
 
 
 def _of_grid(side: int, width: int) -> torch.Tensor:
