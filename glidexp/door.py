@@ -316,5 +316,10 @@ def _wrong_override(key: str, value: str, reason: str, known: list[str]) -> Glid
     kind = re.search(r"could not be converted to (Integer|Float)|is not a valid (bool)", reason)
     if kind:
         return ConfigError(f"{key}={value} is not possible: give {KINDS[kind[1] or kind[2]]}.")
-    reason = re.split(r" full_key:| object_type=", reason)[0]
+    unlike = "Cannot merge" in reason  # a list where names belong, or the other way round
+    if "is not a ListConfig" in reason or (unlike and value.startswith("{")):
+        return ConfigError(f"{key}={value} is not possible: it is a list, written {key}=[A,B] without spaces.")
+    if unlike or "is not a subclass of" in reason:
+        return ConfigError(f"{key}={value} is not possible: it holds values by name, written '{key}={{NAME: VALUE}}'.")
+    reason = re.split(r" full_key:| object_type=", reason)[0].rstrip(".")
     return ConfigError(f"{key}={value} is not possible: {reason}.")
