@@ -30,15 +30,6 @@ def public(config: Settings) -> Settings:
     return replace(config, tracking=replace(config.tracking, uri=uri and without_secrets(uri)))
 
 
-class _Plain(yaml.SafeLoader):
-    """YAML without aliases, a few of which unfold to gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*), which no run writes")
-        return super().compose_node(parent, index)
-
-
 def read_values(text: str) -> Any:
     """What the text of a stored config, or of a logged list, holds: dicts, lists and values.
 
@@ -46,7 +37,9 @@ def read_values(text: str) -> Any:
         DataError: it is no YAML, has an alias, or a value that refers to another (`${...}`)
     """
     try:
-        found = yaml.load(text, _Plain)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise DataError("it has an alias (*), which no run writes")  # a few of them unfold to gigabytes
+        found = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DataError(" ".join(str(error).split()) or "it is nested too deeply") from None
     for name, value in _texts(found):
