@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -108,8 +109,7 @@ class BlockPlaces:
             if strip.is_empty:
                 continue
             zone_ = n % 60 + 1
-            transformer = _to_zone(zone_)
-            part = shapely.transform(strip, lambda p, t=transformer: np.column_stack(t.transform(p[:, 0], p[:, 1])))
+            part = shapely.transform(strip, _to_zone(zone_).transform, interleaved=False)
             low_x, low_y, high_x, high_y = (math.floor(v / self._block_m) for v in part.bounds)
             cells = [(i, j) for i in range(low_x, high_x + 1) for j in range(low_y, high_y + 1)]
             m = self._block_m
@@ -131,11 +131,7 @@ class BlockPlaces:
         return f"utm{zone_:02d}/{self._block_m:g}m/{i}/{j}"
 
 
-_TRANSFORMERS: dict[int, pyproj.Transformer] = {}
-
-
+@cache
 def _to_zone(zone_: int) -> pyproj.Transformer:
     """From degrees to the zone's northern CRS, whose northing goes on below 0 in the south."""
-    if zone_ not in _TRANSFORMERS:
-        _TRANSFORMERS[zone_] = pyproj.Transformer.from_crs(4326, 32600 + zone_, always_xy=True)
-    return _TRANSFORMERS[zone_]
+    return pyproj.Transformer.from_crs(4326, 32600 + zone_, always_xy=True)

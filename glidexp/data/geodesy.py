@@ -5,8 +5,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pyproj
+import shapely
 
 Floats = npt.NDArray[np.float64]
+Geometries = npt.NDArray[np.object_]
+TURNS = (0.0, 360.0, -360.0)
+"""degrees by which outlines are moved that may be written on either side of 180 degrees"""
 
 
 def to_lonlat(crs: pyproj.CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -18,6 +22,19 @@ def to_lonlat(crs: pyproj.CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
 def unwrap(lon: Floats) -> Floats:
     """Longitudes without the jump at 180 degrees, for points that lie close together."""
     return np.where(lon < 0, lon + 360.0, lon) if np.ptp(lon) > 180.0 else lon
+
+
+def turned(lonlat: Geometries, degrees: float) -> Geometries:
+    """Outlines in degrees, moved so far east."""
+    moved: Geometries = shapely.transform(lonlat, lambda lon, lat: (lon + degrees, lat), interleaved=False)
+    return moved
+
+
+def reprojected(geometries: Geometries, source: pyproj.CRS, target: pyproj.CRS) -> Geometries:
+    """Outlines in another CRS. Vertices move, edges between them stay straight: rings may cross afterwards."""
+    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    moved: Geometries = shapely.transform(geometries, transformer.transform, interleaved=False)
+    return moved
 
 
 def is_metric(crs: pyproj.CRS, lon: float, lat: float) -> bool:

@@ -27,7 +27,7 @@ import shapely
 import xxhash
 
 from glidexp.data.check import duplicates
-from glidexp.data.geodesy import to_lonlat, unwrap
+from glidexp.data.geodesy import TURNS, to_lonlat, turned, unwrap
 from glidexp.data.remembered import remembered
 from glidexp.data.splits import connected
 from glidexp.data.store import INVALID, TileStore
@@ -291,8 +291,8 @@ def same_place(ground: pd.DataFrame, here: pd.DataFrame) -> list[tuple[int, int]
         old, new = _footprints(met), _footprints(asked)
         tree = shapely.STRtree(old)
         # a footprint across 180 degrees may have been written on the other side of the line
-        for turn in (0.0, 360.0, -360.0) if world == EARTH else (0.0,):
-            moved = shapely.transform(new, lambda p, t=turn: p + np.array([t, 0.0])) if turn else new
+        for turn in TURNS if world == EARTH else (0.0,):
+            moved = turned(new, turn)
             b, a = tree.query(moved, predicate="intersects")
             shared = shapely.area(shapely.intersection(old[a], moved[b]))
             enough = shared > SHARED * np.minimum(shapely.area(old[a]), shapely.area(moved[b]))

@@ -21,6 +21,7 @@ import shapely
 
 from glidexp.beside import write_text
 from glidexp.config import SplitBy, SplitConfig
+from glidexp.data.geodesy import TURNS, turned
 from glidexp.data.sharing import deal, held_out, is_of, names_of
 from glidexp.data.store import canonical
 from glidexp.errors import DataError
@@ -176,8 +177,8 @@ def overlaps(scenes: "Sequence[Scene]") -> list[tuple[int, int, float]]:
     outlines = np.array([scene.outline_lonlat for scene in scenes], dtype=object)
     tree, found = shapely.STRtree(outlines), []
     # of two scenes at 180 degrees one may be written on either side of the line
-    for turn in (0.0, 360.0, -360.0):
-        moved = shapely.transform(outlines, lambda p, t=turn: p + np.array([t, 0.0])) if turn else outlines
+    for turn in TURNS:
+        moved = turned(outlines, turn)
         for a, b in tree.query(moved, predicate="intersects").T.tolist():
             if a < b:
                 shared = shapely.intersection(moved[a], outlines[b]).area

@@ -10,6 +10,7 @@ and joined to it: the 90 % interval where all pixels of a shore err together, wh
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,16 +89,12 @@ def measured(
     columns = columns_of(votes is not None)
     if not len(outlines):
         return outlines, pd.DataFrame(columns=columns)
-    x, y = scene.xy(np.zeros(1), np.zeros(1))
-    a, b, _, d, e, _ = scene.transform[:6]
-
-    def on_map(xy: Floats) -> Floats:
-        return np.column_stack([a * xy[:, 0] + b * xy[:, 1] + x, d * xy[:, 0] + e * xy[:, 1] + y])
-
-    shapes = shapely.transform(smoothed(outlines, smooth), on_map)
+    shapes = shapely.transform(smoothed(outlines, smooth), scene.xy, interleaved=False)
     met = pixels_in(outlines, levels_HW, marks_HW, mask_HW, calibrated=calibrated)
     area, perimeter, lon, lat = geodesic(scene.crs, shapes)
-    ground, stairs = geodesic(scene.crs, shapely.transform(outlines, on_map))[:2] if smooth else (area, perimeter)
+    ground, stairs = area, perimeter
+    if smooth:
+        ground, stairs, _, _ = geodesic(scene.crs, shapely.transform(outlines, scene.xy, interleaved=False))
     pixel_m2 = ground / met.area
     bound = 0.5 * np.sqrt(pixel_m2) * stairs * np.pi / 4
     table = {
@@ -198,13 +195,8 @@ def joined_px(
 
 def geodesic(crs: pyproj.CRS, geometries: Geometries) -> tuple[Floats, Floats, Floats, Floats]:
     """Area m2 and perimeter m (holes included) on WGS 84, and longitude and latitude of the centroid, a value each."""
-
-    def moved(xy: Floats) -> Floats:
-        return np.column_stack(to_lonlat(crs, xy[:, 0], xy[:, 1]))
-
-    area, perimeter = on_ellipsoid(shapely.transform(geometries, moved))
-    centres = shapely.get_coordinates(shapely.centroid(geometries))
-    lon, lat = to_lonlat(crs, centres[:, 0], centres[:, 1])
+    area, perimeter = on_ellipsoid(shapely.transform(geometries, partial(to_lonlat, crs), interleaved=False))
+    lon, lat = to_lonlat(crs, *shapely.get_coordinates(shapely.centroid(geometries)).T)
     # degrees of a file may run from 0 to 360, or on beyond 180
     return area, perimeter, np.where(lon > 180, lon - 360, np.where(lon < -180, lon + 360, lon)), lat
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import geopandas
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import rasterio
 import rasterio.errors
@@ -94,12 +93,8 @@ def collect(made: Path, name: str, *, placed: bool, sized: bool, said: list[str]
 
 def in_pixels(shapes: Geometries, to_pixels: Affine) -> Geometries:
     """Outlines in pixels, x to the right and y down."""
-    a, b, c, d, e, f = to_pixels[:6]
-
-    def moved(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.column_stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f])
-
-    return shapely.transform(shapes, moved) if len(shapes) else shapes
+    pixels: Geometries = shapely.transform(shapes, lambda x, y: to_pixels @ (x, y), interleaved=False)
+    return pixels
 
 
 def columns_of(frame: pd.DataFrame, *, placed: bool, sized: bool) -> pd.DataFrame:

@@ -97,12 +97,12 @@ def known_lakes(
         cut = max(one.left - left, one.top - top, right - last_col, bottom - last_row) > ROUNDING_PX
         rows.append(row_of(int(numbers[lake]), one.tile, row, col, px, cut))
     drawn = {int(numbers[one.share[0]]) for one in shown}
-    a, b, c, d, e, f = (~scene.transform)[:6]
+    to_pixels = ~scene.transform
     inside = shapely.get_coordinates(shapely.point_on_surface(judged.geometries))
     for k in range(len(judged.geometries)):
         if k not in drawn:
-            x, y = inside[k].tolist()
-            rows.append(row_of(k, "", math.floor(d * x + e * y + f), math.floor(a * x + b * y + c), 0, False))
+            col, row = to_pixels @ inside[k].tolist()
+            rows.append(row_of(k, "", math.floor(row), math.floor(col), 0, False))
     return rows
 
 

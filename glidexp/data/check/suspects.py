@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyproj
 import shapely
-from rasterio.features import shapes
+from rasterio.features import shapes as shapes_of
 from rasterio.transform import Affine
 from scipy.ndimage import binary_dilation, label, mean
 from shapely.geometry import shape
 
 from glidexp.data.check.likeness import Colours, cells_of, counted, doubt_of
+from glidexp.data.geodesy import reprojected
 from glidexp.data.scenes.features import TILES
 from glidexp.data.scenes.geopackage import check_out, write_layers
 from glidexp.data.store import LAKE, TileStore, rgb_of
@@ -80,17 +81,24 @@ def suspects(
         network = None if answer is None else answer(row)
         found = list(_of_tile(mask, picture, network, threshold, record, ids.get(record["tile"], [])))
         doubt, lake_px, _, contradicted = doubt_of(logit, mask)
-        to_common = _mover(record["crs"], common)
-        lakes += [entry | {"geometry": to_common(entry["geometry"])} for entry in found]
         if found:
+            outlines = [*(entry["geometry"] for entry in found), _outline(record["transform"], tiles.tile_px)]
+            *shapes, square = _moved(outlines, record["crs"], common)
+            lakes += [entry | {"geometry": one} for entry, one in zip(found, shapes, strict=True)]
             # scores of its lakes decide, and colours over the whole tile where they speak louder
             best = max(found, key=lambda entry: entry["score"])
-            square = _outline(record["transform"], tiles.tile_px)
             whole.append(
-                {"scene": record["scene"], "tile": record["tile"], "why": best["why"]}
-                | {"score": max(float(best["score"]), doubt), "lakes": len(found)}
-                | {"probability": float("nan") if network is None else float(network.mean())}
-                | {"contradicted_px": contradicted, "lake_px": lake_px, "geometry": to_common(square)}
+                {
+                    "scene": record["scene"],
+                    "tile": record["tile"],
+                    "why": best["why"],
+                    "score": max(float(best["score"]), doubt),
+                    "lakes": len(found),
+                    "probability": float("nan") if network is None else float(network.mean()),
+                    "contradicted_px": contradicted,
+                    "lake_px": lake_px,
+                    "geometry": square,
+                }
             )
         tell(names[row])
     return _frame(lakes, LAKE_COLUMNS, common), _frame(whole, TILE_COLUMNS, common)
@@ -130,13 +138,18 @@ def _of_tile(
             why, score = _why(labelled, by_picture, by_network, threshold)
             if not why or (px < SMALLEST_PX and not labelled):
                 continue
-            outline = _polygon(own, affine)
-            of = [name for name, row, col in ids if own[row, col]]
-            yield (
-                {"lake_id": ",".join(of), "scene": record["scene"], "tile": record["tile"], "why": why, "score": score}
-                | {"probability": by_network, "picture": by_picture, "area_px": px}
-                | {"area_m2": px * float(record["gsd_m"]) ** 2, "geometry": outline}
-            )
+            yield {
+                "lake_id": ",".join(name for name, row, col in ids if own[row, col]),
+                "scene": record["scene"],
+                "tile": record["tile"],
+                "why": why,
+                "score": score,
+                "probability": by_network,
+                "picture": by_picture,
+                "area_px": px,
+                "area_m2": px * float(record["gsd_m"]) ** 2,
+                "geometry": _polygon(own, affine),
+            }
 
 
 def _why(labelled: bool, picture: float, network: float, threshold: float) -> tuple[str, float]:
@@ -154,7 +167,7 @@ def _why(labelled: bool, picture: float, network: float, threshold: float) -> tu
 
 
 def _polygon(own: Flags, affine: Affine) -> Any:
-    parts = [shape(part) for part, _ in shapes(own.astype(np.uint8), mask=own, transform=affine)]
+    parts = [shape(part) for part, _ in shapes_of(own.astype(np.uint8), mask=own, transform=affine)]
     return shapely.union_all(parts)
 
 
@@ -163,13 +176,10 @@ def _outline(transform: Any, px: int) -> Any:
     return shapely.Polygon([affine @ corner for corner in ((0, 0), (px, 0), (px, px), (0, px))])
 
 
-def _mover(source: str, target: str) -> Callable[[Any], Any]:
+def _moved(outlines: list[Any], source: str, target: str) -> list[Any]:
     if source == target:
-        return lambda geometry: geometry
-    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
-    return lambda geometry: shapely.transform(
-        geometry, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-    )
+        return outlines
+    return list(reprojected(np.array(outlines), pyproj.CRS(source), pyproj.CRS(target)))
 
 
 def _ids(tiles: TileStore) -> dict[str, list[tuple[str, int, int]]]:

@@ -5,14 +5,12 @@ from one end to the other. `whole_in_degrees` puts each outline together, so tha
 all of them alike, so that they may be compared.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import pyproj
 import shapely
 
-from glidexp.data.scenes.polygons import Geometries
+from glidexp.data.geodesy import Geometries, reprojected, turned
 
 LONLAT = pyproj.CRS.from_epsg(4326)
 HALF, ROUND = 180.0, 360.0
@@ -23,10 +21,7 @@ def whole_in_degrees(shapes: Geometries, crs: pyproj.CRS) -> Geometries:
 
     An outline is taken the shorter way round, but for one that has all longitudes.
     """
-    moved = shapes
-    if crs != LONLAT:
-        transformer = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
-        moved = shapely.transform(shapes, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
+    moved = shapes if crs == LONLAT else reprojected(shapes, crs, LONLAT)
     wide = _width(moved) > HALF
     if wide.any():
         moved = moved.copy()
@@ -44,9 +39,7 @@ def cut_at_180(shapes: Geometries) -> Geometries:
     out = shapes.copy()
     out[beyond] = shapely.union_all(
         [
-            shapely.transform(
-                shapely.intersection(shapes[beyond], shapely.box(turn - HALF, -90.0, turn + HALF, 90.0)), _back(turn)
-            )
+            turned(shapely.intersection(shapes[beyond], shapely.box(turn - HALF, -90.0, turn + HALF, 90.0)), -turn)
             for turn in (-ROUND, 0.0, ROUND)
         ],
         axis=0,
@@ -68,14 +61,8 @@ def _in_one_piece(shape: shapely.Geometry) -> shapely.Geometry:
     if (width >= ROUND).any():  # around a pole
         return shape
     jump = width > HALF
-    parts[jump] = shapely.transform(
-        parts[jump], lambda xy: xy + np.column_stack([ROUND * (xy[:, 0] < 0), 0 * xy[:, 1]])
-    )
+    parts[jump] = shapely.transform(parts[jump], lambda lon, lat: (lon + ROUND * (lon < 0), lat), interleaved=False)
     west = shapely.bounds(parts)[:, 0] < 0
-    parts[west] = shapely.transform(parts[west], _back(-ROUND))
+    parts[west] = turned(parts[west], ROUND)
     parts = np.where(shapely.is_valid(parts), parts, shapely.make_valid(parts))
     return shapely.union_all(parts)
-
-
-def _back(turn: float) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
-    return lambda xy: xy - np.array([turn, 0.0])

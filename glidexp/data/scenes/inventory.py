@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyproj
 import shapely
 
+from glidexp.data.geodesy import reprojected, to_lonlat, turned
 from glidexp.data.scenes.polygons import Geometries, Inventory, Texts, polygons_of
 from glidexp.data.scenes.reading import Scene
 
@@ -137,8 +138,7 @@ def near(scene: Scene, inventory: Inventory, margin_m: float = 0.0) -> Inventory
 def lonlat_points(lakes: Inventory) -> npt.NDArray[np.float64]:
     """(n, 2) degrees of a point inside each lake, as the split's blocks count lakes."""
     points = shapely.get_coordinates(shapely.point_on_surface(lakes.geometries))
-    lon, lat = pyproj.Transformer.from_crs(lakes.crs, 4326, always_xy=True).transform(points[:, 0], points[:, 1])
-    return np.column_stack([lon, lat])
+    return np.column_stack(to_lonlat(lakes.crs, *points.T))
 
 
 def _near(scene: Scene, inventory: Inventory, margin_m: float) -> npt.NDArray[np.int64]:
@@ -155,7 +155,7 @@ def _near(scene: Scene, inventory: Inventory, margin_m: float) -> npt.NDArray[np
     else:  # across the antimeridian
         boxes = [shapely.box(box[0], box[1], 180.0, box[3]), shapely.box(-180.0, box[1], box[2], box[3])]
     if inventory.crs.is_geographic:  # some count to 360 instead
-        boxes += shapely.transform(boxes, lambda p: p + np.array([360.0, 0.0])).tolist()
+        boxes += turned(np.array(boxes), 360.0).tolist()
     return np.unique(np.concatenate([inventory.tree.query(b) for b in boxes])).astype(np.int64)
 
 
@@ -167,16 +167,14 @@ def _turned(geometries: Geometries, scene: Scene) -> Geometries:
     turns = 360.0 * np.round((middle - shapely.bounds(geometries)[:, [0, 2]].mean(axis=1)) / 360.0)
     out = geometries.copy()
     for turn in np.unique(turns[turns != 0]):
-        out[turns == turn] = shapely.transform(out[turns == turn], lambda p, t=turn: p + np.array([t, 0.0]))
+        out[turns == turn] = turned(out[turns == turn], turn)
     return out
 
 
 def _transformed(geometries: Geometries, source: pyproj.CRS, target: pyproj.CRS) -> Geometries:
     if source == target or len(geometries) == 0:
         return geometries
-    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
-    moved = shapely.transform(geometries, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
-    # vertices move, edges between them stay straight: two rings that nearly touch may cross afterwards
+    moved = reprojected(geometries, source, target)
     bad = ~shapely.is_valid(moved)
     if bad.any():
         moved[bad] = [polygons_of(geometry) for geometry in shapely.make_valid(moved[bad])]

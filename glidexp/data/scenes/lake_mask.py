@@ -29,11 +29,8 @@ class LakeMask:
         """
         self._width, self._all_touched = scene.width, all_touched
         to_pixels = ~scene.transform
-        a, b, c, d, e, f = to_pixels[:6]
         # in pixel coordinates strips differ by a whole number, so that they agree along their seams
-        self._shapes = shapely.transform(
-            lakes, lambda p: np.column_stack([a * p[:, 0] + b * p[:, 1] + c, d * p[:, 0] + e * p[:, 1] + f])
-        )
+        self._shapes = shapely.transform(lakes, lambda x, y: to_pixels @ (x, y), interleaved=False)
         self.bounds: npt.NDArray[np.float64] = shapely.bounds(self._shapes).reshape(-1, 4)
         """(lakes, 4) left, top, right and bottom of each outline, pixels of the scene"""
         self._tree = shapely.STRtree(self._shapes)

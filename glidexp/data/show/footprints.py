@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 
 import numpy as np
 import pandas as pd
 import pyproj
 import shapely
+from affine import Affine
 
 from glidexp.data.geodesy import Floats, to_lonlat, unwrap
 from glidexp.data.splits import connected
@@ -85,7 +87,7 @@ def _grounds(store: TileStore) -> dict[str, _Ground]:
         # edges of neighbours differ by rounding, which would leave hairlines between them
         shape = shapely.union_all(squares, grid_size=pixel / 100)
         shape = shapely.segmentize(shape, pixel * store.tile_px * 4)
-        transformed = shapely.transform(shape, lambda p, crs=crs: _lonlat(str(crs), p[:, 0], p[:, 1]))
+        transformed = shapely.transform(shape, partial(_lonlat, str(crs)), interleaved=False)
         ground = grounds.setdefault(str(scene), _Ground(str(scene), str(own["region"].iloc[0])))
         before = ground.sides.get(str(side))  # a group of unplaced scenes may be of two zones
         if before:
@@ -100,16 +102,15 @@ def _add_lakes(grounds: dict[str, _Ground], store: TileStore, lakes: pd.DataFram
         if scene not in grounds:
             continue
         tile = first.loc[scene]
-        a, b, c, d, e, f = tile["transform"][:6]
         x, y = own["col"].to_numpy() + 0.5 - tile["col"], own["row"].to_numpy() + 0.5 - tile["row"]
-        points = _lonlat(str(tile["crs"]), a * x + b * y + c, d * x + e * y + f).tolist()
-        grounds[str(scene)].lakes = [(lon, lat, fate) for (lon, lat), fate in zip(points, own["fate"], strict=True)]
+        lon, lat = _lonlat(str(tile["crs"]), *(Affine(*tile["transform"][:6]) @ (x, y)))
+        grounds[str(scene)].lakes = list(zip(lon.tolist(), lat.tolist(), own["fate"], strict=True))
 
 
-def _lonlat(crs: str, x: Floats, y: Floats) -> Floats:
-    """(n, 2) degrees."""
+def _lonlat(crs: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Degrees, without the jump at 180."""
     lon, lat = to_lonlat(pyproj.CRS.from_user_input(crs), x, y)
-    return np.column_stack([unwrap(lon), lat])
+    return unwrap(lon), lat
 
 
 def _panel(grounds: list[_Ground], side_px: int) -> str:
