@@ -10,13 +10,15 @@ import pyproj
 import shapely
 
 from glidexp.config import SplitConfig
-from glidexp.data.geodesy import to_lonlat, unwrap, zone
+from glidexp.data.geodesy import around, to_lonlat, unwrap, zone
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sharing import is_of, names_of
 from glidexp.data.splits import Place, Unit, choose
 
 SLACK_M = 0.01
 """what two transformations of one point may differ by, metres"""
+SIDE_POINTS = 5
+"""points an edge of a footprint"""
 Points = npt.NDArray[np.float64]
 
 
@@ -59,11 +61,7 @@ class BlockPlaces:
             sides: the frozen side of each block
         """
         top, left, height, width = (windows[:, i].astype(np.float64) for i in range(4))
-        t = np.linspace(0.0, 1.0, 6)[:-1]
-        across, down = (
-            np.concatenate([t, np.ones(5), 1 - t, np.zeros(5)]),
-            np.concatenate([np.zeros(5), t, np.ones(5), 1 - t]),
-        )
+        across, down = around(SIDE_POINTS)
         col = np.column_stack([left[:, None] + width[:, None] * across, left + width / 2])
         row = np.column_stack([top[:, None] + height[:, None] * down, top + height / 2])
         x, y = scene.xy(col.ravel(), row.ravel())

@@ -24,6 +24,16 @@ def unwrap(lon: Floats) -> Floats:
     return np.where(lon < 0, lon + 360.0, lon) if np.ptp(lon) > 180.0 else lon
 
 
+def around(points: int) -> tuple[Floats, Floats]:
+    """Places along the edge of a square of side 1, from its corner (0, 0) on: (4 x points,) across and down.
+
+    An edge in another CRS bends: it is followed by points along it, not by corners alone.
+    """
+    t = np.linspace(0.0, 1.0, points, endpoint=False)
+    low, high = np.zeros(points), np.ones(points)
+    return np.concatenate([t, high, 1 - t, low]), np.concatenate([low, t, high, 1 - t])
+
+
 def turned(lonlat: Geometries, degrees: float) -> Geometries:
     """Outlines in degrees, moved so far east."""
     moved: Geometries = shapely.transform(lonlat, lambda lon, lat: (lon + degrees, lat), interleaved=False)

@@ -27,7 +27,7 @@ import shapely
 import xxhash
 
 from glidexp.data.check import duplicates
-from glidexp.data.geodesy import TURNS, to_lonlat, turned, unwrap
+from glidexp.data.geodesy import TURNS, around, to_lonlat, turned, unwrap
 from glidexp.data.remembered import remembered
 from glidexp.data.splits import connected
 from glidexp.data.store import INVALID, TileStore
@@ -304,9 +304,7 @@ def _footprints(table: pd.DataFrame) -> npt.NDArray[np.object_]:
     """(n,) polygons of the valid pixels: degrees on earth, pixels of the scene elsewhere."""
     transform = np.array(table["transform"].tolist(), dtype=np.float64)
     left, top, right, bottom = np.array(table["box"].tolist(), dtype=np.float64).T[:, :, None]
-    t = np.linspace(0.0, 1.0, SIDE_POINTS, endpoint=False)
-    across = np.concatenate([t, np.ones(SIDE_POINTS), 1 - t, np.zeros(SIDE_POINTS)])
-    down = np.concatenate([np.zeros(SIDE_POINTS), t, np.ones(SIDE_POINTS), 1 - t])
+    across, down = around(SIDE_POINTS)
     col, row = left + (right - left) * across, top + (bottom - top) * down
     a, b, c, d, e, f = transform.T[:, :, None]
     points = np.stack([a * col + b * row + c, d * col + e * row + f], axis=-1)

@@ -21,7 +21,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from glidexp.data import sensors
-from glidexp.data.geodesy import Floats, is_metric, to_lonlat, utm
+from glidexp.data.geodesy import Floats, around, is_metric, to_lonlat, utm
 from glidexp.data.scenes import bands as choice
 from glidexp.data.scenes import corners, vrt
 from glidexp.data.scenes.catalogue import SceneFile
@@ -33,6 +33,8 @@ STRIP_PX = 4096
 """most rows that are read at once when the file's own blocks are higher than a tile"""
 STRIP_BYTES = 2**28
 """a strip of more than one row of tiles stays below this, whatever the file's blocks are"""
+SIDE_POINTS = 8
+"""points an edge of a scene's outline"""
 GRID_PX = 0.01
 """what corners of two bands may lie apart by rounding, pixels"""
 
@@ -77,15 +79,8 @@ class Scene:
     @cached_property
     def outline(self) -> shapely.Polygon:
         """The scene's edge in its own CRS, with points along it so that it may be transformed."""
-        steps = np.linspace(0.0, 1.0, 9)[:-1]
-        sides = [
-            (steps * self.width, np.zeros_like(steps)),
-            (np.full_like(steps, self.width), steps * self.height),
-            ((1 - steps) * self.width, np.full_like(steps, self.height)),
-            (np.zeros_like(steps), (1 - steps) * self.height),
-        ]
-        col, row = (np.concatenate([side[i] for side in sides]) for i in (0, 1))
-        return shapely.Polygon(np.column_stack(self.xy(col, row)))
+        across, down = around(SIDE_POINTS)
+        return shapely.Polygon(np.column_stack(self.xy(across * self.width, down * self.height)))
 
     @cached_property
     def outline_lonlat(self) -> shapely.Polygon:
