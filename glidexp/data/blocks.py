@@ -11,9 +11,10 @@ import shapely
 
 from glidexp.config import SplitConfig
 from glidexp.data.geodesy import around, to_lonlat, unwrap, zone
+from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import Scene
-from glidexp.data.sharing import is_of, names_of
-from glidexp.data.splits import Place, Unit, choose
+from glidexp.data.sharing import is_of
+from glidexp.data.splits import Place, Unit, choose, joined
 
 SLACK_M = 0.01
 """what two transformations of one point may differ by, metres"""
@@ -32,24 +33,15 @@ class BlockPlaces:
     def __init__(self, scenes: Sequence[Scene], lakes_lonlat: Points, config: SplitConfig) -> None:
         self._block_m, self._buffer_m, self._left_out = config.block_m, config.buffer_m, config.leave_out
         with_lake = {self._key(zone_, i, j) for zone_, i, j in self._cells(lakes_lonlat)}
-        sensors: dict[str, set[str]] = {}
-        regions: dict[str, set[str]] = {}
-        names: dict[str, frozenset[str]] = {}
+        met: dict[str, list[SceneFile]] = {}
         for scene in scenes:
             for key in self._touched(scene):
-                sensors.setdefault(key, set()).add(scene.file.sensor)
-                regions.setdefault(key, set()).add(scene.file.region)
-                names[key] = names.get(key, frozenset()) | names_of([scene])
-        # blocks with lakes are shared out apart from bare ones, so that every side gets some of them
-        units = [
-            Unit(
-                key,
-                f"{'lake' if key in with_lake else 'bare'} {'+'.join(sorted(known))}",
-                "+".join(sorted(regions[key])),
-                names[key],
-            )
-            for key, known in sorted(sensors.items())
-        ]
+                met.setdefault(key, []).append(scene.file)
+        units = []
+        for key, files in sorted(met.items()):
+            # blocks with lakes are shared out apart from bare ones, so that every side gets some of them
+            kind = "lake" if key in with_lake else "bare"
+            units.append(Unit.of(key, f"{kind} {joined(file.sensor for file in files)}", files))
         self.sides = choose(units, config)
 
     def of(self, scene: Scene, windows: npt.NDArray[np.int64], sides: dict[str, str]) -> list[Place]:

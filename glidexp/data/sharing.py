@@ -1,7 +1,7 @@
 """How ground gets its sides other than by shares alone: in folds, with a sensor or region left out, at random."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -63,11 +63,6 @@ def held_out(units: Sequence["Unit"], name: str) -> set[str]:
             f"dataset.split.leave_out={name} leaves nothing to train on, as all ground is of it: name one of {known}."
         )
     return held
-
-
-def names_of(scenes: "Iterable[Scene]") -> frozenset[str]:
-    """Sensors and regions of scenes, by which ground may be left out."""
-    return frozenset(name for scene in scenes for name in (scene.file.sensor, scene.file.region))
 
 
 def is_of(scene: "Scene", name: str | None) -> bool:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,13 @@ import shapely
 from glidexp.beside import write_text
 from glidexp.config import SplitBy, SplitConfig
 from glidexp.data.geodesy import TURNS, turned
-from glidexp.data.sharing import deal, held_out, is_of, names_of
+from glidexp.data.sharing import deal, held_out, is_of
 from glidexp.data.store import canonical
 from glidexp.errors import DataError
 
 if TYPE_CHECKING:  # a training knows splits too, and does without GDAL
+    from glidexp.data.ready.origins import Origin
+    from glidexp.data.scenes.catalogue import SceneFile
     from glidexp.data.scenes.reading import Scene
 
 FORMAT = "glidexp-split"
@@ -47,6 +49,12 @@ class Unit:
     names: frozenset[str] = frozenset()
     """sensors and regions that have a scene on it: what `leave_out` may name"""
 
+    @classmethod
+    def of(cls, key: str, stratum: str, members: "Sequence[SceneFile | Origin]") -> Self:
+        """Ground that these scenes, or ready tiles, lie on."""
+        sensors, regions = {one.sensor for one in members}, {one.region for one in members}
+        return cls(key, stratum, joined(regions), frozenset(sensors | regions))
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -59,6 +67,11 @@ class Split:
     def hash(self) -> str:
         """sha256 of the sorted list of (ground, side): the same for every tile size."""
         return hashlib.sha256(canonical(sorted(self.sides.items()))).hexdigest()
+
+
+def joined(names: Iterable[str]) -> str:
+    """Names as one, whatever their order and however often they come."""
+    return "+".join(sorted(set(names)))
 
 
 def rule_of(config: SplitConfig) -> dict[str, Any]:
@@ -193,7 +206,7 @@ def region_groups(scenes: "Sequence[Scene]") -> "dict[str, list[Scene]]":
     for members in scene_groups(scenes).values():
         links += [(place[members[0].name], place[other.name]) for other in members[1:]]
     groups = connected(len(scenes), links)
-    return {"+".join(sorted({scenes[i].file.region for i in g})): [scenes[i] for i in g] for g in groups}
+    return {joined(scenes[i].file.region for i in g): [scenes[i] for i in g] for g in groups}
 
 
 def _alike(names: Sequence[str]) -> list[tuple[int, int]]:
@@ -229,10 +242,9 @@ class ScenePlaces:
         groups = region_groups(scenes) if by_region else scene_groups(scenes)
         units = []
         for key, members in groups.items():
-            sensors, regions = ({getattr(s.file, what) for s in members} for what in ("sensor", "region"))
+            files = [scene.file for scene in members]
             # regions are few: they are shared out as one stratum, whatever sensors looked at them
-            stratum = "" if by_region else "+".join(sorted(sensors))
-            units.append(Unit(key, stratum, "+".join(sorted(regions)), names_of(members)))
+            units.append(Unit.of(key, "" if by_region else joined(file.sensor for file in files), files))
         sides = choose(units, config)
         self._kept = {scene.name for scene in scenes if is_of(scene, config.leave_out)}
         self._group = {scene.name: key for key, members in groups.items() for scene in members}

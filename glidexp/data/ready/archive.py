@@ -248,9 +248,8 @@ def _share_out(
     for members in groups:
         key = group_name([pairs[i].name for i in members], {origins[i].scene for i in members})
         ground = f"{key} {duplicates.digest([looks[i] for i in members])}"
-        names, regions = ("+".join(sorted({getattr(origins[i], a) for i in members})) for a in ("sensor", "region"))
-        own = frozenset(name for i in members for name in (origins[i].sensor, origins[i].region))
-        units.append(splits.Unit(ground, names, regions, own))
+        own = [origins[i] for i in members]
+        units.append(splits.Unit.of(ground, splits.joined(one.sensor for one in own), own))
         for i in members:
             place[i] = (key, ground)
     config = job.dataset.split
