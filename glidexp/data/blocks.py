@@ -13,7 +13,7 @@ from glidexp.config import SplitConfig
 from glidexp.data.geodesy import around, to_lonlat, unwrap, zone
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import Scene
-from glidexp.data.sharing import is_of
+from glidexp.data.sharing import may_test
 from glidexp.data.splits import Place, Unit, choose, joined
 
 SLACK_M = 0.01
@@ -63,7 +63,7 @@ class BlockPlaces:
         places = [
             self._place(lon_, lat_, sides) for lon_, lat_ in zip(lon.reshape(shape), lat.reshape(shape), strict=True)
         ]
-        if is_of(scene, self._left_out):
+        if may_test(scene, self._left_out):
             return places
         # ground that what is left out is tested on
         return [(block, None if side == "test" else side) for block, side in places]

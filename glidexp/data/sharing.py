@@ -65,9 +65,9 @@ def held_out(units: Sequence["Unit"], name: str) -> set[str]:
     return held
 
 
-def is_of(scene: "Scene", name: str | None) -> bool:
-    """Whether a scene is of the sensor or region that is left out; true where none is."""
-    return name is None or name in (scene.file.sensor, scene.file.region)
+def may_test(scene: "Scene", left_out: str | None) -> bool:
+    """Whether tiles of a scene may be test: where a sensor or region is left out, only its own."""
+    return left_out is None or left_out in (scene.file.sensor, scene.file.region)
 
 
 class RandomPlaces:

@@ -22,7 +22,7 @@ import shapely
 from glidexp.beside import write_text
 from glidexp.config import SplitBy, SplitConfig
 from glidexp.data.geodesy import TURNS, turned
-from glidexp.data.sharing import deal, held_out, is_of
+from glidexp.data.sharing import deal, held_out, may_test
 from glidexp.data.store import canonical
 from glidexp.errors import DataError
 
@@ -246,7 +246,7 @@ class ScenePlaces:
             # regions are few: they are shared out as one stratum, whatever sensors looked at them
             units.append(Unit.of(key, "" if by_region else joined(file.sensor for file in files), files))
         sides = choose(units, config)
-        self._kept = {scene.name for scene in scenes if is_of(scene, config.leave_out)}
+        self._kept = {scene.name for scene in scenes if may_test(scene, config.leave_out)}
         self._group = {scene.name: key for key, members in groups.items() for scene in members}
         self._ground = {scene.name: scene.ground for scene in scenes}
         self.sides = {scene.ground: sides[key] for key, members in groups.items() for scene in members}
