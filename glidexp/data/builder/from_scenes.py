@@ -12,13 +12,14 @@ of the scenes, so that the store is the same whoever made them.
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy
 from glidexp.data import splits
@@ -27,7 +28,7 @@ from glidexp.data.builder import seams
 from glidexp.data.builder.other_blocks import other_blocks
 from glidexp.data.builder.parts import writing
 from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, manifest_of, warn_of_lost
-from glidexp.data.builder.scene_part import Failed, Places, SceneTask, SceneTiles, cut_scene, survey_task
+from glidexp.data.builder.scene_part import Failed, Made, Places, SceneTask, SceneTiles, cut_scene, survey_task
 from glidexp.data.builder.tasks import share_out, tasks_of
 from glidexp.data.scenes import crop, inventory, polygons, products, stretch, versions
 from glidexp.data.scenes.catalogue import SceneFile
@@ -76,7 +77,7 @@ def build_scenes(
     """
     crew, skipped = crew or Crew(workers=1), skipped or {}
     files = [file for file in sources.files if file.scene not in skipped]
-    failed: dict[str, str] = {}
+    failed = Failures(alone=len(files) == 1)
     scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
     water, ice = polygons.read_both(sources.lakes, sources.glaciers, job.dataset)
     inventories = polygons.told_of(water, ice, scenes, aloud=job.dataset.kind == DatasetKind.scenes)
@@ -86,14 +87,15 @@ def build_scenes(
     if not failed:  # what is frozen is the ground of all scenes
         split = splits.freeze(job.split_path, split)
     workers, most_px = share_out(scenes, job, crew)
+    crew = replace(crew, workers=workers)
     threads = 1 if crew.cluster else max(cores() // workers, 1)
     tasks = tasks_of(job, scenes, (water, ice), (places, split.sides), parts, most_px=most_px, threads=threads)
     if job.dataset.stretch.scope != "scene":
-        tasks = _with_shared_limits(tasks, job.dataset, workers, crew, failed, alone=len(files) == 1)
+        tasks = _with_shared_limits(tasks, job.dataset, crew, failed)
     with steps(len(tasks)) as step:
-        done = _cut_all(tasks, workers, crew, failed, step, alone=len(files) == 1)
+        done = {tiles.scene: tiles for tiles in _usable(cut_scene, tasks, crew, failed, step)}
     _note_empty(scenes, done, failed)
-    _check_failed(failed, len(failed.keys() | {scene.name for scene in scenes}), parts)
+    failed.check([scene.name for scene in scenes], parts, "done")
     ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories, changes=changes)
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
     _assemble(job, scenes, [done[scene.name] for scene in scenes], split, ledger, (water, skipped))
@@ -108,7 +110,66 @@ class ScenesFailed(RunFailed):
         self.reasons = reasons
 
 
-def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: dict[str, str]) -> list[Scene]:
+class Failures(dict[str, str]):
+    """By scene, why nothing can be made of it. The only scene of a build ends it at once."""
+
+    def __init__(self, *, alone: bool) -> None:
+        super().__init__()
+        self._alone = alone
+
+    def note(self, scene: str, reason: str) -> None:
+        """Adds one.
+
+        Raises:
+            DataError: there is no other scene
+        """
+        if self._alone:
+            raise DataError(reason)
+        log.error("scene %s: %s", scene, reason)
+        self[scene] = reason
+
+    def check(self, scenes: Sequence[str], parts: Path, state: str) -> None:
+        """Refuses a store without scenes that were asked for.
+
+        Args:
+            scenes: names of those that were opened
+            parts: where what is finished of them lies
+            state: how far the others are
+
+        Raises:
+            ScenesFailed: there are any
+        """
+        if not self:
+            return
+        total = len(self.keys() | set(scenes))
+        first = sorted(self.items())[:5]
+        more = "" if len(self) == len(first) else f" (and {len(self) - len(first)} more)"
+        raise ScenesFailed(
+            f"{len(self)} of {total} scenes failed, so no store was made: "
+            f"{'; '.join(reason.rstrip('.') for _, reason in first)}{more}. The other "
+            f"{total - len(self)} are {state} and kept in {parts}. Repair or take out what failed and give the same "
+            "command again, or build without it: glidexp data build ... --skip-failed.",
+            dict(self),
+        )
+
+
+def _usable(
+    work: Callable[[SceneTask], Made | Failed],
+    tasks: Sequence[SceneTask],
+    crew: Crew,
+    failed: Failures,
+    step: Callable[[str], None] = lambda name: None,
+) -> Iterator[Made]:
+    """What comes of each scene that can be used; of the others `failed` says why."""
+    for made in mapped(work, tasks, workers=crew.workers, cluster=crew.cluster):
+        if isinstance(made, Failed):
+            failed.note(made.scene, made.reason)
+        else:
+            yield made
+        step(made.scene)
+
+
+def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: Failures) -> list[Scene]:
     """Headers of the scenes that can be opened; of the others `failed` says why."""
     scenes = []
     # generated scenes are as large as they were asked for, and their recipes know no parts
@@ -117,9 +178,7 @@ def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: dict[st
         try:
             scenes += crop.parts_of(read_header(file, dataset.bands), part_km)
         except DataError as error:
-            if len(files) == 1:
-                raise
-            _note(failed, file.scene, str(error))
+            failed.note(file.scene, str(error))
     shared = dataset.stretch.scope != "scene" or dataset.stretch.method == "fixed"
     mixed = products.mixed_baselines(f"{file.path} {file.scene}" for file in files) if shared else ""
     for note in [*(note for scene in scenes for note in scene.warnings), *filter(None, [mixed])]:
@@ -129,7 +188,7 @@ def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: dict[st
     return scenes
 
 
-def _note_empty(scenes: Sequence[Scene], done: dict[str, SceneTiles], failed: dict[str, str]) -> None:
+def _note_empty(scenes: Sequence[Scene], done: dict[str, SceneTiles], failed: Failures) -> None:
     """Scenes of which each part is without a valid pixel fail, as whole ones do."""
     filled = {scene.file.scene for scene in scenes if scene.name not in done or not done[scene.name].empty}
     for scene in scenes:
@@ -137,27 +196,7 @@ def _note_empty(scenes: Sequence[Scene], done: dict[str, SceneTiles], failed: di
             reason = f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out."
             if len({other.file.scene for other in scenes}) == 1:
                 raise DataError(reason)
-            _note(failed, scene.file.scene, reason)
-
-
-def _note(failed: dict[str, str], scene: str, reason: str) -> None:
-    log.error("scene %s: %s", scene, reason)
-    failed[scene] = reason
-
-
-def _check_failed(failed: dict[str, str], total: int, parts: Path, state: str = "done") -> None:
-    """Refuses a store without scenes that were asked for; `state` says how far the others are."""
-    if not failed:
-        return
-    first = sorted(failed.items())[:5]
-    more = "" if len(failed) == len(first) else f" (and {len(failed) - len(first)} more)"
-    raise ScenesFailed(
-        f"{len(failed)} of {total} scenes failed, so no store was made: "
-        f"{'; '.join(reason.rstrip('.') for _, reason in first)}{more}. The other "
-        f"{total - len(failed)} are {state} and kept in {parts}. Repair or take out what failed and give the same "
-        "command again, or build without it: glidexp data build ... --skip-failed.",
-        dict(failed),
-    )
+            failed.note(scene.file.scene, reason)
 
 
 def _places(scenes: Sequence[Scene], water: inventory.Inventory, job: Job) -> Places:
@@ -169,60 +208,21 @@ def _places(scenes: Sequence[Scene], water: inventory.Inventory, job: Job) -> Pl
     return splits.ScenePlaces(scenes, split)
 
 
-def _cut_all(
-    tasks: Sequence[SceneTask],
-    workers: int,
-    crew: Crew,
-    failed: dict[str, str],
-    step: Callable[[str], None],
-    *,
-    alone: bool,
-) -> dict[str, SceneTiles]:
-    """Tiles by scene, of those that can be cut; of the others `failed` says why.
-
-    Raises:
-        DataError: the only scene cannot
-    """
-    done: dict[str, SceneTiles] = {}
-    for tiles in mapped(cut_scene, tasks, workers=workers, cluster=crew.cluster):
-        if isinstance(tiles, Failed):
-            if alone:
-                raise DataError(tiles.reason)
-            _note(failed, tiles.scene, tiles.reason)
-        else:
-            done[tiles.scene] = tiles
-        step(tiles.scene)
-    return done
-
-
 def _with_shared_limits(
-    tasks: Sequence[SceneTask],
-    dataset: DatasetConfig,
-    workers: int,
-    crew: Crew,
-    failed: dict[str, str],
-    *,
-    alone: bool,
+    tasks: Sequence[SceneTask], dataset: DatasetConfig, crew: Crew, failed: Failures
 ) -> list[SceneTask]:
     """The tasks with limits of all scenes of a sensor, or of all scenes; their surveys are kept for the cut.
 
     Raises:
         ScenesFailed, DataError: a scene failed, without which the limits are not known
     """
-    counts: dict[str, np.ndarray] = {}
-    for found in mapped(survey_task, tasks, workers=workers, cluster=crew.cluster):
-        if isinstance(found, Failed):
-            if alone:
-                raise DataError(found.reason)
-            _note(failed, found.scene, found.reason)
-        else:
-            counts[found[0]] = found[1]
-    total = len(failed.keys() | {task.scene.name for task in tasks})
-    _check_failed(failed, total, tasks[0].folder, "surveyed (dataset.stretch.scope needs all of them before the cut)")
-    sums: dict[str, np.ndarray] = {}
+    counts = {found.scene: found.histogram for found in _usable(survey_task, tasks, crew, failed)}
+    state = "surveyed (dataset.stretch.scope needs all of them before the cut)"
+    failed.check([task.scene.name for task in tasks], tasks[0].folder, state)
     group = {t.scene.name: t.scene.file.sensor if dataset.stretch.scope == "sensor" else "all" for t in tasks}
-    for name, found_counts in counts.items():
-        sums[group[name]] = sums.get(group[name], 0) + found_counts
+    sums: dict[str, npt.NDArray[np.int64]] = {}
+    for name, histogram in counts.items():
+        sums[group[name]] = sums.get(group[name], 0) + histogram
     limits = {key: stretch.fit(total, dataset.stretch) for key, total in sums.items()}
     return [replace(task, limits=limits[group[task.scene.name]]) for task in tasks]
 

@@ -5,8 +5,10 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import wraps
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +82,15 @@ class SceneTiles:
 
 
 @dataclass(slots=True)
+class SceneValues:
+    """How often each value comes in a scene."""
+
+    scene: str
+    histogram: npt.NDArray[np.int64]
+    """(bands, 65536) valid pixels"""
+
+
+@dataclass(slots=True)
 class Failed:
     """A scene of which nothing can be made, and why."""
 
@@ -87,35 +98,84 @@ class Failed:
     reason: str
 
 
-def cut_scene(task: SceneTask) -> SceneTiles | Failed:
-    """Cuts a scene into tiles that lie in a part of their own; what a run before this one left is taken again.
+Made = TypeVar("Made", SceneTiles, SceneValues)
+
+
+def told(work: Callable[[SceneTask], Made]) -> Callable[[SceneTask], Made | Failed]:
+    """Gives `Failed` for a scene that cannot be used, so that others go on.
 
     Raises:
         RunFailed: the disk refuses it, which no other scene would escape
     """
-    try:
-        return _cut(task)
-    except RunFailed:
-        raise
-    except GlidexpError as error:
-        return Failed(task.scene.name, str(error))
+
+    @wraps(work)
+    def tried(task: SceneTask) -> Made | Failed:
+        try:
+            return work(task)
+        except RunFailed:
+            raise
+        except GlidexpError as error:
+            return Failed(task.scene.name, str(error))
+
+    return tried
 
 
-def survey_task(task: SceneTask) -> tuple[str, npt.NDArray[np.int64]] | Failed:
-    """Counts a scene's values, for limits that several scenes share, and keeps the survey for `cut_scene`.
+@told
+def survey_task(task: SceneTask) -> SceneValues:
+    """Counts a scene's values, for limits that several scenes share, and keeps the survey for `cut_scene`."""
+    if task.dataset.stretch.sample_blocks:
+        return SceneValues(task.scene.name, _sampled(task))
+    with _strips(task) as strips:
+        survey = _surveyed(task, _mask(task, _judged(task)), strips.once)
+    return SceneValues(task.scene.name, survey.histogram)
 
-    Returns:
-        name of the scene, (bands, 65536) counts
-    """
-    try:
-        with _strips(task) as strips:
-            if task.dataset.stretch.sample_blocks:
-                return task.scene.name, _sampled(task)
-            return task.scene.name, _surveyed(task, _mask(task, _judged(task)), strips.once).histogram
-    except RunFailed:
-        raise
-    except GlidexpError as error:
-        return Failed(task.scene.name, str(error))
+
+@told
+def cut_scene(task: SceneTask) -> SceneTiles:
+    """Cuts a scene into tiles that lie in a part of their own; what a run before this one left is taken again."""
+    scene, px = task.scene, task.tile_px
+    judged = _judged(task)
+    mask = _mask(task, judged)
+    known = _known_limits(task)
+    anew = False
+    with _strips(task) as strips:
+        if known and not (task.dataset.empty_share or task.dataset.overlap_px or _survey_file(task).exists()):
+            _in_one_pass(task, mask, known, strips)
+            anew = True
+        survey = _surveyed(task, mask, strips.kept, values=known is None)
+        empty = not survey.valid_px.any()
+        limits = known or stretch.fit(survey.histogram, task.dataset.stretch)
+        dropped = Counter(lakes_far_from_ice=int(judged.far.sum()), lakes_too_small=int(judged.small.sum()))
+        chosen = _chosen(task, survey, dropped)
+        folder = _part_folder(task, limits, chosen)
+        part = TilePart.read(folder, px, len(scene.bands))
+        if part is None:
+            anew = True
+            with PartWriter(folder) as writer, writing(folder):
+                for row, col, image, label, shares in cut(scene, mask, limits.tables(), chosen, px, strips.once()):
+                    writer.add(row, col, measured(image, label), shares)
+                part = writer.close(len(scene.bands))
+    records = [record_of(scene, tile, chosen[tile["row"], tile["col"]]) for tile in part.tiles]
+    shown = [
+        Shown(record["tile"], record["row"], record["col"], share)
+        for record, tile in zip(records, part.tiles, strict=True)
+        for share in tile["shares"]
+    ]
+    without_contrast = [high <= low and not empty for low, high in zip(limits.low, limits.high, strict=True)]
+    return SceneTiles(
+        scene=scene.name,
+        part=part,
+        limits=limits,
+        flat=tuple(compress(task.dataset.bands, without_contrast)),
+        records=records,
+        known=known_lakes(scene, judged, mask.bounds, shown, px),
+        ice=known_ice(scene, task.ice, task.dataset.buffer_m),
+        drawn_px=survey.drawn_px,
+        anew=anew,
+        empty=empty,
+        lakes=Counter(in_scenes=len(judged.geometries), labelled=len(judged.kept)),
+        dropped=dropped,
+    )
 
 
 def _judged(task: SceneTask) -> inventory.SceneLakes:
@@ -175,7 +235,7 @@ def _surveyed(task: SceneTask, mask: LakeMask, source: Callable[[], Iterator[Str
 
 
 def _in_one_pass(task: SceneTask, mask: LakeMask, limits: Stretch, strips: Strips) -> None:
-    """Surveys and cuts at once, and leaves both for `_cut` to find: limits are known, and so is what may be chosen.
+    """Surveys and cuts at once, and leaves both for `cut_scene`: limits are known, and so is what may be chosen.
 
     Without tiles that lack lake, outlines say which tiles these are, but for pixels that turn out not to be valid.
     """
@@ -201,56 +261,6 @@ def _in_one_pass(task: SceneTask, mask: LakeMask, limits: Stretch, strips: Strip
 
 def _part_folder(task: SceneTask, limits: Stretch, chosen: Iterable[Window]) -> Path:
     return task.folder / part_name(task.scene.name, *_identity(task), limits.to_json(), sorted(chosen))
-
-
-def _cut(task: SceneTask) -> SceneTiles:
-    scene, px = task.scene, task.tile_px
-    judged = _judged(task)
-    mask = _mask(task, judged)
-    known = _known_limits(task)
-    anew = False
-    with _strips(task) as strips:
-        if known and not (task.dataset.empty_share or task.dataset.overlap_px or _survey_file(task).exists()):
-            _in_one_pass(task, mask, known, strips)
-            anew = True
-        survey = _surveyed(task, mask, strips.kept, values=known is None)
-        empty = not survey.valid_px.any()
-        limits = known or stretch.fit(survey.histogram, task.dataset.stretch)
-        dropped = Counter(lakes_far_from_ice=int(judged.far.sum()), lakes_too_small=int(judged.small.sum()))
-        chosen = _chosen(task, survey, dropped)
-        folder = _part_folder(task, limits, chosen)
-        bands = len(scene.bands)
-        part = TilePart.read(folder, px, bands)
-        if part is None:
-            anew = True
-            with PartWriter(folder) as writer, writing(folder):
-                for row, col, image, label, shares in cut(scene, mask, limits.tables(), chosen, px, strips.once()):
-                    writer.add(row, col, measured(image, label), shares)
-                part = writer.close(bands)
-    records = [record_of(scene, tile, chosen[tile["row"], tile["col"]]) for tile in part.tiles]
-    shown = [
-        Shown(r["tile"], r["row"], r["col"], s)
-        for r, tile in zip(records, part.tiles, strict=True)
-        for s in tile["shares"]
-    ]
-    return SceneTiles(
-        scene=scene.name,
-        part=part,
-        limits=limits,
-        flat=tuple(
-            band
-            for band, low, high in zip(task.dataset.bands, limits.low, limits.high, strict=True)
-            if high <= low and not empty
-        ),
-        records=records,
-        known=known_lakes(scene, judged, mask.bounds, shown, px),
-        ice=known_ice(scene, task.ice, task.dataset.buffer_m),
-        drawn_px=survey.drawn_px,
-        anew=anew,
-        empty=empty,
-        lakes=Counter(in_scenes=len(judged.geometries), labelled=len(judged.kept)),
-        dropped=dropped,
-    )
 
 
 def _chosen(task: SceneTask, survey: Survey, dropped: Counter[str]) -> dict[Window, Place]:
