@@ -3,7 +3,6 @@
 Nothing heavy is imported here, so that settings are checked and a recipe is named without torch, GDAL or pandas.
 """
 
-import csv
 import json
 import logging
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from glidexp.config import DatasetConfig, DatasetKind, SplitBy, to_dict
 from glidexp.data import sensors
 from glidexp.data.builder.earlier import built_before, differs
 from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
+from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready import inputs
 from glidexp.data.scenes.catalogue import WHAT, find
 from glidexp.data.scenes.stand import Row, row_of, stand
@@ -134,14 +134,10 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     table = Path(dataset.manifest) if dataset.manifest else None
     if table is None:
         return None if dataset.kind == DatasetKind.glid else [dataset.sensor]
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            found = {(row.get("sensor") or "").strip() or dataset.sensor for row in csv.DictReader(stream)}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read as a table in UTF-8: {error}.") from None
-    if not found:
+    _, rows = read_csv(table)
+    if not rows:
         raise DataError(f"{table} has no rows: write one a scene or tile below its first line.")
-    return sorted(found)
+    return sorted({row.get("sensor") or dataset.sensor for row in rows})
 
 
 def declared_regions(dataset: DatasetConfig) -> list[str] | None:

@@ -4,7 +4,6 @@ For training an encoder before it meets lakes. The published sets differ in thei
 the table says both; a value or colour that it does not name is refused, as nobody would see it later.
 """
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready.layout import Source
 from glidexp.data.ready.pairs import Drawn, Pair
 from glidexp.data.ready.pictures import opened, read_bytes, read_image
+from glidexp.data.sensors import RGB
 from glidexp.data.store import INVALID
 from glidexp.data.writer import Tile, measured
 from glidexp.errors import DataError
 
 MOST = 200
 """classes; a label is a byte"""
-COLOUR = ("red", "green", "blue")
 LEAST_KNOWN = 0.5
 """share of a tile's pixels that must have a class; else it is left out"""
 
@@ -46,20 +46,16 @@ def read_table(path: Path | str) -> ClassTable:
         DataError: not such a table, fewer than two classes, a value twice
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows, columns = list(reader), [(name or "").strip().lower() for name in reader.fieldnames or ()]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"dataset.classes={path} cannot be read as a table in UTF-8: {error}.") from None
-    coloured = "value" not in columns
-    wanted = COLOUR if coloured else ("value",)
-    if not {"name", *wanted} <= {*columns}:
+    columns, rows = read_csv(path, "dataset.classes")
+    known = {column.strip().lower() for column in columns}
+    coloured = "value" not in known
+    wanted = RGB if coloured else ("value",)
+    if not {"name", *wanted} <= known:
         raise DataError(f"{path} must have the columns name and value, or name, red, green and blue.")
     names: list[str] = []
     codes: dict[int, int] = {}
     for number, row in enumerate(rows, 2):
-        texts = {(key or "").strip().lower(): (value or "").strip() for key, value in row.items() if key}
+        texts = {column.strip().lower(): text for column, text in row.items()}
         name = re.sub(r"[\s/]+", "_", texts["name"].lower())
         if not all(texts[key].isdecimal() and int(texts[key]) <= 255 for key in wanted):
             raise DataError(f"{path}, line {number}: {', '.join(wanted)} must be whole numbers from 0 to 255.")

@@ -1,6 +1,5 @@
 """Where ready tiles come from, as far as somebody says: a table, the rule of their names, the file itself."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glidexp.data import sensors
+from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready.pairs import Pair
 from glidexp.data.store import SPLITS
 from glidexp.errors import DataError
@@ -55,30 +55,25 @@ def read_origins(table: str | None, sensor: str, pairs: Sequence[Pair]) -> tuple
 
 
 def _of_rule(pair: Pair, sensor: str) -> Origin:
-    origin = _origin(Path(pair.name), {key: pair.said.get(key, "") for key in ("sensor", "gsd_m")}, sensor)
+    origin = _origin(Path(pair.name), {key: pair.said.get(key, "").strip() for key in ("sensor", "gsd_m")}, sensor)
     scene, region = (pair.said.get(key, "unknown") for key in ("scene", "region"))
     return replace(origin, scene=scene, region=region)
 
 
 def _read(path: Path, sensor: str, pairs: Sequence[Pair]) -> dict[str, Origin]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"dataset.manifest={path} cannot be read as a table in UTF-8: {error}.") from None
-    if rows and "tile" not in rows[0]:
+    columns, rows = read_csv(path, "dataset.manifest")
+    if rows and "tile" not in columns:
         raise DataError(f"{path} has no column 'tile': its first line must be like {','.join(COLUMNS)}.")
-    said = {(row["tile"] or "").strip().removesuffix(".png"): _origin(path, row, sensor) for row in rows}
+    said = {row["tile"].removesuffix(".png"): _origin(path, row, sensor) for row in rows}
     lost = sorted(said.keys() - {pair.name for pair in pairs})
     if lost:
         raise DataError(f"{path} names {len(lost)} tiles that are not there, first '{lost[0]}': correct it.")
     return said
 
 
-def _origin(path: Path, row: Mapping[str, str | None], sensor: str) -> Origin:
-    text = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+def _origin(path: Path, text: Mapping[str, str], sensor: str) -> Origin:
     name = text.get("sensor") or sensor
-    nominal = sensors.get(name, f"sensor in {path}" if row else "dataset.sensor").gsd_m
+    nominal = sensors.get(name, f"sensor in {path}").gsd_m
     if text.get("split", "") not in ("", *SPLITS):
         raise DataError(f"{path}, tile {text.get('tile')}: split '{text['split']}' is not one of {', '.join(SPLITS)}.")
     try:

@@ -1,6 +1,5 @@
 """Which scenes there are: a folder, one file, or a catalogue (CSV, GeoParquet, STAC items). No pixel is read here."""
 
-import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from glidexp.data import sensors
+from glidexp.data.csv_rows import read_csv
 from glidexp.data.scenes import products
-from glidexp.data.scenes.stac import read_items
+from glidexp.data.scenes.stac import SUFFIXES, read_items
 from glidexp.data.scenes.stand import Row, stand
 from glidexp.data.scenes.vrt import sources_of
 from glidexp.errors import DataError
 
 log = logging.getLogger("glidexp")
 
-SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar", ".tif.gz")
 TABLES = (".csv", ".parquet", ".geoparquet", ".json", ".geojson")
 COLUMNS = ("path", "scene", "sensor", "region", "date", "bands")
@@ -237,15 +236,9 @@ def _day(table: Path, text: str) -> str:
 
 
 def _csv_rows(table: Path) -> list[dict[str, str]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            _need_path(table, reader.fieldnames or [])
-            return [
-                {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read as a table in UTF-8: {error}.") from None
+    columns, rows = read_csv(table)
+    _need_path(table, columns)
+    return rows
 
 
 def _parquet_rows(table: Path) -> list[dict[str, str]]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from glidexp.data.sensors import RGB
 from glidexp.errors import DataError
 
 RASTERS = ("image/tiff", "image/jp2", "image/vrt")
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
-COLOURS = ("red", "green", "blue")
+"""of files that are scenes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def _item(table: Path, item: Any) -> Item:
     stacks: list[tuple[str, Mapping[str, Any], tuple[str, ...]]] = []
     for key, asset in rasters.items():
         names = _names(key, asset)
-        if len(names) == 1 and ("data" in (asset.get("roles") or ["data"]) or names[0] in COLOURS):
+        if len(names) == 1 and ("data" in (asset.get("roles") or ["data"]) or names[0] in RGB):
             # three of Sentinel-2's bands share one common name
             bands.setdefault(key.lower() if names[0] in bands else names[0], _file(table, scene, asset))
         elif len(names) != 1:
@@ -107,7 +108,7 @@ def _names(key: str, asset: Mapping[str, Any]) -> tuple[str, ...]:
     said: Sequence[Any] = asset.get("eo:bands") or asset.get("bands") or []
     known = [band for band in said if isinstance(band, dict)]
     names = [band.get("common_name") or band.get("eo:common_name") or band.get("name") or key for band in known]
-    if not names and (key.lower() in COLOURS or re.fullmatch(r"B\d{1,2}A?", key, re.I)):
+    if not names and (key.lower() in RGB or re.fullmatch(r"B\d{1,2}A?", key, re.I)):
         names = [key]
     return tuple(str(name).lower() for name in names)
 
