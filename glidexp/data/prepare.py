@@ -11,7 +11,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glidexp.config import DatasetConfig, DatasetKind, SplitBy, to_dict
+from glidexp.config import DatasetConfig, DatasetKind, SplitBy, StretchConfig, to_dict
 from glidexp.data import sensors
 from glidexp.data.builder.earlier import built_before, differs
 from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
@@ -162,57 +162,62 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     if dataset.kind == DatasetKind.store:
         return inputs.recipe_of(str(dataset.root), tile_px)
     settings = to_dict(dataset)
-    recipe: dict[str, Any] = {
-        "build": BUILD_VERSION,
-        "kind": settings["kind"],
-        "tile_px": tile_px,
-        "split": settings["split"],
-        "empty_share": settings["empty_share"],
-    }
-    recipe["split"] = _split_recipe(dataset, tile_px)
+    recipe: dict[str, Any] = {"build": BUILD_VERSION, "tile_px": tile_px, "split": _split_recipe(dataset, tile_px)}
+    recipe |= {key: settings[key] for key in ("kind", "empty_share")}
     if dataset.kind in (DatasetKind.synthetic, DatasetKind.scenes):
-        recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px", "stretch")} | _introduced(settings)
+        recipe |= {key: settings[key] for key in ("buffer_m", "min_lake_px")}
+        recipe |= _later(dataset, "bands", "all_touched", "overlap_px")
+        recipe["stretch"] = {key: settings["stretch"][key] for key in ("method", "low", "high")}
+        recipe["stretch"] |= _later(dataset.stretch, "scope", "sample_blocks")
     if dataset.kind == DatasetKind.synthetic:
-        recipe |= {"classes": dataset.classes} if dataset.classes else {}
-        return recipe | {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
-    recipe["read"] = READ_VERSION
+        recipe |= {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
+        return recipe | ({"classes": dataset.classes} if dataset.classes else {})
+    return recipe | _recipe_of_files(dataset)
+
+
+def _recipe_of_files(dataset: DatasetConfig) -> dict[str, Any]:
+    """What of a recipe says which files of a user are read, and how."""
+    recipe: dict[str, Any] = {"read": READ_VERSION, "sensor": dataset.sensor}
+    for key in ("lake_type_column", "lake_id_column", "lakes_crs", "glaciers_crs", "lakes_layer", "glaciers_layer"):
+        if getattr(dataset, key):  # not there in recipes of earlier stores
+            recipe[key] = getattr(dataset, key)
     if dataset.classes:
         recipe["classes"] = _fingerprint([Path(dataset.classes)])
-    for key in ("lake_type_column", "lake_id_column", "lakes_crs", "glaciers_crs", "lakes_layer", "glaciers_layer"):
-        if settings[key]:  # not there in recipes of earlier stores
-            recipe[key] = settings[key]
-    if dataset.kind == DatasetKind.folder:  # at their defaults they stay out, as in recipes from before they were there
-        rules, usual = {key: settings[key] for key in ("images", "labels")}, DatasetConfig()
-        recipe |= {key: rule for key, rule in rules.items() if rule != getattr(usual, key)}
+    if dataset.kind == DatasetKind.folder:
+        recipe |= _later(dataset, "images", "labels")
     if dataset.kind == DatasetKind.glid_transfer:
         recipe["layout"] = [[str(part) for part in astuple(region)] for region in _regions(dataset)]
-    if dataset.kind == DatasetKind.scenes and dataset.part_km != DatasetConfig().part_km:
-        recipe["part_km"] = dataset.part_km
-    if dataset.kind == DatasetKind.scenes and dataset.previous:  # changes no tile and no split, but the manifest
-        recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
-        recipe |= {"previous_layer": dataset.previous_layer} if dataset.previous_layer else {}
-    scenes = ["root"] * (dataset.kind == DatasetKind.scenes)
-    inputs_of = {key: _fingerprint(files, scenes=key in scenes) for key, files in _inputs(dataset).items()}
-    return recipe | {"sensor": dataset.sensor, "inputs": inputs_of}
+    if dataset.kind == DatasetKind.scenes:
+        recipe |= _later(dataset, "part_km")
+        if dataset.previous:  # changes no tile and no split, but the manifest
+            recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
+            recipe |= {"previous_layer": dataset.previous_layer} if dataset.previous_layer else {}
+    recipe["inputs"] = {
+        key: _fingerprint(files, scenes=key == "root" and dataset.kind == DatasetKind.scenes)
+        for key, files in _inputs(dataset).items()
+    }
+    return recipe
+
+
+def _later(settings: DatasetConfig | StretchConfig, *keys: str) -> dict[str, Any]:
+    """Settings that came later: at their defaults they stay out of a recipe, so that earlier stores are found."""
+    found, usual = to_dict(settings), to_dict(type(settings)())
+    return {key: found[key] for key in keys if found[key] != usual[key]}
 
 
 def _split_recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
     """What of the split's settings decides it; what came later stays out at its default."""
-    settings: dict[str, Any] = to_dict(dataset.split)
-    unused = ["block_m", "buffer_m"] * (dataset.split.by != SplitBy.block)
-    unused += ["folds", "fold"] * (not dataset.split.folds) + ["leave_out"] * (not dataset.split.leave_out)
-    rule = {key: value for key, value in settings.items() if key not in unused}
-    # drawn by tile, not by ground: another size is another split
-    return rule | ({"tile_px": tile_px} if dataset.split.by == SplitBy.random else {})
-
-
-def _introduced(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that came later: at their defaults they stay out of a recipe, so that earlier stores are found."""
-    usual = to_dict(DatasetConfig())
-    for key in ("scope", "sample_blocks"):
-        if settings["stretch"][key] == usual["stretch"][key]:
-            del settings["stretch"][key]
-    return {key: settings[key] for key in ("bands", "all_touched", "overlap_px") if settings[key] != usual[key]}
+    split = dataset.split
+    rule: dict[str, Any] = to_dict(split)
+    if split.by != SplitBy.block:
+        del rule["block_m"], rule["buffer_m"]
+    if not split.folds:
+        del rule["folds"], rule["fold"]
+    if not split.leave_out:
+        del rule["leave_out"]
+    if split.by == SplitBy.random:  # drawn by tile, not by ground: another size is another split
+        rule["tile_px"] = tile_px
+    return rule
 
 
 def _check_overlap(dataset: DatasetConfig, tile_px: int) -> None:
@@ -234,30 +239,27 @@ def _check_inputs(dataset: DatasetConfig) -> None:
     if dataset.sensors_file:
         sensors.register_file(dataset.sensors_file)
     sensors.get(dataset.sensor)
-    if dataset.kind in (DatasetKind.synthetic, DatasetKind.store):
-        return
     if dataset.kind == DatasetKind.glid:
         inputs.check_glid(dataset)
-        return
-    if dataset.kind == DatasetKind.glid_transfer:
+    elif dataset.kind == DatasetKind.glid_transfer:
         _regions(dataset)
-        return
-    if not dataset.root:
-        what = WHAT
-        if dataset.kind == DatasetKind.folder:
-            what = "a folder that holds images/N.png and labels/N.png"
-        raise ConfigError(f"dataset.root is not given: it must be {what}.")
-    if dataset.kind == DatasetKind.folder:
+    elif dataset.kind == DatasetKind.folder:
+        _need("dataset.root", dataset.root, "a folder that holds images/N.png and labels/N.png")
         if dataset.classes and not Path(dataset.classes).is_file():
             raise DataError(f"dataset.classes={dataset.classes} is not there: give a CSV of the classes.")
-        return
-    if not dataset.lakes:
-        raise ConfigError("dataset.lakes is not given: it must be a vector file of lake outlines.")
-    if dataset.buffer_m > 0 and not dataset.glaciers:
-        raise ConfigError(
-            f"dataset.glaciers is not given, but dataset.buffer_m={dataset.buffer_m:g} needs glacier outlines: "
-            "give a vector file, or dataset.buffer_m=0 to keep all lakes."
-        )
+    elif dataset.kind == DatasetKind.scenes:
+        _need("dataset.root", dataset.root, WHAT)
+        _need("dataset.lakes", dataset.lakes, "a vector file of lake outlines")
+        if dataset.buffer_m > 0 and not dataset.glaciers:
+            raise ConfigError(
+                f"dataset.glaciers is not given, but dataset.buffer_m={dataset.buffer_m:g} needs glacier outlines: "
+                "give a vector file, or dataset.buffer_m=0 to keep all lakes."
+            )
+
+
+def _need(setting: str, value: str | None, what: str) -> None:
+    if not value:
+        raise ConfigError(f"{setting} is not given: it must be {what}.")
 
 
 def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
@@ -288,11 +290,18 @@ def _stem_files(value: str) -> list[Path]:
 
     What a GeoPackage has beside it only while a program looks at it is left out.
     """
-    found = sorted(Path(value).parent.glob(f"{escape(Path(value).stem)}.*"))
-    found += [Path(value)] if Path(value).is_dir() and Path(value) not in found else []
-    inside = [sorted(path.rglob("*")) if path.is_dir() and path == Path(value) else [path] for path in found]
-    files = [path for paths in inside for path in paths if path.suffix != ".lock" and path.name[-4:] != "-shm"]
-    return [path for path in files if path.name[-4:] != "-wal" or path.stat().st_size]
+    path, files = Path(value), list[Path]()
+    named = sorted(path.parent.glob(f"{escape(path.stem)}.*"))
+    if path.is_dir() and path not in named:
+        named.append(path)
+    for one in named:
+        files += sorted(path.rglob("*")) if one == path and path.is_dir() else [one]
+    return [file for file in files if not _passing(file)]
+
+
+def _passing(file: Path) -> bool:
+    """Whether this is a lock, or what SQLite keeps beside a GeoPackage while it is open; a full journal is not."""
+    return file.suffix == ".lock" or file.name[-4:] == "-shm" or (file.name[-4:] == "-wal" and not file.stat().st_size)
 
 
 def _fingerprint(files: Iterable[Path], *, scenes: bool = False) -> dict[str, Any]:
