@@ -8,7 +8,6 @@ and joined to it: the 90 % interval where all pixels of a shore err together, wh
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -133,7 +132,8 @@ def pixels_in(outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any,
     sure = likely = np.full(n, np.nan)
     if calibrated:
         sure = np.zeros(n)
-        likely = np.array([_likely(i, one, runs, marks_HW, mask_HW) for i, one in enumerate(outlines)], np.float64)
+        around = [joined_px(i, one, runs, marks_HW, LIKELY, mask_HW, whole=True) for i, one in enumerate(outlines)]
+        likely = np.array(around, np.float64)
     for numbers, places in runs.pixels(width):
         total += np.bincount(numbers, weights=levels[places], minlength=n)
         if calibrated:
@@ -146,33 +146,17 @@ def pixels_in(outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any,
     return Pixels(area, total, sure, likely, np.asarray(cut, dtype=bool))
 
 
-def _likely(number: int, outline: Any, runs: Runs, marks_HW: Any, mask_HW: Any) -> int:
-    """Pixels of a lake and of what may be lake around it."""
-
-    def seen(rows: slice, cols: slice) -> npt.NDArray[np.bool_]:
-        return np.asarray((np.asarray(marks_HW[rows, cols]) & LIKELY) > 0)
-
-    return joined_px(number, outline, runs, seen, mask_HW, whole=True)
-
-
-def joined_px(
-    number: int,
-    outline: Any,
-    runs: Runs,
-    seen: Callable[[slice, slice], npt.NDArray[np.bool_]],
-    mask_HW: Any,
-    *,
-    whole: bool,
-) -> int:
-    """Pixels of a lake that are seen, and those up to `REACH_PX` around that are joined to them, in strips of its rows.
+def joined_px(number: int, outline: Any, runs: Runs, bits_HW: Any, bit: int, mask_HW: Any, *, whole: bool) -> int:
+    """Pixels of a lake that have a bit, and those up to `REACH_PX` around that are joined to them, by strips of its rows.
 
     Args:
         number: of the outline in `runs`
         outline: polygon in pixels
         runs: of all outlines
-        seen: gives which pixels of some rows and columns are
+        bits_HW: a byte a pixel
+        bit: that is looked for
         mask_HW: 1 lake: those of other lakes do not count
-        whole: all pixels within the outline count, seen or not
+        whole: all pixels within the outline count, whatever their bits
     """
     from scipy import ndimage
 
@@ -185,7 +169,7 @@ def joined_px(
         high, low = max(top - REACH_PX, 0), min(bottom + REACH_PX, height)
         inside = runs.drawn(number, (high, low, left, right))
         other = (np.asarray(mask_HW[high:low, left:right]) == 1) & ~inside
-        there = seen(slice(high, low), slice(left, right)) & ~other
+        there = ((np.asarray(bits_HW[high:low, left:right]) & bit) > 0) & ~other
         taken = inside if whole else inside & there
         if (there & ~inside).any():
             taken = ndimage.binary_dilation(taken, square, iterations=REACH_PX, mask=there | taken)

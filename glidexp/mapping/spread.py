@@ -68,20 +68,9 @@ class Votes:
             total += np.bincount(numbers, minlength=n)
             for file in self.files:
                 inside += np.bincount(numbers, weights=COUNT[file.reshape(-1)[places]], minlength=n)
-        areas = np.array(
-            [
-                [joined_px(i, one, runs, self._seen(network), mask_HW, whole=False) for network in range(self.networks)]
-                for i, one in enumerate(outlines)
-            ],
-            np.float64,
-        ).reshape(n, self.networks)
+        areas = np.zeros((n, self.networks))
+        for i, one in enumerate(outlines):
+            for network in range(self.networks):
+                file, bit = self.files[network // A_BYTE], 1 << network % A_BYTE
+                areas[i, network] = joined_px(i, one, runs, file, bit, mask_HW, whole=False)
         return inside / total / self.networks, areas.std(axis=1, ddof=1)
-
-    def _seen(self, network: int) -> Any:
-        """What `areas.joined_px` asks."""
-        file, bit = self.files[network // A_BYTE], 1 << network % A_BYTE
-
-        def seen(rows: slice, cols: slice) -> npt.NDArray[np.bool_]:
-            return np.asarray((np.asarray(file[rows, cols]) & bit) > 0)
-
-        return seen
