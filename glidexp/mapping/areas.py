@@ -147,7 +147,7 @@ def pixels_in(outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any,
 
 
 def joined_px(number: int, outline: Any, runs: Runs, bits_HW: Any, bit: int, mask_HW: Any, *, whole: bool) -> int:
-    """Pixels of a lake that have a bit, and those up to `REACH_PX` around that are joined to them, by strips of its rows.
+    """Pixels of a lake that have a bit, and those up to `REACH_PX` around that are joined to them, in strips of rows.
 
     Args:
         number: of the outline in `runs`

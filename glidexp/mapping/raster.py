@@ -97,15 +97,27 @@ def unit_px(scene: Scene) -> int:
     return math.ceil(UNIT_PX / block) * block
 
 
+def in_8_bit(pixels: npt.NDArray[Any], valid: Mask, tables: Bytes | None) -> Bytes:
+    """Pixels (bands, h, W) as (h, W, C), black where they are not valid.
+
+    Args:
+        pixels: uint8 or uint16
+        valid: (h, W)
+        tables: of the stretch; None takes pixels as they are
+    """
+    image = pixels.transpose(1, 2, 0).astype(np.uint8) if tables is None else stretch.apply(pixels, tables)
+    if not valid.all():
+        image[~valid] = 0
+    return image
+
+
 def stretched(
     strips: Strips, limits: stretch.Stretch | None, offset: int, files: WorkFiles, step: int
 ) -> Generator[tuple[int, Bytes, Mask], None, None]:
     """Strips as 8 bit (h, W, C), black where not valid; rows of the small picture are written on the way."""
     tables = limits.tables() if limits else None
     for top, pixels, valid in strips.once():
-        image = stretch.apply(pixels, tables) if tables is not None else pixels.transpose(1, 2, 0).astype(np.uint8)
-        if not valid.all():
-            image[~valid] = 0
+        image = in_8_bit(pixels, valid, tables)
         row = top + offset
         first = -row % step
         small = image[first::step, ::step]

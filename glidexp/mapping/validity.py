@@ -123,18 +123,11 @@ def looked_over(scene: Scene, tile_px: int, limits: stretch.Stretch | None, fit:
     ):
         if limits is None and fit is not None:
             limits = raster.fitted(strips, fit)
-        for _ in found.passing(_stretched(strips, limits)):
+        tables = limits.tables() if limits else None
+        eight_bit = ((top, raster.in_8_bit(pixels, valid, tables), valid) for top, pixels, valid in strips.once())
+        for _ in found.passing(eight_bit):
             pass
     return found
-
-
-def _stretched(strips: Strips, limits: stretch.Stretch | None) -> Generator[Strip, None, None]:
-    tables = limits.tables() if limits else None
-    for top, pixels, valid in strips.once():
-        image = stretch.apply(pixels, tables) if tables is not None else pixels.transpose(1, 2, 0).astype(np.uint8)
-        if not valid.all():
-            image[~valid] = 0
-        yield top, image, valid
 
 
 def _starts(length: int, size: int) -> list[int]:

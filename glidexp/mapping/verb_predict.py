@@ -153,15 +153,7 @@ def scenes_of(places: Sequence[str], sensor: str) -> "list[SceneFile]":
 def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
     from glidexp.mapping.many import on_one_process, with_threads
 
-    workers = crew.workers or (
-        min(cores(), len(tasks), max(free_host_bytes() // PROCESS_BYTES, 1)) if device == "cpu" else 0
-    )
-    if not workers:
-        import torch
-
-        workers = (
-            1 if torch.cuda.is_available() else min(cores(), len(tasks), max(free_host_bytes() // PROCESS_BYTES, 1))
-        )
+    workers = crew.workers or _at_a_time(len(tasks), device)
     if workers <= 1 and not crew.cluster:
         return on_one_process(with_threads(tasks, 1))
     from glidexp.mapping.predict import map_scene
@@ -172,6 +164,16 @@ def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
         maps.append(one)
         log.info("%d of %d scenes done (%s)", len(maps), len(tasks), one.scene)
     return sorted(maps, key=lambda one: one.scene)
+
+
+def _at_a_time(scenes: int, device: str) -> int:
+    """How many scenes: one where a GPU is used, else as many as cores and memory allow."""
+    if device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            return 1
+    return min(cores(), scenes, max(free_host_bytes() // PROCESS_BYTES, 1))
 
 
 def _report(maps: "list[SceneMap]", out: Path) -> int:
