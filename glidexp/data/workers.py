@@ -7,12 +7,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from typing import Any, TypeVar
 
 from glidexp.data.ray_cluster import LOOK_S, Head, ask, words_in_a_line
@@ -194,6 +196,25 @@ def _reaching(kind: str, address: str, errors: tuple[type[Exception], ...]) -> I
             f"{where} gives no cluster ({says}): correct the address, or leave --map out to use processes of this "
             "machine."
         ) from None
+
+
+def in_threads(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """Each task and what comes of it, in the order of the tasks; for work that runs without Python's lock, as decoding.
+
+    A bounded number is done ahead, since a decoded picture is large.
+
+    Args:
+        work: called by threads
+        tasks: any number
+    """
+    waiting, threads = iter(tasks), os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque((task, pool.submit(work, task)) for task in islice(waiting, 2 * threads))
+        while ahead:
+            task, future = ahead.popleft()
+            result = future.result()
+            ahead.extend((new, pool.submit(work, new)) for new in islice(waiting, 1))
+            yield task, result
 
 
 def cores() -> int:

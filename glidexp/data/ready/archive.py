@@ -8,15 +8,13 @@ come, and get their side when all were seen.
 
 import dataclasses
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +32,7 @@ from glidexp.data.ready.pairs import Pair, find_pairs
 from glidexp.data.ready.pictures import allow_no_position, read_pair
 from glidexp.data.ready.regions import pairs_by_region
 from glidexp.data.sensors import RGB
+from glidexp.data.workers import in_threads
 from glidexp.data.writer import StoreWriter, Tile, measured
 from glidexp.errors import ConfigError, DataError
 
@@ -44,7 +43,6 @@ PUBLISHED_SPLIT_HASH: str | None = None
 yet, so a build tells its hash for others to compare, and can refuse nothing."""
 Steps = Callable[..., AbstractContextManager[Callable[[str], None]]]
 """as `shown_steps` of data.steps, which knows whether to show anything"""
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +89,19 @@ def build_pairs(job: Job, steps: Steps) -> None:
         ledger.pairs["pairs" if not published else "val" if pair.name.startswith("val/") else "GLID"] += 1
     seen: list[Seen] = []
     table = read_table(job.dataset.classes) if job.dataset.classes else None
+    allow_no_position()  # before threads start
     with (
         steps(len(pairs), "tiles") as step,
         writing(job.path, "the same command begins anew"),
         StoreWriter(job.path, tile_px=job.tile_px, bands=RGB) as writer,
     ):
-        for i, one in enumerate(
-            _in_threads(lambda pair: _see_classes(pair, job, table) if table else _see(pair, job), pairs, step)
-        ):
+        see = partial(_see_classes, job=job, table=table) if table else partial(_see, job=job)
+        for i, (pair, one) in enumerate(in_threads(see, pairs)):
+            step(pair.name)
             if origins[i].transform is None and one.transform is not None:
                 origins[i] = dataclasses.replace(origins[i], transform=one.transform, crs=one.crs)
             for row, col, tile in one.tiles:
-                writer.append(tile, _record(pairs[i].name, origins[i], row, col, one.whole), group=i)
+                writer.append(tile, _record(pair.name, origins[i], row, col, one.whole), group=i)
             seen.append(dataclasses.replace(one, tiles=[]))
         sides, units = _share_out(job, pairs, origins, seen, ledger)
         frozen = splits.freeze(job.split_path, splits.Split(rule=splits.rule_of(job.dataset.split), sides=sides))
@@ -283,19 +282,3 @@ def _as_the_table_says(origins: Sequence[Origin]) -> tuple[dict[str, str], list[
             )
         place.append((unit, key))
     return sides, place
-
-
-def _in_threads(work: Callable[[Pair], Result], pairs: Sequence[Pair], step: Callable[[str], None]) -> Iterator[Result]:
-    """Results in the order of the pairs; decoding runs without Python's lock, so threads use all cores."""
-    workers = os.cpu_count() or 1
-    allow_no_position()  # before threads start
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = iter(pairs)
-        # a bounded number ahead, since a decoded picture is large
-        ahead = [(pair, pool.submit(work, pair)) for pair in islice(waiting, 2 * workers)]
-        while ahead:
-            pair, future = ahead.pop(0)
-            result = future.result()
-            ahead += [(new, pool.submit(work, new)) for new in islice(waiting, 1)]
-            step(pair.name)
-            yield result

@@ -9,9 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +22,7 @@ from glidexp.data.ready.annotations import mask_of, runs_of
 from glidexp.data.ready.origins import COLUMNS
 from glidexp.data.ready.pictures import allow_no_position
 from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore, rgb_of
+from glidexp.data.workers import in_threads
 from glidexp.errors import DataError
 
 TABLE = "tiles.csv"
@@ -97,7 +96,7 @@ def _write(store: TileStore, rows: Sequence[dict[str, Any]], to: str, folder: Pa
         return []
 
     found = []
-    for i, runs in _in_order(one, len(rows)):
+    for i, runs in in_threads(one, range(len(rows))):
         found.append(runs)
         step(rows[i]["tile"])
     with (folder / TABLE).open("w", newline="", encoding="utf-8") as stream:
@@ -109,17 +108,6 @@ def _write(store: TileStore, rows: Sequence[dict[str, Any]], to: str, folder: Pa
     if to == "croissant":
         _write_croissant(folder, store)
     (folder / NOTES).write_text(_notes(store, ending, to), encoding="utf-8")
-
-
-def _in_order(work: Callable[[int], Any], n: int) -> Iterator[tuple[int, Any]]:
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = iter(range(n))
-        ahead = [(i, pool.submit(work, i)) for i in islice(waiting, 2 * workers)]
-        while ahead:
-            i, future = ahead.pop(0)
-            yield i, future.result()
-            ahead += [(new, pool.submit(work, new)) for new in islice(waiting, 1)]
 
 
 def _cell(value: Any) -> str:
