@@ -95,12 +95,7 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name.rstrip("/"))
 
 
-def list_zip(path: Path, archive: zipfile.ZipFile) -> list[Member]:
-    """The judged files of a ZIP.
-
-    Raises:
-        DataError: see `judge`
-    """
+def _listed(archive: zipfile.ZipFile) -> list[Member]:
     found = []
     for info in archive.infolist():
         mode = info.external_attr >> 16
@@ -111,7 +106,7 @@ def list_zip(path: Path, archive: zipfile.ZipFile) -> list[Member]:
         elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             kind = OTHER
         found.append(Member(info.orig_filename, info.file_size, kind, bool(info.flag_bits & 1), info.CRC))
-    return judge(path, found)
+    return found
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -128,5 +123,5 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise DataError(
             f"{path} cannot be read {what}; compare its size with the publisher's and fetch it again."
         ) from None
-    list_zip(path, archive)
+    judge(path, _listed(archive))
     return archive

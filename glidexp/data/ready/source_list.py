@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from glidexp.beside import write_text
 from glidexp.data import sensors
-from glidexp.data.ready.members import judge, list_zip, open_zip
+from glidexp.data.ready.members import open_zip
 from glidexp.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def read_source_list(path: Path) -> "pd.DataFrame":
     import pandas as pd
     import pyogrio
 
-    with open_zip(path) as archive:
-        judge(path, list_zip(path, archive))
+    open_zip(path).close()  # which judges what it would unpack to
     try:
         names = [str(name) for name, _ in pyogrio.list_layers(path)]
         sheets = [pyogrio.read_dataframe(path, layer=name, read_geometry=False) for name in names]

@@ -57,10 +57,9 @@ def unpack(path: Path, data_dir: Path) -> Path:
     folder = data_dir / "unpacked" / f"{path.stem}-{word}"
     if folder.is_dir():
         return folder
-    list_rar(path)
+    files = {member.name: member for member in list_rar(path)}
     with _opened(path) as archive:
         infos = archive.infolist()
-        files = {member.name: member for member in judge(path, [_member(info) for info in infos])}
         stored = all(info.is_dir() or info.compress_type == _STORED for info in infos) and not archive.is_solid()
         need = sum(member.size for member in files.values())
         folder.parent.mkdir(parents=True, exist_ok=True)
