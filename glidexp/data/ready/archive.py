@@ -29,7 +29,7 @@ from glidexp.data.ready.groups import group_name, grouped, warn_of_loose
 from glidexp.data.ready.layout import GLID_COUNTS, Place, Source, folder_place, glid_places
 from glidexp.data.ready.origins import Origin, read_origins, shared_ground
 from glidexp.data.ready.pairs import Pair, find_pairs
-from glidexp.data.ready.pictures import allow_no_position, read_pair
+from glidexp.data.ready.pictures import allow_no_position, check_holds_a_tile, read_pair
 from glidexp.data.ready.regions import pairs_by_region
 from glidexp.data.sensors import RGB
 from glidexp.data.workers import in_threads
@@ -85,8 +85,7 @@ def build_pairs(job: Job, steps: Steps) -> None:
     pairs, origins = read_origins(job.dataset.manifest, job.dataset.sensor, find(job.dataset, job.data_dir))
     published = job.dataset.kind == DatasetKind.glid
     ledger = Ledger()
-    for pair in pairs:
-        ledger.pairs["pairs" if not published else "val" if pair.name.startswith("val/") else "GLID"] += 1
+    ledger.pairs.update(_part_of_glid(pair) if published else "pairs" for pair in pairs)
     seen: list[Seen] = []
     table = read_table(job.dataset.classes) if job.dataset.classes else None
     allow_no_position()  # before threads start
@@ -161,15 +160,16 @@ def find(dataset: DatasetConfig, data_dir: Path) -> list[Pair]:
     return find_pairs(folder, dataset.images, dataset.labels)
 
 
+def _part_of_glid(pair: Pair) -> str:
+    """Folder of the published set that a pair is of; val is its test side."""
+    return "val" if pair.name.startswith("val/") else "GLID"
+
+
 def _see(pair: Pair, job: Job) -> Seen:
     """Decodes a pair and cuts it: one tile, or a grid from the upper left corner where it is larger than a tile."""
     picture, label = read_pair(pair)
     px, (height, width) = job.tile_px, label.lake.shape
-    if min(height, width) < px:
-        raise DataError(
-            f"{pair.image} is {width} x {height} px, smaller than tile_size.px={px}: "
-            f"choose {min(height, width)} or less."
-        )
+    check_holds_a_tile(pair, (height, width), px)
     whole, dropped = (height, width) == (px, px), Counter[str]()
     tiles = []
     if whole and picture.valid is None:  # kept as published, with or without lake
@@ -234,12 +234,14 @@ def _share_out(
     if origins and all(origin.split for origin in origins):
         return _as_the_table_says(origins)
     looks = [one.look for one in seen]
-    fixed = [pair.name.startswith("val/") and job.dataset.kind == DatasetKind.glid for pair in pairs]
+    published = job.dataset.kind == DatasetKind.glid
+    held = [i for i, pair in enumerate(pairs) if published and _part_of_glid(pair) == "val"]
     links = [*duplicates.same_ground(looks), *shared_ground(origins, [one.size for one in seen])]
     copies = splits.connected(len(pairs), links)
-    leaking = {i for group in copies if any(fixed[i] for i in group) for i in group if not fixed[i]}
-    ledger.dropped["tiles_like_a_test_tile"] += len(leaking)
-    free = [i for i in range(len(pairs)) if not fixed[i] and i not in leaking]
+    test = set(held)
+    shown_in_test = {i for group in copies if not test.isdisjoint(group) for i in group}
+    ledger.dropped["tiles_like_a_test_tile"] += len(shown_in_test) - len(held)
+    free = [i for i in range(len(pairs)) if i not in shown_in_test]
     groups = grouped(free, pairs, origins, links)
     warn_of_loose(groups, pairs, origins)
     units, sides = [], {}
@@ -252,8 +254,7 @@ def _share_out(
         for i in members:
             place[i] = (key, ground)
     config = job.dataset.split
-    if any(fixed):
-        held = [i for i in range(len(pairs)) if fixed[i]]
+    if held:
         ground = f"published val {duplicates.digest([looks[i] for i in held])}"
         sides[ground] = "test"
         for i in held:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready.layout import Source
 from glidexp.data.ready.pairs import Drawn, Pair
-from glidexp.data.ready.pictures import opened, read_bytes, read_image
+from glidexp.data.ready.pictures import check_holds_a_tile, check_same_size, opened, read_bytes, read_image
 from glidexp.data.sensors import RGB
 from glidexp.data.store import INVALID
 from glidexp.data.writer import Tile, measured
@@ -123,16 +123,8 @@ def cut_pair(pair: Pair, table: ClassTable, px: int) -> Mapped:
         raise DataError(f"{pair.label} is a file of outlines: dataset.classes needs class maps, a picture an image.")
     picture, label = read_image(pair.image), read_labels(pair.label, table)
     height, width = label.shape
-    if label.shape != picture.image.shape[:2]:
-        raise DataError(
-            f"{pair.label} is {width} x {height} px, its image {picture.image.shape[1]} x {picture.image.shape[0]}: "
-            "both must cover the same ground."
-        )
-    if min(height, width) < px:
-        raise DataError(
-            f"{pair.image} is {width} x {height} px, smaller than tile_size.px={px}: "
-            f"choose {min(height, width)} or less."
-        )
+    check_same_size(pair, picture, label)
+    check_holds_a_tile(pair, (height, width), px)
     if picture.valid is not None:
         label = np.where(picture.valid, label, np.uint8(INVALID))
     tiles, left_out = [], 0

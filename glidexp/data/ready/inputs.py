@@ -37,11 +37,10 @@ def tile_files(dataset: DatasetConfig, root: Path) -> dict[str, list[Path]]:
     elif root.is_file():
         return {"archive": [root]}
     else:
-        from glidexp.data.ready.pairs import Drawn, find_pairs
+        from glidexp.data.ready.pairs import find_pairs
 
-        pairs = find_pairs(root, dataset.images, dataset.labels)
-        labels = {pair.label.path if isinstance(pair.label, Drawn) else Path(str(pair.label)) for pair in pairs}
-        return {"images": [Path(str(pair.image)) for pair in pairs], "labels": sorted(labels)}
+        images, labels = zip(*(pair.files for pair in find_pairs(root, dataset.images, dataset.labels)), strict=True)
+        return {"images": list(images), "labels": sorted(set(labels))}
     files: dict[str, list[Path]] = {}
     for name, place in places.items():
         if place.archived:

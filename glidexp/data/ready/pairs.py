@@ -44,6 +44,12 @@ class Pair:
     said: dict[str, str] = field(default_factory=dict)
     """scene, sensor, region, as far as the rule finds them in the path"""
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Where image and label lie on the disk; of a label that is drawn the file of its outlines."""
+        label = self.label.path if isinstance(self.label, Drawn) else Path(str(self.label))
+        return Path(str(self.image)), label
+
 
 def find_pairs(root: Source, images: str = "images/{id}.*", labels: str = "labels/{id}.*") -> list[Pair]:
     """Pairs of files below `root` in the order of their numbers.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,12 +78,35 @@ def read_pair(pair: Pair) -> tuple[Picture, Label]:
         return picture, Label(lake, OUTLINES if lake.any() else EMPTY, 0)
     label = read_label(pair.label)
     _check_place(pair, picture)
-    if label.lake.shape != picture.image.shape[:2]:
-        raise DataError(
-            f"{pair.label} is {label.lake.shape[1]} x {label.lake.shape[0]} px, its image "
-            f"{picture.image.shape[1]} x {picture.image.shape[0]}: both must cover the same ground."
-        )
+    check_same_size(pair, picture, label.lake)
     return picture, label
+
+
+def check_same_size(pair: Pair, picture: Picture, label: npt.NDArray[Any]) -> None:
+    """Refuses a label (H, W) of another size than its picture.
+
+    Raises:
+        DataError: names both
+    """
+    if label.shape != picture.image.shape[:2]:
+        raise DataError(
+            f"{pair.label} is {label.shape[1]} x {label.shape[0]} px, its image {picture.image.shape[1]} x "
+            f"{picture.image.shape[0]}: both must cover the same ground."
+        )
+
+
+def check_holds_a_tile(pair: Pair, size: tuple[int, int], px: int) -> None:
+    """Refuses a picture of this height and width that is smaller than a tile.
+
+    Raises:
+        DataError: with the largest tile that it would hold
+    """
+    height, width = size
+    if min(height, width) < px:
+        raise DataError(
+            f"{pair.image} is {width} x {height} px, smaller than tile_size.px={px}: "
+            f"choose {min(height, width)} or less."
+        )
 
 
 def _check_place(pair: Pair, picture: Picture) -> None:

@@ -16,7 +16,7 @@ from glidexp.config import DatasetConfig
 from glidexp.data import sensors
 from glidexp.data.ready.layout import Place, Source, describe
 from glidexp.data.ready.members import open_zip
-from glidexp.data.ready.pairs import Drawn, Pair, find_pairs
+from glidexp.data.ready.pairs import Pair, find_pairs
 from glidexp.data.ready.unpack import is_rar
 from glidexp.errors import ConfigError, DataError
 
@@ -124,11 +124,10 @@ def files_of(dataset: DatasetConfig) -> list[Path]:
     place = place_of(dataset)
     if place.is_file():
         return [place]
-    files = []
+    files: list[Path] = []
     for region in read_layout(str(dataset.layout)):
         for pair in find_pairs(place, region.images, region.labels):
-            label = pair.label.path if isinstance(pair.label, Drawn) else Path(str(pair.label))
-            files += [Path(str(pair.image)), label]
+            files += pair.files
     return files
 
 
