@@ -31,7 +31,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "evaluate": (evaluate, "score a trained model on a data set"),
         "predict": (predict, "map the lakes of whole scenes with a trained model"),
         "serve": (serve, "map scenes over HTTP, and on a page, at 127.0.0.1"),
-        "inventory": (inventory, "compare two maps of lakes (inventory diff OLD NEW)"),
+        "inventory": (
+            inventory,
+            "compare maps of lakes: two (inventory diff OLD NEW), or many dates (inventory series MAP ...)",
+        ),
         "compare": (compare, "say which of several settings is better, by how much and how sure"),
         "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
         "verify": (verify, "check that a released bundle is what was released"),
@@ -206,7 +209,7 @@ def serve(argv: list[str]) -> int:
 
 
 def inventory(argv: list[str]) -> int:
-    """Compares two maps of lakes."""
+    """Compares maps of lakes."""
     prepare_process()
     from glidexp.mapping import verb_inventory
 

@@ -15,7 +15,7 @@ from tiny_scenes import lake
 from glidexp import cli
 from glidexp.data.scenes import polygons, versions
 from glidexp.errors import DataError
-from glidexp.mapping import diff, verb_inventory
+from glidexp.mapping import diff, lake_map, verb_inventory
 
 
 def written(path: Path, lakes: list[shapely.Polygon], bound_km2: float, ground: shapely.Polygon) -> Path:
@@ -102,9 +102,9 @@ def test_a_place_that_takes_no_file_is_the_user_s_mistake(
 def test_without_interval_the_pixel_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "plain.gpkg"
     geopandas.GeoDataFrame({"n": [1]}, geometry=[lake(0, 0, 300)], crs=32645).to_file(path)
-    assert diff.read(path, "OLD", None).notes
+    assert lake_map.read(path, "OLD", None).notes
     perimeter = lake(0, 0, 300).length
-    assert diff.read(path, "OLD", 10.0).bound_km2[0] == pytest.approx(0.5 * 10 * perimeter / 1e6, rel=2e-3)
+    assert lake_map.read(path, "OLD", 10.0).bound_km2[0] == pytest.approx(0.5 * 10 * perimeter / 1e6, rel=2e-3)
 
 
 def test_a_map_without_lakes_is_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,9 +123,9 @@ def test_a_map_without_lakes_is_a_map(tmp_path: Path, capsys: pytest.CaptureFixt
     degrees = tmp_path / "degrees.gpkg"
     geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.box(86, 27, 87, 28)], crs=32645).to_file(degrees)
     with pytest.raises(DataError, match=r"look like degrees.*: write it into the file, with ogr2ogr -a_srs EPSG:4326"):
-        diff.read(degrees, "NEW", 30)
+        lake_map.read(degrees, "NEW", 30)
     with pytest.raises(DataError, match="no polygon"):
-        diff.read(points, "OLD", None)
+        lake_map.read(points, "OLD", None)
 
 
 def test_lakes_without_an_interval_get_the_pixel_s(tmp_path: Path) -> None:
@@ -134,13 +134,13 @@ def test_lakes_without_an_interval_get_the_pixel_s(tmp_path: Path) -> None:
     frame.loc[1, ["area_low_km2", "area_high_km2"]] = None
     path.unlink()
     frame.to_file(path)
-    assert diff.read(path, "OLD", None).notes and not diff.read(path, "OLD", 10.0).notes
+    assert lake_map.read(path, "OLD", None).notes and not lake_map.read(path, "OLD", 10.0).notes
     pixel = 0.5 * 10 * lake(0, 0, 300).length / 1e6
-    assert diff.read(path, "OLD", 10.0).bound_km2 == pytest.approx([0.02, pixel], rel=2e-3)
+    assert lake_map.read(path, "OLD", 10.0).bound_km2 == pytest.approx([0.02, pixel], rel=2e-3)
     frame[["area_low_km2", "area_high_km2"]] = None  # read as text without any
     path.unlink()
     frame.to_file(path)
-    assert diff.read(path, "OLD", 10.0).bound_km2 == pytest.approx([pixel, pixel], rel=2e-3)
+    assert lake_map.read(path, "OLD", 10.0).bound_km2 == pytest.approx([pixel, pixel], rel=2e-3)
 
 
 def across_180(path: Path, way: str, shapes: list[shapely.Polygon], ground: shapely.Polygon) -> Path:
@@ -176,9 +176,9 @@ def test_lakes_across_180_degrees_are_known_again(tmp_path: Path, old_way: str, 
     """One across the line, one on either side of it, and one that is gone, whichever way either file writes them."""
     circles = [shapely.Point(x, y).buffer(r, 64) for x, y, r in ((50, 0, 400), (3000, 0, 300), (-3000, 0, 300))]
     gone, ground = shapely.Point(-30, 2000).buffer(200, 64), shapely.box(-6000, -6000, 6000, 6000)
-    old = diff.read(across_180(tmp_path / "old.gpkg", old_way, [*circles, gone], ground), "OLD", None)
+    old = lake_map.read(across_180(tmp_path / "old.gpkg", old_way, [*circles, gone], ground), "OLD", None)
     grown = [shapely.Point(50, 0).buffer(500, 64), *circles[1:]]
-    new = diff.read(across_180(tmp_path / "new.gpkg", new_way, grown, ground), "NEW", None)
+    new = lake_map.read(across_180(tmp_path / "new.gpkg", new_way, grown, ground), "NEW", None)
     assert old.area_km2 == pytest.approx([shape.area / 1e6 for shape in (*circles, gone)], rel=1e-3)
     table = diff.compared(old, new).set_index("old_ids")
     assert dict(table["change"]) == {"L0": "grown", "L1": "unchanged", "L2": "unchanged", "L3": "vanished"}
@@ -195,4 +195,4 @@ def test_half_a_pixel_along_a_shore_is_without_the_cut_at_180_degrees(tmp_path: 
     for way in ("beyond", "cut"):
         frame = geopandas.read_file(across_180(tmp_path / f"{way}.gpkg", way, [shape], ground), layer="lakes")
         frame[["lake_id", "geometry"]].to_file(plain := tmp_path / f"plain_{way}.gpkg")
-        assert diff.read(plain, "OLD", 10.0).bound_km2 == pytest.approx([0.5 * 10 * shape.length / 1e6], rel=2e-3)
+        assert lake_map.read(plain, "OLD", 10.0).bound_km2 == pytest.approx([0.5 * 10 * shape.length / 1e6], rel=2e-3)

@@ -1,8 +1,10 @@
-"""`glidexp inventory diff`: which lakes appeared, vanished, grew or shrank between two maps."""
+"""`glidexp inventory`: which lakes appeared, vanished, grew or shrank between two maps (`diff`), or over many dates
+(`series`)."""
 
 from pathlib import Path
 
 from glidexp.errors import ConfigError
+from glidexp.mapping import verb_series
 from glidexp.options import Parser, filled
 
 
@@ -30,15 +32,19 @@ def run(argv: list[str]) -> int:
     """Compares, prints, writes; gives the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
         print("Usage: glidexp inventory diff OLD NEW [--out FILE.gpkg] [--gsd M]")
+        print("       glidexp inventory series MAP MAP ... [--out FOLDER] [--by year] [--date COLUMN] [--gsd M]")
         return 0 if argv else 2
+    if argv[0] == "series":
+        return verb_series.run(argv[1:])
     if argv[0] != "diff":
-        raise ConfigError(f"glidexp inventory {argv[0]} is not known. Allowed: diff.")
+        raise ConfigError(f"glidexp inventory {argv[0]} is not known. Allowed: diff, series.")
     given = options().parse_args(argv[1:])
     if given.gsd is not None and not given.gsd > 0:
         raise ConfigError(f"--gsd={given.gsd} must be above 0 metres.")
     from glidexp.data.scenes.geopackage import check_out, write_layers
     from glidexp.data.scenes.versions import largest
-    from glidexp.mapping.diff import compared, read, totals
+    from glidexp.mapping.diff import compared, totals
+    from glidexp.mapping.lake_map import read
 
     if given.out:
         check_out(Path(given.out))

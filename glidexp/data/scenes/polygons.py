@@ -55,6 +55,8 @@ class Inventory:
     """the file names the CRS; else it was given"""
     layer: str = ""
     """that was named"""
+    rows: npt.NDArray[np.int64] | None = None
+    """of each polygon: which feature of the layer it is, from 0; None of outlines that come from no file"""
     tree: shapely.STRtree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -124,6 +126,7 @@ def read(
         type_column=type_column,
         own_crs=not crs,
         layer=layer or "",
+        rows=rows,
     )
 
 

@@ -1,0 +1,116 @@
+"""A map or an inventory of lakes as it is read to be compared with others: outlines, areas, bounds, ground."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import shapely
+
+from glidexp.data.scenes import polygons
+from glidexp.data.scenes.degrees import cut_at_180, whole_in_degrees
+from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layer_of, layers_of, read_features
+from glidexp.errors import DataError
+from glidexp.mapping.areas import on_ellipsoid
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+INTERVAL = ("area_low_km2", "area_high_km2")
+CUT = "cut"
+STRAIGHT_M = 2000.0
+"""a side of the ground is bent into degrees in pieces of this length, 0.1 m off at most; one of 110 km is 140 m off"""
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The lakes of one inventory, in degrees from -180 to 180."""
+
+    name: str
+    """of the file"""
+    shapes: npt.NDArray[np.object_]
+    ids: npt.NDArray[np.object_]
+    area_km2: Floats
+    bound_km2: Floats
+    """by how much the area may be off; 0 where nothing is known"""
+    cut: Flags
+    """the lake may go on beyond what was looked at; False where the file does not say"""
+    ground: Any
+    """what was looked at; None where the file does not say"""
+    lacking: int
+    """lakes whose bound is not known"""
+    column: npt.NDArray[Any] | None = None
+    """values of the column that was asked for, one a lake"""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the result has to know of it."""
+        if not self.lacking:
+            return ()
+        return (f"{self.name} gives {self.lacking} lakes no interval of areas, so each is taken as exact: give --gsd.",)
+
+
+def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None, column: str | None = None) -> Map:
+    """Reads outlines with the uncertainty of their areas.
+
+    Args:
+        path: any vector file; of one that `glidexp predict` wrote, the columns of the area interval and the ground
+        setting: names it in messages
+        gsd_m: for half a pixel along the perimeter, where the file has no interval
+        layer: of the outlines, where several may hold polygons
+        column: whose values are wanted too
+
+    Raises:
+        DataError: it cannot be read as outlines, or has no such column
+    """
+    own = polygons.read(path, setting, layer=layer, none=True)  # all lakes of a map may have vanished
+    whole = whole_in_degrees(own.geometries, own.crs)
+    area, perimeter = (values / 1e6 for values in on_ellipsoid(whole))
+    taken = layer_of(path, setting, layer)
+    there = columns_of(path, setting, taken)
+    if column and column not in there:
+        raise DataError(f"{column} is no column of {path}, which has {', '.join(there) or 'none'}: name one of these.")
+    wanted = [name for name in (*INTERVAL, CUT, column) if name and name in there]
+    known = read_features(path, setting, wanted, taken).values if wanted else {}
+    known = {name: values[own.rows] for name, values in known.items()}
+    bound = 0.5 * gsd_m * perimeter if gsd_m else np.zeros(len(area))
+    half = np.full(len(area), np.nan)
+    if {*INTERVAL} <= {*known}:
+        low, high = (known[name].astype(np.float64) for name in INTERVAL)  # nothing becomes NaN
+        half = (high - low) / 2
+    unknown = np.isnan(half)
+    return Map(
+        path.name,
+        cut_at_180(whole),
+        own.ids,
+        area,
+        np.where(unknown, bound, half),
+        _flags(known[CUT]) if CUT in known else np.zeros(len(area), dtype=bool),
+        _ground(path, setting),
+        0 if gsd_m else int(unknown.sum()),
+        known[column] if column else None,
+    )
+
+
+def _ground(path: Path, setting: str) -> Any:
+    """What was looked at, in degrees; None where the file has no such layer."""
+    if path.suffix.lower() in PARQUET:
+        return None
+    names = [name for name, _ in layers_of(path, setting)]
+    if GROUND not in names:
+        return None
+    found = read_features(path, setting, [], names.index(GROUND))
+    if not found.crs:
+        raise DataError(
+            f"{setting}={path}: its layer {GROUND} has no CRS: write it into the file, with ogr2ogr -a_srs."
+        )
+    shapes, crs = found.geometries[~shapely.is_missing(found.geometries)], pyproj.CRS(found.crs)
+    if crs.is_projected:  # a side that is straight on the map is none in degrees
+        shapes = shapely.segmentize(shapes, STRAIGHT_M / crs.axis_info[0].unit_conversion_factor)
+    return shapely.union_all(cut_at_180(whole_in_degrees(shapes, crs)))
+
+
+def _flags(values: npt.NDArray[Any]) -> Flags:
+    """Yes and no as drivers give them: as such, as numbers or text; nothing is no."""
+    return np.array([str(value).strip().lower() in ("true", "1", "1.0", "yes", "t") for value in values], dtype=bool)

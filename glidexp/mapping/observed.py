@@ -1,0 +1,228 @@
+"""What each date says of each lake: its area and how sure that is, that it is not there, or nothing.
+
+Where several maps of one date show a lake, the one that shows it whole with the least bound counts, so that ground that
+two scenes share is not counted twice. Where none shows it whole, what all of them show is put together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from glidexp.data.scenes.polygons import Geometries
+from glidexp.data.steps import Step
+from glidexp.mapping.areas import on_ellipsoid
+from glidexp.mapping.dated_maps import Dated
+from glidexp.mapping.known_again import shared
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+SEEN, ABSENT, CUT, NOT_LOOKED = "seen", "absent", "cut", "not_looked_at"
+"""of a lake on a date: it is there; its ground was looked at and holds none; seen, but not to its end; its ground, or
+a part of it, was not looked at. The latter two say nothing of its area"""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Tables of (G, D): G lakes, D dates."""
+
+    area_km2: Floats
+    """as mapped, cut or not; 0 where no outline is"""
+    bound_km2: Floats
+    parts: Ints
+    """outlines"""
+    state: npt.NDArray[np.object_]
+    outlines: Geometries
+    """(G, D), None where there are none"""
+    unions: Geometries
+    """(G,) of all dates"""
+    grounds: tuple[Any, ...]
+    """(D,) what was looked at; None where that is not known"""
+
+    @property
+    def known(self) -> Flags:
+        """(G, D), whether the date says how large the lake is: absent ones have no area."""
+        return np.isin(self.state, (SEEN, ABSENT))
+
+
+@dataclass(slots=True)
+class _All:
+    """All outlines, one map after the other, and the cells, a lake and a date each, that they are in."""
+
+    shapes: Geometries
+    area: Floats
+    bound: Floats
+    cut: Flags
+    map: Ints
+    cell: Ints
+    of_lake: list[Ints]
+    """rows of each lake"""
+    of_cell: list[Ints]
+    keep: Flags
+    """False of those that another map of the date shows better"""
+
+
+def observed(dated: Dated, lake: Ints, step: Step) -> Observed:
+    """What each date says of each lake.
+
+    Args:
+        dated: maps
+        lake: of each outline, from `known_again.one_lake`
+        step: told of each date
+    """
+    shape = (int(lake.max()) + 1 if len(lake) else 0, len(dated.texts))
+    every = _all(dated, lake, shape)
+    unions = np.empty(shape[0], dtype=object)
+    unions[:] = [_multi(shapely.union_all(every.shapes[own])) for own in every.of_lake]
+    grounds = tuple(
+        _together([one.ground for one, at in zip(dated.maps, dated.of, strict=True) if at == d])
+        for d in range(shape[1])
+    )
+    joint = _side_by_side(every, [one.ground for one in dated.maps], grounds)
+    cell, keep, cells = every.cell, every.keep, len(every.of_cell)
+    area, bound, cuts = (
+        np.bincount(cell[keep], some[keep].astype(np.float64), minlength=cells)
+        for some in (every.area, every.bound**2, every.cut)
+    )
+    outlines, parts = np.full(cells, None, dtype=object), np.zeros(cells, np.int64)
+    for number in np.unique(cell).tolist():
+        own = every.of_cell[number][keep[every.of_cell[number]]]
+        outlines[number], parts[number] = _as_one(every.shapes[own], union=bool(joint[number]))
+    if joint.any():  # both maps have the ground that they share
+        area[joint] = on_ellipsoid(outlines[joint])[0] / 1e6
+    state = _states(every, unions, grounds, cuts.reshape(shape) > 0, step)
+    size_km2, bound_km2 = (table.astype(np.float64).reshape(shape) for table in (area, np.sqrt(bound)))
+    return Observed(size_km2, bound_km2, parts.reshape(shape), state, outlines.reshape(shape), unions, grounds)
+
+
+def _all(dated: Dated, lake: Ints, shape: tuple[int, int]) -> _All:
+    """The outlines of all maps."""
+    maps, sizes = dated.maps, [len(one.shapes) for one in dated.maps]
+    cell = lake * shape[1] + np.repeat(dated.of, sizes)
+    return _All(
+        np.concatenate([one.shapes for one in maps]),
+        np.concatenate([one.area_km2 for one in maps]),
+        np.concatenate([one.bound_km2 for one in maps]),
+        np.concatenate([one.cut for one in maps]),
+        np.repeat(np.arange(len(maps)), sizes),
+        cell,
+        _rows_of(lake, shape[0]),
+        _rows_of(cell, shape[0] * shape[1]),
+        np.ones(len(lake), dtype=bool),
+    )
+
+
+def _side_by_side(every: _All, of_maps: Sequence[Any], of_dates: Sequence[Any]) -> Flags:
+    """Chooses where several maps of a date show a lake; gives the cells in which all of them are put together."""
+    joint = np.zeros(len(every.of_cell), dtype=bool)
+    for number in _several_maps(every.cell, every.map).tolist():
+        (lake, date), rows = divmod(number, len(of_dates)), every.of_cell[number]
+        chosen = _whole(every, rows, every.of_lake[lake], of_maps)
+        if chosen is None:
+            joint[number] = True
+            every.cut[rows] &= not _seen_together(every.shapes[rows], of_dates[date])
+        else:
+            every.keep[rows] = every.map[rows] == chosen
+    return joint
+
+
+def _states(every: _All, unions: Geometries, grounds: Sequence[Any], cut: Flags, step: Step) -> Any:
+    """What each date says of each lake: (G, D) of `SEEN` and the others."""
+    looked = np.empty(cut.shape, dtype=bool)
+    for d, ground in enumerate(grounds):
+        looked[:, d] = _looked_at(unions, ground)
+        step("")
+    there = np.array([len(rows) > 0 for rows in every.of_cell], dtype=bool).reshape(cut.shape)
+    for g, d in np.argwhere(there & ~cut & ~looked).tolist():
+        rows = every.of_cell[g * len(grounds) + d]
+        own = rows[every.keep[rows]]
+        looked[g, d] = _accounted(every.shapes[every.of_lake[g]], every.shapes[own], grounds[d])
+    state = np.where(there, SEEN, ABSENT).astype(object)
+    state[~looked] = NOT_LOOKED
+    state[cut] = CUT
+    return state
+
+
+def _rows_of(group: Ints, count: int) -> list[Ints]:
+    """Rows of each of the groups 0 to count - 1, ascending."""
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group, minlength=count))[:-1]
+    return np.split(order, ends) if count else []
+
+
+def _several_maps(cell: Ints, of_map: Ints) -> Ints:
+    """Cells with outlines of more than one map."""
+    pairs = np.unique(np.column_stack([cell, of_map]), axis=0)[:, 0] if len(cell) else cell
+    found, count = np.unique(pairs, return_counts=True)
+    several: Ints = found[count > 1]
+    return several
+
+
+def _as_one(shapes: Geometries, *, union: bool) -> tuple[Any, int]:
+    """Outlines of a lake on a date, and how many they are; those of one map share no ground."""
+    if union:
+        found = _multi(shapely.union_all(shapes))
+        return found, len(found.geoms)
+    if len(shapes) == 1:
+        return _multi(shapes[0]), 1
+    # those of an inventory of others may share some
+    return _multi(shapely.union_all(shapes)), len(shapes)
+
+
+def _multi(shape: Any) -> Any:
+    """As MultiPolygon, lines and points of a union let go."""
+    parts = shapely.get_parts(shape)
+    return shapely.MultiPolygon(parts[shapely.get_type_id(parts) == 3].tolist())
+
+
+def _together(grounds: Sequence[Any]) -> Any:
+    """What maps of a date looked at; None where one of them does not say."""
+    if any(ground is None for ground in grounds):
+        return None
+    ground = shapely.union_all(np.array(grounds, dtype=object)) if len(grounds) > 1 else grounds[0]
+    shapely.prepare(ground)
+    return ground
+
+
+def _looked_at(shapes: Geometries, ground: Any) -> Flags:
+    """Whether all of the ground of each was looked at."""
+    if ground is None:
+        return np.ones(len(shapes), dtype=bool)
+    found: Flags = shapely.covers(ground, shapes)
+    return found
+
+
+def _accounted(of_lake: Geometries, own: Geometries, ground: Any) -> bool:
+    """Whether a date whose outlines are whole says all of a lake: each outline of any date is one of these again, or
+    lies on ground that was looked at. The outline of the ground is coarse, so that it lacks a strip at the scene's
+    edge in which lakes are whole."""
+    rest = of_lake[~_looked_at(of_lake, ground)]
+    return bool(shared(rest[:, None], own[None, :]).any(axis=1).all())
+
+
+def _whole(every: _All, rows: Ints, of_lake: Ints, grounds: Sequence[Any]) -> int | None:
+    """The map that shows a lake whole, of several that do the one with the least bound; None where none does.
+
+    A map that does not say what it looked at shows a lake whole where every outline of it is met again.
+    """
+    found = []
+    for number in np.unique(every.map[rows]).tolist():
+        own = rows[every.map[rows] == number]
+        if every.cut[own].any():
+            continue
+        ground = grounds[number]
+        nowhere = shapely.Polygon() if ground is None else ground
+        if _accounted(every.shapes[of_lake], every.shapes[own], nowhere):
+            found.append((float((every.bound[own] ** 2).sum()), number))
+    return min(found)[1] if found else None
+
+
+def _seen_together(shapes: Geometries, ground: Any) -> bool:
+    """Whether a lake that an edge of each map cuts lies within what they looked at together."""
+    if ground is None:
+        return False
+    return bool(shapely.contains_properly(ground, shapely.union_all(shapes)))

@@ -1,0 +1,81 @@
+"""The files of a series: tables, outlines and pictures, each written aside and renamed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+
+from glidexp.beside import beside, sweep, write_bytes
+from glidexp.data.builder.parts import writing
+from glidexp.data.scenes.geopackage import write_layers
+from glidexp.mapping.observed import ABSENT, SEEN
+from glidexp.mapping.series import Series
+from glidexp.mapping.trend import GROWS, SHRINKS
+from glidexp.scoring.series_plots import SHOWN, Line, series_figure
+from glidexp.scoring.sheet import files_of
+
+LAKES, DATES = "lakes", "dates"
+"""layers of the GeoPackage: a row a lake; a row a lake and date"""
+OUTLINES, ROWS, COLUMNS, TOTALS, PICTURE = "series.gpkg", "series.csv", "series.parquet", "totals.csv", "series"
+AFTER = "what the maps say is not lost, and the same command makes all of it anew"
+
+
+def write_series(series: Series, out: Path) -> list[Path]:
+    """Writes all files into a folder; gives their paths.
+
+    Raises:
+        RunFailed: the disk refuses it
+    """
+    files = {
+        ROWS: _csv(pd.DataFrame(series.lakes.drop(columns="geometry"))),
+        TOTALS: _csv(series.totals),
+        **files_of(PICTURE, lambda sheet: series_figure(*lines_of(series), sheet=sheet)),
+    }
+    with writing(out, AFTER):
+        for name in (OUTLINES, *files, COLUMNS):
+            sweep(out / name)
+        # as in the maps, a table of lakes holds its outlines
+        with beside(out / COLUMNS) as place:
+            series.lakes.to_parquet(place, index=False)
+    write_layers(out / OUTLINES, {LAKES: series.lakes, DATES: series.dates}, "MultiPolygon")
+    with writing(out, AFTER):
+        for name, content in files.items():
+            write_bytes(out / name, content)
+    return [out / name for name in (OUTLINES, *files, COLUMNS)]
+
+
+def lines_of(series: Series) -> tuple[Line, Line | None, list[Line]]:
+    """What the picture shows: all that is mapped, the total over common ground unless that is the same, the lakes that
+    surely grow or shrink, from the fastest."""
+    totals = series.totals
+    mapped = _line("as mapped", totals, "area")
+    shared = None
+    if totals["common_lakes"].max() and not np.allclose(totals["common_km2"], totals["area_km2"], rtol=1e-9):
+        shared = _line("lakes that all\ndates looked at", totals, "common")
+    fast = fastest(series.lakes).head(SHOWN)
+    rows = series.dates[series.dates["state"].isin((SEEN, ABSENT)) & series.dates["lake_id"].isin(fast["lake_id"])]
+    lakes = []
+    for name, rate in zip(fast["lake_id"], fast["km2_per_year"].tolist(), strict=True):
+        one = _line(name, rows[rows["lake_id"] == name], "area")
+        lakes.append(replace(one, rate=rate, level=float(np.median(one.area) - rate * np.median(one.years))))
+    return mapped, shared, lakes
+
+
+def fastest(lakes: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    """Lakes that surely grow or shrink, from the fastest."""
+    sure = lakes[lakes["verdict"].isin((GROWS, SHRINKS))]
+    return sure.iloc[np.argsort(-sure["km2_per_year"].abs().to_numpy(dtype=np.float64), kind="stable")]
+
+
+def _line(name: str, table: pd.DataFrame, of: str) -> Line:
+    years, area, low, high = (
+        table[column].to_numpy(dtype=np.float64) for column in ("year", f"{of}_km2", f"{of}_low_km2", f"{of}_high_km2")
+    )
+    return Line(name, years, area, low, high)
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """Areas to a square metre, rates to a hundredth of one."""
+    return table.to_csv(index=False, lineterminator="\n", float_format="%.8g").encode()

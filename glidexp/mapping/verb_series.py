@@ -1,0 +1,127 @@
+"""`glidexp inventory series`: what became of each lake over the dates of many maps."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.options import Parser, above_0, filled, out_folder
+
+if TYPE_CHECKING:
+    from glidexp.mapping.series import Series
+
+log = logging.getLogger("glidexp")
+SHOWN = 20
+"""lakes that are listed"""
+
+
+def options() -> Parser:
+    """What the verb takes."""
+    parser = Parser(
+        prog="glidexp inventory series",
+        description="Follows lakes through maps of two dates or more: which grow or shrink, how fast and how sure, "
+        "which appeared or vanished, and the total by date. Lakes are known again by their ground. Maps of one date "
+        "lie side by side; ground that two of them show counts once.",
+    )
+    parser.add_argument(
+        "maps", nargs="+", type=filled, metavar="MAP",
+        help="outlines in any format of GDAL, as glidexp predict writes them, in any order",
+    )  # fmt: skip
+    parser.add_argument("--out", type=filled, metavar="FOLDER", help="write tables, outlines and pictures")
+    parser.add_argument(
+        "--date", type=filled, metavar="COLUMN",
+        help="column of the date or year of each lake (default: date, else the file's name)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--by", choices=("date", "year"), default="date",
+        help="year: maps of one year count as one date, such as neighbouring scenes of different days (default: date)",
+    )  # fmt: skip
+    parser.add_argument("--map-layer", type=filled, metavar="NAME", help="layer of each MAP, of several")
+    parser.add_argument(
+        "--gsd", type=above_0, metavar="M",
+        help="pixel of outlines that give no area_low_km2, for half a pixel's bound",
+    )  # fmt: skip
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Follows, prints, writes; gives the exit code."""
+    given = options().parse_args(argv)
+    from glidexp.data.steps import shown_steps
+    from glidexp.mapping.dated_maps import read_all
+    from glidexp.mapping.series import made, rounds
+
+    out = Path(given.out) if given.out else None
+    if out:
+        check_folder(out)
+    paths = [Path(one) for one in given.maps]
+    with shown_steps(len(paths), "maps", True, what="reading", late=True) as step:
+        dated = read_all(
+            paths, step, gsd_m=given.gsd, layer=given.map_layer, column=given.date, by_year=given.by == "year"
+        )
+    with shown_steps(rounds(dated), "rounds", True, what="following lakes", late=True) as step:
+        series = made(dated, step)
+    files: list[Path] = []
+    if out:
+        from glidexp.mapping.series_files import write_series
+
+        log.info("writing %d lakes on %d dates", len(series.lakes), len(dated.texts))
+        files = write_series(series, out)
+    print(told(series, str(files[1]) if files else ""))
+    if files:
+        print(f"files: {', '.join(str(path) for path in files)}")
+    return 0
+
+
+def check_folder(out: Path) -> None:
+    """Makes the folder, before any work is done.
+
+    Raises:
+        ConfigError: nothing can be written there
+    """
+    import tempfile
+
+    with out_folder(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+
+
+def told(series: "Series", rows: str) -> str:
+    """What the screen says: totals by date, the fastest lakes, how many lakes there are of each verdict, notes.
+
+    Args:
+        series: what was found
+        rows: file of all lakes, "" where none is written
+    """
+    from glidexp.mapping.series_files import fastest
+    from glidexp.mapping.trend import GROWS, SHRINKS, VERDICTS
+
+    totals = series.totals
+    columns = ["date", "maps", "lakes", "area_km2", "area_low_km2", "area_high_km2", "common_lakes", "common_km2"]
+    lines = [totals[columns].to_string(index=False, float_format="%.4f"), ""]
+    lakes, sure = series.lakes, fastest(series.lakes)
+    if len(sure):
+        shown = ["lake_id", "verdict", "dates", "first_km2", "last_km2", "km2_per_year"]
+        shown += ["km2_per_year_low", "km2_per_year_high", "p"]
+        lines.append(sure.head(SHOWN)[shown].to_string(index=False, float_format="%.5f", na_rep="-"))
+        if len(sure) > SHOWN:
+            where = f"all are in {rows}" if rows else "--out writes all"
+            lines.append(f"... and {len(sure) - SHOWN} that change less fast; {where}")
+        lines.append("")
+    count = {name: int((lakes["verdict"] == name).sum()) for name in VERDICTS}
+    words = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in count.items())
+    lines.append(f"lakes: {len(lakes)}, of which {words}")
+    joined = int((lakes["most_parts"] > 1).sum())
+    if joined:
+        lines.append(f"split, merged or in parts, so that their areas are sums (most_parts above 1): {joined}")
+    tested = int(lakes["p"].notna().sum())
+    if tested:
+        moved = count[GROWS] + count[SHRINKS]
+        lines.append(f"with a trend (4 dates or more): {tested}, of which {moved} beyond bounds and scatter")
+    if totals["common_lakes"].max():
+        first, last = totals["common_km2"].iloc[0], totals["common_km2"].iloc[-1]
+        line = f"lakes that all dates looked at: {first:.4f} km2 to {last:.4f} km2"
+        if series.total.rate == series.total.rate:
+            line += f", {series.total.rate:+.5f} km2 a year ({series.total.low:+.5f} to {series.total.high:+.5f})"
+        lines.append(line)
+    return "\n".join([*lines, *(f"note: {note}" for note in series.notes)])
