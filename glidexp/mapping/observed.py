@@ -36,17 +36,14 @@ class Observed:
     parts: Ints
     """outlines"""
     state: npt.NDArray[np.object_]
+    known: Flags
+    """whether the date says how large the lake is; an absent one has no area"""
     outlines: Geometries
     """(G, D), None where there are none"""
     unions: Geometries
     """(G,) of all dates"""
     grounds: tuple[Any, ...]
     """(D,) what was looked at; None where that is not known"""
-
-    @property
-    def known(self) -> Flags:
-        """(G, D), whether the date says how large the lake is: absent ones have no area."""
-        return np.isin(self.state, (SEEN, ABSENT))
 
 
 @dataclass(slots=True)
@@ -96,7 +93,8 @@ def observed(dated: Dated, lake: Ints, step: Step) -> Observed:
         area[joint] = on_ellipsoid(outlines[joint])[0] / 1e6
     state = _states(every, unions, grounds, cuts.reshape(shape) > 0, step)
     size_km2, bound_km2 = (table.astype(np.float64).reshape(shape) for table in (area, np.sqrt(bound)))
-    return Observed(size_km2, bound_km2, parts.reshape(shape), state, outlines.reshape(shape), unions, grounds)
+    count, known = parts.reshape(shape), np.isin(state, (SEEN, ABSENT))
+    return Observed(size_km2, bound_km2, count, state, known, outlines.reshape(shape), unions, grounds)
 
 
 def _all(dated: Dated, lake: Ints, shape: tuple[int, int]) -> _All:
