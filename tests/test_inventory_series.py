@@ -16,7 +16,7 @@ from scipy import stats
 from tiny_scenes import NORTH, WEST, lake
 
 from glidexp import cli
-from glidexp.mapping import trend, verb_inventory
+from glidexp.mapping import diff, lake_map, trend, verb_inventory
 
 WIDE = lake(20_000, 20_000, 60_000).envelope
 YEARS = (2000, 2004, 2009, 2013, 2018)
@@ -270,13 +270,15 @@ def test_maps_in_any_crs(tmp_path: Path) -> None:
 def test_the_edge_of_the_ground_is_as_straight_as_on_the_map(tmp_path: Path) -> None:
     """A side of 110 km along a row of UTM is 100 m off a straight line in degrees, half way."""
     tile = shapely.box(WEST, NORTH, WEST + 110_000, NORTH + 110_000)
-    inside = shapely.Point(WEST + 55_000, NORTH + 60).buffer(40)
-    beyond = shapely.Point(WEST + 55_000, NORTH + 110_000 + 60).buffer(40)
+    inside = shapely.Point(WEST + 55_000, NORTH + 110_000 - 60).buffer(40)
+    beyond = shapely.Point(WEST + 55_000, NORTH - 60).buffer(40)
     for name, one in (("inside", [inside]), ("beyond", [beyond])):
         maps = [written(tmp_path / name / "2000.gpkg", one, None, ground=tile)]
         maps += [written(tmp_path / name / f"{year}.gpkg", [], None, ground=tile) for year in YEARS[1:]]
         _, dates, _ = series(tmp_path / name, maps)
         assert set(dates["state"]) == ({"seen", "absent"} if name == "inside" else {"seen", "not_looked_at"})
+        two = [lake_map.read(path, "OLD", None) for path in maps[:2]]
+        assert diff.compared(*two)["change"].tolist() == ["vanished" if name == "inside" else "not_seen"]
 
 
 def test_areas_are_those_of_the_rasters_that_circles_were_drawn_on(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from glidexp.scoring import plots
 from glidexp.scoring.figures import pdf_bytes
 from glidexp.scoring.forest import Bar, forest_figure
 from glidexp.scoring.heatmap import heatmap_figure
+from glidexp.scoring.series_plots import Line, series_figure
 from glidexp.scoring.sheet import COLUMN, PAGE, SHEETS, Sheet, files_of
 from glidexp.scoring.study_plots import (
     Point,
@@ -67,6 +68,12 @@ def matrix(names: list[str], **how: Sheet) -> "Figure":
     return heatmap_figure(values, [*names, "all"], names, score="lake IoU", across="region", rest_on=rest_on, **how)
 
 
+def line(number: int, name: str = "", years: tuple[float, ...] = (2000.5, 2004.5, 2013.7, 2020.8)) -> Line:
+    area = 0.02 * (number + 1) + 0.01 * np.arange(len(years))
+    name = name or f"GL08{number}.9342E27.9421N"
+    return Line(name, np.array(years), area, 0.9 * area, 1.1 * area, 0.0123, 0.0099, 0.0211, -24.0)
+
+
 def points(names: list[str]) -> list[Point]:
     return [Point(name, 40.0 + n, 38.0 + n, 43.0 + n) for n, name in enumerate(names)]
 
@@ -94,6 +101,10 @@ DRAWN: dict[str, Callable[..., "Figure"]] = {
     "distance": partial(distance_figure, dots()),
     "traits": partial(traits_figure, dots(), ["red mean", "green 95 %", "greenness"]),
     "expected": partial(expected_figure, np.array([0.5]), np.array([0.5]), ranges()),
+    "series": partial(
+        series_figure, line(90, "as mapped"), line(60, "lakes that all dates looked at"), [line(n) for n in range(9)]
+    ),
+    "short series": partial(series_figure, line(90, "as mapped", (2020.7, 2021.6)), None, [line(0)]),
     "pixels": partial(histograms_figure, {name: np.full((2, 8), 1 / 8) for name in ("landsat8", "sentinel2", "uav")}),
 }  # fmt: skip
 

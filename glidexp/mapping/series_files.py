@@ -53,13 +53,15 @@ def lines_of(series: Series) -> tuple[Line, Line | None, list[Line]]:
     mapped = _line("as mapped", totals, "area")
     shared = None
     if totals["common_lakes"].max() and not np.allclose(totals["common_km2"], totals["area_km2"], rtol=1e-9):
-        shared = _line("lakes that all\ndates looked at", totals, "common")
+        shared = _line("lakes that all dates looked at", totals, "common")
     fast = fastest(series.lakes).head(SHOWN)
     rows = series.dates[series.dates["state"].isin((SEEN, ABSENT)) & series.dates["lake_id"].isin(fast["lake_id"])]
     lakes = []
-    for name, rate in zip(fast["lake_id"], fast["km2_per_year"].tolist(), strict=True):
+    rates = fast[["km2_per_year", "km2_per_year_low", "km2_per_year_high"]].to_numpy(dtype=np.float64).tolist()
+    for name, (rate, low, high) in zip(fast["lake_id"], rates, strict=True):
         one = _line(name, rows[rows["lake_id"] == name], "area")
-        lakes.append(replace(one, rate=rate, level=float(np.median(one.area) - rate * np.median(one.years))))
+        level = float(np.median(one.area) - rate * np.median(one.years))
+        lakes.append(replace(one, rate=rate, rate_low=low, rate_high=high, level=level))
     return mapped, shared, lakes
 
 

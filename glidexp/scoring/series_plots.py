@@ -4,7 +4,7 @@ Read in grey too: what was mapped is hollow and dashed, common ground filled and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class Line:
     high: Floats
     rate: float = float("nan")
     """km2 a year, of a straight line through them; NaN draws none"""
+    rate_low: float = float("nan")
+    rate_high: float = float("nan")
     level: float = float("nan")
     """of that line in the year 0"""
 
@@ -52,7 +54,7 @@ def series_figure(mapped: Line, common: Line | None, lakes: Sequence[Line], shee
 
     shown, columns = list(lakes[:SHOWN]), 2 if sheet.narrow else 4
     rows = -(-len(shown) // columns)
-    height = 2.3 + 1.15 * rows + 0.3 * (sheet.narrow and common is not None)
+    height = 2.3 + 1.15 * rows
     figure = Figure(figsize=(sheet.inches, height), layout="constrained", dpi=sheet.dpi)
     grid = figure.add_gridspec(1 + rows, columns, height_ratios=[1.9, *[1.0] * rows])
     axes = figure.add_subplot(grid[0, :])
@@ -66,7 +68,8 @@ def series_figure(mapped: Line, common: Line | None, lakes: Sequence[Line], shee
     axes.set(xlim=span, ylabel="lake area, km²")
     axes.set_ylim(bottom=0)
     _whole_years(axes, 4 if sheet.narrow else 9)
-    legend(sheet, axes, handles, names)
+    # above all panels on any sheet: beside the first it would squeeze the others too
+    legend(replace(sheet, narrow=True), axes, handles, names)
     for number, one in enumerate(shown):
         panel = figure.add_subplot(grid[1 + number // columns, number % columns])
         plain(panel)
@@ -76,8 +79,8 @@ def series_figure(mapped: Line, common: Line | None, lakes: Sequence[Line], shee
             panel.plot(ends, one.level + one.rate * ends, color="0.2", linewidth=0.9, zorder=3)
         panel.set_title(_titled(one), fontsize=POINTS, loc="left", pad=2)
         panel.set_xlim(span)
-        panel.set_ylim(bottom=0)
         panel.margins(y=0.15)
+        panel.set_ylim(bottom=0)
         _whole_years(panel, 2)
         if number % columns == 0:
             panel.set_ylabel("km²")
@@ -105,11 +108,12 @@ def _drawn(axes: "Axes", one: Line, colour: str, *, hollow: bool = False, small:
 
 
 def _titled(one: Line) -> str:
-    """Name and rate: hectares a year of small lakes."""
+    """Name, and rate with its interval: hectares a year of small lakes."""
     if one.rate != one.rate:
         return one.name
-    size = abs(one.rate)
-    return f"{one.name}\n" + (f"{one.rate:+.3f} km²/a" if size >= 0.1 else f"{one.rate / HECTARE_KM2:+.2g} ha/a")
+    unit, size = ("km²/a", 1.0) if abs(one.rate) >= 0.1 else ("ha/a", HECTARE_KM2)
+    rate, low, high = (value / size for value in (one.rate, one.rate_low, one.rate_high))
+    return f"{one.name}\n{rate:+.2f} ({low:.2f} to {high:.2f}) {unit}"
 
 
 def _span(lines: Sequence[Line]) -> tuple[float, float]:
