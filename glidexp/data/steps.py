@@ -21,6 +21,10 @@ class Step(Protocol):
     def __call__(self, name: str, count: int = 1, /) -> None: ...
 
 
+def untold(name: str, count: int = 1, /) -> None:
+    """A step that nobody is told of."""
+
+
 class Pace:
     """When a log is due for a line: after half a minute, each time after twice as long, at least every ten minutes."""
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from glidexp.beside import file_sha256
 from glidexp.data.band_statistics import mean_and_spread
+from glidexp.data.steps import untold
 from glidexp.data.store import (
     COLUMNS,
     FORMAT,
@@ -60,7 +61,7 @@ class StoreWriter:
         """
         self.path, self.tile_px, self.bands = path, tile_px, list(bands)
         self.folder = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        _remove(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self._images: BinaryIO = (self.folder / IMAGES).open("w+b")
         self._labels: BinaryIO = (self.folder / LABELS).open("w+b")
@@ -74,7 +75,7 @@ class StoreWriter:
     def __exit__(self, *exc: object) -> None:
         self._images.close()
         self._labels.close()
-        _remove(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -112,15 +113,7 @@ class StoreWriter:
             held += tile.histogram.astype(np.int32)
         elif record["split"] == "train":
             self._histogram += tile.histogram
-        self._records.append(
-            {
-                **record,
-                "lake_fraction": tile.lake_px / max(tile.valid_px, 1),
-                "valid_fraction": tile.valid_px / (px * px),
-                "xxh3": tile.xxh3,
-                "group": group,
-            }
-        )
+        self._note(record, tile.valid_px, tile.lake_px, tile.xxh3, group)
         self._images.write(tile.image.data)
         self._labels.write(tile.label.data)
 
@@ -142,14 +135,16 @@ class StoreWriter:
             records: the other columns of the index
             alone: the store is to hold nothing else, so that its files may be those of the folder
         """
-        px = self.tile_px
         self._images = _taken(folder / IMAGES, self._images, alone)
         self._labels = _taken(folder / LABELS, self._labels, alone)
         for tile, counts, record in zip(tiles, histograms, records, strict=True):
             if record["split"] == "train":
                 self._histogram += counts
-            found = {"lake_fraction": tile["lake_px"] / max(tile["valid_px"], 1), "xxh3": tile["xxh3"], "group": None}
-            self._records.append({**record, **found, "valid_fraction": tile["valid_px"] / (px * px)})
+            self._note(record, tile["valid_px"], tile["lake_px"], tile["xxh3"], None)
+
+    def _note(self, record: Mapping[str, Any], valid_px: int, lake_px: int, xxh3: str, group: int | None) -> None:
+        fractions = {"lake_fraction": lake_px / max(valid_px, 1), "valid_fraction": valid_px / self.tile_px**2}
+        self._records.append({**record, **fractions, "xxh3": xxh3, "group": group})
 
     def settle(self, places: Mapping[int, tuple[str, str] | None], steps: Steps | None = None) -> None:
         """Gives each group its unit and side. Tiles of a group without a place are taken out again.
@@ -162,7 +157,7 @@ class StoreWriter:
         kept = [row for row, r in enumerate(self._records) if r["group"] is None or places[r["group"]]]
         if len(kept) < len(self._records):
             px = self.tile_px**2
-            with nullcontext(_nobody) if steps is None else steps(2 * len(kept)) as step:
+            with nullcontext(untold) if steps is None else steps(2 * len(kept)) as step:
                 for stream, size in ((self._images, px * len(self.bands)), (self._labels, px)):
                     _compact(stream, kept, size, step)
         self._records = [self._records[row] for row in kept]
@@ -280,10 +275,6 @@ def _taken(source: Path, stream: BinaryIO, alone: bool) -> BinaryIO:
     return stream
 
 
-def _nobody(_: str) -> None:
-    pass
-
-
 def _compact(stream: BinaryIO, kept: Sequence[int], size: int, step: Callable[[str], None]) -> None:
     """Moves the kept records of a file, `size` bytes each, to its front and cuts off the rest."""
     stream.flush()
@@ -302,11 +293,3 @@ def _moments(histogram: npt.NDArray[np.int64]) -> tuple[list[float], list[float]
         return [0.0] * len(histogram), [1.0] * len(histogram)
     mean, std = mean_and_spread(histogram)
     return [round(float(m), 6) for m in mean], [round(float(max(s, 1e-3)), 6) for s in std]
-
-
-def _remove(folder: Path) -> None:
-    """Removes a flat folder of files, if it is there."""
-    if folder.is_dir():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()

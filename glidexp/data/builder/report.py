@@ -168,6 +168,14 @@ def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledge
         entry = by_sensor.setdefault(record["sensor"], {"tiles": 0, "train": 0, "val": 0, "test": 0})
         entry["tiles"] += 1
         entry[record["split"]] += 1
+    told = {
+        "parts": ledger.parts,
+        "inventories": ledger.inventories,
+        "changes": ledger.changes,
+        "seams": ledger.seams,
+        "labels": dict(sorted(ledger.labels.items())),
+        "pairs": dict(sorted(ledger.pairs.items())),
+    }
     return {
         "recipe": job.recipe,
         "recipe_id": job.recipe_id,
@@ -176,17 +184,9 @@ def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledge
         "stretch": ledger.stretch,
         "sensors": dict(sorted(by_sensor.items())),
         "counts": {"tiles": len(records), **{side: sum(r["split"] == side for r in records) for side in SPLITS}},
-        **({"parts": ledger.parts} if ledger.parts else {}),
-        **({"inventories": ledger.inventories} if ledger.inventories else {}),
-        **({"changes": ledger.changes} if ledger.changes else {}),
-        **({"seams": ledger.seams} if ledger.seams else {}),
         "lakes": dict(sorted(ledger.lakes.items())),
         "dropped": {reason: n for reason, n in sorted(ledger.dropped.items()) if n},
-        **{
-            name: dict(sorted(counts.items()))
-            for name, counts in (("labels", ledger.labels), ("pairs", ledger.pairs))
-            if counts
-        },
+        **{name: value for name, value in told.items() if value},
     }
 
 
