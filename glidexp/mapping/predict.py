@@ -79,7 +79,7 @@ class SceneMap:
     """it was finished before"""
 
 
-def map_scene(task: SceneTask, step: Callable[[int, str], None] | None = None) -> SceneMap:
+def map_scene(task: SceneTask, step: Callable[[int, str], None] = lambda total, name: None) -> SceneMap:
     """Maps a scene; a scene that cannot be used is told in the result, so that others go on.
 
     Args:
@@ -91,7 +91,7 @@ def map_scene(task: SceneTask, step: Callable[[int, str], None] | None = None) -
         RunFailed: the disk refuses it or memory is full, which no other scene would escape
     """
     try:
-        return _mapped(task, step or (lambda total, name: None))
+        return _mapped(task, step)
     except (ConfigError, RunFailed):
         raise
     except GlidexpError as error:

@@ -34,6 +34,7 @@ from glidexp.data.scenes import crop, inventory, polygons, products, stretch, ve
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import Scene, read_header
 from glidexp.data.sharing import RandomPlaces
+from glidexp.data.steps import untold
 from glidexp.data.workers import Crew, cores, mapped
 from glidexp.data.writer import StoreWriter
 from glidexp.errors import DataError, RunFailed
@@ -158,7 +159,7 @@ def _usable(
     tasks: Sequence[SceneTask],
     crew: Crew,
     failed: Failures,
-    step: Callable[[str], None] = lambda name: None,
+    step: Callable[[str], None] = untold,
 ) -> Iterator[Made]:
     """What comes of each scene that can be used; of the others `failed` says why."""
     for made in mapped(work, tasks, workers=crew.workers, cluster=crew.cluster):

@@ -19,6 +19,7 @@ from glidexp.data.band_statistics import mean_and_spread
 from glidexp.data.check.likeness import Colours, Counted, cells_of, counted, ranked
 from glidexp.data.check.near import Looks, small_picture
 from glidexp.data.check.overlay import grey_of
+from glidexp.data.steps import untold
 from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore, rgb_of
 from glidexp.data.workers import cores
 from glidexp.data.writer import measured
@@ -90,9 +91,7 @@ def survey(tiles: TileStore, step: Callable[[str], None]) -> Survey:
             colours.add(sensor, *found)
             small.append(picture)
             step(name)
-    stack = np.stack(small)
-    flat = stack.reshape(len(stack), -1).std(axis=1) < 1e-3
-    looks = Looks(tiles, np.arange(len(tiles), dtype=np.int64), stack, flat)
+    looks = Looks(tiles, tiles.every, np.stack(small))
     return Survey(looks, colours, pd.DataFrame(records), {name: _channels(sums[name]) for name in sorted(sums)})
 
 
@@ -186,14 +185,12 @@ def balance(tiles: TileStore) -> tuple[pd.DataFrame, list[Finding]]:
     return table, found
 
 
-def masks(
-    tiles: TileStore, seen: Survey, step: Callable[[str], None] | None = None
-) -> tuple[pd.DataFrame, list[Finding]]:
+def masks(tiles: TileStore, seen: Survey, step: Callable[[str], None] = untold) -> tuple[pd.DataFrame, list[Finding]]:
     """Every tile by how much its mask contradicts its picture (`likeness.COLUMNS`), and those that want a look.
 
     `step` is told the name of each tile.
     """
-    table = ranked(tiles, seen.colours, np.arange(len(tiles), dtype=np.int64), step)
+    table = ranked(tiles, seen.colours, tiles.every, step)
     table.insert(0, "tile", tiles.index["tile"].to_numpy(dtype=object)[table["row"]])
     doubted = table[table["doubt"] >= DOUBTFUL]
     if not len(doubted):

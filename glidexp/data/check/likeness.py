@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from glidexp.data.steps import untold
 from glidexp.data.store import LAKE, TileStore, rgb_of
 from glidexp.data.workers import cores
 
@@ -105,7 +106,7 @@ def doubt_of(logit: npt.NDArray[np.float32], label: npt.NDArray[np.uint8]) -> tu
 
 
 def ranked(
-    tiles: TileStore, colours: Colours, rows: npt.NDArray[np.int64], step: Callable[[str], None] | None = None
+    tiles: TileStore, colours: Colours, rows: npt.NDArray[np.int64], step: Callable[[str], None] = untold
 ) -> pd.DataFrame:
     """The doubts of tiles, the greatest first: columns of `COLUMNS`.
 
@@ -130,7 +131,6 @@ def ranked(
         found = []
         for name, one in zip(tiles.index["tile"].iloc[rows], pool.map(judged, rows.tolist()), strict=True):
             found.append(one)
-            if step is not None:
-                step(name)
+            step(name)
     table = pd.DataFrame(found, columns=list(COLUMNS))
     return table.sort_values(["doubt", "row"], ascending=[False, True], ignore_index=True)

@@ -9,6 +9,7 @@ grain; and one rock on a white field is too little to go by.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from scipy.ndimage import convolve1d, uniform_filter
 
 from glidexp.data.check.duplicates import turns
 from glidexp.data.check.overlay import SHIFT_PX, Fine, Flags, Floats, grey_of, lay_over
+from glidexp.data.steps import untold
 from glidexp.data.store import TileStore
 
 SIDE = 32
@@ -33,7 +35,7 @@ Rows = npt.NDArray[np.int64]
 Step = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Looks:
     """Small pictures of some tiles of a store."""
 
@@ -42,11 +44,15 @@ class Looks:
     """(n,) rows of the store"""
     small: Floats
     """(n, 32, 32) mean of all bands; places without valid pixel hold the tile's mean"""
-    flat: Flags
-    """(n,) of one value all over, or without valid pixel: such tiles take no part"""
+
+    @cached_property
+    def flat(self) -> Flags:
+        """(n,) of one value all over, or without valid pixel: such tiles take no part."""
+        spread: Floats = self.small.reshape(len(self.small), -1).std(axis=1)
+        return spread < 1e-3
 
 
-def look_at(tiles: TileStore, rows: Rows, step: Step | None = None) -> Looks:
+def look_at(tiles: TileStore, rows: Rows, step: Step = untold) -> Looks:
     """Makes the small pictures, reading each tile once.
 
     Args:
@@ -57,10 +63,9 @@ def look_at(tiles: TileStore, rows: Rows, step: Step | None = None) -> Looks:
     small = []
     for name, row in zip(tiles.index["tile"].iloc[rows], rows.tolist(), strict=True):
         small.append(small_picture(*grey_of(tiles, row)))
-        if step is not None:
-            step(name)
+        step(name)
     stack = np.stack(small) if small else np.zeros((0, SIDE, SIDE), np.float32)
-    return Looks(tiles, rows, stack, stack.reshape(len(stack), -1).std(axis=1) < 1e-3)
+    return Looks(tiles, rows, stack)
 
 
 def small_picture(grey: Floats, valid: Flags | None) -> Floats:
@@ -77,7 +82,7 @@ def small_picture(grey: Floats, valid: Flags | None) -> Floats:
     return (total + (1 - weight) * mean).astype(np.float32)
 
 
-def near_pairs(one: Looks, other: Looks | None = None, step: Step | None = None) -> pd.DataFrame:
+def near_pairs(one: Looks, other: Looks | None = None, step: Step = untold) -> pd.DataFrame:
     """Every pair that shows the same picture.
 
     Tiles of another size are not compared. Time grows with the square of the number of tiles (18,000: 2 x 10^11
@@ -111,7 +116,7 @@ def near_pairs(one: Looks, other: Looks | None = None, step: Step | None = None)
     return table.sort_values(["a", "b"], ignore_index=True)
 
 
-def _alike(one: Looks, other: Looks, step: Step | None) -> dict[tuple[int, int], list[int]]:
+def _alike(one: Looks, other: Looks, step: Step) -> dict[tuple[int, int], list[int]]:
     """Positions to be looked at by pair (a, b), the best first; pairs by a."""
     px = one.tiles.tile_px
     # steps of half a cell, so that no shift is farther than a quarter of one from a step
@@ -131,8 +136,7 @@ def _alike(one: Looks, other: Looks, step: Step | None) -> dict[tuple[int, int],
                         if one is not other or i + a < j + b:
                             held = scores.setdefault((i + a, j + b), {})
                             held[position] = max(held.get(position, 0.0), float(alike[a, b]))
-            if step is not None:
-                step(f"{min(i + _PART, len(one.rows))} x {min(j + _PART, len(other.rows))}")
+            step(f"{min(i + _PART, len(one.rows))} x {min(j + _PART, len(other.rows))}")
     return {
         pair: [p for p in sorted(held, key=lambda p: -held[p]) if held[p] >= max(held.values()) - RIVALS]
         for pair, held in sorted(scores.items())

@@ -41,8 +41,8 @@ def copies(one: Looks, other: Looks | None, step: Callable[[str], None], *, wher
 def overlaps(one: TileStore, other: TileStore | None, *, where: str = "") -> list[Finding]:
     """Tiles of different sides that share ground: footprints that overlap, or squares of the same pixels."""
     second = one if other is None else other
-    mine = leakage.ground_of(one, np.arange(len(one), dtype=np.int64), "test")
-    theirs = mine if other is None else leakage.ground_of(second, np.arange(len(second), dtype=np.int64), "train")
+    mine = leakage.ground_of(one, one.every, "test")
+    theirs = mine if other is None else leakage.ground_of(second, second.every, "train")
     pairs = {(a, b) for b, a in leakage.same_place(theirs, mine) + leakage.same_pixels(theirs, mine)}
     side_a, side_b = one.index["split"].tolist(), second.index["split"].tolist()
     kept = sorted((a, b) for a, b in pairs if other is not None or (a < b and side_a[a] != side_b[b]))

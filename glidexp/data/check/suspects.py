@@ -24,6 +24,7 @@ from glidexp.data.check.likeness import Colours, cells_of, counted, doubt_of
 from glidexp.data.geodesy import reprojected
 from glidexp.data.scenes.features import TILES
 from glidexp.data.scenes.geopackage import check_out, write_layers
+from glidexp.data.steps import untold
 from glidexp.data.store import LAKE, TileStore, rgb_of
 from glidexp.errors import DataError
 
@@ -38,7 +39,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 def suspects(
-    tiles: TileStore, answer: Answer | None = None, threshold: float = 0.5, step: Callable[[str], None] | None = None
+    tiles: TileStore, answer: Answer | None = None, threshold: float = 0.5, step: Callable[[str], None] = untold
 ) -> tuple[geopandas.GeoDataFrame, geopandas.GeoDataFrame]:
     """Looks for suspects in every tile that has a place.
 
@@ -64,12 +65,11 @@ def suspects(
         )
     every = sorted(set(tiles.index["crs"].iloc[placed]))
     common = every[0] if len(every) == 1 else "EPSG:4326"
-    tell = step or (lambda name: None)
     places, colours, names = rgb_of(tiles.bands), Colours(), tiles.index["tile"].tolist()
     sensors = tiles.index["sensor"].tolist()
     for row in placed:
         colours.add(sensors[row], *counted(cells_of(np.asarray(tiles.images[row])[..., places]), tiles.labels[row]))
-        tell(names[row])
+        step(names[row])
     ids = _ids(tiles)
     lakes: list[dict[str, Any]] = []
     whole: list[dict[str, Any]] = []
@@ -100,7 +100,7 @@ def suspects(
                     "geometry": square,
                 }
             )
-        tell(names[row])
+        step(names[row])
     return _frame(lakes, LAKE_COLUMNS, common), _frame(whole, TILE_COLUMNS, common)
 
 
