@@ -13,6 +13,7 @@ import rasterio.features
 import shapely
 from rasterio.transform import from_origin
 from scipy import stats
+from test_inventory_diff import across_180
 from tiny_scenes import NORTH, WEST, lake
 
 from glidexp import cli
@@ -265,6 +266,33 @@ def test_maps_in_any_crs(tmp_path: Path) -> None:
     assert still.tolist() == pytest.approx([still.iloc[0]] * 5, rel=1e-6)
     # a side of 120 km that is written by its ends alone is another line in each of them
     assert totals["ground_km2"].tolist() == pytest.approx([totals["ground_km2"][0]] * 5, rel=1e-4)
+
+
+def test_a_lake_across_180_degrees_has_its_id_there(tmp_path: Path) -> None:
+    """Whichever way the maps write it; the outline is cut at 180, and its middle is not half way round the globe."""
+    maps, ground = [], shapely.box(-6000, -6000, 6000, 6000)
+    for i, way in enumerate(("metres", "beyond", "cut", "jump", "metres")):
+        circles = [shapely.Point(x, 0).buffer(r + 20 * i, 64) for x, r in ((50, 400), (3000, 300))]
+        maps.append(across_180(tmp_path / f"map_{YEARS[i]}.gpkg", way, circles, ground))
+    lakes, _, _ = series(tmp_path, maps)
+    assert lakes["lake_id"].tolist() == ["GL179.9989W66.0000N", "GL179.9339W66.0000N"]
+    assert lakes["verdict"].tolist() == ["grows", "grows"] and lakes["dates"].tolist() == [5, 5]
+    grown = np.pi * np.array([480**2 - 400**2, 380**2 - 300**2]) / 1e6
+    assert lakes["change_km2"].to_numpy() == pytest.approx(grown, rel=2e-3)
+
+
+def test_maps_as_geoparquet_and_an_empty_file_without_columns(tmp_path: Path) -> None:
+    maps = []
+    for i, year in enumerate(YEARS):
+        source = written(tmp_path / "aside" / f"{year}.gpkg", [circle(0, 0.1 + 0.01 * i)], f"{year}-09-01")
+        maps.append(tmp_path / f"m{i}.parquet")
+        geopandas.read_file(source, layer="lakes").rename(columns={"date": "day"}).to_parquet(maps[-1])
+    empty = tmp_path / "none_2021.geojson"
+    empty.write_text(json.dumps({"type": "FeatureCollection", "features": []}))
+    lakes, _, totals = series(tmp_path, [*maps, empty], "--date", "day")
+    assert totals["date"].tolist() == [*(f"{year}-09-01" for year in YEARS), "2021"]
+    assert lakes["verdict"].tolist() == ["vanished"] and lakes["km2_per_year"].iloc[0] > 0
+    assert lakes["uncertainty_km2"].tolist() == pytest.approx([0.001])
 
 
 def test_the_edge_of_the_ground_is_as_straight_as_on_the_map(tmp_path: Path) -> None:

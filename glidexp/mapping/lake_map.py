@@ -69,7 +69,7 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
     area, perimeter = (values / 1e6 for values in on_ellipsoid(whole))
     taken = layer_of(path, setting, layer)
     there = columns_of(path, setting, taken)
-    if column and column not in there:
+    if column and column not in there and len(area):
         raise DataError(f"{column} is no column of {path}, which has {', '.join(there) or 'none'}: name one of these.")
     wanted = [name for name in (*INTERVAL, CUT, column) if name and name in there]
     known = read_features(path, setting, wanted, taken).values if wanted else {}
@@ -89,7 +89,7 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
         _flags(known[CUT]) if CUT in known else np.zeros(len(area), dtype=bool),
         _ground(path, setting),
         0 if gsd_m else int(unknown.sum()),
-        known[column] if column else None,
+        known.get(column) if column else None,
     )
 
 

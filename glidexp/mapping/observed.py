@@ -182,7 +182,7 @@ def _together(grounds: Sequence[Any]) -> Any:
     if any(ground is None for ground in grounds):
         return None
     ground = shapely.union_all(np.array(grounds, dtype=object)) if len(grounds) > 1 else grounds[0]
-    shapely.prepare(ground)
+    shapely.prepare([ground, *grounds])
     return ground
 
 

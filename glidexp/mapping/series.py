@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import shapely
 
-from glidexp.data.scenes.degrees import LONLAT
+from glidexp.data.scenes.degrees import LONLAT, whole_in_degrees
 from glidexp.data.steps import Step
 from glidexp.mapping.areas import ids_of, on_ellipsoid
 from glidexp.mapping.dated_maps import Dated
@@ -45,9 +45,11 @@ def made(dated: Dated, step: Step) -> Series:
     """
     lake = one_lake([one.shapes for one in dated.maps], step)
     seen = observed(dated, lake, step)
-    order = np.argsort(shapely.get_x(shapely.centroid(seen.unions)), kind="stable")
-    centres = shapely.get_coordinates(shapely.centroid(seen.unions[order]))
-    names = np.array(ids_of(centres[:, 0], centres[:, 1]), dtype=object)
+    # of one that is cut at 180 degrees the middle lies between its parts, not half way round the globe
+    lon, lat = shapely.get_coordinates(shapely.centroid(whole_in_degrees(seen.unions, LONLAT))).T
+    lon = (lon + 180.0) % 360.0 - 180.0
+    order = np.lexsort([lat, lon])
+    names = np.array(ids_of(lon[order], lat[order]), dtype=object)
     courses = [_course(dated.years, seen, g) for g in order.tolist()]
     lakes = _lakes(dated, seen, order, names, courses)
     common = np.asarray(seen.known.all(axis=1), dtype=bool)
