@@ -17,9 +17,8 @@ from rasterio._err import CPLE_BaseError  # GDAL's own words, which copying lets
 from rasterio.errors import RasterioError
 
 from glidexp.beside import beside
-from glidexp.data.builder.parts import FOLDERS, writing
+from glidexp.data.builder.parts import refused, writing
 from glidexp.data.scenes.reading import Scene
-from glidexp.errors import RunFailed
 
 CACHE_BYTES = 64 << 20
 BLOCK_PX = 512
@@ -117,7 +116,4 @@ def write_cog(vrt: Path, raw: Path, path: Path, scene: Scene) -> None:
                 BIGTIFF="IF_SAFER",
             )  # fmt: skip
     except (RasterioError, CPLE_BaseError) as error:
-        raise RunFailed(
-            f"{path} cannot be written: {' '.join(str(error).split())[:160]}; free some room, or give another folder "
-            f"({FOLDERS})."
-        ) from None
+        raise refused(path, error) from None

@@ -154,10 +154,17 @@ def writing(place: Path, after: str = "finished scenes are kept and the same com
                 f"no room for {place} ({error.strerror}): free some, or give a folder on another disk ({FOLDERS}); "
                 f"{after}."
             ) from None
-        # GDAL's error has no number and refers to the one before it
-        reason = error.strerror or error.__cause__ or error
-        more = "" if error.strerror else "free some room, or "
-        raise RunFailed(f"{place} cannot be written: {reason}; {more}give another folder ({FOLDERS}).") from None
+        if not error.strerror:  # GDAL's error has no number and refers to the one before it
+            raise refused(place, error.__cause__ or error) from None
+        raise RunFailed(f"{place} cannot be written: {error.strerror}; give another folder ({FOLDERS}).") from None
+
+
+def refused(place: Path, reason: object) -> RunFailed:
+    """What is said where GDAL cannot write and only its own words tell why."""
+    return RunFailed(
+        f"{place} cannot be written: {' '.join(str(reason).split())[:160]}; free some room, or give another folder "
+        f"({FOLDERS})."
+    )
 
 
 def _digest(tiles: list[dict[str, Any]], histograms: npt.NDArray[np.uint32]) -> str:

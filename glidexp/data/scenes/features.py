@@ -18,6 +18,8 @@ T = TypeVar("T")
 PARQUET = (".parquet", ".geoparquet", ".pq")
 _NO_LOCKS = set[Path]()
 """folders whose file system refused them to this process"""
+REFUSALS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
+"""of GDAL, as pyogrio raises them"""
 REFERRING = (
     b"<OGRVRTDataSource",
     b"<OGRWFSDataSource",
@@ -79,18 +81,25 @@ def without_locks() -> Iterator[None]:
         pyogrio.set_gdal_config_options({"SQLITE_USE_OGR_VFS": None})
 
 
-def _unlocked(read: Callable[..., T], path: Path | str, **options: Any) -> T:
-    """What it gives; once more without locks where the file system refused them, after 10 s for the first file."""
+def _unlocked(read: Callable[..., T], path: Path | str, setting: str, **options: Any) -> T:
+    """What it gives; once more without locks where the file system refused them, after 10 s for the first file.
+
+    Raises:
+        DataError: GDAL cannot read it
+    """
     _check_plain(path)
     try:
         if Path(path).parent not in _NO_LOCKS:
             return read(path, **options)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+    except REFUSALS as error:
         if "locked" not in str(error):
-            raise
+            raise _unreadable(path, setting, error) from None
         _NO_LOCKS.add(Path(path).parent)
-    with without_locks():
-        return read(path, **options)
+    try:
+        with without_locks():
+            return read(path, **options)
+    except REFUSALS as error:
+        raise _unreadable(path, setting, error) from None
 
 
 def columns_of(path: Path, setting: str, layer: int = 0) -> list[str]:
@@ -102,10 +111,7 @@ def columns_of(path: Path, setting: str, layer: int = 0) -> list[str]:
     if path.suffix.lower() in PARQUET:
         frame = _frame(path, setting)
         return [str(name) for name in frame.columns if name != frame.geometry.name]
-    try:
-        return [str(name) for name in _unlocked(pyogrio.read_info, path, layer=layer)["fields"]]
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise _unreadable(path, setting, error) from None
+    return [str(name) for name in _unlocked(pyogrio.read_info, path, setting, layer=layer)["fields"]]
 
 
 def layer_of(path: Path | str, setting: str, named: str | None = None) -> int:
@@ -139,7 +145,7 @@ def layer_of(path: Path | str, setting: str, named: str | None = None) -> int:
     flat = [i for i, (_, kind) in enumerate(found) if not kind or "Point" in kind or "Line" in kind]
     areal = [i for i, name in enumerate(names) if i not in flat and name not in (GROUND, TILES)]
     if len(areal) > 1:
-        areal = [i for i in areal if _unlocked(pyogrio.read_info, path, layer=i)["features"]] or areal[:1]
+        areal = [i for i in areal if _unlocked(pyogrio.read_info, path, setting, layer=i)["features"]] or areal[:1]
     if len(areal) > 1:
         several = ", ".join(names[i] for i in areal)
         raise DataError(
@@ -155,10 +161,7 @@ def layers_of(path: Path | str, setting: str) -> list[tuple[str, str | None]]:
     Raises:
         DataError: it cannot be read as features
     """
-    try:
-        return [(str(name), kind) for name, kind in _unlocked(pyogrio.list_layers, path).tolist()]
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise _unreadable(path, setting, error) from None
+    return [(str(name), kind) for name, kind in _unlocked(pyogrio.list_layers, path, setting).tolist()]
 
 
 def layer_setting(setting: str) -> str:
@@ -185,12 +188,9 @@ def read_features(path: Path | str, setting: str, columns: list[str], layer: int
         crs = frame.crs.to_wkt() if frame.crs else None
         shapes = shapely.force_2d(np.asarray(frame.geometry, dtype=object))
         return Features(crs, np.arange(len(frame)), shapes, {name: frame[name].to_numpy() for name in columns})
-    try:
-        meta, fids, wkb, values = _unlocked(
-            pyogrio.raw.read, path, layer=layer, columns=columns, force_2d=True, return_fids=True
-        )
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise _unreadable(path, setting, error) from None
+    meta, fids, wkb, values = _unlocked(
+        pyogrio.raw.read, path, setting, layer=layer, columns=columns, force_2d=True, return_fids=True
+    )
     if wkb is None:
         raise DataError(f"{setting}={path} holds no geometry: give outlines, in a CSV as WKT in a column WKT.")
     # a driver gives columns in the order of the file

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import geopandas
-import pyogrio.errors
 
 from glidexp.beside import beside
-from glidexp.data.builder.parts import FOLDERS, writing
-from glidexp.data.scenes.features import without_locks
-from glidexp.errors import DataError, RunFailed
+from glidexp.data.builder.parts import refused, writing
+from glidexp.data.scenes.features import REFUSALS, without_locks
+from glidexp.errors import DataError
 from glidexp.options import out_folder
 
 
@@ -45,10 +44,6 @@ def write_layers(path: Path, layers: Mapping[str, geopandas.GeoDataFrame], kind:
         with writing(path), beside(path) as place, without_locks():
             for name, frame in layers.items():
                 frame.to_file(place, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        reason = str(error).rsplit("failed: ", 1)[-1]  # SQLite's words stand behind all of its statement
-        raise RunFailed(
-            f"{path} cannot be written: {' '.join(reason.split())[:160]}; free some room, or give another folder "
-            f"({FOLDERS})."
-        ) from None
+    except REFUSALS as error:
+        raise refused(path, str(error).rsplit("failed: ", 1)[-1]) from None  # SQLite's words stand behind its statement
     return path
