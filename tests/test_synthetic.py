@@ -51,7 +51,7 @@ def test_files_and_columns(tiny: Path) -> None:
     assert lakes.crs.to_epsg() == glaciers.crs.to_epsg() == 4326
     assert lakes.lake_id.is_unique and lakes.geometry.is_valid.all() and glaciers.geometry.is_valid.all()
     assert set(lakes.kind) <= {"supraglacial", "proglacial", "ice_marginal", "unconnected", "nonglacial"}
-    assert not list(tiny.parent.glob(".*.part"))
+    assert not list(tiny.parent.glob(".*.part*"))
 
 
 def test_georeference_of_every_scene(tiny: Path) -> None:

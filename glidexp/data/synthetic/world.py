@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 import shapely.affinity
 
+from glidexp.beside import folder_beside
 from glidexp.config import SyntheticConfig
 from glidexp.data import sensors
 from glidexp.data.synthetic.covers import CLASSES, build_ground
@@ -240,17 +241,13 @@ def generate(cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers:
     """
     plans = plan_scenes(cfg)
     out = Path(out)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    for folder in ("scenes", "classes"):
-        (aside / folder).mkdir(parents=True)
-    try:
+    with folder_beside(out) as aside:
+        for folder in ("scenes", "classes"):
+            (aside / folder).mkdir()
         made = _make_all(plans, aside, workers or os.cpu_count() or 1, progress)
         _write_tables(made, aside)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(aside, out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return out
 
 
