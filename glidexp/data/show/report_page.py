@@ -19,6 +19,7 @@ from glidexp.data.show.summary import (
     area_of,
     beyond,
     cautions,
+    km,
     known_places,
     odd,
     summarise,
@@ -145,10 +146,9 @@ def _places(summary: Summary) -> str:
     places = summary.places
     headings = ["sensor", "region", *SPLITS, "tiles", "lake km²"]
     headings += ["lakes", f"of these under {SMALLEST_PX} px"] if summary.lakes is not None else []
-    rows = [[*row[:6], area_of(row[6]), *row[7:]] for row in places.to_numpy(dtype=object).tolist()]
     total = ["all", "", *places[[*SPLITS, "tiles"]].sum().tolist(), area_of(places["lake_km2"].sum(skipna=False))]
     total += places[["lakes", "under_6px"]].sum().tolist() if summary.lakes is not None else []
-    return _table(headings, [*rows, total])
+    return _table(headings, [*summary.cells_of_places(), total])
 
 
 def _lakes(store: TileStore, summary: Summary) -> Iterable[str]:
@@ -158,8 +158,7 @@ def _lakes(store: TileStore, summary: Summary) -> Iterable[str]:
     yield f"<p>Inventory: {escape(', '.join(counts))}.</p>"
     yield "<h2>Lakes by size</h2><p>A lake in two scenes, or in two parts of one, counts in each.</p>"
     headings = ["area", "drawn", "in no tile", "far from ice", "too small", "drawn km²"]
-    sizes = summary.sizes.to_numpy(dtype=object).tolist()
-    yield _table(headings, [[str(row[0]).replace("_", " "), *row[1:5], f"{row[5]:.3f}"] for row in sizes])
+    yield _table(headings, summary.cells_of_sizes())
     yield (
         "<p>In no tile: drawn into the label, but on ground that is not valid, in a tile that was left out, or without "
         f"the centre of a pixel. Cut by an edge of a tile or of the scene: {summary.cut} lakes; in more than one tile: "
@@ -169,22 +168,14 @@ def _lakes(store: TileStore, summary: Summary) -> Iterable[str]:
         yield "<p>No glaciers were given, so distances to ice are not known.</p>"
         return
     yield "<h2>Distance to ice</h2>"
-    rows = [
-        [_km(row["buffer_m"]), row["dropped"], f"{row['dropped_km2']:.3f}", row["kept"], f"{row['kept_km2']:.3f}"]
-        for row in summary.buffers.to_dict("records")
-    ]
-    yield _table(["dataset.buffer_m", "would drop", "km²", "keep", "km²"], rows)
+    yield _table(["dataset.buffer_m", "would drop", "km²", "keep", "km²"], summary.cells_of_buffers())
     far = beyond(summary.lakes, min(BUFFERS_M))
     if not len(far):
-        yield f"<p>No lake is farther than {_km(min(BUFFERS_M))} from ice.</p>"
+        yield f"<p>No lake is farther than {km(min(BUFFERS_M))} from ice.</p>"
         return
     shown = f"The {MOST_LISTED} nearest of" if len(far) > MOST_LISTED else "The"
-    yield f"<p>{shown} {len(far)} lakes beyond {_km(min(BUFFERS_M))}, all of them in {FAR}:</p>"
+    yield f"<p>{shown} {len(far)} lakes beyond {km(min(BUFFERS_M))}, all of them in {FAR}:</p>"
     yield _table(["lake", "scene", "km to ice", "km²", "what became of it"], _far_rows(far.head(MOST_LISTED)))
-
-
-def _km(metres: float) -> str:
-    return f"{metres / 1000:g} km"
 
 
 def _far_rows(far: pd.DataFrame) -> list[list[Any]]:

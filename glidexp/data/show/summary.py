@@ -50,6 +50,22 @@ class Summary:
     dropped: dict[str, int]
     """sentence: how many"""
 
+    def cells_of_places(self) -> list[list[Any]]:
+        """Rows of `places` as they are shown."""
+        return [[*row[:6], area_of(row[6]), *row[7:]] for row in self.places.to_numpy(dtype=object).tolist()]
+
+    def cells_of_sizes(self) -> list[list[Any]]:
+        """Rows of `sizes` as they are shown."""
+        rows = [] if self.sizes is None else self.sizes.to_numpy(dtype=object).tolist()
+        return [[str(row[0]).replace("_", " "), *row[1:5], f"{row[5]:.3f}"] for row in rows]
+
+    def cells_of_buffers(self) -> list[list[Any]]:
+        """Rows of `buffers` as they are shown: buffer, dropped, km2, kept, km2."""
+        return [
+            [km(row["buffer_m"]), row["dropped"], f"{row['dropped_km2']:.3f}", row["kept"], f"{row['kept_km2']:.3f}"]
+            for row in ([] if self.buffers is None else self.buffers.to_dict("records"))
+        ]
+
     @property
     def cut(self) -> int:
         """Lakes that an edge cuts, of a tile or of a scene."""
@@ -122,6 +138,11 @@ def odd(store: TileStore) -> list[str]:
             if n != published:
                 found.append(f"{name} holds {n} pairs; the published set has {published}: a part, or other files")
     return found
+
+
+def km(metres: float) -> str:
+    """A distance in kilometres, as text."""
+    return f"{metres / 1000:g} km"
 
 
 def area_of(km2: float) -> str:
@@ -202,22 +223,13 @@ def show(store: TileStore, console: Console | None = None) -> None:
     console, summary, manifest = console or Console(), summarise(store), store.manifest
     console.print()
     lakes_too = ["lakes", "<6 px"] if summary.lakes is not None else []
-    rows: list[list[Any]] = summary.places.to_numpy(dtype=object).tolist()
-    rows = [[*row[:6], area_of(row[6]), *row[7:]] for row in rows]
     headings = ["sensor", "region", *SPLITS, "tiles", "lake km2", *lakes_too]
-    console.print(_table(f"{len(store)} tiles of {store.tile_px} px", headings, rows))
+    console.print(_table(f"{len(store)} tiles of {store.tile_px} px", headings, summary.cells_of_places()))
     if summary.sizes is not None:
-        rows = [
-            [str(row[0]).replace("_", " "), *row[1:5], f"{row[5]:.3f}"]
-            for row in summary.sizes.to_numpy(dtype=object).tolist()
-        ]
         headings = ["lakes", "drawn", "in no tile", "far from ice", "too small", "drawn km2"]
-        console.print(_table("", headings, rows))
+        console.print(_table("", headings, summary.cells_of_sizes()))
     if summary.buffers is not None:
-        rows = [
-            [f"{row['buffer_m'] / 1000:g} km", row["dropped"], f"{row['dropped_km2']:.3f}", row["kept"]]
-            for row in summary.buffers.to_dict("records")
-        ]
+        rows = [cells[:4] for cells in summary.cells_of_buffers()]
         console.print(_table("", ["a buffer of", "would drop", "km2", "and keep"], rows))
     lines = ["lakes: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in manifest["lakes"].items())]
     if summary.cut:
