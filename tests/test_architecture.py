@@ -15,7 +15,7 @@ FLOORS += ["mapping", "serving", "training", "study", "release", "composing", "d
 """bottom to top; a module may import its own floor and those before it"""
 
 RUN = ["check", "device", "watch", "distance", "losses", "optim", "freezing", "averages", "parts", "checkpoint"]
-RUN += ["progress", "loop", "evaluate", "final", "judge", "record", "land_cover"]
+RUN += ["progress", "loop", "bands", "evaluate", "final", "judge", "record", "land_cover"]
 """bottom to top, what a run is made of: modules at the top of training/"""
 
 ROOMS = {

@@ -337,8 +337,7 @@ def test_what_is_no_model_is_told_in_one_line(
 
 def test_bands_are_found_by_name_in_any_order(small_data: Path) -> None:
     """A network of swapped bands on swapped tiles gives what it gave."""
-    from glidexp.training.rescoring.fitted import Bands, for_bands
-    from glidexp.training.rescoring.scored import places_of_bands
+    from glidexp.training.bands import Bands, for_bands, places_of_bands
 
     tiles = prepare(small_config(small_data, small_data).dataset, 64, small_data, progress=False)
     tiles.manifest["bands"] = ["Blue", "nir", "red"]

@@ -278,21 +278,22 @@ def stored(split: Sequence[str], **columns: Sequence[str]) -> Any:
 
 
 def test_what_counts_as_independent_ground(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a ladder as well: one scene of the target is one piece of ground, however many tiles it has."""
+    """Of a score of one region that region's alone: one scene is one piece of ground, however many tiles it has."""
     data = Data()
     split = ["train", "test", "test", "test", "test"]
 
-    def counted(laid_out: dict[str, str] | None = None, **columns: Sequence[str]) -> tuple[str, int]:
+    def counted(stratum: tuple[str, str] | None = None, **columns: Sequence[str]) -> tuple[str, int]:
         monkeypatch.setattr(Data, "store", lambda *_: stored(split, **columns))
-        return data.ground(Config(), laid_out or {})
+        return data.ground(Config(), stratum)
 
     where = {"scene": ["a", "b", "c", "c", "b"], "region": ["andes", "andes", "alaska", "alaska", "andes"]}
     assert counted(**where, block=list("12345")) == ("scene", 2)
     assert counted(scene=list("abbbb"), block=list("12345")) == ("block", 4)
     assert counted(scene=["a", "unknown", "b", "c", "c"], block=["", "", "", "1", "1"]) == ("tile", 4)
-    ladder = {"kind": "ladder", "by": "region", "target": "alaska"}
-    assert counted(ladder, **where) == ("scene", 1)
-    assert counted(ladder, **where | {"scene": ["unknown"] * 5}) == ("tile", 2)
+    alaska = ("region", "alaska")
+    assert counted(alaska, **where) == ("scene", 1)
+    assert counted(alaska, **where | {"scene": ["unknown"] * 5}) == ("tile", 2)
+    assert counted(("size", "0.01-0.05km2"), **where) == ("scene", 2)
 
 
 def test_an_arm_that_trains_on_the_baselines_test_scenes_is_refused(tmp_path: Path) -> None:

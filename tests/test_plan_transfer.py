@@ -8,7 +8,7 @@ import pytest
 from runs import SMALL
 
 from glidexp import door
-from glidexp.config.study import Design, StudyConfig
+from glidexp.config.study import AxisConfig, Design, StudyConfig
 from glidexp.config.transfer import By, Rung, TransferConfig, Unit
 from glidexp.errors import ConfigError
 from glidexp.scoring.confusion import rows_of, strata
@@ -51,6 +51,10 @@ def test_a_ladder_trains_only_where_it_learns() -> None:
         assert found[rung][:2] == source
         assert all(word.startswith("eval.") for word in found[rung][2:]) and len(found[rung]) == 4
         assert found[rung][3] == "eval.fit_regions=[greenland]"
+    assert found["longer"] == (*source, "init=run", "init.run=arm:zero-shot", "optimizer=adamw_finetune")
+    assert found["self_training"] == (
+        *source, "init=run", "init.run=arm:zero-shot", "self_training.regions=[greenland]", "optimizer=adamw_finetune",
+    )  # fmt: skip
     assert found["full 2 scenes"] == (
         "subset.regions=[greenland]", "subset.val_from=source", "subset.scenes=2", "init=run",
         "init.run=arm:zero-shot", "optimizer=adamw_finetune",
@@ -170,9 +174,9 @@ def test_names_of_all_runs_are_known_before_the_source_is_trained(ladder: Plan) 
     zero = {cell.seed: cell for cell in ladder.cells if cell.arm == "zero-shot"}
     trained = Counter(cell.key for cell in ladder.cells)
     assert trained[zero[0].key] == 5  # zero-shot and four scorings of the same training
-    assert len(trained) == 2 * (1 + 5 * 2)  # two scenes are all there are of the target
+    assert len(trained) == 2 * (3 + 5 * 2)  # with longer and self-training; two scenes are all there are of the target
     for cell in ladder.cells:
-        if cell.arm.startswith(("head", "staged", "full", "lora")):
+        if cell.arm.startswith(("longer", "self_training", "head", "staged", "full", "lora")):
             assert cell.needs == zero[cell.seed].key
             assert f"init.run=config:{cell.needs}" in cell.words
         else:
@@ -207,8 +211,10 @@ def test_an_arm_may_start_from_another_one_and_not_from_itself(tmp_path: Path) -
         typed = split([*SMALL, "train.compile=off", f"paths.data={tmp_path}", f"paths.mlruns={tmp_path}"])
         return make_plan(study, typed, door.compose).plan
 
-    with pytest.raises(ConfigError, match=r"init\.run=arm:.*surce"):
+    with pytest.raises(ConfigError, match=r"init\.run='arm:surce' is not known.*arm:source"):
         planned(source=[], target=["init=run", "init.run=arm:surce"])
+    with pytest.raises(ConfigError, match="target starts from source, whose runs keep no model"):
+        planned(source=["tracking.log_model=false"], target=["init=run", "init.run=arm:source"])
     with pytest.raises(ConfigError, match="leads back to itself"):
         planned(a=["init=run", "init.run=arm:b"], b=["init=run", "init.run=arm:a"])
 
@@ -222,3 +228,12 @@ def test_what_starts_from_another_comes_after_it() -> None:
     assert waiting == [fitted, tuned]
     assert take_ready([tuned, fitted], [zero]) is None
     assert take_ready([tuned], []) is tuned  # its source failed, or is of another sweep: its run will say so
+
+
+def test_an_arm_of_an_axis_is_started_from_by_its_short_name(tmp_path: Path) -> None:
+    levels = {"source": [], "anew": ["init=run", "init.run=arm:source"]}
+    study = StudyConfig(axes={"way": AxisConfig(levels=levels)}, seeds=[3])
+    typed = split([*SMALL, "train.compile=off", f"paths.data={tmp_path}", f"paths.mlruns={tmp_path}"])
+    plan = make_plan(study, typed, door.compose).plan
+    source, anew = plan.cells
+    assert (source.arm, anew.arm) == ("way=source", "way=anew") and anew.needs == source.key

@@ -41,6 +41,8 @@ LADDER = {
     "scratch 1 scene": ((*TARGET, "subset.scenes=1", "x=1"), skill(0.4, 0.4)),
     "full 4 scenes": ((*TARGET, "subset.scenes=4"), skill(0.55, 0.9)),
     "scratch 4 scenes": ((*TARGET, "subset.scenes=4", "x=1"), skill(0.4, 1.1)),
+    "longer": ((*SOURCE, "x=2"), skill(1.0, 0.6)),
+    "self_training": ((*SOURCE, "x=3"), skill(0.9, 0.75)),
 }
 RUNGS = {name: [name.split()[0], float(([*name.split(), "0"])[1])] for name in LADDER}
 
@@ -136,6 +138,21 @@ def test_a_ladder_tells_gain_and_what_is_forgotten(ladder: Ladder, store: Store,
     run = study.arms[2].runs[0]
     assert steps["full 1 scene"].values[0] == pytest.approx(run.metrics["test/region/alaska/lake_iou_pooled"])
     assert steps["full 1 scene"].at_home[0] == pytest.approx(run.metrics["test/region/andes/lake_iou_pooled"])
+
+
+def test_what_images_add_is_held_against_going_on_without_them(
+    ladder: Ladder, store: Store, parents: dict[str, str]
+) -> None:
+    steps = {step.arm: step for step in ladder.steps}
+    assert ladder.of_images is not None
+    assert ladder.of_images.value == pytest.approx(steps["self_training"].mean - steps["longer"].mean)
+    assert 0.1 < ladder.of_images.value < 0.2
+    found = findings(store, parents["ladder"])
+    assert found.material is not None
+    arms = [arm for arm in found.study.arms if arm.name != "longer"]
+    assert climb(arms, found.material, ladder.measure, found.study.plan.laid_out, level=0.95).of_images is None
+    said = report(store, parents["ladder"]).read_text()
+    assert "What the target&#x27;s images add without labels: self_training against longer" in said
 
 
 def test_where_scratch_catches_up_is_said_and_drawn(ladder: Ladder, store: Store, parents: dict[str, str]) -> None:

@@ -36,6 +36,7 @@ from glidexp.config.plain import flat, to_dict
 from glidexp.config.ranges import (
     at_least,
 )
+from glidexp.config.self_training import SelfTrainingConfig
 from glidexp.config.subset import SubsetConfig, ValFrom
 from glidexp.config.training import (
     AugmentationConfig,
@@ -75,6 +76,7 @@ __all__ = [
     "Precision",
     "Resident",
     "Resume",
+    "SelfTrainingConfig",
     "SensorMixConfig",
     "SplitBy",
     "SplitConfig",
@@ -142,6 +144,7 @@ class Config:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     sensor_mix: SensorMixConfig = field(default_factory=SensorMixConfig)
     subset: SubsetConfig = field(default_factory=SubsetConfig)
+    self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
     tile_size: TileSizeConfig = field(default_factory=TileSizeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

@@ -16,6 +16,8 @@ class Rung(StrEnum):
     normalise = "normalise"
     histogram = "histogram"
     batch_norm = "batch_norm"
+    longer = "longer"
+    self_training = "self_training"
     head = "head"
     staged = "staged"
     full = "full"
@@ -31,7 +33,8 @@ class Unit(StrEnum):
 TRAINED_ON = {By.region: "subset.regions", By.sensor: "sensor_mix.sensors"}
 """setting that says what a run is trained on"""
 TRAINED = (Rung.head, Rung.staged, Rung.full, Rung.lora, Rung.scratch)
-"""rungs that learn on the target; the others only score a trained network anew"""
+"""rungs that learn from labels of the target, as many as a budget allows; `longer` and `self_training` learn too, but
+from labels of the sources"""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -101,6 +101,9 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
         yield "init.scope", f"init.kind is {config.init.kind}"
     if replace(config.subset, seed=None, regions=["all"], val_from=ValFrom.regions) == SubsetConfig():
         yield "subset.seed", "no part of the data is drawn (subset)"
+    if not config.self_training.on:
+        for key in ("keep", "draw"):
+            yield f"self_training.{key}", "self_training.regions and self_training.sensors are empty"
     if config.input.embed is Embed.none:
         yield "input.unknown", "input.embed is none"
     if config.dataset.stretch.method is StretchMethod.minmax:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.config import SensorMixConfig, SubsetConfig, Weighting
-from glidexp.data.subset import ALL, part_of, val_rows
+from glidexp.config import SelfTrainingConfig, SensorMixConfig, SubsetConfig, Weighting
+from glidexp.data.subset import ALL, part_of, unlabelled_of, val_rows
 from glidexp.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -45,26 +45,31 @@ def chosen_sensors(mix: SensorMixConfig, present: Iterable[str]) -> list[str]:
 
 
 def training_rows(
-    store: "TileStore", mix: SensorMixConfig, subset: SubsetConfig | None = None, seed: int = 0
+    store: "TileStore",
+    mix: SensorMixConfig,
+    subset: SubsetConfig | None = None,
+    seed: int = 0,
+    unlabelled: SelfTrainingConfig | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
     """Training rows that the mix takes, and the relative frequency of each.
 
     With weighting=balanced the rows of each sensor share a weight of 1, with weighting=natural each row has 1; both are
     multiplied with the sensor's entry in `weights`; `region_weights` then say how often each region is drawn, whatever
     its sensors. Sensors of weight 0 are left out. A subset draws from the rows of
-    the mix; weights are those of what it leaves.
+    the mix; weights are those of what it leaves. Tiles of self-training are added to these, weighted as `draw` says.
 
     Args:
         store: opened store
         mix: settings
         subset: part of these rows that is used; all of them when not given
         seed: of the run, by which the part is drawn
+        unlabelled: of self-training; no more rows when not given
 
     Returns:
         rows (n,), ascending, and weights (n,), or None where all are equal
 
     Raises:
-        ConfigError: see `chosen_sensors` and `subset.part_of`; or no tile of the mix in train
+        ConfigError: see `chosen_sensors`, `subset.part_of` and `subset.unlabelled_of`; or no tile of the mix in train
     """
     chosen = drawn_sensors(store, mix)
     rows = store.rows("train")
@@ -90,6 +95,13 @@ def training_rows(
         weights[own] = share * mix.weights.get(name, 1.0)
     if mix.region_weights:
         weights *= _by_region(store.index["region"].to_numpy(dtype=object)[rows].astype(str), weights, mix)
+    if unlabelled is not None and unlabelled.on:
+        more = unlabelled_of(store, rows, unlabelled)
+        draw = unlabelled.draw
+        each = weights.mean() if draw is None else weights.sum() * draw / (1 - draw) / len(more)
+        rows, weights = np.concatenate([rows, more]), np.concatenate([weights, np.full(len(more), each)])
+        order = np.argsort(rows)
+        rows, weights = rows[order], weights[order]
     return rows, None if np.ptp(weights) == 0 else weights
 
 

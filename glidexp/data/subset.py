@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.config import SubsetConfig, ValFrom
+from glidexp.config import SelfTrainingConfig, SubsetConfig, ValFrom
 from glidexp.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ ALL = "all"
 
 
 def chosen_regions(wanted: Sequence[str], present: Iterable[str], setting: str = "subset.regions") -> list[str]:
-    """The regions that are named, or all for ["all"], checked against those that the data has.
+    """The regions (or sensors) that are named, or all for ["all"], checked against those that the data has.
 
     Raises:
         ConfigError: a region that the data does not have
@@ -92,6 +92,26 @@ def val_rows(store: "TileStore", subset: SubsetConfig, sensors: Iterable[str], s
     if subset.val_scenes is not None:
         own = seed if subset.seed is None else subset.seed
         rows = _of_scenes(store, rows, subset.val_scenes, own, "subset.val_scenes", "val")
+    return rows
+
+
+def unlabelled_of(store: "TileStore", labelled: Rows, wanted: SelfTrainingConfig) -> Rows:
+    """Training rows that self-training takes without their labels, ascending: none that is trained on with them.
+
+    Raises:
+        ConfigError: a region or sensor that the data does not have, or no row left
+    """
+    rows = np.setdiff1d(store.rows("train"), labelled)
+    for column, names in (("region", wanted.regions), ("sensor", wanted.sensors)):
+        if names:
+            here = store.index[column].to_numpy(dtype=object).astype(str)
+            rows = rows[np.isin(here[rows], chosen_regions(names, here.tolist(), f"self_training.{column}s"))]
+    if not len(rows):
+        named = ", ".join(f"self_training.{key}=[{','.join(getattr(wanted, key))}]" for key in ("regions", "sensors"))
+        raise ConfigError(
+            f"{named}: no training tile there whose label is not trained on: leave them out of subset.regions or "
+            "sensor_mix.sensors, or take a part of them (subset.scenes)."
+        )
     return rows
 
 

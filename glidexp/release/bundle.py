@@ -53,7 +53,7 @@ def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore,
         tiles: the store on which it was scored
         rows: that were scored; probes are cut from them
     """
-    from glidexp.training.rescoring.rescore import places_of_bands
+    from glidexp.training.bands import places_of_bands
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, GROUND, VALIDITY):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from glidexp.config import Config, DatasetConfig, DatasetKind, SensorMixConfig, SplitBy, TrainConfig, Tta
+from glidexp.config import Config, DatasetConfig, DatasetKind, InitKind, SensorMixConfig, SplitBy, TrainConfig, Tta
 from glidexp.config.evaluation import EvalSplit, EvaluateConfig
 from glidexp.config.unread import refuse_unread
 from glidexp.data.prepare import declared_regions, declared_sensors, recipe_id
@@ -51,6 +51,12 @@ def check(config: Config) -> None:
     regions = declared_regions(config.dataset)
     if regions is not None:
         chosen_regions(config.subset.regions, regions)
+        chosen_regions(config.self_training.regions, regions, "self_training.regions")
+    if config.self_training.on and config.init.kind not in (InitKind.run, InitKind.checkpoint):
+        raise ConfigError(
+            f"init.kind={config.init.kind}: self_training takes the labels from the model that a run starts from: give "
+            "init=run init.run=RUN."
+        )
     refuse_unread(config.dataset)
 
 
@@ -69,6 +75,8 @@ def _check_labels(config: Config) -> None:
         if cover:
             raise ConfigError("land cover (dataset.classes) is learnt with loss=cross_entropy, and with no other loss.")
         raise ConfigError("loss.cross_entropy is of land cover (dataset.classes): for lakes give loss=bce_dice.")
+    if cover and config.self_training.on:
+        raise ConfigError("self_training is of lakes, dataset.classes gives land cover: leave one of them out.")
     if cover and (config.train.auto_batch or config.train.tta is not Tta.none):
         raise ConfigError(
             f"train.batch_size={config.train.batch_size}, train.tta={config.train.tta}: on land cover "
@@ -124,6 +132,8 @@ def check_shares(config: Config, processes: int, *, common_statistics: bool) -> 
         raise ConfigError(
             f"input.gsd_m={config.input.gsd_m:g}: {processes} processes would see groups of other sizes: start one."
         )
+    if config.self_training.on and processes > 1:
+        raise ConfigError(f"self_training: one process labels the tiles and learns, and {processes} were started.")
     if config.dataset.classes and processes > 1:
         raise ConfigError(f"dataset.classes: land cover is learnt by one process, and {processes} were started.")
     if size % processes:
@@ -153,7 +163,7 @@ def check_tiles(config: Config, tiles: "TileStore") -> None:
         if not len(tiles.rows(split)):
             raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
     judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
-    rows, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed)
+    rows, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed, config.self_training)
     if len(rows) < config.train.batch_tiles:
         raise GlidexpError(
             f"train.batch_size={config.train.batch_tiles} is more than the {len(rows)} training tiles: lower it."

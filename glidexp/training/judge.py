@@ -1,5 +1,7 @@
 """What all ranks score with: val and test as the network was trained to see them. Rank 0 records, the others follow."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -17,6 +19,25 @@ from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain
 
 
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A store as it is learnt from: its images, and labels of which those of some rows a model gave."""
+
+    images: npt.NDArray[np.uint8]
+    """(N, H, W, C)"""
+    labels: npt.NDArray[np.uint8]
+    """(N, H, W)"""
+    rows: npt.NDArray[np.int64]
+    """(n,) rows whose labels a model gave, ascending"""
+    facts: Mapping[str, float]
+    """metrics of these labels"""
+
+    @classmethod
+    def plainly(cls, tiles: TileStore) -> "Taught":
+        """The store's own labels."""
+        return cls(tiles.images, tiles.labels, np.empty(0, dtype=np.int64), {})
+
+
 class Judge:
     """The tiles that a run is judged by, the same on every rank.
 
@@ -24,11 +45,15 @@ class Judge:
         config: whole
         tiles: the store
         runtime: device, precision, ranks
+        taught: the tiles with the labels that are learnt; those of the store when not given
     """
 
-    def __init__(self, config: Config, tiles: TileStore, runtime: Runtime) -> None:
+    def __init__(self, config: Config, tiles: TileStore, runtime: Runtime, taught: Taught | None = None) -> None:
         self.config, self.tiles, self.runtime = config, tiles, runtime
-        self.train, self.weights = training_rows(tiles, config.sensor_mix, config.subset, config.seed)
+        self.taught = taught or Taught.plainly(tiles)
+        self.train, self.weights = training_rows(
+            tiles, config.sensor_mix, config.subset, config.seed, config.self_training
+        )
         self.mean, self.std = statistics_of(tiles, self.train, config.subset)
         self.told = told_for(config, tiles)
         telling = Telling(self.told, tiles) if self.told.size else None

@@ -4,6 +4,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,7 @@ from glidexp.config import Config
 from glidexp.config.stored import public
 from glidexp.data.band_statistics import histograms_of
 from glidexp.data.leakage import Leak, find_leak, join, known_ground
-from glidexp.data.store import TileStore
+from glidexp.data.store import LAKE, TileStore
 from glidexp.identity import RESULTS_VERSION
 from glidexp.mapping.domain import domain_of
 from glidexp.models import catalog
@@ -35,11 +36,11 @@ from glidexp.tracking.multirun import run_link, ui_hint
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store
 from glidexp.training.augmentation.augment import Augment
-from glidexp.training.augmentation.picture import augmented_grid
+from glidexp.training.augmentation.picture import SHOWN, augmented_grid
 from glidexp.training.device import Runtime, device_name
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, picture, predict, probe_rows, probes
-from glidexp.training.judge import Judge
+from glidexp.training.judge import Judge, Taught
 from glidexp.training.parts import Parts
 from glidexp.training.progress import scoring
 
@@ -61,8 +62,9 @@ class Recorder(Judge):
         identity: str,
         line: Lineage | None = None,
         leak: Leak | None = None,
+        taught: Taught | None = None,
     ) -> None:
-        super().__init__(config, tiles, runtime)
+        super().__init__(config, tiles, runtime, taught)
         self.tracked = tracked
         self.identity = identity
         self.line = line or Lineage()
@@ -93,15 +95,21 @@ class Recorder(Judge):
             log_dataset(self.tracked, self.config.dataset.name, self.tiles, rows, split)
 
     def augmented(self, augment: Augment, rows: npt.NDArray[np.int64]) -> None:
-        """Draws 16 training tiles as the network will see them."""
+        """Draws 16 training tiles as the network will see them, and those of which a model labelled most lake."""
         if not self.config.tracking.probe_tiles:
             return
-        picked = rows[np.linspace(0, len(rows) - 1, 16).astype(int)]
-        image = torch.from_numpy(np.stack([self.tiles.images[row] for row in picked])).permute(0, 3, 1, 2)
-        label = torch.from_numpy(np.stack([self.tiles.labels[row] for row in picked]))
+        self._drawn(augment, rows[np.linspace(0, len(rows) - 1, SHOWN).astype(int)], "plots/augmented.png")
+        if len(own := self.taught.rows):
+            lake = [(self.taught.labels[row] == LAKE).sum() for row in own]
+            most = own[np.argsort(lake, kind="stable")[::-1][:SHOWN]]
+            self._drawn(self.normalise, most, "plots/pseudo_labels.png")
+
+    def _drawn(self, augment: Augment, rows: npt.NDArray[np.int64], name: str) -> None:
+        image = torch.from_numpy(np.stack([self.taught.images[row] for row in rows])).permute(0, 3, 1, 2)
+        label = torch.from_numpy(np.stack([self.taught.labels[row] for row in rows]))
         device = self.runtime.device
-        grid = augmented_grid(augment, image.to(device), label.to(device), torch.from_numpy(picked), 0)
-        picture(self.tracked, grid, "plots/augmented.png")
+        grid = augmented_grid(augment, image.to(device), label.to(device), torch.from_numpy(rows), 0)
+        picture(self.tracked, grid, name)
 
     def val_scores(self, model: torch.nn.Module) -> dict[str, float]:
         """Scores on val at the threshold that is best there."""
@@ -143,7 +151,11 @@ class Recorder(Judge):
             test = predict(test_rows, model, "test", **fixed, scratch=self.scratch)
         metrics = log_results(self.tracked, [val, test], self.config.tracking, step=step)
         metrics |= marks(self.line, self.leak)[1]
-        metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.train))}
+        metrics |= {
+            "best_epoch": float(best_epoch + 1),
+            "tiles/train": float(len(self.train)),
+            **self.taught.facts,
+        }
         validity = self.validity(model)
         if self.config.tracking.log_model:
             with tempfile.TemporaryDirectory() as aside:
@@ -202,6 +214,7 @@ class Recorder(Judge):
             "results_version": RESULTS_VERSION,
             "run_id": self.tracked.run_id,
             "ground": {"train": len(own[0]), "val": len(own[1])},
+            **({"self_training": asdict(self.config.self_training)} if len(self.taught.rows) else {}),
             "ancestors": ancestors,
             "leak": marks(self.line, self.leak)[0].get("glidexp.leak", "false"),
             "scores": scores_of(metrics),

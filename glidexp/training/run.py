@@ -36,6 +36,7 @@ from glidexp.training.augmentation.telling import Telling
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
 from glidexp.training.beginning.batch_size import settle, with_batch
 from glidexp.training.beginning.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore, told_older
+from glidexp.training.beginning.pseudo_labels import taught_by
 from glidexp.training.beginning.start import settled, start_of
 from glidexp.training.check import check_shares, check_tiles
 from glidexp.training.checkpoint import Series
@@ -131,6 +132,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
         check_tiles(config, tiles)
         line = lineage.of_init(first)
         leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak, trains=True)
+        taught = taught_by(first, config, tiles, runtime)
         parts = build_parts(replace(config, init=first), runtime, tiles)
         tracked = Run.start(
             store,
@@ -148,7 +150,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
             beginning.close()
             checkpoints = checkpoints_of(config, identity, tracked.run_id)
             kind = ClassRecorder if tiles.classes else Recorder
-            recorder = kind(tracked, config, tiles, runtime, identity, line, leak)
+            recorder = kind(tracked, config, tiles, runtime, identity, line, leak, taught)
             metrics = _made(recorder, parts, checkpoints, signals, goes_on=earlier is not None)
     _refuse_lost(tracked, checkpoints.path.parent)
     checkpoints.clear()
@@ -212,7 +214,7 @@ def training_tiles(judge: Judge) -> tuple[Loader, Augment]:
     """Batches of the training tiles, or this rank's part of each, and what is done to them."""
     config, runtime, tiles = judge.config, judge.runtime, judge.tiles
     loader = Loader(
-        tiles,
+        judge.taught,
         judge.train,
         config.train.batch_tiles,
         seed=config.seed,

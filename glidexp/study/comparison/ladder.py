@@ -26,7 +26,7 @@ class Step:
     arm: str
     rung: str
     budget: float | None
-    """of the target's labels that it learns from; None for those that do not learn"""
+    """of the target's labels that it learns from; None for those that need none"""
     values: tuple[float, ...]
     """score on the target of each seed, 0-1"""
     gain: Effect | None
@@ -59,6 +59,9 @@ class Ladder:
     """what counts as independent ground: scene, block or tile"""
     clusters: int
     """of it, of the target"""
+    of_images: Effect | None = None
+    """what self-training has more than `longer`, which goes on as long without the target's images; None where one of
+    them is missing"""
 
     @property
     def zero(self) -> Step:
@@ -112,8 +115,13 @@ def climb(
         p = next(adjusted) if row.effect is not None else float("nan")
         kept = None if rung == Rung.scratch else home.effect
         steps.append(Step(row.arm.name, rung, budget or None, row.values, row.effect, p, home.values, kept))
+    places = {rungs[arm.name][0]: at for at, arm in enumerate(arms)}
+    mine, theirs = places.get(Rung.self_training), places.get(Rung.longer)
+    of_images = None
+    if mine is not None and theirs is not None:
+        of_images = row_of(arms[mine], on_target[mine], arms[theirs], on_target[theirs], there, level).effect
     kind, clusters = material.ground.kind, on_target[0].shape[1]
-    return Ladder(by, target, sources, plan["unit"], measure, tuple(steps), level, kind, clusters)
+    return Ladder(by, target, sources, plan["unit"], measure, tuple(steps), level, kind, clusters, of_images)
 
 
 def _known(row: Row, measure: Measure) -> Row:

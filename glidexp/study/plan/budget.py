@@ -96,6 +96,7 @@ def _decides(config: Config) -> tuple[object, ...]:
         config.tile_size.px,
         repr(config.sensor_mix),
         repr(config.subset),
+        repr(config.self_training),
         train.batch_tiles,
         train.accumulate,
     )

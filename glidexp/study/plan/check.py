@@ -11,8 +11,9 @@ from glidexp.config.unread import idle
 from glidexp.data.prepare import recipe_id
 from glidexp.errors import ConfigError, GlidexpError, unknown_name
 from glidexp.identity import config_id
+from glidexp.study.names import short_names
 from glidexp.study.plan.arms import Arm
-from glidexp.study.plan.words import key_of, merged
+from glidexp.study.plan.words import key_of, merged, word
 from glidexp.training.check import check
 
 BY_ARM = "arm:"
@@ -86,7 +87,7 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
         if len(arms) == 1:
             raise first
         raise ConfigError(f"{len(wrong)} of {len(arms)} arms cannot run, so none was started. {name}: {first}")
-    return found
+    return _by_full_names(found)
 
 
 def told_idle(arms: Sequence[Checked]) -> list[str]:
@@ -140,9 +141,14 @@ def all_keys(arms: Sequence[Checked], seeds: Sequence[int], *, elsewhere: bool) 
             if one.start is None:
                 found[one.name] = keys(one, seeds, elsewhere=elsewhere)
             elif one.start not in by_name:
-                raise unknown_name(f"{one.name}: init.run={BY_ARM}", one.start, by_name)
+                raise unknown_name(f"{one.name}: init.run", BY_ARM + one.start, [BY_ARM + name for name in by_name])
             elif one.start in followed:
                 raise ConfigError(f"{one.name}: init.run={BY_ARM}{one.start} leads back to itself: start from another.")
+            elif not by_name[one.start].config.tracking.log_model:
+                raise ConfigError(
+                    f"{one.name} starts from {one.start}, whose runs keep no model (tracking.log_model=false): set "
+                    "tracking.log_model=true."
+                )
             else:
                 pairs = zip(seeds, of(by_name[one.start], (*followed, one.start)), strict=True)
                 found[one.name] = [keys(started_from(one, key), [seed], elsewhere=elsewhere)[0] for seed, key in pairs]
@@ -172,11 +178,18 @@ def pinned(arms: Sequence[Checked]) -> list[Checked]:
     return found
 
 
+def _by_full_names(arms: Sequence[Checked]) -> list[Checked]:
+    """The arms, with the whole name of an arm that one starts from in place of its short one, as tables show it."""
+    names = [one.name for one in arms]
+    whole = {short: name for name, short in short_names(names)[1].items() if short not in names}
+    return [_starting(one, f"{BY_ARM}{whole[one.start]}") if one.start in whole else one for one in arms]
+
+
 def _starting(one: Checked, run: str) -> Checked:
     words = tuple(word for word in one.words if key_of(word) != "init.run")
     return replace(
         one,
-        words=(*words, f"init.run={run}"),
+        words=(*words, word("init.run", run)),
         config=replace(one.config, init=replace(one.config.init, run=run)),
     )
 

@@ -45,6 +45,7 @@ DECIDES = (
     "loss.",
     "tile_size.",
     "subset.",
+    "self_training.",
     "sensor_mix.",
     "train.batch_size",
     "train.accumulate",

@@ -1,15 +1,16 @@
 """How many tiles each arm has, made where they are not there yet: budget, hours and power depend on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glidexp.config import Config, DatasetKind
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError
+from glidexp.scoring.confusion import rows_of
 from glidexp.study.plan.check import Checked
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Data:
             GlidexpError: data that cannot be used, or a side without tiles
         """
         store = self.store(config)
-        train, _ = training_rows(store, config.sensor_mix, config.subset, config.seed)
+        train, _ = training_rows(store, config.sensor_mix, config.subset, config.seed, config.self_training)
         val = judging_rows(store, config.sensor_mix, config.subset, config.seed)
         test = store.rows("test")
         cluster, count = _clusters(store.index[store.index["split"] == "test"])
@@ -83,18 +84,18 @@ class Data:
         """Number of training tiles."""
         return self.sizes(config).train
 
-    def ground(self, config: Config, laid_out: Mapping[str, Any]) -> tuple[str, int]:
-        """What counts as independent ground of the score that decides, and how much there is: of a ladder its target's.
+    def ground(self, config: Config, stratum: tuple[str, str] | None) -> tuple[str, int]:
+        """What counts as independent ground of the score that decides, and how much there is.
 
         Args:
             config: of the baseline
-            laid_out: of the plan
+            stratum: of that score, `Measure.stratum`: of one sensor or region its own ground alone counts
         """
         index = self.store(config).index
         index = index[index["split"] == "test"]
         kind, count = _clusters(index)  # of all ground, as scores are put together
-        if laid_out.get("kind") == "ladder":
-            own = index[index[laid_out["by"]].astype(str) == laid_out["target"]]
+        if stratum is not None and stratum[0] in ("sensor", "region"):
+            own = index.iloc[rows_of(index[stratum[0]], stratum[1])]
             count = len(own) if kind == "tile" else int(own[kind].nunique())
         return kind, count
 

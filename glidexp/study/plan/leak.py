@@ -65,7 +65,7 @@ def used_rows(config: Config, seeds: Iterable[int], store: "TileStore") -> tuple
     """Rows that the runs of an arm train on, and those that choose their epochs and thresholds, with any seed."""
     train, val = [], []
     for seed in seeds:
-        train.append(training_rows(store, config.sensor_mix, config.subset, seed)[0])
+        train.append(training_rows(store, config.sensor_mix, config.subset, seed, config.self_training)[0])
         val.append(judging_rows(store, config.sensor_mix, config.subset, seed))
     return np.unique(np.concatenate(train)), np.unique(np.concatenate(val))
 

@@ -167,7 +167,7 @@ def _seconds_left(planned: Planned, speeds: Sequence[plan_cost.Speed | None], to
 def _can_be_found(planned: Planned, history: History) -> list[str]:
     """Sentences on the differences that the design can tell."""
     plan = planned.plan
-    cluster, clusters = planned.data.ground(planned.baseline, plan.laid_out)
+    cluster, clusters = planned.data.ground(planned.baseline, _stratum(plan.primary))
     return plan_power.told(
         planned.study,
         history.spread(),
@@ -214,6 +214,14 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
         found.lacks,
     )
     _print(console, [*([study.question] if study.question else []), f"{study.name}: {size}"], table, lines)
+
+
+def _stratum(primary: str) -> tuple[str, str] | None:
+    """Sensor, region or the like of which the score is, as far as it is one of ours."""
+    try:
+        return measure_of(primary).stratum
+    except ConfigError:
+        return None
 
 
 def _decided(primary: str) -> str:

@@ -1,7 +1,9 @@
 """Arms of studies about transfer: each source of a matrix, each rung of a ladder with each budget.
 
 In a matrix every source is trained once a seed, and its one scoring on the common test ground gives all targets. In a
-ladder the source is trained once a seed too: rungs that do not learn score it anew, the others start from it.
+ladder the source is trained once a seed too: rungs that do not learn score it anew, the others start from it. Self-
+training learns from the sources and from the target's images, without a label of the target; `longer` is what it is to
+be held against, since going on alone changes a network too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -109,6 +111,10 @@ def _ladder(cfg: TransferConfig, there: Present) -> list[Arm]:
     for rung in cfg.rungs:
         if rung in FITTED:
             words = (*zero.words, FITTED[rung], word(f"eval.fit_{cfg.by}s", [cfg.target]))
+            found.append(Arm(rung.value, words, (("rung", rung.value),)))
+        elif rung in (Rung.longer, Rung.self_training):
+            unlabelled = (word(f"self_training.{cfg.by}s", [cfg.target]),) if rung is Rung.self_training else ()
+            words = (*zero.words, "init=run", f"init.run={BY_ARM}{ZERO}", *unlabelled, *cfg.tune)
             found.append(Arm(rung.value, words, (("rung", rung.value),)))
     for budget in _budgets(cfg, there):
         part = word("subset.scenes", int(budget)) if cfg.unit is Unit.scenes else word("subset.lakes", budget)

@@ -19,6 +19,8 @@ WAYS = {
     Rung.normalise: "mean and deviation of the target's images",
     Rung.histogram: "the target's values on the source's distribution",
     Rung.batch_norm: "batch statistics of the target's images (AdaBN)",
+    Rung.longer: "on the sources for as many steps again",
+    Rung.self_training: "on the sources, and on the target's images with labels that the network gave",
     Rung.head: "the decoder learns, the encoder stays",
     Rung.staged: "the decoder first, then a stage of the encoder after the other",
     Rung.full: "everything learns",
@@ -132,6 +134,11 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
             f"{100 * best.mean:.1f}, which is {interval(best.gain, 100.0)}.",
             *said,
         ]
+    if ladder.of_images is not None:
+        said.append(
+            f"What the target's images add without labels: self_training against longer, which goes on as long without "
+            f"them, {interval(ladder.of_images, 100.0)}."
+        )
     yield Points(said)
     curves = {
         rung: {step.budget or 0.0: [100 * value for value in step.values] for step in ladder.curve(rung)}

@@ -12,7 +12,7 @@ from glidexp.models.export import load_bundle
 from glidexp.models.load import FoundModel
 from glidexp.models.survey import Rows, Tiles, verdicts
 from glidexp.models.validity import Validity, Verdict
-from glidexp.training.rescoring.scored import places_of_bands
+from glidexp.training.bands import places_of_bands
 
 if TYPE_CHECKING:
     from glidexp.data.scenes.catalogue import SceneFile

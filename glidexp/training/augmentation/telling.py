@@ -27,7 +27,7 @@ def told_for(config: Config, tiles: TileStore) -> Told:
     embed, gsd_m = config.input.embed, config.input.gsd_m
     if embed is Embed.none and gsd_m is None:
         return NOTHING
-    rows, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed)
+    rows, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed, config.self_training)
     table = tiles.index.iloc[rows]
     if gsd_m is not None:
         unknown, largest = int(table["gsd_m"].isna().sum()), float(table["gsd_m"].max())

@@ -74,7 +74,7 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
         ConfigError: not even the smallest batch fits
     """
     started, ranks = time.monotonic(), runtime.ranks
-    count = len(training_rows(tiles, config.sensor_mix, config.subset, config.seed)[0])
+    count = len(training_rows(tiles, config.sensor_mix, config.subset, config.seed, config.self_training)[0])
     least = least_batch(config.decoder.name, config.tile_size.px)
     by_epoch = max(count // (STEPS * config.train.accumulate), min(FEW, count)) // ranks.size
     most, why_most = _most(runtime, max(by_epoch, least))
@@ -106,7 +106,7 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
 
 
 def _tried_here(config: Config, runtime: Runtime, tiles: TileStore, parts: Parts, least: int, most: int) -> Choice:
-    count = len(training_rows(tiles, config.sensor_mix, config.subset, config.seed)[0])
+    count = len(training_rows(tiles, config.sensor_mix, config.subset, config.seed, config.self_training)[0])
     judging = len(judging_rows(tiles, config.sensor_mix, config.subset, config.seed))
     kept = _kept_back(config.train, runtime, tiles, (judging, count), parts)
     return tried(training_step(config, replace(runtime, ranks=Ranks()), tiles, parts), parts, least, most, kept)

@@ -33,7 +33,7 @@ def answer_of(reference: str, tiles: "TileStore", mlruns: str, uri: str | None) 
         import torch
 
         from glidexp.models.export import load_bundle
-        from glidexp.training.rescoring.scored import places_of_bands
+        from glidexp.training.bands import places_of_bands
 
         bands = places_of_bands(found.card, tiles)
         predictor = load_bundle(found.bundle)

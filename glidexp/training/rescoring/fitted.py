@@ -18,13 +18,14 @@ from glidexp.data.leakage import ground_of, join
 from glidexp.data.store import TileStore
 from glidexp.mapping.domain import domain_of
 from glidexp.models.card import VALIDITY, read_part
-from glidexp.models.export import load_bundle, save_bundle
+from glidexp.models.export import save_bundle
 from glidexp.models.lineage import Lineage
 from glidexp.models.load import FoundModel
 from glidexp.models.told import told_of
 from glidexp.scoring.calibration import fit_temperature
 from glidexp.scoring.scores import best_threshold
 from glidexp.training.augmentation.telling import Telling
+from glidexp.training.bands import Bands, for_bands, network_of
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain
@@ -58,20 +59,6 @@ class Fitted:
     """tiles that were looked at: `val` for the threshold, `train` without labels; none where nothing was fitted"""
 
 
-class Bands(torch.nn.Module):
-    """A network that is fed some of the bands of a batch, in its own order."""
-
-    def __init__(self, net: torch.nn.Module, order: list[int]) -> None:
-        super().__init__()
-        self.net = net
-        self.order = order
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> logits (B, 1, H, W)."""
-        logits: torch.Tensor = self.net(image[:, self.order].contiguous(memory_format=torch.channels_last))
-        return logits
-
-
 def fit_to(
     config: EvaluateConfig,
     found: FoundModel,
@@ -103,10 +90,7 @@ def fit_to(
     normalise: Any = plain(mean, std, runtime, Telling(told, tiles) if told.size else None)
     if kind is Adapt.histogram:
         normalise = adapt.matched(normalise, found.card, bands, tiles, rows["train"], runtime.device)
-    net = load_bundle(found.bundle).net
-    if bands != [*range(tiles.channels)]:
-        net = Bands(net, [*bands, *range(tiles.channels, tiles.channels + told.size)])  # what is told lies behind all
-    model = runtime.place(net)
+    model = runtime.place(network_of(found.bundle, bands, tiles.channels, told.size))
     if kind is Adapt.batch_norm:
         model = adapt.with_statistics_of(model, tiles, rows["train"], normalise, runtime, size)
     temperature = found.card.get("temperature")
@@ -118,14 +102,6 @@ def fit_to(
         model=model, normalise=normalise, mean=mean, std=std, threshold=threshold, temperature=temperature,
         adapt=kind, bands=bands, rows=rows,
     )  # fmt: skip
-
-
-def for_bands(values: list[float], order: list[int], channels: int, rest: float) -> list[float]:
-    """A value a band of the tiles, from a value a band of the network."""
-    found = [float(rest)] * channels
-    for place, value in zip(order, values, strict=True):
-        found[place] = value
-    return found
 
 
 def fitted_bundle(

@@ -29,6 +29,7 @@ from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import FoundRun, Store
+from glidexp.training.bands import places_of_bands
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, predict
@@ -39,7 +40,6 @@ from glidexp.training.rescoring.scored import (
     digest_of,
     fitted_rows,
     fixed_threshold,
-    places_of_bands,
     rows_of,
     which_split,
 )

@@ -10,33 +10,9 @@ from glidexp.config.evaluation import CARD, VAL, Adapt, EvalSplit, EvaluateConfi
 from glidexp.data.sensor_mix import chosen_sensors
 from glidexp.data.store import TileStore, data_hash
 from glidexp.data.subset import chosen_regions
-from glidexp.errors import ConfigError, DataError
+from glidexp.errors import ConfigError
 from glidexp.tracking.run import DIGEST_LIMIT
 from glidexp.training.rescoring.adapt import unlabelled_rows
-
-
-def places_of_bands(card: Mapping[str, Any], tiles: TileStore) -> list[int]:
-    """Where each band of the network lies in the tiles, by name.
-
-    Raises:
-        DataError: the tiles lack a band
-    """
-    there = tiles.bands
-    wanted = [str(band).lower() for band in card.get("bands", [])]
-    if not wanted:  # a card that does not name them
-        if tiles.channels != card["architecture"]["in_channels"]:
-            raise DataError(
-                f"the model takes {card['architecture']['in_channels']} bands without names, the data has "
-                f"{', '.join(there)}: choose data with the bands it was trained on."
-            )
-        return [*range(tiles.channels)]
-    missing = [band for band in wanted if band not in there]
-    if missing:
-        raise DataError(
-            f"the model takes the bands {', '.join(wanted)}, the data has {', '.join(there)}: {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing. Choose data with these bands, or another model."
-        )
-    return [there.index(band) for band in wanted]
 
 
 def which_split(wanted: EvalSplit, card: Mapping[str, Any], tiles: TileStore) -> str:
