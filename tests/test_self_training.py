@@ -16,6 +16,7 @@ from glidexp.data.store import INVALID, LABELS, TileStore
 from glidexp.errors import ConfigError, GlidexpError
 from glidexp.models.card import GROUND, WEIGHTS, read_card
 from glidexp.models.load import find
+from glidexp.release.card_page import _ground
 from glidexp.tracking.store import Store, open_store
 from glidexp.training import run as runs
 from glidexp.training.beginning.pseudo_labels import labels_of, sure_bins
@@ -232,7 +233,9 @@ def test_what_such_a_run_leaves(source: Outcome, store: Store, place: Path) -> N
     bundle = find(found.run_id, store, Path("unused")).bundle
     card = read_card(bundle)
     assert card["regions"] == ["andes", "greenland"]
-    assert card["self_training"] == {"regions": ["greenland"], "sensors": [], "keep": 0.8, "draw": None}
+    of = {"regions": ["greenland"], "sensors": [], "keep": 0.8, "draw": None, "tiles": more}
+    assert card["self_training"] == of
+    assert f"{more} of the training tiles were learnt from without their labels" in _ground(card, bundle)
     assert [member["run_id"] for member in card["ancestors"]] == [source.run_id]
     ground = from_bytes((bundle / GROUND).read_bytes(), "")
     met = ground[(ground["model"] == 0) & (ground["side"] == "train")]

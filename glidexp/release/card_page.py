@@ -196,6 +196,11 @@ def _ground(card: Mapping[str, Any], folder: Path) -> str:
         if ancestors
         else ""
     )
+    if unlabelled := (card.get("self_training") or {}).get("tiles"):
+        line += (
+            f" {unlabelled} of the training tiles were learnt from without their labels: the network that it started "
+            "from gave labels to those of their pixels of which it was surest (self-training)."
+        )
     return (
         f"Data set `{card.get('dataset', 'unknown')}` (split `{str(card.get('split_hash', 'unknown'))[:16]}`): {known}"
         f"{place}.{line}"

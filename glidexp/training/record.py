@@ -188,7 +188,7 @@ class Recorder(Judge):
             fixed: threshold and temperature from val, as far as known
             metrics: of which those of test are kept
         """
-        manifest = self.tiles.manifest
+        manifest, unlabelled = self.tiles.manifest, len(self.taught.rows)
         own = [known_ground(self.tiles, rows, side) for side, rows in (("train", self.train), ("val", self.val.rows))]
         ancestors, ground = self.line.below(join(own))
         card = {
@@ -214,7 +214,7 @@ class Recorder(Judge):
             "results_version": RESULTS_VERSION,
             "run_id": self.tracked.run_id,
             "ground": {"train": len(own[0]), "val": len(own[1])},
-            **({"self_training": asdict(self.config.self_training)} if len(self.taught.rows) else {}),
+            **({"self_training": asdict(self.config.self_training) | {"tiles": unlabelled}} if unlabelled else {}),
             "ancestors": ancestors,
             "leak": marks(self.line, self.leak)[0].get("glidexp.leak", "false"),
             "scores": scores_of(metrics),
