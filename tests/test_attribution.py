@@ -9,8 +9,9 @@ import pytest
 from ground_truth import EXPECTED, agreement, agreement_of_place
 
 from glidexp.data.store import TileStore
-from glidexp.scoring import attribution
+from glidexp.scoring import attribution, left_out
 from glidexp.scoring.attribution import elongation_of, false_alarms
+from glidexp.scoring.components import components
 from glidexp.scoring.left_out import Ice, KnownLake
 
 SOIL = (110, 95, 80)
@@ -131,6 +132,39 @@ def test_a_left_out_lake_of_the_inventory_is_named_first() -> None:
     lakes = [KnownLake(48, 48, 4.0, "far_from_ice")]  # with its shore 113 px: half of the 226 px that may be it
     for size, said in ((15, "beyond_buffer"), (16, "cloud")):
         assert false_alarms(image, label, square(height=size, width=size), lakes).name.tolist() == [said]
+
+
+def test_left_out_lakes_are_looked_for_among_the_pixels_near_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scene has thousands of such lakes and millions of pixels of false alarms: not each with each."""
+    rng = np.random.default_rng(6)
+    wrong = np.zeros((240, 240), dtype=bool)
+    for top, left in rng.integers(0, 232, (220, 2)):
+        wrong[top : top + rng.integers(1, 7), left : left + rng.integers(1, 7)] = True
+    found = components(wrong, np.ones_like(wrong))
+    lakes = [
+        KnownLake(int(row), int(col), float(radius), fate)
+        for (row, col), radius, fate in zip(
+            rng.integers(0, 240, (300, 2)), rng.uniform(0, 14, 300), ["too_small", "far_from_ice"] * 150, strict=True
+        )
+    ]
+    expected = {}
+    for lake in lakes:
+        away = np.hypot(found.rows - lake.row, found.cols - lake.col)
+        nearest = int(found.owner[away.argmin()])
+        small = found.area_px[nearest] <= 2 * np.pi * (lake.radius_px + left_out.NEAR_PX) ** 2
+        if away.min() <= max(left_out.NEAR_PX, lake.radius_px / 2) and small:
+            expected[nearest] = left_out.KNOWN[lake.fate]
+    assert len(expected) > 50 and len(set(expected.values())) == 2
+    looked, hypot = [0], np.hypot
+
+    def counting(down: np.ndarray, right: np.ndarray) -> np.ndarray:
+        looked[0] += len(down)
+        return np.asarray(hypot(down, right))
+
+    monkeypatch.setattr(np, "hypot", counting)
+    assert left_out.by_place(found, lakes, np.zeros(len(found), dtype=bool)) == expected
+    assert looked[0] < len(found.rows) * len(lakes) / 15
+    assert left_out.by_place(found, [], np.zeros(len(found), dtype=bool)) == {}
 
 
 def test_a_false_alarm_that_is_all_beyond_the_buffer_is_named_by_it_and_keeps_its_look() -> None:

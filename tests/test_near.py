@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from glidexp.data.check.duplicates import turns
-from glidexp.data.check.near import SHIFT_PX, look_at, near_pairs, parts
+from glidexp.data.check.near import ALIKE, SHIFT_PX, Sieve, look_at, near_pairs, parts
 from glidexp.data.splits import connected
 
 PX = 64
@@ -140,3 +140,19 @@ def test_two_stores_and_many_tiles_are_compared_in_parts(
     assert near_pairs(look_at(one, every(one)), step=told.append).empty and len(told) == parts(20) == 6
     small = tiles([image[:32, :32] for image in other.images])
     assert near_pairs(look_at(one, every(one)), look_at(small, every(small))).empty
+
+
+def test_the_sieve_loses_no_pair_and_lets_few_others_through() -> None:
+    rng = np.random.default_rng(5)
+    kinds = rng.normal(size=(60, 96))
+    rows = np.repeat(kinds, 5, axis=0) + rng.normal(size=(300, 96)) * rng.uniform(0.2, 0.9, (300, 1))
+    rows *= 0.9 ** np.arange(96)  # a few axes hold most of it, as those of smoothed pictures do
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    rows[7] = 0  # a flat tile
+    sieve = Sieve([rows[:200], rows[200:]])
+    coarse = sieve.of(rows)
+    passed = set(zip(*(places.tolist() for places in sieve.passing(coarse, coarse)), strict=True))
+    alike = set(map(tuple, np.argwhere(rows.astype(np.float64) @ rows.T >= ALIKE).tolist()))
+    assert len(alike) > 600 and alike <= passed
+    unlike = len(rows) ** 2 - len(alike)
+    assert len(passed - alike) < 0.02 * unlike and coarse.shape[1] < 96 / 3

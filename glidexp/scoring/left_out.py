@@ -107,10 +107,16 @@ def by_place(found: Components, known: Sequence[KnownLake], beyond: npt.NDArray[
         beyond: (n,) of the false alarms, whether all of it is farther from ice than the buffer
     """
     classes = dict.fromkeys(np.flatnonzero(beyond).tolist(), BEYOND)
-    for lake in known:
-        away = np.hypot(found.rows - lake.row, found.cols - lake.col)
-        if len(away) and away.min() <= max(NEAR_PX, lake.radius_px / 2):
-            nearest = int(found.owner[int(away.argmin())])
+    reach = np.array([max(NEAR_PX, lake.radius_px / 2) for lake in known])
+    rows = np.array([lake.row for lake in known])
+    # pixels are in reading order, so that those within reach stand together: a scene has thousands of lakes, and
+    # millions of pixels of false alarms
+    first = np.searchsorted(found.rows, rows - reach, side="left").tolist()
+    behind = np.searchsorted(found.rows, rows + reach, side="right").tolist()
+    for lake, most, start, end in zip(known, reach.tolist(), first, behind, strict=True):
+        away = np.hypot(found.rows[start:end] - lake.row, found.cols[start:end] - lake.col)
+        if len(away) and away.min() <= most:
+            nearest = int(found.owner[start + int(away.argmin())])
             if found.area_px[nearest] <= 2 * np.pi * (lake.radius_px + NEAR_PX) ** 2:
                 classes[nearest] = KNOWN[lake.fate]
     return classes
