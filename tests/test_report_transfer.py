@@ -179,7 +179,7 @@ def test_a_ring_is_explained_where_one_is_drawn(ladder: Ladder) -> None:
 
     assert caption(ladder).endswith("Ringed: where training from scratch catches up.")
     ahead = [replace(step, values=(1.0,)) if step.rung == "scratch" else step for step in ladder.steps]
-    assert caption(replace(ladder, steps=tuple(ahead))).endswith("trainings as small marks.")
+    assert caption(replace(ladder, steps=tuple(ahead))).endswith("Level lines: without labels of it.")
 
 
 def test_a_ladder_without_its_source_is_none(store: Store, parents: dict[str, str]) -> None:

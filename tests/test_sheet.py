@@ -94,7 +94,8 @@ DRAWN: dict[str, Callable[..., "Figure"]] = {
     "few_shot": partial(
         few_shot_figure,
         {way: {1.0: [50.0 + n], 3.0: [60.0 + n], 10.0: [65.0 + n]} for n, way in enumerate(["head", "full"])},
-        [45.0, 48.0], name="zero-shot", unit="training scenes of the target", score="lake IoU, points", crossings={},
+        {"zero-shot": [45.0, 48.0], "longer": [50.0], "self_training": [52.0]},
+        unit="training scenes of the target", score="lake IoU, points", crossings={},
     ),
     "matrix": partial(matrix, SHORT),
     "large matrix": partial(matrix, REGIONS),

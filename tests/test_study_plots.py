@@ -156,7 +156,7 @@ def test_the_ring_lies_where_the_drawn_lines_meet() -> None:
     tuned, scratch = {1.0: [50.0], 4.0: [60.0], 16.0: [70.0]}, {1.0: [30.0], 4.0: [40.0], 16.0: [75.0]}
     at = 4 + 12 * 20 / 25
     figure = few_shot_figure(
-        {"full": tuned, "scratch": scratch}, [45.0], name="zero-shot", unit="scenes", score="s", crossings={"full": at}
+        {"full": tuned, "scratch": scratch}, {"zero-shot": [45.0]}, unit="scenes", score="s", crossings={"full": at}
     )
     (axes,) = drawn(figure).axes
     assert axes.get_xscale() == "log"
@@ -171,6 +171,16 @@ def test_the_ring_lies_where_the_drawn_lines_meet() -> None:
         assert np.interp(ring[0, 0], line[:, 0], line[:, 1]) == pytest.approx(ring[0, 1], abs=0.05)
     marked = axes.lines[0].get_markevery()
     assert np.asarray(axes.lines[0].get_xdata())[marked].tolist() == [1, 4, 16], "marks are at budgets alone"
+
+
+def test_what_needs_no_budget_is_a_line_of_its_own_style() -> None:
+    levels = {"zero-shot": [45.0, 47.0], "longer": [50.0], "self_training": [52.0]}
+    figure = drawn(few_shot_figure({"full": {1.0: [50.0]}}, levels, unit="scenes", score="s", crossings={}))
+    (axes,) = figure.axes
+    flat = [line for line in axes.lines if list(line.get_xdata()) == [0, 1]]
+    assert [line.get_ydata()[0] for line in flat] == [46.0, 50.0, 52.0]
+    assert len({line.get_linestyle() for line in flat}) == 3
+    assert not overlapping(figure)
 
 
 def test_a_distance_that_is_not_known_is_said_and_scenes_of_one_name_are_drawn() -> None:

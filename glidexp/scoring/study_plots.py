@@ -232,28 +232,31 @@ def variance_figure(shares: Mapping[str, float], sheet: Sheet = PAGE) -> "Figure
     return figure
 
 
+LEVEL_STYLES = (":", "--", "-.")
+"""of lines that are the same at every budget, told apart in grey"""
+
+
 def few_shot_figure(
     curves: Mapping[str, Mapping[float, Sequence[float]]],
-    level: Sequence[float],
+    levels: Mapping[str, Sequence[float]],
     *,
-    name: str,
     unit: str,
     score: str,
     crossings: Mapping[str, float],
     sheet: Sheet = PAGE,
 ) -> "Figure":
-    """Score by budget of every way that learns, each training a small mark, and what is there without learning.
+    """Score by budget of every way that learns from it, each training a small mark, and what is there without any.
 
     Args:
         curves: values of the trainings by budget, by way; in the unit of the axis
-        level: values of the trainings without learning, drawn as a line with a band from the lowest to the highest
-        name: of that
+        levels: values of the trainings that need no budget, by name, at most three: a line each, of the first with a
+            band from the lowest to the highest
         unit: what budgets are, as the axis says it
         score: likewise
         crossings: budget at which a way is caught up with, by way: marked on its curve
         sheet: what it is drawn for
     """
-    figure, (axes,) = figure_of(sheet, *roomy(sheet, 4.4, 2.8, [*curves, name]))
+    figure, (axes,) = figure_of(sheet, *roomy(sheet, 4.4, 2.8, [*curves, *levels]))
     lines = []
     for number, (way, points) in enumerate(curves.items()):
         lines += _way(axes, number, points)
@@ -262,15 +265,17 @@ def few_shot_figure(
         if at is not None and budgets[0] < at <= budgets[-1]:
             height = float(np.interp(at, budgets, [float(np.mean(points[budget])) for budget in budgets]))
             axes.plot([at], [height], marker="o", markersize=8, fillstyle="none", color="#1c2430", linestyle="none")
-    lines.append(axes.axhline(float(np.mean(level)), color="0.35", linestyle=":", linewidth=1.2))
-    axes.axhspan(min(level), max(level), color="0.5", alpha=0.12, linewidth=0)
+    for values, style in zip(levels.values(), LEVEL_STYLES, strict=False):
+        lines.append(axes.axhline(float(np.mean(values)), color="0.35", linestyle=style, linewidth=1.2))
+    first = next(iter(levels.values()))
+    axes.axhspan(min(first), max(first), color="0.5", alpha=0.12, linewidth=0)
     budgets = sorted({budget for points in curves.values() for budget in points})
     if len(budgets) > 1 and budgets[-1] / budgets[0] > 4:
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
     axes.set(xlabel=unit, ylabel=score)
-    legend(sheet, axes, lines, [*curves, name])
+    legend(sheet, axes, lines, [*curves, *levels])
     return figure
 
 

@@ -145,17 +145,19 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
         for rung in ladder.learning
     }
     if curves:
+        going_on = [step for step in ladder.steps[1:] if step.rung in (Rung.longer, Rung.self_training)]
+        levels = {step.arm: [100 * value for value in step.values] for step in (ladder.zero, *going_on)}
         unit = "training scenes of the target" if ladder.unit == "scenes" else "share of the target's lakes"
         met = {rung: at for rung, at in crossings(ladder).items() if at is not None and at > min(curves[rung])}
         drawn = partial(
-            few_shot_figure, curves, [100 * value for value in ladder.zero.values], name="zero-shot", unit=unit,
-            score=score, crossings=met,
+            few_shot_figure, curves, levels, unit=unit, score=score, crossings=met,
         )  # fmt: skip
         yield Picture.of(
             "few_shot",
             drawn,
             f"{score} on {ladder.target} by labels of it that are learnt from: means as lines, straight between "
-            "budgets, trainings as small marks." + (" Ringed: where training from scratch catches up." if met else ""),
+            "budgets, trainings as small marks. Level lines: without labels of it."
+            + (" Ringed: where training from scratch catches up." if met else ""),
         )
     rows = [_row(step) for step in ladder.steps]
     level = f"{ladder.level:.0%}"
