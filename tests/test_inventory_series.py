@@ -17,7 +17,8 @@ from test_inventory_diff import across_180
 from tiny_scenes import NORTH, WEST, lake
 
 from glidexp import cli
-from glidexp.mapping import diff, lake_map, trend, verb_inventory
+from glidexp.mapping import diff, lake_map, observed, trend, verb_inventory
+from glidexp.mapping.settings import MapSettings
 
 WIDE = lake(20_000, 20_000, 60_000).envelope
 YEARS = (2000, 2004, 2009, 2013, 2018)
@@ -32,6 +33,7 @@ def written(
     ground: shapely.Geometry | None = WIDE,
     cut: tuple[int, ...] = (),
     crs: int = 32645,
+    px_m: float | None = None,
 ) -> Path:
     """A map as `glidexp predict` leaves one, of lakes in metres of UTM 45 N."""
     area = np.array([one.area / 1e6 for one in lakes], dtype=np.float64)
@@ -41,6 +43,8 @@ def written(
         "area_high_km2": area + bound_km2,
         "cut": [i in cut for i in range(len(lakes))],
     }
+    if px_m:
+        columns["area_px"] = np.rint(area * 1e6 / px_m**2).astype(np.int64)
     if date is not None:
         columns["date"] = [date] * len(lakes)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +177,50 @@ def test_what_was_not_looked_at_or_is_cut_is_missing_and_not_zero(tmp_path: Path
     # 50 by 100 km are common to both
     assert totals["common_ground_km2"].tolist() == pytest.approx([5000] * 5, rel=5e-3)
     assert totals["ground_km2"].tolist() == pytest.approx([14_400, 14_400, 8400, 14_400, 14_400], rel=5e-3)
+
+
+def test_a_lake_that_coarse_pixels_cannot_show_is_not_absent_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two dates of 30 m, where the smallest lake has 0.0054 km2, three of 10 m."""
+    assert MapSettings().min_px == observed.LEAST_PX
+    small, six = circle(3000, 0.0040), circle(12_000, 0.0006)
+    maps = []
+    for year in YEARS:
+        lakes, fine = [circle(0, 0.1)], year >= 2009
+        lakes += [small, circle(6000, 0.02)] if fine else []
+        lakes += [circle(9000, 0.0040)] if year >= 2013 else []
+        lakes += [six] if fine and year != 2013 else []
+        maps.append(written(tmp_path / f"{year}.gpkg", lakes, year, bound_km2=1e-4, px_m=10.0 if fine else 30.0))
+    lakes, dates, totals = series(tmp_path, maps)
+
+    def states(x: float) -> list[str]:
+        return dates[dates["lake_id"] == near(lakes, x).lake_id].sort_values("year")["state"].tolist()
+
+    assert states(3000) == ["too_small"] * 2 + ["seen"] * 3 and states(6000) == ["absent"] * 2 + ["seen"] * 3
+    assert states(9000) == ["too_small", "too_small", "absent", "seen", "seen"]
+    assert states(12_000) == ["too_small", "too_small", "seen", "absent", "seen"]  # of 6 pixels, at 10 m
+    assert dates[dates["state"] == "too_small"]["area_km2"].isna().all()
+    told = {x: (near(lakes, x).verdict, near(lakes, x).absent_before) for x in (0, 3000, 6000, 9000, 12_000)}
+    assert told == {
+        0: ("no_change", ""), 3000: ("too_few_dates", ""), 6000: ("appeared", "2004"), 9000: ("appeared", "2009"),
+        12_000: ("too_few_dates", ""),
+    }  # fmt: skip
+    assert (near(lakes, 3000).dates, near(lakes, 3000).dates_missing) == (3, 2)
+    # the others would be growth in the total
+    assert totals["common_km2"].tolist() == pytest.approx([0.1, 0.1, 0.12, 0.12, 0.12], rel=2e-3)
+    assert totals["gsd_m"].tolist() == pytest.approx([30, 30, 10, 10, 10], rel=5e-3)
+    said = capsys.readouterr().out
+    assert "note: pixels are of 30 m on 2000 and of 10 m on 20" in said and "overlooked (gaps above 0): 1\n" in said
+    alike = [written(tmp_path / f"{year}.gpkg", [circle(0, 0.1)], year, px_m=10.0) for year in YEARS]
+    _, _, totals = series(tmp_path, [*alike[:4], written(tmp_path / "x.gpkg", [circle(0, 0.1)], 2018)])
+    assert totals["gsd_m"].isna().tolist() == [False] * 4 + [True]
+    said = capsys.readouterr().out
+    assert "pixels are" not in said and "gaps" not in said
+    # of several maps of a date the coarsest decides
+    pair = [written(tmp_path / f"{n}.gpkg", [circle(0, 0.1)], 2000, px_m=n) for n in (10.0, 30.0)]
+    _, _, totals = series(tmp_path, [*pair, *alike[1:]])
+    assert totals["gsd_m"].tolist() == pytest.approx([30, 10, 10, 10, 10], rel=5e-3)
 
 
 def test_a_lake_in_the_strip_that_the_coarse_ground_lacks_is_whole(tmp_path: Path) -> None:
@@ -369,6 +417,10 @@ def test_dates_of_maps(tmp_path: Path) -> None:
     middles = [2004 + 182.5 / 366, 2008.5, 2012 + 273.5 / 366, 2020 + 283.5 / 366]
     assert totals["year"].tolist() == pytest.approx(middles)
     assert dates["state"].tolist() == ["seen", "seen", "absent", "seen"]
+    # a month in the name; 02 after a line is no month
+    months = [written(tmp_path / f"tile_{name}_lakes.gpkg", one, None) for name in ("2015-07", "2015-10", "2016_02")]
+    _, _, totals = series(tmp_path, months)
+    assert totals["date"].tolist() == ["2015-07", "2015-10", "2016"]
     several = tmp_path / "several.gpkg"
     rows = [(circle(0, 0.1 + 0.01 * i), f"{year}") for i, year in enumerate(YEARS)]
     columns = {"YEAR_": [year for _, year in rows]}
@@ -400,9 +452,13 @@ def test_what_cannot_be_a_series_is_told_in_one_line(tmp_path: Path, capsys: pyt
         assert f"MAP={path} does not say of which date it is: {how}" in refused(capsys, first, path)
     assert "--date=date" in (said := refused(capsys, odd, first, "--date", "date")) and "'autumn'" in said
     assert "which has lake_id, area_low_km2, area_high_km2, cut" in refused(capsys, first, second, "--date", "Jahr")
-    assert "all 1 files are of one date (2000): a series needs two or more; add maps" in refused(capsys, first)
+    assert "MAP: the one file is of one date (2000): a series needs two or more; add maps" in refused(capsys, first)
+    assert f"MAP: {first} is given twice: give it once." in refused(capsys, first, second, first)
     days = [written(tmp_path / f"l_2000-0{m}-01.gpkg", one, None) for m in (7, 8)]
-    assert "of one year (2000)" in (said := refused(capsys, *days, "--by", "year")) and "leave out --by year" in said
+    assert (
+        "all 2 files are of one year (2000)" in (said := refused(capsys, *days, "--by", "year"))
+        and "leave out --by year" in said
+    )
     assert f"MAP={tmp_path / 'no_2000.gpkg'} does not exist" in refused(capsys, first, tmp_path / "no_2000.gpkg")
     assert "--map-layer=y is no layer of" in refused(capsys, first, second, "--map-layer", "y")
     assert "'0' is no number above 0" in refused(capsys, first, second, "--gsd", "0")
@@ -417,6 +473,13 @@ def test_what_cannot_be_a_series_is_told_in_one_line(tmp_path: Path, capsys: pyt
     (lone := tmp_path / "lone").mkdir()
     frame.assign(date=["2000", None]).iloc[[0, 1, 0]].assign(date=["2000", None, "2001"]).to_file(lone / "some.gpkg")
     assert "and 1 lakes without any" in refused(capsys, lone / "some.gpkg")
+    for name in ("area_low_km2", "area_px"):
+        geopandas.read_file(second, layer="lakes").assign(area_px=9).assign(**{name: "0,1 m"}).to_file(
+            tmp_path / "t_2006.gpkg"
+        )
+        assert f"its column {name} holds text that is no number: write" in refused(
+            capsys, first, tmp_path / "t_2006.gpkg"
+        )
     (tmp_path / "text_2004.gpkg").write_text("no file of GDAL")
     assert "cannot be read as polygons" in refused(capsys, first, tmp_path / "text_2004.gpkg")
 

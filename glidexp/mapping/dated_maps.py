@@ -32,6 +32,12 @@ class Dated:
     years: npt.NDArray[np.float64]
     """of the dates, with the part of the year that has passed"""
 
+    @property
+    def gsd_m(self) -> npt.NDArray[np.float64]:
+        """(D,) side of a pixel on each date, the coarsest of its maps; NaN where none of them says."""
+        sides = np.array([np.nan if one.gsd_m is None else one.gsd_m for one in self.maps])
+        return np.array([np.fmax.reduce(sides[self.of == d]) for d in range(len(self.texts))])
+
 
 def read_all(
     paths: Sequence[Path], step: Step, *, gsd_m: float | None, layer: str | None, column: str | None, by_year: bool
@@ -60,8 +66,9 @@ def read_all(
     texts = [str(group[0][0].first.year) if by_year else group[0][0].text for group in dates]
     if len(dates) < 2:
         what = "year" if by_year else "date"
+        given = "the one file is" if len(paths) == 1 else f"all {len(paths)} files are"
         raise DataError(
-            f"{SETTING}: all {len(paths)} files are of one {what} ({texts[0]}): a series needs two or more; "
+            f"{SETTING}: {given} of one {what} ({texts[0]}): a series needs two or more; "
             + ("leave out --by year, or add maps of other years." if by_year else "add maps of others.")
         )
     return Dated(
@@ -83,6 +90,8 @@ def _check_once(paths: Sequence[Path]) -> None:
     for path in paths:
         stem = path.absolute().with_suffix("")
         if stem in seen:
+            if seen[stem].absolute() == path.absolute():
+                raise DataError(f"{SETTING}: {path} is given twice: give it once.")
             raise DataError(f"{SETTING}: {seen[stem]} and {path} are one map: give one of them, best the GeoPackage.")
         seen[stem] = path
 

@@ -18,7 +18,7 @@ from glidexp.mapping.areas import on_ellipsoid
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 INTERVAL = ("area_low_km2", "area_high_km2")
-CUT = "cut"
+CUT, PIXELS = "cut", "area_px"
 STRAIGHT_M = 2000.0
 """a side of the ground is bent into degrees in pieces of this length, 0.1 m off at most; one of 110 km is 140 m off"""
 
@@ -40,6 +40,8 @@ class Map:
     """what was looked at; None where the file does not say"""
     lacking: int
     """lakes whose bound is not known"""
+    gsd_m: float | None = None
+    """side of a pixel, from the lakes' areas and their pixels; None where the file does not say"""
     column: npt.NDArray[Any] | None = None
     """values of the column that was asked for, one a lake"""
 
@@ -71,13 +73,14 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
     there = columns_of(path, setting, taken)
     if column and column not in there and len(area):
         raise DataError(f"{column} is no column of {path}, which has {', '.join(there) or 'none'}: name one of these.")
-    wanted = [name for name in (*INTERVAL, CUT, column) if name and name in there]
+    wanted = [name for name in (*INTERVAL, CUT, PIXELS, column) if name and name in there]
     known = read_features(path, setting, wanted, taken).values if wanted else {}
     known = {name: values[own.rows] for name, values in known.items()}
+    numbers = {name: _numbers(known[name], name, path, setting) for name in (*INTERVAL, PIXELS) if name in known}
     bound = 0.5 * gsd_m * perimeter if gsd_m else np.zeros(len(area))
     half = np.full(len(area), np.nan)
-    if {*INTERVAL} <= {*known}:
-        low, high = (known[name].astype(np.float64) for name in INTERVAL)  # nothing becomes NaN
+    if {*INTERVAL} <= {*numbers}:
+        low, high = (numbers[name] for name in INTERVAL)
         half = (high - low) / 2
     unknown = np.isnan(half)
     return Map(
@@ -89,6 +92,7 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
         _flags(known[CUT]) if CUT in known else np.zeros(len(area), dtype=bool),
         _ground(path, setting),
         0 if gsd_m else int(unknown.sum()),
+        _side(area, numbers[PIXELS]) if PIXELS in numbers else None,
         known.get(column) if column else None,
     )
 
@@ -109,6 +113,22 @@ def _ground(path: Path, setting: str) -> Any:
     if crs.is_projected:  # a side that is straight on the map is none in degrees
         shapes = shapely.segmentize(shapes, STRAIGHT_M / crs.axis_info[0].unit_conversion_factor)
     return shapely.union_all(cut_at_180(whole_in_degrees(shapes, crs)))
+
+
+def _side(area_km2: Floats, pixels: Floats) -> float | None:
+    """Metres of a pixel's side; the median, as the scale of a map changes a little across it."""
+    there = pixels > 0
+    return float(np.sqrt(np.median(area_km2[there] / pixels[there]) * 1e6)) if there.any() else None
+
+
+def _numbers(values: npt.NDArray[Any], name: str, path: Path, setting: str) -> Floats:
+    """A column of numbers; nothing becomes NaN."""
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{setting}={path}: its column {name} holds text that is no number: write numbers, or rename the column."
+        ) from None
 
 
 def _flags(values: npt.NDArray[Any]) -> Flags:

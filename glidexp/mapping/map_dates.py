@@ -15,6 +15,8 @@ COLUMN = "date"
 """of maps that `glidexp predict` wrote"""
 _WRITTEN = re.compile(r"(\d{4})(?:[-/.]?(\d\d)(?:[-/.]?(\d\d)(?:[T ].*)?)?)?$")
 _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)(?!\d)")
+_MONTH = re.compile(r"(?<!\d)((?:19|20)\d\d)-(\d\d)(?![-_.]?\d)")
+"""with a hyphen alone: after others the number is a version or a tile as often"""
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _PRODUCT = re.compile(r"S2[A-D]_|L[A-Z]\d\d")
 """beginning of the names of Sentinel-2's and Landsat's products"""
@@ -94,9 +96,11 @@ def beside_it(path: Path) -> When | None:
 
 
 def in_name(path: Path) -> When | None:
-    """The one day in a file's name, else the one year; None where there is none, or several."""
+    """The one day in a file's name, else the one month, else the one year; None where there is none, or several."""
     if _PRODUCT.match(path.stem):  # names of these hold the day of processing too
         return when(products.date_of(path.stem))
     days = {found for match in _DAY.findall(path.stem) if (found := when("-".join(match)))}
+    months = {found for match in _MONTH.findall(path.stem) if (found := when("-".join(match)))}
     years = {found for match in _YEAR.findall(path.stem) if (found := when(match))}
-    return next(iter(days or years)) if len(days or years) == 1 else None
+    dates = days or months or years
+    return next(iter(dates)) if len(dates) == 1 else None

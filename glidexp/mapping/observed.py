@@ -21,9 +21,14 @@ from glidexp.mapping.known_again import shared
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-SEEN, ABSENT, CUT, NOT_LOOKED = "seen", "absent", "cut", "not_looked_at"
+SEEN, ABSENT, CUT, NOT_LOOKED, TOO_SMALL = "seen", "absent", "cut", "not_looked_at", "too_small"
 """of a lake on a date: it is there; its ground was looked at and holds none; seen, but not to its end; its ground, or
-a part of it, was not looked at. The latter two say nothing of its area"""
+a part of it, was not looked at; none is there, and it was never large enough to be mapped with that date's pixels. The
+latter three say nothing of its area"""
+LEAST_PX = 6
+"""pixels of the smallest lake of a map, as `glidexp predict` leaves them"""
+_ROUNDED_PX = 0.5
+"""smooth outlines and the map's scale make a lake's area a little other than its pixels'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ def observed(dated: Dated, lake: Ints, step: Step) -> Observed:
         area[joint] = on_ellipsoid(outlines[joint])[0] / 1e6
     state = _states(every, unions, grounds, cuts.reshape(shape) > 0, step)
     size_km2, bound_km2 = (table.astype(np.float64).reshape(shape) for table in (area, np.sqrt(bound)))
+    state[(state == ABSENT) & _too_small(size_km2, dated.gsd_m)] = TOO_SMALL
     count, known = parts.reshape(shape), np.isin(state, (SEEN, ABSENT))
     return Observed(size_km2, bound_km2, count, state, known, outlines.reshape(shape), unions, grounds)
 
@@ -143,6 +149,13 @@ def _states(every: _All, unions: Geometries, grounds: Sequence[Any], cut: Flags,
     state[~looked] = NOT_LOOKED
     state[cut] = CUT
     return state
+
+
+def _too_small(size_km2: Floats, gsd_m: Floats) -> Flags:
+    """(G, D) whether a lake, at its largest, is less than what the pixels of a date can show."""
+    least_km2 = (LEAST_PX - _ROUNDED_PX) * np.nan_to_num(gsd_m) ** 2 / 1e6
+    found: Flags = size_km2.max(axis=1, initial=0.0)[:, None] < least_km2
+    return found
 
 
 def _rows_of(group: Ints, count: int) -> list[Ints]:

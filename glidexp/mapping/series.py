@@ -19,6 +19,8 @@ from glidexp.mapping.trend import Course, Trend, course, trend
 from glidexp.scoring.statistics import holm
 
 Floats = npt.NDArray[np.float64]
+OTHER_PIXELS = 1.2
+"""times the finest pixels: beyond it dates are said to differ"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def _totals(dated: Dated, seen: Observed, common: npt.NDArray[np.bool_]) -> pd.D
         {
             "date": dated.texts,
             "year": dated.years,
+            "gsd_m": dated.gsd_m,
             "maps": np.bincount(dated.of, minlength=len(dated.texts)),
             "lakes": (seen.parts > 0).sum(axis=0),
             "area_km2": seen.area_km2.sum(axis=0),
@@ -183,13 +186,28 @@ def _notes(dated: Dated, seen: Observed, totals: pd.DataFrame) -> tuple[str, ...
     if len(seen.state) and not seen.known.all(axis=1).any():
         same_year = len({int(year) for year in dated.years}) < len(dated.texts)
         notes.append(
-            "no lake was looked at on all dates, so there is no total over common ground"
+            "of no lake every date says how large it is, so there is no total over common ground"
             + (": --by year puts maps of one year together." if same_year else ".")
         )
+    notes += _of_pixels(dated)
     kinds = {len(text) for text in dated.texts}
     if len(kinds) > 1:
         notes.append("some dates are years, others days: a year stands in its middle, up to half a year off.")
     return tuple(notes)
+
+
+def _of_pixels(dated: Dated) -> list[str]:
+    """That dates differ in their pixels."""
+    sides = dated.gsd_m
+    if np.isnan(sides).all():
+        return []
+    fine, coarse = int(np.nanargmin(sides)), int(np.nanargmax(sides))
+    if sides[coarse] < OTHER_PIXELS * sides[fine]:
+        return []
+    return [
+        f"pixels are of {sides[coarse]:.3g} m on {dated.texts[coarse]} and of {sides[fine]:.3g} m on "
+        f"{dated.texts[fine]}: a lake that coarse pixels missed seems to appear or to vanish, and totals to change."
+    ]
 
 
 def _named(names: list[str], most: int = 3) -> str:

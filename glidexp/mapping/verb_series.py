@@ -114,10 +114,15 @@ def told(series: "Series", rows: str) -> str:
     joined = int((lakes["most_parts"] > 1).sum())
     if joined:
         lines.append(f"split, merged or in parts, so that their areas are sums (most_parts above 1): {joined}")
+    lacked = int((lakes["gaps"] > 0).sum())
+    if lacked:
+        lines.append(f"missing on a date between others that have them, so perhaps overlooked (gaps above 0): {lacked}")
     tested = int(lakes["p"].notna().sum())
     if tested:
         moved = count[GROWS] + count[SHRINKS]
-        lines.append(f"with a trend (4 dates or more): {tested}, of which {moved} beyond bounds and scatter")
+        lines.append(
+            f"with a trend (4 dates or more): {tested}, of which {moved} grow or shrink beyond bounds and scatter"
+        )
     if totals["common_lakes"].max():
         first, last = totals["common_km2"].iloc[0], totals["common_km2"].iloc[-1]
         line = f"lakes that all dates looked at: {first:.4f} km2 to {last:.4f} km2"
