@@ -130,6 +130,7 @@ def test_rates_of_known_growth_and_noise_that_is_none(tmp_path: Path, capsys: py
         "lakes: 8, of which 1 grows, 1 shrinks, 1 varies, 2 no change, 1 appeared, 1 vanished, 1 came and went, 0"
         in told
     )
+    assert "with a trend (4 dates or more): 5; growing or shrinking beyond bounds and scatter: 2\n" in told
     assert re.search(rf"{grown.lake_id} +grows", told) and "note:" not in told
 
 
@@ -480,6 +481,11 @@ def test_what_cannot_be_a_series_is_told_in_one_line(tmp_path: Path, capsys: pyt
         assert f"its column {name} holds text that is no number: write" in refused(
             capsys, first, tmp_path / "t_2006.gpkg"
         )
+    crossed = geopandas.read_file(second, layer="lakes")
+    for high in (crossed["area_low_km2"] - 1e-3, np.inf):
+        crossed.assign(area_high_km2=high).to_file(tmp_path / "crossed_2006.gpkg")
+        said = refused(capsys, first, tmp_path / "crossed_2006.gpkg")
+        assert "1 lakes have an area_low_km2 above area_high_km2, or an infinite one: put" in said
     (tmp_path / "text_2004.gpkg").write_text("no file of GDAL")
     assert "cannot be read as polygons" in refused(capsys, first, tmp_path / "text_2004.gpkg")
 

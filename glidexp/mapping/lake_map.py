@@ -64,7 +64,7 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
         column: whose values are wanted too
 
     Raises:
-        DataError: it cannot be read as outlines, or has no such column
+        DataError: it cannot be read as outlines, has no such column, or its intervals of areas cannot be
     """
     own = polygons.read(path, setting, layer=layer, none=True)  # all lakes of a map may have vanished
     whole = whole_in_degrees(own.geometries, own.crs)
@@ -81,7 +81,7 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
     half = np.full(len(area), np.nan)
     if {*INTERVAL} <= {*numbers}:
         low, high = (numbers[name] for name in INTERVAL)
-        half = (high - low) / 2
+        half = _half(low, high, path, setting)
     unknown = np.isnan(half)
     return Map(
         path.name,
@@ -119,6 +119,17 @@ def _side(area_km2: Floats, pixels: Floats) -> float | None:
     """Metres of a pixel's side; the median, as the scale of a map changes a little across it."""
     there = pixels > 0
     return float(np.sqrt(np.median(area_km2[there] / pixels[there]) * 1e6)) if there.any() else None
+
+
+def _half(low: Floats, high: Floats, path: Path, setting: str) -> Floats:
+    """Half of each interval of areas; NaN where none is given."""
+    wrong = int(((low > high) | np.isinf(low) | np.isinf(high)).sum())
+    if wrong:
+        raise DataError(
+            f"{setting}={path}: {wrong} lakes have an {INTERVAL[0]} above {INTERVAL[1]}, or an infinite one: put them "
+            "right, or leave both columns out and give --gsd."
+        )
+    return (high - low) / 2
 
 
 def _numbers(values: npt.NDArray[Any], name: str, path: Path, setting: str) -> Floats:

@@ -121,7 +121,7 @@ def told(series: "Series", rows: str) -> str:
     if tested:
         moved = count[GROWS] + count[SHRINKS]
         lines.append(
-            f"with a trend (4 dates or more): {tested}, of which {moved} grow or shrink beyond bounds and scatter"
+            f"with a trend (4 dates or more): {tested}; growing or shrinking beyond bounds and scatter: {moved}"
         )
     if totals["common_lakes"].max():
         first, last = totals["common_km2"].iloc[0], totals["common_km2"].iloc[-1]
