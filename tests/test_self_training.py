@@ -1,12 +1,14 @@
 """Self-training: which tiles, which of their pixels get a label, and that no label of theirs is ever read."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from runs import small_config
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from test_subset import Store as Tiles
 
 from glidexp.config import Config, SelfTrainingConfig, SensorMixConfig, SubsetConfig
@@ -14,12 +16,13 @@ from glidexp.data.leakage import from_bytes
 from glidexp.data.sensor_mix import training_rows
 from glidexp.data.store import INVALID, LABELS, TileStore
 from glidexp.errors import ConfigError, GlidexpError
-from glidexp.models.card import GROUND, WEIGHTS, read_card
+from glidexp.models.card import CARD, GROUND, WEIGHTS, read_card
 from glidexp.models.load import find
 from glidexp.release.card_page import _ground
 from glidexp.tracking.store import Store, open_store
 from glidexp.training import run as runs
 from glidexp.training.beginning.pseudo_labels import labels_of, sure_bins
+from glidexp.training.beginning.start import start_of
 from glidexp.training.check import check, check_shares
 from glidexp.training.record import Recorder
 from glidexp.training.run import Outcome, run
@@ -88,6 +91,7 @@ def test_what_is_not_there_or_not_possible_is_refused(settings: dict[str, object
     [
         ([], r"init\.kind=scratch: self_training takes the labels from the model .* init=run init\.run=RUN"),
         (["init=run", "init.run=0123abcd", "self_training.regions=[tibet]"], "self_training.regions='tibet'"),
+        (["init=run", "init.run=0123abcd", "self_training.sensors=[sentinel2]"], "self_training.sensors='sentinel2'"),
     ],
 )
 def test_settings_that_cannot_train_themselves(words: list[str], says: str, tmp_path: Path) -> None:
@@ -195,10 +199,10 @@ def test_a_run_that_was_broken_off_makes_the_same_labels_again(
 
 @pytest.mark.slow
 def test_labels_of_the_target_are_never_read(
-    source: Outcome, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
+    source: Outcome, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Two trainings, the second with every label of the target's training tiles turned round: the same weights."""
-    config = itself(place, source)
+    config, aside = itself(place, source), tmp_path / "turned"
     first = run(config, choices={})
     plain = runs.prepared
 
@@ -208,7 +212,9 @@ def test_labels_of_the_target_are_never_read(
         own = ((tiles.index["region"] == "greenland") & (tiles.index["split"] == "train")).to_numpy()
         assert own.any() and (labels[own] == 1).any()
         labels[own] = np.where(labels[own] == INVALID, INVALID, 1 - np.minimum(labels[own], 1))
-        return replace(tiles, labels=labels)
+        shutil.copytree(tiles.path, aside)
+        labels.tofile(aside / LABELS)  # of which the labels that are learnt are a copy
+        return replace(tiles, path=aside, labels=labels)
 
     monkeypatch.setattr(runs, "prepared", turned)
     again = run(itself(place, source, "resume=never"), choices={})
@@ -216,6 +222,67 @@ def test_labels_of_the_target_are_never_read(
     assert same_weights(store, first, again)
     score = "test/region/greenland/lake_iou_pooled"
     assert first.metrics[score] == again.metrics[score]
+
+
+def copied(bundle: Path, folder: Path, **changes: object) -> Path:
+    """A bundle elsewhere, with another card."""
+    shutil.copytree(bundle, folder)
+    (folder / CARD).write_text(json.dumps(read_card(bundle) | changes))
+    return folder
+
+
+def started(place: Path, file: Path, *more: str) -> dict[str, str]:
+    """What stands for a file in the id of a run that trains itself from it."""
+    words = ("init=checkpoint", f"init.checkpoint='{file}'", "self_training.regions=[greenland]")
+    with start_of(small_config(place / "data", place / "mlruns", *WORDS, *words, *more)) as (_, digest):
+        return digest
+
+
+@pytest.mark.slow
+def test_models_that_cannot_label_are_told_before_data_is_made(
+    source: Outcome, store: Store, place: Path, tmp_path: Path
+) -> None:
+    bundle = find(source.run_id, store, Path("unused")).bundle
+    card = read_card(bundle)
+    (tmp_path / "alone").mkdir()
+    bare = shutil.copy(bundle / WEIGHTS, tmp_path / "alone" / WEIGHTS)
+    other = copied(bundle, tmp_path / "other") / "later.safetensors"
+    save_file({"encoder.weight": np.zeros(1, dtype=np.float32)}, other)
+    mean = copied(bundle, tmp_path / "mean", members=[{"run_id": "0123456789abcdef", "uri": ""}, {"uri": "file:b"}])
+    cover = copied(bundle, tmp_path / "cover", architecture=card["architecture"] | {"classes": 12})
+    with pytest.raises(ConfigError, match=r"alone/.* is not a model's folder \(no card.json\)"):
+        started(place, bare)
+    with pytest.raises(ConfigError, match=r"later.safetensors holds other weights than .*card.json speaks of"):
+        started(place, other)
+    with pytest.raises(ConfigError, match=r"mean is the mean of 2 networks, .* run 0123456789ab, file:b"):
+        started(place, mean)
+    with pytest.raises(ConfigError, match="cover knows 12 classes of land cover, no lakes"):
+        started(place, cover, "init.scope=encoder")
+    small = ("init.scope=encoder", "decoder=deeplabv3plus", "tile_size.px=80")  # of a stride of 16, the model's is 32
+    with pytest.raises(ConfigError, match=r"is to label the tiles: tile_size.px=80 does not suit .*decoder.name=fcn"):
+        started(place, bundle, *small)
+    run_words = ("init=run", f"init.run={source.run_id}", "self_training.regions=[greenland]", *small)
+    config = small_config(place / "data", place / "mlruns", *WORDS, *run_words)
+    with (
+        pytest.raises(ConfigError, match=f"self_training: init.run={source.run_id} is to label the tiles"),
+        start_of(config),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_the_id_of_a_run_names_all_that_its_labels_follow_from(
+    source: Outcome, store: Store, place: Path, tmp_path: Path
+) -> None:
+    """The same weights with another threshold, as a model that was fitted has it, give other labels."""
+    bundle = find(source.run_id, store, Path("unused")).bundle
+    first = started(place, bundle)
+    assert started(place, bundle / WEIGHTS) == first
+    assert started(place, copied(bundle, tmp_path / "scores", scores={})) == first
+    mean = [value + 1 for value in read_card(bundle)["mean"]]
+    for name, changes in (("threshold", {"threshold": 0.97}), ("mean", {"mean": mean}), ("tta", {"tta": "flips"})):
+        found = started(place, copied(bundle, tmp_path / name, **changes))
+        assert found["init.checkpoint"] == first["init.checkpoint"] and found != first, name
 
 
 @pytest.mark.slow

@@ -18,13 +18,12 @@ from glidexp.config import Config, InitConfig
 from glidexp.data.sensor_mix import training_rows
 from glidexp.data.store import BACKGROUND, INVALID, LABELS, LAKE, TileStore
 from glidexp.data.subset import unlabelled_of
-from glidexp.errors import ConfigError, GlidexpError
-from glidexp.models.card import CARD, read_card
-from glidexp.models.init import weights_file
+from glidexp.errors import GlidexpError
 from glidexp.models.told import told_of
 from glidexp.scoring.counts import bin_of_threshold, threshold_of_bin
 from glidexp.training.augmentation.telling import Telling
 from glidexp.training.bands import for_bands, network_of, places_of_bands
+from glidexp.training.beginning.labeller import labeller
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain, predict
@@ -44,21 +43,16 @@ def taught_by(first: InitConfig, config: Config, tiles: TileStore, runtime: Runt
         runtime: device and precision
 
     Raises:
-        ConfigError: no model that maps lakes, or none of which it sees any
+        ConfigError: a model that cannot label (`labeller`), or no tiles to label
         DataError: the tiles lack a band of it, or its files are damaged
+        GlidexpError: it sees no lake in any of them, or nothing else
     """
     wanted = config.self_training
     if not wanted.on:
         return Taught.plainly(tiles)
     labelled, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed)
     rows = unlabelled_of(tiles, labelled, wanted)
-    folder = weights_file(first.checkpoint).parent
-    if not (folder / CARD).is_file():
-        raise ConfigError(
-            f"self_training: {folder} is not a model's folder (no {CARD}), its threshold is not known: give "
-            "init=run, or the folder of a bundle."
-        )
-    card = read_card(folder)
+    folder, card = labeller(first, config.tile_size.px, f"init.checkpoint={first.checkpoint}")
     bands = places_of_bands(card, tiles)
     mean, std = (for_bands(card[key], bands, tiles.channels, rest) for key, rest in (("mean", 0), ("std", 1)))
     told = told_of(card)

@@ -16,6 +16,7 @@ from glidexp.models.load import FoundModel, find, is_place
 from glidexp.tracking.models import RUN_ID
 from glidexp.tracking.store import Store, open_store, tracking_uri
 from glidexp.tracking.study_runs import best_of
+from glidexp.training.beginning.labeller import labeller, labels_digest
 
 log = logging.getLogger("glidexp")
 
@@ -66,21 +67,29 @@ def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitC
         store: opened; opened here, if one is needed, when not given
 
     Returns:
-        `init` with kind=checkpoint where a run was meant, whose files may be gone after the block; and `digest_of`
+        `init` with kind=checkpoint where a run was meant, whose files may be gone after the block; and `digest_of`,
+        or of a file its content, and with self-training what else its labels follow from
 
     Raises:
-        GlidexpError: no such file, run or model, or one of another network
+        GlidexpError: no such file, run or model, one of another network, or one that cannot label (`labeller`)
     """
+    labels = config.self_training.on
     if config.init.kind is not InitKind.run:
-        yield config.init, checkpoint_digest(config.init) if config.init.checkpoint else {}
+        digest = checkpoint_digest(config.init) if config.init.checkpoint else {}
+        if labels:
+            _, card = labeller(config.init, config.tile_size.px, f"init.checkpoint={config.init.checkpoint}")
+            digest |= {"self_training.labeller": labels_digest(card)}
+        yield config.init, digest
         return
     store = store or _store_of(config)
     config = settled(config, store)
     with tempfile.TemporaryDirectory(prefix="glidexp-start-") as aside:
         found = find(_run_of(config, store), store, Path(aside))
         _fits(config, found)
-        file = str(found.bundle)
-        yield replace(config.init, kind=InitKind.checkpoint, checkpoint=file, run=None), digest_of(found.card)
+        first = replace(config.init, kind=InitKind.checkpoint, checkpoint=str(found.bundle), run=None)
+        if labels:
+            labeller(first, config.tile_size.px, f"init.run={config.init.run}")
+        yield first, digest_of(found.card)
 
 
 def digest_of(card: Mapping[str, Any]) -> dict[str, str]:
