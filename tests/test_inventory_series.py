@@ -402,7 +402,7 @@ def test_areas_are_those_of_the_rasters_that_circles_were_drawn_on(tmp_path: Pat
     assert {"grows", "shrinks"} <= set(lakes["verdict"])
 
 
-def test_dates_of_maps(tmp_path: Path) -> None:
+def test_dates_of_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From a named column, the usual one, the item beside a map without lakes, the name; several in one file."""
     one = [circle(0, 0.1)]
     by_column = written(tmp_path / "a.gpkg", one, None)
@@ -418,6 +418,17 @@ def test_dates_of_maps(tmp_path: Path) -> None:
     middles = [2004 + 182.5 / 366, 2008.5, 2012 + 273.5 / 366, 2020 + 283.5 / 366]
     assert totals["year"].tolist() == pytest.approx(middles)
     assert dates["state"].tolist() == ["seen", "seen", "absent", "seen"]
+    # its pixels too: with 200 m the lake of 0.1 km2 has fewer than 6, with 100 m it has 10
+    for gsd, state in ((200, "too_small"), (100.0, "absent"), ("100 m", "absent"), (0, "absent")):
+        item = {"properties": {"datetime": "2012-09-30T00:00:00Z", "gsd": gsd}}
+        (tmp_path / "bare.json").write_text(json.dumps(item))
+        _, dates, totals = series(tmp_path, [usual, named, product, bare])
+        assert dates["state"].tolist() == ["seen", "seen", state, "seen"]
+        assert totals["gsd_m"].isna().tolist() == [True, True, gsd in ("100 m", 0), True]
+    capsys.readouterr()
+    for broken in ("[", "[]", '{"properties": []}', '{"properties": {}}'):
+        (tmp_path / "bare.json").write_text(broken)
+        assert "bare_lakes.gpkg does not say of which date it is" in refused(capsys, usual, bare)
     # a month in the name; 02 after a line is no month
     months = [written(tmp_path / f"tile_{name}_lakes.gpkg", one, None) for name in ("2015-07", "2015-10", "2016_02")]
     _, _, totals = series(tmp_path, months)

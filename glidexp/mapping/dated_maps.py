@@ -14,7 +14,7 @@ from glidexp.data.steps import Step
 from glidexp.errors import DataError
 from glidexp.mapping import lake_map
 from glidexp.mapping.lake_map import Map
-from glidexp.mapping.map_dates import COLUMN, When, beside_it, distinct, in_name, is_nothing, when
+from glidexp.mapping.map_dates import COLUMN, When, beside_it, distinct, gsd_beside_it, in_name, is_nothing, when
 
 SETTING = "MAP"
 HOW = "name the column that holds it with --date, or write it into the file's name, as in lakes_2015-10-30.gpkg"
@@ -100,6 +100,8 @@ def _dated(path: Path, gsd_m: float | None, layer: str | None, named: str | None
     """The maps of a file, each with its date."""
     column = named or _column_of(path, layer)
     one = lake_map.read(path, SETTING, gsd_m, layer, column)
+    if not len(one.shapes):  # nor has it lakes to tell its pixels
+        one = replace(one, gsd_m=gsd_beside_it(path))
     values = distinct([] if one.column is None else one.column.tolist())
     known = {value: when(value) for value in values}
     unread = [value for value, date in known.items() if date is None]

@@ -1,6 +1,7 @@
 """The date of a map: from its column, from the STAC item beside it, or from its file's name."""
 
 import json
+import math
 import re
 from calendar import monthrange
 from collections.abc import Iterable
@@ -85,14 +86,26 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 
 def beside_it(path: Path) -> When | None:
     """Of the STAC item of a map: one without a lake has no column to tell it."""
+    told = _item(path)
+    return None if "glidexp:datetime_is" in told else when(told.get("datetime"))
+
+
+def gsd_beside_it(path: Path) -> float | None:
+    """Side of a pixel in metres, of the STAC item of a map; None where none tells it."""
+    side = _item(path).get("gsd")
+    return float(side) if isinstance(side, (int, float)) and 0 < side < math.inf else None
+
+
+def _item(path: Path) -> dict[str, Any]:
+    """Properties of the STAC item of a map; empty where there is none that can be read."""
     item = path.with_name(f"{path.stem.removesuffix(LAKES)}.json")
     if not path.stem.endswith(LAKES) or not item.is_file():
-        return None
+        return {}
     try:
         told = json.loads(item.read_text(encoding="utf-8"))["properties"]
-        return None if "glidexp:datetime_is" in told else when(told["datetime"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def in_name(path: Path) -> When | None:
