@@ -86,6 +86,13 @@ def test_gaps_regrets_and_asymmetries(found: Matrix) -> None:
     assert found.notes == ()
 
 
+def test_sources_that_saw_images_of_other_places_are_told(found: Matrix) -> None:
+    singles = {f"['{name}']": skill for name, skill in SKILL.items()}
+    (note,) = laid_out(singles, **{"self_training.regions": "['andes']", "self_training.sensors": "[]"}).notes
+    assert note.startswith("alaska, andes, greenland: learnt also from images without labels (self_training.regions")
+    assert laid_out(singles, **{"self_training.regions": "[]"}).notes == found.notes == ()
+
+
 def test_what_is_printed_and_written(found: Matrix, tmp_path: Path) -> None:
     console = Console(record=True, width=120)
     console.print(table_of(found))

@@ -221,11 +221,23 @@ def _notes(
             f"{', '.join(alone)}: val was not narrowed to what was trained on (subset.val_from=source), so other "
             "ground may have had a say in epoch and threshold"
         )
+    seeing = [name for name, arm in arms.items() if _itself(arm)]
+    if seeing:
+        notes.append(
+            f"{', '.join(seeing)}: learnt also from images without labels (self_training.regions, "
+            "self_training.sensors), so a target among them is not ground that was never seen"
+        )
     notes += told_versions([run for arm in arms.values() for run in arm.runs])
     leaking = [run.run_id[:12] for arm in arms.values() for run in arm.runs if run.tags.get("glidexp.leak") == "true"]
     if leaking:
         notes.append(f"LEAKING: {', '.join(leaking)} were scored on ground that was met in training")
     return tuple(notes)
+
+
+def _itself(arm: Arm) -> bool:
+    """Whether its runs learnt from tiles with a model's labels."""
+    keys = ("self_training.regions", "self_training.sensors")
+    return any(arm.runs[0].params.get(key, "[]") != "[]" for key in keys)
 
 
 def as_table(found: Matrix) -> pd.DataFrame:
