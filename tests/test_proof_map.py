@@ -11,7 +11,7 @@ from study_stub import key_of, opened
 from glidexp import cli
 from glidexp.config.data import SyntheticConfig
 from glidexp.data.synthetic.world import generate
-from glidexp.mapping import diff
+from glidexp.mapping import diff, lake_map
 from glidexp.release import gate
 from glidexp.release.report import Check
 from glidexp.study.execution.cells import Cell, Plan
@@ -85,8 +85,8 @@ def test_from_generated_scenes_to_a_map_of_one_never_seen(
     (scene,) = (new / "scenes").glob("*.tif")
     line = ["predict", "models:/proof-lakes@champion", str(scene), "--out", str(out), "--sensor", "landsat8"]
     assert told([*line, "--mlruns", str(mlruns), "--workers", "1"]) == 0
-    truth = diff.read(new / "lakes.gpkg", "OLD", 30.0)
-    found = diff.read(out / f"{scene.stem}_lakes.gpkg", "NEW", None)
+    truth = lake_map.read(new / "lakes.gpkg", "OLD", 30.0)
+    found = lake_map.read(out / f"{scene.stem}_lakes.gpkg", "NEW", None)
     rows = diff.compared(truth, found)
     sought = rows[rows["old_km2"] >= LEAST_KM2]
     recall = float((sought["change"] != "vanished").mean())
