@@ -21,6 +21,7 @@ from glidexp.models.load import find
 from glidexp.release.card_page import _ground
 from glidexp.tracking.store import Store, open_store
 from glidexp.training import run as runs
+from glidexp.training.beginning import pseudo_labels
 from glidexp.training.beginning.pseudo_labels import labels_of, sure_bins
 from glidexp.training.beginning.start import start_of
 from glidexp.training.check import check, check_shares
@@ -125,6 +126,13 @@ def test_the_surest_of_each_side_by_hand() -> None:
         sure_bins(counts, 251, 0.5)
     with pytest.raises(GlidexpError, match="no ground without lake"):
         sure_bins(counts, 0, 0.5)
+
+
+def test_labels_that_memory_has_no_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pseudo_labels, "free_host_bytes", lambda: 2 * 10**9)
+    pseudo_labels.refuse_no_room(7600, 512)
+    with pytest.raises(ConfigError, match=r"labels of 16000 tiles take 4.2 GB of memory, 2.0 GB are free: name fewer"):
+        pseudo_labels.refuse_no_room(16000, 512)
 
 
 def test_labels_of_a_tile_by_hand() -> None:

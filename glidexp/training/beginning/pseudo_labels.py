@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.config import Config, InitConfig
+from glidexp.data.host_memory import free_host_bytes
+from glidexp.data.resident import GB
 from glidexp.data.sensor_mix import training_rows
 from glidexp.data.store import BACKGROUND, INVALID, LABELS, LAKE, TileStore
 from glidexp.data.subset import unlabelled_of
-from glidexp.errors import GlidexpError
+from glidexp.errors import ConfigError, GlidexpError
 from glidexp.models.told import told_of
 from glidexp.scoring.counts import bin_of_threshold, threshold_of_bin
 from glidexp.training.augmentation.telling import Telling
@@ -43,7 +45,7 @@ def taught_by(first: InitConfig, config: Config, tiles: TileStore, runtime: Runt
         runtime: device and precision
 
     Raises:
-        ConfigError: a model that cannot label (`labeller`), or no tiles to label
+        ConfigError: a model that cannot label (`labeller`), no tiles to label, or no memory for their labels
         DataError: the tiles lack a band of it, or its files are damaged
         GlidexpError: it sees no lake in any of them, or nothing else
     """
@@ -52,6 +54,7 @@ def taught_by(first: InitConfig, config: Config, tiles: TileStore, runtime: Runt
         return Taught.plainly(tiles)
     labelled, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed)
     rows = unlabelled_of(tiles, labelled, wanted)
+    refuse_no_room(len(rows), tiles.tile_px)
     folder, card = labeller(first, config.tile_size.px, f"init.checkpoint={first.checkpoint}")
     bands = places_of_bands(card, tiles)
     mean, std = (for_bands(card[key], bands, tiles.channels, rest) for key, rest in (("mean", 0), ("std", 1)))
@@ -77,6 +80,20 @@ def taught_by(first: InitConfig, config: Config, tiles: TileStore, runtime: Runt
     )
     facts = {"tiles": len(rows), "labelled_share": sure / counts.sum(), "lake_share": lake / counts.sum()}
     return Taught(tiles.images, labels, rows, {f"pseudo_labels/{name}": float(value) for name, value in facts.items()})
+
+
+def refuse_no_room(tiles: int, px: int) -> None:
+    """Refuses more labels than memory is free for, a byte a pixel, before the model has looked at their tiles.
+
+    Raises:
+        ConfigError: how much they take, and how much there is
+    """
+    needed, free = tiles * px**2, free_host_bytes()
+    if needed > free:
+        raise ConfigError(
+            f"self_training: labels of {tiles} tiles take {needed / GB:.1f} GB of memory, {free / GB:.1f} GB are free: "
+            "name fewer regions or sensors."
+        )
 
 
 def sure_bins(counts: npt.NDArray[np.int64], threshold: int, keep: float) -> tuple[int, int]:
