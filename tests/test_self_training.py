@@ -11,7 +11,7 @@ from runs import small_config
 from safetensors.numpy import load_file, save_file
 from test_subset import Store as Tiles
 
-from glidexp.config import Config, SelfTrainingConfig, SensorMixConfig, SubsetConfig
+from glidexp.config import Config, SelfTrainingConfig, SensorMixConfig, SubsetConfig, TrainConfig
 from glidexp.data.leakage import from_bytes
 from glidexp.data.sensor_mix import training_rows
 from glidexp.data.store import INVALID, LABELS, TileStore
@@ -103,9 +103,13 @@ def test_settings_that_cannot_train_themselves(words: list[str], says: str, tmp_
 
 
 def test_one_process_alone() -> None:
-    config = Config(self_training=SelfTrainingConfig(regions=["all"]))
-    with pytest.raises(ConfigError, match=r"self_training: one process labels .* and 2 were started"):
-        check_shares(config, 2, common_statistics=True)
+    """Also where the batch is yet to be found: other processes would learn from the labels of the store."""
+    wanted = SelfTrainingConfig(regions=["all"])
+    for size in (8, "auto"):
+        config = Config(self_training=wanted, train=TrainConfig(batch_size=size))
+        with pytest.raises(ConfigError, match=r"self_training: one process labels .* and 2 were started"):
+            check_shares(config, 2, common_statistics=True)
+        check_shares(config, 1, common_statistics=False)
 
 
 def counted(**pixels: int) -> np.ndarray:

@@ -35,8 +35,6 @@ class Trend:
     high: float
     p: float
     """of Mann and Kendall's test, two-sided: such an order or a clearer one, by chance alone"""
-    level: float
-    """value of the line in the year 0, by the median of the values"""
 
     @property
     def sure(self) -> bool:
@@ -44,7 +42,7 @@ class Trend:
         return bool(self.low > 0 or self.high < 0)
 
 
-NONE = Trend(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
+NONE = Trend(NOTHING, NOTHING, NOTHING, NOTHING)
 
 
 def trend(years: Floats, values: Floats, bounds: Floats) -> Trend:
@@ -70,7 +68,6 @@ def trend(years: Floats, values: Floats, bounds: Floats) -> Trend:
         min(float(found.low_slope), rate - open_),
         max(float(found.high_slope), rate + open_),
         1.0 if np.isnan(p) else p,
-        float(found.intercept),
     )
 
 

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.options import Parser, above_0, filled, out_folder
+from glidexp.options import Parser, above_0, filled
 
 if TYPE_CHECKING:
     from glidexp.mapping.series import Series
@@ -46,13 +46,15 @@ def options() -> Parser:
 def run(argv: list[str]) -> int:
     """Follows, prints, writes; gives the exit code."""
     given = options().parse_args(argv)
+    from glidexp.data.scenes.geopackage import check_out
     from glidexp.data.steps import shown_steps
     from glidexp.mapping.dated_maps import read_all
     from glidexp.mapping.series import made, rounds
+    from glidexp.mapping.series_files import OUTLINES, write_series
 
     out = Path(given.out) if given.out else None
     if out:
-        check_folder(out)
+        check_out(out / OUTLINES)
     paths = [Path(one) for one in given.maps]
     with shown_steps(len(paths), "maps", True, what="reading", late=True) as step:
         dated = read_all(
@@ -62,28 +64,12 @@ def run(argv: list[str]) -> int:
         series = made(dated, step)
     files: list[Path] = []
     if out:
-        from glidexp.mapping.series_files import write_series
-
         log.info("writing %d lakes on %d dates", len(series.lakes), len(dated.texts))
         files = write_series(series, out)
     print(told(series, str(files[1]) if files else ""))
     if files:
         print(f"files: {', '.join(str(path) for path in files)}")
     return 0
-
-
-def check_folder(out: Path) -> None:
-    """Makes the folder, before any work is done.
-
-    Raises:
-        ConfigError: nothing can be written there
-    """
-    import tempfile
-
-    with out_folder(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
 
 
 def told(series: "Series", rows: str) -> str:

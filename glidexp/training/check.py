@@ -120,17 +120,17 @@ def check_data(dataset: DatasetConfig, tile_px: int, mix: SensorMixConfig) -> No
 
 
 def check_shares(config: Config, processes: int, *, common_statistics: bool) -> None:
-    """Refuses a batch that processes cannot share equally.
+    """Refuses what several processes cannot do, and a batch that they cannot share equally.
 
     Args:
-        config: the settings
+        config: the settings; a batch that is yet to be found (`train.batch_size=auto`) will be one that they can share
         processes: how many share a batch
         common_statistics: batch statistics are those of the whole batch, and not of a part
 
     Raises:
-        ConfigError: not a multiple of their number, or parts of one tile where batch statistics need two
+        ConfigError: a setting of one process, a batch that is no multiple of their number, or parts of one tile where
+            batch statistics need two
     """
-    size = config.train.batch_tiles
     if config.input.gsd_m is not None and processes > 1:
         raise ConfigError(
             f"input.gsd_m={config.input.gsd_m:g}: {processes} processes would see groups of other sizes: start one."
@@ -139,6 +139,9 @@ def check_shares(config: Config, processes: int, *, common_statistics: bool) -> 
         raise ConfigError(f"self_training: one process labels the tiles and learns, and {processes} were started.")
     if config.dataset.classes and processes > 1:
         raise ConfigError(f"dataset.classes: land cover is learnt by one process, and {processes} were started.")
+    if config.train.auto_batch:
+        return
+    size = config.train.batch_tiles
     if size % processes:
         nearest = max(round(size / processes), 1) * processes
         raise ConfigError(

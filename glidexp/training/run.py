@@ -97,8 +97,7 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
 
 def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str, str], name: str | None) -> Outcome:
     """The run of rank 0, which is the only one but for torchrun: finds out whether it is to be made, and makes it."""
-    if not config.train.auto_batch:
-        check_shares(config, runtime.ranks.size, common_statistics=runtime.device.type == "cuda")
+    check_shares(config, runtime.ranks.size, common_statistics=runtime.device.type == "cuda")
     require_weights(config.backbone, config.init)  # told before data is made
     if config.train.lora_rank:
         require_adaptable(config.backbone.name, config.decoder.name, config.train.lora_rank)
