@@ -16,9 +16,12 @@ from glidexp.config.training import Precision
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError
+from glidexp.models.hardware import device_of
 from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.models import read_text
 from glidexp.tracking.store import Store
+from glidexp.training.rescoring.evaluation import evaluate
+from glidexp.training.rescoring.scored import rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,6 @@ def score_again(model: str, place: Place, *, ground: EvaluateConfig | None = Non
     Raises:
         GlidexpError: model or data cannot be used
     """
-    from glidexp.models.hardware import device_of
-    from glidexp.training.rescoring.evaluation import evaluate
-    from glidexp.training.rescoring.rescore import rows_of
-
     on_cpu = device_of(place.device, "--device").type == "cpu"
     halves = place.precision is Precision.fp16 and on_cpu
     precision = Precision.fp32 if halves else place.precision

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from glidexp.errors import DataError
-from glidexp.models.graph import IMAGE, Sizes
+from glidexp.models.export import load_bundle
+from glidexp.models.graph import IMAGE, Sizes, load_program
 from glidexp.release.probes import Probe, padded, read_probes
 from glidexp.release.report import Check, judged, skipped
 
@@ -23,18 +25,7 @@ Answer = Callable[[Floats], Floats]
 
 def weights_agree(folder: Path) -> Check:
     """The safetensors weights, loaded as `load_bundle` does, against what the probes expect."""
-    import torch
-
-    from glidexp.models.export import load_bundle
-
-    predictor = load_bundle(folder)
-
-    def answer(image: Floats) -> Floats:
-        with torch.inference_mode():
-            found: Floats = predictor(torch.from_numpy(image)).numpy()
-        return found
-
-    return _compared("safetensors_agrees", "the weights", folder, answer, Sizes(1, 1, None))
+    return _compared("safetensors_agrees", "the weights", folder, _by_torch(load_bundle(folder)), Sizes(1, 1, None))
 
 
 def onnx_agrees(folder: Path) -> Check:
@@ -61,26 +52,27 @@ def program_agrees(folder: Path, sizes: Sizes) -> Check:
 
     Args:
         folder: of the bundle
-        sizes: as it was exported, `onnx_sizes`
+        sizes: as it was exported, `card_sizes`
     """
     name = "torch_export_agrees"
     if not (folder / PROGRAM).is_file():
         return judged(name, False, f"{PROGRAM} is missing.")
-    import torch
-
-    from glidexp.models.graph import load_program
-
     try:
         module = load_program(folder / PROGRAM)
     except Exception as error:  # noqa: BLE001 - whatever a damaged file makes it raise is the finding
         return judged(name, False, f"torch.export does not take {PROGRAM}: {' '.join(str(error).split())[:200]}.")
+    return _compared(name, PROGRAM, folder, _by_torch(module), sizes)
+
+
+def _by_torch(module: Callable[[torch.Tensor], torch.Tensor]) -> Answer:
+    """The same from array to array."""
 
     def answer(image: Floats) -> Floats:
         with torch.inference_mode():
             found: Floats = module(torch.from_numpy(image)).numpy()
         return found
 
-    return _compared(name, PROGRAM, folder, answer, sizes)
+    return answer
 
 
 def card_sizes(card: dict[str, Any]) -> Sizes:

@@ -29,6 +29,7 @@ from glidexp.release.probes import write_probes
 from glidexp.release.report import Report
 from glidexp.tracking.found import TrackedRun, fetch_file
 from glidexp.tracking.store import Store
+from glidexp.training.bands import places_of_bands
 
 Rows = npt.NDArray[np.int64]
 SUMS = "SHA256SUMS"
@@ -53,8 +54,6 @@ def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore,
         tiles: the store on which it was scored
         rows: that were scored; probes are cut from them
     """
-    from glidexp.training.bands import places_of_bands
-
     folder.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, GROUND, VALIDITY):
         if (bundle / name).is_file():

@@ -40,8 +40,7 @@ def main(folder: Path) -> None:
     """Prints whether the weights, loaded so, agree with the probes."""
     import torch
 
-    from glidexp.models.export import load_bundle  # noqa: F401 - libraries may unpickle their own at import
-    from glidexp.release.agreement import weights_agree
+    from glidexp.release.agreement import weights_agree  # before: libraries may unpickle their own as they are imported
 
     forbid()
     torch.load = refuse

@@ -31,6 +31,7 @@ from glidexp.study.comparison.pick import Choice
 from glidexp.tracking.gathered import energy
 from glidexp.tracking.registry import Version, holder
 from glidexp.tracking.store import Store
+from glidexp.training.record import requirements
 
 log = logging.getLogger("glidexp")
 ANEW = "the same command makes the bundle anew"
@@ -101,7 +102,7 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
             release_bundle.seal(aside, report)
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-    return Gated(folder, report, champion, _requirements())
+    return Gated(folder, report, champion, requirements())
 
 
 @contextmanager
@@ -224,9 +225,3 @@ def _pages(folder: Path, store: Store, choice: Choice, again: Rescored, report: 
     write_bytes(folder / card_page.PAGE, text.encode())
     write_bytes(folder / card_page.WEB, card_page.html_of(text, folder, terms.name).encode())
     release_bundle.write_json(folder / stac_mlm.ITEM, stac_mlm.item_of(folder, terms.name, created))
-
-
-def _requirements() -> list[str]:
-    from glidexp.training.record import requirements
-
-    return requirements()

@@ -8,18 +8,17 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from glidexp.beside import write_bytes
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError
-
-if TYPE_CHECKING:
-    from glidexp.models.graph import Sizes
-    from glidexp.models.predictor import Predictor
+from glidexp.models.graph import Sizes
+from glidexp.models.predictor import Predictor
 
 FOLDER = "probes"
 MOST_PX = 512
@@ -38,7 +37,7 @@ class Probe:
 
 
 def write_probes(
-    folder: Path, predictor: "Predictor", tiles: TileStore, rows: npt.NDArray[np.int64], order: Sequence[int]
+    folder: Path, predictor: Predictor, tiles: TileStore, rows: npt.NDArray[np.int64], order: Sequence[int]
 ) -> None:
     """Cuts images of four sizes out of test tiles and writes them with the network's answer.
 
@@ -51,8 +50,6 @@ def write_probes(
         rows: tiles to take them from, those with most lake first
         order: place in the tiles of each band that the network takes
     """
-    import torch
-
     first, second = (np.asarray(tiles.images[row])[..., list(order)] for row in (rows[0], rows[min(1, len(rows) - 1)]))
     side = min(tiles.tile_px, MOST_PX)
     first, second = first[:side, :side], second[:side, :side]
@@ -89,7 +86,7 @@ def read_probes(folder: Path) -> Iterator[Probe]:
             raise DataError(f"{path} cannot be read ({error}): copy the whole bundle again.") from error
 
 
-def padded(image: npt.NDArray[np.uint8], sizes: "Sizes") -> npt.NDArray[np.float32] | None:
+def padded(image: npt.NDArray[np.uint8], sizes: Sizes) -> npt.NDArray[np.float32] | None:
     """The image as a graph takes it, grown to the right and downwards as `Predictor` does; None where it takes none
     that large.
     """
