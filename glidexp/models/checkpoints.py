@@ -16,11 +16,8 @@ import torch
 from glidexp.beside import file_sha256, write_bytes
 from glidexp.config import Tta
 from glidexp.errors import ConfigError, DataError
-from glidexp.models import catalog
-from glidexp.models.build import assemble
 from glidexp.models.card import check_card, require_lakes
-from glidexp.models.export import save_bundle
-from glidexp.models.told import listening, told_of
+from glidexp.models.export import assembled, save_bundle
 from glidexp.models.tta import with_views
 
 log = logging.getLogger("glidexp")
@@ -103,12 +100,8 @@ def bundle_of(checkpoint: Path, folder: Path) -> Path:
         ) from error
     check_card(card, str(beside / DESCRIPTION))
     require_lakes(card, str(checkpoint))
-    shape = card["architecture"]
     try:
-        catalog.check_pair(shape["backbone"], shape["decoder"])
-        with torch.random.fork_rng(devices=[]):
-            net = assemble(shape["backbone"], shape["decoder"], in_channels=shape["in_channels"])
-            listening(net, told_of(card), in_channels=shape["in_channels"])
+        net = assembled(card)
         net.load_state_dict(best)
     except (ConfigError, RuntimeError) as error:
         raise DataError(f"{checkpoint} does not fit {DESCRIPTION}: {' '.join(str(error).split())[:300]}") from error

@@ -109,9 +109,7 @@ def load_bundle(folder: Path | str, *, device: torch.device | str = "cpu") -> Pr
     blob = read_part(folder, WEIGHTS, card["weights"]["sha256"])
     shape = card["architecture"]
     try:
-        catalog.check_pair(shape["backbone"], shape["decoder"])
-        with torch.random.fork_rng(devices=[]):  # drawing weights that are overwritten must not move the caller's seed
-            nets = [_built(card) for _ in card.get("members", [card])]
+        nets = [assembled(card) for _ in card.get("members", [card])]
         net = MeanOfNetworks(nets) if "members" in card else nets[0]
         net.load_state_dict(load(blob))
         net = with_views(net, card.get("tta", Tta.none))
@@ -129,10 +127,16 @@ def load_bundle(folder: Path | str, *, device: torch.device | str = "cpu") -> Pr
     return predictor.to(device).eval()
 
 
-def _built(card: Mapping[str, Any]) -> nn.Module:
-    """The network of a card with weights that are to be overwritten."""
+def assembled(card: Mapping[str, Any]) -> nn.Module:
+    """The network that a card describes, with weights that are to be overwritten; a mean's is built once a member.
+
+    Raises:
+        ConfigError: names that this version does not know, or that do not go together
+    """
     shape = card["architecture"]
-    net = assemble(shape["backbone"], shape["decoder"], in_channels=shape["in_channels"])
+    catalog.check_pair(shape["backbone"], shape["decoder"])
+    with torch.random.fork_rng(devices=[]):  # drawing weights that are overwritten must not move the caller's seed
+        net = assemble(shape["backbone"], shape["decoder"], in_channels=shape["in_channels"])
     listening(net, told_of(card), in_channels=shape["in_channels"])
     return net
 

@@ -62,6 +62,19 @@ def network_of(bundle: Path, bands: list[int], channels: int, told: int) -> torc
     return net if bands == [*range(channels)] else Bands(net, [*bands, *range(channels, channels + told)])
 
 
+def normalisation_of(card: Mapping[str, Any], order: list[int], channels: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation that a model was trained with, a value a band of the tiles, 0-255.
+
+    Bands that the model does not take are left as they are.
+
+    Args:
+        card: of the model
+        order: where each of its bands lies in the tiles
+        channels: of the tiles
+    """
+    return for_bands(card["mean"], order, channels, rest=0), for_bands(card["std"], order, channels, rest=1)
+
+
 def for_bands(values: list[float], order: list[int], channels: int, rest: float) -> list[float]:
     """A value a band of the tiles, from a value a band of the network."""
     found = [float(rest)] * channels

@@ -53,9 +53,7 @@ def plain(mean: Sequence[float], std: Sequence[float], runtime: Runtime, telling
         runtime: gives the type of number that the network is fed
         telling: puts behind the bands what is known of each tile, where the network is told
     """
-    found = build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype)
-    found.telling = telling
-    return found
+    return build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype, telling=telling)
 
 
 def predict(

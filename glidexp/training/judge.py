@@ -13,7 +13,7 @@ from glidexp.data.band_statistics import statistics_of
 from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.store import TileStore
-from glidexp.training.augmentation.telling import Telling, told_for
+from glidexp.training.augmentation.telling import telling_of, told_for
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain
@@ -56,8 +56,7 @@ class Judge:
         )
         self.mean, self.std = statistics_of(tiles, self.train, config.subset)
         self.told = told_for(config, tiles)
-        telling = Telling(self.told, tiles) if self.told.size else None
-        self.normalise = plain(self.mean, self.std, runtime, telling)
+        self.normalise = plain(self.mean, self.std, runtime, telling_of(self.told, tiles))
         val = judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
         resident = stays(config.train.resident, tiles, len(val), runtime.device, "val tiles")
         self.val = self.shared(val, resident=resident)

@@ -32,7 +32,7 @@ from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.augmentation.augment import Augment, build_augment
-from glidexp.training.augmentation.telling import Telling
+from glidexp.training.augmentation.telling import telling_of
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
 from glidexp.training.beginning.batch_size import settle, with_batch
 from glidexp.training.beginning.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore, told_older
@@ -231,9 +231,8 @@ def training_tiles(judge: Judge) -> tuple[Loader, Augment]:
         seed=config.seed,
         dtype=runtime.dtype,
         classes=bool(tiles.classes),
+        telling=telling_of(judge.told, tiles, unknown=config.input.unknown, seed=config.seed),
     )
-    if judge.told.size:
-        augment.telling = Telling(judge.told, tiles, unknown=config.input.unknown, seed=config.seed)
     return loader, augment
 
 

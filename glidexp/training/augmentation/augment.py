@@ -58,10 +58,10 @@ class Augment:
         seed: int,
         dtype: torch.dtype,
         classes: bool = False,
+        telling: Telling | None = None,
     ) -> None:
-        self.cfg, self.seed, self.dtype = cfg, seed, dtype
+        self.cfg, self.dtype, self.telling = cfg, dtype, telling
         self._targets = _class_targets if classes else _targets
-        self.telling: Telling | None = None
         self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         scale, shift = 1 / self.std, -self.mean / self.std
         self._normalise = np.stack([scale, shift]).astype(np.float32)
@@ -265,6 +265,7 @@ def build_augment(
     seed: int,
     dtype: torch.dtype = torch.float32,
     classes: bool = False,
+    telling: Telling | None = None,
 ) -> Augment:
     """Makes the augmentation of a run.
 
@@ -275,8 +276,9 @@ def build_augment(
         seed: of the run
         dtype: of the image that comes out
         classes: labels are of several classes, and the mask is to hold them
+        telling: puts behind the bands what is known of each tile, where the network is told
 
     Returns:
         a callable (image, label, rows, epoch) -> `Prepared`
     """
-    return Augment(cfg, mean, std, seed, dtype, classes)
+    return Augment(cfg, mean, std, seed, dtype, classes, telling)

@@ -75,3 +75,8 @@ class Telling:
             drawn = uniforms(raw_draws(self.seed, epoch, rows.numpy(), 1))[:, 0]
             vectors[:, : self.learnt] *= (drawn >= self.unknown)[:, None]
         return with_told(image, send(vectors, image.device))
+
+
+def telling_of(told: Told, tiles: TileStore, *, unknown: float = 0.0, seed: int = 0) -> Telling | None:
+    """As `Telling`; None for a network that is told nothing."""
+    return Telling(told, tiles, unknown=unknown, seed=seed) if told.size else None

@@ -23,8 +23,8 @@ from glidexp.data.subset import unlabelled_of
 from glidexp.errors import ConfigError, GlidexpError
 from glidexp.models.told import told_of
 from glidexp.scoring.counts import bin_of_threshold, threshold_of_bin
-from glidexp.training.augmentation.telling import Telling
-from glidexp.training.bands import for_bands, network_of, places_of_bands
+from glidexp.training.augmentation.telling import telling_of
+from glidexp.training.bands import network_of, normalisation_of, places_of_bands
 from glidexp.training.beginning.labeller import labeller
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
@@ -57,9 +57,9 @@ def taught_by(first: InitConfig, config: Config, tiles: TileStore, runtime: Runt
     refuse_no_room(len(rows), tiles.tile_px)
     folder, card = labeller(first, config.tile_size.px, f"init.checkpoint={first.checkpoint}")
     bands = places_of_bands(card, tiles)
-    mean, std = (for_bands(card[key], bands, tiles.channels, rest) for key, rest in (("mean", 0), ("std", 1)))
+    mean, std = normalisation_of(card, bands, tiles.channels)
     told = told_of(card)
-    normalise = plain(mean, std, runtime, Telling(told, tiles) if told.size else None)
+    normalise = plain(mean, std, runtime, telling_of(told, tiles))
     evaluator = Evaluator(tiles, rows, normalise, runtime, config.train.batch_tiles)
     model = runtime.place(network_of(folder, bands, tiles.channels, told.size))
     threshold = float(card.get("threshold", 0.5))

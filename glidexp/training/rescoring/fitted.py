@@ -24,8 +24,8 @@ from glidexp.models.load import FoundModel
 from glidexp.models.told import told_of
 from glidexp.scoring.calibration import fit_temperature
 from glidexp.scoring.scores import best_threshold
-from glidexp.training.augmentation.telling import Telling
-from glidexp.training.bands import Bands, for_bands, network_of
+from glidexp.training.augmentation.telling import telling_of
+from glidexp.training.bands import Bands, network_of, normalisation_of
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain
@@ -83,11 +83,11 @@ def fit_to(
         ConfigError, DataError: this model cannot be fitted in this way
     """
     kind, size = config.eval.adapt, config.train.batch_size
-    mean, std = (for_bands(found.card[key], bands, tiles.channels, rest) for key, rest in (("mean", 0), ("std", 1)))
+    mean, std = normalisation_of(found.card, bands, tiles.channels)
     if kind is Adapt.normalise:
         mean, std = adapt.target_moments(tiles, rows["train"])
     told = told_of(found.card)
-    normalise: Any = plain(mean, std, runtime, Telling(told, tiles) if told.size else None)
+    normalise: Any = plain(mean, std, runtime, telling_of(told, tiles))
     if kind is Adapt.histogram:
         normalise = adapt.matched(normalise, found.card, bands, tiles, rows["train"], runtime.device)
     model = runtime.place(network_of(found.bundle, bands, tiles.channels, told.size))
