@@ -26,7 +26,7 @@ import yaml
 from kornia import augmentation as ka
 
 from glidexp.config import AugmentationConfig
-from glidexp.training.augmentation.augment import build_augment
+from glidexp.training.augmentation.augment import Augment
 
 ROOT = Path(__file__).resolve().parent.parent
 MEAN, STD = (120.1, 124.7, 123.1), (74.6, 74.4, 76.5)
@@ -82,8 +82,8 @@ def measure(name: str, cfg: AugmentationConfig, args: argparse.Namespace) -> Non
     smooth = torch.nn.functional.interpolate(coarse, size=(args.size, args.size), mode="bicubic").clamp(0, 1)
     image = (smooth * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().to(device).permute(0, 3, 1, 2)
     label = (image[:, 2] > 200).to(torch.uint8)
-    ours = build_augment(cfg, mean=MEAN, std=STD, seed=0)
-    plain = build_augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0)
+    ours = Augment(cfg, mean=MEAN, std=STD, seed=0)
+    plain = Augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0)
     peer = sequential(cfg).to(device)
 
     def rows(repeat: int) -> torch.Tensor:

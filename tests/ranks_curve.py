@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from glidexp import cli
 from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig
 from glidexp.data.loader import Loader
-from glidexp.training.augmentation.augment import build_augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
 from glidexp.training.beginning import batch_size
 from glidexp.training.beginning.batch_size import Choice
@@ -112,7 +112,7 @@ def answers(ranks: Ranks, tiles: int) -> tuple[list[list[int]], str]:
     """Histograms by tile and a hash of every pixel's bin, with tiles that ranks and batches do not share equally."""
     runtime = resolve(config())
     store: Any = Blobs(tiles)
-    normalise = build_augment(AugmentationConfig(), mean=[60.0] * 3, std=[50.0] * 3, seed=0)
+    normalise = Augment(AugmentationConfig(), mean=[60.0] * 3, std=[50.0] * 3, seed=0)
     bins: list[torch.Tensor] = []
     rows: list[int] = []
 

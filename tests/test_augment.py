@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from glidexp.config import AugmentationConfig
 from glidexp.errors import ConfigError
 from glidexp.training.augmentation import augment as module
-from glidexp.training.augmentation.augment import Augment, Prepared, build_augment
+from glidexp.training.augmentation.augment import Augment, Prepared
 from glidexp.training.augmentation.indexing import turn
 from glidexp.training.augmentation.picture import OUTLINE, augmented_grid
 
@@ -30,7 +30,7 @@ def preset(name: str) -> AugmentationConfig:
 
 
 def make(cfg: AugmentationConfig, channels: int = 3, seed: int = 0, dtype: torch.dtype = torch.float32) -> Augment:
-    return build_augment(cfg, mean=MEAN[:channels], std=STD[:channels], seed=seed, dtype=dtype)
+    return Augment(cfg, mean=MEAN[:channels], std=STD[:channels], seed=seed, dtype=dtype)
 
 
 def smooth(count: int, height: int, width: int, channels: int = 3, low: int = 60, high: int = 190) -> torch.Tensor:

@@ -30,7 +30,7 @@ from glidexp.models.predictor import Predictor
 from glidexp.models.resampled import resampling, scale_vector
 from glidexp.models.told import with_told
 from glidexp.models.tta import with_views
-from glidexp.training.augmentation.augment import build_augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.averages import Ema, renew_batch_statistics
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import resolve
@@ -88,7 +88,7 @@ def everything(device: str, **values: Any) -> Training:
     """A training with every loss, augmentation and average, on tiles that are not taken in order."""
     training = Training(config(device=device, ema_decay=0.5, clip_norm=0.5, accumulate=2, **values), n=20)
     training.loss = EVERY_LOSS
-    training.augment = build_augment(EVERYTHING, mean=MEAN, std=STD, seed=1, dtype=training.runtime.dtype)
+    training.augment = Augment(EVERYTHING, mean=MEAN, std=STD, seed=1, dtype=training.runtime.dtype)
     training.ema = Ema(training.model, 0.5)
     return training
 
@@ -199,7 +199,7 @@ def test_scores_there_are_scores_here(gpu: Gpu) -> None:
     found = []
     for device in ("cpu", "cuda"):
         runtime = resolve(config(device=device))
-        normalise = build_augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0)
+        normalise = Augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0)
         model = runtime.place(copy.deepcopy(network))
         seen: list[torch.Tensor] = []
         for resident in (False, True):
@@ -221,7 +221,7 @@ def test_scores_there_are_scores_here(gpu: Gpu) -> None:
 def test_classes_are_counted_there_too(gpu: Gpu) -> None:
     network, store = torch.nn.Conv2d(3, 4, 1), tiles()
     store.classes = ["a", "b", "c", "d"]  # type: ignore[misc]
-    normalise = build_augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0, classes=True)
+    normalise = Augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0, classes=True)
     found = []
     for device in ("cpu", "cuda"):
         runtime = resolve(config(device=device))
@@ -241,7 +241,7 @@ def test_fitting_to_other_ground_works_there(gpu: Gpu) -> None:
         runtime.device, memory_format=torch.channels_last
     )
     label, rows = torch.zeros(4, 16, 16, dtype=torch.uint8, device=runtime.device), torch.arange(4)
-    normalise = build_augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0)
+    normalise = Augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0)
     swapped = np.tile(np.arange(256, dtype=np.uint8)[::-1], (3, 1)).copy()
     matched = Matched(normalise, swapped, runtime.device)(image, label, rows, 0)
     torch.testing.assert_close(matched.image, normalise(255 - image, label, rows, 0).image)

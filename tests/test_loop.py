@@ -13,7 +13,7 @@ import torch
 from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig, TrainConfig
 from glidexp.data.loader import Loader
 from glidexp.signals import Interrupted, Signals
-from glidexp.training.augmentation.augment import build_augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.averages import Ema
 from glidexp.training.device import resolve
 from glidexp.training.loop import fit
@@ -59,7 +59,7 @@ class Training:
             self.tiles, np.arange(n), cfg.batch_size, seed=1, device=device, weights=None, shuffle=True, drop_last=True
         )
         flips = AugmentationConfig(flip=True, rot90=True)
-        self.augment = build_augment(flips, mean=[60.0] * 3, std=[50.0] * 3, seed=1)
+        self.augment = Augment(flips, mean=[60.0] * 3, std=[50.0] * 3, seed=1)
         self.optimizer = build_optimizer(OptimizerConfig(lr=lr), self.model, device=device)
         self.position = Position()
         self.signals = Signals()
@@ -137,7 +137,7 @@ def test_two_small_batches_accumulated_are_one_large() -> None:
     for training in (large, small):
         training.optimizer = torch.optim.SGD(training.model.parameters(), lr=0.01)
         training.loss = LossConfig(bce=1.0, dice=0.0)  # Dice of a sum is not the sum of Dices
-        training.augment = build_augment(AugmentationConfig(), mean=[60.0] * 3, std=[50.0] * 3, seed=1)
+        training.augment = Augment(AugmentationConfig(), mean=[60.0] * 3, std=[50.0] * 3, seed=1)
         training.run()
     assert large.position.step == small.position.step == 9
     for ours, theirs in zip(large.model.parameters(), small.model.parameters(), strict=True):

@@ -30,7 +30,7 @@ class Evaluator:
     Args:
         store: the tiles
         rows: which of them, store rows (n,)
-        normalise: `build_augment` with nothing switched on
+        normalise: `Augment` with nothing switched on
         runtime: device and precision
         batch_size: tiles a forward pass; the scores do not depend on it
         ranks: processes that share the tiles; each of them calls `histograms`, and rank 0 gets it all

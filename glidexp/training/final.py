@@ -32,7 +32,7 @@ from glidexp.scoring.naive import naive_scores
 from glidexp.scoring.predictions import Predictions, Tiles
 from glidexp.scoring.scores import best_threshold, score_split, scores_table, write_scores
 from glidexp.tracking.run import Run
-from glidexp.training.augmentation.augment import Augment, build_augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.augmentation.telling import Telling
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
@@ -53,7 +53,7 @@ def plain(mean: Sequence[float], std: Sequence[float], runtime: Runtime, telling
         runtime: gives the type of number that the network is fed
         telling: puts behind the bands what is known of each tile, where the network is told
     """
-    return build_augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype, telling=telling)
+    return Augment(AugmentationConfig(), mean=mean, std=std, seed=0, dtype=runtime.dtype, telling=telling)
 
 
 def predict(

@@ -31,7 +31,7 @@ from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
-from glidexp.training.augmentation.augment import Augment, build_augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.augmentation.telling import telling_of
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
 from glidexp.training.beginning.batch_size import settle, with_batch
@@ -224,7 +224,7 @@ def training_tiles(judge: Judge) -> tuple[Loader, Augment]:
         part=(runtime.ranks.rank, runtime.ranks.size),
         resident=stays(config.train.resident, tiles, len(judge.train), runtime.device, "training tiles"),
     )
-    augment = build_augment(
+    augment = Augment(
         config.augmentation,
         mean=judge.mean,
         std=judge.std,

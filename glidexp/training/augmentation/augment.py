@@ -1,6 +1,6 @@
 """What is done to a batch of tiles between the loader and the network, on their device: (B, C, H, W) throughout.
 
-`build_augment` turns the `augmentation` settings into a callable. With every probability at 0 it is the plain
+`Augment` turns the `augmentation` settings into a callable. With every probability at 0 it is the plain
 normalisation, which is what validation and test use. The operators and their distributions are Kornia's; they are
 composed, because Kornia computes each on the whole batch and then blends:
 
@@ -48,15 +48,26 @@ class Prepared:
 
 
 class Augment:
-    """Normalises and augments batches; made by `build_augment`."""
+    """Normalises and augments batches: a callable (image, label, rows, epoch) -> `Prepared`.
+
+    Args:
+        cfg: what to do; all probabilities 0 gives the plain normalisation
+        mean: of each channel, 0-255
+        std: of each channel, 0-255, above 0
+        seed: of the run
+        dtype: of the image that comes out
+        classes: labels are of several classes, and the mask is to hold them
+        telling: puts behind the bands what is known of each tile, where the network is told
+    """
 
     def __init__(
         self,
         cfg: AugmentationConfig,
+        *,
         mean: Sequence[float],
         std: Sequence[float],
         seed: int,
-        dtype: torch.dtype,
+        dtype: torch.dtype = torch.float32,
         classes: bool = False,
         telling: Telling | None = None,
     ) -> None:
@@ -255,30 +266,3 @@ def _blur(tiles: torch.Tensor, sigma: NDArray[np.float32], largest: float) -> to
         for tap in range(1, 2 * radius + 1):
             tiles.addcmul_(padded.narrow(axis, tap, size), kernel[:, tap, None, None, None])
     return tiles
-
-
-def build_augment(
-    cfg: AugmentationConfig,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    seed: int,
-    dtype: torch.dtype = torch.float32,
-    classes: bool = False,
-    telling: Telling | None = None,
-) -> Augment:
-    """Makes the augmentation of a run.
-
-    Args:
-        cfg: what to do; all probabilities 0 gives the plain normalisation
-        mean: of each channel, 0-255
-        std: of each channel, 0-255, above 0
-        seed: of the run
-        dtype: of the image that comes out
-        classes: labels are of several classes, and the mask is to hold them
-        telling: puts behind the bands what is known of each tile, where the network is told
-
-    Returns:
-        a callable (image, label, rows, epoch) -> `Prepared`
-    """
-    return Augment(cfg, mean, std, seed, dtype, classes, telling)

@@ -22,7 +22,7 @@ def augmented_grid(
     With fewer than sixteen tiles each is shown again as later epochs would draw it.
 
     Args:
-        augment: of `build_augment`
+        augment: of the run
         image: uint8 (B, C, H, W), channels_last; the first three channels are shown, or the first alone as grey
         label: uint8 (B, H, W)
         rows: int64 (B,)

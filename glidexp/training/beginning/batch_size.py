@@ -23,7 +23,7 @@ from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.catalog import least_batch
 from glidexp.models.hardware import given_back, is_short_of_memory
-from glidexp.training.augmentation.augment import build_augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.device import Runtime, device_name
 from glidexp.training.losses import build_loss
 from glidexp.training.parts import Parts
@@ -150,7 +150,7 @@ def _kept_back(cfg: TrainConfig, runtime: Runtime, tiles: TileStore, counts: tup
 def training_step(config: Config, runtime: Runtime, tiles: TileStore, parts: Parts) -> Step:
     """Steps as `fit` does them: augmentation, forward, backward and optimizer, in the precision of the run."""
     mean, std = tiles.manifest["channel_mean"], tiles.manifest["channel_std"]
-    augment = build_augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype)
+    augment = Augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype)
     loss_of = build_loss(config.loss)
     weights = [p for group in parts.optimizer.param_groups for p in group["params"]]
     device, px, channels = runtime.device, tiles.tile_px, tiles.channels

@@ -26,7 +26,7 @@ from glidexp.data.store import TileStore
 from glidexp.errors import RunFailed
 from glidexp.models.build import build_model
 from glidexp.signals import Signals
-from glidexp.training.augmentation.augment import build_augment
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime, resolve
 from glidexp.training.evaluate import Evaluator
@@ -147,7 +147,7 @@ def _trained(
         model = build_model(BackboneConfig(name="mobilenetv3"), DecoderConfig(name="fcn"), InitConfig(), in_channels=3)
         model = runtime.place(model)
         loader = Loader(tiles, np.arange(TILES), BATCH, device=runtime.device, drop_last=True)
-        augment = build_augment(
+        augment = Augment(
             AugmentationConfig(flip=True, rot90=True, affine_p=0.5, rotate_deg=15.0, color_p=0.5, brightness=0.2,
                                blur_p=0.2, blur_sigma_px=[0.3, 1.2], noise_p=0.2, noise_std=5.0),
             mean=MEAN, std=STD, seed=0, dtype=runtime.dtype,
@@ -174,7 +174,7 @@ def _trained(
 
 def _pixels_scored(model: torch.nn.Module, tiles: Ponds, runtime: Runtime) -> int:
     """Pixels in the histograms of all tiles."""
-    normalise = build_augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0, dtype=runtime.dtype)
+    normalise = Augment(AugmentationConfig(), mean=MEAN, std=STD, seed=0, dtype=runtime.dtype)
     store = cast(TileStore, tiles)  # only its arrays are looked at
     return int(Evaluator(store, np.arange(TILES), normalise, runtime, BATCH).histograms(model).sum())
 
