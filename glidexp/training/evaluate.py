@@ -63,11 +63,21 @@ class Evaluator:
         self.told: Callable[[int], object] = _nobody
         """called with the number of tiles after each batch"""
 
-    def batches(self) -> Iterator[Batch]:
-        """This process's tiles, in order; whoever wants to be is told how far they are."""
+    @torch.no_grad()
+    def answers(self, model: torch.nn.Module) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """This process's tiles, in order, with the network's logits (B, K, H, W); it is as it was after the last.
+
+        Whoever wants to be is told how far they are.
+        """
+        training = model.training
+        model.eval()
         for batch in self.loader.epoch(0) if self.loader is not None else ():
-            yield batch
+            ready = self.normalise(batch.image, batch.label, batch.rows, 0)
+            with self.runtime.autocast():
+                logits = model(ready.image)
+            yield batch, logits
             self.told(len(batch.rows))
+        model.train(training)
 
     @torch.no_grad()
     def histograms(self, model: torch.nn.Module, sink: Sink | None = None) -> npt.NDArray[np.int32]:
@@ -83,21 +93,15 @@ class Evaluator:
         kept: list[torch.Tensor] = []  # of a rank that will send them
         if sink is not None and not self.ranks.first:
             sink = lambda _, bins: kept.append(bins.cpu())  # noqa: E731
-        training = model.training
-        model.eval()
         parts = [torch.zeros((0, 2, BINS), dtype=torch.int32, device=self.runtime.device)]
         wrong = torch.zeros((), dtype=torch.int64, device=self.runtime.device)
-        for batch in self.batches():
-            ready = self.normalise(batch.image, batch.label, batch.rows, 0)
-            with self.runtime.autocast():
-                logits = model(ready.image)
-            logits = logits.float()
+        for batch, answer in self.answers(model):
+            logits = answer.float()
             bins = logit_bins(logits)
             parts.append(histograms_of_bins(bins, batch.label))
             wrong += nan_pixels(logits).sum()
             if sink is not None:
                 sink(batch.rows.numpy(), bins)
-        model.train(training)
         if count := self.ranks.largest(int(wrong.item())):
             raise RunFailed(
                 f"the network gives NaN at {count} pixels of {len(self.rows)} tiles: lower optimizer.lr, or set "

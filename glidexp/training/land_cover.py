@@ -69,18 +69,12 @@ def confusion(evaluator: Evaluator, model: torch.nn.Module) -> npt.NDArray[np.in
     Raises:
         RunFailed: the network gives values that are not numbers
     """
-    runtime, classes = evaluator.runtime, len(evaluator.tiles.classes)
-    training = model.training
-    model.eval()
-    counted = torch.zeros((classes, classes), dtype=torch.int64, device=runtime.device)
-    wrong = torch.zeros((), dtype=torch.int64, device=runtime.device)
-    for batch in evaluator.batches():
-        ready = evaluator.normalise(batch.image, batch.label, batch.rows, 0)
-        with runtime.autocast():
-            logits = model(ready.image)
+    device, classes = evaluator.runtime.device, len(evaluator.tiles.classes)
+    counted = torch.zeros((classes, classes), dtype=torch.int64, device=device)
+    wrong = torch.zeros((), dtype=torch.int64, device=device)
+    for batch, logits in evaluator.answers(model):
         counted += confusion_of(logits, batch.label)
         wrong += logits.isnan().sum()
-    model.train(training)
     if count := int(wrong.item()):
         raise RunFailed(
             f"the network gives NaN {count} times on {len(evaluator.rows)} tiles: lower optimizer.lr, or set "
