@@ -13,8 +13,7 @@ from glidexp.errors import GlidexpError, RunFailed
 from glidexp.training.processes import job
 
 if TYPE_CHECKING:
-    from glidexp.training.rescoring.rescore import Outcome as Scored
-    from glidexp.training.run import Outcome
+    from glidexp.training.record import Outcome
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 """errors of a disk that are told in one line, wherever they come from"""
@@ -140,7 +139,7 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-def evaluate_one(composed: object, models: list[str]) -> "Scored":
+def evaluate_one(composed: object, models: list[str]) -> "Outcome":
     """Checks and carries out a composed evaluation."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig

@@ -36,10 +36,9 @@ def run_multirun(argv: list[str]) -> int:
     check_combinations(overrides, door.config_dir(argv))
     from glidexp.tracking import multirun as parents
     from glidexp.tracking.status import true_status
-    from glidexp.tracking.store import open_store, tracking_uri
+    from glidexp.tracking.store import store_at
 
-    uri = tracking_uri(config.tracking, config.paths)
-    store = open_store(uri, Path(config.paths.mlruns))
+    store = store_at(config.paths.mlruns, config.tracking.uri, make=True)
     experiment = config.tracking.experiment
     swept = parents.swept_keys(overrides)
     name = "sweep " + " ".join(word for word in overrides if word.split("=")[0] in swept)
@@ -68,10 +67,10 @@ def run_multirun(argv: list[str]) -> int:
         raise stopped  # nothing was started: the settings are wrong, not a job
     ids = list(dict.fromkeys([*(found or {}), *_finished]))
     if len(ids) > 1:
-        link = parents.comparison_link(uri, store.experiment_id(experiment), ids)
+        link = parents.comparison_link(store.uri, store.experiment_id(experiment), ids)
         print(f"Compare the {len(ids)} runs: {link}")
-        if parents.ui_hint(uri):
-            print(f"To open it: {parents.ui_hint(uri)}")
+        if hint := parents.ui_hint(store.uri):
+            print(f"To open it: {hint}")
     for line in _failed:
         print(f"glidexp: failed: {line}", file=sys.stderr)
     if stopped is not None and not _failed:

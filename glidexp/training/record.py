@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -251,8 +251,18 @@ def log_dataset(
     )
 
 
-def show(metrics: dict[str, float], store: Store, experiment: str, run_id: str, *, title: str | None = None) -> None:
-    """Prints the table of scores, and where to look."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished run leaves in the hands of its caller."""
+
+    run_id: str
+    metrics: dict[str, float]
+
+
+def shown(
+    metrics: dict[str, float], store: Store, experiment: str, run_id: str, *, title: str | None = None
+) -> Outcome:
+    """Prints the table of scores of a finished run, and where to look."""
     console = Console()
     console.print(class_table(metrics) if "test/miou_classes" in metrics else summary_table(metrics, title=title))
     if lakes := lake_table(metrics):
@@ -261,6 +271,7 @@ def show(metrics: dict[str, float], store: Store, experiment: str, run_id: str, 
     console.print("Run: " + run_link(store.uri, store.experiment_id(experiment), run_id), soft_wrap=True)
     if hint:
         console.print(f"To open it: {hint}", highlight=False)
+    return Outcome(run_id, metrics)
 
 
 def requirements() -> list[str]:

@@ -10,7 +10,7 @@ are removed when the run is FINISHED in the store, not before.
 import logging
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from glidexp.config import Config, InitConfig, InitKind, flat
@@ -30,7 +30,7 @@ from glidexp.models.tta import with_views
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.tracking.store import store_at
 from glidexp.training.augmentation.augment import Augment
 from glidexp.training.augmentation.telling import telling_of
 from glidexp.training.averages import renew_batch_statistics, statistics_loader
@@ -51,7 +51,7 @@ from glidexp.training.parts import Parts, build_parts
 from glidexp.training.processes.ranks import joined, lost_rank_told
 from glidexp.training.processes.tiles import prepared
 from glidexp.training.progress import Meter, scoring
-from glidexp.training.record import Recorder, show
+from glidexp.training.record import Outcome, Recorder, shown
 from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")
@@ -61,14 +61,6 @@ LESS = (
     "train.gradient_checkpointing=true take less"
 )
 """memory"""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a finished run leaves in the hands of its caller."""
-
-    run_id: str
-    metrics: dict[str, float]
 
 
 def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> Outcome:
@@ -102,8 +94,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
     if config.train.lora_rank:
         require_adaptable(config.backbone.name, config.decoder.name, config.train.lora_rank)
     recipe = recipe_id(config.dataset, config.tile_size.px)
-    uri = tracking_uri(config.tracking, config.paths)
-    store = open_store(uri, Path(config.paths.mlruns))
+    store = store_at(config.paths.mlruns, config.tracking.uri, make=True)
     config = settled(config, store)
     # the stack is left when the run is in the store, where others see that it is at work
     with start_of(config, store) as (first, start), ExitStack() as beginning:
@@ -120,10 +111,11 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
             log.info("this run is finished already (config id %s): resume=never trains it anew", identity)
             checkpoints_of(config, identity, earlier.run_id).clear()  # left where it was killed after its end
             runtime.ranks.share(True)
-            show(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
-            return Outcome(earlier.run_id, earlier.metrics)
-        what, goes_on = (_name(config), device_name(runtime), runtime.precision), ", goes on" if earlier else ""
-        log.info("%s on %s, %s, config id %s%s", *what, identity, goes_on)
+            return shown(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
+        log.info(
+            "%s on %s, %s, config id %s%s",
+            *(_name(config), device_name(runtime), runtime.precision, identity, ", goes on" if earlier else ""),
+        )
         for sentence in (*idle(config), *(() if earlier else told_older(store, config, recipe, resolved))):
             log.warning("%s", sentence)
         runtime.ranks.share(False)
@@ -153,8 +145,7 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
             metrics = _made(recorder, parts, checkpoints, signals, goes_on=earlier is not None)
     _refuse_lost(tracked, checkpoints.path.parent)
     checkpoints.clear()
-    show(metrics, store, config.tracking.experiment, tracked.run_id)
-    return Outcome(tracked.run_id, metrics)
+    return shown(metrics, store, config.tracking.experiment, tracked.run_id)
 
 
 def _refuse_lost(tracked: Run, weights: Path) -> None:

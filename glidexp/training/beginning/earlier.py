@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glidexp.config import Config, Resume
+from glidexp.config.evaluation import EvaluateConfig
 from glidexp.identity import RESULTS_VERSION, config_id, earlier_ids
 from glidexp.tracking.resume import checkpoint_folder, starting, take_over
 from glidexp.tracking.store import FoundRun, Store
@@ -64,8 +65,8 @@ def alone(store: Store, config: Config, identity: str) -> Iterator[None]:
         yield
 
 
-def earlier_run(store: Store, config: Config, identity: str) -> FoundRun | None:
-    """The run to show or to go on with."""
+def earlier_run(store: Store, config: Config | EvaluateConfig, identity: str) -> FoundRun | None:
+    """The training, or the evaluation, to show or to go on with."""
     if config.resume is Resume.never:
         return None
     return take_over(store, identity, config.tracking.experiment)

@@ -14,7 +14,7 @@ from glidexp.models.card import classes_of, require_lakes
 from glidexp.models.init import checkpoint_digest
 from glidexp.models.load import FoundModel, find, is_place
 from glidexp.tracking.models import RUN_ID
-from glidexp.tracking.store import Store, open_store, tracking_uri
+from glidexp.tracking.store import Store, store_at
 from glidexp.tracking.study_runs import best_of
 from glidexp.training.beginning.labeller import labeller, labels_digest
 
@@ -39,7 +39,7 @@ def settled(config: Config, store: Store | None = None) -> Config:
     reference = str(config.init.run)
     if config.init.kind is not InitKind.run or reference.startswith(NO_STUDY) or is_place(reference):
         return config
-    best = best_of(store or _store_of(config), reference)
+    best = best_of(store or store_at(config.paths.mlruns, config.tracking.uri, make=True), reference)
     if best is None and not RUN_ID.fullmatch(reference):
         raise TrackingError(
             f"init.run={reference} is neither a model nor a study of this store: give a run id (4 to 32 of 0-9a-f), "
@@ -52,10 +52,6 @@ def settled(config: Config, store: Store | None = None) -> Config:
         *(reference, best.study, best.arm, best.seed, best.run_id, best.why),
     )
     return replace(config, init=replace(config.init, run=best.run_id))
-
-
-def _store_of(config: Config) -> Store:
-    return open_store(tracking_uri(config.tracking, config.paths), Path(config.paths.mlruns))
 
 
 @contextmanager
@@ -81,7 +77,7 @@ def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitC
             digest |= {"self_training.labeller": labels_digest(card)}
         yield config.init, digest
         return
-    store = store or _store_of(config)
+    store = store or store_at(config.paths.mlruns, config.tracking.uri, make=True)
     config = settled(config, store)
     with tempfile.TemporaryDirectory(prefix="glidexp-start-") as aside:
         found = find(_run_of(config, store), store, Path(aside))

@@ -24,12 +24,10 @@ def answer_of(reference: str, tiles: "TileStore", mlruns: str, uri: str | None) 
     Raises:
         GlidexpError: no such model, or the tiles lack a band of it
     """
-    from glidexp.models.load import find, is_place
-    from glidexp.tracking.store import store_at
+    from glidexp.models.load import find_named
 
-    store = None if is_place(reference) else store_at(mlruns, uri, read=True)
     with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
-        found = find(reference, store, Path(aside))
+        found = find_named(reference, mlruns=mlruns, uri=uri, folder=Path(aside))
         import torch
 
         from glidexp.models.export import load_bundle

@@ -23,7 +23,7 @@ from glidexp.tracking.store import Store, store_at
 from glidexp.training.check import check_data, check_evaluation
 
 if TYPE_CHECKING:
-    from glidexp.training.rescoring.rescore import Outcome
+    from glidexp.training.record import Outcome
 
 log = logging.getLogger("glidexp")
 

@@ -5,7 +5,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
-from glidexp.config import Compile, Resume, TrainConfig, flat
+from glidexp.config import Compile, TrainConfig, flat
 from glidexp.config.evaluation import VAL, EvaluateConfig
 from glidexp.config.stored import public
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore, data_hash
 from glidexp.data.workers import Crew
-from glidexp.errors import GlidexpError, RunFailed
+from glidexp.errors import RunFailed
 from glidexp.identity import MODEL_VERSION_TAG, RESULTS_VERSION, trained_by
 from glidexp.models import lineage
 from glidexp.models.card import members_of
@@ -30,11 +29,12 @@ from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import FoundRun, Store
 from glidexp.training.bands import places_of_bands
+from glidexp.training.beginning.earlier import earlier_run
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, predict
 from glidexp.training.progress import scoring
-from glidexp.training.record import log_dataset, requirements, scores_of, show
+from glidexp.training.record import Outcome, log_dataset, requirements, scores_of, shown
 from glidexp.training.rescoring.fitted import fit_to, fitted_bundle
 from glidexp.training.rescoring.scored import (
     digest_of,
@@ -48,14 +48,6 @@ log = logging.getLogger("glidexp")
 
 SPLIT = "test"
 """stands before the metrics, whatever the tiles are called in their own data set: to this model they are test ground"""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a finished evaluation leaves in the hands of its caller."""
-
-    run_id: str
-    metrics: dict[str, float]
 
 
 def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices: Mapping[str, Any]) -> Outcome:
@@ -81,11 +73,10 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
         fit = fitted_rows(config, tiles, split)
         identity = evaluation_id(config, found, tiles, rows, threshold, fit, runtime)
         title = f"Scores of {name_of(found)} on {config.dataset.name}, {split} tiles"
-        earlier = _earlier(store, config, identity)
+        earlier = earlier_run(store, config, identity)
         if earlier is not None and earlier.status == "FINISHED":
             log.info("this evaluation is finished already (id %s): resume=never does it anew", identity)
-            show(earlier.metrics, store, config.tracking.experiment, earlier.run_id, title=title)
-            return Outcome(earlier.run_id, earlier.metrics)
+            return shown(earlier.metrics, store, config.tracking.experiment, earlier.run_id, title=title)
         tiles.verify()
         line = lineage.of_bundle(found.bundle)
         leak = lineage.refuse_leak(line, tiles, rows, allow=config.allow_leak)
@@ -121,8 +112,7 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
                 f"{tracked.lost} scores or files of run {tracked.run_id} did not reach the tracking store (said "
                 "above): the run is marked FAILED. The same command does it again."
             )
-        show(metrics, store, config.tracking.experiment, tracked.run_id, title=title)
-        return Outcome(tracked.run_id, metrics)
+        return shown(metrics, store, config.tracking.experiment, tracked.run_id, title=title)
 
 
 def evaluation_id(
@@ -174,18 +164,6 @@ def _as_training(config: EvaluateConfig) -> TrainConfig:
         threads=part.threads,
         compile=Compile.off,  # one pass never pays for compiling
     )
-
-
-def _earlier(store: Store, config: EvaluateConfig, identity: str) -> FoundRun | None:
-    if config.resume is Resume.never:
-        return None
-    earlier = store.find_run(identity, config.tracking.experiment)
-    if earlier is not None and earlier.alive:
-        raise GlidexpError(
-            f"run {earlier.run_id} is at work on the same evaluation (id {identity}): wait for it, or start another "
-            "with resume=never."
-        )
-    return earlier
 
 
 def _start(
