@@ -192,7 +192,7 @@ class Run:
 
     def text(self, text: str, name: str) -> None:
         """Logs text as the file `name`, e.g. `environment/requirements.txt`."""
-        self._put_named(name, lambda to: to.write_text(text))
+        self.file(name, lambda to: to.write_text(text))
 
     def table(self, table: "pd.DataFrame", name: str) -> None:
         """Logs a table as the file `name`, ending in .parquet or .csv.
@@ -203,9 +203,10 @@ class Run:
         if not name.endswith((".parquet", ".csv")):
             raise ValueError(f"table '{name}': the name must end in .parquet or .csv.")
         write = table.to_parquet if name.endswith(".parquet") else table.to_csv
-        self._put_named(name, lambda to: write(to, index=False))
+        self.file(name, lambda to: write(to, index=False))
 
-    def _put_named(self, name: str, make: Callable[[Path], object]) -> None:
+    def file(self, name: str, make: Callable[[Path], object]) -> None:
+        """Logs the file or folder `name`, such as `plots/pr_test.png`, which `make` writes at the path that it gets."""
         folder = str(Path(name).parent)
         self._writer.put_file("artifact", Path(name).name, make, folder="" if folder == "." else folder)
 

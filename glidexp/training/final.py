@@ -138,19 +138,17 @@ def log_results(
     metrics |= _lakes(tracked, scored)
     reported = scored[-1]
     metrics |= _mistakes(tracked, reported)
-    with tempfile.TemporaryDirectory() as aside:
-        table = pd.concat([scores_table(one.index, one.hist, one.threshold) for one in scored], ignore_index=True)
-        write_scores(table, Path(aside) / "scores.parquet")
-        scene_rows(table).to_csv(Path(aside) / "scene_scores.csv", index=False)
-        for name in ("scores.parquet", "scene_scores.csv"):
-            tracked.artifact(Path(aside) / name)
-        if tracking.log_masks:
+    table = pd.concat([scores_table(one.index, one.hist, one.threshold) for one in scored], ignore_index=True)
+    tracked.file("scores.parquet", lambda path: write_scores(table, path))
+    tracked.table(scene_rows(table), "scene_scores.csv")
+    if tracking.log_masks:
+        with tempfile.TemporaryDirectory() as aside:  # on a full disk GDAL's errors have no number, a copy's do
             tracked.artifact(_masks(Path(aside) / "masks", reported))
-        if tracking.probe_tiles:
-            rows = probe_rows(reported.tiles, reported.rows, SHEET_TILES)
-            places = np.searchsorted(reported.rows, rows)
-            picture(tracked, grid(reported, places.tolist()), "plots/predictions.png")
-            _worst(tracked, reported)
+    if tracking.probe_tiles:
+        rows = probe_rows(reported.tiles, reported.rows, SHEET_TILES)
+        places = np.searchsorted(reported.rows, rows)
+        picture(tracked, grid(reported, places.tolist()), "plots/predictions.png")
+        _worst(tracked, reported)
     _curves(tracked, scored, metrics)
     counts = table.loc[table["split"] == reported.split, ["tp", "fp", "fn", "tn"]].sum().astype(int).to_dict()
     head: dict[str, Any] = {"split": reported.split, "threshold": reported.threshold}
@@ -184,11 +182,8 @@ def _lakes(tracked: Run, scored: Sequence[Predictions]) -> dict[str, float]:
             "no scores by lake type and distance to ice: the tile store was built before these were kept; delete its "
             "folder to have it built again"
         )
-    with tempfile.TemporaryDirectory() as aside:
-        write_lakes(every, Path(aside) / "lakes.parquet")
-        pd.concat(strata, ignore_index=True).to_csv(Path(aside) / "lake_scores.csv", index=False)
-        for name in ("lakes.parquet", "lake_scores.csv"):
-            tracked.artifact(Path(aside) / name)
+    tracked.file("lakes.parquet", lambda path: write_lakes(every, path))
+    tracked.table(pd.concat(strata, ignore_index=True), "lake_scores.csv")
     return metrics
 
 
@@ -198,11 +193,8 @@ def _mistakes(tracked: Run, reported: Predictions) -> dict[str, float]:
     bands = list(tiles.manifest["bands"])
     with _shown(reported, "mistakes") as told:
         table = mistakes(reported, rgb_of(bands) if len(bands) > 2 else None, tiles.inventory, tiles.ice, told)
-    with tempfile.TemporaryDirectory() as aside:
-        write_mistakes(table, Path(aside) / "errors.parquet")
-        summary(table).to_csv(Path(aside) / "errors.csv", index=False)
-        for name in ("errors.parquet", "errors.csv"):
-            tracked.artifact(Path(aside) / name)
+    tracked.file("errors.parquet", lambda path: write_mistakes(table, path))
+    tracked.table(summary(table), "errors.csv")
     return mistake_scores(table, reported.split)
 
 
@@ -236,11 +228,8 @@ def _curves(tracked: Run, scored: Sequence[Predictions], metrics: dict[str, floa
 
 def _plot(tracked: Run, name: str, drawn: "Figure") -> None:
     """Logs a drawing among the run's plots, as PNG and as PDF for a paper."""
-    with tempfile.TemporaryDirectory() as aside:
-        for ending, content in (("png", figures.png_bytes(drawn)), ("pdf", figures.pdf_bytes(drawn))):
-            path = Path(aside) / f"{name}.{ending}"
-            path.write_bytes(content)
-            tracked.artifact(path, "plots")
+    tracked.file(f"plots/{name}.png", lambda path: path.write_bytes(figures.png_bytes(drawn)))
+    tracked.file(f"plots/{name}.pdf", lambda path: path.write_bytes(figures.pdf_bytes(drawn)))
 
 
 def probes(tracked: Run, predictions: Predictions, rows: npt.NDArray[np.int64], *, step: int) -> None:
@@ -280,8 +269,7 @@ def grid(
 
 def picture(tracked: Run, image_HWC: npt.NDArray[np.uint8], name: str) -> None:
     """Logs a picture as the file `name`, e.g. `plots/predictions.png`."""
-    with tempfile.TemporaryDirectory() as aside:
-        tracked.artifact(figures.save_png(image_HWC, Path(aside) / Path(name).name), str(Path(name).parent))
+    tracked.file(name, lambda path: figures.save_png(image_HWC, path))
 
 
 def probe_rows(tiles: Tiles, rows: npt.NDArray[np.int64], wanted: int) -> npt.NDArray[np.int64]:

@@ -178,7 +178,7 @@ class Recorder(Judge):
         found = learn(tiles, self.train, self.val.rows, predictor)
         if found is not None:
             rows = scene_table(found, tiles, self.tiles.rows("test"), predictor)
-            self.tracked.text(rows.to_csv(index=False), SCENES)
+            self.tracked.table(rows, SCENES)
         return found
 
     def card(self, fixed: Mapping[str, float | None], metrics: Mapping[str, float]) -> tuple[dict[str, Any], bytes]:
