@@ -36,6 +36,19 @@ def above_0(text: str) -> float:
     return value
 
 
+def store_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --mlruns and --uri, which together name a tracking store (`tracking.store.store_at`)."""
+    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
+    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+
+
+def data_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --data, below which tile stores lie."""
+    parser.add_argument(
+        "--data", default="data", metavar="FOLDER", help="folder of tile stores, paths.data (default: data)"
+    )
+
+
 @contextmanager
 def out_folder(folder: Path) -> Iterator[None]:
     """Whatever the disk refuses in here is told of the folder that --out names.

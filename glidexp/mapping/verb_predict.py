@@ -12,7 +12,7 @@ from glidexp.data.host_memory import free_host_bytes
 from glidexp.data.workers import CLUSTERS, Crew, cores, mapped
 from glidexp.errors import ConfigError, DataError
 from glidexp.mapping.settings import MapSettings, StretchFrom
-from glidexp.options import Parser, filled, out_folder
+from glidexp.options import Parser, filled, out_folder, store_options
 
 if TYPE_CHECKING:
     from glidexp.data.scenes.catalogue import SceneFile
@@ -78,8 +78,7 @@ def map_options(parser: Parser) -> None:
     parser.add_argument("--min-km2", type=float, default=0.0, help="smallest lake (default: 0 km2)")
     parser.add_argument("--fill-px", type=int, default=usual.fill_px, help="smallest hole kept (default: 6 px)")
     parser.add_argument("--smooth", type=int, default=0, metavar="ROUNDS", help="cut corners of outlines (default: 0)")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    store_options(parser)
 
 
 def settings_of(given: Namespace) -> MapSettings:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.errors import ConfigError
-from glidexp.options import Parser, above_0
+from glidexp.options import Parser, above_0, data_option, store_options
 
 if TYPE_CHECKING:
     from glidexp.release.gate import Gated
@@ -44,9 +44,8 @@ def options() -> Parser:
     parser.add_argument("--ece", type=float, default=0.05, help="largest calibration error (default: 0.05)")
     parser.add_argument("--force", action="store_true", help="release although a check fails; recorded in the tags")
     parser.add_argument("--out", metavar="FOLDER", help="of the bundle (default: releases/NAME-RUN)")
-    parser.add_argument("--data", default="data", help="folder of tile stores, paths.data (default: data)")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    data_option(parser)
+    store_options(parser)
     parser.add_argument("--device", default="auto", help="on which it is scored again, as train.device (default: auto)")
     return parser
 

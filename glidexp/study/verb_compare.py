@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from glidexp.beside import beside
 from glidexp.errors import ConfigError
-from glidexp.options import Parser, out_folder
+from glidexp.options import Parser, out_folder, store_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,8 +18,7 @@ DEFAULT_SCORE = "test/lake_iou_pooled"
 def add_level_and_store(parser: Parser) -> None:
     """What verbs take that lay finished runs side by side."""
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    store_options(parser)
 
 
 def check_level(level: float) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from glidexp.beside import beside
 from glidexp.errors import ConfigError, DataError, TrackingError
-from glidexp.options import Parser, out_folder
+from glidexp.options import Parser, out_folder, store_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +46,7 @@ def options() -> Parser:
     parser.add_argument("--out", metavar="DIR", help="folder of the page (default: outputs/validity/MODEL)")
     parser.add_argument("--sensor", default="unknown", help="sensor of scenes that name none (default: unknown)")
     parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    store_options(parser)
     return parser
 
 

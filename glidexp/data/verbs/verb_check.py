@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.beside import write_text
-from glidexp.options import Parser, out_folder
+from glidexp.options import Parser, data_option, out_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def options() -> Parser:
         help="another store, as of a pre-training: ground of its train side must not be test here, nor the reverse",
     )
     parser.add_argument("--out", metavar="FOLDER", help="pictures and tables (default: outputs/check/ID)")
-    parser.add_argument("--data", default="data", metavar="FOLDER", help="paths.data (default: data)")
+    data_option(parser)
     return parser
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.options import Parser
+from glidexp.options import Parser, data_option
 
 if TYPE_CHECKING:
     from glidexp.data.verbs import Compose
@@ -21,7 +21,7 @@ def options() -> Parser:
     parser.add_argument("--out", metavar="FILE.gpkg", help="write the changed outlines, a layer a change (files only)")
     for name in ("old", "new"):
         parser.add_argument(f"--{name}-layer", metavar="NAME", help=f"layer of {name.upper()}, of several")
-    parser.add_argument("--data", default="data", metavar="FOLDER", help="paths.data (default: data)")
+    data_option(parser)
     return parser
 
 

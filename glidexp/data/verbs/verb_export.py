@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.options import Parser
+from glidexp.options import Parser, data_option
 
 if TYPE_CHECKING:
     from glidexp.data.verbs import Compose
@@ -23,7 +23,7 @@ def options() -> Parser:
     parser.add_argument("store", metavar="STORE", help="folder of a store, or its id below paths.data/stores")
     parser.add_argument("--to", choices=FORMATS, default="png", help="what to write (default: png)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="new folder")
-    parser.add_argument("--data", default="data", metavar="FOLDER", help="paths.data (default: data)")
+    data_option(parser)
     return parser
 
 

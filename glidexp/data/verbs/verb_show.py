@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.errors import DataError, unknown_name
-from glidexp.options import Parser, out_folder
+from glidexp.options import Parser, data_option, out_folder
 
 if TYPE_CHECKING:
     from glidexp.data.store import TileStore
@@ -31,7 +31,7 @@ def options() -> Parser:
     parser.add_argument("--side", help="of this side: train, val or test")
     parser.add_argument("--seed", type=int, default=0, help="another seed shows other tiles (default: 0)")
     parser.add_argument("--out", metavar="FILE.png", help="the sheet (default: outputs/show/ID.png)")
-    parser.add_argument("--data", default="data", metavar="FOLDER", help="paths.data (default: data)")
+    data_option(parser)
     return parser
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.options import Parser
+from glidexp.options import Parser, data_option, store_options
 
 if TYPE_CHECKING:
     from glidexp.data.check.suspects import Answer
@@ -25,9 +25,8 @@ def options() -> Parser:
     parser.add_argument("store", metavar="STORE", help="folder of a store, or its id below paths.data/stores")
     parser.add_argument("--model", help="run id, folder of a bundle or models:/NAME@ALIAS (default: none is asked)")
     parser.add_argument("--out", default="suspects.gpkg", metavar="FILE.gpkg", help="default: suspects.gpkg")
-    parser.add_argument("--data", default="data", metavar="FOLDER", help="paths.data (default: data)")
-    parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
-    parser.add_argument("--uri", default=None, help="tracking address, when it is not the folder's own")
+    data_option(parser)
+    store_options(parser)
     return parser
 
 

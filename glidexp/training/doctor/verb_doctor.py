@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from glidexp.options import Parser
+from glidexp.options import Parser, data_option
 
 
 def run(argv: list[str]) -> int:
@@ -10,7 +10,7 @@ def run(argv: list[str]) -> int:
     parser = Parser(
         prog="glidexp doctor", description="Looks at machine, folders and programs; exit code 1 when something fails."
     )
-    parser.add_argument("--data", default="data", help="folder of tile stores, paths.data (default: data)")
+    data_option(parser)
     parser.add_argument("--mlruns", default="mlruns", help="folder of the tracking store (default: mlruns)")
     parser.add_argument("--device", default="auto", help="as train.device (default: auto)")
     parser.add_argument("--no-self-test", action="store_true", help="leave out the training of at most 20 seconds")
