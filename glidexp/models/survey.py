@@ -97,33 +97,41 @@ def learn(tiles: Tiles, train: Rows, val: Rows, predictor: Predictor) -> Validit
         val: rows that no weight was learnt from, of the same sensors and regions
         predictor: the trained network, in evaluation mode
     """
-    used, kept = tiles.usable(train), tiles.usable(val)
-    if len(used) < LEAST or len(kept) < LEAST_HELD:
+    train, val = tiles.usable(train), tiles.usable(val)
+    if len(train) < LEAST or len(val) < LEAST_HELD:
         return None
-    sensors = tiles.store.index["sensor"].astype(str).to_numpy()
-    rows = [spread(of, sensors[of], TILES * len(set(sensors[of]))) for of in (used, kept)]
-    looks = [tiles.looked_at(of) for of in rows]
-    shown = [spread(of, sensors[of], most) for of, most in ((used, SEEN), (kept, SEEN // 2))]
-    raw = []
+    index = tiles.store.index
+    sensors = index["sensor"].astype(str).to_numpy()
+    some, held = (spread(rows, sensors[rows], TILES * len(set(sensors[rows]))) for rows in (train, val))
+    look, look_held = tiles.looked_at(some), tiles.looked_at(held)
+    shown, shown_held = spread(train, sensors[train], SEEN), spread(val, sensors[val], SEEN // 2)
+    axes = None
     if has_encoder(predictor):
-        with shown_steps(sum(map(len, shown)), "tiles", True, what="features for validity", late=True) as step:
-            raw = [tiles.seen(of, predictor, step) for of in shown]
-    axes = Axes.fit(raw[0]) if raw else None
-    reduced = [axes.reduced(values) for values in raw] if axes else [np.empty((len(of), 0)) for of in shown]
+        count = len(shown) + len(shown_held)
+        with shown_steps(count, "tiles", True, what="features for validity", late=True) as step:
+            features_NF, held_NF = (tiles.seen(rows, predictor, step) for rows in (shown, shown_held))
+        axes = Axes.fit(features_NF)
+        reduced, reduced_held = axes.reduced(features_NF), axes.reduced(held_NF)
     groups = {}
-    for name in [*sorted(set(sensors[used])), ALL]:
-        of = [np.full(len(some), name == ALL) | (sensors[some] == name) for some in rows]
-        if of[0].sum() < LEAST or of[1].sum() < LEAST_HELD:
+    for name in [*sorted(set(sensors[train])), ALL]:
+        own = (sensors == name) | (name == ALL)  # of all rows of the store
+        of, of_held = own[some], own[held]
+        if of.sum() < LEAST or of_held.sum() < LEAST_HELD:
             continue
-        near = [values[(sensors[some] == name) | (name == ALL)] for values, some in zip(reduced, shown, strict=True)]
-        enough = axes is not None and len(near[0]) >= LEAST and len(near[1]) >= LEAST_HELD
-        index = tiles.store.index.iloc[used if name == ALL else used[sensors[used] == name]]
+        embedding = None
+        if axes is not None and own[shown].sum() >= LEAST and own[shown_held].sum() >= LEAST_HELD:
+            embedding = Cloud.fit(reduced[own[shown]], reduced_held[own[shown_held]])
+        trained_on = index.iloc[train[own[train]]]
         groups[name] = Group(
-            name, len(index), tuple(sorted(set(index["region"].astype(str)))),
-            Cloud.fit(looks[0].traits[of[0]], looks[1].traits[of[1]]), Cloud.fit(*near) if enough else None,
-            np.percentile(looks[0].traits[of[0]], STEPS, axis=0), looks[0].shares(of[0]),
-            {"tiles": int(of[1].sum()), "scenes": int(tiles.store.index["scene"].iloc[rows[1][of[1]]].nunique())},
-        )  # fmt: skip
+            name=name,
+            tiles=len(trained_on),
+            regions=tuple(sorted(set(trained_on["region"].astype(str)))),
+            traits=Cloud.fit(look.traits[of], look_held.traits[of_held]),
+            embedding=embedding,
+            steps=np.percentile(look.traits[of], STEPS, axis=0),
+            histograms=look.shares(of),
+            held={"tiles": int(of_held.sum()), "scenes": int(index["scene"].iloc[held[of_held]].nunique())},
+        )
     return Validity(tiles.bands, tiles.store.tile_px, groups, axes)
 
 
