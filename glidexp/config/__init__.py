@@ -33,9 +33,7 @@ from glidexp.config.network import (
     InputConfig,
 )
 from glidexp.config.plain import flat, to_dict
-from glidexp.config.ranges import (
-    at_least,
-)
+from glidexp.config.ranges import at_least
 from glidexp.config.self_training import SelfTrainingConfig
 from glidexp.config.subset import SubsetConfig, ValFrom
 from glidexp.config.training import (

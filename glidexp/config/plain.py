@@ -96,6 +96,7 @@ def _value(kind: type) -> Plain:
 
 
 def _is(value: Any, kind: type) -> bool:
+    """Exactly of this class; a function of its own, as mypy would take the value for an object from there on."""
     return type(value) is kind
 
 

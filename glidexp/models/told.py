@@ -89,10 +89,13 @@ def with_told(image: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     """
     batch, _, height, width = image.shape
     constant = vectors.to(image)[:, :, None, None].expand(batch, vectors.shape[1], height, width)
+    return _laid_as(image, torch.cat([image, constant], dim=1))
+
+
+def _laid_as(image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Another image in the memory format of this one."""
     last = image.is_contiguous(memory_format=torch.channels_last)
-    return torch.cat([image, constant], dim=1).contiguous(
-        memory_format=torch.channels_last if last else torch.contiguous_format
-    )
+    return other.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def listening(model: nn.Module, told: Told, *, in_channels: int) -> None:
@@ -124,11 +127,8 @@ def _listening(kind: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, image: torch.Tensor) -> torch.Tensor:
         bands = image
         if image.shape[1] > self.in_channels:
-            last = image.is_contiguous(memory_format=torch.channels_last)
             vectors = image[:, self.in_channels :, 0, 0]
-            bands = image[:, : self.in_channels].contiguous(
-                memory_format=torch.channels_last if last else torch.contiguous_format
-            )
+            bands = _laid_as(image, image[:, : self.in_channels])
         else:
             vectors = image.new_zeros(image.shape[0], self.told.shape[1])
         answer: torch.Tensor = kind.forward(self, bands)
