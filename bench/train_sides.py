@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from glidexp import door
-from glidexp.config import Config, flat, load, register
+from glidexp.composing import register
+from glidexp.config import Config, flat, load
 from glidexp.data.store import TileStore
 from glidexp.signals import Signals
 from glidexp.tracking.run import Run

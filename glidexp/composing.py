@@ -88,12 +88,17 @@ composer = functools.cache(Composer)
 
 @functools.cache
 def register() -> None:
-    """Makes all schemas known to Hydra, once: a study composes dozens of configs, and this is a third of one."""
-    from glidexp.config import evaluation, study
-    from glidexp.config import register as of_runs
+    """Makes the schemas known to Hydra, once: a study composes dozens of configs, and this is a third of one."""
+    from hydra.core.config_store import ConfigStore
 
-    for schema in (of_runs, evaluation.register, study.register):
-        schema()
+    from glidexp.config import Config
+    from glidexp.config.evaluation import EvaluateConfig
+    from glidexp.config.study import SweepConfig
+
+    schemas = ConfigStore.instance()
+    schemas.store(name="schema", node=Config)
+    schemas.store(name="evaluate_schema", node=EvaluateConfig)
+    schemas.store(name="sweep_schema", node=SweepConfig)
 
 
 def by_hydra(folder: Path, words: Sequence[str], config_name: str) -> DictConfig:

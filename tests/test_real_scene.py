@@ -6,7 +6,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from glidexp import door
-from glidexp.config import load, register
+from glidexp.composing import register
+from glidexp.config import load
 from glidexp.data.prepare import prepare
 from glidexp.training.check import check
 from glidexp.training.run import run

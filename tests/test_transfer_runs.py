@@ -232,12 +232,13 @@ def scored(place: Path, model: str, *words: str) -> rescore.Outcome:
     from hydra import compose, initialize_config_dir
 
     from glidexp import door
+    from glidexp.composing import register
     from glidexp.config import evaluation
     from glidexp.training.rescoring.evaluation import evaluate
 
     given = ["eval.regions=[greenland]", f"paths.data={place / 'data'}", f"paths.mlruns={place / 'mlruns'}"]
     given += ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=0"]
-    evaluation.register()
+    register()
     with initialize_config_dir(str(door.conf_dir()), version_base="1.3"):
         config = evaluation.load(compose("evaluate", overrides=[*given, *words]))
     config.model = model

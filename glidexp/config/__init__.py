@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from glidexp.config.data import (
@@ -91,7 +90,6 @@ __all__ = [
     "Weighting",
     "flat",
     "load",
-    "register",
     "to_dict",
     "typed",
 ]
@@ -157,11 +155,6 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed={self.seed} is outside 0 to {2**63 - 1}: give a whole number such as 0.")
-
-
-def register() -> None:
-    """Makes the schema known to Hydra under the name `schema`."""
-    ConfigStore.instance().store(name="schema", node=Config)
 
 
 def load(composed: DictConfig) -> Config:

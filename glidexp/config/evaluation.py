@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from glidexp.config import PathsConfig, Resume, TrackingConfig, typed
@@ -117,11 +116,6 @@ class EvaluateConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     train: ScoringConfig = field(default_factory=ScoringConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-
-def register() -> None:
-    """Makes the schema known to Hydra under the name `evaluate_schema`."""
-    ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
 
 
 def load(composed: DictConfig) -> EvaluateConfig:

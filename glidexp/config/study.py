@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from glidexp.config import typed
@@ -170,11 +169,6 @@ DRY = "dry"
 """a plan that makes no data"""
 OWN_KEYS = ("study", "launcher", "plan", "status", "retry", "only", "cancel")
 """first parts of keys that are the sweep's own; all others are settings of the runs"""
-
-
-def register() -> None:
-    """Makes the schema known to Hydra under the name `sweep_schema`."""
-    ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
 
 
 def load(composed: DictConfig) -> SweepConfig:
