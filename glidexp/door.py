@@ -154,7 +154,7 @@ def run_hydra(task: Callable[[DictConfig], object], argv: list[str], config_name
         raise told[0]
 
 
-def compose(overrides: list[str], config_name: str = "train") -> "Config":
+def compose(overrides: list[str]) -> "Config":
     """The whole config of some overrides, for verbs that need a part of it and run nothing of Hydra's.
 
     Raises:
@@ -162,7 +162,7 @@ def compose(overrides: list[str], config_name: str = "train") -> "Config":
     """
     from glidexp.config import load
 
-    return load(_composed(overrides, config_name))
+    return load(_composed(overrides, "train"))
 
 
 def compose_evaluation(overrides: list[str]) -> "EvaluateConfig":

@@ -81,7 +81,8 @@ def on_plain_vit(
         encoder.removeprefix("tu-"), in_channels=in_channels, pretrained=encoder_weights is not None, **options
     )
     patch_px = vit.output_strides[-1]
-    widths = [_width(width, patch_px, px) for width, px in zip(vit.out_channels, SCALES_PX, strict=True)]
+    # what `_to_scale` makes of them: each doubling halves the channels
+    widths = [width // max(patch_px // px, 1) for width, px in zip(vit.out_channels, SCALES_PX, strict=True)]
     with _standing_in([in_channels, 0, *widths]) as name:
         network: Any = stacked(name, in_channels=in_channels, encoder_weights=None)
     network.encoder = vit
@@ -100,12 +101,6 @@ def _to_scale(width: int, patch_px: int, to_px: int) -> nn.Sequential:
     if patch_px < to_px:
         layers.append(nn.MaxPool2d(to_px // patch_px))
     return nn.Sequential(*layers)
-
-
-def _width(width: int, patch_px: int, to_px: int) -> int:
-    while patch_px > to_px:
-        width, patch_px = width // 2, patch_px // 2
-    return width
 
 
 class _Shapes(nn.Module):

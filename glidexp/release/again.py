@@ -35,7 +35,6 @@ class Place:
     precision: Precision = Precision.auto
     """that of the candidate's scores: another one gives other scores"""
     device: str = "auto"
-    batch_size: int = 8
 
 
 @dataclass(slots=True)
@@ -94,7 +93,7 @@ def score_again(model: str, place: Place, *, ground: EvaluateConfig | None = Non
         allow_leak=True,
         paths=PathsConfig(data=str(place.data), mlruns=str(place.store.mlruns)),
         eval=EvalConfig(split=EvalSplit.test),
-        train=ScoringConfig(batch_size=place.batch_size, precision=precision, device=place.device),
+        train=ScoringConfig(precision=precision, device=place.device),
         tracking=TrackingConfig(
             uri=place.store.uri, experiment=place.experiment, system_metrics=False, log_masks=False, probe_tiles=0
         ),
