@@ -190,15 +190,11 @@ class Desk:
         try:
             done, _ = await asyncio.wait([mapping], timeout=limit)
         except asyncio.CancelledError:  # the server ends
-            mapping.cancel()
-            with suppress(asyncio.CancelledError, GlidexpError):
-                await mapping
+            await _given_up(mapping)
             raise
         seconds = time.monotonic() - job.began
         if not done or mapping.cancelled():
-            mapping.cancel()
-            with suppress(asyncio.CancelledError, GlidexpError):
-                await mapping
+            await _given_up(mapping)
             self._worker.stop()
             late = f"the scene took longer than the {limit:g} s allowed: send a smaller one, or raise --timeout."
             self._fail(job, Refusal(504, late))
@@ -228,6 +224,12 @@ class Desk:
         if job.open:
             job.state, job.refusal, job.ended = State.failed, refusal, time.monotonic()
             job.over.set()
+
+
+async def _given_up(mapping: "asyncio.Task[Result]") -> None:
+    mapping.cancel()
+    with suppress(asyncio.CancelledError, GlidexpError):
+        await mapping
 
 
 def _noting(job: Job) -> Callable[[int, int], None]:
