@@ -155,7 +155,7 @@ def test_a_bar_knows_an_eta_where_a_step_takes_minutes(monkeypatch: pytest.Monke
 def test_a_long_epoch_is_told_of_with_the_time_that_is_left(clock: Clock, lines: list[str], tmp_path: Path) -> None:
     meter, judged = Meter(3, 100), evaluator(tmp_path)
     with meter, meter.scoring(judged):
-        meter.start_epoch(0, done=0, total=100)
+        meter.start_epoch(0, done=0)
         for _ in range(100):
             clock.now += 10
             meter.step(4, LOSS)
@@ -163,7 +163,7 @@ def test_a_long_epoch_is_told_of_with_the_time_that_is_left(clock: Clock, lines:
         assert len(lines) == 6
         assert meter.left_s() == 200 * 10 + 3 * 12 * (10 / 4) / 3  # scoring a tile as a third of training on it
         judged.histograms(Network(clock))  # three batches of a minute
-        meter.start_epoch(1, done=0, total=100)
+        meter.start_epoch(1, done=0)
         clock.now += 10
         meter.step(4, LOSS)
         assert meter.left_s() == 199 * 10 + 2 * 180
@@ -171,7 +171,7 @@ def test_a_long_epoch_is_told_of_with_the_time_that_is_left(clock: Clock, lines:
 
 def test_what_an_earlier_process_did_was_not_done_in_no_time(clock: Clock) -> None:
     meter = Meter(4, 100)
-    meter.start_epoch(2, done=50, total=100)
+    meter.start_epoch(2, done=50)
     assert np.isnan(meter.left_s())
     clock.now += 10
     meter.step(4, LOSS)
@@ -182,7 +182,7 @@ def test_scoring_is_told_of_between_epochs_and_at_the_end(clock: Clock, lines: l
     judged, network = evaluator(tmp_path), Network(clock)
     meter = Meter(1, 10)
     with meter, meter.scoring(judged):
-        meter.start_epoch(0, done=0, total=10)
+        meter.start_epoch(0, done=0)
         judged.histograms(network)
     assert lines == [f"epoch 1/1: {n} of 12 val tiles scored" for n in (4, 8)]  # and after four minutes
     with scoring(judged, "test"):
@@ -198,7 +198,7 @@ def test_scoring_is_told_of_between_epochs_and_at_the_end(clock: Clock, lines: l
 def test_a_terminal_has_the_same_in_its_bar(clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(force_terminal=True, file=io.StringIO()))
     meter, judged = Meter(1, 10), evaluator(tmp_path)
-    meter.start_epoch(0, done=4, total=10)
+    meter.start_epoch(0, done=4)
     for _ in range(3):
         clock.now += 100
         meter.step(4, LOSS)

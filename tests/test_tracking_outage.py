@@ -316,9 +316,9 @@ class Course:
         self._away, self._training, self._batches = False, False, 0
         real_start, real_step, real_line, real_train = Meter.start_epoch, Meter.step, Meter.epoch_line, training.train
 
-        def start(meter: Meter, epoch: int, *, done: int, total: int) -> None:
-            self._batches = total
-            real_start(meter, epoch, done=done, total=total)
+        def start(meter: Meter, epoch: int, *, done: int) -> None:
+            self._batches = meter.batches
+            real_start(meter, epoch, done=done)
 
         def step(meter: Meter, *args: Any) -> None:
             real_step(meter, *args)

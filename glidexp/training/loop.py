@@ -65,7 +65,7 @@ def fit(
         forward = forward_now()
         sums.copy_(torch.tensor([position.loss_sum, position.losses]))
         started, seen = time.perf_counter(), 0
-        meter.start_epoch(epoch, done=position.batch, total=len(loader))
+        meter.start_epoch(epoch, done=position.batch)
         for batch in loader.epoch(epoch, skip=position.batch):
             together = min(cfg.accumulate, len(loader) - position.batch // cfg.accumulate * cfg.accumulate)
             ready = augment(batch.image, batch.label, batch.rows, epoch)

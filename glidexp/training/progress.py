@@ -80,14 +80,15 @@ class Meter:
         if self._bar is not None:
             self._bar.stop()
 
-    def start_epoch(self, epoch: int, *, done: int, total: int) -> None:
-        """Sets the counters to the start of an epoch, from 0."""
+    def start_epoch(self, epoch: int, *, done: int) -> None:
+        """Sets the counters to the start of an epoch, from 0, of which some batches are done already."""
         self._spent += self._now - self._since
         self._done += self._here
         self._epoch, self._batch, self._here, self._images, self._judged = epoch, done, 0, 0, 0
         self._since = self._now = time.perf_counter()
         if self._bar is not None:
-            self._bar.update(self._task, completed=epoch * total + done, description=f"epoch {epoch + 1}/{self.epochs}")
+            completed = epoch * self.batches + done
+            self._bar.update(self._task, completed=completed, description=f"epoch {epoch + 1}/{self.epochs}")
 
     def step(self, images: int, loss: Tensor) -> None:
         """Counts a batch. The loss is read from the device only when somebody is told."""
