@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -131,19 +132,20 @@ def forward_of(model: torch.nn.Module, runtime: Runtime) -> Callable[[], torch.n
     It is asked once what learns is known, as DistributedDataParallel has to be told anew when that changes.
     """
     learning: list[str] = []
-    made: list[torch.nn.Module] = []
+    network: Any = None
 
     def forward() -> torch.nn.Module:
-        nonlocal learning
+        nonlocal learning, network
         names = [name for name, weight in model.named_parameters() if weight.requires_grad]
-        if not made or (names != learning and runtime.ranks.size > 1):
-            if made:
-                made.clear()
+        if network is None or (names != learning and runtime.ranks.size > 1):
+            if network is not None:
+                network = None
                 gc.collect()  # the hooks of the one before come off the weights with it
             shared = runtime.ranks.wrap(model, runtime.device)
-            made.append(torch.compile(shared) if runtime.compile else shared)  # type: ignore[arg-type]
+            network = torch.compile(shared) if runtime.compile else shared
         learning = names
-        return made[0]
+        found: torch.nn.Module = network
+        return found
 
     return forward
 

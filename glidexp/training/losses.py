@@ -220,17 +220,17 @@ def build_loss(cfg: LossConfig, total: Total = own) -> Loss:
         total: see `Total`; of the ranks that share a batch (`training.processes.ranks`)
     """
     alpha, beta, gamma = cfg.tversky_alpha, cfg.tversky_beta, cfg.focal_tversky_gamma
-    terms: list[tuple[float, Loss]] = [
-        (cfg.bce, partial(bce, total=total)),
-        (cfg.dice, partial(dice, total=total)),
-        (cfg.focal, partial(focal, gamma=cfg.focal_gamma, total=total)),
-        (cfg.tversky, partial(tversky, alpha=alpha, beta=beta, total=total)),
-        (cfg.focal_tversky, partial(focal_tversky, alpha=alpha, beta=beta, gamma=gamma, total=total)),
-        (cfg.lovasz, partial(lovasz, total=total)),
-        (cfg.boundary, partial(boundary, reach_px=cfg.boundary_px, total=total)),
-        (cfg.cross_entropy, partial(cross_entropy, total=total)),
+    terms: list[tuple[float, Callable[..., Tensor]]] = [
+        (cfg.bce, bce),
+        (cfg.dice, dice),
+        (cfg.focal, partial(focal, gamma=cfg.focal_gamma)),
+        (cfg.tversky, partial(tversky, alpha=alpha, beta=beta)),
+        (cfg.focal_tversky, partial(focal_tversky, alpha=alpha, beta=beta, gamma=gamma)),
+        (cfg.lovasz, lovasz),
+        (cfg.boundary, partial(boundary, reach_px=cfg.boundary_px)),
+        (cfg.cross_entropy, cross_entropy),
     ]
-    used = [(weight, term) for weight, term in terms if weight > 0]
+    used = [(weight, partial(term, total=total)) for weight, term in terms if weight > 0]
 
     def loss(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
         logits = logits.float()

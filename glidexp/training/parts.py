@@ -1,7 +1,7 @@
 """What is trained and with what: one object that a seed makes, and that a checkpoint puts back exactly."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -80,7 +80,6 @@ class Parts:
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs to go on exactly."""
-        position = {name: getattr(self.position, name) for name in Position.__dataclass_fields__}
         return {
             "model": self.model.state_dict(),
             "best": self.best,
@@ -88,7 +87,7 @@ class Parts:
             "tail": self.tail.state_dict() if self.tail is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "position": position,
+            "position": asdict(self.position),
             "history": self.history,
             "rng": random_states(self.device),
         }
@@ -132,10 +131,7 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
         told=told_for(config, tiles),
     )
     whole, adapted, stages = parameters(model), 0, list[list[str]]()
-    image = {
-        "in_channels": tiles.channels,
-        "side_px": catalog.smallest_px(config.backbone.name, config.decoder.name),
-    }
+    image = {"in_channels": tiles.channels, "side_px": catalog.smallest_px(config.backbone.name, config.decoder.name)}
     if config.optimizer.by_depth or config.train.freezes:
         stages = encoder_stages(model, **image)
     if config.train.gradient_checkpointing:
@@ -145,8 +141,7 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
         stages = staged(stages, model)
     model = runtime.place(model)
     optimizer = build_optimizer(config.optimizer, model, device=runtime.device, stages=stages)
-    device, scaler = runtime.device, runtime.scaler()
-    parts = Parts(model, optimizer, scaler, device, stages=stages, parameters=whole, adapted=adapted)
+    parts = Parts(model, optimizer, runtime.scaler(), runtime.device, stages=stages, parameters=whole, adapted=adapted)
     if config.train.ema_decay is not None:
         parts.ema = Ema(model, config.train.ema_decay)
     if config.train.average_last:
