@@ -8,6 +8,7 @@ from glidexp.mapping.many import ice_of, with_threads
 from glidexp.mapping.network import network
 from glidexp.mapping.predict import SceneTask, map_scene
 from glidexp.models.card import read_card
+from glidexp.serving.judge import Judged
 from glidexp.serving.refusal import Refusal
 from glidexp.serving.results import Result, collect
 from glidexp.serving.worker import Answer, Setup, Step, Task
@@ -29,25 +30,27 @@ def begin(setup: Setup) -> Answer:
         ground = (glaciers, ice) if judged.placed else (None, None)
         task.out.mkdir()
         one = SceneTask(judged.file, setup.bundle, task.out, settings, setup.model, *ground, image=True)
-        sized = judged.placed or wish.gsd_m is not None
         try:
             made = map_scene(with_threads([one], 1)[0], counted(step))
         except RunFailed as error:
             raise Refusal(500, str(error)) from None
         except GlidexpError as error:
-            raise Refusal(422, str(error).replace(f"{judged.file.path.parent}/", "")) from None
-        folder, laid = f"{judged.file.path.parent}/", judged.file.path.name
+            raise Refusal(422, by_name(str(error), judged)) from None
         if made.failed:
-            raise Refusal(422, made.failed.replace(folder, "").replace(laid, judged.name))
-        made.said = [word.replace(folder, "").replace(laid, judged.name) for word in made.said]
-        said = (
-            made.said
-            if judged.placed
-            else [without(sized, judged.gsd_m)] + [w for w in made.said if "pixel is" not in w]
-        )
+            raise Refusal(422, by_name(made.failed, judged))
+        said = [by_name(words, judged) for words in made.said]
+        sized = judged.placed or wish.gsd_m is not None
+        if not judged.placed:  # what mapping says of a pixel's size is of the ground on which the picture was laid
+            said = [without(sized, judged.gsd_m), *(words for words in said if "pixel is" not in words)]
         return collect(task.out, judged.name, placed=judged.placed, sized=sized, said=said, model=setup.model)
 
     return answer
+
+
+def by_name(words: str, judged: Judged) -> str:
+    """What is said of a scene's file, said of the scene."""
+    path = judged.file.path
+    return words.replace(f"{path.parent}/", "").replace(path.name, judged.name)
 
 
 def counted(step: Step) -> Callable[[int, str], None]:
