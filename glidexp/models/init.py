@@ -141,7 +141,8 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
         ConfigError: no such file, not a file of weights, or weights that do not fit
     """
     file = weights_file(init.checkpoint)
-    if members := members_of(_card_of(file)):
+    card = _card_of(file)
+    if members := members_of(card):
         raise ConfigError(
             f"init: {file.parent} is the mean of {len(members)} networks: start from one of them, {', '.join(members)}."
         )
@@ -155,29 +156,36 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
         own = {name: value for name, value in own.items() if not name.endswith(STATISTIC) or name in weights}
     else:
         found = weights = read_safetensors(file)
-        theirs = init.bands or [str(band).lower() for band in _card_of(file).get("bands", [])]
+        theirs = init.bands or [str(band).lower() for band in card.get("bands", [])]
         if init.scope is InitScope.encoder:
             inner = {name.removeprefix("encoder."): v for name, v in weights.items() if name.startswith("encoder.")}
             weights = inner or weights  # a file of an encoder alone has no such prefix
     if told.learnt or any(name.endswith(WEIGHT) for name in weights):
-        same = told.same_words(told_of(_card_of(file)))
+        same = told.same_words(told_of(card))
         weights = {name: value for name, value in weights.items() if same or not name.endswith(WEIGHT)}
         own = {name: value for name, value in own.items() if name in weights or not name.endswith(WEIGHT)}
     if theirs and theirs != [*bands]:
         first = first_layer(model, len(bands)).removeprefix("" if target is model else "encoder.")
-        if first not in weights:
-            raise ConfigError(f"init.checkpoint={file} has no {first}, the encoder's first layer: give init.key_map.")
-        weights = dict(weights)
-        weights[first], unmatched, left = matched(weights[first], theirs, bands, str(file))
-        _log.info(
-            "first layer: %d of %d bands matched by name; without match, so the mean of the file's: %s; left out: %s",
-            *(len(bands) - len(unmatched), len(bands), ", ".join(unmatched) or "none", ", ".join(left) or "none"),
-        )
+        weights = {**weights, first: _first_of(weights, first, theirs, bands, file)}
     _compare(own, weights, file, init.scope, found if foreign else {})
     with torch.no_grad():  # not load_state_dict: smp's encoders override it, each with another signature
         for name, value in own.items():
             value.copy_(weights[name])
     _log.info("first weights: %d tensors (%s) from %s", len(own), init.scope, file)
+
+
+def _first_of(
+    weights: Mapping[str, torch.Tensor], name: str, theirs: Sequence[str], ours: Sequence[str], file: Path
+) -> torch.Tensor:
+    """The first layer of a file for our bands; says which of them it knows."""
+    if name not in weights:
+        raise ConfigError(f"init.checkpoint={file} has no {name}, the encoder's first layer: give init.key_map.")
+    kernel, unmatched, left = matched(weights[name], theirs, ours, str(file))
+    _log.info(
+        "first layer: %d of %d bands matched by name; without match, so the mean of the file's: %s; left out: %s",
+        *(len(ours) - len(unmatched), len(ours), ", ".join(unmatched) or "none", ", ".join(left) or "none"),
+    )
+    return kernel
 
 
 def _card_of(file: Path) -> dict[str, Any]:

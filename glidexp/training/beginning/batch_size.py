@@ -83,8 +83,8 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
         free = free_host_bytes() // ranks.locals
         choice = estimated(lambda: training_step(config, alone, tiles, build(alone)), least, most, free)
     else:
-        choice = _tried_here(config, runtime, tiles, build(alone), least, most)
-        given_back()
+        choice = _tried_here(config, runtime, tiles, build(alone), count, least, most)
+        given_back()  # of the parts, which nothing holds any more
     if not choice.tiles:
         raise ConfigError(
             f"train.batch_size=auto: not even a batch of {least} fits ({choice.why}): smaller tiles, a smaller network "
@@ -105,8 +105,9 @@ def settle(config: Config, runtime: Runtime, tiles: TileStore, build: Callable[[
     return with_batch(config, own * ranks.size)
 
 
-def _tried_here(config: Config, runtime: Runtime, tiles: TileStore, parts: Parts, least: int, most: int) -> Choice:
-    count = len(training_rows(tiles, config.sensor_mix, config.subset, config.seed, config.self_training)[0])
+def _tried_here(
+    config: Config, runtime: Runtime, tiles: TileStore, parts: Parts, count: int, least: int, most: int
+) -> Choice:
     judging = len(judging_rows(tiles, config.sensor_mix, config.subset, config.seed))
     kept = _kept_back(config.train, runtime, tiles, (judging, count), parts)
     return tried(training_step(config, replace(runtime, ranks=Ranks()), tiles, parts), parts, least, most, kept)
