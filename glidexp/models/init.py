@@ -100,17 +100,17 @@ def _fetch(backbone: str, repo: str, file: str, revision: str | None) -> Path:
     cached = try_to_load_from_cache(repo, file, revision=revision)
     if isinstance(cached, str):
         return Path(cached)
-    try:
-        if constants.HF_HUB_OFFLINE:
-            raise ConnectionError("HF_HUB_OFFLINE is set")
-        _probe(constants.ENDPOINT)
-        return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=_PROBE_S))
-    except (OSError, RuntimeError) as error:  # the hub's own errors are children of OSError
-        raise ConfigError(
-            f"init=imagenet: {file} of {repo} for backbone.name={backbone} could not be downloaded ({_reason(error)}) "
-            f"and is not in the cache {constants.HF_HUB_CACHE}. Use init=scratch, or copy that folder from a machine "
-            "that has the weights; HF_HOME moves it."
-        ) from error
+    silence = hub_silence()
+    if not silence:
+        try:
+            return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=_PROBE_S))
+        except (OSError, RuntimeError) as error:  # the hub's own errors are children of OSError
+            silence = _reason(error)
+    raise ConfigError(
+        f"init=imagenet: {file} of {repo} for backbone.name={backbone} could not be downloaded ({silence}) "
+        f"and is not in the cache {constants.HF_HUB_CACHE}. Use init=scratch, or copy that folder from a machine "
+        "that has the weights; HF_HOME moves it."
+    )
 
 
 def _reason(error: Exception) -> str:
