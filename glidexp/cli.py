@@ -110,8 +110,8 @@ def train(argv: list[str]) -> int:
     return 0
 
 
-def train_one(composed: object) -> "Outcome":
-    """Checks and carries out a composed run."""
+def train_one(composed: object, name: str | None = None) -> "Outcome":
+    """Checks and carries out a composed run, called `name` where tracking.run_name gives none."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
@@ -123,7 +123,7 @@ def train_one(composed: object) -> "Outcome":
     check(config)
     from glidexp.training.run import run  # torch is imported here and not before: wrong settings are told at once
 
-    return run(config, choices=dict(HydraConfig.get().runtime.choices))
+    return run(config, choices=dict(HydraConfig.get().runtime.choices), name=name)
 
 
 def evaluate(argv: list[str]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glidexp import door
-from glidexp.config import Config, load
+from glidexp.config import Config
 from glidexp.errors import ConfigError
 from glidexp.signals import Signals
 from glidexp.training.check import check
@@ -82,7 +82,7 @@ def job(composed: Any) -> None:
     """One combination, in this process or in a launcher's."""
     from hydra.core.hydra_config import HydraConfig
 
-    from glidexp.cli import prepare_process
+    from glidexp.cli import prepare_process, train_one
 
     prepare_process()
     overrides = list(HydraConfig.get().overrides.task)
@@ -90,12 +90,7 @@ def job(composed: Any) -> None:
     name = " ".join(word for word in overrides if word.split("=")[0] in swept)
     log.info("\n--- %s", name)
     try:
-        config = load(composed)
-        check(config)
-        from glidexp.training.run import run
-
-        outcome = run(config, choices=dict(HydraConfig.get().runtime.choices), name=name)
-        _finished.append(outcome.run_id)
+        _finished.append(train_one(composed, name).run_id)
     except Exception as error:
         _failed.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
         log.error("glidexp: %s", _failed[-1])
