@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from glidexp.config import Config
-from glidexp.config.stored import public
+from glidexp.config.stored import Settings, public
 from glidexp.data.band_statistics import histograms_of
 from glidexp.data.leakage import Leak, find_leak, join, known_ground
 from glidexp.data.store import LAKE, TileStore
@@ -74,9 +74,7 @@ class Recorder(Judge):
 
     def begin(self, parts: Parts) -> None:
         """Logs what is known before the first step."""
-        plain = OmegaConf.to_yaml(OmegaConf.structured(public(self.config)))
-        self.tracked.text(plain, "config.yaml")
-        self.tracked.text(json.dumps(self.tiles.manifest, indent=1), "data/manifest.json")
+        log_settings(self.tracked, self.config, self.tiles)
         tags = {"glidexp.torch": torch.__version__, "glidexp.device": device_name(self.runtime)}
         tags |= {"glidexp.processes": str(self.runtime.ranks.size)}
         tags |= {f"glidexp.{key}": value for key, value in self.runtime.resolved().items()}
@@ -225,6 +223,12 @@ class Recorder(Judge):
 def scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
     """Those of test, which a card keeps."""
     return {name: value for name, value in metrics.items() if name.startswith("test/")}
+
+
+def log_settings(tracked: Run, config: Settings, tiles: TileStore) -> None:
+    """Logs the settings as others may read them, and what the tiles say of themselves."""
+    tracked.text(OmegaConf.to_yaml(OmegaConf.structured(public(config))), "config.yaml")
+    tracked.text(json.dumps(tiles.manifest, indent=1), "data/manifest.json")
 
 
 def log_dataset(

@@ -23,12 +23,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from glidexp.config import AugmentationConfig
+from glidexp.data.store import INVALID, LAKE
 from glidexp.training.augmentation.draws import Drawer, gsd_factors
 from glidexp.training.augmentation.indexing import put, send, take, turn
 from glidexp.training.augmentation.telling import Telling
 
-IGNORE = 255
-"""label of a pixel that does not count"""
 MIN_SIGMA_PX = 1e-3
 """Kornia's blur takes no width of 0"""
 CPU_CHUNK = 8
@@ -225,14 +224,14 @@ class Augment:
 def _targets(label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask and valid (B, 1, H, W) of a label (B, H, W). Comparing into float32 saves a pass over a bool tensor."""
     mask, valid = (torch.empty(label.shape, device=label.device) for _ in range(2))
-    torch.eq(label, 1, out=mask)
-    torch.ne(label, IGNORE, out=valid)
+    torch.eq(label, LAKE, out=mask)
+    torch.ne(label, INVALID, out=valid)
     return mask[:, None], valid[:, None]
 
 
 def _class_targets(label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Class and valid (B, 1, H, W) of a label of several classes (B, H, W)."""
-    valid = label != IGNORE
+    valid = label != INVALID
     return (label * valid).float()[:, None], valid.float()[:, None]
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import OmegaConf
 
 from glidexp.config import Compile, TrainConfig, flat
 from glidexp.config.evaluation import VAL, EvaluateConfig
@@ -34,7 +33,7 @@ from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, predict
 from glidexp.training.progress import scoring
-from glidexp.training.record import Outcome, log_dataset, requirements, scores_of, shown
+from glidexp.training.record import Outcome, log_dataset, log_settings, requirements, scores_of, shown
 from glidexp.training.rescoring.fitted import fit_to, fitted_bundle
 from glidexp.training.rescoring.scored import (
     digest_of,
@@ -214,8 +213,7 @@ def _begin(
     runtime: Runtime,
 ) -> None:
     """Logs what is known before the network meets a tile."""
-    tracked.text(OmegaConf.to_yaml(OmegaConf.structured(public(config))), "config.yaml")
-    tracked.text(json.dumps(tiles.manifest, indent=1), "data/manifest.json")
+    log_settings(tracked, config, tiles)
     tracked.text(json.dumps(found.card, indent=1, sort_keys=True), "model/card.json")
     tags = {"glidexp.torch": version("torch"), "glidexp.device": device_name(runtime)} | tags
     tracked.environment(tags | {"glidexp.train.precision": str(runtime.precision)})
