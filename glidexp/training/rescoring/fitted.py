@@ -128,32 +128,38 @@ def fitted_bundle(
     looked_at = np.unique(np.concatenate([*fit.values()]))
     own = [ground_of(tiles, rows, side) for side, rows in fit.items()]
     ancestors, ground = line.below(join(own))
-    seen = tiles.index.iloc[looked_at]
-    card = {key: value for key, value in found.card.items() if key not in SOURCES_OWN}
-    card |= {
-        key: [values[place] for place in fitted.bands] for key, values in (("mean", fitted.mean), ("std", fitted.std))
+    seen, domain, theirs = tiles.index.iloc[looked_at], domain_of(tiles, looked_at), found.card
+    sensors, regions = ({*map(str, seen[column])} for column in ("sensor", "region"))
+    card = {
+        **{key: value for key, value in theirs.items() if key not in SOURCES_OWN},
+        **about,
+        "mean": [fitted.mean[place] for place in fitted.bands],
+        "std": [fitted.std[place] for place in fitted.bands],
+        "threshold": fitted.threshold,
+        "temperature": fitted.temperature,
+        "ancestors": ancestors,
+        "ground": count,
+        "split_hash": tiles.split_hash,
+        "data_hash": tiles.data_hash,
+        "sensors": sorted(sensors.union(theirs.get("sensors", []))),
+        "regions": sorted(regions.union(theirs.get("regions", []))),
+        **domain,
+        "gsd_m": _spans(theirs.get("gsd_m", {}), domain["gsd_m"]),
+        "fitted": {
+            "adapt": str(fitted.adapt),
+            "threshold": "val" in fit,
+            "of": found.uri,
+            "weights": theirs["weights"]["sha256"],
+            "tiles": count,
+            "regions": sorted(regions),
+            "sensors": sorted(sensors),
+        },
     }
-    card |= {**about, "threshold": fitted.threshold, "temperature": fitted.temperature}
-    card |= {"ancestors": ancestors, "ground": count}
-    card |= {"split_hash": tiles.split_hash, "data_hash": tiles.data_hash}
-    for key, column in (("sensors", "sensor"), ("regions", "region")):
-        card[key] = sorted({*found.card.get(key, []), *map(str, seen[column])})
-    domain = domain_of(tiles, looked_at)
-    card |= domain | {"gsd_m": _spans(found.card.get("gsd_m", {}), domain["gsd_m"])}
     if "train" in fit:
         card["histogram"] = band_histograms(tiles, fit["train"])[fitted.bands].tolist()
-    card["fitted"] = {
-        "adapt": str(fitted.adapt),
-        "threshold": "val" in fit,
-        "of": found.uri,
-        "weights": found.card["weights"]["sha256"],
-        "tiles": count,
-        "regions": sorted(set(map(str, seen["region"]))),
-        "sensors": sorted(set(map(str, seen["sensor"]))),
-    }
     validity = None
-    if fitted.adapt is Adapt.none and "validity" in found.card:
-        card["validity"] = kept = found.card["validity"]  # None where there were too few tiles
+    if fitted.adapt is Adapt.none and "validity" in theirs:
+        card["validity"] = kept = theirs["validity"]  # None where there were too few tiles
         validity = read_part(found.bundle, VALIDITY, kept["sha256"]) if kept else None
     net = fitted.model.net if isinstance(fitted.model, Bands) else fitted.model
     return save_bundle(folder, net, card=card, ground=ground, validity=validity)
