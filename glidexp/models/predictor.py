@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from glidexp.models.mean import with_each
+from glidexp.models.padding import grown, grown_px
 from glidexp.models.told import told_of, with_told
 
 
@@ -134,19 +134,8 @@ class Predictor(nn.Module):
 
     def fed(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 or float (B, C, H, W) in 0-255 -> what the network is fed: normalised, of sides that it takes."""
-        return self._pad(self.normalise(image))
-
-    def _pad(self, image: torch.Tensor) -> torch.Tensor:
-        """Grows the image to the right and downwards to a size that the network takes."""
-        height, width = image.shape[-2:]
-        more_y = max(-(-height // self.stride) * self.stride, self.smallest_px) - height
-        more_x = max(-(-width // self.stride) * self.stride, self.smallest_px) - width
-        if not more_y and not more_x:
-            return image
-        mode = (
-            "reflect" if more_y < height and more_x < width else "replicate"
-        )  # a reflection cannot be longer than the image
-        return functional.pad(image, (0, more_x, 0, more_y), mode=mode)
+        height, width = (grown_px(side, self.stride, self.smallest_px) for side in image.shape[-2:])
+        return grown(self.normalise(image), height, width)
 
 
 def _traced() -> bool:

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from glidexp.models.padding import grown, grown_px
+
 CHANNELS = 2
 """the scale, and what half precision loses of it"""
 SMALLEST_PX = 64
@@ -77,11 +79,9 @@ def _scaled(kind: type[nn.Module], net: nn.Module, image: torch.Tensor, scale: f
     if small != [*size]:
         seen = functional.interpolate(image.float(), size=small, mode="bilinear", antialias=scale < 1).to(image.dtype)
         seen = seen.contiguous(memory_format=torch.channels_last)
-    more = [max(-(-side // STRIDE) * STRIDE, SMALLEST_PX) - side if scale != 1 else 0 for side in small]
-    down, right = more
-    if down or right:
-        mode = "reflect" if down < small[0] and right < small[1] else "replicate"
-        seen = functional.pad(seen, (0, right, 0, down), mode=mode)
+    if scale != 1:
+        height, width = (grown_px(side, STRIDE, SMALLEST_PX) for side in small)
+        seen = grown(seen, height, width)
     logits: torch.Tensor = kind.forward(net, seen)
     logits = logits[..., : small[0], : small[1]]
     if small == [*size]:

@@ -68,16 +68,14 @@ def _wanted(config: EvaluateConfig, tiles: TileStore) -> tuple[str, npt.NDArray[
 def _fitted(config: EvaluateConfig, tiles: TileStore) -> npt.NDArray[np.bool_]:
     """(n,) tiles that may be looked at: of the sensors and regions that are named, else of those that are scored."""
     _, taken = _wanted(config, tiles)
-    named = {"sensor": config.eval.fit_sensors, "region": config.eval.fit_regions}
-    if not any(named.values()):
+    if not (config.eval.fit_sensors or config.eval.fit_regions):
         return taken
-    chosen = {
-        column: chosen_regions(names, _column(tiles, column), f"eval.fit_{column}s")
-        if names
-        else sorted(set(_column(tiles, column)[taken]))
-        for column, names in named.items()
-    }
-    return _of(tiles, chosen["sensor"], chosen["region"])
+
+    def chosen(column: str, names: list[str]) -> list[str]:
+        there = _column(tiles, column)
+        return chosen_regions(names, there, f"eval.fit_{column}s") if names else sorted(set(there[taken]))
+
+    return _of(tiles, chosen("sensor", config.eval.fit_sensors), chosen("region", config.eval.fit_regions))
 
 
 def _column(tiles: TileStore, name: str) -> npt.NDArray[np.str_]:
