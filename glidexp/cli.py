@@ -151,9 +151,9 @@ def evaluate_one(composed: object, models: list[str]) -> "Outcome":
     config = load(composed)
     if models:
         config.model, *config.others = models
-    job = HydraConfig.get()
-    given = [word.split("=", 1)[0].lstrip("+~") for word in job.overrides.task]
-    return score(config, given=given, choices=dict(job.runtime.choices))
+    hydra = HydraConfig.get()
+    given = [word.split("=", 1)[0].lstrip("+~") for word in hydra.overrides.task]
+    return score(config, given=given, choices=dict(hydra.runtime.choices))
 
 
 def sweep(argv: list[str]) -> int:

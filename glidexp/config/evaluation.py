@@ -13,8 +13,6 @@ from glidexp.errors import ConfigError
 
 CARD = "card"
 """value of eval.threshold that stands for the model's own"""
-
-
 VAL = "val"
 """value of eval.threshold that stands for the one that is best on the data set's own val tiles"""
 
