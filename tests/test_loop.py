@@ -5,6 +5,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,6 +195,41 @@ def test_an_undefined_score_is_the_lowest() -> None:
     training.run()
     assert [metrics["better"] for metrics in training.epochs] == [True, False]
     assert training.position.best == -math.inf
+
+
+def test_a_checkpoint_is_saved_every_so_many_epochs_and_at_the_end() -> None:
+    """Three steps an epoch."""
+    training = Training(config(epochs=5, checkpoint_every=2))
+    training.run()
+    assert training.saves == [6, 12, 15]
+    early = Training(config(epochs=9, checkpoint_every=4, patience=1))
+    early.score = iter([0.5, 0.4])
+    early.run()
+    assert early.saves == [6]
+
+
+def test_a_signal_between_two_epochs_saves_the_first_and_does_not_begin_the_second() -> None:
+    cut = Training(config(checkpoint_every=2))
+    real = cut.evaluate
+
+    def evaluate(epoch: int) -> list[tuple[str, float]]:
+        cut.signals.pending = signal.SIGTERM  # as it came when the scoring was over
+        return real(epoch)
+
+    cut.evaluate = evaluate  # type: ignore[method-assign]
+    cut.run()
+    assert (cut.position.epoch, cut.position.batch, cut.saves, len(cut.epochs)) == (1, 0, [3], 1)
+
+
+def test_an_epoch_tells_its_last_learning_rate_and_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps of four tiles an epoch, which begins and ends two seconds apart."""
+    clock = itertools.count(step=2.0)
+    monkeypatch.setattr("glidexp.training.loop.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    training = Training(config(epochs=2))
+    training.lr_at = lambda step: 0.01 / (step + 1)
+    training.run()
+    assert [metrics["train/lr"] for metrics in training.epochs] == [0.01 / 3, 0.01 / 6]
+    assert [metrics["train/images_per_s"] for metrics in training.epochs] == [12 / 2, 12 / 2]
 
 
 def test_batches_that_do_not_fill_an_optimizer_step_are_used() -> None:

@@ -34,6 +34,20 @@ def test_norms_and_biases_do_not_decay(name: OptimizerName) -> None:
     assert by_decay == {0.1: [4, 2], 0.0: [1, 1, 1]}
 
 
+@pytest.mark.parametrize(("momentum", "second"), [(0.0, 0.7), (0.5, 0.5)])
+def test_sgd_by_hand_with_and_without_momentum(momentum: float, second: float) -> None:
+    """A weight of 1 whose gradient is 1: steps of 0.1 and of 0.2; Nesterov takes gradient + momentum * velocity."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(model.weight)
+    cfg = OptimizerConfig(name=OptimizerName.sgd, momentum=momentum, weight_decay=0.0)
+    optimizer = build_optimizer(cfg, model, device=torch.device("cpu"))
+    for lr in (0.1, 0.2):
+        optimizer.param_groups[0]["lr"] = lr
+        model.weight.grad = torch.ones_like(model.weight)
+        optimizer.step()
+    assert model.weight.item() == pytest.approx(second)
+
+
 def test_ranges() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lr=-1"):
         OptimizerConfig(lr=-1)
