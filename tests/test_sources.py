@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,31 @@ def test_the_path_of_a_stac_asset_may_be_written_as_an_address(tmp_path: Path) -
     write_scene(tmp_path / "a b.tif")
     (tmp_path / "a.json").write_text('{"id": "x", "assets": {"a": {"href": "a%20b.tif"}}}')
     assert find(tmp_path / "a.json", "unknown")[0].path == tmp_path / "a b.tif"
+
+
+@pytest.mark.parametrize(
+    ("strip_px", "most_px", "fit", "tops"),
+    [
+        (1, 4096, 99, [0, 32, 64, 96]),
+        (32, 4096, 99, [0, 32, 64, 96]),
+        (33, 4096, 99, [0, 64]),
+        (96, 4096, 99, [0, 96]),
+        (96, 64, 99, [0, 64]),
+        (1, 16, 99, [0, 32, 64, 96]),
+        (96, 4096, 2, [0, 64]),
+        (96, 4096, 0, [0, 32, 64, 96]),
+    ],
+)
+def test_strips_are_whole_tile_rows_along_the_blocks_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strip_px: int, most_px: int, fit: int, tops: list[int]
+) -> None:
+    """Tiles of 32 px in 120 rows: as many as a block holds, as may be read at once, and as memory has room for."""
+    values = np.random.default_rng(1).integers(1, 255, (3, 120, 40)).astype(np.uint8)
+    scene = replace(one(write_scene(tmp_path / "a.tif", pixels=values)), strip_px=strip_px)
+    monkeypatch.setattr("glidexp.data.scenes.reading.STRIP_BYTES", fit * 32 * 40 * 3 * 2)
+    strips = list(read_strips(scene, 32, most_px))
+    assert [top for top, _, _ in strips] == tops
+    assert np.array_equal(np.concatenate([pixels for _, pixels, _ in strips], axis=1), values)
 
 
 def test_the_header_of_a_huge_scene_costs_nothing(tmp_path: Path) -> None:
