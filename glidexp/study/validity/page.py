@@ -108,8 +108,13 @@ def sentence(one: Judged, matrix: FromMatrix | None) -> str:
             if far_seen
             else "no single statistic is rare among the training tiles, their combination is"
         ]
-    reasons = (reason[:1].upper() + reason[1:].rstrip(".") for reason in (*why, *one.said))
-    return ". ".join([told, *reasons]) + "."
+    return ". ".join([told, *map(_begun, (*why, *one.said))]) + "."
+
+
+def _begun(reason: str) -> str:
+    """With a capital, but for a reason that begins with a path or the name of a scene."""
+    word = reason.split(" ", 1)[0]
+    return (reason[:1].upper() + reason[1:] if word.isalpha() else reason).rstrip(".")
 
 
 def _both(verdict: Verdict) -> str:
