@@ -6,12 +6,18 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
+from rasterio.features import shapes
+from rasterio.transform import Affine
+from scipy import ndimage
+from shapely.geometry import shape
 from test_export import card, network
 from test_near import texture
 from tiny_scenes import lake, write_polygons, write_scene
 
 from glidexp import cli
 from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
+from glidexp.data.check import suspects as module
 from glidexp.data.check.suspects import suspects, write_suspects
 from glidexp.data.prepare import prepare
 from glidexp.data.scenes import polygons
@@ -22,6 +28,8 @@ from glidexp.models.export import save_bundle
 PX = 256
 SHOWN = [(x, y) for x in (180, 500, 820, 1500, 1820, 2140) for y in (180, 820, 1500, 2140)]
 INVENTED, FORGOTTEN = (1160, 500), (1160, 1820)
+PICTURE = np.random.default_rng(2).uniform(0, 0.4, (96, 96)).astype(np.float32)
+"""it sees no lake anywhere"""
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +86,36 @@ def test_a_network_is_a_third_opinion(store: TileStore) -> None:
     blind, _ = suspects(store, lambda row: np.zeros((64, 64), np.float32))
     assert "labelled, not seen by picture and model" in set(near(blind, INVENTED)["why"])
     assert set(near(blind, SHOWN[0])["why"]) == {"labelled, not seen by model"}
+
+
+def one_at_a_time(chosen: np.ndarray, affine: Affine) -> list[tuple[int, float, bytes]]:
+    """Pixels, mean of `PICTURE` and outline of each lake, by a look at the whole tile for each."""
+    owner, count = ndimage.label(chosen)
+    found = []
+    for number in range(1, count + 1):
+        own = owner == number
+        parts = [shape(part) for part, _ in shapes(own.astype(np.uint8), mask=own, transform=affine)]
+        found.append((int(own.sum()), float(ndimage.mean(PICTURE, owner, number)), shapely.union_all(parts).wkb))
+    return found
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.31])
+def test_many_lakes_of_a_tile_are_measured_in_one_look(turn: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of each is what a look at it alone says, to the last bit."""
+    mask = (ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(96, 96)), 1.5) > 0.2).astype(np.uint8)
+    transform = [9.73, turn, 431234.56, turn, -9.73, 5123456.78]
+    record = {"transform": transform, "scene": "s", "tile": "t", "gsd_m": 10.0}
+    calls: list[int] = []
+    monkeypatch.setattr(module, "shapes_of", lambda *args, **words: calls.append(1) or shapes(*args, **words))
+    y, x = np.argwhere(mask == 1)[::7].T
+    ids = [(f"L{i}", int(row), int(col)) for i, (row, col) in enumerate(zip(y, x, strict=True))]
+    found = list(module._of_tile(mask, PICTURE, None, 0.5, record, ids))
+    wanted = one_at_a_time(mask == 1, Affine(*transform))
+    assert len(wanted) > 40 and len(calls) == 1
+    assert [(one["area_px"], one["picture"], one["geometry"].wkb) for one in found] == wanted
+    owner, _ = ndimage.label(mask == 1)
+    for number, one in enumerate(found, start=1):
+        assert one["lake_id"] == ",".join(name for name, row, col in ids if owner[row, col] == number)
 
 
 def test_the_verb_with_and_without_a_model(store: TileStore, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

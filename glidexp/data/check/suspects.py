@@ -17,14 +17,14 @@ import pyproj
 import shapely
 from rasterio.features import shapes as shapes_of
 from rasterio.transform import Affine
-from scipy.ndimage import binary_dilation, label, mean
+from scipy.ndimage import binary_dilation, find_objects, label
 from shapely.geometry import shape
 
 from glidexp.data.check.likeness import Colours, cells_of, counted, doubt_of
 from glidexp.data.geodesy import reprojected
 from glidexp.data.scenes.features import TILES
 from glidexp.data.scenes.geopackage import check_out, write_layers
-from glidexp.data.steps import untold
+from glidexp.data.steps import shown_steps
 from glidexp.data.store import LAKE, TileStore, rgb_of
 from glidexp.errors import DataError
 
@@ -39,7 +39,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 def suspects(
-    tiles: TileStore, answer: Answer | None = None, threshold: float = 0.5, step: Callable[[str], None] = untold
+    tiles: TileStore, answer: Answer | None = None, threshold: float = 0.5, *, progress: bool = False
 ) -> tuple[geopandas.GeoDataFrame, geopandas.GeoDataFrame]:
     """Looks for suspects in every tile that has a place.
 
@@ -47,7 +47,7 @@ def suspects(
         tiles: an opened store
         answer: what a network says; None: picture against mask alone
         threshold: probability from which the network means lake
-        step: told the name of each tile, twice
+        progress: show how far it is
 
     Returns:
         lakes (`LAKE_COLUMNS`) and tiles (`TILE_COLUMNS`), the greatest score first, in the CRS of the tiles, in degrees
@@ -67,13 +67,15 @@ def suspects(
     common = every[0] if len(every) == 1 else "EPSG:4326"
     places, colours, names = rgb_of(tiles.bands), Colours(), tiles.index["tile"].tolist()
     sensors = tiles.index["sensor"].tolist()
-    for row in placed:
-        colours.add(sensors[row], *counted(cells_of(np.asarray(tiles.images[row])[..., places]), tiles.labels[row]))
-        step(names[row])
+    with shown_steps(len(placed), "tiles", progress, what="colours", late=True) as step:
+        for row in placed:
+            colours.add(sensors[row], *counted(cells_of(np.asarray(tiles.images[row])[..., places]), tiles.labels[row]))
+            step(names[row])
     ids = _ids(tiles)
     lakes: list[dict[str, Any]] = []
     whole: list[dict[str, Any]] = []
-    for row in placed:
+
+    def judged(row: int) -> None:
         record = tiles.index.iloc[row]
         mask = np.asarray(tiles.labels[row])
         logit = colours.judge(sensors[row], cells_of(np.asarray(tiles.images[row])[..., places]), mask)
@@ -84,7 +86,7 @@ def suspects(
         if found:
             outlines = [*(entry["geometry"] for entry in found), _outline(record["transform"], tiles.tile_px)]
             *shapes, square = _moved(outlines, record["crs"], common)
-            lakes += [entry | {"geometry": one} for entry, one in zip(found, shapes, strict=True)]
+            lakes.extend(entry | {"geometry": one} for entry, one in zip(found, shapes, strict=True))
             # scores of its lakes decide, and colours over the whole tile where they speak louder
             best = max(found, key=lambda entry: entry["score"])
             whole.append(
@@ -100,7 +102,11 @@ def suspects(
                     "geometry": square,
                 }
             )
-        step(names[row])
+
+    with shown_steps(len(placed), "tiles", progress, what="suspects") as step:
+        for row in placed:
+            judged(row)
+            step(names[row])
     return _frame(lakes, LAKE_COLUMNS, common), _frame(whole, TILE_COLUMNS, common)
 
 
@@ -129,17 +135,22 @@ def _of_tile(
         seen |= free & (network >= threshold)
     affine = Affine(*record["transform"][:6])
     for chosen, labelled in ((drawn, True), (seen, False)):
-        owner, count = label(chosen)
-        for number in range(1, count + 1):
-            own = owner == number
-            px = int(own.sum())
-            by_picture = float(mean(picture, owner, number))
-            by_network = float("nan") if network is None else float(mean(network, owner, number))
+        owner, _ = label(chosen)
+        named: dict[int, list[str]] = {}
+        for name, row, col in ids:
+            named.setdefault(int(owner[row, col]), []).append(name)
+        outlines: dict[int, Any] = {}
+        for number, box in enumerate(find_objects(owner), start=1):  # of each only its own corner of the tile
+            own = owner[box] == number
+            px = int(np.count_nonzero(own))
+            by_picture = _mean(picture[box][own])
+            by_network = float("nan") if network is None else _mean(network[box][own])
             why, score = _why(labelled, by_picture, by_network, threshold)
             if not why or (px < SMALLEST_PX and not labelled):
                 continue
+            outlines = outlines or _outlines(owner, affine)
             yield {
-                "lake_id": ",".join(name for name, row, col in ids if own[row, col]),
+                "lake_id": ",".join(named.get(number, ())),
                 "scene": record["scene"],
                 "tile": record["tile"],
                 "why": why,
@@ -148,7 +159,7 @@ def _of_tile(
                 "picture": by_picture,
                 "area_px": px,
                 "area_m2": px * float(record["gsd_m"]) ** 2,
-                "geometry": _polygon(own, affine),
+                "geometry": outlines[number],
             }
 
 
@@ -166,9 +177,16 @@ def _why(labelled: bool, picture: float, network: float, threshold: float) -> tu
     return f"{what} {' and '.join(who)}", float(np.mean(list(against.values())))
 
 
-def _polygon(own: Flags, affine: Affine) -> Any:
-    parts = [shape(part) for part, _ in shapes_of(own.astype(np.uint8), mask=own, transform=affine)]
-    return shapely.union_all(parts)
+def _mean(values: npt.NDArray[np.float32]) -> float:
+    return float(values.sum()) / values.size
+
+
+def _outlines(owner: npt.NDArray[np.int32], affine: Affine) -> dict[int, Any]:
+    """The polygon of each number above 0."""
+    found: dict[int, list[Any]] = {}
+    for part, number in shapes_of(owner, mask=owner > 0, transform=affine):
+        found.setdefault(int(number), []).append(shape(part))
+    return {number: shapely.union_all(parts) for number, parts in found.items()}
 
 
 def _outline(transform: Any, px: int) -> Any:

@@ -35,7 +35,6 @@ def run(argv: list[str], compose: "Compose", answer_of: AnswerOf | None = None) 
     given = options().parse_args(argv)
     from glidexp.data.check.suspects import suspects, write_suspects
     from glidexp.data.scenes.geopackage import check_out
-    from glidexp.data.steps import shown_steps
     from glidexp.data.store import opened
 
     check_out(Path(given.out))
@@ -43,8 +42,7 @@ def run(argv: list[str], compose: "Compose", answer_of: AnswerOf | None = None) 
     answer, threshold = None, 0.5
     if given.model and answer_of is not None:
         answer, threshold = answer_of(given.model, tiles, given.mlruns, given.uri)
-    with shown_steps(2 * len(tiles), "looks", True) as step:
-        lakes, whole = suspects(tiles, answer, threshold, step)
+    lakes, whole = suspects(tiles, answer, threshold, progress=True)
     write_suspects(lakes, whole, Path(given.out))
     for why, count in lakes["why"].value_counts().items():
         print(f"{count:6d} {'lake' if count == 1 else 'lakes'} {why}")
