@@ -1,12 +1,14 @@
 """The table of mistakes: every wrong pixel in it once, missed lakes by size and brightness, the worst tiles."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from glidexp.scoring import mistakes as module
 from glidexp.scoring.ground import pieces
 from glidexp.scoring.left_out import lakes_left_out
 from glidexp.scoring.mistakes import (
@@ -83,6 +85,32 @@ def test_every_wrong_pixel_is_in_one_row(store: dict[str, Any]) -> None:
     found = mistake_scores(table, "test")
     assert sum(value for name, value in found.items() if name.startswith("test/fp_share/")) == pytest.approx(1)
     assert table["area_km2"].isna().all() == np.isnan(store.get("gsd_m", 10.0))
+
+
+def test_tables_are_made_for_all_pieces_of_ground_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each took most of the time where each tile is a piece. Rows stay by piece, false alarms first."""
+    made: list[int] = []
+
+    class Counted(pd.DataFrame):
+        def __init__(self, *args: Any, **words: Any) -> None:
+            super().__init__(*args, **words)
+            made.append(len(self))
+
+    seen = random_predictions(scene="")
+    monkeypatch.setattr(module, "pd", SimpleNamespace(DataFrame=Counted, Series=pd.Series, concat=pd.concat))
+    table = pd.DataFrame(mistakes(seen, (0, 1, 2)))
+    assert len(made) == 2 and table["piece"].nunique() == 3
+    order = table["piece"] * 2 + (table["kind"] == "true_lake")
+    assert order.is_monotonic_increasing and order.nunique() == 6
+    alone = [
+        mistakes(
+            predictions(*(of[i : i + 1] for of in (seen.tiles.labels, seen.bins > 100, seen.tiles.images)), scene=""),
+            (0, 1, 2),
+        )
+        for i in range(3)
+    ]
+    alone = [part.assign(piece=i, tile=f"t{i}") for i, part in enumerate(alone)]
+    pd.testing.assert_frame_equal(table, pd.concat(alone, ignore_index=True), check_exact=True)
 
 
 def test_places_are_those_of_the_scene_and_of_the_tile() -> None:

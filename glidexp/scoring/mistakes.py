@@ -29,6 +29,7 @@ OF_ALARMS = ("row", "col", "area_px", "look", "glacier_distance_m", "elongation"
 """columns that `false_alarms` gives by the same name"""
 WORST = 12
 _RATIO = 1.5
+_NUMBERS = {"gsd_m": np.float64, "piece": np.int64}
 
 
 def mistakes(
@@ -52,7 +53,9 @@ def mistakes(
         attributed_to, look, glacier_distance_m, elongation of false alarms; brightness_class, missed of true lakes
         (none of it predicted)
     """
-    index, tables = seen.index, []
+    index = seen.index
+    alarms: list[dict[str, Any]] = []
+    lakes: list[dict[str, Any]] = []
     names = index["tile"].to_numpy(dtype=object)  # made once: it takes as long as there are tiles
     left_out, to_ice = ({} if known is None else dict(iter(known.groupby("scene"))) for known in (inventory, ice))
     for number, piece in enumerate(pieces(index, seen.bins.shape[1])):
@@ -61,23 +64,36 @@ def mistakes(
         image = None if rgb is None else piece.stitch(_colours(seen, rgb), outside=0)
         by_place = lakes_left_out(piece, left_out.get(piece.scene)), ice_of(piece, to_ice.get(piece.scene))
         found = false_alarms(image, label, predicted, *by_place)
-        alarms: dict[str, Any] = {"kind": np.full(len(found.row), FALSE_ALARM, dtype=object)}
-        alarms |= {"attributed_to": found.name, **{name: getattr(found, name) for name in OF_ALARMS}}
-        for table in (alarms, _lakes(image, label, predicted)):
-            known = not np.isnan(piece.gsd_m)
+        wrong = {"attributed_to": found.name, **{name: getattr(found, name) for name in OF_ALARMS}}
+        known = not np.isnan(piece.gsd_m)
+        for kind, held, table in (
+            (FALSE_ALARM, alarms, wrong),
+            (TRUE_LAKE, lakes, _lakes(image, label, predicted)),
+        ):
+            if not len(table["row"]):
+                continue
             at = np.column_stack([table["row"], table["col"]])
             table["tile"] = _tile_of(piece, names, at)
-            table["area_km2"] = in_km2(table["area_px"], piece.gsd_m) if known else np.nan
+            table["area_km2"] = in_km2(table["area_px"], piece.gsd_m) if known else np.full(len(at), np.nan)
             table["size_class"] = size_class(table["area_px"], piece.gsd_m)
             table["row"], table["col"] = (at + piece.corner).T
-            place = {"split": seen.split, "scene": piece.scene, "sensor": piece.sensor, "region": piece.region}
-            tables.append(pd.DataFrame(table).assign(**place, gsd_m=piece.gsd_m, piece=number))
+            place: dict[str, Any] = {"kind": kind, "split": seen.split, "scene": piece.scene, "sensor": piece.sensor}
+            place |= {"region": piece.region, "gsd_m": piece.gsd_m, "piece": number}
+            held.append(
+                table | {name: np.full(len(at), value, _NUMBERS.get(name, object)) for name, value in place.items()}
+            )
         if told is not None:
             told(len(piece.tiles))
-    filled = [table for table in tables if len(table)]
+    # two tables in all: one for each piece would take longer than to fill it
+    filled = [
+        pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        for parts in (alarms, lakes)
+        if parts
+    ]
     if not filled:
         return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat(filled, ignore_index=True).reindex(columns=list(COLUMNS))
+    together = pd.concat(filled, ignore_index=True).sort_values("piece", kind="stable", ignore_index=True)
+    return together.reindex(columns=list(COLUMNS))
 
 
 def _colours(seen: Predictions, rgb: Sequence[int]) -> Any:
@@ -99,7 +115,6 @@ def _lakes(
         brightness = own.to_numpy()
         group = np.array(BRIGHTNESS, dtype=object)[np.searchsorted([1 / _RATIO, _RATIO], (brightness + 1) / ground)]
     return {
-        "kind": np.full(len(true), TRUE_LAKE, dtype=object),
         "row": true.rows[pixel],
         "col": true.cols[pixel],
         "area_px": true.area_px,
