@@ -90,7 +90,9 @@ def test_batch_statistics_are_the_mean_over_batches_without_dropout_or_a_random_
     batches = [torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) * 3 + 1 for seed in range(3)]
     before, mode = torch.get_rng_state(), average.module.first.momentum
     fixed = {"first.weight", "first.bias"} if frozen else set()
-    renew_batch_statistics(average, batches, Training(config()).runtime, frozen=fixed)
+    told: list[str] = []
+    renew_batch_statistics(average, batches, Training(config()).runtime, frozen=fixed, told=told.append)
+    assert len(told) == len(batches)
     assert torch.equal(torch.get_rng_state(), before)
     first, second = average.module.first, average.module.second
     if frozen:

@@ -21,6 +21,7 @@ import rasterio.features
 import shapely
 import torch
 from affine import Affine
+from announced import Announced
 from PIL import Image
 from scipy import ndimage
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
@@ -28,12 +29,25 @@ from torch import nn
 
 from glidexp import cli
 from glidexp.config import Precision
+from glidexp.data import steps
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.reading import read_header
 from glidexp.data.scenes.strips import Strips
 from glidexp.errors import ConfigError, GlidexpError, RunFailed
-from glidexp.mapping import areas, cog, layers, network, polygons, predict, quicklook, raster, verb_predict, workfiles
+from glidexp.mapping import (
+    areas,
+    cog,
+    layers,
+    many,
+    network,
+    polygons,
+    predict,
+    quicklook,
+    raster,
+    verb_predict,
+    workfiles,
+)
 from glidexp.mapping.arrays import probabilities_of
 from glidexp.mapping.blend import Blend
 from glidexp.mapping.runs import Runs, runs_of
@@ -109,6 +123,37 @@ def test_a_model_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(GlidexpError):
         mapped(tmp_path / "none", tmp_path / "maps", scene, more=("--mlruns", str(tmp_path / "mlruns")))
     assert [path.name for path in tmp_path.iterdir()] == ["s.tif"]
+
+
+def test_scenes_of_several_processes_are_told_of_as_they_are_done(
+    bright: Bright, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = Announced()
+    monkeypatch.setattr(steps, "shown_steps", announced)
+    monkeypatch.setattr(verb_predict, "mapped", lambda work, tasks, **_: map(work, tasks))
+    scenes = [write_scene(tmp_path / f"{name}.tif", descriptions=["red", "green", "blue"]) for name in "abc"]
+    assert mapped(model, tmp_path / "maps", *scenes, more=("--sensor", "sentinel2", "--workers", "2")) == 0
+    assert announced.works == {"map": [3, 3]}
+
+
+def test_scenes_of_one_process_are_told_of_by_their_rows_all_in_all(
+    bright: Bright, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each scene had a bar of its own: nobody said when the last would be done."""
+    monkeypatch.setattr(many, "shown_steps", announced := Announced())
+    named = {"descriptions": ["red", "green", "blue"]}
+    scenes = [write_scene(tmp_path / f"{name}.tif", **named) for name in "ab"]
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(scenes[0].read_bytes()[:3000])
+    more = ("--sensor", "sentinel2", "--window", "32", "--overlap", "8")
+    assert mapped(model, tmp_path / "maps", scenes[0], bad, more=more) == 1
+    assert announced.works == {"map": [2, 2]}
+    assert mapped(model, tmp_path / "maps", *scenes, more=more) == 0, "the first is finished"
+    assert announced.works == {"map": [4, 4]}
+    announced.works.clear()
+    assert mapped(model, tmp_path / "alone", scenes[0], more=more) == 0
+    total, told = announced.works["map"]
+    assert total == told > 2, "of a single scene rows are counted"
 
 
 def test_a_gpu_by_its_number_is_refused_on_ray(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,15 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from announced import Announced
 from rich.console import Console
 from test_check import scenery, write
 from test_loop import config
 
-from glidexp.data import steps
+from glidexp.data import leakage, steps
+from glidexp.data.check import met as met_module
+from glidexp.data.check.met import met
 from glidexp.data.steps import Pace, shown_steps, span
 from glidexp.data.store import TileStore
 from glidexp.data.writer import StoreWriter, measured
-from glidexp.training import progress
+from glidexp.scoring.naive import naive_scores
+from glidexp.scoring.predictions import Predictions
+from glidexp.training import final, progress
 from glidexp.training.beginning.earlier import restore
 from glidexp.training.device import resolve
 from glidexp.training.evaluate import Evaluator
@@ -122,6 +128,34 @@ def test_late_steps_say_nothing_of_short_work(clock: Clock, lines: list[str]) ->
     ]
 
 
+def test_the_search_for_ground_on_two_sides_tells_of_all_that_it_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = Announced()
+    for module in (met_module, leakage):
+        monkeypatch.setattr(module, "shown_steps", announced)
+    store = write(tmp_path / "store", scenery(24, seed=3))
+    assert len(met(store, tmp_path / "memory")) == 0
+    assert announced.works == {"ground": [24, 24], "looks": [24, 24], "copies": [1, 1]}
+    met(store, tmp_path / "memory")
+    assert announced.works["looks"] == [24, 24], "it is remembered"
+    leakage.known_ground(store, store.rows("train"), "train")
+    assert announced.works["ground"] == [24 + len(store.rows("train"))] * 2
+
+
+def test_masks_and_naive_rows_are_told_of_tile_by_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = write(tmp_path / "store", scenery(12, seed=3))
+    rows = store.rows("test")
+    seen = Predictions("test", store, rows, np.zeros((len(rows), 2, 256), np.int64), store.labels[rows], 0.5)
+    monkeypatch.setattr(final, "shown_steps", announced := Announced())
+    masks = final._masks(tmp_path / "masks", seen)
+    assert len(rows) == len(list(masks.iterdir())) > 1
+    assert announced.works == {"masks of test": [len(rows)] * 2}
+    told: list[int] = []
+    assert naive_scores(store, "test", told=told.append) == naive_scores(store, "test")
+    assert sum(told) == len(rows)
+
+
 def test_steps_may_be_told_several_at_once(clock: Clock, lines: list[str]) -> None:
     with shown_steps(40, "tiles", True) as step:
         for name in "abcde":
@@ -130,6 +164,20 @@ def test_steps_may_be_told_several_at_once(clock: Clock, lines: list[str]) -> No
     assert [line.split(",")[0] for line in lines] == [
         f"tiles: {8 * n} of 40 tiles done ({'abcde'[n - 1]})" for n in range(1, 6)
     ]
+
+
+def test_parts_of_a_step_are_told_of_as_whole_ones(clock: Clock, lines: list[str]) -> None:
+    with shown_steps(3, "scenes", True, what="map") as step:
+        for name in "abc":
+            for _ in range(7):
+                clock.now += 10
+                step(name, Fraction(1, 7))
+    assert lines[1:4] == [
+        "map: 0 of 3 scenes done (a), about 3 min left",  # 5 of 21 rows in 50 s
+        "map: 1 of 3 scenes done (a), about 3 min left",  # 7 in 70 s
+        "map: 1 of 3 scenes done (b), about 2 min left",  # 9 in 90 s
+    ]
+    assert len(lines) == 10 and lines[-1] == "map: 3 of 3 scenes done (c)"
 
 
 def test_a_bar_knows_an_eta_where_a_step_takes_minutes(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:

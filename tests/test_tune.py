@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from announced import Announced
 from search_stub import RATES, SEED, carried_out, search
 from search_train import EPOCHS, VAL, quality
 from study_stub import key_of, opened, status
@@ -265,7 +266,9 @@ def test_a_search_goes_on_where_it_died(mlruns: Path, monkeypatch: pytest.Monkey
     assert set(status(found.plan, found.store)) == {cell.name for cell in found.plan.cells}
 
 
-def test_a_search_goes_on_in_another_store(mlruns: Path, database: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_search_goes_on_in_another_store(
+    mlruns: Path, database: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def warned() -> list[str]:
         return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
@@ -277,9 +280,11 @@ def test_a_search_goes_on_in_another_store(mlruns: Path, database: Path, caplog:
     assert parent is not None
     with (mlruns / FOLDER / study_id(found.plan) / JOURNAL).open("ab") as journal:
         journal.write(b'{"torn')
-    carry.export(found.store, [parent], mlruns / "out")
+    monkeypatch.setattr(carry, "shown_steps", announced := Announced())
+    runs = len(carry.export(found.store, [parent], mlruns / "out"))
     before = [(one.words, one.state, one.values) for one in found.trials.all()]
     carry.bring(opened(there), mlruns / "out")
+    assert announced.works == {"export": [runs, runs], "import": [runs, runs]} and runs > 3
     brought = search(there, 3)
     assert [(one.words, one.state, one.values) for one in brought.trials.all()] == before
     assert carried_out(brought).complete and not diary(there), "a trial was trained again"

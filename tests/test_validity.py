@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from announced import Announced
 from sklearn.covariance import oas
 from tiny_scenes import write_scene
 from torch import nn
@@ -25,6 +26,7 @@ from glidexp.data.scenes.reading import read_header
 from glidexp.errors import ConfigError, DataError, TrackingError
 from glidexp.mapping import predict, verb_predict
 from glidexp.mapping.validity import Sample, looked_over
+from glidexp.models import survey
 from glidexp.models.card import FORMAT, FORMAT_VERSION, VALIDITY
 from glidexp.models.load import FoundModel
 from glidexp.models.predictor import Predictor
@@ -146,6 +148,18 @@ def test_a_cloud_is_mahalanobis_by_the_shrunk_covariance() -> None:
     assert cloud.percentile(cloud.limit) == 94.5 and cloud.percentile(0) == 0 and cloud.percentile(1e9) == 100
     flat = Cloud.fit(np.c_[vectors, np.full(30, 7.0)], np.c_[held, np.full(200, 7.0)])
     assert np.isfinite(flat.held).all(), "a trait that all tiles share"
+
+
+def test_a_look_at_many_tiles_tells_of_all_that_it_announced(
+    tiles: Tiles, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = Announced()
+    monkeypatch.setattr(survey, "shown_steps", announced)
+    found = learn(tiles, rows_of(tiles, "train"), rows_of(tiles, "val"), predictor)
+    assert found is not None
+    assert announced.works == {"traits for validity": [120, 120], "features for validity": [120, 120]}
+    scene_table(found, tiles, rows_of(tiles, "test"), predictor)
+    assert announced.works["distance"] == [4, 4]
 
 
 def test_scenes_are_held_against_their_sensor(learnt: Validity, tiles: Tiles, predictor: Predictor) -> None:
@@ -378,8 +392,10 @@ def test_the_page_tells_scenes_and_what_to_expect(
     monkeypatch.setattr(validity_matrix, "scenes_of", lambda *_: (matrix_scenes(), []))
     places = [str(scene_of(tmp_path / f"{name}.tif", level)) for name, level in (("usual", 150), ("dark", 60))]
     out = tmp_path / "page"
+    monkeypatch.setattr(validity_scenes, "shown_steps", announced := Announced())
     words = [str(model), *places, "--out", str(out), "--sensor", "sentinel2", "--matrix", "STUDY"]
     assert verb_validity.run([*words, "--mlruns", str(tmp_path / "mlruns")], door.compose_evaluation) == 0
+    assert announced.works == {"distance": [2, 2]}
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("usual: inside, distance ") and printed[1].startswith("dark: outside, distance ")
     rows = pd.read_csv(out / "scenes.csv").set_index("scene")
@@ -422,6 +438,14 @@ def test_one_scene_is_no_scenes(learnt: Validity) -> None:
     assert "0 of 1 scene lies outside." in texts
     table = next(block for block in validity_page._trained_on(page) if isinstance(block, Table))
     assert [row[-1] for row in table.rows] == ["16 in 1 scene"]
+
+
+def test_a_reason_that_begins_with_a_path_keeps_it(learnt: Validity) -> None:
+    """It was told as Data/s.tif, which is another file."""
+    verdict = Verdict(ALL, 3, Distance(0.5, 50.0), None, ("darker in red",), np.zeros(len(learnt.names)))
+    said = ("data/s.tif: a pixel is 2 m.", "s_1: no date", "without a CRS")
+    told = validity_page.sentence(Judged("s_1", "", "", verdict, said), None)
+    assert told.endswith(". Darker in red. data/s.tif: a pixel is 2 m. s_1: no date. Without a CRS.")
 
 
 def test_a_page_without_scenes_or_matrix(model: Path, tmp_path: Path) -> None:

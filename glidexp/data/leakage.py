@@ -30,6 +30,7 @@ from glidexp.data.check import duplicates
 from glidexp.data.geodesy import TURNS, around, to_lonlat, turned, unwrap
 from glidexp.data.remembered import remembered
 from glidexp.data.splits import connected
+from glidexp.data.steps import Step, shown_steps, untold
 from glidexp.data.store import INVALID, TileStore
 from glidexp.errors import DataError
 
@@ -64,7 +65,7 @@ Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
-def ground_of(tiles: TileStore, rows: Rows, side: str) -> pd.DataFrame:
+def ground_of(tiles: TileStore, rows: Rows, side: str, step: Step = untold) -> pd.DataFrame:
     """The ground of some tiles, with `SCHEMA`'s columns; its index is the place in `rows`.
 
     A tile without a valid pixel has no ground and no row.
@@ -73,10 +74,12 @@ def ground_of(tiles: TileStore, rows: Rows, side: str) -> pd.DataFrame:
         tiles: an opened store
         rows: which of its tiles
         side: train or val
+        step: told of each tile
     """
     found: dict[int, dict[str, Any]] = {}
     index = tiles.index.iloc[rows]
     for i, (row, tile) in enumerate(zip(rows.tolist(), index.to_dict("records"), strict=True)):
+        step("")
         box = _valid_box(tiles, row, tile["valid_fraction"])
         if box is None:
             continue
@@ -94,8 +97,14 @@ def ground_of(tiles: TileStore, rows: Rows, side: str) -> pd.DataFrame:
     return pd.DataFrame(list(found.values()), index=list(found), columns=SCHEMA.names)
 
 
-known_ground = remembered(ground_of)
-"""the same, looked at once a process for the same tiles: tiles without place take a millisecond each, in every run"""
+def _shown(tiles: TileStore, rows: Rows, side: str) -> pd.DataFrame:
+    with shown_steps(len(rows), "tiles", True, what="ground", late=True) as step:
+        return ground_of(tiles, rows, side, step)
+
+
+known_ground = remembered(_shown)
+"""the same with a bar, looked at once a process for the same tiles: tiles without place take a millisecond each, in
+every run"""
 
 
 def join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Protocol
 
 log = logging.getLogger("glidexp")
@@ -16,12 +17,12 @@ LINES = 10
 
 
 class Step(Protocol):
-    """Told of steps that were done: the name of the last, "" for none, and how many."""
+    """Told of steps that were done: the name of the last, "" for none, and how many, or what part of one."""
 
-    def __call__(self, name: str, count: int = 1, /) -> None: ...
+    def __call__(self, name: str, count: int | Fraction = 1, /) -> None: ...
 
 
-def untold(name: str, count: int = 1, /) -> None:
+def untold(name: str, count: int | Fraction = 1, /) -> None:
     """A step that nobody is told of."""
 
 
@@ -63,6 +64,7 @@ def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, l
         what: is done
         late: in a log only what `Pace` lets through, so that short work says nothing
     """
+    done: int | Fraction = 0
     if progress and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -77,19 +79,24 @@ def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, l
         with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=MOST_S) as bar:
             said = "tiles from {}" if what == "tiles" else f"{what} of {{}}"
             task = bar.add_task(said.format(unit), total=total)
-            yield lambda name, count=1: bar.update(task, advance=count, description=said.format(name) if name else what)
-        return
-    done, pace = 0, Pace()
 
-    def step(name: str, count: int = 1) -> None:
+            def drawn(name: str, count: int | Fraction = 1) -> None:
+                nonlocal done
+                done += count
+                bar.update(task, completed=float(done), description=said.format(name) if name else what)
+
+            yield drawn
+        return
+    pace = Pace()
+
+    def step(name: str, count: int | Fraction = 1) -> None:
         nonlocal done
         done += count
         due = pace.due() if late else done * LINES // total > (done - count) * LINES // total
-        if progress and due:
-            left = (time.monotonic() - pace.began) / done * (total - done)
+        if progress and due and done:
+            left = (time.monotonic() - pace.began) / float(done) * float(total - done)
             named = f" ({name})" if name else ""
-            log.info(
-                "%s: %d of %d %s done%s%s", what, done, total, unit, named, f", about {span(left)} left" * (left >= 1)
-            )
+            about = f", about {span(left)} left" * (left >= 1)
+            log.info("%s: %d of %d %s done%s%s", what, int(done), total, unit, named, about)
 
     yield step

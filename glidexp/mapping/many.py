@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from glidexp.data.scenes import polygons
@@ -67,20 +68,35 @@ def with_threads(tasks: Sequence[SceneTask], workers: int) -> list[SceneTask]:
 
 
 def on_one_process(tasks: Sequence[SceneTask]) -> list[SceneMap]:
-    """One scene after the other, with progress by rows of windows."""
+    """One scene after the other, with progress by rows of windows; of several scenes a row is a part of a scene."""
+    if len(tasks) == 1:
+        with _Steps() as rows:
+            return [map_scene(tasks[0], rows)]
     maps = []
-    for number, task in enumerate(tasks, start=1):
-        name = f"rows of windows, scene {number} of {len(tasks)}"
-        with _Steps(name) as step:
-            maps.append(map_scene(task, step))
+    with shown_steps(len(tasks), "scenes", True, what="map") as step:
+        for task in tasks:
+            row = _Part(step)
+            maps.append(map_scene(task, row))
+            step(task.file.scene, row.left)  # all of it where it was finished before or cannot be mapped
     return maps
 
 
-class _Steps:
-    """Progress that learns how many steps there are from the first of them."""
+class _Part:
+    """Tells of a row of windows as a part of its scene, so that what is left is known of all scenes together."""
 
-    def __init__(self, unit: str) -> None:
-        self._unit, self._stack = unit, ExitStack()
+    def __init__(self, step: Step) -> None:
+        self._step, self.left = step, Fraction(1)
+
+    def __call__(self, total: int, name: str) -> None:
+        self.left -= Fraction(1, total)
+        self._step(name, Fraction(1, total))
+
+
+class _Steps:
+    """Progress of one scene, that learns how many rows of windows there are from the first of them."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
         self._inner: Step | None = None
 
     def __enter__(self) -> "_Steps":
@@ -91,5 +107,5 @@ class _Steps:
 
     def __call__(self, total: int, name: str) -> None:
         if self._inner is None:
-            self._inner = self._stack.enter_context(shown_steps(total, self._unit, True, what="map"))
+            self._inner = self._stack.enter_context(shown_steps(total, "rows of windows", True, what="map"))
         self._inner(name)

@@ -150,6 +150,7 @@ def scenes_of(places: Sequence[str], sensor: str) -> "list[SceneFile]":
 
 
 def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
+    from glidexp.data.steps import shown_steps
     from glidexp.mapping.many import on_one_process, with_threads
 
     workers = crew.workers or _at_a_time(len(tasks), device)
@@ -159,9 +160,10 @@ def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
 
     maps: list[SceneMap] = []
     shared = with_threads(tasks, workers)
-    for one in mapped(map_scene, shared, workers=workers, cluster=crew.cluster, gpu=device != "cpu"):
-        maps.append(one)
-        log.info("%d of %d scenes done (%s)", len(maps), len(tasks), one.scene)
+    with shown_steps(len(tasks), "scenes", True, what="map") as step:
+        for one in mapped(map_scene, shared, workers=workers, cluster=crew.cluster, gpu=device != "cpu"):
+            maps.append(one)
+            step(one.scene)
     return sorted(maps, key=lambda one: one.scene)
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glidexp.data import traits
-from glidexp.data.steps import Step, shown_steps
+from glidexp.data.steps import Step, shown_steps, untold
 from glidexp.data.store import INVALID, TileStore
 from glidexp.models.embedding import certainty_of, features, has_encoder
 from glidexp.models.predictor import Predictor
@@ -63,16 +63,17 @@ class Tiles:
         """(N, H, W, C)."""
         return np.stack([self.store.images[row][..., list(self.order)] for row in rows.tolist()])
 
-    def looked_at(self, rows: Rows) -> Look:
-        """The pixels of some tiles in numbers."""
+    def looked_at(self, rows: Rows, told: Step = untold) -> Look:
+        """The pixels of some tiles in numbers. `told` hears of each."""
         found, counts = [], []
         for row in rows.tolist():
             image, valid = self.store.images[row][..., list(self.order)], self.store.labels[row] != INVALID
             found.append(traits.traits(image, valid, self.bands))
             counts.append(traits.histograms(image, valid, self.bands))
+            told("")
         return Look(np.array(found), np.array(counts))
 
-    def seen(self, rows: Rows, predictor: Predictor, told: Step = lambda name, count=1: None) -> Floats:
+    def seen(self, rows: Rows, predictor: Predictor, told: Step = untold) -> Floats:
         """What the encoder makes of some tiles, (N, F); never many of them in memory. `told` hears of each part."""
         found = []
         for at in range(0, len(rows), PART):
@@ -103,7 +104,8 @@ def learn(tiles: Tiles, train: Rows, val: Rows, predictor: Predictor) -> Validit
     index = tiles.store.index
     sensors = index["sensor"].astype(str).to_numpy()
     some, held = (spread(rows, sensors[rows], TILES * len(set(sensors[rows]))) for rows in (train, val))
-    look, look_held = tiles.looked_at(some), tiles.looked_at(held)
+    with shown_steps(len(some) + len(held), "tiles", True, what="traits for validity", late=True) as step:
+        look, look_held = (tiles.looked_at(rows, step) for rows in (some, held))
     shown, shown_held = spread(train, sensors[train], SEEN), spread(val, sensors[val], SEEN // 2)
     axes = None
     if has_encoder(predictor):
@@ -158,15 +160,18 @@ def verdicts(
     """
     used = tiles.usable(rows)
     index = tiles.store.index.iloc[used]
-    for scene, part in index.groupby(index["scene"].astype(str), sort=True).indices.items():
-        own = used[np.sort(part)]
-        sensor, some = str(tiles.store.index["sensor"].iloc[own[0]]), _evenly(own, OF_SCENE)
-        seen = tiles.seen(_evenly(own, SEEN_OF_SCENE), predictor) if validity.axes is not None else None
-        certain = None
-        if sure:
-            predictor.tell(sensor=sensor, gsd_m=float(tiles.store.index["gsd_m"].iloc[own[0]]))
-            certain = certainty_of(predictor, tiles.images(some), tiles.store.labels[some] != INVALID)
-        yield str(scene), validity.judge(sensor, tiles.looked_at(some).traits, seen, certain)
+    scenes = index.groupby(index["scene"].astype(str), sort=True).indices
+    with shown_steps(len(scenes), "scenes", True, what="distance", late=True) as step:
+        for scene, part in scenes.items():
+            own = used[np.sort(part)]
+            sensor, some = str(tiles.store.index["sensor"].iloc[own[0]]), _evenly(own, OF_SCENE)
+            seen = tiles.seen(_evenly(own, SEEN_OF_SCENE), predictor) if validity.axes is not None else None
+            certain = None
+            if sure:
+                predictor.tell(sensor=sensor, gsd_m=float(tiles.store.index["gsd_m"].iloc[own[0]]))
+                certain = certainty_of(predictor, tiles.images(some), tiles.store.labels[some] != INVALID)
+            yield str(scene), validity.judge(sensor, tiles.looked_at(some).traits, seen, certain)
+            step(str(scene))
 
 
 def scene_table(validity: Validity, tiles: Tiles, rows: Rows, predictor: Predictor) -> pd.DataFrame:

@@ -8,6 +8,7 @@ classified by looking up a table.
 
 import logging
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ def naive_scores(
     *,
     rows: NDArray[np.int64] | None = None,
     fit_rows: NDArray[np.int64] | None = None,
+    told: Callable[[int], object] | None = None,
 ) -> dict[str, float]:
     """Scores both naive rows on every tile of a split, a tile in memory at a time.
 
@@ -36,6 +38,7 @@ def naive_scores(
         split: the split that is scored
         rows: rows of the store to score under the name of the split; its own when not given
         fit_rows: rows of the store whose pixels give the threshold of the index; those of val when not given
+        told: called with 1 after each tile to which the index is applied
 
     Returns:
         `<split>/naive/background/<score>_<aggregation>` and the same under index_threshold, with
@@ -54,7 +57,7 @@ def naive_scores(
     if threshold is None:
         return found
     prefix = f"{split}/naive/index_threshold"
-    found |= _named(index, index_confusion(store, rows, threshold), prefix)
+    found |= _named(index, index_confusion(store, rows, threshold, told), prefix)
     return found | {f"{prefix}/threshold": threshold}
 
 
@@ -101,8 +104,12 @@ def fit_threshold(store: Tiles, rows: NDArray[np.int64] | None = None) -> float 
     return threshold
 
 
-def index_confusion(store: Tiles, rows: NDArray[np.int64], threshold: float) -> Counts:
+def index_confusion(
+    store: Tiles, rows: NDArray[np.int64], threshold: float, told: Callable[[int], object] | None = None
+) -> Counts:
     """(len(rows), 4) tp, fp, fn, tn of each tile with lake where (G - R) / (G + R) is at the threshold or above.
+
+    `told` is called with 1 after each tile.
 
     Raises:
         ValueError: the store has no red and green band
@@ -118,6 +125,8 @@ def index_confusion(store: Tiles, rows: NDArray[np.int64], threshold: float) -> 
         lake, background = label == 1, label == 0
         tp, fp = np.count_nonzero(predicted & lake), np.count_nonzero(predicted & background)
         counts[place] = tp, fp, np.count_nonzero(lake) - tp, np.count_nonzero(background) - fp
+        if told is not None:
+            told(1)
     return counts
 
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glidexp.beside import write_bytes
+from glidexp.data.steps import shown_steps
 from glidexp.errors import ConfigError
 from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.ledger import CELLS, FOLDER, MODEL_TAG, PLAN
 from glidexp.study.tune import journal as tune_journal
 from glidexp.study.tune.journal import JOURNAL, written
-from glidexp.tracking.carry import FILES, RUNS, Carried, read_runs, write_run
+from glidexp.tracking.carry import ABOUT, FILES, RUNS, Carried, read_runs, write_run
 from glidexp.tracking.found import finished_runs, tracked_run
 from glidexp.tracking.store import Store
 from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG
@@ -61,8 +62,10 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
         of = tracked_run(store, run_id)[0].tags.get(MODEL_TAG)
         if of and of not in wanted and store.found(of) is not None:
             wanted[of] = None
-    for run_id in wanted:
-        write_run(store, run_id, folder)
+    with shown_steps(len(wanted), "runs", True, what="export", late=True) as step:
+        for run_id in wanted:
+            write_run(store, run_id, folder)
+            step(run_id[:12])
     return list(wanted)
 
 
@@ -76,7 +79,9 @@ def bring(store: Store, folder: Path) -> Carried:
     Raises:
         TrackingError: no export there, or the store does not take it
     """
-    carried = read_runs(store, folder)
+    exported = len(list((folder / RUNS).glob(f"*/{ABOUT}")))
+    with shown_steps(exported, "runs", True, what="import", late=True) as step:
+        carried = read_runs(store, folder, step)
     for place in sorted((folder / FOLDER).glob(f"*/{CELLS}")):
         cells = json.loads(place.read_text(encoding="utf-8"))
         for entry in cells.values():

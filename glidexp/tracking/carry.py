@@ -8,7 +8,7 @@ FOLDER/runs/ID/run.json, artifacts/, models/ID/      what `write_run` leaves and
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,12 +75,13 @@ def write_run(store: Store, run_id: str, folder: Path) -> None:
     aside.rename(place)
 
 
-def read_runs(store: Store, folder: Path) -> Carried:
+def read_runs(store: Store, folder: Path, step: Callable[[str], object] = lambda run_id: None) -> Carried:
     """Brings the runs of an export into a store; those that are there already are left alone.
 
     Args:
         store: from `open_store`
         folder: of the export
+        step: called with a run's id in the export when it is there
 
     Raises:
         TrackingError: no export there, or the store does not take a run
@@ -92,6 +93,7 @@ def read_runs(store: Store, folder: Path) -> Carried:
     for about in _parents_first(told):
         try:
             _bring(store, about, folder / RUNS / about["run_id"], carried)
+            step(about["run_id"][:12])
         except TrackingError:
             raise
         except Exception as error:

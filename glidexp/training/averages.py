@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from glidexp.data.loader import Loader
+from glidexp.data.steps import Step, untold
 from glidexp.training.device import Runtime
 
 
@@ -80,7 +81,12 @@ def statistics_loader(loader: Loader, runtime: Runtime) -> Loader:
 
 @torch.no_grad()
 def renew_batch_statistics(
-    average: AveragedModel, images: Iterable[torch.Tensor], runtime: Runtime, *, frozen: set[str]
+    average: AveragedModel,
+    images: Iterable[torch.Tensor],
+    runtime: Runtime,
+    *,
+    frozen: set[str],
+    told: Step = untold,
 ) -> None:
     """Gives averaged weights the batch statistics that they would have had: their mean over some training batches.
 
@@ -91,6 +97,7 @@ def renew_batch_statistics(
         images: normalised batches (B, C, H, W)
         runtime: device and precision
         frozen: names of weights that did not learn; batch normalisation with such ones keeps its statistics
+        told: of each batch
     """
     average.eval()
     norms = {
@@ -108,6 +115,7 @@ def renew_batch_statistics(
             norm.momentum = 1 / number  # a plain mean over the batches; None would ask the device how many there were
         with runtime.autocast():
             average(image)
+        told("")
     for norm, momentum in norms.items():
         norm.momentum = momentum
     average.eval()

@@ -133,7 +133,8 @@ def log_results(
     metrics: dict[str, float] = {}
     for one in scored:
         metrics |= score_split(one.index, one.hist, one.threshold, one.split, temperature=one.temperature)
-        metrics |= naive_scores(one.tiles, one.split, rows=one.rows, fit_rows=fit_rows)
+        with _shown(one, "naive rows") as told:
+            metrics |= naive_scores(one.tiles, one.split, rows=one.rows, fit_rows=fit_rows, told=told)
         metrics[f"tiles/{one.split}"] = float(len(one))
     metrics |= _lakes(tracked, scored)
     reported = scored[-1]
@@ -159,7 +160,7 @@ def log_results(
 
 @contextmanager
 def _shown(scored: Predictions, what: str) -> Iterator[Callable[[int], object]]:
-    """Shows how far a look at predictions is, by tiles: a network that has learnt little has many false alarms."""
+    """Shows how far a work on predictions is, by tiles: a network that has learnt little has many false alarms."""
     with shown_steps(len(scored), "tiles", True, what=f"{what} of {scored.split}", late=True) as step:
         yield lambda tiles: step("", tiles)
 
@@ -210,8 +211,10 @@ def _worst(tracked: Run, reported: Predictions) -> None:
 
 def _masks(folder: Path, predictions: Predictions) -> Path:
     folder.mkdir()
-    for place, tile in enumerate(predictions.index.to_dict("records")):
-        write_mask(folder, tile["tile"], predictions.lake(place), transform=tile["transform"], crs=tile["crs"])
+    with _shown(predictions, "masks") as told:
+        for place, tile in enumerate(predictions.index.to_dict("records")):
+            write_mask(folder, tile["tile"], predictions.lake(place), transform=tile["transform"], crs=tile["crs"])
+            told(1)
     return folder
 
 

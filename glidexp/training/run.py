@@ -19,6 +19,7 @@ from glidexp.config.unread import idle
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import recipe_id
 from glidexp.data.resident import stays
+from glidexp.data.steps import shown_steps
 from glidexp.errors import RunFailed
 from glidexp.identity import config_id
 from glidexp.models import lineage
@@ -283,9 +284,10 @@ def score(recorder: Recorder | Follower, loader: Loader, augment: Augment, parts
     if parts.tail is not None:
         epochs, select = config.train.epochs, config.train.select
         fixed = own.union(*parts.stages[: frozen_stages(config.train, epochs - 1, len(parts.stages))])
-        batches = statistics_loader(loader, runtime).epoch(epochs)
-        ready = (augment(batch.image, batch.label, batch.rows, epochs) for batch in batches)
-        renew_batch_statistics(parts.tail, (one.image for one in ready), runtime, frozen=fixed)
+        batches = statistics_loader(loader, runtime)
+        ready = (augment(batch.image, batch.label, batch.rows, epochs) for batch in batches.epoch(epochs))
+        with shown_steps(len(batches), "batches", runtime.ranks.first, what="batch statistics", late=True) as step:
+            renew_batch_statistics(parts.tail, (one.image for one in ready), runtime, frozen=fixed, told=step)
         merge_adapters(parts.tail.module)
         with scoring(recorder.val, "val"):
             value = recorder.val_scores(parts.tail.module).get(select, -math.inf)

@@ -13,7 +13,8 @@ import pandas as pd
 
 from glidexp.beside import write_text
 from glidexp.data import leakage
-from glidexp.data.check.near import look_at, near_pairs
+from glidexp.data.check.near import look_at, near_pairs, parts
+from glidexp.data.steps import shown_steps
 from glidexp.data.store import TileStore
 
 
@@ -42,10 +43,14 @@ def met(tiles: TileStore, memory: Path) -> pd.DataFrame:
 def _pairs(tiles: TileStore) -> pd.DataFrame:
     sides = tiles.index["split"].to_numpy(dtype=object)
     own, test = np.flatnonzero(sides != "test"), np.flatnonzero(sides == "test")
-    ground, here = leakage.ground_of(tiles, own, "train"), leakage.ground_of(tiles, test, "test")
+    with shown_steps(len(own) + len(test), "tiles", True, what="ground", late=True) as step:
+        ground, here = leakage.ground_of(tiles, own, "train", step), leakage.ground_of(tiles, test, "test", step)
     pairs = {*leakage.same_place(ground, here), *leakage.same_pixels(ground, here)}
     if tiles.manifest.get("recipe", {}).get("kind") != "synthetic":
-        near = near_pairs(look_at(tiles, own), look_at(tiles, test))
+        with shown_steps(len(own) + len(test), "tiles", True, what="looks", late=True) as step:
+            looks, asked = look_at(tiles, own, step), look_at(tiles, test, step)
+        with shown_steps(parts(len(own), len(test)), "comparisons", True, what="copies", late=True) as step:
+            near = near_pairs(looks, asked, step)
         pairs |= set(zip(near["a"].tolist(), near["b"].tolist(), strict=True))
     return _table(sorted((int(own[a]), int(test[b])) for a, b in pairs))
 

@@ -8,6 +8,7 @@ import pandas as pd
 from glidexp.data import leakage
 from glidexp.data.check.faults import Finding, Severity
 from glidexp.data.check.near import Looks, near_pairs
+from glidexp.data.steps import Step, untold
 from glidexp.data.store import TileStore
 
 ALIKE_LABELS = 0.5
@@ -38,11 +39,18 @@ def copies(one: Looks, other: Looks | None, step: Callable[[str], None], *, wher
     return found
 
 
-def overlaps(one: TileStore, other: TileStore | None, *, where: str = "") -> list[Finding]:
-    """Tiles of different sides that share ground: footprints that overlap, or squares of the same pixels."""
+def overlaps(one: TileStore, other: TileStore | None, step: Step = untold, *, where: str = "") -> list[Finding]:
+    """Tiles of different sides that share ground: footprints that overlap, or squares of the same pixels.
+
+    Args:
+        one: the store
+        other: another store; None: within the store
+        step: told of each tile of both
+        where: "" or a few words that name the other store
+    """
     second = one if other is None else other
-    mine = leakage.ground_of(one, one.every, "test")
-    theirs = mine if other is None else leakage.ground_of(second, second.every, "train")
+    mine = leakage.ground_of(one, one.every, "test", step)
+    theirs = mine if other is None else leakage.ground_of(second, second.every, "train", step)
     pairs = {(a, b) for b, a in leakage.same_place(theirs, mine) + leakage.same_pixels(theirs, mine)}
     side_a, side_b = one.index["split"].tolist(), second.index["split"].tolist()
     kept = sorted((a, b) for a, b in pairs if other is not None or (a < b and side_a[a] != side_b[b]))

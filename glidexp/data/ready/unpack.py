@@ -14,6 +14,7 @@ from typing import Any
 
 from glidexp.beside import folder_beside
 from glidexp.data.ready.members import FOLDER, LINK, OTHER, REGULAR, Member, judge
+from glidexp.data.steps import shown_steps
 from glidexp.errors import DataError
 
 log = logging.getLogger("glidexp")
@@ -178,7 +179,7 @@ def _read_libarchive(path: Path) -> Iterator[Content]:
 def _write(aside: Path, path: Path, files: dict[str, Member], contents: Iterator[Content]) -> None:
     """Writes members that are on the list, never more bytes than it says, and compares their CRC."""
     lacking = dict(files)
-    for name, blocks in contents:
+    for name, blocks in _shown(contents, len(files)):
         member = lacking.pop(name, None)
         if member is None:
             raise DataError(f"{path} gives {name!r}, which is not on its list.")
@@ -196,6 +197,13 @@ def _write(aside: Path, path: Path, files: dict[str, Member], contents: Iterator
             raise DataError(f"{path}, member {name}: its content does not fit its size and CRC.")
     if lacking:
         raise DataError(f"{path}: {len(lacking)} members could not be read, first {next(iter(lacking))}.")
+
+
+def _shown(contents: Iterator[Content], files: int) -> Iterator[Content]:
+    with shown_steps(files, "files", True, what="unpacking", late=True) as step:
+        for name, blocks in contents:
+            yield name, blocks
+            step("")
 
 
 def _call(words: list[str], aside: Path, files: dict[str, Member]) -> None:

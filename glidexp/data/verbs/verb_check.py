@@ -60,13 +60,16 @@ def run(argv: list[str], compose: "Compose") -> int:
     with shown_steps(len(store), "masks", True, what="masks against pictures") as step:
         masks, doubted = faults.masks(store, seen, step)
     findings += odd + doubted + faults.scenes_on_two_sides(store)
+    where = f" with {other.path.name}" if other else ""
+    looked_up = len(store) + (len(store) + len(other) if other else 0)
+    with shown_steps(looked_up, "tiles", True, what="ground", late=True) as step:
+        within = pairs.overlaps(store, None, step)
+        between = pairs.overlaps(store, other, step, where=where) if other else []
     parts = near.parts(len(store)) + (near.parts(len(store), len(other)) if other else 0)
     with shown_steps(parts, "comparisons", True) as step:
-        findings += pairs.copies(seen.looks, None, step) + pairs.overlaps(store, None)
-        if other is not None and theirs is not None:
-            where = f" with {other.path.name}"
-            findings += pairs.copies(seen.looks, theirs, step, where=where)
-            findings += pairs.overlaps(store, other, where=where)
+        findings += pairs.copies(seen.looks, None, step) + within
+        if theirs is not None:
+            findings += pairs.copies(seen.looks, theirs, step, where=where) + between
     findings.sort(key=lambda f: list(faults.Severity).index(f.severity))
     for number, finding in enumerate(findings):
         _draw(finding, number, store, other if " with " in finding.what and other is not None else store, masks, out)

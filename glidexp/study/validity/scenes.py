@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glidexp.data.scenes.reading import read_header
+from glidexp.data.steps import shown_steps
 from glidexp.data.store import TileStore
 from glidexp.mapping import domain
 from glidexp.mapping.validity import judge, looked_over
@@ -44,13 +45,15 @@ def of_files(validity: Validity, found: FoundModel, files: "Sequence[SceneFile]"
         DataError: a scene or the model's weights cannot be read
     """
     predictor = load_bundle(found.bundle)
-    for file in files:
-        scene = read_header(file, domain.bands_of(found.card))
-        limits, _ = domain.limits_of(found.card, scene)
-        sample = looked_over(scene, validity.tile_px, limits, domain.method_of(found.card))
-        said = (*scene.warnings, *domain.outside(found.card, scene))
-        predictor.tell(sensor=file.sensor, gsd_m=scene.gsd_m)
-        yield Judged(scene.name, file.sensor, "", judge(validity, sample, file.sensor, predictor, sure=True), said)
+    with shown_steps(len(files), "scenes", True, what="distance", late=True) as step:
+        for file in files:
+            scene = read_header(file, domain.bands_of(found.card))
+            limits, _ = domain.limits_of(found.card, scene)
+            sample = looked_over(scene, validity.tile_px, limits, domain.method_of(found.card))
+            said = (*scene.warnings, *domain.outside(found.card, scene))
+            predictor.tell(sensor=file.sensor, gsd_m=scene.gsd_m)
+            yield Judged(scene.name, file.sensor, "", judge(validity, sample, file.sensor, predictor, sure=True), said)
+            step(scene.name)
 
 
 def of_store(validity: Validity, found: FoundModel, store: TileStore, rows: Rows) -> Iterable[Judged]:

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from glidexp.config.evaluation import Adapt
 from glidexp.data.band_statistics import band_histograms, matching, moments
 from glidexp.data.loader import Loader
+from glidexp.data.steps import shown_steps
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, DataError
 from glidexp.training.augmentation.augment import Augment, Prepared
@@ -83,12 +84,15 @@ def with_statistics_of(
     if not any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         raise ConfigError("eval.adapt=batch_norm: this network has no batch normalisation: choose another adaptation.")
 
+    loader = Loader(tiles, rows, batch_size, device=runtime.device, shuffle=False)
+
     def images() -> Iterator[torch.Tensor]:
-        for batch in Loader(tiles, rows, batch_size, device=runtime.device, shuffle=False).epoch(0):
+        for batch in loader.epoch(0):
             yield normalise(batch.image, batch.label, batch.rows, 0).image
 
     copied = AveragedModel(model)
-    renew_batch_statistics(copied, images(), runtime, frozen=set())
+    with shown_steps(len(loader), "batches", runtime.ranks.first, what="batch statistics", late=True) as step:
+        renew_batch_statistics(copied, images(), runtime, frozen=set(), told=step)
     network: torch.nn.Module = copied.module
     return network
 
