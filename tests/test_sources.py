@@ -287,6 +287,33 @@ def test_the_path_of_a_stac_asset_may_be_written_as_an_address(tmp_path: Path) -
     assert find(tmp_path / "a.json", "unknown")[0].path == tmp_path / "a b.tif"
 
 
+def test_a_pixel_in_files_of_its_bands_is_without_data_where_all_of_them_say_so_or_any_mask_does(
+    tmp_path: Path, rgb: np.ndarray
+) -> None:
+    """The corner of 8 x 8 px is 0 in all bands, and one pixel more in the green one alone."""
+    rgb[1, 20, 30] = 0
+    corner = rgb.any(axis=0)
+
+    def valid(*nodata: float | None, fill: float | None = None, masked: bool = False) -> np.ndarray:
+        files = []
+        for name, band, value in zip(("red", "green", "blue"), rgb, nodata, strict=True):
+            path = write_scene(tmp_path / f"{name}.tif", pixels=band[None], nodata=value)
+            if masked and name == "green":
+                with rasterio.open(path, "r+") as file:
+                    file.write_mask(band > 0)
+            files.append((name, path))
+        scene = read_header(SceneFile(files[0][1], "s", "unknown", bands=tuple(files), fill=fill))
+        values, found = pixels(scene)
+        assert np.array_equal(values, rgb)
+        return found
+
+    assert np.array_equal(valid(0, 0, 0), corner)
+    assert valid(0, 0, None).all(), "the blue one declares nothing"
+    assert np.array_equal(valid(0, None, None, fill=0), corner)
+    assert valid(7, 7, 7, fill=0)[0, 0], "what a file declares counts more than what its provider fills with"
+    assert np.array_equal(valid(0, 0, 0, masked=True), rgb[1] > 0), "a mask counts more than nodata"
+
+
 @pytest.mark.parametrize(
     ("strip_px", "most_px", "fit", "tops"),
     [
