@@ -1,6 +1,5 @@
 """What a network descends from, and the ground that it and its ancestors were trained on."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from glidexp.beside import file_sha256
 from glidexp.config import InitConfig
 from glidexp.data import leakage
 from glidexp.data.store import TileStore
@@ -84,7 +84,7 @@ def of_init(init: InitConfig) -> Lineage:
     if init.checkpoint is None:
         return Lineage()
     file = weights_file(init.checkpoint)
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    sha256 = file_sha256(file)
     if (file.parent / CARD).is_file():
         try:
             line = of_bundle(file.parent)

@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +31,8 @@ from glidexp.serving.words import BODY, REFUSALS, Asked, AskedFor, Format, Layer
 from glidexp.serving.worker import Task, Worker
 
 PAGE = Path(__file__).with_name("page.html")
+Enter = Callable[[Job, Request, Asked], Awaitable[None]]
+"""`_enter` of one server"""
 LOOK_S = 0.5
 """seconds between looks at whether a client is still there"""
 
@@ -62,9 +66,10 @@ def make_app(root: Path, card: dict[str, Any], model: str, worker: Worker, setti
     app.add_exception_handler(HTTPException, _by_framework)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, lambda _, error: told(Refusal(500, f"failed: {type(error).__name__}.")))
     app.add_exception_handler(RequestValidationError, _wrong_setting)  # type: ignore[arg-type]
-    _pages(app, card, model, settings)
-    _answers(app, card, settings)
-    _maps(app, card, settings)
+    enter = partial(_enter, desk, card, settings)
+    _pages(app, desk, about(card, model, settings))
+    _answers(app, desk, enter)
+    _maps(app, desk, enter)
     return app
 
 
@@ -98,8 +103,7 @@ def about(card: dict[str, Any], model: str, settings: ServeSettings) -> dict[str
     }  # fmt: skip
 
 
-def _pages(app: FastAPI, card: dict[str, Any], model: str, settings: ServeSettings) -> None:
-    desk: Desk = app.state.desk
+def _pages(app: FastAPI, desk: Desk, model: dict[str, Any]) -> None:
     html = PAGE.read_text(encoding="utf-8")
     policy = policy_of(html)
 
@@ -117,12 +121,11 @@ def _pages(app: FastAPI, card: dict[str, Any], model: str, settings: ServeSettin
     @app.get("/model")
     def model_card() -> dict[str, Any]:
         """What the model takes and was trained on, and the limits of this server."""
-        return about(card, model, settings)
+        return model
 
 
 def policy_of(html: str) -> str:
     """What a browser may do on the page: its own script and style, pictures and data of this server; nothing else."""
-    from base64 import b64encode
 
     def sums(tag: str) -> str:
         parts = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
@@ -134,9 +137,7 @@ def policy_of(html: str) -> str:
     )
 
 
-def _answers(app: FastAPI, card: dict[str, Any], settings: ServeSettings) -> None:
-    desk: Desk = app.state.desk
-
+def _answers(app: FastAPI, desk: Desk, enter: Enter) -> None:
     @app.post("/predict", response_class=FileResponse, responses=REFUSALS, openapi_extra=BODY)
     async def predict(request: Request, asked: Annotated[AskedFor, Query()]) -> Response:
         """Maps a scene and sends one file back: outlines with areas (GeoJSON), a mask or probabilities."""
@@ -144,7 +145,7 @@ def _answers(app: FastAPI, card: dict[str, Any], settings: ServeSettings) -> Non
             raise Refusal(422, f"layer=overlay comes as format=png, not {asked.format}.")
         job = desk.open()
         try:
-            await _enter(desk, job, request, asked, card, settings)
+            await enter(job, request, asked)
             while not job.over.is_set():
                 try:
                     await asyncio.wait_for(job.over.wait(), LOOK_S)
@@ -159,15 +160,13 @@ def _answers(app: FastAPI, card: dict[str, Any], settings: ServeSettings) -> Non
             raise
 
 
-def _maps(app: FastAPI, card: dict[str, Any], settings: ServeSettings) -> None:
-    desk: Desk = app.state.desk
-
+def _maps(app: FastAPI, desk: Desk, enter: Enter) -> None:
     @app.post("/maps", status_code=202, responses=REFUSALS, openapi_extra=BODY)
     async def begin(request: Request, asked: Annotated[Asked, Query()]) -> JSONResponse:
         """Takes a scene to be mapped and answers at once; the address in Location tells how far it is."""
         job = desk.open()
         try:
-            await _enter(desk, job, request, asked, card, settings)
+            await enter(job, request, asked)
         except BaseException:
             desk.drop(job)
             raise
@@ -191,7 +190,7 @@ def _maps(app: FastAPI, card: dict[str, Any], settings: ServeSettings) -> None:
 
 
 async def _enter(
-    desk: Desk, job: Job, request: Request, asked: Asked, card: dict[str, Any], settings: ServeSettings
+    desk: Desk, card: dict[str, Any], settings: ServeSettings, job: Job, request: Request, asked: Asked
 ) -> None:
     """Takes a scene in, judges it, and puts it in line."""
     sensor = asked.sensor or settings.sensor
