@@ -145,8 +145,10 @@ def test_two_small_batches_accumulated_are_one_large() -> None:
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_a_step_by_hand_is_a_mean_over_the_batches_that_it_has() -> None:
+def test_a_step_by_hand_is_a_mean_over_the_batches_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three batches, two a step: a bias alone learns, whose gradient is sigmoid(bias) less the lake's share, 36/256."""
+    told: list[float] = []
+    monkeypatch.setattr(Meter, "step", lambda _, images, loss: told.append(loss.item()))
     training = Training(config(batch_size=4, accumulate=2, epochs=1, clip_norm=0.0))
     training.model = torch.nn.Conv2d(3, 1, 1)
     weight, bias = training.model.parameters()
@@ -157,6 +159,9 @@ def test_a_step_by_hand_is_a_mean_over_the_batches_that_it_has() -> None:
     training.run()
     first = -(0.5 - 36 / 256)
     assert bias.item() == pytest.approx(first - (1 / (1 + math.exp(-first)) - 36 / 256), abs=1e-6)
+    losses = [math.log(2), math.log(2), math.log(1 + math.exp(first)) - first * 36 / 256]
+    assert told == pytest.approx([losses[0], losses[1], sum(losses) / 3]), "the mean of the epoch so far"
+    assert training.epochs[0]["train/loss"] == pytest.approx(sum(losses) / 3)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +184,16 @@ def test_stopped_and_gone_on_with_is_the_same_as_never_stopped(stop_after: int, 
     ours_last, theirs_last = whole.epochs[-1]["train/loss"], rest.epochs[-1]["train/loss"]
     assert ours_last == theirs_last
     assert rest.epochs[0]["train/loss"] == whole.epochs[len(whole.epochs) - len(rest.epochs)]["train/loss"]
+
+
+def test_a_person_is_shown_in_which_epoch_and_after_which_batch_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[tuple[int, int]] = []
+    monkeypatch.setattr(Meter, "start_epoch", lambda _, epoch, *, done: began.append((epoch, done)))
+    training = Training(config(epochs=2))
+    training.run(stop_after=2)
+    training.signals = Signals()
+    training.run()
+    assert began == [(0, 0), (0, 2), (1, 0)]
 
 
 def test_early_stopping_keeps_the_best_and_does_not_go_on() -> None:
