@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from pyproj import CRS
 from rasterio.transform import Affine
 from tiny_scenes import NORTH, WEST, write_scene
 
@@ -312,6 +313,31 @@ def test_a_pixel_in_files_of_its_bands_is_without_data_where_all_of_them_say_so_
     assert np.array_equal(valid(0, None, None, fill=0), corner)
     assert valid(7, 7, 7, fill=0)[0, 0], "what a file declares counts more than what its provider fills with"
     assert np.array_equal(valid(0, 0, 0, masked=True), rgb[1] > 0), "a mask counts more than nodata"
+
+
+def test_one_band_alone_is_read_from_its_own_file(tmp_path: Path, rgb: np.ndarray) -> None:
+    paths = [write_scene(tmp_path / f"{name}.tif", pixels=band[None]) for name, band in zip("rgb", rgb, strict=True)]
+    file = SceneFile(paths[0], "s", "unknown", bands=tuple(zip(("red", "green", "blue"), paths, strict=True)))
+    scene = read_header(file, ("green",))
+    values, _ = pixels(scene)
+    assert scene.bands == (1,) and np.array_equal(values, rgb[1:2])
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "height_m", "width_m"),
+    [
+        # a step to the right is (8, 6) m, one down (12, -16) m: a turned pixel of 10 x 20 m
+        ("EPSG:32645", Affine(8.0, 12.0, 500_000.0, 6.0, -16.0, 3_100_000.0), 20.0, 10.0),
+        # a thousandth of a degree at 28 N: 110.820 m of meridian, 98.362 m of parallel; 0.9996 of them in UTM
+        ("EPSG:4326", Affine(0.001, 0.0, 86.96, 0.0, -0.001, 28.04), 110.775, 98.322),
+    ],
+)
+def test_a_pixel_on_the_ground_by_hand(
+    tmp_path: Path, crs: str, transform: Affine, height_m: float, width_m: float
+) -> None:
+    scene = replace(one(write_scene(tmp_path / "a.tif")), width=80, height=80, crs=CRS(crs), transform=transform)
+    assert scene.pixel_m == pytest.approx((height_m, width_m), rel=1e-4)
+    assert scene.gsd_m == pytest.approx((height_m * width_m) ** 0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize(
