@@ -22,8 +22,10 @@ def test_the_cosine_at_a_quarter_and_at_the_half() -> None:
     assert lr_at(7) == pytest.approx(0.55)
 
 
-def test_one_step_in_all() -> None:
+def test_one_step_in_all_and_two() -> None:
     assert lr_schedule(OptimizerConfig(lr=0.5), total_steps=1)(0) == pytest.approx(0.5)
+    lr_at = lr_schedule(OptimizerConfig(lr=1.0, warmup=0.0, final_lr_ratio=0.1), total_steps=2)
+    assert [lr_at(0), lr_at(1)] == pytest.approx([1.0, 0.1])
 
 
 @pytest.mark.parametrize("name", list(OptimizerName))
