@@ -22,7 +22,8 @@ from glidexp.models.load import FoundModel, find
 from glidexp.models.mean import MeanOfNetworks
 from glidexp.models.tta import MeanOfViews
 from glidexp.tracking.store import Store, open_store
-from glidexp.training.run import Outcome, run
+from glidexp.training.record import Outcome
+from glidexp.training.run import run
 
 HOW = ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=1"]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_figures")]

@@ -21,7 +21,8 @@ from glidexp.models.export import load_bundle, save_bundle
 from glidexp.models.load import find, load_model
 from glidexp.scoring.scores import read_scores
 from glidexp.tracking.store import Store, open_store
-from glidexp.training.run import Outcome, run
+from glidexp.training.record import Outcome
+from glidexp.training.run import run
 
 DATA = [word for word in SMALL if word.startswith("dataset")]
 HOW = ["train.precision=fp32", "train.threads=1", "tracking.system_metrics=false", "tracking.probe_tiles=1"]

@@ -27,7 +27,8 @@ from glidexp.scoring.land_cover import class_iou, class_scores, confusion_of
 from glidexp.tracking.store import Store, open_store
 from glidexp.training.check import check
 from glidexp.training.losses import build_loss
-from glidexp.training.run import Outcome, run
+from glidexp.training.record import Outcome
+from glidexp.training.run import run
 
 COVER = [
     "dataset=land_cover_synthetic", "dataset.buffer_m=0", "loss=cross_entropy", "train.select=val/miou_pooled",

@@ -35,8 +35,7 @@ from glidexp.tracking import registry
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store
 from glidexp.training.device import resolve
-from glidexp.training.record import Recorder, requirements
-from glidexp.training.run import Outcome
+from glidexp.training.record import Outcome, Recorder, requirements
 
 pytestmark = [
     pytest.mark.slow,

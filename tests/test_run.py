@@ -27,7 +27,8 @@ from glidexp.tracking.resume import starting
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training import loop
 from glidexp.training.device import resolve
-from glidexp.training.run import Outcome, run
+from glidexp.training.record import Outcome
+from glidexp.training.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOICES = {"dataset": "smoke", "backbone": "mobilenetv3"}

@@ -25,8 +25,8 @@ from glidexp.training.beginning import pseudo_labels
 from glidexp.training.beginning.pseudo_labels import labels_of, sure_bins
 from glidexp.training.beginning.start import start_of
 from glidexp.training.check import check, check_shares
-from glidexp.training.record import Recorder
-from glidexp.training.run import Outcome, run
+from glidexp.training.record import Outcome, Recorder
+from glidexp.training.run import run
 
 ANDES = SubsetConfig(regions=["andes"])
 

@@ -13,7 +13,8 @@ from glidexp.study.comparison.compare import measure_of
 from glidexp.study.comparison.transfer import Matrix, matrix
 from glidexp.tracking.found import finished_runs
 from glidexp.tracking.store import open_store
-from glidexp.training.run import Outcome, run
+from glidexp.training.record import Outcome
+from glidexp.training.run import run
 
 SETTINGS = [
     "dataset.synthetic.regions=[alaska,greenland]",

@@ -21,8 +21,8 @@ from glidexp.training.beginning.start import settled, start_of
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import resolve
 from glidexp.training.parts import build_parts
-from glidexp.training.rescoring import rescore
-from glidexp.training.run import Outcome, run
+from glidexp.training.record import Outcome
+from glidexp.training.run import run
 
 TWO_REGIONS = [
     "dataset.synthetic.regions=[andes,greenland]",
@@ -227,7 +227,7 @@ def test_a_planted_leak_is_caught_before_training(
         run(config, choices={})
 
 
-def scored(place: Path, model: str, *words: str) -> rescore.Outcome:
+def scored(place: Path, model: str, *words: str) -> Outcome:
     """A model on Greenland's tiles, as `glidexp evaluate` scores it."""
     from hydra import compose, initialize_config_dir
 
