@@ -28,6 +28,11 @@ def test_one_step_in_all_and_two() -> None:
     assert [lr_at(0), lr_at(1)] == pytest.approx([1.0, 0.1])
 
 
+def test_a_warm_up_of_all_steps_ends_at_the_peak() -> None:
+    lr_at = lr_schedule(OptimizerConfig(lr=1.0, warmup=1.0), total_steps=4)
+    assert [lr_at(step) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
 @pytest.mark.parametrize("name", list(OptimizerName))
 def test_norms_and_biases_do_not_decay(name: OptimizerName) -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2, bias=False))
