@@ -1,18 +1,22 @@
 """Averages of weights are what their formulas say, and are scored where they should be."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from test_loop import Training, config, network
+from test_loop import Blobs, Training, config, network
 
 from glidexp.config import Config
+from glidexp.data.loader import Loader
 from glidexp.errors import ConfigError
-from glidexp.training.averages import Ema, renew_batch_statistics
-from glidexp.training.device import Runtime
+from glidexp.training.averages import Ema, renew_batch_statistics, statistics_loader
+from glidexp.training.device import Runtime, resolve
 from glidexp.training.parts import Parts
+from glidexp.training.processes.ranks import Ranks
 from glidexp.training.run import score
 
 CPU = torch.device("cpu")
@@ -121,6 +125,21 @@ class Judge:
     def finish(self, model: torch.nn.Module, *, best_epoch: int, about: dict[str, float]) -> dict[str, float]:
         self.finished = model
         return {"best_epoch": best_epoch + 1.0} | about
+
+
+def test_of_several_processes_on_cpus_each_sees_the_batches_of_one_alone() -> None:
+    """Ten of twelve tiles, one of them ten times as often: the order depends on seed, weights and what is left out."""
+    rows, weights = np.arange(1, 11), np.array([10.0, *[1.0] * 9])
+    whole, half = (
+        Loader(Blobs(12), rows, 4, seed=3, weights=weights, drop_last=True, part=part) for part in ((0, 1), (1, 2))
+    )
+    runtime = resolve(config())
+    assert statistics_loader(whole, runtime) is whole
+    given = statistics_loader(half, replace(runtime, ranks=Ranks(rank=1, size=2)))
+    for epoch in range(3):
+        wanted = [batch.rows.tolist() for batch in whole.epoch(epoch)]
+        assert [len(part) for part in wanted] == [4, 4]
+        assert [batch.rows.tolist() for batch in given.epoch(epoch)] == wanted
 
 
 @pytest.mark.parametrize(("of_average", "used"), [(0.6, True), (0.5, False), (0.4, False), (math.nan, False)])
