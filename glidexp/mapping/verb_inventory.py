@@ -1,11 +1,14 @@
 """`glidexp inventory`: which lakes appeared, vanished, grew or shrank between two maps (`diff`), or over many dates
-(`series`)."""
+(`series`); how good a map is (`sample`, `assess`)."""
 
 from pathlib import Path
 
 from glidexp.errors import ConfigError
-from glidexp.mapping import verb_series
+from glidexp.mapping import verb_assess, verb_sample, verb_series
 from glidexp.options import Parser, filled
+
+OTHERS = {"series": verb_series.run, "sample": verb_sample.run, "assess": verb_assess.run}
+"""further verbs, by name"""
 
 
 def options() -> Parser:
@@ -33,11 +36,13 @@ def run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print("Usage: glidexp inventory diff OLD NEW [--out FILE.gpkg] [--gsd M]")
         print("       glidexp inventory series MAP MAP ... [--out FOLDER] [--by year] [--date COLUMN] [--gsd M]")
+        print("       glidexp inventory sample MAP ... --out FOLDER [--cells N] [--cell-km KM] [--within FILE]")
+        print("       glidexp inventory assess MAP ... --reference FILE|FOLDER [--out FOLDER] [--within FILE]")
         return 0 if argv else 2
-    if argv[0] == "series":
-        return verb_series.run(argv[1:])
+    if argv[0] in OTHERS:
+        return OTHERS[argv[0]](argv[1:])
     if argv[0] != "diff":
-        raise ConfigError(f"glidexp inventory {argv[0]} is not known. Allowed: diff, series.")
+        raise ConfigError(f"glidexp inventory {argv[0]} is not known. Allowed: diff, {', '.join(OTHERS)}.")
     given = options().parse_args(argv[1:])
     if given.gsd is not None and not given.gsd > 0:
         raise ConfigError(f"--gsd={given.gsd} must be above 0 metres.")

@@ -1,0 +1,93 @@
+"""Mapped lakes laid over reference lakes: what each cell holds of both, and which lakes were found."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from glidexp.data.scenes.polygons import Geometries
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+HALF = 0.5
+"""IoU from which a lake is drawn well enough to be called the same"""
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Lakes of one side, and what the other side has of each."""
+
+    cell: Ints
+    """in which a point of it lies, always the same one; -1: in none"""
+    area_km2: Floats
+    touched: Flags
+    """shares ground with a lake of the other side"""
+    best_iou: Floats
+    """the largest with one lake of the other side"""
+
+    @property
+    def alike(self) -> Flags:
+        """Whether a lake of the other side is nearly the same."""
+        return self.best_iou >= HALF
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """Both sides on the cells that are looked at, in a plane that keeps areas."""
+
+    mapped: Met
+    true: Met
+    mapped_km2: Floats
+    """(n,) of each cell"""
+    true_km2: Floats
+    both_km2: Floats
+    partner: Ints
+    """of each true lake, the mapped one with the best IoU; -1 where none shares ground with it"""
+
+
+def against(mapped: Geometries, true: Geometries, cells: Geometries) -> Against:
+    """Lays both sides over each other.
+
+    Args:
+        mapped: lakes of the map, all that touch the cells
+        true: lakes of the reference, likewise
+        cells: without common ground
+    """
+    first, second = shapely.STRtree(true).query(mapped, predicate="intersects")
+    common = shapely.area(shapely.intersection(mapped[first], true[second]))
+    first, second, common = first[common > 0], second[common > 0], common[common > 0]
+    areas = [np.asarray(shapely.area(side), dtype=np.float64) for side in (mapped, true)]
+    iou = common / (areas[0][first] + areas[1][second] - common)
+    sides = []
+    for shapes, area, own in zip((mapped, true), areas, (first, second), strict=True):
+        best = np.zeros(len(shapes))
+        np.maximum.at(best, own, iou)
+        touched = np.bincount(own, minlength=len(shapes)) > 0
+        sides.append(Met(_cell_of(shapes, cells), area / 1e6, touched, best))
+    partner = np.full(len(true), -1)
+    order = np.argsort(iou, kind="stable")
+    partner[second[order]] = first[order]
+    parts = [_within(shapes, cells) for shapes in (mapped, true)]
+    both = shapely.intersection(*parts)
+    km2 = [np.asarray(shapely.area(one) / 1e6, dtype=np.float64) for one in (*parts, both)]
+    return Against(sides[0], sides[1], km2[0], km2[1], km2[2], partner)
+
+
+def _cell_of(shapes: Geometries, cells: Geometries) -> Ints:
+    """The cell in which a point within each outline lies."""
+    lake, cell = shapely.STRtree(cells).query(shapely.point_on_surface(shapes), predicate="intersects")
+    found = np.full(len(shapes), -1)
+    found[lake[::-1]] = cell[::-1]  # of a point between two cells the first
+    return found
+
+
+def _within(shapes: Geometries, cells: Geometries) -> Geometries:
+    """(n,) all ground of the outlines in each cell."""
+    cell, lake = shapely.STRtree(shapes).query(cells, predicate="intersects")
+    pieces = shapely.intersection(cells[cell], shapes[lake])
+    out = np.full(len(cells), shapely.Polygon(), dtype=object)
+    for number in np.unique(cell).tolist():
+        out[number] = shapely.union_all(pieces[cell == number])
+    return out

@@ -1,0 +1,153 @@
+"""How good a map of lakes is: its scores against reference lakes, on all its ground or on cells drawn from it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from glidexp.data.sizes import SIZES_KM2, size_of
+from glidexp.mapping.against import Against, Met
+from glidexp.scoring.stratified import Estimate, Sample
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+COLUMNS = ("name", "value", "low", "high", "units", "of")
+"""of the table of scores: how many lakes or cells a score is of"""
+ROUNDED_KM2 = 1e-9
+"""a thousandth of a square metre"""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """What was found."""
+
+    scores: pd.DataFrame
+    """columns of `COLUMNS`"""
+    strata: pd.DataFrame
+    """a row a kind of cell: cells, looked_at, and how many of these hold lakes that are mapped, true, missed, false"""
+
+
+def assessed(
+    found: Against,
+    sample: Sample,
+    kinds: tuple[str, ...],
+    *,
+    mapped_km2: float,
+    least_km2: float,
+    types: npt.NDArray[np.object_],
+    held_in: Flags | None,
+) -> Assessed:
+    """Scores of a map.
+
+    Args:
+        found: both sides on the cells that were looked at
+        sample: of which the cells are
+        kinds: names of the strata
+        mapped_km2: area of all mapped lakes, on cells that were looked at or not
+        least_km2: smaller lakes count neither as found nor as missed, nor as false
+        types: of each true lake, "" where not known
+        held_in: (H,) strata that can hold mapped lakes; None: all
+    """
+    true, mapped = found.true, found.mapped
+    table = _Table(found, sample, [])
+    some, shown = _counted(true, least_km2), _counted(mapped, least_km2)
+    missed, false = (_beyond(side, found.both_km2) for side in (found.true_km2, found.mapped_km2))
+    n, m = int(some.sum()), int(shown.sum())
+    table.ground("precision_pooled", found.both_km2, false, m, held_in)
+    table.ground("recall_pooled", found.both_km2, missed, n)
+    table.ground("f1_pooled", 2 * found.both_km2, missed + false, n)
+    table.ground("lake_iou_pooled", found.both_km2, missed + false, n)
+    table.lakes("lake_precision", mapped, shown, mapped.touched, held_in)
+    table.lakes("lake_precision_iou50", mapped, shown, mapped.alike, held_in)
+    table.lakes("lake_recall", true, some, true.touched)
+    table.lakes("lake_recall_iou50", true, some, true.alike)
+    more = sample.total(missed, false, table.usual_km2)
+    area = Estimate(*(max(mapped_km2 + v, 0.0) for v in (more.value, more.low, more.high)))
+    table.of_ground("area_predicted_km2", Estimate(mapped_km2, mapped_km2, mapped_km2), m)
+    table.of_ground("area_true_km2", area, n)
+    table.of_ground("area_total_bias_percent", _bias(mapped_km2, area), n)
+    classes = size_of(true.area_km2)
+    for name in SIZES_KM2:
+        table.lakes(f"size/{name}/lake_recall", true, some & (classes == name), true.touched)
+    for name in sorted({*types[some].tolist()} - {""}):
+        table.lakes(f"lake_type/{name}/lake_recall", true, some & (types == name), true.touched)
+    held = {
+        "with_mapped": table.per_cell(mapped, shown),
+        "with_true": table.per_cell(true, some),
+        "with_missed": table.per_cell(true, some & ~true.touched),
+        "with_false": table.per_cell(mapped, shown & ~mapped.touched),
+    }
+    return Assessed(pd.DataFrame(table.rows, columns=list(COLUMNS)), _strata(sample, kinds, held))
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Rows of scores as they are made."""
+
+    found: Against
+    sample: Sample
+    rows: list[tuple[str, float, float, float, int, str]]
+
+    def lakes(self, name: str, side: Met, some: Flags, right: Flags, where: Flags | None = None) -> None:
+        """Share of the lakes of a side that are right, where there are any."""
+        if some.any():
+            good, bad = (self.per_cell(side, some & those) for those in (right, ~right))
+            n = int(some.sum())
+            self._add(name, self.sample.share(good, bad, n, 1.0, where), n, "lakes")
+
+    def ground(self, name: str, part: Floats, rest: Floats, lakes: int, where: Flags | None = None) -> None:
+        """Share of a part of the lake area of the cells; `lakes` are told where all ground is one cell."""
+        units = int((part + rest > 0).sum())
+        self.of_ground(name, self.sample.share(part, rest, units, self.usual_km2, where), lakes, units)
+
+    def of_ground(self, name: str, value: Estimate, lakes: int, cells: int | None = None) -> None:
+        """What is of the ground, not of its lakes."""
+        if self.sample.whole:
+            self._add(name, value, lakes, "lakes")
+        else:
+            self._add(name, value, len(self.found.true_km2) if cells is None else cells, "cells")
+
+    def per_cell(self, side: Met, some: Flags) -> Floats:
+        """Lakes in each cell."""
+        return np.bincount(side.cell[some], minlength=len(self.found.true_km2)).astype(np.float64)
+
+    @property
+    def usual_km2(self) -> float:
+        """Area of a lake: of the reference, else of the map, else nothing."""
+        for side in (self.found.true, self.found.mapped):
+            if (side.cell >= 0).any():
+                return float(side.area_km2[side.cell >= 0].mean())
+        return 0.0
+
+    def _add(self, name: str, value: Estimate, units: int, of: str) -> None:
+        self.rows.append((name, value.value, value.low, value.high, units, of))
+
+
+def _beyond(side_km2: Floats, both_km2: Floats) -> Floats:
+    """Area of one side alone; nothing where it is no more than rounding leaves."""
+    more = side_km2 - both_km2
+    return np.where(more > ROUNDED_KM2, more, 0.0)
+
+
+def _counted(side: Met, least_km2: float) -> Flags:
+    """Lakes that lie in a cell and are large enough."""
+    return (side.cell >= 0) & (side.area_km2 >= least_km2)
+
+
+def _bias(mapped_km2: float, true: Estimate) -> Estimate:
+    """By how many per cent the map's area is off; NaN without true lake, endless where there may be none."""
+    if true.value <= 0:
+        return Estimate(*[float("nan")] * 3)
+    value, low, high = (
+        100 * (mapped_km2 / v - 1) if v > 0 else float("inf") for v in (true.value, true.high, true.low)
+    )
+    return Estimate(value, low, high)
+
+
+def _strata(sample: Sample, kinds: tuple[str, ...], held: dict[str, Floats]) -> pd.DataFrame:
+    table = {"kind": list(kinds), "cells": sample.size.astype(np.int64), "looked_at": sample.seen.astype(np.int64)}
+    for name, lakes in held.items():
+        table[name] = np.bincount(sample.stratum, lakes > 0, minlength=len(kinds)).astype(np.int64)
+    found = pd.DataFrame(table)
+    return found[found["cells"] > 0].reset_index(drop=True)

@@ -1,0 +1,144 @@
+"""A map and a reference read, laid over each other, and scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+
+from glidexp.beside import file_sha256
+from glidexp.data.scenes import polygons
+from glidexp.data.scenes.degrees import cut_at_180, whole_in_degrees
+from glidexp.data.scenes.polygons import Geometries
+from glidexp.data.steps import Step
+from glidexp.errors import DataError
+from glidexp.mapping.against import Against, against
+from glidexp.mapping.assessed import assessed
+from glidexp.mapping.cells import KINDS, LAKE
+from glidexp.mapping.joined import Joined, joined, on, read_ground
+from glidexp.mapping.sample_files import SETTING, Looked, read_sample
+from glidexp.scoring.stratified import Sample
+
+MOST_LACKING = 1e-3
+"""part of the ground of a sample's cells that a map may lack: outlines of what was looked at are coarse"""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What there is to say of a map."""
+
+    scores: pd.DataFrame
+    strata: pd.DataFrame | None
+    """of a sample"""
+    met: Against
+    maps: Joined
+    reference: Geometries
+    """in the plane of the maps"""
+    least_km2: float
+    notes: tuple[str, ...]
+
+
+def made(
+    paths: Sequence[Path], reference: Path, step: Step, *, layer: str | None, reference_layer: str | None,
+    within: Path | None, min_km2: float | None,
+) -> Assessment:  # fmt: skip
+    """Scores maps against a reference.
+
+    Args:
+        paths: of the maps
+        reference: file of an inventory, or folder of a sample
+        step: told of each map
+        layer: of each map, of several
+        reference_layer: of the inventory, of several
+        within: polygons beyond which nothing counts
+        min_km2: smaller lakes do not count; None: 6 pixels of the map
+
+    Raises:
+        DataError: one of them cannot be read, or they do not go together
+    """
+    looked = read_sample(reference) if reference.is_dir() else None
+    if looked:
+        ground, lakes, types = looked.ground, looked.lakes, looked.types
+    else:
+        ground = read_ground(within, "--within") if within else None
+        own = polygons.read(reference, SETTING, layer=reference_layer)
+        lakes, types = cut_at_180(whole_in_degrees(own.geometries, own.crs)), own.types
+    maps = joined(paths, step, layer=layer, within=ground)
+    true = on(maps.plane, lakes)
+    cells, sample, kinds = _cells(maps, looked)
+    near = [_touching(shapes, cells) for shapes in (maps.shapes, true)]
+    met = against(maps.shapes[near[0]], true[near[1]], cells)
+    same = looked is None or tuple(sorted(file_sha256(path) for path in paths)) == looked.maps
+    least = maps.least_km2 if min_km2 is None else min_km2
+    found = assessed(
+        met, sample, kinds, mapped_km2=_area_km2(maps), least_km2=least, types=types[near[1]],
+        held_in=np.array([kind == LAKE for kind in kinds]) if looked and same else None,
+    )  # fmt: skip
+    notes = _notes(maps, looked, same, least, met, int(near[1].sum()), reference)
+    some = Joined(maps.shapes[near[0]], maps.ids[near[0]], maps.ground, maps.least_km2, maps.plane)
+    return Assessment(found.scores, found.strata if looked else None, met, some, true[near[1]], least, notes)
+
+
+def _cells(maps: Joined, looked: Looked | None) -> tuple[Geometries, Sample, tuple[str, ...]]:
+    """Cells on the ground that counts, and how they were drawn; all of it is one cell without a sample."""
+    if looked is None:
+        return np.array([maps.ground], dtype=object), Sample(np.zeros(1, np.int64), np.ones(1)), ("all",)
+    squares, ground = on(maps.plane, looked.cells), on(maps.plane, np.array([looked.ground], dtype=object))[0]
+    cells = shapely.intersection(squares, ground)
+    lacking = 1 - shapely.area(shapely.intersection(cells, maps.ground)) / shapely.area(cells)
+    if (lacking > MOST_LACKING).any():
+        raise DataError(
+            f"MAP: {int((lacking > MOST_LACKING).sum())} of the {len(cells)} cells that were looked at are not, or not "
+            "whole, on the ground of these maps: give those for which the sample was drawn, or others of that ground."
+        )
+    seen = np.bincount(looked.kind, minlength=len(KINDS))
+    for kind, n, size in zip(KINDS, seen.tolist(), looked.numbers, strict=True):
+        if n < min(2, size):
+            raise DataError(
+                f"{SETTING}: of the {size} cells of kind {kind} {n} were looked at, two are the least: go on in the "
+                "order of cell_id."
+            )
+    return cells, Sample(looked.kind, np.array(looked.numbers, np.float64)), KINDS
+
+
+def _touching(shapes: Geometries, cells: Geometries) -> npt.NDArray[np.bool_]:
+    """Which outlines touch a cell."""
+    found = np.zeros(len(shapes), dtype=bool)
+    found[shapely.STRtree(shapes).query(cells, predicate="intersects")[1]] = True
+    return found
+
+
+def _area_km2(maps: Joined) -> float:
+    """Of all lakes on all ground; what two maps show counts once."""
+    inside = maps.shapes[shapely.intersects(maps.ground, maps.shapes)]
+    return float(shapely.area(shapely.intersection(shapely.union_all(inside), maps.ground))) / 1e6
+
+
+def _notes(
+    maps: Joined, looked: Looked | None, same: bool, least: float, met: Against, lakes: int, reference: Path
+) -> tuple[str, ...]:
+    """What a reader of the scores has to know."""
+    ground = float(shapely.area(maps.ground)) / 1e6
+    small = f" Lakes under {least:.4g} km2 count neither as found nor as missed or false." if least else ""
+    notes = [f"{ground:,.0f} km2 of ground.{small}"]
+    if looked is None:
+        if not lakes:
+            raise DataError(f"{SETTING}={reference}: none of its lakes lies on the ground of the maps: give another.")
+        notes.append("all ground was compared, so there is no error of sampling; the inventory's own errors count.")
+        return tuple(notes)
+    notes.append(
+        "intervals (95 %) are for what other cells would have said. Where few or none of a kind of cell hold a missed "
+        "lake, they leave room for what the others may hold. Errors of who drew are in none."
+    )
+    if looked.began_from_map:
+        notes.append("the lakes were drawn from the map's outlines, so the scores flatter the map.")
+    if not same:
+        notes.append("the sample was drawn for other maps; it serves for these too, with wider intervals.")
+    if looked.left:
+        notes.append(f"{looked.left} cells are not checked: the scores take it that those are no special ones.")
+    if looked.astray:
+        notes.append(f"{looked.astray} lakes touch no checked cell and count nowhere: was a cell forgotten?")
+    return tuple(notes)

@@ -1,0 +1,132 @@
+"""Maps side by side as one, in a plane that keeps areas: their lakes, and the ground that they looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import shapely
+
+from glidexp.data.geodesy import reprojected
+from glidexp.data.scenes import polygons
+from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
+from glidexp.data.scenes.polygons import Geometries
+from glidexp.data.steps import Step
+from glidexp.errors import DataError
+from glidexp.mapping import lake_map
+from glidexp.mapping.lake_map import STRAIGHT_M
+from glidexp.mapping.map_dates import gsd_beside_it
+from glidexp.mapping.observed import LEAST_PX
+
+SETTING = "MAP"
+FARTHEST_M = 3_000_000.0
+"""from the middle of the ground; beyond it squares of the plane are no squares on the ground"""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Lakes and ground of several maps. Ground that two of them looked at counts as the first one says it."""
+
+    shapes: Geometries
+    """in the plane, metres"""
+    ids: npt.NDArray[np.object_]
+    ground: Any
+    """in the plane; prepared"""
+    least_km2: float
+    """no smaller lake can be on all of the maps; 0 where they do not tell their pixels"""
+    plane: pyproj.CRS
+
+    @property
+    def area_km2(self) -> npt.NDArray[np.float64]:
+        """Of each lake, as it is drawn."""
+        return np.asarray(shapely.area(self.shapes) / 1e6, dtype=np.float64)
+
+
+def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, within: Any = None) -> Joined:
+    """Reads maps and puts them side by side.
+
+    Args:
+        paths: of maps
+        step: told of each file
+        layer: of the outlines, as for `lake_map.read`
+        within: ground in degrees beyond which nothing counts
+
+    Raises:
+        DataError: one cannot be read or does not say what it looked at, or none looked at the ground in question
+    """
+    maps = []
+    for path in paths:
+        one = lake_map.read(path, SETTING, None, layer)
+        if one.ground is None and within is None:
+            raise DataError(
+                f"{SETTING}={path} has no layer ground that says what was looked at: give a map as glidexp predict "
+                "writes it (NAME_lakes.gpkg), or that ground as polygons with --within FILE."
+            )
+        maps.append(one)
+        step(path.name)
+    grounds = np.array([within if one.ground is None else one.ground for one in maps], dtype=object)
+    plane = plane_of(grounds)
+    looked = on(plane, grounds)
+    if within is not None:
+        looked = shapely.intersection(looked, on(plane, np.array([within], dtype=object))[0])
+    shapes, ids, before = [], [], shapely.Polygon()
+    for one, ground in zip(maps, looked, strict=True):
+        lakes = on(plane, one.shapes)
+        places = shapely.point_on_surface(lakes)
+        shapely.prepare([ground, before])
+        own = shapely.covers(ground, places) & ~shapely.covers(before, places)
+        shapes.append(lakes[own])
+        ids.append(one.ids[own])
+        before = shapely.union(before, ground)
+    if shapely.area(before) <= 0:
+        raise DataError(f"{SETTING}: none of the {len(maps)} maps looked at the ground of --within: give others.")
+    shapely.prepare(before)
+    sides = [one.gsd_m or gsd_beside_it(path) or 0.0 for one, path in zip(maps, paths, strict=True)]
+    return Joined(np.concatenate(shapes), np.concatenate(ids), before, LEAST_PX * max(sides) ** 2 / 1e6, plane)
+
+
+def plane_of(lonlat: Geometries) -> pyproj.CRS:
+    """Lambert's azimuthal plane around the middle of outlines in degrees, which keeps areas.
+
+    Raises:
+        DataError: they lie too far apart
+    """
+    left, bottom, right, top = shapely.total_bounds(lonlat)
+    if right - left > 180:  # parts at either end of the longitudes, or ground all the way round
+        x = shapely.get_coordinates(lonlat)[:, 0] % 360.0
+        left, right = float(x.min()), float(x.max())
+    lon, lat = (left + right) / 2, (bottom + top) / 2
+    corner = pyproj.Geod(ellps="WGS84").inv(lon, lat, right, top)[2]
+    if corner > FARTHEST_M:
+        raise DataError(
+            f"{SETTING}: the maps reach {corner / 1e3:.0f} km from their middle, more than {FARTHEST_M / 1e3:.0f}: "
+            "take a part of them at a time."
+        )
+    return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
+
+
+def on(plane: pyproj.CRS, lonlat: Geometries) -> Geometries:
+    """Outlines in degrees, in the plane; valid, straight sides in pieces."""
+    pieces = shapely.segmentize(lonlat, STRAIGHT_M / 111_000.0)
+    moved = reprojected(pieces, LONLAT, plane)
+    # what was cut at 180 degrees hangs together again
+    valid: Geometries = np.where(shapely.is_valid(moved), moved, shapely.make_valid(moved))
+    return valid
+
+
+def off(plane: pyproj.CRS, shapes: Geometries) -> Geometries:
+    """Outlines of the plane, in degrees from -180 to 180."""
+    return cut_at_180(whole_in_degrees(shapely.segmentize(shapes, STRAIGHT_M), plane))
+
+
+def read_ground(path: Path, setting: str) -> Any:
+    """Polygons of a file as one ground, in degrees.
+
+    Raises:
+        DataError: as `polygons.read`
+    """
+    own = polygons.read(path, setting)
+    return shapely.union_all(cut_at_180(whole_in_degrees(own.geometries, own.crs)))

@@ -1,0 +1,76 @@
+"""`glidexp inventory assess`: how good a map of lakes is, against an inventory or a sample that was looked at."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glidexp.options import Parser, filled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def options() -> Parser:
+    """What the verb takes."""
+    parser = Parser(
+        prog="glidexp inventory assess",
+        description="Tells how many lakes of a map are right, how many it missed, how well their areas agree, and what "
+        "the true lake area is. The reference is an inventory of all the map's ground, or the folder of a sample "
+        "(glidexp inventory sample) in which cells were looked at; scores then have 95 % intervals.",
+    )
+    parser.add_argument("maps", nargs="+", type=filled, metavar="MAP", help="as glidexp predict writes them")
+    parser.add_argument(
+        "--reference", type=filled, required=True, metavar="FILE|FOLDER", help="an inventory, or a sample's folder"
+    )
+    parser.add_argument("--out", type=filled, metavar="FOLDER", help="write tables, outlines and a picture")
+    parser.add_argument(
+        "--within", type=filled, metavar="FILE",
+        help="polygons: only their ground counts, such as that of the inventory; not with a sample, which has its own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-km2", type=float, metavar="KM2",
+        help="smaller lakes count neither as found nor as missed, nor as false (default: 6 pixels of the map)",
+    )  # fmt: skip
+    parser.add_argument("--map-layer", type=filled, metavar="NAME", help="layer of each MAP, of several")
+    parser.add_argument("--reference-layer", type=filled, metavar="NAME", help="layer of the inventory, of several")
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Compares, prints, writes; gives the exit code."""
+    given = options().parse_args(argv)
+    from glidexp.data.scenes.geopackage import check_out
+    from glidexp.data.steps import shown_steps
+    from glidexp.errors import ConfigError
+    from glidexp.mapping.assess_files import OUTLINES, write_assessed
+    from glidexp.mapping.assessment import made
+
+    if given.min_km2 is not None and not 0 <= given.min_km2 < 1e6:
+        raise ConfigError(f"--min-km2={given.min_km2} must be 0 or more km2.")
+    reference = Path(given.reference)
+    if reference.is_dir() and (given.within or given.reference_layer):
+        option = "--within" if given.within else "--reference-layer"
+        raise ConfigError(f"{option} goes with an inventory, and --reference={reference} is a sample: leave it out.")
+    out = Path(given.out) if given.out else None
+    if out:
+        check_out(out / OUTLINES)
+    with shown_steps(len(given.maps), "maps", True, what="reading", late=True) as step:
+        found = made(
+            [Path(one) for one in given.maps], reference, step, layer=given.map_layer,
+            reference_layer=given.reference_layer, within=Path(given.within) if given.within else None,
+            min_km2=given.min_km2,
+        )  # fmt: skip
+    print(told(found.scores))
+    if found.strata is not None:
+        print("\n" + found.strata.to_string(index=False))
+    for note in found.notes:
+        print(f"note: {note}")
+    if out:
+        print(f"files: {', '.join(str(path) for path in write_assessed(found, out))}")
+    return 0
+
+
+def told(scores: "pd.DataFrame") -> str:
+    """The table of scores as text, intervals where there are any."""
+    sampled = bool((scores["high"] > scores["low"]).any())
+    shown = scores if sampled else scores.drop(columns=["low", "high"])
+    return str(shown.to_string(index=False, float_format="%.4g", na_rep="-"))
