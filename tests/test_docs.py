@@ -20,7 +20,7 @@ from glidexp.config.unread import refuse_unread
 from glidexp.data import verbs
 from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
-from glidexp.mapping import verb_inventory, verb_predict, verb_series
+from glidexp.mapping import verb_assess, verb_inventory, verb_predict, verb_sample, verb_series
 from glidexp.release import verb_release, verb_verify
 from glidexp.serving import verb_serve
 from glidexp.study import verb_compare, verb_transfer, verb_validity
@@ -181,10 +181,11 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         assert verb_serve.options().parse_args(arguments).model
         return
     if verb == "inventory":
-        if arguments[0] == "series":
-            assert len(verb_series.options().parse_args(arguments[1:]).maps) > 1
-            return
-        assert arguments[0] == "diff" and verb_inventory.options().parse_args(arguments[1:]).old
+        module = {"diff": verb_inventory, "series": verb_series, "sample": verb_sample, "assess": verb_assess}[
+            arguments[0]
+        ]
+        given = module.options().parse_args(arguments[1:])
+        assert getattr(given, "old", None) or len(given.maps) > (arguments[0] == "series")
         return
     if verb == "release":
         given = verb_release.options().parse_args(arguments)

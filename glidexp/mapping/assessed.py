@@ -114,11 +114,11 @@ class _Table:
 
     @property
     def usual_km2(self) -> float:
-        """Area of a lake: of the reference, else of the map, else nothing."""
+        """Area of a lake: of the reference, else of the map; NaN where neither has any."""
         for side in (self.found.true, self.found.mapped):
             if (side.cell >= 0).any():
                 return float(side.area_km2[side.cell >= 0].mean())
-        return 0.0
+        return float("nan")
 
     def _add(self, name: str, value: Estimate, units: int, of: str) -> None:
         self.rows.append((name, value.value, value.low, value.high, units, of))

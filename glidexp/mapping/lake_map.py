@@ -1,5 +1,6 @@
 """A map or an inventory of lakes as it is read to be compared with others: outlines, areas, bounds, ground."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,13 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
         _side(area, numbers[PIXELS]) if PIXELS in numbers else None,
         known.get(column) if column else None,
     )
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """The first of the names of maps, and how many more there are."""
+    each = list(dict.fromkeys(names))
+    more = f" and {len(each) - most} more" if len(each) > most else ""
+    return ", ".join(each[:most]) + more
 
 
 def _ground(path: Path, setting: str) -> Any:

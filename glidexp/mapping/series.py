@@ -14,6 +14,7 @@ from glidexp.data.steps import Step
 from glidexp.mapping.areas import ids_of, on_ellipsoid
 from glidexp.mapping.dated_maps import Dated
 from glidexp.mapping.known_again import one_lake
+from glidexp.mapping.lake_map import some_of
 from glidexp.mapping.observed import ABSENT, SEEN, Observed, observed
 from glidexp.mapping.trend import Course, Trend, course, trend
 from glidexp.scoring.statistics import holm
@@ -174,13 +175,13 @@ def _notes(dated: Dated, seen: Observed, totals: pd.DataFrame) -> tuple[str, ...
     notes = []
     if blind:
         notes.append(
-            f"{_named([one.name for one in blind])}: no layer ground says what was looked at, so a lake that is "
+            f"{some_of([one.name for one in blind])}: no layer ground says what was looked at, so a lake that is "
             "missing there counts as gone."
         )
     if inexact:
         lacking = sum(one.lacking for one in inexact)
         notes.append(
-            f"{_named([one.name for one in inexact])}: {lacking} lakes have no interval of areas, so each is taken as "
+            f"{some_of([one.name for one in inexact])}: {lacking} lakes have no interval of areas, so each is taken as "
             "exact and a change of a pixel may count: give --gsd."
         )
     if len(seen.state) and not seen.known.all(axis=1).any():
@@ -208,10 +209,3 @@ def _of_pixels(dated: Dated) -> list[str]:
         f"pixels are of {sides[coarse]:.3g} m on {dated.texts[coarse]} and of {sides[fine]:.3g} m on "
         f"{dated.texts[fine]}: a lake that coarse pixels missed seems to appear or to vanish, and totals to change."
     ]
-
-
-def _named(names: list[str], most: int = 3) -> str:
-    """Some of the names, and how many more."""
-    names = list(dict.fromkeys(names))
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

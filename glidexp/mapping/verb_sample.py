@@ -47,6 +47,7 @@ def run(argv: list[str]) -> int:
     from glidexp.mapping.cells import KINDS, divided, drawn
     from glidexp.mapping.doubt import doubted
     from glidexp.mapping.joined import joined, read_ground
+    from glidexp.mapping.lake_map import some_of
     from glidexp.mapping.sample_files import SAMPLE, check_new, write_sample
 
     out, paths = Path(given.out), [Path(one) for one in given.maps]
@@ -65,7 +66,7 @@ def run(argv: list[str]) -> int:
     for kind, name in enumerate(KINDS):
         print(f"{name:>6}: {int((cells.kind[chosen] == kind).sum())} of {cells.numbers[kind]} cells")
     if doubt.lacking:
-        print(f"note: {', '.join(doubt.lacking)}: no probabilities lie beside it, so none of its cells are in doubt.")
+        print(f"note: {some_of(doubt.lacking)}: no probabilities lie beside the map, so none of its cells is in doubt.")
     print(
         f"Open {out / SAMPLE}: draw every lake that touches a cell of the layer cells, whole, in the layer lakes, and "
         "set the cell's checked to 1.\nThe order of cell_id is random: you may stop after any number. Then: "
