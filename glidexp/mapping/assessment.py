@@ -54,7 +54,7 @@ def made(
         layer: of each map, of several
         reference_layer: of the inventory, of several
         within: polygons beyond which nothing counts
-        min_km2: smaller lakes do not count; None: 6 pixels of the map
+        min_km2: smaller lakes do not count; None: 5.5 pixels of the coarsest map
 
     Raises:
         DataError: one of them cannot be read, or they do not go together

@@ -53,21 +53,22 @@ def divided(maps: Joined, side_km: float, doubt: Doubt) -> Cells:
         ConfigError: there would be too many cells
     """
     side = side_km * 1e3
-    left, bottom, right, top = (float(v) / side for v in shapely.bounds(maps.ground))
-    columns, rows = np.arange(np.floor(left), np.ceil(right)), np.arange(np.floor(bottom), np.ceil(top))
-    if len(columns) * len(rows) > MOST:
+    ends = shapely.bounds(shapely.get_parts(maps.ground)) / side
+    ends = np.concatenate([np.floor(ends[:, :2]), np.ceil(ends[:, 2:])], axis=1).astype(np.int64)
+    count = int(((ends[:, 2] - ends[:, 0]) * (ends[:, 3] - ends[:, 1])).sum())
+    if count > MOST:
         raise ConfigError(
-            f"--cell-km={side_km:g} makes a grid of {len(columns) * len(rows):,} cells, {MOST:,} at most: give a "
-            "larger one, or fewer maps."
+            f"--cell-km={side_km:g} makes {count:,} cells, {MOST:,} are the most: give a larger side or fewer maps."
         )
-    x, y = (axis.ravel() for axis in np.meshgrid(columns, rows))
+    grids = [np.mgrid[left:right, bottom:top].reshape(2, -1) for left, bottom, right, top in ends.tolist()]
+    x, y = np.unique(np.concatenate(grids, axis=1), axis=1)
     boxes = shapely.box(x * side, y * side, (x + 1) * side, (y + 1) * side)
     there = shapely.intersects(maps.ground, boxes)
     edge = there & ~shapely.covers(maps.ground, boxes)
     there[edge] = shapely.area(shapely.intersection(maps.ground, boxes[edge])) > 0
     x, y, boxes = x[there], y[there], boxes[there]
     kind = np.full(len(boxes), KINDS.index(OTHER))
-    kind[doubt.in_cells(x.astype(np.int64), y.astype(np.int64))] = KINDS.index(DOUBT)
+    kind[doubt.in_cells(x, y)] = KINDS.index(DOUBT)
     kind[np.unique(shapely.STRtree(boxes).query(maps.shapes, predicate="intersects")[1])] = KINDS.index(LAKE)
     return Cells(boxes, kind)
 

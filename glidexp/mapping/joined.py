@@ -17,13 +17,14 @@ from glidexp.data.scenes.polygons import Geometries
 from glidexp.data.steps import Step
 from glidexp.errors import DataError
 from glidexp.mapping import lake_map
+from glidexp.mapping.areas import GEOD
 from glidexp.mapping.lake_map import STRAIGHT_M
 from glidexp.mapping.map_dates import gsd_beside_it
-from glidexp.mapping.observed import LEAST_PX
+from glidexp.mapping.observed import LEAST_PX, ROUNDED_PX
 
 SETTING = "MAP"
-FARTHEST_M = 3_000_000.0
-"""from the middle of the ground; beyond it squares of the plane are no squares on the ground"""
+FARTHEST_M = 10_000_000.0
+"""from the middle of the ground, where squares of the plane are twice as long as wide on the ground"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
         raise DataError(f"{SETTING}: none of the {len(maps)} maps looked at the ground of --within: give others.")
     shapely.prepare(before)
     sides = [one.gsd_m or gsd_beside_it(path) or 0.0 for one, path in zip(maps, paths, strict=True)]
-    return Joined(np.concatenate(shapes), np.concatenate(ids), before, LEAST_PX * max(sides) ** 2 / 1e6, plane)
+    return Joined(np.concatenate(shapes), np.concatenate(ids), before, (LEAST_PX - ROUNDED_PX) * max(sides) ** 2 / 1e6, plane)
 
 
 def plane_of(lonlat: Geometries) -> pyproj.CRS:
@@ -94,18 +95,17 @@ def plane_of(lonlat: Geometries) -> pyproj.CRS:
     Raises:
         DataError: they lie too far apart
     """
-    left, bottom, right, top = shapely.total_bounds(lonlat)
-    if right - left > 180:  # parts at either end of the longitudes, or ground all the way round
-        x = shapely.get_coordinates(lonlat)[:, 0] % 360.0
-        left, right = float(x.min()), float(x.max())
-    lon, lat = (left + right) / 2, (bottom + top) / 2
-    corner = pyproj.Geod(ellps="WGS84").inv(lon, lat, right, top)[2]
-    if corner > FARTHEST_M:
+    lon, lat = np.radians(shapely.get_coordinates(lonlat)).T
+    x, y, z = (np.cos(lat) * np.cos(lon)).mean(), (np.cos(lat) * np.sin(lon)).mean(), np.sin(lat).mean()
+    lon0, lat0 = np.degrees([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))]).tolist()
+    middle = np.full(len(lon), lon0), np.full(len(lon), lat0)
+    far = float(np.max(GEOD.inv(middle[0], middle[1], np.degrees(lon), np.degrees(lat))[2]))
+    if far > FARTHEST_M:
         raise DataError(
-            f"{SETTING}: the maps reach {corner / 1e3:.0f} km from their middle, more than {FARTHEST_M / 1e3:.0f}: "
+            f"{SETTING}: the maps reach {far / 1e3:.0f} km from their middle, more than {FARTHEST_M / 1e3:.0f}: "
             "take a part of them at a time."
         )
-    return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
+    return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat0:.6f} +lon_0={lon0:.6f} +datum=WGS84 +units=m")
 
 
 def on(plane: pyproj.CRS, lonlat: Geometries) -> Geometries:

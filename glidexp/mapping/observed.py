@@ -27,7 +27,7 @@ a part of it, was not looked at; none is there, and it was never large enough to
 latter three say nothing of its area"""
 LEAST_PX = 6
 """pixels of the smallest lake of a map, as `glidexp predict` leaves them"""
-_ROUNDED_PX = 0.5
+ROUNDED_PX = 0.5
 """smooth outlines and the map's scale make a lake's area a little other than its pixels'"""
 
 
@@ -153,7 +153,7 @@ def _states(every: _All, unions: Geometries, grounds: Sequence[Any], cut: Flags,
 
 def _too_small(size_km2: Floats, gsd_m: Floats) -> Flags:
     """(G, D) whether a lake, at its largest, is less than what the pixels of a date can show."""
-    least_km2 = (LEAST_PX - _ROUNDED_PX) * np.nan_to_num(gsd_m) ** 2 / 1e6
+    least_km2 = (LEAST_PX - ROUNDED_PX) * np.nan_to_num(gsd_m) ** 2 / 1e6
     found: Flags = size_km2.max(axis=1, initial=0.0)[:, None] < least_km2
     return found
 

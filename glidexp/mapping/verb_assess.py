@@ -28,7 +28,7 @@ def options() -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--min-km2", type=float, metavar="KM2",
-        help="smaller lakes count neither as found nor as missed, nor as false (default: 6 pixels of the map)",
+        help="smaller lakes count neither as found nor as missed, nor as false (default: 5.5 pixels of the coarsest map)",
     )  # fmt: skip
     parser.add_argument("--map-layer", type=filled, metavar="NAME", help="layer of each MAP, of several")
     parser.add_argument("--reference-layer", type=filled, metavar="NAME", help="layer of the inventory, of several")
@@ -59,13 +59,14 @@ def run(argv: list[str]) -> int:
             reference_layer=given.reference_layer, within=Path(given.within) if given.within else None,
             min_km2=given.min_km2,
         )  # fmt: skip
+    files = write_assessed(found, out) if out else []
     print(told(found.scores))
     if found.strata is not None:
         print("\n" + found.strata.to_string(index=False))
     for note in found.notes:
         print(f"note: {note}")
-    if out:
-        print(f"files: {', '.join(str(path) for path in write_assessed(found, out))}")
+    if files:
+        print(f"files: {', '.join(str(path) for path in files)}")
     return 0
 
 
