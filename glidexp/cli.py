@@ -21,7 +21,21 @@ REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Entry of the console script. Exit codes: 0 done, 1 failed, 2 a mistake of the user, 128 + n for signal n."""
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            sys.exit(_called(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        from glidexp.signals import unread
+
+        if not unread():
+            raise
+        sys.exit(128 + signal.SIGPIPE)  # as other programs end behind `| head`
+
+
+def _called(arguments: list[str]) -> int:
+    """Finds the verb and calls it; gives the exit code."""
     verbs: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "train": (train, "train one network and score it (-m: one run for every combination)"),
         "sweep": (sweep, "run a study over settings"),
@@ -49,12 +63,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
         print("Usage: glidexp VERB [...]\n")
         print("\n".join(f"  {verb:<{width}}  {meaning}" for verb, (_, meaning) in verbs.items()))
         print("\nEach verb explains itself with --help.")
-        sys.exit(0 if arguments else 2)
+        return 0 if arguments else 2
     if arguments[0] not in verbs:
         near = get_close_matches(arguments[0], verbs, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        sys.exit(_say(f"glidexp {arguments[0]}: no such verb.{hint} Allowed: {', '.join(verbs)}."))
-    sys.exit(guarded(verbs[arguments[0]][0], arguments[1:]))
+        return _say(f"glidexp {arguments[0]}: no such verb.{hint} Allowed: {', '.join(verbs)}.")
+    return guarded(verbs[arguments[0]][0], arguments[1:])
 
 
 def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:

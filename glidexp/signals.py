@@ -1,6 +1,10 @@
-"""SIGTERM, Ctrl-C and SIGUSR1 (a scheduler's notice): at once where nothing is lost, else at the end of the step."""
+"""SIGTERM, Ctrl-C and SIGUSR1 (a scheduler's notice): at once where nothing is lost, else at the end of the step; and
+whether output is still read."""
 
+import os
+import select
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -88,3 +92,14 @@ class Signals:
             yield
         finally:
             self._deferred = deferred
+
+
+def unread() -> bool:
+    """Whether nobody reads any more what is printed; then nothing is, or Python would complain of it at its end."""
+    place = sys.stdout.fileno()
+    looked = select.poll()
+    looked.register(place, select.POLLOUT)
+    gone = any(state & (select.POLLERR | select.POLLHUP) for _, state in looked.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+    return gone

@@ -151,6 +151,18 @@ def test_sigterm_ends_a_verb_as_ctrl_c_does_with_its_own_code(capsys: pytest.Cap
     assert cli.guarded(verb, []) == 143 and capsys.readouterr().err == "glidexp: stopped by SIGTERM.\n"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(unbuffered: str) -> None:
+    """As behind `| head`: no traceback, and the exit code of a program that SIGPIPE ends."""
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "glidexp", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=ROOT) as ours:
+        assert ours.stdout is not None and ours.stderr is not None
+        ours.stdout.close()
+        told = ours.stderr.read()
+    assert ours.returncode == 128 + signal.SIGPIPE and told == b""
+
+
 def test_other_errors_are_not_hidden() -> None:
     def task(composed: object) -> None:
         raise ZeroDivisionError

@@ -86,7 +86,9 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
         raise DataError(f"{SETTING}: none of the {len(maps)} maps looked at the ground of --within: give others.")
     shapely.prepare(before)
     sides = [one.gsd_m or gsd_beside_it(path) or 0.0 for one, path in zip(maps, paths, strict=True)]
-    return Joined(np.concatenate(shapes), np.concatenate(ids), before, (LEAST_PX - ROUNDED_PX) * max(sides) ** 2 / 1e6, plane)
+    return Joined(
+        np.concatenate(shapes), np.concatenate(ids), before, (LEAST_PX - ROUNDED_PX) * max(sides) ** 2 / 1e6, plane
+    )
 
 
 def plane_of(lonlat: Geometries) -> pyproj.CRS:
