@@ -107,7 +107,7 @@ def textbook(some: Against, sample: Sample) -> dict[str, tuple[float, float]]:
 def tried(
     rng: np.random.Generator, kind: dict[str, float], *, cells: int, samples: int, worlds: int
 ) -> dict[str, dict[str, float]]:
-    """Coverage of both kinds of intervals, and the mean width of ours, by score."""
+    """Coverage of both kinds of intervals, and the median width of ours, by score."""
     made = [world(rng, int(kind["lakes"]), kind["missed"], kind["false"]) for _ in range(worlds)]
     truths = [scored(all_, of, np.arange(len(of.boxes)))[0].scores.set_index("name")["value"] for of, all_ in made]
     hits: dict[str, list[tuple[bool, bool, float]]] = {one: [] for one in SCORES}
@@ -123,13 +123,12 @@ def tried(
             more = float(all_.mapped_km2.sum()) if score.startswith("area") else 0.0
             right = below + more <= truth[score] <= above + more
             hits[score].append((bool(low <= truth[score] <= high), bool(right), float(high - low)))
-    columns = ("coverage", "coverage_textbook", "width")
-    return {
-        score: {
-            name: round(float(np.mean(values)), 3) for name, values in zip(columns, zip(*own, strict=True), strict=True)
-        }
-        for score, own in hits.items()
-    }
+    found_by = {}
+    for score, own in hits.items():
+        ours, theirs, widths = zip(*own, strict=True)
+        shares = {"coverage": np.mean(ours), "coverage_textbook": np.mean(theirs), "median_width": np.median(widths)}
+        found_by[score] = {name: round(float(value), 3) for name, value in shares.items()}
+    return found_by
 
 
 def main() -> None:

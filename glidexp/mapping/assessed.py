@@ -54,16 +54,19 @@ def assessed(
     some, shown = _counted(true, least_km2), _counted(mapped, least_km2)
     missed, false = (_beyond(side, found.both_km2) for side in (found.true_km2, found.mapped_km2))
     n, m = int(some.sum()), int(shown.sum())
-    table.ground("precision_pooled", found.both_km2, false, m, held_in)
-    table.ground("recall_pooled", found.both_km2, missed, n)
+    precision = table.ground("precision_pooled", found.both_km2, false, m, held_in)
+    recall = table.ground("recall_pooled", found.both_km2, missed, n)
     table.ground("f1_pooled", 2 * found.both_km2, missed + false, n)
     table.ground("lake_iou_pooled", found.both_km2, missed + false, n)
     table.lakes("lake_precision", mapped, shown, mapped.touched, held_in)
     table.lakes("lake_precision_iou50", mapped, shown, mapped.alike, held_in)
     table.lakes("lake_recall", true, some, true.touched)
     table.lakes("lake_recall_iou50", true, some, true.alike)
-    more = sample.total(missed, false, table.usual_km2)
-    area = Estimate(*(max(mapped_km2 + v, 0.0) for v in (more.value, more.low, more.high)))
+    if found.both_km2.any():
+        area = _true_area(mapped_km2, precision, recall)
+    else:  # nothing tells what the map's area is worth
+        more = sample.total(missed, false, table.usual_km2)
+        area = Estimate(*(max(mapped_km2 + v, 0.0) for v in (more.value, more.low, more.high)))
     table.of_ground("area_predicted_km2", Estimate(mapped_km2, mapped_km2, mapped_km2), m)
     table.of_ground("area_true_km2", area, n)
     table.of_ground("area_total_bias_percent", _bias(mapped_km2, area), n)
@@ -96,10 +99,12 @@ class _Table:
             n = int(some.sum())
             self._add(name, self.sample.share(good, bad, n, 1.0, where), n, "lakes")
 
-    def ground(self, name: str, part: Floats, rest: Floats, lakes: int, where: Flags | None = None) -> None:
+    def ground(self, name: str, part: Floats, rest: Floats, lakes: int, where: Flags | None = None) -> Estimate:
         """Share of a part of the lake area of the cells; `lakes` are told where all ground is one cell."""
         units = int((part + rest > 0).sum())
-        self.of_ground(name, self.sample.share(part, rest, units, self.usual_km2, where), lakes, units)
+        share = self.sample.share(part, rest, units, self.usual_km2, where)
+        self.of_ground(name, share, lakes, units)
+        return share
 
     def of_ground(self, name: str, value: Estimate, lakes: int, cells: int | None = None) -> None:
         """What is of the ground, not of its lakes."""
@@ -133,6 +138,25 @@ def _beyond(side_km2: Floats, both_km2: Floats) -> Floats:
 def _counted(side: Met, least_km2: float) -> Flags:
     """Lakes that lie in a cell and are large enough."""
     return (side.cell >= 0) & (side.area_km2 >= least_km2)
+
+
+def _true_area(mapped_km2: float, precision: Estimate, recall: Estimate) -> Estimate:
+    """The map's area, less what is wrong of it and more for what it missed: area times precision over recall.
+
+    Both say of missed and wrong area how little a few large lakes tell, which the spread of their sum does not: drawn
+    from generated maps that missed some large frozen lakes, its interval held the truth in 67 % of draws. Ends are put
+    together as logarithms, as if both were independent (Zou and Donner 2008, Stat. Med. 27, for sums).
+    """
+    p, r = precision, recall
+    value = mapped_km2 * p.value / r.value
+    fall = np.hypot(_ratio(p.value, p.low), _ratio(r.high, r.value))
+    rise = np.hypot(_ratio(p.high, p.value), _ratio(r.value, r.low))
+    return Estimate(value, value * float(np.exp(-fall)), value * float(np.exp(rise)))
+
+
+def _ratio(large: float, small: float) -> float:
+    """Logarithm of how many times a value is another; endless where that is 0."""
+    return float(np.log(large / small)) if small > 0 else float("inf")
 
 
 def _bias(mapped_km2: float, true: Estimate) -> Estimate:
