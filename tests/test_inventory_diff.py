@@ -10,6 +10,7 @@ import numpy as np
 import pyproj
 import pytest
 import shapely
+from announced import Announced
 from tiny_scenes import lake
 
 from glidexp import cli
@@ -30,13 +31,17 @@ def written(path: Path, lakes: list[shapely.Polygon], bound_km2: float, ground: 
     return path
 
 
-def test_changes_and_their_uncertainty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_and_their_uncertainty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "shown_steps", announced := Announced())
     wide = lake(0, 0, 50_000)
     old = [lake(0, 0, 300), lake(2000, 0, 300), lake(4000, 0, 300), lake(6000, 0, 200), lake(30_000, 0, 100)]
     new = [lake(0, 0, 400), lake(2000, 0, 200), lake(4000, 0, 305), lake(8000, 0, 200)]
     first = written(tmp_path / "old.gpkg", old, 0.02, wide)
     second = written(tmp_path / "new.gpkg", new, 0.02, lake(0, 0, 20_000))
     assert verb_inventory.run(["diff", str(first), str(second), "--out", str(tmp_path / "out.gpkg")]) == 0
+    assert announced.works == {"changes": [6, 6]}
     table = geopandas.read_file(tmp_path / "out.gpkg")
     found = {(row.old_ids or row.new_ids, row.change) for row in table.itertuples()}
     assert found == {

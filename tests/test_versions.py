@@ -7,6 +7,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
+from announced import Announced
 from PIL import Image
 from tiny_scenes import lake, world, write_polygons, write_scene
 
@@ -56,9 +57,13 @@ def test_lakes_are_known_again_by_their_ground(edited: tuple[Path, Path]) -> Non
     assert (found["old_lakes"], found["new_lakes"], found["merged"]) == (8, 8, 1)
 
 
-def test_diff_writes_what_changed(edited: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_diff_writes_what_changed(
+    edited: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "changes.gpkg"
+    monkeypatch.setattr(versions, "shown_steps", announced := Announced())
     assert cli.data(["diff", *map(str, edited), "--out", str(out)]) == 0
+    assert announced.works == {"changes": [8, 8]}, "of 8 and 8 lakes two are one and one is two"
     assert "1 added, 1 removed, 1 reshaped, 1 split, 1 merged" in capsys.readouterr().out
     assert {name for name, _ in pyogrio.list_layers(out)} == set(versions.CHANGES)
     assert geopandas.read_file(out, layer="removed").geometry.iloc[0].area > 0

@@ -7,6 +7,7 @@ import numpy as np
 import shapely
 
 from glidexp.data.scenes.degrees import LONLAT
+from glidexp.data.scenes.versions import shown
 from glidexp.data.splits import connected
 from glidexp.mapping.known_again import met
 from glidexp.mapping.lake_map import Map
@@ -15,13 +16,14 @@ CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen")
 """not_seen: it lies, in part at least, where the other map looked at nothing"""
 
 
-def compared(old: Map, new: Map) -> geopandas.GeoDataFrame:
+def compared(old: Map, new: Map, *, progress: bool = False) -> geopandas.GeoDataFrame:
     """A row a lake, or a group of lakes that split or merged: change (one of `CHANGES`), ids, areas, change_km2 and
-    uncertainty_km2, in degrees; the geometry is as it is now, of a vanished lake as it was."""
+    uncertainty_km2, in degrees; the geometry is as it is now, of a vanished lake as it was. `progress` shows how far it
+    is."""
     n, (first, second) = len(old.shapes), met(old.shapes, new.shapes)
     links = [(a, n + b) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
     rows = []
-    for group in connected(n + len(new.shapes), links):
+    for group in shown(connected(n + len(new.shapes), links), progress):
         was, now = [i for i in group if i < n], [i - n for i in group if i >= n]
         before, after = float(old.area_km2[was].sum()), float(new.area_km2[now].sum())
         spread = float(np.sqrt((old.bound_km2[was] ** 2).sum() + (new.bound_km2[now] ** 2).sum()))

@@ -55,7 +55,7 @@ def run(argv: list[str]) -> int:
         check_out(Path(given.out))
     old = read(Path(given.old), "OLD", given.gsd, given.old_layer)
     new = read(Path(given.new), "NEW", given.gsd, given.new_layer)
-    table = compared(old, new)
+    table = compared(old, new, progress=True)
     if given.out:
         write_layers(Path(given.out), {"changes": table})
     columns = ["change", "old_ids", "new_ids", "old_km2", "new_km2", "change_km2", "uncertainty_km2"]

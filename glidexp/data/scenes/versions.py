@@ -3,6 +3,7 @@
 Lakes are known again by their ground, not by their id: an editor gives new ids, and a redrawn outline is the same lake.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
 from glidexp.data.scenes.geopackage import check_out, write_layers
 from glidexp.data.scenes.polygons import Inventory, read
 from glidexp.data.splits import connected
+from glidexp.data.steps import shown_steps
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError
 
@@ -29,8 +31,13 @@ SHOWN = 20
 CHANGES = ("added", "removed", "reshaped", "split", "merged")
 
 
-def changes(old: Inventory, new: Inventory) -> geopandas.GeoDataFrame:
+def changes(old: Inventory, new: Inventory, *, progress: bool = False) -> geopandas.GeoDataFrame:
     """A row a lake that is not as it was.
+
+    Args:
+        old: outlines as they were
+        new: as they are
+        progress: show how far it is, for inventories of tens of thousands of lakes
 
     Returns:
         in degrees: change (one of `CHANGES`), old_ids, new_ids (several of a split or merged lake, with commas), iou,
@@ -43,7 +50,7 @@ def changes(old: Inventory, new: Inventory) -> geopandas.GeoDataFrame:
     linked = common > LINK * np.minimum(shapely.area(before[first]), shapely.area(after[second]))
     links = [(a, len(before) + b) for a, b in zip(first[linked].tolist(), second[linked].tolist(), strict=True)]
     rows = []
-    for group in connected(len(before) + len(after), links):
+    for group in shown(connected(len(before) + len(after), links), progress):
         was = [n for n in group if n < len(before)]
         now = [n - len(before) for n in group if n >= len(before)]
         one, other = shapely.union_all(before[was]), shapely.union_all(after[now])
@@ -66,9 +73,20 @@ def changes(old: Inventory, new: Inventory) -> geopandas.GeoDataFrame:
     return geopandas.GeoDataFrame(rows, columns=columns, geometry="geometry", crs=LONLAT)
 
 
-def versions_diff(old: Inventory, new: Inventory) -> dict[str, Any]:
+def shown(groups: list[list[int]], progress: bool) -> Iterator[list[int]]:
+    """The same lakes, of two versions, with a bar."""
+    with shown_steps(len(groups), "lakes", progress, what="changes", late=True) as step:
+        for group in groups:
+            yield group
+            step("")
+
+
+def versions_diff(old: Inventory, new: Inventory, *, progress: bool = False) -> dict[str, Any]:
     """The changes in a few numbers, as they go into a manifest: lakes before and after, lakes by change, km2."""
-    return summed(changes(old, new)) | {"old_lakes": len(old.geometries), "new_lakes": len(new.geometries)}
+    return summed(changes(old, new, progress=progress)) | {
+        "old_lakes": len(old.geometries),
+        "new_lakes": len(new.geometries),
+    }
 
 
 def since(dataset: DatasetConfig, new: Inventory) -> dict[str, Any]:
@@ -80,7 +98,7 @@ def since(dataset: DatasetConfig, new: Inventory) -> dict[str, Any]:
     if dataset.kind != DatasetKind.scenes or not dataset.previous:
         return {}
     old = read(dataset.previous, "dataset.previous", layer=dataset.previous_layer)
-    return {"file": old.path.name} | versions_diff(old, new)
+    return {"file": old.path.name} | versions_diff(old, new, progress=True)
 
 
 def summed(table: pd.DataFrame) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def run(argv: list[str], compose: "Compose") -> int:
         columns = ["change", "scene", "old_ids", "new_ids", "old_km2", "new_km2", "fate"]
     else:
         old_lakes = polygons.read(given.old, "OLD", layer=given.old_layer)
-        outlines = versions.changes(old_lakes, polygons.read(given.new, "NEW", layer=given.new_layer))
+        new_lakes = polygons.read(given.new, "NEW", layer=given.new_layer)
+        outlines = versions.changes(old_lakes, new_lakes, progress=True)
         if given.out:
             versions.write_changes(outlines, Path(given.out))
         table, columns = outlines, ["change", "old_ids", "new_ids", "iou", "old_km2", "new_km2"]
