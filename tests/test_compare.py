@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from announced import Announced
 
 from glidexp.cli import compare as verb
 from glidexp.cli import guarded
@@ -17,6 +18,7 @@ from glidexp.errors import DataError
 from glidexp.scoring.counts import BINS
 from glidexp.scoring.lakes import PREDICTED, TRUE
 from glidexp.scoring.scores import score_split, scores_table, write_scores
+from glidexp.study.comparison import arms as arms_module
 from glidexp.study.comparison.arms import Arm, arms_of, common_ground
 from glidexp.study.comparison.compare import Comparison, compare, measure_of, verdict
 from glidexp.study.comparison.measures import lake_sums
@@ -118,6 +120,14 @@ def test_a_planted_difference_is_found_and_none_is_not(store: Store, runs: dict[
     assert better.p_flips == 2 / 2**SCENES
     assert comparison.ranks[1, 0] == 1
     assert comparison.naive == {"index_threshold": 0.21}
+
+
+def test_the_runs_of_a_large_study_are_read_with_a_bar(
+    store: Store, runs: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arms_module, "shown_steps", announced := Announced())
+    compared(store, runs["base"] + runs["better"])
+    assert announced.works == {"reading scores": [6, 6]}
 
 
 def test_one_sensor_and_the_mean_over_scenes(store: Store, runs: dict[str, list[str]]) -> None:

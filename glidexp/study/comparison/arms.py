@@ -2,7 +2,7 @@
 
 import functools
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glidexp.config import DatasetConfig, flat
+from glidexp.data.steps import shown_steps
 from glidexp.errors import DataError
 from glidexp.identity import FIRST_VERSION, INTRODUCED_AT, MODEL_VERSION_TAG, VERSION_TAG
 from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts, rows_of
@@ -178,7 +179,7 @@ def read_tables(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[st
         DataError: it cannot be read, or has no tile of that split
     """
     tables = {}
-    for run in runs:
+    for run in shown(runs, "reading scores"):
         with tempfile.TemporaryDirectory() as folder:
             table, _ = read_scores(fetch_file(store, run, "scores.parquet", Path(folder)))
         table = table[table["split"] == split].reset_index(drop=True)
@@ -186,6 +187,14 @@ def read_tables(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[st
             raise DataError(f"run {run.run_id[:12]} ({run.name}) has no scored tile of split '{split}'.")
         tables[run.run_id] = table
     return tables
+
+
+def shown(runs: Sequence[TrackedRun], what: str) -> Iterator[TrackedRun]:
+    """The same runs, with a bar: to read what one left takes a second."""
+    with shown_steps(len(runs), "runs", True, what=what, late=True) as step:
+        for run in runs:
+            yield run
+            step(run.name)
 
 
 def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
@@ -284,7 +293,7 @@ def read_lakes(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[str
         DataError: it cannot be read
     """
     tables = {}
-    for run in runs:
+    for run in shown(runs, "reading lakes"):
         with tempfile.TemporaryDirectory() as folder:
             path = fetch_file(store, run, "lakes.parquet", Path(folder))
             try:

@@ -15,6 +15,7 @@ from glidexp.models.validity import Verdict
 from glidexp.scoring.confusion import scene_rows
 from glidexp.scoring.expected import Coverage, Expected, Floats, certainty, coverage, signs
 from glidexp.scoring.scores import read_scores
+from glidexp.study.comparison.arms import shown
 from glidexp.study.comparison.references import runs_of
 from glidexp.study.validity.lacking import why_no_distances
 from glidexp.tracking.found import TrackedRun, fetch_file
@@ -81,7 +82,7 @@ def scenes_of(store: Store, runs: Sequence[TrackedRun]) -> tuple[pd.DataFrame, l
     """A row a run and test scene with lake, as `FromMatrix.scenes`; and a sentence on runs that are left out."""
     parts = []
     lacking: dict[str, list[str]] = {}
-    for run in runs:
+    for run in shown(runs, "reading distances"):
         with tempfile.TemporaryDirectory() as aside:
             try:
                 far = pd.read_csv(fetch_file(store, run, SCENES, Path(aside)), dtype={"scene": str})
