@@ -61,6 +61,26 @@ def test_changes_and_their_uncertainty(
     assert "1 appeared, 2 vanished, 1 grown, 1 shrunk, 1 unchanged, 0 not seen" in capsys.readouterr().out
 
 
+def test_finer_pixels_make_no_small_lake_appear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pixels of 30 m show lakes of 5.5 x 900 m2 and more; a file that tells no pixels is believed."""
+    wide, lakes = lake(0, 0, 50_000), [lake(0, 0, 300), lake(2000, 0, 35), lake(4000, 0, 45)]
+    coarse, fine = tmp_path / "coarse.gpkg", tmp_path / "fine.gpkg"
+    for path, some, side in ((coarse, lakes[:1], 30), (fine, lakes, 10)):
+        written(path, some, 0.001, wide)
+        frame = geopandas.read_file(path, layer="lakes")
+        frame.assign(area_px=[round(one.area / side**2) for one in some]).to_file(path, layer="lakes")
+    for names, change in (((coarse, fine), "appeared"), ((fine, coarse), "vanished")):
+        out = tmp_path / f"{change}.gpkg"
+        assert verb_inventory.run(["diff", *map(str, names), "--out", str(out)]) == 0
+        assert sorted(geopandas.read_file(out)["change"]) == sorted(["unchanged", "too_small", change])
+        told = capsys.readouterr().out
+        assert "0 not seen, 1 too small; 0.28" in told and f"{lakes[2].area / 1e6:.4f} +-" in told
+    blind = tmp_path / "blind.gpkg"
+    written(blind, lakes[:1], 0.001, wide)
+    assert verb_inventory.run(["diff", str(blind), str(fine)]) == 0
+    assert "2 appeared" in capsys.readouterr().out
+
+
 def test_the_largest_changes_are_listed_and_the_file_has_them_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

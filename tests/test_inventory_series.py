@@ -17,7 +17,7 @@ from test_inventory_diff import across_180
 from tiny_scenes import NORTH, WEST, lake
 
 from glidexp import cli
-from glidexp.mapping import diff, lake_map, observed, trend, verb_inventory
+from glidexp.mapping import diff, lake_map, trend, verb_inventory
 from glidexp.mapping.settings import MapSettings
 
 WIDE = lake(20_000, 20_000, 60_000).envelope
@@ -184,7 +184,7 @@ def test_a_lake_that_coarse_pixels_cannot_show_is_not_absent_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two dates of 30 m, where the smallest lake has 0.0054 km2, three of 10 m."""
-    assert MapSettings().min_px == observed.LEAST_PX
+    assert MapSettings().min_px == lake_map.LEAST_PX
     small, six = circle(3000, 0.0040), circle(12_000, 0.0006)
     maps = []
     for year in YEARS:

@@ -10,10 +10,11 @@ from glidexp.data.scenes.degrees import LONLAT
 from glidexp.data.scenes.versions import shown
 from glidexp.data.splits import connected
 from glidexp.mapping.known_again import met
-from glidexp.mapping.lake_map import Map
+from glidexp.mapping.lake_map import Map, least_km2
 
-CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen")
-"""not_seen: it lies, in part at least, where the other map looked at nothing"""
+CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen", "too_small")
+"""not_seen: it lies, in part at least, where the other map looked at nothing; too_small: it is less than that map's
+pixels can show. Neither says anything of a change"""
 
 
 def compared(old: Map, new: Map, *, progress: bool = False) -> geopandas.GeoDataFrame:
@@ -47,17 +48,19 @@ def compared(old: Map, new: Map, *, progress: bool = False) -> geopandas.GeoData
 def totals(table: geopandas.GeoDataFrame) -> str:
     """The changes in a sentence: lakes by change, and the change of the area of all ground that both looked at."""
     counts = ", ".join(f"{int((table['change'] == name).sum())} {name.replace('_', ' ')}" for name in CHANGES)
-    seen = table[table["change"] != "not_seen"]
+    seen = table[~table["change"].isin(("not_seen", "too_small"))]
     spread = float(np.sqrt((seen["uncertainty_km2"] ** 2).sum()))
     old, new = seen["old_km2"].sum(), seen["new_km2"].sum()
     return f"{counts}; {old:.4f} km2 to {new:.4f} km2, {new - old:+.4f} +- {spread:.4f} km2"
 
 
 def _change(old: Map, new: Map, was: list[int], now: list[int], grown: float, spread: float, shape: Any) -> str:
-    other = new.ground if was and not now else old.ground if now and not was else None
     if not (was and now):
-        if other is not None and not shapely.covers(other, shape):
+        other, size = (new, old.area_km2[was].sum()) if was else (old, new.area_km2[now].sum())
+        if other.ground is not None and not shapely.covers(other.ground, shape):
             return "not_seen"
+        if other.gsd_m and size < least_km2(np.array(other.gsd_m)):
+            return "too_small"
         return "vanished" if was else "appeared"
     if abs(grown) <= spread:
         return "unchanged"

@@ -14,8 +14,8 @@ from rasterio.windows import Window
 
 from glidexp.data.steps import Step
 from glidexp.errors import DataError
+from glidexp.mapping.lake_map import LEAST_PX
 from glidexp.mapping.map_dates import LAKES
-from glidexp.mapping.observed import LEAST_PX
 from glidexp.mapping.workfiles import STEPS
 
 Ints = npt.NDArray[np.int64]

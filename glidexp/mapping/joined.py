@@ -18,9 +18,8 @@ from glidexp.data.steps import Step
 from glidexp.errors import DataError
 from glidexp.mapping import lake_map
 from glidexp.mapping.areas import GEOD
-from glidexp.mapping.lake_map import STRAIGHT_M
+from glidexp.mapping.lake_map import STRAIGHT_M, least_km2
 from glidexp.mapping.map_dates import gsd_beside_it
-from glidexp.mapping.observed import LEAST_PX, ROUNDED_PX
 
 SETTING = "MAP"
 FARTHEST_M = 10_000_000.0
@@ -86,9 +85,7 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
         raise DataError(f"{SETTING}: none of the {len(maps)} maps looked at the ground of --within: give others.")
     shapely.prepare(before)
     sides = [one.gsd_m or gsd_beside_it(path) or 0.0 for one, path in zip(maps, paths, strict=True)]
-    return Joined(
-        np.concatenate(shapes), np.concatenate(ids), before, (LEAST_PX - ROUNDED_PX) * max(sides) ** 2 / 1e6, plane
-    )
+    return Joined(np.concatenate(shapes), np.concatenate(ids), before, float(least_km2(np.array(max(sides)))), plane)
 
 
 def plane_of(lonlat: Geometries) -> pyproj.CRS:

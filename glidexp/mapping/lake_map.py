@@ -23,6 +23,11 @@ CUT, PIXELS = "cut", "area_px"
 STRAIGHT_M = 2000.0
 """a side of the ground is bent into degrees in pieces of this length, 0.1 m off at most; one of 110 km is 140 m off"""
 
+LEAST_PX = 6
+"""pixels of the smallest lake of a map, as `glidexp predict` leaves them"""
+ROUNDED_PX = 0.5
+"""smooth outlines and the map's scale make a lake's area a little other than its pixels'"""
+
 
 @dataclass(frozen=True, slots=True)
 class Map:
@@ -96,6 +101,11 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
         _side(area, numbers[PIXELS]) if PIXELS in numbers else None,
         known.get(column) if column else None,
     )
+
+
+def least_km2(gsd_m: Floats) -> Floats:
+    """Area of the smallest lakes that a map can show, of the sides of its pixels."""
+    return np.asarray((LEAST_PX - ROUNDED_PX) * gsd_m**2 / 1e6, dtype=np.float64)
 
 
 def some_of(names: Sequence[str], most: int = 3) -> str:

@@ -17,6 +17,7 @@ from glidexp.data.steps import Step
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.dated_maps import Dated
 from glidexp.mapping.known_again import shared
+from glidexp.mapping.lake_map import least_km2
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -25,10 +26,6 @@ SEEN, ABSENT, CUT, NOT_LOOKED, TOO_SMALL = "seen", "absent", "cut", "not_looked_
 """of a lake on a date: it is there; its ground was looked at and holds none; seen, but not to its end; its ground, or
 a part of it, was not looked at; none is there, and it was never large enough to be mapped with that date's pixels. The
 latter three say nothing of its area"""
-LEAST_PX = 6
-"""pixels of the smallest lake of a map, as `glidexp predict` leaves them"""
-ROUNDED_PX = 0.5
-"""smooth outlines and the map's scale make a lake's area a little other than its pixels'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +150,7 @@ def _states(every: _All, unions: Geometries, grounds: Sequence[Any], cut: Flags,
 
 def _too_small(size_km2: Floats, gsd_m: Floats) -> Flags:
     """(G, D) whether a lake, at its largest, is less than what the pixels of a date can show."""
-    least_km2 = (LEAST_PX - ROUNDED_PX) * np.nan_to_num(gsd_m) ** 2 / 1e6
-    found: Flags = size_km2.max(axis=1, initial=0.0)[:, None] < least_km2
+    found: Flags = size_km2.max(axis=1, initial=0.0)[:, None] < least_km2(np.nan_to_num(gsd_m))
     return found
 
 
