@@ -2,11 +2,12 @@
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from glidexp.beside import write_bytes
 from glidexp.errors import ConfigError, GlidexpError
 
 
@@ -62,3 +63,15 @@ def out_folder(folder: Path) -> Iterator[None]:
         raise ConfigError(
             f"--out={folder} cannot be written to ({error.strerror or error}): give another folder."
         ) from None
+
+
+def write_out(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Writes files, by their names, into the folder that --out names; gives their places.
+
+    Raises:
+        ConfigError: it cannot be written to
+    """
+    with out_folder(folder):
+        for name, content in files.items():
+            write_bytes(folder / name, content)
+    return [folder / name for name in files]

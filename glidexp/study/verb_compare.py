@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.beside import beside
 from glidexp.errors import ConfigError
-from glidexp.options import Parser, out_folder, store_options
+from glidexp.options import Parser, store_options, write_out
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,14 +86,9 @@ def run(argv: list[str]) -> int:
     for note in (*left, *comparison.notes, *naive(comparison), *_bootstraps(comparison)):
         console.print(f"note: {note}", highlight=False, markup=False)
     if given.out:
-        folder = Path(given.out)
         files = {"comparison.csv": as_table(comparison).to_csv(index=False).encode()}
         files |= files_of("comparison", partial(forest, comparison))
-        with out_folder(folder):
-            for name, made in files.items():
-                with beside(folder / name) as place:
-                    place.write_bytes(made)
-        print(f"Written: {', '.join(str(folder / name) for name in files)}")
+        print(f"Written: {', '.join(map(str, write_out(Path(given.out), files)))}")
     return 0
 
 

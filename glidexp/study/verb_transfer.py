@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.beside import beside
-from glidexp.options import Parser, out_folder
+from glidexp.options import Parser, write_out
 from glidexp.study.verb_compare import DEFAULT_SCORE, add_level_and_store, check_level
 
 if TYPE_CHECKING:
@@ -81,11 +80,7 @@ def write(found: "Matrix", folder: Path) -> list[Path]:
         rest_on=found.rest_on,
     )  # fmt: skip
     files = {"transfer.csv": as_table(found).to_csv(index=False).encode()} | files_of("transfer", picture)
-    with out_folder(folder):
-        for name, made in files.items():
-            with beside(folder / name) as place:
-                place.write_bytes(made)
-    return [folder / name for name in files]
+    return write_out(folder, files)
 
 
 def table_of(found: "Matrix") -> "Table":

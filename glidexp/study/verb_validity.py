@@ -7,9 +7,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glidexp.beside import beside
 from glidexp.errors import ConfigError, DataError, TrackingError
-from glidexp.options import Parser, out_folder, store_options
+from glidexp.options import Parser, store_options, write_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,11 +105,7 @@ def write(page: "Page", folder: Path) -> None:
             files |= {f"figures/{name}": drawn for name, drawn in block.files.items()}
     if page.scenes:
         files[ROWS] = scene_rows(page).to_csv(index=False).encode()
-    with out_folder(folder):
-        for name, bytes_ in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with beside(folder / name) as place:
-                place.write_bytes(bytes_)
+    write_out(folder, files)
 
 
 def _matrix(store: "Store | None", given: Namespace) -> "FromMatrix | None":
