@@ -114,7 +114,7 @@ def test_a_planted_difference_is_found_and_none_is_not(store: Store, runs: dict[
         assert row.values == pytest.approx(logged)
     assert better.effect.value == pytest.approx(np.mean(better.values) - np.mean(base.values))
     assert better.effect.low < better.effect.value < better.effect.high
-    assert better.paired == (0, 1, 2) and twin.paired == ()
+    assert better.pairs.shared == (0, 1, 2) and twin.pairs.shared == ()
     assert any("backbone=twin: no seed in common" in note for note in comparison.notes)
     assert better.p_holm == pytest.approx(min(1, 2 * better.effect.p))
     assert better.p_flips == 2 / 2**SCENES
@@ -356,12 +356,12 @@ def test_evaluations_on_other_ground_are_the_arms_of_their_trainings(
     ids += [evaluated(store, n, 0.6, tmp_path, [run], split="s2") for n, run in enumerate(means["other"])]
     comparison = of_typed(store, *ids)
     assert [row.arm.name for row in comparison.rows] == ["loss=dice", "loss=focal"]
-    assert comparison.rows[1].paired == (0, 1, 2) and verdict(comparison.rows[1], comparison) == "worse"
+    assert comparison.rows[1].pairs.shared == (0, 1, 2) and verdict(comparison.rows[1], comparison) == "worse"
     fitted = {"eval.adapt": "batch_norm"}
     adapted = [evaluated(store, n, 0.72, tmp_path, [run], **fitted) for n, run in enumerate(means["one"][:2])]
     comparison = of_typed(store, *ids[:2], *adapted)
     assert [row.arm.name for row in comparison.rows] == ["adapt=none", "adapt=batch_norm"]
-    assert comparison.rows[1].paired == (0, 1)
+    assert comparison.rows[1].pairs.shared == (0, 1)
 
 
 def test_networks_whose_training_is_not_in_the_store_are_no_seeds_of_one_arm(
@@ -370,7 +370,8 @@ def test_networks_whose_training_is_not_in_the_store_are_no_seeds_of_one_arm(
     foreign = evaluated(store, 80, 0.6, tmp_path, ["f" * 32], tags={"glidexp.leak": "unknown"})
     comparison = of_typed(store, *means["one"], foreign)
     row = comparison.rows[1]
-    assert row.arm.drawn == [frozenset({"ab" * 6})] and row.paired == () and row.effect and row.effect.parts.seeds == 1
+    assert row.arm.drawn == [frozenset({"ab" * 6})] and row.pairs.shared == ()
+    assert row.effect and row.effect.parts.seeds == 1
     assert any("what " + foreign[:12] + " were trained on is not known" in note for note in comparison.notes)
 
 

@@ -251,6 +251,11 @@ def by_row(values: Floats, rows: Sequence[Sequence[int]]) -> Floats:
     return np.stack([values[list(places)].mean(axis=0) for places in rows])
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation of what these are a sample of (n - 1); NaN of a single one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
 def portions(draws: int, cells: int) -> list[slice]:
     """The draws in portions that are scored at once: one by one each of them costs more in calls than in sums."""
     step = max(1, CELLS_AT_ONCE // cells)

@@ -122,10 +122,7 @@ def table_of(comparison: "Comparison") -> "Table":
 
 
 def _cells(row: "Row", scale: float) -> list[str]:
-    from statistics import fmean, stdev
-
-    cells = [str(len(row.values)), f"{scale * fmean(row.values):.2f}"]
-    cells.append(f"{scale * stdev(row.values):.2f}" if len(row.values) > 1 else "-")
+    cells = [str(len(row.values)), f"{scale * row.mean:.2f}", f"{scale * row.sd:.2f}" if row.sd == row.sd else "-"]
     effect = row.effect
     if effect is None:
         return [*cells, "-", "-"]

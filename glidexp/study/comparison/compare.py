@@ -15,6 +15,7 @@ from glidexp.scoring.statistics import (
     Score,
     by_row,
     detectable,
+    deviation,
     effect_of,
     holm,
     pseudo_values,
@@ -60,9 +61,14 @@ class Row:
     """interval of the difference by redrawing scenes and seeds, where it was asked for"""
 
     @property
-    def paired(self) -> tuple[int | str, ...]:
-        """Seeds that both arms have; empty: trainings were matched in order."""
-        return self.pairs.shared
+    def mean(self) -> float:
+        """Of the seeds' scores."""
+        return float(np.mean(self.values))
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation between seeds; NaN of a single one."""
+        return deviation(self.values)
 
     def sure(self, level: float) -> bool:
         """Whether the difference holds up, after Holm."""

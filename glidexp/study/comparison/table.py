@@ -1,6 +1,5 @@
 """A comparison as a table of numbers, for CSV."""
 
-import numpy as np
 import pandas as pd
 
 from glidexp.study.comparison.compare import Comparison, Row, verdict
@@ -32,8 +31,8 @@ def as_table(comparison: Comparison) -> pd.DataFrame:
                 "arm": row.arm.name,
                 "n_seeds": len(row.values),
                 f"n_{comparison.ground.kind}s": comparison.clusters,
-                "mean": float(np.mean(row.values)),
-                "sd_seeds": float(np.std(row.values, ddof=1)) if len(row.values) > 1 else float("nan"),
+                "mean": row.mean,
+                "sd_seeds": row.sd,
                 "difference": effect.value if effect else float("nan"),
                 "low": effect.low if effect else float("nan"),
                 "high": effect.high if effect else float("nan"),

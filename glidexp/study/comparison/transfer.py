@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from glidexp.config.stored import read_values
 from glidexp.config.transfer import TRAINED_ON, By
 from glidexp.errors import ConfigError, DataError
-from glidexp.scoring.statistics import Effect, holm
+from glidexp.scoring.statistics import Effect, deviation, holm
 from glidexp.study.comparison.arms import Arm, arms_of, told_versions
 from glidexp.study.comparison.compare import Row, row_of
 from glidexp.study.comparison.material import Material, gather
@@ -138,7 +138,7 @@ def lay_out(arms: Sequence[Arm], material: Material, measure: Measure, *, by: st
             rows[source, target] = row
     gaps = {pair: turned(row.effect) for pair, row in rows.items() if row.effect is not None}
     adjusted = dict(zip(gaps, holm([gap.p for gap in gaps.values()]), strict=True))
-    means = {pair: float(np.mean(row.values)) for pair, row in rows.items()}
+    means = {pair: row.mean for pair, row in rows.items()}
     nothing = float("nan")
     pairs = {}
     for (source, target), row in rows.items():
@@ -253,7 +253,7 @@ def as_table(found: Matrix) -> pd.DataFrame:
                 "n_seeds": len(pair.values),
                 "clusters": pair.clusters,
                 "mean": pair.mean,
-                "sd_seeds": float(np.std(pair.values, ddof=1)) if len(pair.values) > 1 else nothing,
+                "sd_seeds": deviation(pair.values),
                 "gap": gap.value if gap else nothing,
                 "low": gap.low if gap else nothing,
                 "high": gap.high if gap else nothing,

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from glidexp.study.comparison.compare import FEW, Comparison, Row, verdict
 from glidexp.study.comparison.studies import Study
 from glidexp.study.names import those
@@ -55,7 +53,7 @@ def naive(comparison: Comparison) -> Iterable[str]:
     """The arms that no naive row is behind: said beside the verdicts, as "better" may still be worse than that."""
     measure, every = comparison.measure, [row.arm.name for row in comparison.rows]
     for name, value in comparison.naive.items():
-        behind = [row.arm.name for row in comparison.rows if measure.better * (float(np.mean(row.values)) - value) <= 0]
+        behind = [row.arm.name for row in comparison.rows if measure.better * (row.mean - value) <= 0]
         if behind and measure.better:
             said = f"no better than the naive row {name.replace('_', ' ')} ({measure.scale * value:.1f} {measure.unit})"
             yield _sentence(f"{those(behind, every)}: on average {said}", comparison)

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from glidexp.beside import PARTIAL, folder_beside
 from glidexp.errors import TrackingError
 from glidexp.study.comparison.compare import Comparison, sentence
@@ -97,10 +95,10 @@ def aggregates(found: Findings) -> dict[str, float]:
     for comparison in (*first, *found.by_stratum, *found.by_size, *found.also):
         for row in comparison.rows:
             start = f"study/{parts[found.full[row.arm.name]]}/{comparison.measure.name}"
-            metrics[f"{start}/mean"] = float(np.mean(row.values))
+            metrics[f"{start}/mean"] = row.mean
             metrics[f"{start}/n"] = float(len(row.values))
             if len(row.values) > 1:
-                metrics[f"{start}/sd"] = float(np.std(row.values, ddof=1))
+                metrics[f"{start}/sd"] = row.sd
             if row.effect is not None:
                 metrics |= {f"{start}/difference": row.effect.value, f"{start}/low": row.effect.low}
                 metrics[f"{start}/high"] = row.effect.high

@@ -225,7 +225,7 @@ def _training(found: Findings) -> Iterable[Block]:
     for row in comparison.rows:
         one = cost[row.arm.name]
         per_s = one.megapixels_per_s if pixels else one.images_per_s
-        points.append((row.arm.name, scale * float(np.mean(row.values)), per_s, one.parameters))
+        points.append((row.arm.name, scale * row.mean, per_s, one.parameters))
     yield Heading("Score against cost")
     drawn = partial(
         pareto_figure, points, score=axis(comparison.measure),

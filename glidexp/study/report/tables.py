@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from glidexp.scoring.forest import Bar, forest_figure
 from glidexp.scoring.sheet import PAGE, Sheet
 from glidexp.scoring.statistics import Effect, holm
@@ -51,8 +49,7 @@ def main_table(comparison: Comparison) -> Table:
     ]
     quiet = len(rows)
     for row in comparison.rows:
-        sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
-        cells = [row.arm.name, str(len(row.values)), number(float(np.mean(row.values)), scale), number(sd, scale)]
+        cells = [row.arm.name, str(len(row.values)), number(row.mean, scale), number(row.sd, scale)]
         rows.append([*cells, interval(row.effect, scale), p_value(row.p_holm), verdict(row, comparison)])
     ground = f"{comparison.clusters} {comparison.ground.kind}s, {comparison.ground.tiles} tiles"
     caption = (
@@ -111,11 +108,8 @@ def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:
         measure, scale = one.measure, one.measure.scale
         label = measure.place or axis(measure)
         for row in one.rows:
-            sd = float(np.std(row.values, ddof=1)) if len(row.values) > 1 else None
-            mean = float(np.mean(row.values))
-            trainings = str(len(row.values))
-            shown = [trainings, number(mean, scale), number(sd, scale), interval(row.effect, scale), str(one.clusters)]
-            rows.append([label, row.arm.name, *shown])
+            shown = [str(len(row.values)), number(row.mean, scale), number(row.sd, scale)]
+            rows.append([label, row.arm.name, *shown, interval(row.effect, scale), str(one.clusters)])
     first, level = comparisons[0], comparisons[0].level
     what = first.measure.score.replace("_", " ").replace("iou", "IoU") + f" [{first.measure.unit}]"
     caption = what if first.measure.stratum else "Scores beside the primary one, in the unit named"
