@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from glidexp.scoring.tables import bare_table, leak_warning
+
 if TYPE_CHECKING:
     import torch
     from rich.table import Table
@@ -66,16 +68,9 @@ def class_scores(confusion: NDArray[np.int64], names: Sequence[str], split: str)
 
 def class_table(metrics: dict[str, float]) -> "Table":
     """The scores of `class_scores` on test as a table 80 characters wide or less."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    leaking = metrics.get("test/leak/tiles", 0)
-    warning = f", LEAKING: {leaking:.0f} of its tiles lie on ground that was met in training" if leaking else ""
-    table = Table(
-        title=f"Land cover on test{warning}", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False,
-        padding=(0, 1), collapse_padding=True,
-    )  # fmt: skip
+    table = bare_table(title=f"Land cover on test{leak_warning(metrics)}")
     table.add_column("class", overflow="fold", max_width=28)
     for heading in ("pixels", "share", "IoU"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -1,7 +1,7 @@
 """Tables for a terminal or a log: the scores of a run, from its metrics alone, and the audit of printed scores."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,6 +14,19 @@ TEST = "test/"
 _NONE = "-"
 
 
+def bare_table(**about: Any) -> "Table":
+    """A table with a line below its headings and none around it; title and caption begin at the left.
+
+    Args:
+        about: as rich's `Table` takes it, also in place of what is set here
+    """
+    from rich import box
+    from rich.table import Table
+
+    look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1), "collapse_padding": True}
+    return Table(**look | {"title_justify": "left", "caption_justify": "left"} | about)
+
+
 def summary_table(metrics: dict[str, float], *, title: str | None = None) -> "Table":
     """Scores on test: pooled at both thresholds, means, every sensor and region, naive rows, each with its numbers.
 
@@ -24,19 +37,7 @@ def summary_table(metrics: dict[str, float], *, title: str | None = None) -> "Ta
     Returns:
         a table 80 characters wide or less, for `rich.console.Console.print`, on a terminal and in a log
     """
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        title=(title or "Scores on test") + _warning(metrics),
-        caption=_caption(metrics),
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        pad_edge=False,
-        padding=(0, 1),
-        collapse_padding=True,
-    )
+    table = bare_table(title=(title or "Scores on test") + leak_warning(metrics), caption=_caption(metrics))
     table.add_column("lake pixels", overflow="fold", max_width=28)
     for heading in ("tiles", "scenes", *COLUMNS.values()):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -68,8 +69,6 @@ def lake_table(metrics: dict[str, float]) -> "Table | None":
     Returns:
         a table 80 characters wide or less
     """
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from glidexp.scoring.components import lower_bound
@@ -77,11 +76,7 @@ def lake_table(metrics: dict[str, float]) -> "Table | None":
     if not metrics.get(f"{TEST}lakes") and not metrics.get(f"{TEST}lakes_predicted"):
         return None
     unit = "m" if f"{TEST}assd_m" in metrics else "px"
-    caption = _lake_caption(metrics, unit)
-    table = Table(
-        box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False, padding=(0, 1),
-        collapse_padding=True,
-    )  # fmt: skip
+    table = bare_table(caption=_lake_caption(metrics, unit))
     table.add_column("lakes", overflow="fold", max_width=21)
     for heading in ("number", "recall", "precision", "area error", f"ASSD [{unit}]"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
@@ -151,7 +146,7 @@ def _strata(metrics: dict[str, float], kind: str) -> list[str]:
     return sorted({match.group(1) for match in found if match})
 
 
-def _warning(metrics: dict[str, float]) -> str:
+def leak_warning(metrics: dict[str, float]) -> str:
     """Stands beside the title of scores that cannot be trusted."""
     met = metrics.get(f"{TEST}leak/tiles", 0)
     return f", LEAKING: {met:.0f} of its tiles lie on ground that was met in training" if met else ""
@@ -179,21 +174,11 @@ def _number(value: float | None, digits: int) -> str:
 
 def audit_table(readings: "list[Reading]") -> "Table":
     """The readings as a table 80 characters wide or less: what is implied, what was printed, by how much it misses."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    caption = (
-        "All in per cent. Impossible: for every value that rounds to the printed ones. Scores that were averaged in "
-    )
-    caption += "different ways cannot be compared by arithmetic, and so are never excluded."
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        caption=caption,
-        caption_justify="left",
-        pad_edge=False,
-        padding=(0, 1),
-        collapse_padding=True,
+    table = bare_table(
+        caption="All in per cent. Impossible: for every value that rounds to the printed ones. Scores that were "
+        "averaged in different ways cannot be compared by arithmetic, and so are never excluded."
     )
     table.add_column("aggregation", overflow="fold", max_width=36)
     table.add_column("consistent?", overflow="fold", max_width=17)

@@ -94,18 +94,14 @@ def run(argv: list[str]) -> int:
 
 def table_of(comparison: "Comparison") -> "Table":
     """Naive rows first, then a row an arm."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
+    from glidexp.scoring.tables import bare_table
     from glidexp.study.comparison.compare import verdict
     from glidexp.study.names import short_names
 
-    table = Table(
-        title=Text(f"{comparison.measure.name} [{comparison.measure.unit}]"), title_justify="left", box=box.SIMPLE_HEAD,
-        pad_edge=False, caption=_caption(comparison), caption_justify="left", padding=0,
-        show_edge=False,
-    )  # fmt: skip
+    title = Text(f"{comparison.measure.name} [{comparison.measure.unit}]")
+    table = bare_table(title=title, caption=_caption(comparison), padding=0, show_edge=False)
     heading, short = short_names([row.arm.name for row in comparison.rows])
     table.add_column(Text(heading), overflow="fold", min_width=len("naive: index"))
     of_means = any(row.arm.of_means for row in comparison.rows)
@@ -122,14 +118,15 @@ def table_of(comparison: "Comparison") -> "Table":
 
 
 def _cells(row: "Row", scale: float) -> list[str]:
+    from glidexp.study.report.tables import p_value
+
     cells = [str(len(row.values)), f"{scale * row.mean:.2f}", f"{scale * row.sd:.2f}" if row.sd == row.sd else "-"]
     effect = row.effect
     if effect is None:
         return [*cells, "-", "-"]
     value, low, high = (scale * number for number in (effect.value, effect.low, effect.high))
     between = f"[{low:.2f}, {high:.2f}]" if effect.known else "[-, -]"
-    p = "-" if row.p_holm != row.p_holm else "<0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
-    return [*cells, f"{value:+.2f} {between}", p]
+    return [*cells, f"{value:+.2f} {between}", p_value(row.p_holm, "-")]
 
 
 def _bootstraps(comparison: "Comparison") -> list[str]:

@@ -85,14 +85,11 @@ def write(found: "Matrix", folder: Path) -> list[Path]:
 
 def table_of(found: "Matrix") -> "Table":
     """Mean of the seeds, a row a source, a column a target with its test ground; and the source's mean regret."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=f"{found.measure.name}, 0-100, trained on (down), scored on (across)", title_justify="left",
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True,
-    )  # fmt: skip
+    from glidexp.scoring.tables import bare_table
+
+    table = bare_table(title=f"{found.measure.name}, 0-100, trained on (down), scored on (across)")
     table.add_column("trained on", overflow="fold")
     table.add_column("seeds", justify="right")
     for target, n in zip(found.targets, found.rest_on[1], strict=True):
@@ -110,14 +107,12 @@ def table_of(found: "Matrix") -> "Table":
 
 def gaps_of(found: "Matrix") -> "Table":
     """What the target's own source has more than another, with its interval."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title="gap: what the target's own source has more", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        padding=(0, 1), collapse_padding=True,
-    )  # fmt: skip
+    from glidexp.scoring.tables import bare_table
+    from glidexp.study.report.tables import p_value
+
+    table = bare_table(title="gap: what the target's own source has more")
     table.add_column("source -> target", overflow="fold")
     for heading in ("seeds", f"{found.ground}s", f"gap [{found.level:.0%}]", "p Holm", "asymmetry"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
@@ -126,8 +121,7 @@ def gaps_of(found: "Matrix") -> "Table":
             continue
         value, low, high = (100 * number for number in (pair.gap.value, pair.gap.low, pair.gap.high))
         between = f"[{low:+.2f}, {high:+.2f}]" if pair.gap.known else "[-, -]"
-        p = "-" if pair.p_holm != pair.p_holm else "<0.0001" if pair.p_holm < 1e-4 else f"{pair.p_holm:.4f}"
         way = "-" if pair.asymmetry != pair.asymmetry else f"{100 * pair.asymmetry:+.2f}"
-        parts = (str(pair.gap.parts.seeds), str(pair.clusters))
-        table.add_row(Text(f"{pair.source} -> {pair.target}"), *parts, f"{value:+.2f} {between}", p, way)
+        cells = [str(pair.gap.parts.seeds), str(pair.clusters), f"{value:+.2f} {between}", p_value(pair.p_holm, "-")]
+        table.add_row(Text(f"{pair.source} -> {pair.target}"), *cells, way)
     return table

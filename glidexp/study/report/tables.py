@@ -34,9 +34,9 @@ def detectable(value: float, measure: Measure) -> str:
     return BEYOND if measure.unit == "points" and value > 1 else number(value, measure.scale)
 
 
-def p_value(value: float) -> str:
-    """A cell; – where there is none."""
-    return NONE if value != value else "<0.0001" if value < 1e-4 else f"{value:.4f}"
+def p_value(value: float, none: str = NONE) -> str:
+    """A cell."""
+    return none if value != value else "<0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def main_table(comparison: Comparison) -> Table:
