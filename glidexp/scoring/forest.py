@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glidexp.scoring.labels import label, lines_of
-from glidexp.scoring.sheet import LINE, PAGE, POINTS, Sheet, figure_of
+from glidexp.scoring.sheet import BLUE, LINE, PAGE, POINTS, VERMILION, Sheet, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DOT = "#2480d6"
-_BETTER, _WORSE = "#2480d6", "#de5400"
 _UNSURE = "0.4"
 _NAME, _NARROW_NAME = 44, 24
 """characters of a name in a line, beside both panels and beside one"""
@@ -59,7 +57,7 @@ def forest_figure(
             sheet, sheet.inches, 0.95 + tall, columns=2, sharey=True, width_ratios=(1, 1.15)
         )
     for place, bar in enumerate(bars):
-        scores.plot([100 * v for v in bar.values], [place] * len(bar.values), "o", color=_DOT, alpha=0.45, markersize=4)
+        scores.plot([100 * v for v in bar.values], [place] * len(bar.values), "o", color=BLUE, alpha=0.45, markersize=4)
         scores.plot(100 * float(np.mean(bar.values)), place, "|", color="black", markersize=10, markeredgewidth=1.5)
         _difference(differences, place, bar, better)
     differences.axvline(0, color="0.6", linewidth=0.8, zorder=0)
@@ -85,7 +83,7 @@ def _difference(axes: "Axes", place: int, bar: Bar, better: int) -> None:
         axes.annotate("baseline", (0, place), (4, 0), textcoords="offset points", **look)
         return
     value, low, high = (100 * number for number in bar.difference)
-    colour = (_BETTER if (better or 1) * value > 0 else _WORSE) if bar.sure else _UNSURE
+    colour = (BLUE if (better or 1) * value > 0 else VERMILION) if bar.sure else _UNSURE
     if low == low:
         width = 2.2 if bar.sure else 0.9
         axes.plot([low, high], [place, place], "-", color=colour, linewidth=width, solid_capstyle="butt")

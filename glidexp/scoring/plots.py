@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from glidexp.scoring import calibration
 from glidexp.scoring.counts import HALF_BIN, bin_of_threshold
 from glidexp.scoring.labels import threshold_text
-from glidexp.scoring.sheet import COLUMN, POINTS, figure_of, legend
+from glidexp.scoring.sheet import BLUE, COLUMN, POINTS, VERMILION, figure_of, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINE = "#2480d6"
-_POINT = "#de5400"
 _GUIDE = "0.72"
 
 
@@ -44,15 +42,15 @@ def pr_figure(
         return figure
     score = calibration.average_precision(hist)
     thin: dict[str, Any] = {"clip_on": False, "zorder": 3}
-    axes.plot(curve.recall, curve.precision, color=_LINE, linewidth=1.4, label=f"network, AP {score:.3f}", **thin)
+    axes.plot(curve.recall, curve.precision, color=BLUE, linewidth=1.4, label=f"network, AP {score:.3f}", **thin)
     marks = (
-        (bin_of_threshold(threshold), "o", _POINT, f"threshold {threshold_text(threshold)} (val)"),
+        (bin_of_threshold(threshold), "o", VERMILION, f"threshold {threshold_text(threshold)} (val)"),
         (HALF_BIN, "D", "white", "threshold 0.5"),
     )
     for place, marker, fill, label in marks:
         if place < len(curve.recall) and not np.isnan(curve.precision[place]):
             x, y = curve.recall[place], curve.precision[place]
-            look: dict[str, Any] = {"markersize": 5, "linestyle": "none", "mfc": fill, "mec": _POINT} | thin
+            look: dict[str, Any] = {"markersize": 5, "linestyle": "none", "mfc": fill, "mec": VERMILION} | thin
             axes.plot(x, y, marker, label=label, **look)
     for (name, (recall, precision)), marker in zip((naive or {}).items(), "s^vP", strict=False):
         if not np.isnan(precision + recall):
@@ -81,9 +79,9 @@ def reliability_figure(hist: NDArray[np.integer], *, temperature: float | None =
         axes.text(0.5, 0.5, "no valid pixels", ha="center", va="center", fontsize=POINTS, color="0.4")
         return figure
     side = 1 / calibration.CALIBRATION_BINS
-    lines = [("network", 1.0, "o-", _LINE)]
+    lines = [("network", 1.0, "o-", BLUE)]
     if temperature is not None:
-        lines.append((f"at temperature {temperature:.2f}", temperature, "D:", _POINT))
+        lines.append((f"at temperature {temperature:.2f}", temperature, "D:", VERMILION))
     for place, (name, heat, style, colour) in enumerate(lines):
         curve = calibration.reliability(hist, temperature=heat)
         error = calibration.expected_calibration_error(hist, temperature=heat)

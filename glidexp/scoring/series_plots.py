@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.scoring.sheet import PAGE, POINTS, Sheet, legend, plain
-from glidexp.scoring.study_plots import PALETTE
+from glidexp.scoring.sheet import BLUE, PAGE, POINTS, VERMILION, Sheet, legend, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 SHOWN = 8
 """lakes that have a panel"""
-BLUE, RED = PALETTE[0], PALETTE[1]
 HECTARE_KM2 = 0.01
 
 
@@ -60,7 +58,7 @@ def series_figure(mapped: Line, common: Line | None, lakes: Sequence[Line], shee
     axes = figure.add_subplot(grid[0, :])
     plain(axes)
     span = _span([mapped, *shown])
-    handles = [_drawn(axes, mapped, RED if common else BLUE, hollow=common is not None)]
+    handles = [_drawn(axes, mapped, VERMILION if common else BLUE, hollow=common is not None)]
     names = [mapped.name]
     if common:
         handles.append(_drawn(axes, common, BLUE))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
 INCH_MM = 25.4
+BLUE, VERMILION = "#2480d6", "#de5400"
+"""of what is drawn, and of what is to be seen beside it; after Okabe and Ito, darkened where thin lines would fade on
+white"""
 POINTS = 7.0
 """of all text, as it is printed; journals ask for 6 to 8"""
 LETTER = 0.058

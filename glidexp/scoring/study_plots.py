@@ -11,14 +11,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glidexp.scoring.labels import label, lines_of
-from glidexp.scoring.sheet import LETTER, LINE, PAGE, POINTS, Sheet, figure_of, legend, name_levels, roomy
+from glidexp.scoring.sheet import (
+    BLUE,
+    LETTER,
+    LINE,
+    PAGE,
+    POINTS,
+    VERMILION,
+    Sheet,
+    figure_of,
+    legend,
+    name_levels,
+    roomy,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = ("#2480d6", "#de5400", "#0f9b74", "#a3469f", "#8a6d00", "#56b4e9", "#555555", "#d55f8f")
-"""after Okabe and Ito, darkened where thin lines would fade on white"""
+PALETTE = (BLUE, VERMILION, "#0f9b74", "#a3469f", "#8a6d00", "#56b4e9", "#555555", "#d55f8f")
+"""of lines and marks, one a number; after Okabe and Ito likewise"""
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPX*"
 HATCHES = ("", "//", "..", "xx", "--")

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.scoring.cloud import INSIDE as LIMIT
-from glidexp.scoring.sheet import LETTER, PAGE, POINTS, Sheet, figure_of, legend, roomy
+from glidexp.scoring.cloud import INSIDE
+from glidexp.scoring.sheet import BLUE, LETTER, PAGE, POINTS, VERMILION, Sheet, figure_of, legend, roomy
 from glidexp.scoring.study_plots import MARKERS, look_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
-INSIDE, OUTSIDE = "#2480d6", "#de5400"
 NAMED = 8
 """scenes that are told apart by their mark; of more each is a dot"""
 
@@ -71,7 +70,7 @@ def distance_figure(dots: Sequence[Dot], sheet: Sheet = PAGE) -> "Figure":
             "color": "0.35",
         }
         axes.annotate(where, (at, at), (-3, -3), **shown)
-    axes.set_xlabel(f"distance by statistics\n(1: {LIMIT:.0f} % of held-out tiles lie within)")
+    axes.set_xlabel(f"distance by statistics\n(1: {INSIDE:.0f} % of held-out tiles lie within)")
     unknown = not all(np.isfinite(dot.embedding) for dot in dots)
     axes.set_ylabel("distance by the encoder's embedding" + "\n(on the lower rim: not known)" * unknown)
     _plain_ticks(axes, high / low)
@@ -136,7 +135,7 @@ def expected_figure(expected: Floats, scores: Floats, ranges: Sequence[Range], s
     few = len(ranges) <= NAMED
     for number, one in enumerate(ranges):
         x, ends = 100 * one.value, [100 * one.low, 100 * one.high]
-        look: dict[str, Any] = {"color": OUTSIDE if one.outside else INSIDE, "linestyle": ":" if one.outside else "-"}
+        look: dict[str, Any] = {"color": VERMILION if one.outside else BLUE, "linestyle": ":" if one.outside else "-"}
         axes.plot([x, x], ends, linewidth=1.5 if few else 0.7, alpha=0.8 if few else 0.4, **look)
         marks += axes.plot(x, x, linestyle="none", **_look(number, len(ranges), outside=one.outside))
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
@@ -153,7 +152,7 @@ def _named(scenes: "Sequence[Dot] | Sequence[Range]") -> list[str]:
 
 def _look(number: int, count: int, *, outside: bool) -> dict[str, Any]:
     """The mark of a scene: hollow where it is outside."""
-    colour = OUTSIDE if outside else INSIDE
+    colour = VERMILION if outside else BLUE
     few = count <= NAMED
     return {
         "marker": MARKERS[number % len(MARKERS)] if few else "o",
