@@ -64,7 +64,7 @@ def test_a_perfect_ranking_has_1_and_a_blind_one_the_share_of_lake() -> None:
 def test_ece_equals_that_of_the_probabilities_within_the_stated_bound(sharpness: float) -> None:
     logit, lake, hist = drawn(sharpness=sharpness)
     place = np.searchsorted(EDGES[1:-1], logit, side="right")
-    part = np.minimum((calibration.PROBABILITY[place] * 15).astype(int), 14)
+    part = np.minimum((15 / (1 + np.exp(-calibration.LOGIT[place]))).astype(int), 14)
     probability = 1 / (1 + np.exp(-logit))
     exact = sum(
         abs(probability[part == p].mean() - lake[part == p].mean()) * (part == p).mean() for p in np.unique(part)

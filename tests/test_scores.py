@@ -12,7 +12,7 @@ import torch
 from glidexp.errors import DataError
 from glidexp.scoring import scores
 from glidexp.scoring.confusion import PER_PLACE, aggregate, pooled_scores, rows_of, scene_rows, strata
-from glidexp.scoring.counts import BINS, EDGES, histograms_of_bins, logit_bins
+from glidexp.scoring.counts import BINS, EDGES, histograms_of_bins, logit_bins, total
 
 NAN = math.nan
 
@@ -209,7 +209,7 @@ def test_strata_add_up_to_the_whole() -> None:
         parts = [confusion[rows].sum(0) for rows in strata(index[kind]).values()]
         np.testing.assert_array_equal(np.sum(parts, axis=0), confusion.sum(0))
     np.testing.assert_array_equal(confusion.sum(1), hist.sum((1, 2)))
-    np.testing.assert_array_equal(confusion.sum(0), scores.confusion(scores.total(hist), 140))
+    np.testing.assert_array_equal(confusion.sum(0), scores.confusion(total(hist), 140))
 
 
 def test_thresholds_0_and_1_predict_everything_and_nothing() -> None:

@@ -12,20 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glidexp.scoring.counts import BINS, EDGES
+from glidexp.scoring.counts import BINS, EDGES, total
 
 CALIBRATION_BINS = 15
 """equal parts of the probability range, as is customary since Guo et al. 2017 (arXiv:1706.04599)"""
 
 
-def _sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1.0 / (1.0 + np.exp(-logit))
-
-
 LOGIT = (EDGES[:-1] + EDGES[1:]) / 2
 """(256,) middle of each bin; the outer ones, which are open, as if they were not"""
-PROBABILITY = _sigmoid(LOGIT)
-"""(256,) probability at the middle of each bin"""
 TEMPERATURES = (0.05, 20.0)
 """what a temperature is fitted in; a network that is never wrong on val gets the lower end"""
 
@@ -51,7 +45,7 @@ class Reliability:
 
 def pr_curve(hist: NDArray[np.integer]) -> PrCurve | None:
     """The precision-recall curve of (..., 2, 256) histograms, summed; None when there is no lake pixel."""
-    summed = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
+    summed = total(hist)
     above = summed[:, ::-1].cumsum(axis=1)[:, ::-1]  # pixels at the bin or beyond
     false, true = above
     if true[0] == 0:
@@ -81,7 +75,7 @@ def negative_log_likelihood(hist: NDArray[np.integer], temperature: float = 1.0)
         hist: (..., 2, 256), summed
         temperature: above 0; 1 leaves the network as it is
     """
-    background, lake = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
+    background, lake = total(hist)
     pixels = int(background.sum() + lake.sum())
     if not pixels:
         return float("nan")
@@ -103,7 +97,7 @@ def fit_temperature(hist: NDArray[np.integer]) -> float | None:
     """
     from scipy.optimize import minimize_scalar
 
-    summed = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
+    summed = total(hist)
     if not summed.sum(axis=1).all():
         return None
     found = minimize_scalar(
@@ -115,23 +109,22 @@ def fit_temperature(hist: NDArray[np.integer]) -> float | None:
     return float(np.exp(found.x))
 
 
-def reliability(hist: NDArray[np.integer], parts: int = CALIBRATION_BINS, *, temperature: float = 1.0) -> Reliability:
-    """Predicted lake probability against the observed share of lake, over equal parts of the probability range.
+def reliability(hist: NDArray[np.integer], *, temperature: float = 1.0) -> Reliability:
+    """Predicted lake probability against the observed share of lake, over the `CALIBRATION_BINS`.
 
     A bin of the histogram belongs to the part in which its middle lies, so a part's limits are those of the nearest
     bins.
 
     Args:
         hist: (..., 2, 256), summed
-        parts: how many equal parts of 0-1
         temperature: the probabilities' own, above 0
     """
-    probability = _sigmoid(LOGIT / temperature)
-    background, lake = np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
-    part = np.minimum((probability * parts).astype(np.int64), parts - 1)
-    pixels = np.bincount(part, weights=background + lake, minlength=parts)
-    mass = np.bincount(part, weights=(background + lake) * probability, minlength=parts)
-    lakes = np.bincount(part, weights=lake, minlength=parts)
+    probability = 1.0 / (1.0 + np.exp(-LOGIT / temperature))
+    background, lake = total(hist)
+    part = np.minimum((probability * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    pixels = np.bincount(part, weights=background + lake, minlength=CALIBRATION_BINS)
+    mass = np.bincount(part, weights=(background + lake) * probability, minlength=CALIBRATION_BINS)
+    lakes = np.bincount(part, weights=lake, minlength=CALIBRATION_BINS)
     held = pixels > 0
     return Reliability(
         confidence=mass[held] / pixels[held], frequency=lakes[held] / pixels[held], pixels=pixels[held].astype(np.int64)

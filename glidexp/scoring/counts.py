@@ -13,6 +13,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glidexp.errors import ConfigError
 
@@ -94,6 +95,11 @@ def _by_scatter(slot: "torch.Tensor") -> "torch.Tensor":
     counted = torch.zeros(tiles, _LANES * _SLOTS, dtype=torch.int32, device=slot.device)
     counted.scatter_add_(1, index, torch.ones((), dtype=torch.int32, device=slot.device).expand_as(index))
     return counted.view(tiles, _LANES, _SLOTS).sum(1, dtype=torch.int32)
+
+
+def total(hist: NDArray[np.integer]) -> NDArray[np.int64]:
+    """(..., 2, 256) -> (2, 256), the sum over tiles."""
+    return np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
 
 
 def nan_pixels(logits: "torch.Tensor") -> "torch.Tensor":

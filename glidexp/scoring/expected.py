@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.errors import DataError
-from glidexp.scoring.counts import EDGES, PROBABILITY, bin_of_threshold
+from glidexp.scoring.calibration import LOGIT
+from glidexp.scoring.counts import PROBABILITY, bin_of_threshold
 
 Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.str_]
@@ -35,8 +36,7 @@ def certainty(counts: npt.NDArray[np.integer], threshold: float, temperature: fl
         threshold: probability from which a pixel is lake
         temperature: calibrates the probabilities; without it they are taken as they are
     """
-    middles = (EDGES[:-1] + EDGES[1:]) / 2
-    lake = counts * (PROBABILITY if temperature is None else 1 / (1 + np.exp(-middles / temperature)))
+    lake = counts * (PROBABILITY if temperature is None else 1 / (1 + np.exp(-LOGIT / temperature)))
     at = bin_of_threshold(threshold)
     union = float(counts[at:].sum() + lake[:at].sum())
     return float(lake[at:].sum()) / union if union > 0 else 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glidexp.scoring import calibration
-from glidexp.scoring.counts import HALF_BIN, bin_of_threshold
+from glidexp.scoring.counts import HALF_BIN, bin_of_threshold, total
 from glidexp.scoring.labels import threshold_text
 from glidexp.scoring.sheet import BLUE, COLUMN, POINTS, VERMILION, figure_of, legend
 
@@ -100,7 +100,7 @@ def _axes(title: str, hist: NDArray[np.integer], height: float, rows: int = 1) -
     """A panel, a low one below it where there are two rows, and above them whose pixels these are and how many."""
     ratios = (1,) if rows == 1 else (3, 1)
     figure, panels = figure_of(COLUMN, 0, height, rows=rows, height_ratios=ratios, sharex=rows > 1)
-    of_class = np.asarray(hist, dtype=np.int64).reshape(-1, *np.shape(hist)[-2:]).sum(axis=(0, 2))
+    of_class = total(hist).sum(axis=1)
     share = f", {of_class[1] / of_class.sum():.2%} lake" if of_class.sum() else ""
     panels[0].set_title(f"{title}: {of_class.sum():,} pixels{share}", fontsize=POINTS, loc="left")
     return figure, panels[0]

@@ -15,7 +15,7 @@ from glidexp.beside import beside
 from glidexp.errors import DataError
 from glidexp.scoring import calibration
 from glidexp.scoring.confusion import Counts, aggregate, defined, lake_iou, pooled_scores
-from glidexp.scoring.counts import BINS, HALF_BIN, PER_LOGIT, bin_of_threshold, threshold_of_bin
+from glidexp.scoring.counts import BINS, HALF_BIN, PER_LOGIT, bin_of_threshold, threshold_of_bin, total
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,11 +50,6 @@ def pooled(hist: Histograms, threshold_bin: int) -> dict[str, float]:
         threshold_bin: 0-256, `counts.bin_of_threshold`
     """
     return pooled_scores(confusion(total(hist), threshold_bin))
-
-
-def total(hist: Histograms) -> NDArray[np.int64]:
-    """(..., 2, 256) -> (2, 256), the sum over tiles."""
-    return np.asarray(hist).reshape(-1, 2, BINS).sum(axis=0, dtype=np.int64)
 
 
 def best_threshold(hist: Histograms) -> float:
