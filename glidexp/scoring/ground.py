@@ -54,6 +54,17 @@ class Piece:
         placed = bool(self.scene) and self.row >= 0 and self.col >= 0
         return (self.row, self.col) if placed else (0, 0)
 
+    def tile_at(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Tiles that pixels (n,) of the canvas lie in, by their positions in the index; of several the first."""
+        inside = (rows[:, None] >= self.tops) & (rows[:, None] < self.tops + self.tile_px)
+        inside &= (cols[:, None] >= self.lefts) & (cols[:, None] < self.lefts + self.tile_px)
+        return self.tiles[inside.argmax(axis=1)]
+
+    def on_canvas(self, table: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Row and column on the canvas (n, 2) of what has row and col in the scene, and (n,) whether it lies on it."""
+        at: npt.NDArray[np.int64] = table[["row", "col"]].to_numpy(dtype=np.int64) - np.array([self.row, self.col])
+        return at, np.asarray(((at >= 0) & (at < self.shape)).all(axis=1))
+
     def disagreement(self, labels_nHW: Tiles) -> float:
         """Share of the tiles' lake pixels that are no lake on the canvas, 0-1: above 0 only where tiles overlap.
 

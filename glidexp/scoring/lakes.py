@@ -115,7 +115,7 @@ def score_lakes(
         distances.append((found.distance_px, found.distance_owner + rows))
         known = inventory_of(piece, found.true, of_scene.get(piece.scene))
         for table in (_true_table(found, piece, known), _predicted_table(found, piece, bins)):
-            table["tile"] = names[piece.tiles[table["tile"]]]
+            table["tile"] = names[table["tile"]]
             _name(table, f"{place['split']}_{number}", found)
             tables.append(place | {"crs": piece.crs} | table)
             rows += len(table["area_px"])
@@ -145,8 +145,8 @@ def inventory_of(piece: Piece, true: Components, inventory: pd.DataFrame | None)
     found |= {name: np.full(n, np.nan) for name in ("inventory_area_km2", "glacier_distance_m")}
     if inventory is None or not n:
         return found
-    at = inventory[["row", "col"]].to_numpy(dtype=np.int64) - (piece.row, piece.col)
-    here = ((at >= 0) & (at < piece.shape)).all(axis=1) & (inventory["px"] > 0).to_numpy()
+    at, here = piece.on_canvas(inventory)
+    here &= (inventory["px"] > 0).to_numpy()
     drawn, at = inventory[here], at[here]
     drawn = drawn.assign(own=true.labels_HW[at[:, 0], at[:, 1]].astype(np.int64) - 1)
     drawn = drawn[drawn["own"] >= 0]
@@ -177,14 +177,11 @@ def _predicted_table(found: Match, piece: Piece, bins_HW: npt.NDArray[np.uint8])
 
 
 def _shape(piece: Piece, lakes: Components) -> dict[str, Any]:
-    """What is known of lakes by themselves; `tile` is the position in the piece of the tile with the first pixel."""
+    """What is known of lakes by themselves; `tile` is the position in the index of the tile with the first pixel."""
     top_row, left_col = piece.corner
     _, first = np.unique(lakes.owner, return_index=True)
-    rows, cols = lakes.rows[first][:, None], lakes.cols[first][:, None]
-    inside = (rows >= piece.tops) & (rows < piece.tops + piece.tile_px)
-    inside &= (cols >= piece.lefts) & (cols < piece.lefts + piece.tile_px)
     shape: dict[str, Any] = {
-        "tile": inside.argmax(axis=1),
+        "tile": piece.tile_at(lakes.rows[first], lakes.cols[first]),
         "row": lakes.row + top_row,
         "col": lakes.col + left_col,
         "area_px": lakes.area_px,

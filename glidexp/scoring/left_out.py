@@ -64,8 +64,8 @@ def lakes_left_out(piece: Piece, inventory: pd.DataFrame | None) -> list[KnownLa
     """
     if inventory is None or piece.row < 0:
         return []
-    at = inventory[["row", "col"]].to_numpy(dtype=np.int64) - (piece.row, piece.col)
-    here = ((at >= 0) & (at < piece.shape)).all(axis=1) & inventory["fate"].isin(KNOWN).to_numpy()
+    at, here = piece.on_canvas(inventory)
+    here &= inventory["fate"].isin(KNOWN).to_numpy()
     rows = inventory[here]
     radius = np.sqrt(rows["area_km2"].to_numpy(dtype=np.float64) * 1e6 / np.pi) / piece.gsd_m
     return [

@@ -12,7 +12,7 @@ from glidexp.beside import beside
 from glidexp.scoring.attribution import CLASSES, false_alarms
 from glidexp.scoring.components import components, in_km2, lower_bound, size_class
 from glidexp.scoring.confusion import defined
-from glidexp.scoring.ground import Piece, pieces
+from glidexp.scoring.ground import pieces
 from glidexp.scoring.left_out import ice_of, lakes_left_out
 from glidexp.scoring.predictions import Predictions
 
@@ -70,17 +70,17 @@ def mistakes(
             (FALSE_ALARM, alarms, wrong),
             (TRUE_LAKE, lakes, _lakes(image, label, predicted)),
         ):
-            if not len(table["row"]):
+            if not (count := len(table["row"])):
                 continue
-            at = np.column_stack([table["row"], table["col"]])
-            table["tile"] = _tile_of(piece, names, at)
-            table["area_km2"] = in_km2(table["area_px"], piece.gsd_m) if known else np.full(len(at), np.nan)
+            table["tile"] = names[piece.tile_at(table["row"], table["col"])]
+            table["area_km2"] = in_km2(table["area_px"], piece.gsd_m) if known else np.full(count, np.nan)
             table["size_class"] = size_class(table["area_px"], piece.gsd_m)
-            table["row"], table["col"] = (at + piece.corner).T
+            top, left = piece.corner
+            table["row"], table["col"] = table["row"] + top, table["col"] + left
             place: dict[str, Any] = {"kind": kind, "split": seen.split, "scene": piece.scene, "sensor": piece.sensor}
             place |= {"region": piece.region, "gsd_m": piece.gsd_m, "piece": number}
             held.append(
-                table | {name: np.full(len(at), value, _NUMBERS.get(name, object)) for name, value in place.items()}
+                table | {name: np.full(count, value, _NUMBERS.get(name, object)) for name, value in place.items()}
             )
         if told is not None:
             told(len(piece.tiles))
@@ -122,12 +122,6 @@ def _lakes(
         "brightness_class": group,
         "missed": ~hit,
     }
-
-
-def _tile_of(piece: Piece, names: npt.NDArray[np.object_], at: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
-    inside = (at[:, :1] >= piece.tops) & (at[:, :1] < piece.tops + piece.tile_px)
-    inside &= (at[:, 1:] >= piece.lefts) & (at[:, 1:] < piece.lefts + piece.tile_px)
-    return names[piece.tiles[inside.argmax(axis=1)]] if len(at) else np.zeros(0, dtype=object)
 
 
 def mistake_scores(table: pd.DataFrame, prefix: str) -> dict[str, float]:
