@@ -35,7 +35,7 @@ from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.history import Course, PastRun, course
 
 TEN_EPOCHS = Config(train=TrainConfig(epochs=10))
-SIZES = Sizes(train=100, val=30, test=60, clusters=8, cluster="scene", tile_bytes=1)
+SIZES = Sizes(train=100, val=30, test=60)
 
 
 def changed(config: Config, **sections: dict[str, Any]) -> Config:
@@ -287,12 +287,13 @@ def test_what_counts_as_independent_ground(monkeypatch: pytest.MonkeyPatch) -> N
         return data.ground(Config(), stratum)
 
     where = {"scene": ["a", "b", "c", "c", "b"], "region": ["andes", "andes", "alaska", "alaska", "andes"]}
-    assert counted(**where, block=list("12345")) == ("scene", 2)
+    where["block"] = list("12345")
+    assert counted(**where) == ("scene", 2)
     assert counted(scene=list("abbbb"), block=list("12345")) == ("block", 4)
     assert counted(scene=["a", "unknown", "b", "c", "c"], block=["", "", "", "1", "1"]) == ("tile", 4)
     alaska = ("region", "alaska")
     assert counted(alaska, **where) == ("scene", 1)
-    assert counted(alaska, **where | {"scene": ["unknown"] * 5}) == ("tile", 2)
+    assert counted(alaska, **where | {"scene": ["unknown"] * 5, "block": [""] * 5}) == ("tile", 2)
     assert counted(("size", "0.01-0.05km2"), **where) == ("scene", 2)
 
 
@@ -352,7 +353,7 @@ def planned(tmp_path: Path, data_hash: str = "d") -> Planned:
     arms = (*arms[:3], arm(names[3], config, train={"epochs": 3}))
     cells = tuple(Cell(name, seed, (), f"{name}{seed}") for name in names for seed in (0, 1))
     stored = SimpleNamespace(data_hash=data_hash)
-    data: Any = SimpleNamespace(store=lambda config: stored, ground=lambda *_: (SIZES.cluster, SIZES.clusters))
+    data: Any = SimpleNamespace(store=lambda config: stored, ground=lambda *_: ("scene", 8))
     plan = Plan("demo", "Which?", "test/lake_iou_pooled", tuple(names), (0, 1), cells, budget="Budget: 24 steps.")
     study = StudyConfig(seeds=[0, 1])
     spents = tuple(spent(one.config, SIZES.train) for one in arms)
@@ -483,7 +484,7 @@ def test_of_a_study_only_what_is_chosen_is_tried_and_counted(tmp_path: Path, mon
 
 def test_disk_has_room_for_the_masks_and_predictions_of_all_of_glid(tmp_path: Path) -> None:
     """A study of 2,367 test tiles of 512 px was said to need 4 MB a run and no predictions, of which there is 1 GB."""
-    speed, sizes = Speed(1.0, 1.0, 1.0, 2_000_000), Sizes(14400, 1600, 2367, 2367, "tile", 512 * 512 * 4)
+    speed, sizes = Speed(1.0, 1.0, 1.0, 2_000_000), Sizes(14400, 1600, 2367)
     config = changed(Config(), tile_size={"px": 512})
     assert plan_cost.run_bytes(speed, config, sizes) == 4_000_000 + int(0.03 * 2367 * 512**2) + 8_000_000
     light = changed(config, tracking={"log_masks": False, "log_model": False})

@@ -10,9 +10,8 @@ import pandas as pd
 
 from glidexp.data.splits import connected
 from glidexp.data.store import INVALID, LAKE
+from glidexp.scoring.confusion import UNKNOWN_SCENES
 
-UNKNOWN = ("", "unknown")
-"""what stands for the scene of a tile that does not say"""
 Tiles = npt.NDArray[Any] | Callable[[int], npt.NDArray[Any]]
 _KEY = ["scene", "sensor", "region", "gsd_m"]
 
@@ -137,7 +136,8 @@ def pieces(index: pd.DataFrame, tile_px: int) -> list[Piece]:
         pieces in the order of their first tile
     """
     places = index.reset_index(drop=True)
-    known = ~places["scene"].isin(UNKNOWN) & places["scene"].notna() & (places["row"] >= 0) & (places["col"] >= 0)
+    known = places["scene"].notna() & ~places["scene"].isin(UNKNOWN_SCENES)
+    known &= (places["row"] >= 0) & (places["col"] >= 0)
     found = [_piece(places, np.array([i], dtype=np.int64), tile_px) for i in np.flatnonzero(~known).tolist()]
     for _, group in places[known].groupby(_KEY, sort=False, dropna=False):
         at = group[["row", "col"]].to_numpy(dtype=np.int64)
@@ -164,7 +164,7 @@ def _piece(places: pd.DataFrame, tiles: npt.NDArray[np.int64], tile_px: int) -> 
         a, b, c, d, e, f = (float(value) for value in transform)
         right, down = left - int(cols[0]), top - int(rows[0])
         transform = (a, b, c + a * right + b * down, d, e, f + d * right + e * down)
-    scene = str(first["scene"]) if first["scene"] is not None and first["scene"] not in UNKNOWN else ""
+    scene = str(first["scene"]) if first["scene"] is not None and first["scene"] not in UNKNOWN_SCENES else ""
     return Piece(
         tiles=tiles,
         tops=np.zeros(1, dtype=np.int64) if alone else rows - top,

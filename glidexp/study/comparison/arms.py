@@ -206,10 +206,10 @@ def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
     Raises:
         DataError: the runs were scored on different ground, or on other labels
     """
-    kind = _cluster_kind(next(iter(tables.values())))
+    kind = cluster_kind(next(iter(tables.values())))
     if kind == "tile" and len({frozenset(table["tile"]) for table in tables.values()}) > 1:
         scenes = pd.concat([table["scene"].astype(str) for table in tables.values()])
-        if not scenes.isin({"", *UNKNOWN_SCENES}).any():
+        if not scenes.isin(UNKNOWN_SCENES).any():
             kind = "scene"  # one scene in tiles of several sizes: its sums can be compared, tiles cannot
     reference: pd.DataFrame | None = None
     first = ""
@@ -272,8 +272,8 @@ def counts_of(
     return np.stack([frame.loc[names].to_numpy(np.int64) for frame in found]), names.to_numpy(dtype=object)
 
 
-def _cluster_kind(table: pd.DataFrame) -> str:
-    """scene where two or more are known, else block, else tile."""
+def cluster_kind(table: pd.DataFrame) -> str:
+    """What counts as independent ground of these tiles: scene where two or more are known, else block, else tile."""
     for kind in ("scene", "block"):
         names = table[kind].astype(object).where(table[kind].notna(), "").astype(str)
         if names.nunique() > 1 and not names.isin(UNKNOWN_SCENES).any():

@@ -10,7 +10,8 @@ from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError
-from glidexp.scoring.confusion import rows_of
+from glidexp.scoring.confusion import UNKNOWN_SCENES, rows_of
+from glidexp.study.comparison.arms import cluster_kind
 from glidexp.study.plan.check import Checked
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ class Sizes:
     train: int
     val: int
     test: int
-    clusters: int
-    """scenes with test tiles, else blocks, else tiles: what counts as independent ground"""
-    cluster: str
-    """scene, block or tile"""
-    tile_bytes: int
 
 
 class Data:
@@ -76,28 +72,25 @@ class Data:
         store = self.store(config)
         train, _ = training_rows(store, config.sensor_mix, config.subset, config.seed, config.self_training)
         val = judging_rows(store, config.sensor_mix, config.subset, config.seed)
-        test = store.rows("test")
-        cluster, count = _clusters(store.index[store.index["split"] == "test"])
-        return Sizes(len(train), len(val), len(test), count, cluster, store.tile_px**2 * (store.channels + 1))
+        return Sizes(len(train), len(val), len(store.rows("test")))
 
     def train_tiles(self, config: Config) -> int:
         """Number of training tiles."""
         return self.sizes(config).train
 
     def ground(self, config: Config, stratum: tuple[str, str] | None) -> tuple[str, int]:
-        """What counts as independent ground of the score that decides, and how much there is.
+        """What counts as independent ground of the score that decides, scene, block or tile, and how much there is.
 
         Args:
             config: of the baseline
-            stratum: of that score, `Measure.stratum`: of one sensor or region its own ground alone counts
+            stratum: of that score, `Measure.stratum`: of one sensor or region its own ground alone counts; None: all
         """
         index = self.store(config).index
         index = index[index["split"] == "test"]
-        kind, count = _clusters(index)  # of all ground, as scores are put together
+        kind = cluster_kind(index)  # of all ground, as scores are put together
         if stratum is not None and stratum[0] in ("sensor", "region"):
-            own = index.iloc[rows_of(index[stratum[0]], stratum[1])]
-            count = len(own) if kind == "tile" else int(own[kind].nunique())
-        return kind, count
+            index = index.iloc[rows_of(index[stratum[0]], stratum[1])]
+        return kind, len(index) if kind == "tile" else int(index[kind].nunique())
 
     def refuse_mixed_ground(self, arms: Sequence[Checked]) -> None:
         """Refuses arms of which one trains on scenes that another is scored on.
@@ -106,7 +99,7 @@ class Data:
             ConfigError: which arm and which scene
         """
         base = self.store(arms[0].config).index
-        tested = set(base.loc[base["split"] == "test", "scene"].astype(str)) - {"", "unknown"}
+        tested = set(base.loc[base["split"] == "test", "scene"].astype(str)) - {*UNKNOWN_SCENES}
         for one in arms[1:]:
             index = self.store(one.config).index
             if index is base:
@@ -119,13 +112,3 @@ class Data:
                     f"{one.name} trains on scene {met[0]}, which the baseline tests on: its settings change the split. "
                     "Fix it with dataset.split.by=region or leave_out, or give other arms."
                 )
-
-
-def _clusters(index: "pd.DataFrame") -> tuple[str, int]:
-    for kind in ("scene", "block"):
-        if kind not in index:
-            continue
-        names = index[kind].astype(object).where(index[kind].notna(), "").astype(str)
-        if names.nunique() > 1 and not names.isin(("", "unknown")).any():
-            return kind, int(names.nunique())
-    return "tile", len(index)
