@@ -18,12 +18,12 @@ from glidexp.errors import GlidexpError
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.execution.execute import execute
 from glidexp.study.execution.launchers import local as launchers_local
-from glidexp.study.execution.ledger import MODEL_TAG, Entry, Ledger
+from glidexp.study.execution.ledger import Entry, Ledger
 from glidexp.study.execution.work import Done, Order
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.multirun import parent_run_id
-from glidexp.tracking.store import ID_TAG, Store, open_store, warm_up
+from glidexp.tracking.store import ID_TAG, MODEL_RUN_TAG, Store, open_store, warm_up
 
 warm_up()  # once, in the process that the runs are forked off
 SCORE = "test/lake_iou_pooled"
@@ -138,7 +138,7 @@ def train(words: tuple[str, ...]) -> Done:
 def score(run_id: str, words: tuple[str, ...]) -> Done:
     """A run of its own, linked to the model, as `glidexp evaluate` leaves it."""
     store = opened(Path(settings(words)["mlruns"]))
-    tags = process_tags() | marks() | {MODEL_TAG: run_id}
+    tags = process_tags() | marks() | {MODEL_RUN_TAG: run_id}
     scored = store.client.create_run(store.experiment_id("glidexp"), tags=tags).info.run_id
     value = random.Random(" ".join(words)).random()
     store.client.log_metric(scored, SCORE, value)

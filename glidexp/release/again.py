@@ -19,7 +19,7 @@ from glidexp.errors import DataError
 from glidexp.models.hardware import device_of
 from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.models import read_text
-from glidexp.tracking.store import Store
+from glidexp.tracking.store import EVALUATION, KIND_TAG, Store
 from glidexp.training.rescoring.evaluation import evaluate
 from glidexp.training.rescoring.scored import rows_of
 
@@ -60,7 +60,7 @@ def ground_of(store: Store, scored: TrackedRun, folder: Path) -> EvaluateConfig 
     Raises:
         DataError: its settings cannot be read
     """
-    if scored.tags.get("glidexp.kind") != "evaluation":
+    if scored.tags.get(KIND_TAG) != EVALUATION:
         return None
     text = read_text(store, scored.run_id, "config.yaml", folder)
     try:

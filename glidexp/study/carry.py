@@ -13,13 +13,13 @@ from glidexp.beside import write_bytes
 from glidexp.data.steps import shown_steps
 from glidexp.errors import ConfigError
 from glidexp.study.comparison.studies import load_study
-from glidexp.study.execution.ledger import CELLS, FOLDER, MODEL_TAG, PLAN
+from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN
 from glidexp.study.tune import journal as tune_journal
 from glidexp.study.tune.journal import JOURNAL, written
 from glidexp.tracking.carry import ABOUT, FILES, RUNS, Carried, read_runs, write_run
 from glidexp.tracking.found import finished_runs, tracked_run
-from glidexp.tracking.store import Store
-from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG
+from glidexp.tracking.store import KIND_TAG, MODEL_RUN_TAG, STUDY, Store
+from glidexp.tracking.study_runs import STUDY_ID_TAG
 
 log = logging.getLogger("glidexp")
 
@@ -59,7 +59,7 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
         for entry in study.entries.values():
             wanted |= {one: None for one in (entry.train, entry.scored) if one}
     for run_id in list(wanted):  # an evaluation is of little use without its model
-        of = tracked_run(store, run_id)[0].tags.get(MODEL_TAG)
+        of = tracked_run(store, run_id)[0].tags.get(MODEL_RUN_TAG)
         if of and of not in wanted and store.found(of) is not None:
             wanted[of] = None
     with shown_steps(len(wanted), "runs", True, what="export", late=True) as step:
@@ -105,4 +105,4 @@ def bring(store: Store, folder: Path) -> Carried:
 
 def _study_of(store: Store, run_id: str) -> str:
     tags = tracked_run(store, run_id)[0].tags
-    return tags.get(STUDY_ID_TAG, "") if tags.get(KIND_TAG) == KIND else ""
+    return tags.get(STUDY_ID_TAG, "") if tags.get(KIND_TAG) == STUDY else ""

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from glidexp.errors import TrackingError
 from glidexp.tracking.carry_versions import FROM_TAG, bring_versions, versions_of
 from glidexp.tracking.models import LOGGED_ID, TrackedModel, fetch, one_run
-from glidexp.tracking.store import Store, first_line
+from glidexp.tracking.store import MODEL_RUN_TAG, Store, first_line
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 FORMAT = 1
 RUNS, ABOUT, FILES, MODELS = "runs", "run.json", "artifacts", "models"
-OF_RUNS = ("mlflow.parentRunId", "glidexp.model_run_id")
+OF_RUNS = ("mlflow.parentRunId", MODEL_RUN_TAG)
 """tags that name another run"""
 A_CALL = 100
 """params and tags in one call; MLflow takes 100"""

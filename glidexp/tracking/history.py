@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from glidexp.tracking.found import TrackedRun, tracked
-from glidexp.tracking.store import Store
+from glidexp.tracking.store import KIND_TAG, Store
 
 MOST = 500
 """runs that are looked at, the latest first"""
@@ -73,5 +73,5 @@ def trainings(store: Store, experiment: str, data_hash: str | None) -> list[Past
             run.info.start_time / 1000,
         )
         for run in runs
-        if "train.epochs" in run.data.params and "glidexp.kind" not in run.data.tags and run.info.end_time
+        if "train.epochs" in run.data.params and KIND_TAG not in run.data.tags and run.info.end_time
     ]

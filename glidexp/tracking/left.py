@@ -10,8 +10,8 @@ from typing import Any
 from glidexp.beside import lock
 from glidexp.tracking.multirun import close_parent
 from glidexp.tracking.spool import is_held
-from glidexp.tracking.store import Store
-from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
+from glidexp.tracking.store import KIND_TAG, STUDY, Store
+from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
 
 STUDIES = "studies"
 """folder of all studies beside the runs; the file names below are of one study's folder in it"""
@@ -77,7 +77,7 @@ def _folder(store: Store, one: Left) -> Path:
 
 def _running(store: Store) -> list[Any]:
     experiments = [found.experiment_id for found in store.client.search_experiments()]
-    wanted = f"tags.`{KIND_TAG}` = '{KIND}' and attributes.status = 'RUNNING'"
+    wanted = f"tags.`{KIND_TAG}` = '{STUDY}' and attributes.status = 'RUNNING'"
     return list(store.client.search_runs(experiments, wanted, max_results=A_PAGE)) if experiments else []
 
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlparse
 
 from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
-from glidexp.tracking.store import Store, first_line, import_mlflow
+from glidexp.tracking.store import KIND_TAG, STUDY, Store, first_line, import_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -59,7 +59,7 @@ def find_model(store: Store, reference: str) -> TrackedModel:
     if not ready:
         state = run.info.status
         way = "it was made with tracking.log_model=false" if state == "FINISHED" else "the same command goes on with it"
-        if run.data.tags.get("glidexp.kind") == "study":
+        if run.data.tags.get(KIND_TAG) == STUDY:
             way = "it is a study, whose trainings have one each; its report lists them"
         raise TrackingError(
             f"run {run.info.run_id} ({run.info.run_name}) is {state} and has no model: {way}. {_latest(store)}"

@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-KIND_TAG = "mlflow.experimentKind"
-KIND = "custom_model_development"
+EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 """Says to MLflow 3 that networks are trained here. Its pages follow a link's `workflowType` first: see `multirun`."""
 ID_TAG = "glidexp.config_id"
+KIND_TAG, STUDY, EVALUATION = "glidexp.kind", "study", "evaluation"
+"""what a run is that is no training"""
+MODEL_RUN_TAG = "glidexp.model_run_id"
+"""of an evaluation: the run whose network it scored"""
 LOCK = ".store.lock"
 ANSWER_S = 5
 """seconds a server may take to say that it is there"""
@@ -157,7 +160,7 @@ class Store:
             folder = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:100].strip(".") or "_"  # not "..", and not too long
             location = (self.mlruns / "artifacts" / folder).as_uri() if self.local else None
             try:
-                return str(self.client.create_experiment(name, artifact_location=location, tags={KIND_TAG: KIND}))
+                return str(self.client.create_experiment(name, location, dict([EXPERIMENT_KIND])))
             except MlflowException as error:
                 found = self.client.get_experiment_by_name(name)  # another process was faster
                 if found is None:
@@ -167,8 +170,8 @@ class Store:
                 f"tracking.experiment={name} was deleted: restore it with `mlflow experiments restore -x"
                 f" {found.experiment_id}`, or give another name."
             )
-        if KIND_TAG not in found.tags:
-            self.client.set_experiment_tag(found.experiment_id, KIND_TAG, KIND)
+        if EXPERIMENT_KIND[0] not in found.tags:
+            self.client.set_experiment_tag(found.experiment_id, *EXPERIMENT_KIND)
         return str(found.experiment_id)
 
     def find_run(

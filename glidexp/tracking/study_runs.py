@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 from glidexp.errors import TrackingError
 from glidexp.tracking.models import RUN_ID
-from glidexp.tracking.store import ID_TAG, Store
+from glidexp.tracking.store import ID_TAG, KIND_TAG, STUDY, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-STUDY_TAG, STUDY_ID_TAG, KIND_TAG = "glidexp.study", "glidexp.study_id", "glidexp.kind"
-KIND = "study"
+STUDY_TAG, STUDY_ID_TAG = "glidexp.study", "glidexp.study_id"
 BEST_TAG, BEST_ARM_TAG, BEST_WHY_TAG = "glidexp.best", "glidexp.best_arm", "glidexp.best_why"
 """of a parent run: config id of the best training, which an import into another store leaves true; its arm; the reason,
 or why there is none"""
@@ -69,11 +68,11 @@ def _parent(store: Store, reference: str) -> "Run | None":
     if RUN_ID.fullmatch(reference):
         runs = _search(store, f"attributes.run_id LIKE '{reference}%'")
         if runs:  # of several none: whoever looks for the model says so
-            return runs[0] if len(runs) == 1 and runs[0].data.tags.get(KIND_TAG) == KIND else None
+            return runs[0] if len(runs) == 1 and runs[0].data.tags.get(KIND_TAG) == STUDY else None
     if any(sign in reference for sign in "'/:"):
         return None
     for tag in (STUDY_ID_TAG, STUDY_TAG):
-        runs = _search(store, f"tags.`{KIND_TAG}` = '{KIND}' and tags.`{tag}` = '{reference}'")
+        runs = _search(store, f"tags.`{KIND_TAG}` = '{STUDY}' and tags.`{tag}` = '{reference}'")
         if len(runs) > 1:
             listed = ", ".join(f"{run.data.tags.get(STUDY_ID_TAG)} ({run.info.status})" for run in runs)
             raise TrackingError(f"several studies are called {reference}: give the id of one, the latest are {listed}.")

@@ -17,10 +17,8 @@ from glidexp.config.evaluation import CARD, VAL
 from glidexp.errors import TrackingError
 from glidexp.study.comparison.arms import NETWORKS, PLUS, complete
 from glidexp.tracking.found import TrackedRun, fetch_file, tracked_run
-from glidexp.tracking.store import Store
+from glidexp.tracking.store import EVALUATION, KIND_TAG, MODEL_RUN_TAG, Store
 
-KIND_TAG, EVALUATION = "glidexp.kind", "evaluation"
-MODEL_RUN_TAG = "glidexp.model_run_id"
 TILES = ("split_hash", "data_hash")
 """of a card, and of an evaluation's tags: the same split of the same tiles; other data may have like-named scenes"""
 MODEL_CARD = "model/card.json"

@@ -12,10 +12,10 @@ from glidexp.study.comparison.compare import Comparison, Measure, Row, compare_a
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.references import runs_of
 from glidexp.study.comparison.studies import Study, load_study
-from glidexp.study.execution.ledger import DONE, MODEL_TAG, Status
+from glidexp.study.execution.ledger import DONE, Status
 from glidexp.study.names import many
 from glidexp.tracking.found import TrackedRun, tracked_run
-from glidexp.tracking.store import ID_TAG, Store
+from glidexp.tracking.store import EVALUATION, ID_TAG, KIND_TAG, MODEL_RUN_TAG, Store
 from glidexp.tracking.study_runs import BEST_ARM_TAG, BEST_TAG, BEST_WHY_TAG
 
 USUAL_SCORE = "test/lake_iou_pooled"
@@ -188,22 +188,22 @@ def _apart(row: Row, found: Comparison) -> str:
 
 
 def _training_of(store: Store, run: TrackedRun) -> TrackedRun:
-    if run.tags.get("glidexp.kind") != "evaluation":
+    if run.tags.get(KIND_TAG) != EVALUATION:
         return run
     if members := run.tags.get(MEMBERS_TAG):
         raise ConfigError(
             f"run {run.run_id[:12]} ({run.name}) scored a mean of networks, and only what a training leaves is "
             f"released: give one of them ({members}), or map scenes with `glidexp predict {run.run_id[:12]}`."
         )
-    if not run.tags.get(MODEL_TAG):
+    if not run.tags.get(MODEL_RUN_TAG):
         raise DataError(f"run {run.run_id[:12]} ({run.name}) scored a model whose training is not in this store.")
-    found = tracked_run(store, run.tags[MODEL_TAG])[0]
+    found = tracked_run(store, run.tags[MODEL_RUN_TAG])[0]
     fitted = next((one for one in (run, found) if one.params.get("eval.log_fitted") == "True"), None)
     if fitted is not None:  # to release its source in its place would be another model than the one that was named
         raise ConfigError(
             f"run {fitted.run_id[:12]} ({fitted.name}) keeps a model as it was fitted to other ground, and only what a "
-            f"training leaves is released: give the run that it was fitted from ({fitted.tags[MODEL_TAG][:12]}), or "
-            f"map scenes with `glidexp predict {fitted.run_id[:12]}`."
+            f"training leaves is released: give the run that it was fitted from ({fitted.tags[MODEL_RUN_TAG][:12]}), "
+            f"or map scenes with `glidexp predict {fitted.run_id[:12]}`."
         )
     return found
 

@@ -14,8 +14,8 @@ from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
 from glidexp.tracking.found import TrackedRun, tracked_run, tracked_runs
 from glidexp.tracking.models import RUN_ID
-from glidexp.tracking.store import Store
-from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
+from glidexp.tracking.store import KIND_TAG, STUDY, Store
+from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def load_study(store: Store, reference: str) -> Study | None:
         folder = folder if inside else store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
     else:
         parent, _ = tracked_run(store, reference)
-        if parent.tags.get(KIND_TAG) != KIND:
+        if parent.tags.get(KIND_TAG) != STUDY:
             return None
         folder = store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
     if not (folder / PLAN).is_file():
@@ -139,7 +139,7 @@ def _parent_named(store: Store, name: str) -> TrackedRun:
 def _parents(store: Store, tag: str, value: str) -> list[str]:
     """Ids of the parent runs of studies with this tag, the newest first."""
     experiments = [found.experiment_id for found in store.client.search_experiments()]
-    wanted = f"tags.`{tag}` = '{value}' and tags.`{KIND_TAG}` = '{KIND}'"
+    wanted = f"tags.`{tag}` = '{value}' and tags.`{KIND_TAG}` = '{STUDY}'"
     return [run.info.run_id for run in store.client.search_runs(experiments, filter_string=wanted)]
 
 

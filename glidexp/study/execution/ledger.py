@@ -29,13 +29,12 @@ from glidexp.study.execution.cells import Cell, Plan
 from glidexp.tracking import left
 from glidexp.tracking.sink import ERROR_TAG
 from glidexp.tracking.spool import Busy, hold, is_held
-from glidexp.tracking.store import FoundRun, Store
+from glidexp.tracking.store import MODEL_RUN_TAG, FoundRun, Store
 
 log = logging.getLogger("glidexp")
 FOLDER, CELLS, PLAN, CANCEL = left.STUDIES, left.CELLS, left.PLAN, "cancel"
 SCORED_ON_TAG = "glidexp.scored_on"
 """words of a study's ground on an evaluation, by which it is found again"""
-MODEL_TAG = "glidexp.model_run_id"
 
 
 class Status(StrEnum):
@@ -223,7 +222,7 @@ class Ledger:
     def _scored(self, train: str, words: tuple[str, ...], entry: Entry) -> FoundRun | None:
         if entry.scored is not None and (known := self.store.found(entry.scored)) is not None:
             return known
-        tag, also = (SCORED_ON_TAG, scored_on(words)), {MODEL_TAG: train}
+        tag, also = (SCORED_ON_TAG, scored_on(words)), {MODEL_RUN_TAG: train}
         return self.store.find_run(tag[1], self.experiment, tag=tag[0], also=also)
 
 

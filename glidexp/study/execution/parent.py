@@ -13,8 +13,8 @@ from glidexp.tracking.liveness import beat, marks
 from glidexp.tracking.multirun import NAME_LIMIT, close_parent, comparison_link, ui_hint
 from glidexp.tracking.sink import ERROR_TAG
 from glidexp.tracking.status import true_status
-from glidexp.tracking.store import Store
-from glidexp.tracking.study_runs import KIND, KIND_TAG, STUDY_ID_TAG, STUDY_TAG
+from glidexp.tracking.store import KIND_TAG, STUDY, Store
+from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
 
 log = logging.getLogger("glidexp")
 
@@ -65,7 +65,7 @@ def _turn(ledger: Ledger) -> Iterator[None]:
 def _open(ledger: Ledger) -> str:
     store, plan = ledger.store, ledger.plan
     found = store.find_run(ledger.study_id, ledger.experiment, tag=STUDY_ID_TAG)
-    tags = {STUDY_TAG: plan.title, STUDY_ID_TAG: ledger.study_id, KIND_TAG: KIND}
+    tags = {STUDY_TAG: plan.title, STUDY_ID_TAG: ledger.study_id, KIND_TAG: STUDY}
     if found is None:
         made = store.client.create_run(
             store.experiment_id(ledger.experiment),

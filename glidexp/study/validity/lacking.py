@@ -8,7 +8,7 @@ from glidexp.models.card import members_of
 from glidexp.models.load import FoundModel, find
 from glidexp.models.survey import LEAST, LEAST_HELD
 from glidexp.tracking.found import TrackedRun
-from glidexp.tracking.store import Store
+from glidexp.tracking.store import EVALUATION, KIND_TAG, Store
 
 
 def why_nothing(found: FoundModel) -> str:
@@ -34,7 +34,7 @@ def why_nothing(found: FoundModel) -> str:
 
 def why_no_distances(store: Store, run: TrackedRun) -> str:
     """The same of a run that left no distances of its test scenes."""
-    if run.tags.get("glidexp.kind") == "evaluation":
+    if run.tags.get(KIND_TAG) == EVALUATION:
         return "it is a scoring of glidexp evaluate, which measures none. Give the trainings themselves"
     with tempfile.TemporaryDirectory() as aside:
         try:

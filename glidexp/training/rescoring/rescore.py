@@ -26,7 +26,7 @@ from glidexp.models.load import FoundModel
 from glidexp.signals import Signals
 from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import FoundRun, Store
+from glidexp.tracking.store import EVALUATION, KIND_TAG, MODEL_RUN_TAG, FoundRun, Store
 from glidexp.training.bands import places_of_bands
 from glidexp.training.beginning.earlier import earlier_run
 from glidexp.training.device import Runtime, device_name, resolve
@@ -179,9 +179,9 @@ def _start(
     shown = dict(choices) | {"backbone": shape["backbone"], "decoder": shape["decoder"]}
     shown["dataset"] = choices.get("dataset") or config.dataset.name
     tags = {
-        "glidexp.kind": "evaluation",
+        KIND_TAG: EVALUATION,
         "glidexp.model": found.uri,
-        "glidexp.model_run_id": found.run_id or "",
+        MODEL_RUN_TAG: found.run_id or "",
         "glidexp.model_config_id": str(found.card.get("config_id", "")),
         MODEL_VERSION_TAG: trained_by(one.card for one in found.members or [found]),
         "glidexp.split_hash": tiles.split_hash,
