@@ -690,13 +690,13 @@ def test_curves_are_along_what_the_budget_makes_equal(study: Study) -> None:
     assert axis_of(replace(study.plan, spent={}), arms) == ("epoch", {"plain": 1.0, "twin": 1.0}), "of an older study"
 
 
-def test_an_arm_without_a_curve_has_a_word_why(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arm_without_a_curve_has_a_word_why(study: Study) -> None:
     logged = {"plain": [(1, 0.5), (2, 0.6)], "twin": [(1, 0.4)], "broken <b>": []}
     by_run = {run.run_id: logged[arm.name] for arm in study.arms for run in arm.runs}
-    monkeypatch.setattr(trainings, "history", lambda store, run, name: by_run[run.run_id])
+    store: Any = SimpleNamespace(history=lambda run_id, name: dict(by_run[run_id]))
 
     def curves() -> tuple[Curves, list[Block]]:
-        found = trainings.curves_of(None, study, measure_of("test/lake_iou_pooled"))  # type: ignore[arg-type]
+        found = trainings.curves_of(store, study, measure_of("test/lake_iou_pooled"))
         return found, list(_curves(found))
 
     found, blocks = curves()

@@ -21,12 +21,6 @@ BREAK = 5
 POWER = re.compile(r"system/gpu_\d+_power_usage_watts")
 
 
-def history(store: Store, run: TrackedRun, name: str) -> list[tuple[int, float]]:
-    """A metric by step, ascending; empty where the run has none of that name."""
-    found = {metric.step: float(metric.value) for metric in store.client.get_metric_history(run.run_id, name)}
-    return sorted(found.items())
-
-
 def energy(store: Store, run: TrackedRun) -> float | None:
     """kWh that the GPUs of the run's machine drew while it was at work; None where their load was not logged.
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glidexp.beside import lock
+from glidexp.tracking.models import A_PAGE, search
 from glidexp.tracking.multirun import close_parent
 from glidexp.tracking.spool import is_held
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
@@ -22,7 +22,6 @@ TURN = "turn.lock"
 """held by a sweep that begins or ends"""
 OVER = ("finished", "failed", "stopped")
 """status of a cell of which a scheduler has nothing left to do"""
-A_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,8 @@ def left_studies(store: Store) -> list[Left]:
     not over. A study that has no folder here, or one that cannot be read, is left alone: nothing is known of it.
     """
     found = []
-    for run in _running(store):
+    wanted = f"tags.`{KIND_TAG}` = '{STUDY}' and attributes.status = 'RUNNING'"
+    for run in search(store, wanted, most=A_PAGE):
         tags = run.data.tags
         one = Left(run.info.run_id, tags.get(STUDY_ID_TAG, ""), tags.get(STUDY_TAG, ""))
         folder = _folder(store, one)
@@ -73,12 +73,6 @@ def close_left(store: Store) -> list[Left]:
 
 def _folder(store: Store, one: Left) -> Path:
     return store.mlruns / STUDIES / one.study_id
-
-
-def _running(store: Store) -> list[Any]:
-    experiments = [found.experiment_id for found in store.client.search_experiments()]
-    wanted = f"tags.`{KIND_TAG}` = '{STUDY}' and attributes.status = 'RUNNING'"
-    return list(store.client.search_runs(experiments, wanted, max_results=A_PAGE)) if experiments else []
 
 
 def _at_work(store: Store, one: Left) -> bool:

@@ -20,7 +20,7 @@ MODEL_ID = "glidexp.model_id"
 LISTED = 5
 """runs named in a message"""
 A_PAGE = 1000
-"""runs of a parent that are asked for at once"""
+"""runs that are asked for at once, where all are wanted"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glidexp.errors import TrackingError
-from glidexp.tracking.models import RUN_ID
+from glidexp.tracking.models import RUN_ID, search
 from glidexp.tracking.store import ID_TAG, KIND_TAG, STUDY, Store
 
 if TYPE_CHECKING:
@@ -66,22 +66,16 @@ def best_of(store: Store, reference: str) -> Best | None:
 
 def _parent(store: Store, reference: str) -> "Run | None":
     if RUN_ID.fullmatch(reference):
-        runs = _search(store, f"attributes.run_id LIKE '{reference}%'")
+        runs = search(store, f"attributes.run_id LIKE '{reference}%'")
         if runs:  # of several none: whoever looks for the model says so
             return runs[0] if len(runs) == 1 and runs[0].data.tags.get(KIND_TAG) == STUDY else None
     if any(sign in reference for sign in "'/:"):
         return None
     for tag in (STUDY_ID_TAG, STUDY_TAG):
-        runs = _search(store, f"tags.`{KIND_TAG}` = '{STUDY}' and tags.`{tag}` = '{reference}'")
+        runs = search(store, f"tags.`{KIND_TAG}` = '{STUDY}' and tags.`{tag}` = '{reference}'")
         if len(runs) > 1:
             listed = ", ".join(f"{run.data.tags.get(STUDY_ID_TAG)} ({run.info.status})" for run in runs)
             raise TrackingError(f"several studies are called {reference}: give the id of one, the latest are {listed}.")
         if runs:
             return runs[0]
     return None
-
-
-def _search(store: Store, wanted: str) -> "list[Run]":
-    experiments = [found.experiment_id for found in store.client.search_experiments()]
-    order = ["attributes.start_time DESC"]
-    return list(store.client.search_runs(experiments, wanted, max_results=5, order_by=order)) if experiments else []

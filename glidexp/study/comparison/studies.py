@@ -13,7 +13,7 @@ from glidexp.study.comparison.arms import Arm
 from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
 from glidexp.tracking.found import TrackedRun, tracked_run, tracked_runs
-from glidexp.tracking.models import RUN_ID
+from glidexp.tracking.models import A_PAGE, RUN_ID, search
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
 from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
 
@@ -138,9 +138,8 @@ def _parent_named(store: Store, name: str) -> TrackedRun:
 
 def _parents(store: Store, tag: str, value: str) -> list[str]:
     """Ids of the parent runs of studies with this tag, the newest first."""
-    experiments = [found.experiment_id for found in store.client.search_experiments()]
     wanted = f"tags.`{tag}` = '{value}' and tags.`{KIND_TAG}` = '{STUDY}'"
-    return [run.info.run_id for run in store.client.search_runs(experiments, filter_string=wanted)]
+    return [run.info.run_id for run in search(store, wanted, most=A_PAGE)]
 
 
 def _fetched(store: Store, parent: TrackedRun) -> Path:

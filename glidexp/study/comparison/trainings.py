@@ -10,7 +10,7 @@ from glidexp.study.comparison.measures import Measure
 from glidexp.study.comparison.studies import Study
 from glidexp.study.execution.cells import Plan
 from glidexp.tracking.found import TrackedRun
-from glidexp.tracking.gathered import energy, history
+from glidexp.tracking.gathered import energy
 from glidexp.tracking.store import Store
 
 
@@ -128,7 +128,7 @@ def curves_of(store: Store, study: Study, measure: Measure) -> Curves:
             trained = study.trained[run.run_id]
             epochs = trained.params.get("train.epochs", "")
             last = int(epochs) if epochs.isdigit() else None
-            points = history(store, trained, name)
+            points = store.history(trained.run_id, name).items()
             curve = {epoch * an_epoch[arm.name]: value for epoch, value in points if last is None or epoch <= last}
             if curve:
                 trainings.append(curve)
