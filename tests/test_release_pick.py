@@ -284,9 +284,9 @@ def test_energy_is_power_over_time_without_breaks(store: Store) -> None:
     for gpu, watts in ((0, 100.0), (1, 50.0)):
         for step, at in enumerate(times):
             store.client.log_metric(run, f"system/gpu_{gpu}_power_usage_watts", watts, timestamp=at * 1000, step=step)
-    assert energy(store, tracked_run(store, run)[0]) == pytest.approx(150 * 50 / 3.6e6)
+    assert energy(store, tracked_run(store, run)) == pytest.approx(150 * 50 / 3.6e6)
     other = store.client.create_run(store.experiment_id("glidexp")).info.run_id
-    assert energy(store, tracked_run(store, other)[0]) is None
+    assert energy(store, tracked_run(store, other)) is None
 
 
 def test_what_is_not_known_of_hours_energy_and_stretch_is_said() -> None:

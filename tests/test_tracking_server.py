@@ -71,7 +71,7 @@ def test_pages_and_server(
     assert found is not None
     assert (found.status, found.metrics) == ("FINISHED", {"val/f1_pooled": 0.5})
     assert [file.path for file in store.client.list_artifacts(run.run_id)] == ["note.txt"]
-    assert fetch_file(store, tracked_run(store, run.run_id)[0], "note.txt", tmp_path / "copy").read_text() == "hello"
+    assert fetch_file(store, tracked_run(store, run.run_id), "note.txt", tmp_path / "copy").read_text() == "hello"
     assert not list((tmp_path / "client").glob("artifacts")), "the server keeps the files"
 
     with Run.start(store, experiment="first", run_name="orphan", config_flat={}) as orphan:

@@ -104,7 +104,7 @@ def score_again(model: str, place: Place, *, ground: EvaluateConfig | None = Non
         config.eval = ground.eval
         given = ("dataset", "tile_size.px")
     outcome = evaluate(config, given=given, choices={"dataset": config.dataset.name})
-    run = tracked_run(place.store, outcome.run_id)[0]
+    run = tracked_run(place.store, outcome.run_id)
     tiles = prepare(config.dataset, config.tile_size.px, place.data, progress=False)
     split = run.tags["glidexp.scored_split"]
     config.eval.split = EvalSplit(split)  # what `auto` was, for the next network on this ground

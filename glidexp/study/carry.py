@@ -45,7 +45,7 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
     for reference in references:
         study = load_study(store, reference)
         if study is None:
-            parent = tracked_run(store, reference)[0]
+            parent = tracked_run(store, reference)
             runs, _ = finished_runs(store, [reference])
             wanted |= dict.fromkeys([parent.run_id, *(run.run_id for run in runs)])
             continue
@@ -59,7 +59,7 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
         for entry in study.entries.values():
             wanted |= {one: None for one in (entry.train, entry.scored) if one}
     for run_id in list(wanted):  # an evaluation is of little use without its model
-        of = tracked_run(store, run_id)[0].tags.get(MODEL_RUN_TAG)
+        of = tracked_run(store, run_id).tags.get(MODEL_RUN_TAG)
         if of and of not in wanted and store.found(of) is not None:
             wanted[of] = None
     with shown_steps(len(wanted), "runs", True, what="export", late=True) as step:
@@ -104,5 +104,5 @@ def bring(store: Store, folder: Path) -> Carried:
 
 
 def _study_of(store: Store, run_id: str) -> str:
-    tags = tracked_run(store, run_id)[0].tags
+    tags = tracked_run(store, run_id).tags
     return tags.get(STUDY_ID_TAG, "") if tags.get(KIND_TAG) == STUDY else ""

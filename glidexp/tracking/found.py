@@ -31,6 +31,7 @@ class TrackedRun:
     """address of what it left behind"""
     hours: float | None = None
     """from its beginning to its end; None while it is under way"""
+    experiment_id: str = ""
 
 
 def finished_runs(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], list[str]]:
@@ -63,14 +64,13 @@ def finished_runs(store: Store, references: Sequence[str]) -> tuple[list[Tracked
     return list(found.values()), left
 
 
-def tracked_run(store: Store, reference: str) -> tuple[TrackedRun, str]:
-    """One run of any status, by its id or its first characters, and the id of its experiment.
+def tracked_run(store: Store, reference: str) -> TrackedRun:
+    """One run of any status, by its id or its first characters.
 
     Raises:
         TrackingError: none, or several
     """
-    run = one_run(store, reference)
-    return tracked(run), str(run.info.experiment_id)
+    return tracked(one_run(store, reference))
 
 
 def tracked_runs(store: Store, ids: Sequence[str]) -> dict[str, TrackedRun]:
@@ -123,7 +123,7 @@ def files_of(store: Store, run: TrackedRun) -> "ArtifactRepository":
 
 def experiment_of(store: Store, run: TrackedRun) -> str:
     """Name of the experiment a run is in."""
-    return str(store.client.get_experiment(store.client.get_run(run.run_id).info.experiment_id).name)
+    return str(store.client.get_experiment(run.experiment_id).name)
 
 
 def tracked(run: "Run") -> TrackedRun:
@@ -137,4 +137,5 @@ def tracked(run: "Run") -> TrackedRun:
         dict(data.tags),
         files=info.artifact_uri,
         hours=None if info.end_time is None else (info.end_time - info.start_time) / 3.6e6,
+        experiment_id=str(info.experiment_id),
     )

@@ -99,7 +99,7 @@ class _Reader:
             return None
         if run_id not in self.known:
             try:
-                self.known[run_id] = self.described(tracked_run(self.store, run_id)[0])
+                self.known[run_id] = self.described(tracked_run(self.store, run_id))
             except TrackingError:
                 self.known[run_id] = None
         return self.known[run_id]

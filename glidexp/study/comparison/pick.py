@@ -197,7 +197,7 @@ def _training_of(store: Store, run: TrackedRun) -> TrackedRun:
         )
     if not run.tags.get(MODEL_RUN_TAG):
         raise DataError(f"run {run.run_id[:12]} ({run.name}) scored a model whose training is not in this store.")
-    found = tracked_run(store, run.tags[MODEL_RUN_TAG])[0]
+    found = tracked_run(store, run.tags[MODEL_RUN_TAG])
     fitted = next((one for one in (run, found) if one.params.get("eval.log_fitted") == "True"), None)
     if fitted is not None:  # to release its source in its place would be another model than the one that was named
         raise ConfigError(

@@ -12,7 +12,7 @@ from glidexp.errors import TrackingError
 from glidexp.study.comparison.arms import Arm
 from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
-from glidexp.tracking.found import TrackedRun, tracked_run, tracked_runs
+from glidexp.tracking.found import TrackedRun, tracked, tracked_run, tracked_runs
 from glidexp.tracking.models import A_PAGE, RUN_ID, search
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
 from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
@@ -24,7 +24,6 @@ class Study:
 
     study_id: str
     parent: TrackedRun
-    experiment_id: str
     plan: Plan
     entries: dict[str, Entry]
     """by cell name, in the plan's order"""
@@ -86,18 +85,16 @@ def load_study(store: Store, reference: str) -> Study | None:
     Raises:
         TrackingError: no such run, or a study whose plan is not there, or whose files are damaged
     """
-    folder = Path(reference)
-    if (store.mlruns / FOLDER / reference / PLAN).is_file():
-        folder = store.mlruns / FOLDER / reference
-    if not RUN_ID.fullmatch(reference) or (folder / PLAN).is_file():
-        inside = (folder / PLAN).is_file()
-        parent = _parent_of(store, folder.resolve().name) if inside else _parent_named(store, reference)
-        folder = folder if inside else store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
-    else:
-        parent, _ = tracked_run(store, reference)
+    named = [place for place in (store.mlruns / FOLDER / reference, Path(reference)) if (place / PLAN).is_file()]
+    if named:
+        parent = _parent_of(store, named[0].resolve().name)
+    elif RUN_ID.fullmatch(reference):
+        parent = tracked_run(store, reference)
         if parent.tags.get(KIND_TAG) != STUDY:
             return None
-        folder = store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
+    else:
+        parent = _parent_named(store, reference)
+    folder = named[0] if named else store.mlruns / FOLDER / parent.tags[STUDY_ID_TAG]
     if not (folder / PLAN).is_file():
         folder = _fetched(store, parent)
     try:
@@ -109,15 +106,14 @@ def load_study(store: Store, reference: str) -> Study | None:
     known = read_cells(folder / CELLS)
     entries = {cell.name: known.get(cell.name, Entry()) for cell in plan.cells}
     arms, trained = _arms(store, plan, entries)
-    _, experiment_id = tracked_run(store, parent.run_id)
-    return Study(parent.tags[STUDY_ID_TAG], parent, experiment_id, plan, entries, tuple(arms), trained, folder)
+    return Study(parent.tags[STUDY_ID_TAG], parent, plan, entries, tuple(arms), trained, folder)
 
 
 def _parent_of(store: Store, study_id: str) -> TrackedRun:
     runs = _parents(store, STUDY_ID_TAG, study_id)
     if not runs:
         raise TrackingError(f"no parent run of study {study_id} is in this store.")
-    return tracked_run(store, runs[0])[0]
+    return runs[0]
 
 
 def _parent_named(store: Store, name: str) -> TrackedRun:
@@ -128,18 +124,17 @@ def _parent_named(store: Store, name: str) -> TrackedRun:
             f"study's folder, with {PLAN} in it."
         )
     if len(runs) > 1:
-        known = tracked_runs(store, runs)
-        said = ", ".join(f"{run[:12]} ({known[run].name}, {known[run].tags[STUDY_ID_TAG]})" for run in runs)
+        said = ", ".join(f"{run.run_id[:12]} ({run.name}, {run.tags[STUDY_ID_TAG]})" for run in runs)
         raise TrackingError(
             f"{len(runs)} studies are called {name}: give the id of a parent run, {said}; of one arm ID:ARM."
         )
-    return tracked_run(store, runs[0])[0]
+    return runs[0]
 
 
-def _parents(store: Store, tag: str, value: str) -> list[str]:
-    """Ids of the parent runs of studies with this tag, the newest first."""
+def _parents(store: Store, tag: str, value: str) -> list[TrackedRun]:
+    """The parent runs of studies with this tag, the newest first."""
     wanted = f"tags.`{tag}` = '{value}' and tags.`{KIND_TAG}` = '{STUDY}'"
-    return [run.info.run_id for run in search(store, wanted, most=A_PAGE)]
+    return [tracked(run) for run in search(store, wanted, most=A_PAGE)]
 
 
 def _fetched(store: Store, parent: TrackedRun) -> Path:

@@ -84,7 +84,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
 
 def _link(store: Store, study: Study) -> str:
     ids = list(dict.fromkeys(study.trained[run.run_id].run_id for arm in study.arms for run in arm.runs))
-    return comparison_link(store.uri, study.experiment_id, ids) if len(ids) > 1 else ""
+    return comparison_link(store.uri, study.parent.experiment_id, ids) if len(ids) > 1 else ""
 
 
 def aggregates(found: Findings) -> dict[str, float]:
