@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import TrackingError
 from glidexp.tracking.carry_versions import FROM_TAG, bring_versions, versions_of
-from glidexp.tracking.models import LOGGED_ID, TrackedModel, fetch, one_run
+from glidexp.tracking.models import LOGGED_ID, TrackedModel, fetch, one_run, outputs_of
 from glidexp.tracking.store import MODEL_RUN_TAG, Store, first_line
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _about(store: Store, run: "Run", aside: Path) -> dict[str, Any]:
     ]
     inputs = run.inputs.dataset_inputs if run.inputs else []
     of = run.inputs.model_inputs if run.inputs else []
-    made = run.outputs.model_outputs if run.outputs else []
+    made = outputs_of(run)
     versions = versions_of(store, run.info.run_id)
     outputs = {one.model_id for one in made}
     released = dict.fromkeys(one["model_id"] for one in versions if one["model_id"] not in outputs)
@@ -199,8 +199,8 @@ def _bring(store: Store, about: Mapping[str, Any], place: Path, carried: Carried
     if there and there[0].info.end_time is not None:
         carried.found += 1
         carried.runs[run_id] = there[0].info.run_id
-        made = there[0].outputs.model_outputs if there[0].outputs else []
-        carried.models |= {old["model_id"]: new.model_id for old, new in zip(about["models"], made, strict=False)}
+        made = zip(about["models"], outputs_of(there[0]), strict=False)
+        carried.models |= {old["model_id"]: new.model_id for old, new in made}
         carried.models |= _released_before(store, about, experiment_id)
         return
     for broken_off in there:

@@ -1,14 +1,17 @@
 """The network as an MLflow model without pickle: a bundle (safetensors and card) and a script that reads it."""
 
-import os
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glidexp.tracking.models import outputs_of
 from glidexp.tracking.store import Store, import_pyfunc
 
 if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
 MODEL_NAME = "model"
@@ -67,6 +70,40 @@ def write_model(
         shutil.rmtree(cache)
 
 
+def made_of(
+    store: Store,
+    run_id: str,
+    experiment_id: str,
+    name: str,
+    *,
+    tags: Mapping[str, str],
+    write: Callable[..., None],
+) -> "LoggedModel":
+    """A logged model of a run, whole.
+
+    Args:
+        store: from `open_store`
+        run_id: that it comes from
+        experiment_id: of the run
+        name: that it is shown by
+        tags: of the model
+        write: writes the MLflow model into a folder that does not exist yet, with `entity` filled in
+    """
+    from mlflow.models import Model
+
+    made = store.client.create_logged_model(
+        experiment_id, name=name, source_run_id=run_id, tags=dict(tags), model_type="segmentation"
+    )
+    made_id, where = made.model_id, made.artifact_location
+    entity = Model(artifact_path=where, model_uuid=made_id, run_id=run_id, model_id=made_id)
+    with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
+        folder = Path(aside, "model")
+        write(folder, entity=entity)
+        store.client.log_model_artifacts(made.model_id, str(folder))
+    store.client.finalize_logged_model(made.model_id, "READY")
+    return made
+
+
 def log_model(
     store: Store,
     run_id: str,
@@ -77,7 +114,7 @@ def log_model(
     in_channels: int,
     pip_requirements: list[str],
     tags: dict[str, str],
-) -> str:
+) -> None:
     """Logs a bundle as the run's only model. Through the client alone: MLflow's own `log_model` sets a global address
     and asks for the history of every metric.
 
@@ -90,40 +127,18 @@ def log_model(
         in_channels: bands of the input
         pip_requirements: what loading needs, as `name==version`
         tags: of the logged model
-
-    Returns:
-        id of the logged model, as in `models:/<id>`
     """
     from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
 
     client = store.client
     made_of_it = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
     earlier = [model for model in made_of_it if model.name == MODEL_NAME]  # a release of the run is another
     whole = [model for model in earlier if model.tags.get(ENTRY_TAG) == entry and model.status.value == "READY"]
-    if whole:
-        made = whole[0]
-    else:
-        made = client.create_logged_model(
-            experiment_id,
-            name=MODEL_NAME,
-            source_run_id=run_id,
-            tags=tags | {ENTRY_TAG: entry},
-            model_type="segmentation",
-        )
-        with tempfile.TemporaryDirectory(prefix="glidexp-model-") as aside:
-            entity = Model(
-                artifact_path=made.artifact_location, model_uuid=made.model_id, run_id=run_id, model_id=made.model_id
-            )
-            write_model(
-                Path(aside, "model"), bundle, in_channels=in_channels, pip_requirements=pip_requirements, entity=entity
-            )
-            client.log_model_artifacts(made.model_id, os.path.join(aside, "model"))
-        client.finalize_logged_model(made.model_id, "READY")
-    outputs = client.get_run(run_id).outputs
-    if made.model_id not in [model.model_id for model in (outputs.model_outputs if outputs else [])]:
+    write = partial(write_model, bundle=bundle, in_channels=in_channels, pip_requirements=pip_requirements)
+    of_entry = tags | {ENTRY_TAG: entry}
+    made = whole[0] if whole else made_of(store, run_id, experiment_id, MODEL_NAME, tags=of_entry, write=write)
+    if made.model_id not in [model.model_id for model in outputs_of(client.get_run(run_id))]:
         client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     for model in earlier:  # begun by a try that failed, or of an earlier part of the run
         if model.model_id != made.model_id:
             client.delete_logged_model(model.model_id)
-    return str(made.model_id)

@@ -11,7 +11,7 @@ from glidexp.errors import TrackingError
 from glidexp.tracking.store import KIND_TAG, STUDY, Store, first_line, import_mlflow
 
 if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import LoggedModel, LoggedModelOutput, Run
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 LOGGED_ID = re.compile(r"m-[0-9a-f]{32}")
@@ -54,8 +54,8 @@ def find_model(store: Store, reference: str) -> TrackedModel:
             f"or models:/NAME/VERSION. {_latest(store)}"
         )
     run = one_run(store, name)
-    outputs = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
-    ready = [model for model in map(store.client.get_logged_model, outputs) if str(model.status) == "READY"]
+    left = [store.client.get_logged_model(output.model_id) for output in outputs_of(run)]
+    ready = [model for model in left if str(model.status) == "READY"]
     if not ready:
         state = run.info.status
         way = "it was made with tracking.log_model=false" if state == "FINISHED" else "the same command goes on with it"
@@ -178,6 +178,11 @@ def search(store: Store, filter_string: str = "", most: int = LISTED) -> "list[R
     return list(store.client.search_runs(experiments, filter_string, max_results=most, order_by=order))
 
 
+def outputs_of(run: "Run") -> "list[LoggedModelOutput]":
+    """The models that a run left, in the order in which they were logged."""
+    return list(run.outputs.model_outputs) if run.outputs else []
+
+
 def children_of(store: Store, experiment_id: str, parent: str) -> "list[Run]":
     """All runs under a parent run, in the order in which they were begun, however many."""
     found: list[Run] = []
@@ -197,7 +202,7 @@ def children_of(store: Store, experiment_id: str, parent: str) -> "list[Run]":
 
 def _latest(store: Store) -> str:
     """The last runs that have a model, for a message."""
-    runs = [run for run in search(store, most=100) if run.outputs and run.outputs.model_outputs][:LISTED]
+    runs = [run for run in search(store, most=100) if outputs_of(run)][:LISTED]
     return f"The latest runs with a model are {_listed(runs)}." if runs else "No run of this store has a model."
 
 

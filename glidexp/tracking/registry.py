@@ -5,15 +5,16 @@ that is still pending is first; the other takes its version back and says so. No
 """
 
 import logging
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import TrackingError
+from glidexp.tracking.model import made_of
 from glidexp.tracking.models import MODEL_ID
 from glidexp.tracking.release_model import NAME as LOGGED_NAME
 from glidexp.tracking.release_model import write_release
@@ -209,21 +210,10 @@ def _upload(
     store: Store, run_id: str, bundle: Path, pip_requirements: list[str], tags: Mapping[str, str]
 ) -> tuple[str, str]:
     """The bundle as a logged model of the run, beside the one of training: its id, and where its files lie."""
-    from mlflow.models import Model
-
     import_mlflow()
-    run = store.client.get_run(run_id)
-    made = store.client.create_logged_model(
-        run.info.experiment_id, name=LOGGED_NAME, source_run_id=run_id, tags=dict(tags), model_type="segmentation"
-    )
-    with tempfile.TemporaryDirectory(prefix="glidexp-release-") as aside:
-        entity = Model(
-            artifact_path=made.artifact_location, model_uuid=made.model_id, run_id=run_id, model_id=made.model_id
-        )
-        folder = Path(aside, "model")
-        write_release(folder, bundle, pip_requirements=pip_requirements, entity=entity)
-        store.client.log_model_artifacts(made.model_id, str(folder))
-    store.client.finalize_logged_model(made.model_id, "READY")
+    experiment_id = store.client.get_run(run_id).info.experiment_id
+    write = partial(write_release, bundle=bundle, pip_requirements=pip_requirements)
+    made = made_of(store, run_id, experiment_id, LOGGED_NAME, tags=tags, write=write)
     return str(made.model_id), str(made.artifact_location)
 
 
