@@ -29,6 +29,11 @@ def database_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
+def is_server(uri: str) -> bool:
+    """Whether an address is that of a tracking server, which has pages of its own."""
+    return uri.startswith(("http://", "https://"))
+
+
 def make_database(database: Path, mlruns: Path) -> None:
     """Builds the schema in a file aside and renames it into place, so that nobody sees half of it.
 

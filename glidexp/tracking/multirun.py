@@ -12,7 +12,7 @@ from pathlib import Path
 
 from glidexp.config.stored import without_secrets
 from glidexp.tracking import environment
-from glidexp.tracking.database import database_path, first_line
+from glidexp.tracking.database import database_path, first_line, is_server
 from glidexp.tracking.models import children_of
 from glidexp.tracking.resume import head
 from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT
@@ -100,12 +100,12 @@ def swept_keys(overrides: Sequence[str]) -> list[str]:
 
 def ui_base(uri: str) -> str:
     """Where the pages of a store are seen: at the server itself, or where `glidexp ui` shows a local store."""
-    return without_secrets(uri).rstrip("/") if uri.startswith(("http://", "https://")) else UI_BASE
+    return without_secrets(uri).rstrip("/") if is_server(uri) else UI_BASE
 
 
 def ui_hint(uri: str) -> str:
     """What to start before a link works; empty for a server."""
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         return ""
     database = database_path(uri)
     if database is None:

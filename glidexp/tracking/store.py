@@ -25,6 +25,7 @@ from glidexp.tracking.database import (
     database_path,
     first_line,
     import_databases,
+    is_server,
     make_database,
     revisions,
     sqlite_uri,
@@ -134,7 +135,7 @@ class Store:
     @property
     def local(self) -> bool:
         """Whether artifacts are written straight into the `mlruns` folder rather than sent to a server."""
-        return not self.uri.startswith(("http://", "https://"))
+        return not is_server(self.uri)
 
     def spool_folder(self, run_id: str) -> Path:
         """Where what a run logs waits on its way to the store."""
@@ -260,11 +261,10 @@ def open_store(uri: str, mlruns: Path, *, read: bool = False) -> Store:
             told = f"nothing can be written to paths.mlruns={mlruns} ({error.strerror}): give another folder."
             raise TrackingError(told) from None
         lock = nullcontext()  # which keeps those apart who make or migrate a database
-    server = uri.startswith(("http://", "https://"))
-    if server:
+    if is_server(uri):
         _ask_server(uri)
     mlflow = import_mlflow()
-    if not server:
+    if not is_server(uri):
         import_databases()
     with lock, _quiet():
         if database is not None:

@@ -15,6 +15,7 @@ from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
 from glidexp.signals import sigterm_as_ctrl_c
+from glidexp.tracking.database import database_path, is_server
 from glidexp.tracking.multirun import experiment_link
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
@@ -50,9 +51,10 @@ def serve(
     """
     folder = Path(mlruns)
     address = tracking_uri(TrackingConfig(uri=uri), PathsConfig(mlruns=str(folder)))
-    if address.startswith(("http://", "https://")):
+    if is_server(address):
         raise TrackingError(f"{without_secrets(address)} is a server with pages of its own: open it in a browser.")
-    if not uri and address.startswith("sqlite:") and not Path(address.removeprefix("sqlite:///")).exists():
+    database = database_path(address)
+    if not uri and database is not None and not database.exists():
         raise TrackingError(
             f"{folder}/mlflow.db does not exist: train first, or give the store's folder with --mlruns."
         )
