@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.errors import TrackingError
-from glidexp.tracking.models import RUN_ID, children_of, one_run, search
+from glidexp.tracking.models import RUN_ID, children_of, files_at, one_run, search
 from glidexp.tracking.store import Store, first_line
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 
 A_SEARCH = 100
@@ -106,19 +105,9 @@ def fetch_file(store: Store, run: TrackedRun, name: str, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(files_of(store, run).download_artifacts(name, str(folder)))
+        return Path(files_at(store, run.files).download_artifacts(name, str(folder)))
     except (MlflowException, OSError) as error:
         raise TrackingError(f"run {run.run_id[:12]} ({run.name}) has no {name}: {first_line(error)}") from error
-
-
-def files_of(store: Store, run: TrackedRun) -> "ArtifactRepository":
-    """What gives the files that a run left behind.
-
-    MLflow's client, asked by a run's id, reads the whole run with all of its metrics twice for each file.
-    """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(run.files, tracking_uri=store.uri)
 
 
 def experiment_of(store: Store, run: TrackedRun) -> str:

@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from glidexp.tracking.found import TrackedRun, files_of
+from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.models import files_at
 from glidexp.tracking.names import metric_name
 from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store
@@ -41,7 +42,7 @@ def energy(store: Store, run: TrackedRun) -> float | None:
 
 def files_in(store: Store, run: TrackedRun, folder: str) -> list[str]:
     """Names of the files in a folder of a run's artifacts; empty where it has none."""
-    return [str(file.path).rsplit("/", 1)[-1] for file in files_of(store, run).list_artifacts(folder)]
+    return [str(file.path).rsplit("/", 1)[-1] for file in files_at(store, run.files).list_artifacts(folder)]
 
 
 def tile_source(store: Store, run: TrackedRun, split: str) -> str | None:

@@ -12,6 +12,7 @@ from glidexp.tracking.store import KIND_TAG, STUDY, Store, first_line, import_ml
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, LoggedModelOutput, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 LOGGED_ID = re.compile(r"m-[0-9a-f]{32}")
@@ -102,14 +103,23 @@ def read_text(store: Store, run_id: str, name: str, folder: Path) -> str | None:
         folder: for a copy of it
     """
     from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     try:
-        # the client's own way leaves an mlflow.db in the folder where the command is typed when a nested file is absent
-        files = get_artifact_repository(store.client.get_run(run_id).info.artifact_uri, tracking_uri=store.uri)
+        files = files_at(store, store.client.get_run(run_id).info.artifact_uri)
         return Path(files.download_artifacts(name, str(folder))).read_text(encoding="utf-8")
     except (MlflowException, OSError):
         return None
+
+
+def files_at(store: Store, address: str) -> "ArtifactRepository":
+    """What gives the files that a run left at an address.
+
+    MLflow's client, asked by a run's id, reads the whole run with all of its metrics twice for each file, and leaves an
+    mlflow.db in the folder where the command is typed when a nested file is absent.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(address, tracking_uri=store.uri)
 
 
 def one_run(store: Store, prefix: str) -> "Run":
