@@ -43,13 +43,15 @@ def table(skill: dict[str, float], seed: int) -> pd.DataFrame:
     return scores_table(index.astype({"tile": str}).assign(gsd_m=10.0, block=""), hist, 0.5)
 
 
-def laid_out(skills: dict[str, dict[str, float]], seeds: Sequence[int] = (0, 1), **params: str) -> Matrix:
+def laid_out(
+    skills: dict[str, dict[str, float]], seeds: Sequence[int] = (0, 1), leak: str = "false", **params: str
+) -> Matrix:
     """The matrix of made-up runs: a key of `skills` is what `subset.regions` held."""
     tables, runs = {}, []
     for source, skill in skills.items():
         for seed in seeds:
             trained = {"subset.regions": source, "seed": str(seed), "subset.val_from": "source"} | params
-            runs.append(TrackedRun(f"{len(runs):032x}", source, trained, {}, {}))
+            runs.append(TrackedRun(f"{len(runs):032x}", source, trained, {}, {"glidexp.leak": leak}))
             tables[runs[-1].run_id] = table(skill, seed)
     return lay_out(arms_of(runs), Material(tables, {}, common_ground(tables)), SCORE, by="region")
 
@@ -138,6 +140,10 @@ def test_what_a_matrix_cannot_say_is_noted() -> None:
     notes = " | ".join(laid_out(two, seeds=[0], **{"subset.val_from": "regions"}).notes)
     assert "no run was trained on greenland alone" in notes
     assert "one training of some sources" in notes and "val was not narrowed" in notes
+    assert "met in training" not in notes
+    for leak, said in (("true", "LEAKING: "), ("unknown", "what ")):
+        told = laid_out(two, seeds=[0], leak=leak).notes[-1]
+        assert told.startswith(f"{said}{0:012}, {0:012}") and "met in training" in told
 
 
 def test_what_is_no_matrix_is_refused() -> None:

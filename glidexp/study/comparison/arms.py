@@ -29,6 +29,11 @@ USUAL = {NETWORKS: "1", "adapt": "none"}
 """of params that only evaluations have: their values for a training"""
 PLUS = "+"
 """between the seeds of the networks of a mean"""
+LEAKS = {
+    "true": "LEAKING: {} were scored on ground that was met in training",
+    "unknown": "what {} were trained on is not known: their ground may have been met in training",
+}
+"""what is said of runs, by their tag"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,12 @@ def told_versions(runs: Iterable[TrackedRun]) -> list[str]:
         f"MIXED VERSIONS: a fault that changes results was mended between these runs (results version {who}), and may "
         "be the difference: make the older ones anew, by the same commands, to compare settings"
     ]
+
+
+def told_leaks(runs: Sequence[TrackedRun]) -> list[str]:
+    """A sentence on runs whose test ground was met in training, and on those of which that is not known; else none."""
+    marked = {leak: [run.run_id[:12] for run in runs if run.tags.get("glidexp.leak") == leak] for leak in LEAKS}
+    return [LEAKS[leak].format(", ".join(ids)) for leak, ids in marked.items() if ids]
 
 
 def seed_order(seed: str) -> tuple[bool, int, str]:

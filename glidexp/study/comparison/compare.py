@@ -21,7 +21,7 @@ from glidexp.scoring.statistics import (
     pseudo_values,
     sign_flips,
 )
-from glidexp.study.comparison.arms import Arm, Ground, arms_of, told_versions
+from glidexp.study.comparison.arms import Arm, Ground, arms_of, told_leaks, told_versions
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure, measure_of
 from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, Places, pairs_of
@@ -33,11 +33,6 @@ __all__ = ["Comparison", "Measure", "Row", "compare", "measure_of", "verdict"]
 
 FOUND = {CARD: "on the networks' own val tiles", VAL: "on val tiles of the data set that is scored"}
 """where a threshold was found, by its rule"""
-LEAKS = {
-    "true": "LEAKING: {} were scored on ground that was met in training",
-    "unknown": "what {} were trained on is not known: their ground may have been met in training",
-}
-"""what is said of runs, by their tag"""
 FEW = 6
 """below so many clusters the ground is said to be the bottleneck, whatever the parts say"""
 
@@ -308,11 +303,8 @@ def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[st
     every = [row.arm.name for row in rows[1:]]
     notes = [ground.caveat] if ground.caveat else []
     notes += [f"{those(names, every)}: {note}" for note, names in held.items()]
-    notes += told_versions([run for arm in arms for run in arm.runs])
-    for leak, said in LEAKS.items():
-        if marked := [run.run_id[:12] for arm in arms for run in arm.runs if run.tags.get("glidexp.leak") == leak]:
-            notes.append(said.format(", ".join(marked)))
-    return tuple(notes)
+    runs = [run for arm in arms for run in arm.runs]
+    return (*notes, *told_versions(runs), *told_leaks(runs))
 
 
 def _notes_of(row: Row, base: Arm, ground: Ground) -> Iterable[str]:

@@ -15,7 +15,7 @@ from glidexp.config.stored import read_values
 from glidexp.config.transfer import TRAINED_ON, By
 from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.statistics import Effect, deviation, holm
-from glidexp.study.comparison.arms import Arm, arms_of, told_versions
+from glidexp.study.comparison.arms import Arm, arms_of, told_leaks, told_versions
 from glidexp.study.comparison.compare import Row, row_of
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure
@@ -227,11 +227,8 @@ def _notes(
             f"{', '.join(seeing)}: learnt also from images without labels (self_training.regions, "
             "self_training.sensors), so a target among them is not ground that was never seen"
         )
-    notes += told_versions([run for arm in arms.values() for run in arm.runs])
-    leaking = [run.run_id[:12] for arm in arms.values() for run in arm.runs if run.tags.get("glidexp.leak") == "true"]
-    if leaking:
-        notes.append(f"LEAKING: {', '.join(leaking)} were scored on ground that was met in training")
-    return tuple(notes)
+    runs = [run for arm in arms.values() for run in arm.runs]
+    return (*notes, *told_versions(runs), *told_leaks(runs))
 
 
 def _itself(arm: Arm) -> bool:
