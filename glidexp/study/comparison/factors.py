@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,25 +185,21 @@ def interactions(
     scores = scores or {arm: float(table.mean()) for arm, table in cells.items()}
     found = []
     for one, other in combinations(factors, 2):
-
-        def at(a: str, b: str, one: Factor = one, other: Factor = other) -> Floats:
-            return np.asarray(
-                np.mean([cells[arm] for arm in cells if (one.level[arm], other.level[arm]) == (a, b)], axis=0)
-            )
-
-        def score(a: str, b: str, one: Factor = one, other: Factor = other) -> float:
-            return float(np.mean([scores[arm] for arm in cells if (one.level[arm], other.level[arm]) == (a, b)]))
-
         for a, b in product(one.levels[1:], other.levels[1:]):
-            first_a, first_b = one.levels[0], other.levels[0]
-            table = (at(a, b) - at(first_a, b)) - (at(a, first_b) - at(first_a, first_b))
-            value = (score(a, b) - score(first_a, b)) - (score(a, first_b) - score(first_a, first_b))
-            found.append(
-                Interaction(
-                    ((one.name, a), (other.name, b)), effect_of(table, value=value, level=level, weights=weights)
-                )
-            )
+            table, value = _crossed(one, other, (a, b), cells), float(_crossed(one, other, (a, b), scores))
+            effect = effect_of(table, value=value, level=level, weights=weights)
+            found.append(Interaction(((one.name, a), (other.name, b)), effect))
     return found
+
+
+def _crossed(one: Factor, other: Factor, levels: tuple[str, str], of_arm: Mapping[str, Any]) -> Any:
+    """The effect of one factor's level at the other's level less that at its first one: a number, or a table (S, C)."""
+
+    def mean(*wanted: str) -> Any:
+        return np.mean([of for arm, of in of_arm.items() if (one.level[arm], other.level[arm]) == wanted], axis=0)
+
+    (a, b), first_a, first_b = levels, one.levels[0], other.levels[0]
+    return (mean(a, b) - mean(first_a, b)) - (mean(a, first_b) - mean(first_a, first_b))
 
 
 def variance_parts(cells: Mapping[str, Floats], ground: str) -> dict[str, float] | None:
