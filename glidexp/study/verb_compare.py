@@ -160,9 +160,8 @@ def _caption(comparison: "Comparison") -> str:
     if any(row.arm.of_means for row in comparison.rows):
         said.append("networks=N: a run is the mean of the probabilities of N networks, and counts as one")
     for row in comparison.rows[1:2]:
-        shares = row.effect.parts.shares if row.effect else {}
-        if shares and row.effect and row.effect.parts.seeds > 1 and row.effect.parts.clusters > 1:
-            parts = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        if row.shares:
+            parts = ", ".join(f"{name} {share:.0%}" for name, share in row.shares.items())
             said.append(f"spread of the first difference: {parts}".replace("cluster", comparison.ground.kind))
         least, unit = comparison.measure.scale * row.detectable, comparison.measure.unit
         if unit == "points" and least > 100:

@@ -65,6 +65,12 @@ class Row:
         """Standard deviation between seeds; NaN of a single one."""
         return deviation(self.values)
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the difference's variance that of `seed`, `cluster` and `rest`; none where one of them came once."""
+        parts = self.effect.parts if self.effect else None
+        return parts.shares if parts is not None and min(parts.seeds, parts.clusters) > 1 else {}
+
     def sure(self, level: float) -> bool:
         """Whether the difference holds up, after Holm."""
         return self.p_holm <= 1 - level

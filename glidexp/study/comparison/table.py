@@ -5,14 +5,6 @@ import pandas as pd
 from glidexp.study.comparison.compare import Comparison, Row, verdict
 
 
-def _shares(row: Row) -> dict[str, float]:
-    """Parts of a difference's variance, NaN where seeds or clusters were not repeated."""
-    parts = row.effect.parts if row.effect else None
-    if parts is None or parts.seeds < 2 or parts.clusters < 2:
-        return dict.fromkeys(("seed", "cluster", "rest"), float("nan"))
-    return parts.shares
-
-
 def _bootstrap(row: Row, comparison: Comparison) -> dict[str, float]:
     """Columns of that interval, where it was asked for."""
     if not any(one.bootstrap for one in comparison.rows):
@@ -43,7 +35,7 @@ def as_table(comparison: Comparison) -> pd.DataFrame:
                 "p_sign_flips": row.p_flips,
                 "share_best": float(comparison.ranks[place, 0]),
                 "detectable": row.detectable,
-                **{f"variance_{part}": share for part, share in _shares(row).items()},
+                **{f"variance_{part}": row.shares.get(part, float("nan")) for part in ("seed", "cluster", "rest")},
                 "verdict": verdict(row, comparison),
             }
         )

@@ -186,19 +186,15 @@ def _sources(found: Findings) -> Iterable[Block]:
         return
     yield Heading("Where the spread comes from")
     if found.variance is not None:
-        shares = dict(found.variance)
         yield Picture.of(
             "variance",
-            partial(variance_figure, shares),
+            partial(variance_figure, found.variance),
             f"Variance of one training's {comparison.measure.words} on one {comparison.ground.kind}, by source "
             "(pseudo-values; negative components as 0).",
         )
     rows = []
     for row in comparison.rows[1:]:
-        parts = row.effect.parts if row.effect else None
-        both = parts is not None and parts.seeds > 1 and parts.clusters > 1
-        shares = parts.shares if parts is not None and both else {}
-        cells = [f"{100 * shares[name]:.0f}" if shares else NONE for name in ("seed", "cluster", "rest")]
+        cells = [number(row.shares.get(name), 100, digits=0) for name in ("seed", "cluster", "rest")]
         rows.append([row.arm.name, *cells, detectable(row.detectable, comparison.measure)])
     headings = ["difference of", "seeds [%]", f"{comparison.ground.kind}s [%]", "rest [%]"]
     headings.append(f"found with 80 % power [{comparison.measure.unit}]")
