@@ -612,8 +612,9 @@ def test_effects_around_a_baseline_are_the_differences_to_it(study: Study, mater
         Factor("size", {plain: "small", twin: "large", broken: "large"}),
         Factor("loss", {plain: "bce", twin: "bce", broken: "dice"}),
     ]
-    cells = values_by_cell(study.arms, material.sums(study.arms, measure), measure)
-    assert cells is not None
+    known = values_by_cell(study.arms, material.sums(study.arms, measure), measure)
+    assert known is not None
+    cells, _ = known
     found = Findings(study, comparison=comparison, factors=factors, layout=layout_of(factors, names))
     found.effects = main_effects(around(factors, names), cells, level=0.95)
     heading, picture, fold, said = factor_blocks(found)

@@ -123,21 +123,32 @@ def around(factors: Sequence[Factor], arms: Sequence[str]) -> list[Factor]:
     return found
 
 
-def values_by_cell(arms: Sequence[Arm], sums: Sequence[Counts], measure: Measure) -> dict[str, Floats] | None:
-    """Pseudo-values (S, C) of each arm over the seeds that all have; None with fewer than one such seed.
+def shared_seeds(arms: Sequence[Arm]) -> list[int]:
+    """Those that all arms have, ascending."""
+    return sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
+
+
+def values_by_cell(
+    arms: Sequence[Arm], sums: Sequence[Counts], measure: Measure
+) -> tuple[dict[str, Floats], dict[str, float]] | None:
+    """Of each arm the pseudo-values (S, C) over the seeds that all have, and the mean score of these; None without such
+    a seed, or where the score has no value.
 
     Columns are one where the score has no value without some cluster.
     """
-    seeds = sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
+    seeds = shared_seeds(arms)
     if not seeds:
         return None
-    kept = [table[[arm.seeds.index(seed) for seed in seeds]] for arm, table in zip(arms, sums, strict=True)]
-    found = {}
-    if kept[0].shape[1] > 1:
-        found = {arm.name: pseudo_values(table, measure.of) for arm, table in zip(arms, kept, strict=True)}
-    if not found or not all(np.isfinite(table).all() for table in found.values()):
-        found = {arm.name: measure.of(table)[:, None] for arm, table in zip(arms, kept, strict=True)}
-    return found if all(np.isfinite(table).all() for table in found.values()) else None
+    kept = {arm.name: table[[arm.seeds.index(s) for s in seeds]] for arm, table in zip(arms, sums, strict=True)}
+    values = {name: measure.of(table) for name, table in kept.items()}
+    if not all(np.isfinite(of).all() for of in values.values()):
+        return None
+    scores = {name: float(np.mean(of)) for name, of in values.items()}
+    if next(iter(kept.values())).shape[1] > 1:
+        found = {name: pseudo_values(table, measure.of) for name, table in kept.items()}
+        if all(np.isfinite(table).all() for table in found.values()):
+            return found, scores
+    return {name: of[:, None] for name, of in values.items()}, scores
 
 
 def main_effects(

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
 from glidexp.identity import VERSION_TAG
 from glidexp.scoring.components import lower_bound
@@ -123,14 +121,10 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
     found.comparison = compare_arms(arms, material, measure, level=level, bootstrap=True)
     _transfer(found, material, measure, level)
     sums = material.sums(arms, measure)
-    cells, weights = values_by_cell(arms, sums, measure), measure.weights(*sums)
-    if cells is not None:
+    weights = measure.weights(*sums)
+    if (known := values_by_cell(arms, sums, measure)) is not None:
+        cells, scores = known
         found.variance = variance_parts(cells, material.ground.kind)
-        kept = sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
-        scores = {
-            arm.name: float(np.mean(measure.of(table[[arm.seeds.index(seed) for seed in kept]])))
-            for arm, table in zip(arms, sums, strict=True)
-        }
         whole = found.layout in (Layout.grid, Layout.balanced)
         alone = found.factors if whole else around(found.factors, [arm.name for arm in arms])
         found.effects = main_effects(alone, cells, level=level, weights=weights, scores=scores)

@@ -8,7 +8,7 @@ import numpy as np
 
 from glidexp.scoring.study_plots import Point, effects_figure, interaction_figure
 from glidexp.study.comparison.compare import Comparison
-from glidexp.study.comparison.factors import Factor, Layout, around
+from glidexp.study.comparison.factors import Factor, Layout, around, shared_seeds
 from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Table, Text
 from glidexp.study.report.data import Findings
 from glidexp.study.report.tables import axis, interval, number, sample
@@ -40,7 +40,7 @@ def _effects(found: Findings, comparison: Comparison) -> Iterable[Block]:
         low, high = (start + one.effect.low, start + one.effect.high) if one.effect else (float("nan"),) * 2
         points.setdefault(one.factor, []).append(Point(one.level, scale * one.mean, scale * low, scale * high))
         rows.append([one.factor, one.level, number(one.mean, scale), interval(one.effect, scale)])
-    seeds = len(_shared_seeds(found))
+    seeds = len(shared_seeds(found.study.arms))
     n = sample([seeds], comparison)
     picture = partial(effects_figure, points, score=axis(measure), level=comparison.level, n=n)
     shared = f"the {seeds} seeds that all arms have" if seeds > 1 else "the one seed that all arms have"
@@ -56,11 +56,6 @@ def _how(found: Findings) -> str:
     if found.layout is Layout.around:
         return "Each factor, all others as in the baseline"
     return "Each factor, averaged over all others"
-
-
-def _shared_seeds(found: Findings) -> set[int]:
-    """The seeds that all arms have."""
-    return set.intersection(*(set(arm.seeds) for arm in found.study.arms))
 
 
 def _not_given(found: Findings) -> str:
