@@ -293,12 +293,9 @@ def naive_of(metrics: Mapping[str, float], measure: Measure) -> dict[str, float]
     """Naive rows of the same score, among a run's metrics. They have no threshold of a network and no strata."""
     if measure.stratum is not None:
         return {}
-    half = "at_0.5/" if measure.at_half else ""
-    name = measure.name.removeprefix(f"{measure.split}/").removeprefix(half)
-    name = f"{measure.split}/naive/{{}}/{name}"
-    return {
-        kind: metrics[name.format(kind)] for kind in ("index_threshold", "background") if name.format(kind) in metrics
-    }
+    score = measure.name.removeprefix(f"{measure.split}/").removeprefix("at_0.5/")
+    names = {kind: f"{measure.split}/naive/{kind}/{score}" for kind in ("index_threshold", "background")}
+    return {kind: metrics[name] for kind, name in names.items() if name in metrics}
 
 
 def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[str, ...]:

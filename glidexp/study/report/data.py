@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from glidexp.errors import ConfigError, DataError, GlidexpError, TrackingError
 from glidexp.identity import VERSION_TAG
 from glidexp.scoring.components import lower_bound
-from glidexp.scoring.confusion import strata
+from glidexp.scoring.confusion import STRATA, strata
 from glidexp.study.comparison.compare import Comparison, compare_arms, same_rule
 from glidexp.study.comparison.factors import (
     Factor,
@@ -163,11 +163,9 @@ def _strata(material: Material, measure: Measure) -> Iterable[Measure]:
     if measure.stratum is not None or measure.aggregation != "pooled" or measure.of_lakes:
         return
     table = next(iter(material.tables.values()))
-    half = "at_0.5/" if measure.at_half else ""
-    for kind in ("sensor", "region"):
+    for kind in STRATA:
         names = [name for name in strata(table[kind]) if name != "unknown"]
-        for name in names if len(names) > 1 else ():
-            yield measure_of(f"{measure.split}/{half}{kind}/{name}/{measure.score}_{measure.aggregation}")
+        yield from (measure.within(kind, name) for name in names if len(names) > 1)
 
 
 def _sizes(material: Material, split: str) -> Iterable[Measure]:
