@@ -13,7 +13,7 @@ from matplotlib.text import Text
 
 from glidexp.scoring import plots
 from glidexp.scoring.figures import pdf_bytes
-from glidexp.scoring.forest import Bar, forest_figure
+from glidexp.scoring.forest import Bar, forest_figure, parts_of
 from glidexp.scoring.heatmap import heatmap_figure
 from glidexp.scoring.series_plots import Line, series_figure
 from glidexp.scoring.sheet import COLUMN, PAGE, SHEETS, Sheet, files_of
@@ -196,6 +196,28 @@ def test_what_is_sure_is_told_without_colour() -> None:
         if line.get_linestyle() == "-" and len(line.get_xdata()) == 2 and line.get_color() != "0.6"
     )
     assert wide > 2 * thin
+
+
+@pytest.mark.parametrize("name", ["arm {}", "a name of several lines, " * 4 + "{}"])
+def test_more_arms_than_fit_on_a_page_are_drawn_in_parts(name: str) -> None:
+    """Every arm once, the baseline in each, and the same axes, so that they can be read side by side."""
+    every = [
+        Bar(name.format(n), [0.5 + n / 100], (n / 100, n / 100 - 0.02, n / 100 + 0.02), sure=True) for n in range(45)
+    ]
+    base, *others = every = [Bar("base", [0.5], None, sure=False), *every]
+    assert parts_of(every[:3]) == [every[:3]] and parts_of([base]) == [[base]]
+    parts = parts_of(every)
+    assert len(parts) > 2 and all(part[0] is base for part in parts)
+    assert [bar for part in parts for bar in part[1:]] == others
+    for sheet in SHEETS:
+        figures = [
+            forest_figure(part, score="s", level=0.95, n="3 seeds", unit="points", beside=every, sheet=sheet)
+            for part in parts
+        ]
+        assert max(figure.get_size_inches()[1] for figure in figures) <= 9.0
+        for place, shown in ((0, (0.5, 0.94)), (1, (-0.02, 0.46))):
+            (limits,) = {figure.axes[place].get_xlim() for figure in figures}
+            assert limits[0] <= 100 * shown[0] and 100 * shown[1] <= limits[1]
 
 
 def test_scenes_outside_are_told_without_colour() -> None:

@@ -61,7 +61,7 @@ from glidexp.study.report.data import Findings, _compared, _strata, facts, find
 from glidexp.study.report.factors import _interactions, factor_blocks
 from glidexp.study.report.making import PAGE, _written, report
 from glidexp.study.report.page import _curves, _design, _result
-from glidexp.study.report.tables import detectable, forest, interval, sample
+from glidexp.study.report.tables import detectable, forests, interval, sample
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.study.tune.show import last_word
 from glidexp.study.tune.trials import Trial
@@ -275,7 +275,7 @@ def test_colours_and_words_follow_the_sense_of_the_score(
                     for block in unfolded(list(_result(Findings(study, comparison=comparison))))
                     if isinstance(block, Picture | Table | Text))  # fmt: skip
     assert all(one in text for one in said)
-    marks = [line for line in forest(comparison).axes[1].lines if line.get_marker() == "s"]
+    marks = [line for line in forests("f", comparison)["f"]().axes[1].lines if line.get_marker() == "s"]
     assert verdict(comparison.rows[1], comparison) == "worse" or colour is None
     assert colour is None or [mark.get_color() for mark in marks] == [colour]
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glidexp.scoring.labels import label, lines_of
-from glidexp.scoring.sheet import BLUE, LINE, PAGE, POINTS, VERMILION, Sheet, figure_of
+from glidexp.scoring.sheet import BLUE, LINE, PAGE, POINTS, SHEETS, VERMILION, Sheet, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _UNSURE = "0.4"
+MOST_INCHES = 9.0
+"""that a picture is tall, so that it fits on a page of A4 or Letter with its caption"""
 _NAME, _NARROW_NAME = 44, 24
 """characters of a name in a line, beside both panels and beside one"""
 
@@ -31,8 +33,38 @@ class Bar:
     """whether the verdict is better or worse"""
 
 
+def parts_of(bars: Sequence[Bar]) -> list[Sequence[Bar]]:
+    """The bars in as many parts as it takes for the picture of each to fit on a page; all begin with the baseline."""
+    others = bars[1:]
+    for count in range(1, len(others) + 1):
+        size = -(-len(others) // count)
+        parts = [[bars[0], *others[start : start + size]] for start in range(0, len(others), size)]
+        if size == 1 or all(_inches(part, sheet) <= MOST_INCHES for part in parts for sheet in SHEETS):
+            return list(parts)
+    return [bars]
+
+
+def _names(bars: Sequence[Bar], sheet: Sheet) -> list[str]:
+    return [label(bar.name, _NARROW_NAME if sheet.narrow else _NAME) for bar in bars]
+
+
+def _inches(bars: Sequence[Bar], sheet: Sheet) -> float:
+    """How tall the picture of some bars is."""
+    least = 0.19 if sheet.narrow else 0.3
+    tall = len(bars) * max(least, *(LINE * lines_of([name]) + 0.03 for name in _names(bars, sheet)))
+    return 1.5 + 2 * tall if sheet.narrow else 0.95 + tall
+
+
 def forest_figure(
-    bars: Sequence[Bar], *, score: str, level: float, n: str, unit: str, better: int = 1, sheet: Sheet = PAGE
+    bars: Sequence[Bar],
+    *,
+    score: str,
+    level: float,
+    n: str,
+    unit: str,
+    better: int = 1,
+    beside: Sequence[Bar] = (),
+    sheet: Sheet = PAGE,
 ) -> "Figure":
     """Scores and, beside or below them, differences to the first arm, one line an arm.
 
@@ -45,21 +77,25 @@ def forest_figure(
         n: what the intervals rest on, e.g. "3 seeds, 12 scenes"
         unit: of the axes
         better: -1 where a lower score is better
+        beside: bars of other pictures, whose axes are to be the same
         sheet: what it is drawn for; the panels of a narrow one stand one below the other
     """
-    names = [label(bar.name, _NARROW_NAME if sheet.narrow else _NAME) for bar in bars]
-    least = 0.19 if sheet.narrow else 0.3
-    tall = len(bars) * max(least, *(LINE * lines_of([name]) + 0.03 for name in names))
+    names, height = _names(bars, sheet), _inches(bars, sheet)
     if sheet.narrow:
-        figure, (scores, differences) = figure_of(sheet, 0, 1.5 + 2 * tall, rows=2)
+        figure, (scores, differences) = figure_of(sheet, 0, height, rows=2)
     else:
         figure, (scores, differences) = figure_of(
-            sheet, sheet.inches, 0.95 + tall, columns=2, sharey=True, width_ratios=(1, 1.15)
+            sheet, sheet.inches, height, columns=2, sharey=True, width_ratios=(1, 1.15)
         )
     for place, bar in enumerate(bars):
         scores.plot([100 * v for v in bar.values], [place] * len(bar.values), "o", color=BLUE, alpha=0.45, markersize=4)
         scores.plot(100 * float(np.mean(bar.values)), place, "|", color="black", markersize=10, markeredgewidth=1.5)
         _difference(differences, place, bar, better)
+    for axes, values in (
+        (scores, [value for bar in beside for value in bar.values]),
+        (differences, [end for bar in beside for end in bar.difference or () if end == end]),
+    ):
+        axes.update_datalim([(100 * value, 0) for value in values], updatey=False)
     differences.axvline(0, color="0.6", linewidth=0.8, zorder=0)
     for axes in (scores, differences) if sheet.narrow else (scores,):
         axes.set_yticks(range(len(bars)), names, fontsize=POINTS)

@@ -65,14 +65,12 @@ def run(argv: list[str]) -> int:
     """Compares, prints a table and writes what was asked for; gives the exit code."""
     given = options().parse_args(argv)
     check_level(given.level)
-    from functools import partial
-
     from glidexp.scoring.sheet import files_of
     from glidexp.study.comparison.compare import compare, measure_of
     from glidexp.study.comparison.references import runs_of
     from glidexp.study.comparison.table import as_table
     from glidexp.study.report.cautions import naive
-    from glidexp.study.report.tables import forest
+    from glidexp.study.report.tables import forests
     from glidexp.tracking.store import store_at
 
     measure = measure_of(given.score)
@@ -87,7 +85,8 @@ def run(argv: list[str]) -> int:
         console.print(f"note: {note}", highlight=False, markup=False)
     if given.out:
         files = {"comparison.csv": as_table(comparison).to_csv(index=False).encode()}
-        files |= files_of("comparison", partial(forest, comparison))
+        for name, draw in forests("comparison", comparison).items():
+            files |= files_of(name, draw)
         print(f"Written: {', '.join(map(str, write_out(Path(given.out), files)))}")
     return 0
 

@@ -21,7 +21,7 @@ from glidexp.study.report.tables import (
     axis,
     checks_table,
     detectable,
-    forest,
+    forests,
     main_table,
     number,
     sample,
@@ -84,7 +84,10 @@ def _result(found: Findings) -> Iterable[Block]:
         return
     yield Heading("Result")
     yield main_table(comparison)
-    yield Picture.of("forest", partial(forest, comparison), _forest_caption(comparison))
+    pictures = forests("forest", comparison)
+    for place, (name, draw) in enumerate(pictures.items(), 1):
+        of = f" Part {place} of {len(pictures)}." * (len(pictures) > 1)
+        yield Picture.of(name, draw, _forest_caption(comparison) + of)
     yield from (Fold("What the arms are", [table]) for table in _arms(found))
     first = "best" if comparison.measure.better else "highest"
     best = int(np.argmax(comparison.ranks[:, 0]))

@@ -1,18 +1,15 @@
 """Tables of a study's report that stand alone, and the picture of a comparison."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
-from glidexp.scoring.forest import Bar, forest_figure
-from glidexp.scoring.sheet import PAGE, Sheet
+from glidexp.scoring.forest import Bar, forest_figure, parts_of
+from glidexp.scoring.sheet import Draw
 from glidexp.scoring.statistics import Effect, holm
 from glidexp.study.comparison.compare import Comparison, verdict
 from glidexp.study.comparison.measures import Measure
 from glidexp.study.names import many, short_names
 from glidexp.study.report.blocks import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NONE = "–"
 BEYOND = ">100"
@@ -78,8 +75,10 @@ def checks_table(comparison: Comparison) -> Table:
     return Table("checks", caption, headings, rows)
 
 
-def forest(comparison: Comparison, sheet: Sheet = PAGE) -> "Figure":
-    """The picture of the result."""
+def forests(name: str, comparison: Comparison) -> dict[str, Draw]:
+    """The pictures of the result by their names, `name` and, where arms are more than fit on a page, `name2` and so on.
+    All have the baseline, and the same axes.
+    """
     scale = comparison.measure.scale / 100
     _, short = short_names([row.arm.name for row in comparison.rows])
     bars = []
@@ -88,10 +87,12 @@ def forest(comparison: Comparison, sheet: Sheet = PAGE) -> "Figure":
         shown = (scale * effect.value, scale * effect.low, scale * effect.high) if effect else None
         bars.append(Bar(short[row.arm.name], [scale * v for v in row.values], shown, row.sure(comparison.level)))
     seeds = [row.effect.parts.seeds for row in comparison.rows if row.effect]
-    return forest_figure(
-        bars, score=comparison.measure.words, level=comparison.level, n=sample(seeds, comparison),
-        unit=comparison.measure.unit, better=comparison.measure.better, sheet=sheet,
+    parts = parts_of(bars)
+    draw = partial(
+        forest_figure, score=comparison.measure.words, level=comparison.level, n=sample(seeds, comparison),
+        unit=comparison.measure.unit, better=comparison.measure.better, beside=bars if len(parts) > 1 else (),
     )  # fmt: skip
+    return {f"{name}{place}" if place > 1 else name: partial(draw, part) for place, part in enumerate(parts, 1)}
 
 
 def sample(seeds: Iterable[int], comparison: Comparison) -> str:
