@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import TrackingError
 from glidexp.tracking.carry_versions import FROM_TAG, bring_versions, versions_of
+from glidexp.tracking.database import told_as
 from glidexp.tracking.models import LOGGED_ID, TrackedModel, fetch, one_run, outputs_of
 from glidexp.tracking.store import MODEL_RUN_TAG, Store, first_line
 
@@ -63,14 +64,10 @@ def write_run(store: Store, run_id: str, folder: Path) -> None:
     aside = place.with_name(f".{place.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     (aside / FILES).mkdir(parents=True)
-    try:
+    with told_as(f"run {run.info.run_id[:12]} cannot be exported"):
         about = _about(store, run, aside)
         if store.client.list_artifacts(run.info.run_id):
             store.client.download_artifacts(run.info.run_id, "", str(aside / FILES))
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingError(f"run {run.info.run_id[:12]} cannot be exported: {first_line(error)}") from error
     (aside / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
     aside.rename(place)
 
@@ -91,17 +88,11 @@ def read_runs(store: Store, folder: Path, step: Callable[[str], object] = lambda
         raise TrackingError(f"{folder} holds no exported run: give the folder of glidexp store export.")
     carried = Carried()
     for about in _parents_first(told):
-        try:
+        with told_as(f"the store does not take run {about['run_id'][:12]}"):
             _bring(store, about, folder / RUNS / about["run_id"], carried)
             step(about["run_id"][:12])
-        except TrackingError:
-            raise
-        except Exception as error:
-            raise TrackingError(f"the store does not take run {about['run_id'][:12]}: {first_line(error)}") from error
-    try:
+    with told_as("the registry does not take a version"):
         carried.versions = bring_versions(store, told, carried.runs, carried.models)
-    except Exception as error:
-        raise TrackingError(f"the registry does not take a version: {first_line(error)}") from error
     return carried
 
 
@@ -208,14 +199,10 @@ def _bring(store: Store, about: Mapping[str, Any], place: Path, carried: Carried
     new = client.create_run(experiment_id, about["start"], {FROM_TAG: run_id}, about["name"]).info.run_id
     _values(store, new, about, carried)
     _inputs(store, new, about, carried)
-    for model in about["models"]:
-        carried.models[model["model_id"]] = _bring_model(
-            store, new, experiment_id, model, place / MODELS / model["model_id"]
-        )
-    for model in about.get("released", ()):  # the run's own model stays its only output
-        carried.models[model["model_id"]] = _bring_model(
-            store, new, experiment_id, model, place / MODELS / model["model_id"], output=False
-        )
+    released = about.get("released", ())  # beside them the run's own model stays its only output
+    for model in (*about["models"], *released):
+        old, own = model["model_id"], model not in released
+        carried.models[old] = _bring_model(store, new, experiment_id, model, place / MODELS / old, output=own)
     if any((place / FILES).iterdir()):
         client.log_artifacts(new, str(place / FILES))
     client.set_terminated(new, about["status"], about["end"] or about["start"])
@@ -256,7 +243,7 @@ def _inputs(store: Store, new: str, about: Mapping[str, Any], carried: Carried) 
 
 
 def _bring_model(
-    store: Store, run_id: str, experiment_id: str, model: Mapping[str, Any], place: Path, *, output: bool = True
+    store: Store, run_id: str, experiment_id: str, model: Mapping[str, Any], place: Path, *, output: bool
 ) -> str:
     from mlflow.entities import LoggedModelOutput
 

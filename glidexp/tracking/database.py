@@ -6,7 +6,8 @@ import os
 import sqlite3
 import urllib.parse
 import warnings
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,21 @@ def import_databases() -> None:
     if hasattr(utils, "_get_latest_schema_revision"):
         # asked for at every store that is opened, and read from those files each time
         utils._get_latest_schema_revision = lambda: revisions()[0]
+
+
+@contextmanager
+def told_as(what: str) -> Iterator[None]:
+    """Whatever MLflow, its database or its server raise in here is told in one line.
+
+    Raises:
+        TrackingError: `what`, and what the error says; one from inside stays as it is
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"{what}: {first_line(error)}") from error
 
 
 def first_line(error: Any) -> str:

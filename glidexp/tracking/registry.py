@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import TrackingError
+from glidexp.tracking.database import told_as
 from glidexp.tracking.model import made_of
 from glidexp.tracking.models import MODEL_ID
 from glidexp.tracking.release_model import NAME as LOGGED_NAME
@@ -149,15 +150,13 @@ def rollback(store: Store, name: str) -> tuple[Version, Version | None]:
             f"models:/{name}@{PREVIOUS} is version {now.number}, the champion itself, as a killed release or rollback "
             f"leaves it: give the alias {CHAMPION} to another version in MLflow's pages (glidexp ui)."
         )
-    try:
+    with told_as(f"the registry does not take the rollback of {name}"):
         if now is not None:
             store.client.set_model_version_tag(name, now.number, "glidexp.release.rolled_back", _stamp())
         # the champion first: killed in between, the version that was asked for holds
         store.client.set_registered_model_alias(name, CHAMPION, before.number)
         if now is not None:
             store.client.set_registered_model_alias(name, PREVIOUS, now.number)
-    except Exception as error:
-        raise TrackingError(f"the registry does not take the rollback of {name}: {first_line(error)}") from error
     return before, now
 
 

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
-from glidexp.errors import TrackingError
 from glidexp.identity import RESULTS_VERSION, VERSION_TAG
 from glidexp.tracking import environment
-from glidexp.tracking.database import first_line
+from glidexp.tracking.database import first_line, told_as
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.load import PREFIX, LoadMonitor
 from glidexp.tracking.resume import head, reopen
@@ -104,16 +103,12 @@ class Run:
             all_tags |= {ID_TAG: config_id, VERSION_TAG: str(RESULTS_VERSION)}
         if parent_run_id:
             all_tags["mlflow.parentRunId"] = parent_run_id
-        try:
+        with told_as("The tracking store does not take the run"):
             if resume_run_id is None:
                 run = cls._create(store, experiment, run_name, cut(all_tags, TAG_LIMIT))
                 run._params(cut(params, PARAM_LIMIT))
             else:
                 run = cls._resume(store, resume_run_id, cut(params, PARAM_LIMIT), cut(all_tags, TAG_LIMIT))
-        except TrackingError:
-            raise
-        except Exception as error:
-            raise TrackingError(f"The tracking store does not take the run: {first_line(error)}") from error
         if system_metrics:
             run._start_monitor()
         return run
