@@ -2,7 +2,7 @@
 and only where a setting is `auto`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from glidexp.config import Compile, Config, InitKind, Precision, TrainConfig
@@ -62,7 +62,7 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
     composed: dict[tuple[str, ...], Config] = {}
     for arm in arms:
         every = merged(base, arm.words)
-        words = tuple(word for word in every if not key_of(word).startswith(SCORING))
+        words = training_words(every)
         scoring = tuple(word for word in every if key_of(word).startswith(SCORING))
         try:
             _check_scoring(scoring)
@@ -78,9 +78,7 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
             found.append(Checked(arm, words, config, scoring))
         except GlidexpError as error:
             if not wrong:
-                compose(
-                    [word for word in base if not key_of(word).startswith(SCORING)]
-                )  # what is wrong with every arm is said without naming one
+                compose(list(training_words(base)))  # what is wrong with every arm is said without naming one
             wrong.append((arm.name, error))
     if wrong:
         name, first = wrong[0]
@@ -88,6 +86,11 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
             raise first
         raise ConfigError(f"{len(wrong)} of {len(arms)} arms cannot run, so none was started. {name}: {first}")
     return _by_full_names(found)
+
+
+def training_words(words: Iterable[str]) -> tuple[str, ...]:
+    """Those that are not about scoring."""
+    return tuple(word for word in words if not key_of(word).startswith(SCORING))
 
 
 def told_idle(arms: Sequence[Checked]) -> list[str]:

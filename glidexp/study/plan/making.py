@@ -14,7 +14,15 @@ from glidexp.study.plan import leak as plan_leak
 from glidexp.study.plan import sides as plan_sides
 from glidexp.study.plan import transfer as plan_transfer
 from glidexp.study.plan.arms import Arm, arms_of
-from glidexp.study.plan.check import SCORING, Checked, Compose, all_keys, checked, pinned, started_from
+from glidexp.study.plan.check import (
+    Checked,
+    Compose,
+    all_keys,
+    checked,
+    pinned,
+    started_from,
+    training_words,
+)
 from glidexp.study.plan.data import Data, Sizes
 from glidexp.study.plan.words import Words, key_of, merged
 
@@ -163,18 +171,23 @@ def all_checked(
     Raises:
         ConfigError: an arm cannot run, or nothing varies
     """
-    base = tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
-    swept = Words(typed.own, typed.base, {key: values for key, values in typed.swept.items() if key != "seed"})
-    alone = not study.axes and not study.arms and not swept.swept and "seed" in typed.swept  # one setting, many seeds
+    base = base_of(study, typed)
+    varied = typed.seedless
+    alone = not study.axes and not study.arms and not varied.swept and "seed" in typed.swept  # one setting, many seeds
     if study.design in plan_transfer.DESIGNS:
-        config = compose([*(word for word in base if not key_of(word).startswith(SCORING)), f"seed={seed}"])
+        config = compose([*training_words(base), f"seed={seed}"])
         if data is not None:
             _told_missing(data, [config])
         there = plan_transfer.present(study.transfer, config, data)
-        arms = plan_transfer.transfer_arms(study, swept, there)
+        arms = plan_transfer.transfer_arms(study, varied, there)
     else:
-        arms = [Arm("baseline", ())] if alone else arms_of(study, swept)
+        arms = [Arm("baseline", ())] if alone else arms_of(study, varied)
     return checked(arms, base, lambda words: compose([*words, f"seed={seed}"]))
+
+
+def base_of(study: StudyConfig, typed: Words) -> tuple[str, ...]:
+    """Words of every arm: the study's, and what was typed in their place; without the seed."""
+    return tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
 
 
 def seeds_of(study: StudyConfig, typed: Words) -> Sequence[int]:

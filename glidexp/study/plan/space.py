@@ -67,7 +67,7 @@ def space_of(cfg: TuneConfig, typed: Words) -> dict[str, Choice]:
             allowed = ", ".join((SPEED, *SELECTABLE))
             raise ConfigError(f"study.tune.objectives: {name} is not possible. Allowed: {allowed}.")
     given = {key_of(one) for one in typed.base}
-    swept = {key: values for key, values in typed.swept.items() if key != "seed"}
+    swept = typed.seedless.swept
     space = {}
     for name, one in cfg.space.items():
         key = one.key or name

@@ -28,6 +28,12 @@ class Words:
     swept: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """values of the settings that were given several"""
 
+    @property
+    def seedless(self) -> "Words":
+        """The same without what they say of the seed."""
+        swept = {key: values for key, values in self.swept.items() if key != "seed"}
+        return Words(self.own, tuple(word for word in self.base if key_of(word) != "seed"), swept)
+
 
 def split(argv: Sequence[str]) -> Words:
     """Sorts the words of a command line.

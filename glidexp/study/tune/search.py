@@ -21,9 +21,9 @@ from glidexp.study.execution.feed import Feed
 from glidexp.study.execution.ledger import Entry, Status
 from glidexp.study.plan.arms import Arm
 from glidexp.study.plan.check import Compose, checked, keys
-from glidexp.study.plan.making import Planned, make_plan, seeds_of
+from glidexp.study.plan.making import Planned, base_of, make_plan, seeds_of
 from glidexp.study.plan.space import Choice, space_of
-from glidexp.study.plan.words import Words, key_of, merged
+from glidexp.study.plan.words import Words, key_of
 from glidexp.study.tune.rungs import goes_on, rungs_of
 from glidexp.study.tune.trials import Trial, Trials
 from glidexp.tracking.resume import checkpoint_folder
@@ -92,13 +92,10 @@ def tuning(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: boo
             f"study.tune.seed={study.tune.seed} is one of study.seeds={list(seeds)}: the best is repeated with seeds "
             "that the search has not met, else its luck counts again."
         )
-    base = tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
     own = replace(study, seeds=[study.tune.seed], budget=BudgetConfig(kind=BudgetKind.epochs))
-    swept = {key: values for key, values in typed.swept.items() if key != "seed"}
-    words = Words(typed.own, tuple(word for word in typed.base if key_of(word) != "seed"), swept)
-    edges = make_plan(own, words, compose, elsewhere=elsewhere)
+    edges = make_plan(own, typed.seedless, compose, elsewhere=elsewhere)
     start = f"init.run={edges.baseline.init.run}"  # of a study the run that is its best now, for every trial
-    base = tuple(start if key_of(word) == "init.run" else word for word in base)
+    base = tuple(start if key_of(word) == "init.run" else word for word in base_of(study, typed))
     return Tuning(study, space, base, edges, seeds, compose, elsewhere)
 
 
