@@ -145,7 +145,8 @@ def probe_grid(
             canvas[top : top + panel_px, left : left + panel_px] = panel
             if row == 0:
                 notes.append((left, 24, name, "ls", True))
-        score = _iou_text(truth == 1, predicted, valid)
+        iou = iou_text(truth == 1, predicted, valid)
+        score = f"lake {iou}" if iou else "no lake, none predicted"
         room = block - text_length(score, _TEXT_PX) - 2 * _GAP
         notes.append((start, top - 6, _shortened(title, room), "ls", False))
         notes.append((start + block, top - 6, score, "rs", False))
@@ -250,6 +251,7 @@ def _resized(picture: Rgb, side: int, *, smooth: bool = False) -> Rgb:
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), way))
 
 
-def _iou_text(lake: NDArray[np.bool_], predicted: NDArray[np.bool_], valid: NDArray[np.bool_]) -> str:
+def iou_text(lake: NDArray[np.bool_], predicted: NDArray[np.bool_], valid: NDArray[np.bool_]) -> str:
+    """`IoU 0.71` of the valid pixels; empty where there is no lake and none is predicted."""
     union = np.count_nonzero((lake | predicted) & valid)
-    return f"lake IoU {np.count_nonzero(lake & predicted & valid) / union:.2f}" if union else "no lake, none predicted"
+    return f"IoU {np.count_nonzero(lake & predicted & valid) / union:.2f}" if union else ""

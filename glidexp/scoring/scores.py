@@ -25,6 +25,8 @@ Histograms = NDArray[np.integer]
 
 INDEX_COLUMNS = ("tile", "scene", "sensor", "region", "split", "gsd_m", "block")
 """what scores.parquet takes over from the store's index"""
+HISTOGRAMS = ("hist_background", "hist_lake")
+"""its columns of 256 counts each"""
 
 
 def confusion(hist: Histograms, threshold_bin: int) -> Counts:
@@ -126,8 +128,8 @@ def scores_table(index: pd.DataFrame, hist: Histograms, threshold: float) -> pd.
     table[["tp", "fp", "fn", "tn"]] = at
     table["lake_iou"] = lake_iou(at)
     table[["tp_at_0.5", "fp_at_0.5", "fn_at_0.5", "tn_at_0.5"]] = confusion(hist, HALF_BIN)
-    table["hist_background"] = list(hist[:, 0].astype(np.int32))
-    table["hist_lake"] = list(hist[:, 1].astype(np.int32))
+    for label, name in enumerate(HISTOGRAMS):
+        table[name] = list(hist[:, label].astype(np.int32))
     return table
 
 
@@ -135,11 +137,8 @@ def write_scores(table: pd.DataFrame, path: Path) -> None:
     """Writes scores.parquet aside and renames it into place. The bins' edges stand in the file's own metadata."""
     import pyarrow as pa
 
-    counts_type = pa.list_(pa.int32())
-    columns = {
-        name: pa.array(table[name].tolist() if name.startswith("hist_") else table[name], _type_of(name, counts_type))
-        for name in table.columns
-    }
+    counts = {name: pa.array(table[name].tolist(), pa.list_(pa.int32())) for name in HISTOGRAMS}
+    columns = {name: counts[name] if name in counts else pa.array(table[name]) for name in table.columns}
     meaning = {"first_logit": -HALF_BIN / PER_LOGIT, "bins": BINS, "bin_width": 1 / PER_LOGIT}
     arrow = pa.table(columns).replace_schema_metadata({"glidexp.histogram": json.dumps(meaning)})
     write_parquet(arrow, path)
@@ -167,12 +166,8 @@ def read_scores(path: Path) -> tuple[pd.DataFrame, NDArray[np.int32]]:
 
     try:
         arrow = pq.read_table(path)
-        sides = [arrow[name].combine_chunks() for name in ("hist_background", "hist_lake")]
+        sides = [arrow[name].combine_chunks() for name in HISTOGRAMS]
         hist = np.stack([side.flatten().to_numpy().reshape(len(side), BINS) for side in sides], axis=1)
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read as scores: give the scores.parquet of a finished run.") from error
-    return arrow.drop_columns(["hist_background", "hist_lake"]).to_pandas(), hist.astype(np.int32)
-
-
-def _type_of(name: str, counts_type: object) -> object:
-    return counts_type if name.startswith("hist_") else None
+    return arrow.drop_columns(list(HISTOGRAMS)).to_pandas(), hist.astype(np.int32)

@@ -10,6 +10,7 @@ from glidexp.errors import RunFailed
 from glidexp.study.plan.words import split
 
 if TYPE_CHECKING:
+    from glidexp.study.execution.ledger import Ledger
     from glidexp.study.plan.check import Compose
     from glidexp.study.plan.making import Planned
     from glidexp.tracking.store import Store
@@ -101,12 +102,25 @@ def run(argv: Sequence[str], compose: "Compose", compose_sweep: Callable[[list[s
     ledger = execute(
         plan, store, sweep.launcher, experiment=experiment, only=sweep.only, retry_failed=sweep.retry == "failed"
     )
-    write_report(store, ledger.parent_run_id)
+    from glidexp.study.report.making import report  # draws pictures
+
+    assert ledger.parent_run_id is not None
+    print(f"Report: {report(store, ledger.parent_run_id)}")
+    refuse_failed(ledger)
+    return 0
+
+
+def refuse_failed(ledger: "Ledger") -> None:
+    """Names the runs of a study that failed.
+
+    Raises:
+        RunFailed: there are some
+    """
     for name, error in ledger.failed.items():
         print(f"glidexp: failed: {name}: {error}", file=sys.stderr)
     if ledger.failed:
-        raise RunFailed(f"{len(ledger.failed)} of {len(plan.cells)} runs failed: add retry=failed to try them again.")
-    return 0
+        count = f"{len(ledger.failed)} of {len(ledger.plan.cells)} runs"
+        raise RunFailed(f"{count} failed: add retry=failed to try them again.")
 
 
 def _status(planned: "Planned", store: "Store", experiment: str) -> int:
@@ -126,12 +140,3 @@ def _status(planned: "Planned", store: "Store", experiment: str) -> int:
     for name, error in ledger.failed.items():
         print(f"failed: {name}: {error}")
     return 0
-
-
-def write_report(store: "Store", parent: str | None) -> None:
-    """Writes the report of a study and prints where it is."""
-    if parent is None:
-        return
-    from glidexp.study.report.making import report  # draws pictures
-
-    print(f"Report: {report(store, parent)}")

@@ -21,6 +21,7 @@ from glidexp.study.report.making import report
 from glidexp.study.tune import show as tune_show
 from glidexp.study.tune.search import Search, repeated, tuning
 from glidexp.study.tune.trials import Trials
+from glidexp.study.verb_sweep import refuse_failed
 from glidexp.tracking.store import open_store, tracking_uri
 
 
@@ -110,8 +111,5 @@ def repeat(search: Search, launcher: LauncherConfig, *, retry_failed: bool, sear
         if run_id is not None:
             put_files(store, run_id, [ledger.folder / tune_show.LAST_WORD])
     print(text)
-    for name, error in ledger.failed.items():
-        print(f"glidexp: failed: {name}: {error}", file=sys.stderr)
-    if ledger.failed:
-        raise RunFailed(f"{len(ledger.failed)} of {len(planned.plan.cells)} runs failed: add retry=failed.")
+    refuse_failed(ledger)
     return 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from glidexp.data.masks import mask_file, read_mask
 from glidexp.data.store import TileStore, rgb_of
 from glidexp.errors import DataError, TrackingError
-from glidexp.scoring.figures import difference_overlay, error_overlay, png_bytes, truth_picture
+from glidexp.scoring.figures import difference_overlay, error_overlay, iou_text, png_bytes, truth_picture
 from glidexp.study.comparison.studies import Study
 from glidexp.study.report.blocks import Tiles
 from glidexp.tracking.found import TrackedRun, fetch_file
@@ -169,8 +169,8 @@ def _panels(image: Mask, truth: Mask, masks: Mapping[str, Mask], rgb: list[int],
     panels = [("image", image[..., rgb]), ("truth", truth_picture(truth))]
     first = next(iter(masks))
     for arm, mask in masks.items():
-        score = _iou(truth == 1, mask > 0, valid)
-        panels.append((f"{arm}{score}", error_overlay(image[..., rgb], truth, mask, valid)))
+        iou = iou_text(truth == 1, mask > 0, valid)
+        panels.append((f"{arm}: {iou}" if iou else arm, error_overlay(image[..., rgb], truth, mask, valid)))
         if arm != first:
             shown = difference_overlay(image[..., rgb], truth, masks[first], mask)
             panels.append((f"{arm}: where it differs from {base}", shown))
@@ -181,8 +181,3 @@ def _squared(picture: Mask) -> Mask:
     """Small tiles enlarged by whole pixels to 168 or more, so that browsers do not blur them."""
     times = max(1, -(-168 // picture.shape[0]))
     return np.ascontiguousarray(picture.repeat(times, 0).repeat(times, 1)) if times > 1 else picture
-
-
-def _iou(lake: NDArray[np.bool_], found: NDArray[np.bool_], valid: NDArray[np.bool_]) -> str:
-    union = np.count_nonzero((lake | found) & valid)
-    return f": IoU {np.count_nonzero(lake & found & valid) / union:.2f}" if union else ""
