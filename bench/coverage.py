@@ -95,7 +95,7 @@ def coverage_of_means(studies: int) -> None:
                     for place, shift in ((0, SHIFT), (2, equal)):
                         alone, together = study_of_means(random, means, scenes, shift, layout)
                         for add, one in enumerate((made, foreign)):
-                            effect = row_of(one, together, arm(single), alone, measure, 0.95).effect
+                            effect = row_of(one, together, measure, 0.95, base=(arm(single), alone)).effect
                             assert effect is not None
                             if place == 0:
                                 found[add] += effect.low <= true <= effect.high

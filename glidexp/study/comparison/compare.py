@@ -44,13 +44,13 @@ class Row:
     arm: Arm
     values: tuple[float, ...]
     """score of each seed"""
-    effect: Effect | None
-    """difference to the baseline; None for the baseline itself"""
-    p_holm: float
-    p_flips: float
-    pairs: Pairs
+    effect: Effect | None = None
+    """difference to the baseline; None for the baseline itself, which has nothing of what follows either"""
+    p_holm: float = float("nan")
+    p_flips: float = float("nan")
+    pairs: Pairs = NO_PAIRS
     """which runs were compared with which"""
-    detectable: float
+    detectable: float = float("nan")
     """smallest true difference found with 80 % power, 0-1"""
     bootstrap: tuple[float, float] | None = None
     """interval of the difference by redrawing scenes and seeds, where it was asked for"""
@@ -148,9 +148,10 @@ def compare_arms(
     if measure.aggregation == "per_scene" and ground.kind != "scene":
         raise DataError(f"{measure.name}: the tiles name no scenes; compare a pooled score.")
     counts = material.sums(arms, measure)
-    rows = [row_of(arms[0], counts[0], None, None, measure, level)]
+    base, family = (arms[0], counts[0]), len(arms) - 1
+    rows = [row_of(*base, measure, level)]
     rows += [
-        row_of(arm, table, arms[0], counts[0], measure, level, bootstrap=bootstrap, family=len(arms) - 1)
+        row_of(arm, table, measure, level, base=base, bootstrap=bootstrap, family=family)
         for arm, table in zip(arms[1:], counts[1:], strict=True)
     ]
     adjusted = holm([row.effect.p for row in rows if row.effect])
@@ -214,38 +215,37 @@ def sentence(row: Row, comparison: Comparison) -> str:
 def row_of(
     arm: Arm,
     counts: Counts,
-    base: Arm | None,
-    base_counts: Counts | None,
     measure: Measure,
     level: float,
     *,
+    base: tuple[Arm, Counts] | None = None,
     bootstrap: bool = False,
     family: int = 1,
 ) -> Row:
-    """An arm beside another one, or without `base` alone; seeds that both have are paired, and clusters of ground.
+    """An arm beside another one, `base`, or alone; seeds that both have are paired, and clusters of ground.
 
     Counts are (S, C, k), on the same C clusters; `bootstrap` is that of `compare_arms`; of `family` comparisons this is
     one, so that its detectable difference is that of Holm's first step.
     """
     values = tuple(float(value) for value in np.atleast_1d(measure.of(counts)))
-    nothing = float("nan")
-    if base is None or base_counts is None:
-        return Row(arm, values, None, nothing, nothing, NO_PAIRS, nothing)
-    pairs = pairs_of(arm, base)
+    if base is None:
+        return Row(arm, values)
+    other, base_counts = base
+    pairs = pairs_of(arm, other)
     of_arm, of_base = by_row(measure.of(counts), pairs.mine), by_row(measure.of(base_counts), pairs.theirs)
     value = float(np.mean(of_arm - of_base))
     if not np.isfinite(value):
-        raise DataError(f"{measure.name} has no value for '{arm.name}' or '{base.name}' (0/0): compare another score.")
+        raise DataError(f"{measure.name} has no value for '{arm.name}' or '{other.name}' (0/0): compare another score.")
     table = _differences(counts, base_counts, pairs, measure)
     weights = measure.weights(counts[_places(pairs.mine)], base_counts[_places(pairs.theirs)])
     effect = effect_of(table, value=value, level=level, weights=weights)
-    flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else nothing
+    flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else float("nan")
     drawn = None
     if bootstrap and effect.known:
         rows = list(zip(pairs.mine, pairs.theirs, strict=True))
         drawn = redrawn(base_counts, counts, measure.of, rows=rows, level=level)
-    least = detectable(effect.parts, alpha=(1 - level) / family) if effect.known else nothing
-    return Row(arm, values, effect, nothing, flips, pairs, least, drawn)
+    least = detectable(effect.parts, alpha=(1 - level) / family) if effect.known else float("nan")
+    return Row(arm, values, effect, p_flips=flips, pairs=pairs, detectable=least, bootstrap=drawn)
 
 
 def _places(rows: Places) -> list[int]:

@@ -105,9 +105,9 @@ def climb(
     at_home = [np.concatenate(parts, axis=1) for parts in zip(*homes, strict=True)]
     rows, homely = [], []
     for place, arm in enumerate(arms):
-        base = arms[0] if place else None
-        rows.append(_known(row_of(arm, on_target[place], base, on_target[0], there, level), there))
-        homely.append(_known(row_of(arm, at_home[place], base, at_home[0], measure, level), measure))
+        zero, zero_at_home = ((arms[0], sums[0]) if place else None for sums in (on_target, at_home))
+        rows.append(_known(row_of(arm, on_target[place], there, level, base=zero), there))
+        homely.append(_known(row_of(arm, at_home[place], measure, level, base=zero_at_home), measure))
     adjusted = iter(holm([row.effect.p for row in rows if row.effect is not None]))
     steps = []
     for row, home in zip(rows, homely, strict=True):
@@ -119,7 +119,8 @@ def climb(
     mine, theirs = places.get(Rung.self_training), places.get(Rung.longer)
     of_images = None
     if mine is not None and theirs is not None:
-        of_images = row_of(arms[mine], on_target[mine], arms[theirs], on_target[theirs], there, level).effect
+        longer = arms[theirs], on_target[theirs]
+        of_images = row_of(arms[mine], on_target[mine], there, level, base=longer).effect
     kind, clusters = material.ground.kind, on_target[0].shape[1]
     return Ladder(by, target, sources, plan["unit"], measure, tuple(steps), level, kind, clusters, of_images)
 

@@ -131,8 +131,8 @@ def lay_out(arms: Sequence[Arm], material: Material, measure: Measure, *, by: st
         counts = dict(zip(sources, material.sums(list(sources.values()), there), strict=True))
         clusters[target] = next(iter(counts.values())).shape[1]
         for source, arm in sources.items():
-            base = None if own is None or source == target else own
-            row = row_of(arm, counts[source], base, None if base is None else counts[target], there, level)
+            base = None if own is None or source == target else (own, counts[target])
+            row = row_of(arm, counts[source], there, level, base=base)
             if not np.isfinite(row.values).all():
                 raise DataError(f"{measure.name} of {source} on {target} has no value (0/0): take another score.")
             rows[source, target] = row

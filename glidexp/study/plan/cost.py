@@ -10,7 +10,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from glidexp.config import Config, flat
@@ -219,23 +219,20 @@ def speeds(
         try_out: makes a trial; without it arms without history have no speed
         ends: seconds of begin and end of finished runs on other tiles; None where there are none
     """
-    found: dict[tuple[object, ...], Speed | None] = {}
     places = [(*kind(config), size) for config, size in zip(configs, sizes, strict=True)]
+    networks: dict[tuple[object, ...], tuple[Config, Sizes]] = {}
     for place, config, size in zip(places, configs, sizes, strict=True):
-        if place not in found:
-            found[place] = told(config, size)
+        networks.setdefault(place, (config, size))
+    found = {place: told(*of) for place, of in networks.items()}
+    if try_out is None:
+        return [found[place] for place in places]
     known = [speed.ends_s for speed in found.values() if speed is not None]
-    elsewhere = None if known or try_out is None else ends()
-    for place, config in zip(places, configs, strict=True):
-        if found[place] is not None or try_out is None:
-            continue
-        one = try_out(config)
-        if known or elsewhere is not None:
-            ends_s = statistics.median(known) if known else elsewhere or 0.0
-            found[place] = Speed(one.images_per_s, one.scored_per_s, ends_s, one.parameters, tried=True)
-        else:
-            ends_s = ENDS_S + one.ends_s
-            found[place] = Speed(one.images_per_s, one.scored_per_s, ends_s, one.parameters, True, True)
+    ends_s = statistics.median(known) if known else ends()
+    for place, (config, _) in networks.items():
+        if found[place] is None:
+            one = try_out(config)
+            assumed = replace(one, ends_s=ENDS_S + one.ends_s, ends_assumed=True)
+            found[place] = assumed if ends_s is None else replace(one, ends_s=ends_s)
     return [found[place] for place in places]
 
 

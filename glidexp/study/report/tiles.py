@@ -137,7 +137,8 @@ def _answers(store: Store, run: TrackedRun, split: str, px: int) -> _Answers:
     own = len(_mask(store, run, min(files))) if files else px  # the settings of the training do not say it
     if own == px:
         return _Answers(store, run, files, px, None)
-    index = (tiles := _tiles(store, run, split)).index.iloc[tiles.rows(split)]
+    tiles = _tiles(store, run, split)
+    index = tiles.index.iloc[tiles.rows(split)]
     places: dict[str, list[tuple[int, int, str]]] = {}
     for tile, scene, row, col in zip(index["tile"], index["scene"], index["row"], index["col"], strict=True):
         if row >= 0:
