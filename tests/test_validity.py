@@ -467,7 +467,7 @@ def test_runs_without_distances_are_told_with_the_reason_that_their_card_has(
     def none(*_: Any) -> Any:
         raise TrackingError("it has none of that name")
 
-    monkeypatch.setattr(validity_matrix, "fetch_file", none)
+    monkeypatch.setattr(validity_matrix, "read_file", none)
     monkeypatch.setattr(lacking, "find", lambda run_id, *_: FoundModel(model, cards[run_id], "models:/m", None))
     store: Any = None
     scenes, left = validity_matrix.scenes_of(store, runs)

@@ -1,9 +1,10 @@
 """Runs of a store that are to be compared: found by id or by their parent, with what they were given and gave."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from glidexp.errors import TrackingError
 from glidexp.tracking.models import RUN_ID, children_of, files_at, one_run, search
@@ -12,7 +13,7 @@ from glidexp.tracking.store import Store, first_line
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-
+Read = TypeVar("Read")
 A_SEARCH = 100
 """runs that are asked for at once"""
 
@@ -108,6 +109,16 @@ def fetch_file(store: Store, run: TrackedRun, name: str, folder: Path) -> Path:
         return Path(files_at(store, run.files).download_artifacts(name, str(folder)))
     except (MlflowException, OSError) as error:
         raise TrackingError(f"run {run.run_id[:12]} ({run.name}) has no {name}: {first_line(error)}") from error
+
+
+def read_file(store: Store, run: TrackedRun, name: str, read: Callable[[Path], Read]) -> Read:
+    """What `read` makes of a file that a run left behind.
+
+    Raises:
+        TrackingError: it has none of that name
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return read(fetch_file(store, run, name, Path(folder)))
 
 
 def experiment_of(store: Store, run: TrackedRun) -> str:

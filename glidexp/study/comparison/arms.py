@@ -1,10 +1,8 @@
 """Arms: runs that differ in nothing but their seed, and their scores on the same ground, laid side by side."""
 
 import functools
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +14,7 @@ from glidexp.errors import DataError
 from glidexp.identity import FIRST_VERSION, INTRODUCED_AT, MODEL_VERSION_TAG, VERSION_TAG
 from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts, rows_of
 from glidexp.scoring.scores import read_scores
-from glidexp.tracking.found import TrackedRun, fetch_file
+from glidexp.tracking.found import TrackedRun, read_file
 from glidexp.tracking.store import Store
 
 ELSEWHERE = ("seed", "paths.", "tracking", "resume", "allow_leak", "train.device", "train.threads", "train.resident",
@@ -191,8 +189,7 @@ def read_tables(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[st
     """
     tables = {}
     for run in shown(runs, "reading scores"):
-        with tempfile.TemporaryDirectory() as folder:
-            table, _ = read_scores(fetch_file(store, run, "scores.parquet", Path(folder)))
+        table, _ = read_file(store, run, "scores.parquet", read_scores)
         table = table[table["split"] == split].reset_index(drop=True)
         if table.empty:
             raise DataError(f"run {run.run_id[:12]} ({run.name}) has no scored tile of split '{split}'.")
@@ -305,13 +302,11 @@ def read_lakes(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[str
     """
     tables = {}
     for run in shown(runs, "reading lakes"):
-        with tempfile.TemporaryDirectory() as folder:
-            path = fetch_file(store, run, "lakes.parquet", Path(folder))
-            try:
-                table = pd.read_parquet(path)
-                tables[run.run_id] = table[table["split"] == split].reset_index(drop=True)
-            except (OSError, KeyError, ValueError) as error:
-                raise DataError(f"lakes.parquet of run {run.run_id[:12]} ({run.name}) cannot be read.") from error
+        try:
+            table = read_file(store, run, "lakes.parquet", pd.read_parquet)
+            tables[run.run_id] = table[table["split"] == split].reset_index(drop=True)
+        except (OSError, KeyError, ValueError) as error:
+            raise DataError(f"lakes.parquet of run {run.run_id[:12]} ({run.name}) cannot be read.") from error
     return tables
 
 

@@ -6,9 +6,7 @@ of it stands with the trainings of these networks: their settings, their seeds, 
 
 import ast
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 from glidexp.config.evaluation import CARD, VAL
 from glidexp.errors import TrackingError
 from glidexp.study.comparison.arms import NETWORKS, PLUS, complete
-from glidexp.tracking.found import TrackedRun, fetch_file, tracked_run
+from glidexp.tracking.found import TrackedRun, read_file, tracked_run
 from glidexp.tracking.store import EVALUATION, KIND_TAG, MODEL_RUN_TAG, Store
 
 TILES = ("split_hash", "data_hash")
@@ -79,10 +77,11 @@ class _Reader:
 
     def _card(self, run: TrackedRun) -> dict[str, Any]:
         """Of the model that was scored; empty where the run left none."""
-        with tempfile.TemporaryDirectory() as folder, suppress(TrackingError):
-            card: dict[str, Any] = json.loads(fetch_file(self.store, run, MODEL_CARD, Path(folder)).read_text("utf-8"))
-            return card
-        return {}
+        try:
+            card: dict[str, Any] = json.loads(read_file(self.store, run, MODEL_CARD, Path.read_bytes))
+        except TrackingError:
+            return {}
+        return card
 
     def _network(self, one: Mapping[str, Any], card: Mapping[str, Any], run: TrackedRun) -> TrackedRun:
         """The training of a network, or the evaluation that fitted it; of an unknown one what its card says."""

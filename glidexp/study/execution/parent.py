@@ -11,7 +11,7 @@ from glidexp.tracking import environment
 from glidexp.tracking.left import AT_WORK, TURN, close_left
 from glidexp.tracking.liveness import beat, marks
 from glidexp.tracking.multirun import NAME_LIMIT, close_parent, comparison_link, ui_hint
-from glidexp.tracking.sink import ERROR_TAG
+from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT
 from glidexp.tracking.status import true_status
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
 from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
@@ -20,8 +20,6 @@ log = logging.getLogger("glidexp")
 
 NOTE_TAG = "mlflow.note.content"
 """shown as the run's description"""
-NOTE_LIMIT = 8000
-"""characters of a tag, at most"""
 
 
 @contextmanager
@@ -116,7 +114,7 @@ def put_link(ledger: Ledger) -> None:
         print(f"To open it: {hint}")
     with suppress(Exception):
         note = f"{plan.question}\n\n[The {len(ids)} runs side by side]({link})"
-        if len(note) <= NOTE_LIMIT:  # half a link leads nowhere
+        if len(note) <= TAG_LIMIT:  # half a link leads nowhere
             store.client.set_tag(ledger.parent_run_id, NOTE_TAG, note)
 
 

@@ -14,6 +14,7 @@ from glidexp.study.comparison.compare import Comparison, sentence
 from glidexp.study.comparison.pick import best_tags
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import FOLDER
+from glidexp.study.execution.parent import NOTE_TAG
 from glidexp.study.names import many
 from glidexp.study.report.blocks import (
     Block,
@@ -38,7 +39,7 @@ from glidexp.tracking.store import Store
 
 log = logging.getLogger("glidexp")
 REPORT, PAGE, TEXT = "report", "report.html", "report.md"
-NOTE_TAG, LINK_TAG = "mlflow.note.content", "glidexp.comparison"
+LINK_TAG = "glidexp.comparison"
 FOR_WORDS = 1000
 """characters of the parent's note that stay for question and verdicts beside a link"""
 

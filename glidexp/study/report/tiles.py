@@ -1,6 +1,5 @@
 """Fixed probe tiles side by side: image, truth, the baseline, every other arm, and where they differ."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from glidexp.errors import DataError, TrackingError
 from glidexp.scoring.figures import difference_overlay, error_overlay, iou_text, png_bytes, truth_picture
 from glidexp.study.comparison.studies import Study
 from glidexp.study.report.blocks import Tiles
-from glidexp.tracking.found import TrackedRun, fetch_file
+from glidexp.tracking.found import TrackedRun, read_file
 from glidexp.tracking.gathered import files_in, tile_source
 from glidexp.tracking.store import Store
 
@@ -160,8 +159,7 @@ def _tiles(store: Store, run: TrackedRun, split: str) -> TileStore:
 
 
 def _mask(store: Store, run: TrackedRun, name: str) -> Mask:
-    with tempfile.TemporaryDirectory() as folder:
-        return read_mask(fetch_file(store, run, f"masks/{name}", Path(folder)))
+    return read_file(store, run, f"masks/{name}", read_mask)
 
 
 def _panels(image: Mask, truth: Mask, masks: Mapping[str, Mask], rgb: list[int], base: str) -> list[tuple[str, bytes]]:

@@ -1,10 +1,8 @@
 """Scenes of a transfer matrix: how far each lies from what a network was trained on, and how well that network does."""
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ from glidexp.scoring.scores import read_scores
 from glidexp.study.comparison.arms import shown
 from glidexp.study.comparison.references import runs_of
 from glidexp.study.validity.lacking import why_no_distances
-from glidexp.tracking.found import TrackedRun, fetch_file
+from glidexp.tracking.found import TrackedRun, read_file
 from glidexp.tracking.store import Store
 
 
@@ -83,13 +81,12 @@ def scenes_of(store: Store, runs: Sequence[TrackedRun]) -> tuple[pd.DataFrame, l
     parts = []
     lacking: dict[str, list[str]] = {}
     for run in shown(runs, "reading distances"):
-        with tempfile.TemporaryDirectory() as aside:
-            try:
-                far = pd.read_csv(fetch_file(store, run, SCENES, Path(aside)), dtype={"scene": str})
-                table, hist = read_scores(fetch_file(store, run, "scores.parquet", Path(aside)))
-            except TrackingError:
-                lacking.setdefault(why_no_distances(store, run), []).append(f"{run.run_id[:12]} ({run.name})")
-                continue
+        try:
+            far = read_file(store, run, SCENES, lambda path: pd.read_csv(path, dtype={"scene": str}))
+            table, hist = read_file(store, run, "scores.parquet", read_scores)
+        except TrackingError:
+            lacking.setdefault(why_no_distances(store, run), []).append(f"{run.run_id[:12]} ({run.name})")
+            continue
         test = (table["split"] == "test").to_numpy()
         table, counts = table[test].reset_index(drop=True), hist[test].sum(axis=1)
         at = run.metrics.get("test/threshold", 0.5), run.metrics.get("test/temperature")
