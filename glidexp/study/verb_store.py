@@ -2,12 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from glidexp.options import Parser, out_folder
-
-if TYPE_CHECKING:
-    from glidexp.tracking.store import Store
 
 
 def options() -> Parser:
@@ -48,8 +44,9 @@ def run(argv: list[str]) -> int:
     if given.verb == "relocate":
         return _relocate(given)
     from glidexp.study import carry
+    from glidexp.tracking.store import store_at
 
-    store = _opened(given)
+    store = store_at(given.mlruns, given.uri, make=given.verb == "import", read=given.verb == "export")
     if given.verb == "export":
         folder = Path(given.out)
         with out_folder(folder):
@@ -65,12 +62,6 @@ def run(argv: list[str]) -> int:
     for sentence in carried.versions:
         print(sentence)
     return 0
-
-
-def _opened(given: argparse.Namespace) -> "Store":
-    from glidexp.tracking.store import store_at
-
-    return store_at(given.mlruns, given.uri, make=given.verb == "import", read=given.verb == "export")
 
 
 def _relocate(given: argparse.Namespace) -> int:

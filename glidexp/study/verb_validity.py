@@ -65,7 +65,9 @@ def run(argv: list[str], compose: Compose) -> int:
     from glidexp.models.load import find, is_place
     from glidexp.models.validity import of_bundle
     from glidexp.study.validity.lacking import why_nothing
+    from glidexp.study.validity.page import Page, sentence
     from glidexp.tracking.store import store_at
+    from glidexp.training.rescoring.rescore import name_of
 
     alone = is_place(given.model) and not given.matrix and config is None
     store = None if alone else store_at(given.mlruns, given.uri, make=is_place(given.model), read=True)
@@ -80,11 +82,12 @@ def run(argv: list[str], compose: Compose) -> int:
         if config is not None and store is not None:
             config.model = given.model
             scenes += _of_data(validity, found, config, words, store, Path(aside))
-        page = _page(found, given.model, validity, scenes, matrix, store, Path(aside))
+        title = name_of(found) if found.tracked is not None else Path(given.model).name
+        page = Page(title, found.card, validity, scenes, matrix, _own(found, store, Path(aside)))
     out = Path(given.out or Path("outputs") / "validity" / plain(Path(given.model).resolve().name))
     write(page, out)
     for one in scenes:
-        _say(one, matrix)
+        print(f"{one.name}: too few valid pixels" if one.verdict is None else sentence(one, matrix))
     print(f"page: {out / PAGE}")
     return 0
 
@@ -146,17 +149,6 @@ def _of_data(
     return of_store(validity, found, tiles, rows)
 
 
-def _page(
-    found: "FoundModel", name: str, validity: "Validity", scenes: "list[Judged]", matrix: "FromMatrix | None",
-    store: "Store | None", aside: Path,
-) -> "Page":  # fmt: skip
-    from glidexp.study.validity.page import Page
-    from glidexp.training.rescoring.rescore import name_of
-
-    title = name_of(found) if found.tracked is not None else Path(name).name
-    return Page(title, found.card, validity, scenes, matrix, _own(found, store, aside))
-
-
 def _own(found: "FoundModel", store: "Store | None", aside: Path) -> "pd.DataFrame | None":
     """The model's own test scenes, where its run is in the store."""
     import pandas as pd
@@ -166,9 +158,3 @@ def _own(found: "FoundModel", store: "Store | None", aside: Path) -> "pd.DataFra
 
     text = read_text(store, found.run_id, SCENES, aside) if store is not None and found.run_id else None
     return pd.read_csv(StringIO(text)) if text else None
-
-
-def _say(one: "Judged", matrix: "FromMatrix | None") -> None:
-    from glidexp.study.validity.page import sentence
-
-    print(f"{one.name}: too few valid pixels" if one.verdict is None else sentence(one, matrix))
