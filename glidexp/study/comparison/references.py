@@ -16,6 +16,8 @@ from glidexp.tracking.store import Store
 
 MARK = ":"
 """between a study and one of its arms"""
+Part = tuple[list[tuple[Study, Arm]], list[TrackedRun]]
+"""what a reference stands for: arms of a study, or runs that are in none of them"""
 
 
 def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], list[str], list[Arm] | None]:
@@ -35,7 +37,7 @@ def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], 
     """
     found: dict[str, TrackedRun] = {}
     left: list[str] = []
-    parts: list[list[tuple[Study, Arm]] | list[TrackedRun]] = []
+    parts: list[Part] = []
     studies: dict[str, Study | None] = {}
     some_arm = False
     for reference in references:
@@ -48,14 +50,14 @@ def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], 
                 raise TrackingError(f"'{reference}': run {name} is no study, so it has no arms.")
             runs, said = finished_runs(store, [reference])
             runs = laid_beside(store, runs)
-            parts.append(runs)
+            parts.append(([], runs))
         elif arm is None:
-            parts.append([(study, one) for one in study.arms])
+            parts.append(([(study, one) for one in study.arms], []))
             runs, said = [run for one in study.arms for run in one.runs], study.missing
         else:
             some_arm = True
             one = _arm(study, arm)
-            parts.append([(study, one)])
+            parts.append(([(study, one)], []))
             runs, said = list(one.runs), study.missing_of(one.name)
         left += [sentence for sentence in said if sentence not in left]
         for run in runs:
@@ -103,15 +105,14 @@ def _name(arms: Sequence[str], given: str, study: str) -> str:
     raise unknown_name(f"arm of study {study}", given, dict.fromkeys([*short.values(), *arms]))
 
 
-def _arms(parts: Sequence[list[tuple[Study, Arm]] | list[TrackedRun]]) -> list[Arm]:
+def _arms(parts: Sequence[Part]) -> list[Arm]:
     """Every arm once, in the order given. Runs that came by themselves are in none of a study's, and grouped."""
     named: list[tuple[Study | None, Arm]] = []
     known: set[frozenset[str]] = set()
-    taken = {run.run_id for part in parts for one in part if isinstance(one, tuple) for run in one[1].runs}
-    for part in parts:
-        loose = [one for one in part if isinstance(one, TrackedRun) and one.run_id not in taken]
-        of_studies = [one for one in part if isinstance(one, tuple)]
-        for study, arm in [*of_studies, *((None, arm) for arm in (arms_of(loose) if loose else []))]:
+    taken = {run.run_id for of_studies, _ in parts for _, arm in of_studies for run in arm.runs}
+    for of_studies, alone in parts:
+        loose = arms_of([run for run in alone if run.run_id not in taken])
+        for study, arm in [*of_studies, *((None, arm) for arm in loose)]:
             runs = frozenset(run.run_id for run in arm.runs)
             if runs not in known:
                 known.add(runs)
