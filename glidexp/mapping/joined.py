@@ -28,7 +28,10 @@ FARTHEST_M = 10_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Lakes and ground of several maps. Ground that two of them looked at counts as the first one says it."""
+    """Lakes and ground of several maps. Ground that two of them looked at counts as the first one says it.
+
+    A lake that goes on from the ground of one to that of the next is one; some may reach beyond all ground.
+    """
 
     shapes: Geometries
     """in the plane, metres"""
@@ -72,20 +75,40 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
     looked = on(plane, grounds)
     if within is not None:
         looked = shapely.intersection(looked, on(plane, np.array([within], dtype=object))[0])
-    shapes, ids, before = [], [], shapely.Polygon()
+    shapes, ids, before = np.empty(0, object), np.empty(0, object), shapely.Polygon()
     for one, ground in zip(maps, looked, strict=True):
         lakes = on(plane, one.shapes)
-        places = shapely.point_on_surface(lakes)
         shapely.prepare([ground, before])
-        own = shapely.covers(ground, places) & ~shapely.covers(before, places)
-        shapes.append(lakes[own])
-        ids.append(one.ids[own])
+        own = shapely.intersects(ground, lakes)
+        shapes, new, which = _added(shapes, lakes[own], before)
+        shapes, ids = np.concatenate([shapes, new]), np.concatenate([ids, one.ids[own][which]])
         before = shapely.union(before, ground)
     if shapely.area(before) <= 0:
         raise DataError(f"{SETTING}: none of the {len(maps)} maps looked at the ground of --within: give others.")
     shapely.prepare(before)
     sides = [one.gsd_m or gsd_beside_it(path) or 0.0 for one, path in zip(maps, paths, strict=True)]
-    return Joined(np.concatenate(shapes), np.concatenate(ids), before, float(least_km2(np.array(max(sides)))), plane)
+    return Joined(shapes, ids, before, float(least_km2(np.array(max(sides)))), plane)
+
+
+def _added(shapes: Geometries, more: Geometries, before: Any) -> tuple[Geometries, Geometries, npt.NDArray[np.int64]]:
+    """Lakes that are known with what one more map has of them beyond the ground before, new ones, and which these are.
+
+    Args:
+        shapes: that are known
+        more: of one more map
+        before: ground that others looked at; prepared
+    """
+    both = shapely.intersects(before, more)
+    beyond = more.copy()
+    beyond[both] = shapely.difference(more[both], before)
+    new = shapely.area(beyond) > 0
+    rest = np.flatnonzero(both & new)
+    known = shapes.copy()
+    for lake, one in np.stack(shapely.STRtree(shapes).query(more[rest], predicate="intersects"), 1).tolist():
+        if new[rest[lake]]:  # to one of those that it touches
+            known[one] = shapely.union(known[one], beyond[rest[lake]])
+            new[rest[lake]] = False
+    return known, beyond[new], np.flatnonzero(new)
 
 
 def plane_of(lonlat: Geometries) -> pyproj.CRS:

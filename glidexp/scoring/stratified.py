@@ -87,7 +87,7 @@ class Sample:
             rest: (n,)
             units: that the share is of, such as lakes; of areas the cells that hold any
             usual: rest of a cell that has one, at most where few or none tell it
-            where: (H,) strata that can have a rest; all when not given
+            where: (H,) strata that can have any of both; all when not given
 
         Returns:
             NaN where the whole is 0
@@ -97,7 +97,8 @@ class Sample:
         if below <= 0:
             return Estimate(float("nan"), float("nan"), float("nan"))
         value = above / below
-        if self.whole:
+        met = np.bincount(self.stratum, part + rest > 0, minlength=len(self.size)) > 0
+        if (self.seen >= self.size)[met | (True if where is None else where)].all():
             return Estimate(value, value, value)
         if units < 2:
             return Estimate(value, 0.0, 1.0)
