@@ -126,6 +126,50 @@ def test_the_smallest_lake_is_that_of_the_coarsest_map(tmp_path: Path) -> None:
     assert turned["value"]["lake_precision"] == 3 / 4 and turned["value"]["lake_iou_pooled"] < 0.8
 
 
+def test_a_lake_goes_on_from_one_map_to_the_next(tmp_path: Path) -> None:
+    """What the first cut at its edge is whole again, and what --within cuts keeps its area there."""
+    west, east = shapely.box(*GROUND.bounds[:2], WEST + 6000, NORTH), shapely.box(WEST + 4000, *GROUND.bounds[1:])
+    whole = [shapely.box(WEST + x, NORTH - 1200, WEST + x + 400, NORTH - 1000) for x in (5500, 5700, 3900)]
+    first = [one for lake in whole if (one := lake.intersection(west)).area > 0]
+    second = [one for lake in whole if (one := lake.intersection(east)).area > 0]
+    maps = [
+        written(tmp_path / "a_lakes.gpkg", [first[0].union(first[1]), first[2]], None, ground=west),
+        written(tmp_path / "b_lakes.gpkg", [second[0].union(second[1]), second[2]], None, ground=east),
+    ]
+    reference = inventory(tmp_path / "true.gpkg", [whole[0].union(whole[1]), whole[2]])
+    for order in (maps, maps[::-1]):
+        table = assess(tmp_path, order, reference)
+        assert table["value"][["lake_iou_pooled", "lake_recall_iou50", "lake_precision_iou50"]].tolist() == (
+            pytest.approx([1, 1, 1], abs=1e-4)
+        )
+        assert table["units"][["lake_recall", "lake_precision"]].tolist() == [2, 2]
+    # its point lies beyond this ground, a third of it within
+    near = inventory(tmp_path / "near.gpkg", [shapely.box(WEST, NORTH - 2000, WEST + 5700, NORTH)])
+    table = assess(tmp_path, maps, reference, "--within", str(near))
+    assert table["value"]["lake_iou_pooled"] == pytest.approx(1, abs=1e-4)
+    assert table["units"][["lake_recall", "lake_precision"]].tolist() == [1, 1]
+
+
+def test_a_lake_that_leaves_its_cell_may_be_mapped_beyond_it(tmp_path: Path) -> None:
+    """The part that is mapped does not touch the cell in which the lake's point lies."""
+    folder, size = tmp_path / "sample", 1000.0
+    one = written(tmp_path / "map_lakes.gpkg", [square(20, 20), square(9000, 9000)], None, ground=GROUND)
+    assert verb_inventory.run(["sample", str(one), "--out", str(folder), "--cells", "60", "--seed", "1"]) == 0
+    drawn(folder, [])
+    cells = geopandas.read_file(folder / "sample.gpkg", layer="cells").to_crs(32645)
+    whole = cells.geometry[cells.within(GROUND.buffer(-2 * size))]
+    for cell in whole:  # one whose eastern neighbour is not looked at
+        beyond = shapely.box(cell.bounds[2] + 100, cell.centroid.y - 30, cell.bounds[2] + 160, cell.centroid.y + 30)
+        if not cells.intersects(beyond).any():
+            break
+    lake = cell.buffer(-50).union(beyond).union(shapely.box(cell.centroid.x, beyond.bounds[1] + 20, *beyond.bounds[2:]))
+    drawn(folder, [lake, square(20, 20), square(9000, 9000)])
+    other = written(tmp_path / "other_lakes.gpkg", [beyond], None, ground=GROUND)
+    assess(tmp_path, [other], folder)
+    verdicts = geopandas.read_file(tmp_path / "assessed" / "assessed.gpkg", layer="true")
+    assert verdicts.loc[verdicts["area_km2"].idxmax(), "verdict"] == "found"
+
+
 def test_all_cells_looked_at_say_what_the_inventory_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND)
     exact = assess(tmp_path, [one], inventory(tmp_path / "true.gpkg", TRUE))
@@ -252,7 +296,7 @@ def test_a_map_without_a_lake_has_missed_all(tmp_path: Path) -> None:
     assert table["value"]["area_true_km2"] == pytest.approx(100, rel=0.3) and table["value"]["recall_pooled"] == 0
 
 
-def test_what_cannot_be_assessed_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_assessed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND)
     bare = written(tmp_path / "bare.gpkg", MAPPED, None, ground=None)
     true = inventory(tmp_path / "true.gpkg", TRUE)
@@ -270,6 +314,8 @@ def test_what_cannot_be_assessed_is_told(tmp_path: Path) -> None:
     assert "--min-km2=-1.0" in fails("assess", one, "--reference", true, "--min-km2", "-1")
     assert "no sample" in fails("assess", one, "--reference", tmp_path)
     assert "too few" in fails("sample", one, "--out", folder, "--cells", "3")
+    assert "at most 100 km" in fails("sample", one, "--out", folder, "--cell-km", "1e9")
+    assert "--seed=-1" in fails("sample", one, "--out", folder, "--seed", "-1")
     assert "--cell-km=0.001" in fails("sample", one, "--out", folder, "--cell-km", "0.001")
     assert not folder.exists()
     assert verb_inventory.run(["sample", str(one), "--out", str(folder), "--cells", "12"]) == 0
@@ -287,9 +333,30 @@ def test_what_cannot_be_assessed_is_told(tmp_path: Path) -> None:
     cells = geopandas.read_file(path, layer="cells")
     pd.concat([cells, cells.head(1)]).to_file(path, layer="cells")
     assert "added, copied or renumbered" in fails("assess", one, "--reference", folder)
+    cells.assign(cell_id="a").to_file(path, layer="cells")
+    assert "added, copied or renumbered" in fails("assess", one, "--reference", folder)
+    for column in ("checked", "cell_id"):
+        cells.drop(columns=column).to_file(path, layer="cells")
+        assert f"lost its column {column}" in fails("assess", one, "--reference", folder)
+    for change in (lambda cell: shapely.affinity.scale(cell, 0.5, 0.5), lambda cell: cell.buffer(0).difference(cell)):
+        shapes = [change(cells.geometry[0]), *cells.geometry[1:]]
+        cells.set_geometry(shapes, crs=4326).to_file(path, layer="cells")
+        assert "moved or reshaped" in fails("assess", one, "--reference", folder)
+    gone = cells.set_geometry([shapely.affinity.translate(cells.geometry[0], 3), *cells.geometry[1:]], crs=4326)
+    gone.to_file(path, layer="cells")
+    assert "moved or reshaped" in fails("assess", one, "--reference", folder)
+    cells.tail(len(cells) - 1).to_file(path, layer="cells")
+    capsys.readouterr()
+    assert verb_inventory.run(["assess", str(one), "--reference", str(folder)]) == 0
+    assert "1 cells are not checked" in capsys.readouterr().out, "one that was deleted"
+    assert "give the folder that holds it" in fails("assess", one, "--reference", path)
     design = folder / "design.json"
     design.write_text(design.read_text().replace('"lake"', '"pond"'))
     assert "was changed" in fails("assess", one, "--reference", folder)
+    told = json.loads(design.read_text().replace('"pond"', '"lake"'))
+    for wrong in (1, "many", 5.5):
+        design.write_text(json.dumps(told | {"cells_of_kind": told["cells_of_kind"] | {"other": wrong}}))
+        assert design.name in fails("assess", one, "--reference", folder)
     with pytest.raises(SystemExit) as left:
         cli.main(["inventory", "assess", str(one), "--reference", str(folder)])
     assert left.value.code == 2
@@ -308,6 +375,12 @@ def test_totals_and_shares_are_those_of_the_textbook() -> None:
     # of 20 lakes in as many of very many cells none is wrong: Clopper and Pearson, who leave room for what was not met
     many = Sample(np.zeros(20, np.int64), np.array([1e9]))
     share = many.share(np.ones(20), np.zeros(20), 20, 1.0, np.array([False]))
+    # of two kinds the one that can hold any was looked at whole: nothing is left to chance
+    part = Sample(np.array([0, 0, 0, 1, 1]), np.array([3.0, 100.0]))
+    ones = np.array([1.0, 0, 1, 0, 0])
+    right = part.share(ones, 1 - ones - np.array([0, 0, 0, 1, 1]), 3, 1.0, np.array([True, False]))
+    assert right.low == right.value == right.high == pytest.approx(2 / 3)
+    assert part.share(ones, 1 - ones - np.array([0, 0, 0, 1, 1]), 3, 1.0).low < 2 / 3
     assert share.value == 1 and share.high == 1 and share.low == pytest.approx(0.025 ** (1 / 20))
     # and where cells without may hide some: Jeffreys' limit of the share of cells, a lake each
     room = many.share(np.ones(20), np.zeros(20), 20, 1.0)

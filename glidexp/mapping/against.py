@@ -51,8 +51,8 @@ def against(mapped: Geometries, true: Geometries, cells: Geometries) -> Against:
     """Lays both sides over each other.
 
     Args:
-        mapped: lakes of the map, all that touch the cells
-        true: lakes of the reference, likewise
+        mapped: lakes of the map, all that touch the cells or a lake that does
+        true: lakes of the reference, all that touch the cells
         cells: without common ground
     """
     first, second = shapely.STRtree(true).query(mapped, predicate="intersects")

@@ -19,7 +19,7 @@ from glidexp.mapping.against import Against, against
 from glidexp.mapping.assessed import assessed
 from glidexp.mapping.cells import KINDS, LAKE
 from glidexp.mapping.joined import Joined, joined, on, read_ground
-from glidexp.mapping.sample_files import SETTING, Looked, read_sample
+from glidexp.mapping.sample_files import SETTING, Looked, check_inventory, read_sample
 from glidexp.scoring.stratified import Sample
 
 MOST_LACKING = 1e-3
@@ -64,14 +64,16 @@ def made(
         ground, lakes, types = looked.ground, looked.lakes, looked.types
     else:
         ground = read_ground(within, "--within") if within else None
+        check_inventory(reference)
         own = polygons.read(reference, SETTING, layer=reference_layer)
         lakes, types = cut_at_180(whole_in_degrees(own.geometries, own.crs)), own.types
     maps = joined(paths, step, layer=layer, within=ground)
     true = on(maps.plane, lakes)
     cells, sample, kinds = _cells(maps, looked)
     near = [_touching(shapes, cells) for shapes in (maps.shapes, true)]
+    near[0] |= _touching(maps.shapes, true[near[1]])  # a lake that leaves its cell may be mapped beyond it alone
     met = against(maps.shapes[near[0]], true[near[1]], cells)
-    same = looked is None or tuple(sorted(file_sha256(path) for path in paths)) == looked.maps
+    same = looked is None or {file_sha256(path) for path in paths} == looked.maps
     least = maps.least_km2 if min_km2 is None else min_km2
     found = assessed(
         met, sample, kinds, mapped_km2=_area_km2(maps), least_km2=least, types=types[near[1]],
@@ -88,6 +90,12 @@ def _cells(maps: Joined, looked: Looked | None) -> tuple[Geometries, Sample, tup
         return np.array([maps.ground], dtype=object), Sample(np.zeros(1, np.int64), np.ones(1)), ("all",)
     squares, ground = on(maps.plane, looked.cells), on(maps.plane, np.array([looked.ground], dtype=object))[0]
     cells = shapely.intersection(squares, ground)
+    other = np.abs(shapely.area(squares) / (1e3 * looked.cell_km) ** 2 - 1) > MOST_LACKING
+    if (other | (shapely.area(cells) <= 0)).any():
+        raise DataError(
+            f"{SETTING}: some cells were moved or reshaped: only their checked and note are to be changed; draw "
+            "the sample again into another folder, with the same --seed, to have them back."
+        )
     lacking = 1 - shapely.area(shapely.intersection(cells, maps.ground)) / shapely.area(cells)
     if (lacking > MOST_LACKING).any():
         raise DataError(
@@ -104,10 +112,10 @@ def _cells(maps: Joined, looked: Looked | None) -> tuple[Geometries, Sample, tup
     return cells, Sample(looked.kind, np.array(looked.numbers, np.float64)), KINDS
 
 
-def _touching(shapes: Geometries, cells: Geometries) -> npt.NDArray[np.bool_]:
-    """Which outlines touch a cell."""
+def _touching(shapes: Geometries, others: Geometries) -> npt.NDArray[np.bool_]:
+    """Which outlines touch one of others."""
     found = np.zeros(len(shapes), dtype=bool)
-    found[shapely.STRtree(shapes).query(cells, predicate="intersects")[1]] = True
+    found[shapely.STRtree(shapes).query(others, predicate="intersects")[1]] = True
     return found
 
 

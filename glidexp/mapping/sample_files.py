@@ -4,6 +4,7 @@ What kind a cell is of is not in the file that is opened to draw lakes, so that 
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import shapely
 from glidexp.beside import file_sha256, write_bytes
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
-from glidexp.data.scenes.features import GROUND, layers_of, read_features
+from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layers_of, read_features
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.polygons import Geometries
 from glidexp.errors import DataError
@@ -40,12 +41,14 @@ class Looked:
     cells: Geometries
     """those that were looked at, whole squares"""
     kind: npt.NDArray[np.int64]
+    cell_km: float
+    """side of a cell"""
     numbers: tuple[int, ...]
     """cells of each of `KINDS` on all ground"""
     lakes: Geometries
     types: npt.NDArray[np.object_]
     ground: Any
-    maps: tuple[str, ...]
+    maps: frozenset[str]
     """SHA-256 of each map that it was drawn for"""
     began_from_map: bool
     left: int
@@ -55,7 +58,15 @@ class Looked:
 
 
 def write_sample(
-    out: Path, maps: Joined, paths: Sequence[Path], cells: Cells, chosen: Any, *, filled: bool, **told: Any
+    out: Path,
+    maps: Joined,
+    paths: Sequence[Path],
+    cells: Cells,
+    chosen: Any,
+    *,
+    filled: bool,
+    cell_km: float,
+    seed: int,
 ) -> list[Path]:
     """Writes a sample to be looked at.
 
@@ -66,7 +77,8 @@ def write_sample(
         cells: of the ground
         chosen: numbers of the cells, in the order in which they are to be looked at
         filled: whether the layer of lakes begins with those of the map
-        told: further facts of the design
+        cell_km: side of a cell
+        seed: of the draw
 
     Raises:
         DataError: there is a sample already, whose lakes would be lost
@@ -74,11 +86,13 @@ def write_sample(
     """
     design = {
         "version": VERSION,
-        "maps": {path.name: file_sha256(path) for path in paths},
+        "maps": {str(path): file_sha256(path) for path in paths},  # two folders may hold maps of one name
         "began_from_map": filled,
+        "cell_km": cell_km,
+        "seed": seed,
         "cells_of_kind": dict(zip(KINDS, cells.numbers, strict=True)),
         "kind_of_cell": {str(i + 1): KINDS[cells.kind[k]] for i, k in enumerate(chosen)},
-    } | told
+    }
     boxes = cells.boxes[chosen]
     touching = np.unique(shapely.STRtree(maps.shapes).query(boxes, predicate="intersects")[1])
     shown = maps.shapes[touching[: len(touching) if filled else 0]]
@@ -113,6 +127,18 @@ def check_new(out: Path) -> None:
         )
 
 
+def check_inventory(path: Path) -> None:
+    """Refuses the file of a sample, whose cells would be taken for lakes.
+
+    Raises:
+        DataError: it is one, or cannot be read
+    """
+    if path.suffix.lower() in PARQUET or not path.exists():
+        return
+    if {CELLS, LAKES, GROUND} <= {name for name, _ in layers_of(path, SETTING)}:
+        raise DataError(f"{SETTING}={path} is the file of a sample: give the folder that holds it and {DESIGN}.")
+
+
 def read_sample(folder: Path) -> Looked:
     """Reads what was drawn.
 
@@ -124,11 +150,13 @@ def read_sample(folder: Path) -> Looked:
     for layer in (CELLS, LAKES, GROUND):
         if layer not in names:
             raise DataError(f"{SETTING}={path} has lost its layer {layer}: draw the sample again into another folder.")
+    columns, kinds = columns_of(path, SETTING, names.index(CELLS)), design["kind_of_cell"]
+    for column in ("cell_id", "checked"):
+        if column not in columns:
+            raise DataError(f"{SETTING}={path}: the layer {CELLS} has lost its column {column}: put it back.")
     own = read_features(path, SETTING, ["cell_id", "checked"], names.index(CELLS))
-    kinds = design["kind_of_cell"]
-    ids = [str(int(v)) if v == v and v is not None else "" for v in own.values["cell_id"].tolist()]
-    known = np.array([one in kinds for one in ids])
-    if not known.all() or len({*ids}) != len(ids):
+    ids = [str(v).removesuffix(".0") for v in own.values["cell_id"].tolist()]  # numbers as any driver gives them
+    if not {*ids} <= {*kinds} or len({*ids}) != len(ids):
         raise DataError(
             f"{SETTING}={path}: cells were added, copied or renumbered: only checked and note are to be changed."
         )
@@ -146,13 +174,14 @@ def read_sample(folder: Path) -> Looked:
     return Looked(
         boxes[done],
         np.array([KINDS.index(kinds[one]) for one in np.array(ids)[done]]),
-        tuple(int(design["cells_of_kind"][kind]) for kind in KINDS),
+        design["cell_km"],
+        tuple(design["cells_of_kind"][kind] for kind in KINDS),
         lakes,
         drawn.types,
         shapely.union_all(_degrees(ground.geometries, ground.crs)),
-        tuple(sorted(design["maps"].values())),
+        frozenset(design["maps"].values()),
         bool(design["began_from_map"]),
-        int((~done).sum()),
+        len(kinds) - int(done.sum()),
         len(lakes) - len(np.unique(met)),
     )
 
@@ -163,8 +192,13 @@ def _design(path: Path) -> dict[str, Any]:
         numbers, kinds = design["cells_of_kind"], design["kind_of_cell"]
         whole = {*numbers} == {*KINDS} and {*kinds.values()} <= {*KINDS} and design["version"] == VERSION
         whole = whole and isinstance(design["maps"], dict) and isinstance(design["began_from_map"], bool)
+        whole = whole and all(numbers[kind] >= count for kind, count in Counter(kinds.values()).items())
+        whole = whole and all(isinstance(count, int) for count in numbers.values()) and design["cell_km"] > 0
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{SETTING}={path.parent} is no sample: {path.name} cannot be read ({error}).") from None
+        raise DataError(
+            f"{SETTING}={path.parent} is no sample: {path.name} cannot be read ({error}): give the "
+            "folder that glidexp inventory sample wrote, with all in it."
+        ) from None
     if not whole:
         raise DataError(f"{SETTING}={path} was changed, or is of another version: draw the sample again.")
     return design

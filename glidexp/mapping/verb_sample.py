@@ -5,6 +5,8 @@ from pathlib import Path
 from glidexp.options import Parser, above_0, filled
 
 COUNT, SIDE_KM = 120, 1.0
+MOST_KM = 100.0
+"""of a cell's side; nobody looks at more at a time"""
 
 
 def options() -> Parser:
@@ -44,12 +46,17 @@ def run(argv: list[str]) -> int:
     given = options().parse_args(argv)
     from glidexp.data.scenes.geopackage import check_out
     from glidexp.data.steps import shown_steps
+    from glidexp.errors import ConfigError
     from glidexp.mapping.cells import KINDS, divided, drawn
     from glidexp.mapping.doubt import doubted
     from glidexp.mapping.joined import joined, read_ground
     from glidexp.mapping.lake_map import some_of
     from glidexp.mapping.sample_files import SAMPLE, check_new, write_sample
 
+    if given.cell_km > MOST_KM:
+        raise ConfigError(f"--cell-km={given.cell_km:g} must be at most {MOST_KM:g} km.")
+    if given.seed < 0:
+        raise ConfigError(f"--seed={given.seed} must be 0 or more.")
     out, paths = Path(given.out), [Path(one) for one in given.maps]
     check_new(out)
     check_out(out / SAMPLE)
