@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tiny_scenes import NORTH, WEST
 
 from glidexp import cli
 from glidexp.mapping import verb_inventory
+from glidexp.scoring.assess_plots import Interval, assess_figure
+from glidexp.scoring.sheet import POINTS
 from glidexp.scoring.stratified import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -223,6 +226,12 @@ def test_a_part_of_the_cells_is_weighed_by_its_kind(tmp_path: Path, capsys: pyte
     said = capsys.readouterr().out
     for word in ("flatter the map", "10 cells are not checked", "lakes touch no checked cell"):
         assert word in said
+    # a second person on the same cells, who took one lake in two for one
+    second = tmp_path / "second"
+    shutil.copytree(folder, second)
+    drawn(second, lakes[::2], checked=30)
+    two = assess(tmp_path, [second / "sample.gpkg"], folder, "--map-layer", "lakes")
+    assert two["value"]["lake_precision"] == 1 and 0.2 < two["value"]["lake_recall"] < 0.8
     # another map of the same ground is scored on the same cells; nobody knows where else it has lakes
     other = written(tmp_path / "other_lakes.gpkg", lakes[5:25], None, ground=GROUND)
     table = assess(tmp_path, [other], folder)
@@ -392,6 +401,21 @@ def test_totals_and_shares_are_those_of_the_textbook() -> None:
     plain = many.share(half, 1 - half, 20, 1.0, np.array([False]))
     known = stats.binomtest(10, 20).proportion_ci()
     assert (plain.low, plain.high) == pytest.approx((known.low, known.high), abs=0.01)
+
+
+def test_numbers_of_areas_have_the_size_of_all_text() -> None:
+    """Where one lake was found, those of a part of a decade stand at the small ticks."""
+    one = Interval("lakes found", 0.8, 0.6, 0.9, 3)
+    figure = assess_figure([one], [], np.array([0.0222]), np.array([0.0244]))
+    figure.canvas.draw()
+    sizes = [
+        text.get_fontsize()
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for text in (*axis.get_majorticklabels(), *axis.get_minorticklabels())
+        if text.get_text()
+    ]
+    assert len(sizes) > 6 and {*sizes} == {POINTS}
 
 
 @pytest.mark.slow

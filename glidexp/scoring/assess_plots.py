@@ -81,4 +81,5 @@ def _areas(axes: "Axes", true_km2: Floats, mapped_km2: Floats) -> None:
     axes.plot(ends, ends, color="0.5", linewidth=0.8)
     axes.plot(true_km2, mapped_km2, "o", color=BLUE, markersize=2.5, markerfacecolor="none", markeredgewidth=0.7)
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    axes.tick_params(which="minor", labelsize=POINTS)  # numbers stand there where the axis is shorter than a decade
     axes.set_box_aspect(1)
