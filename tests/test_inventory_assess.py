@@ -20,6 +20,7 @@ from tiny_scenes import NORTH, WEST
 
 from glidexp import cli
 from glidexp.mapping import verb_inventory
+from glidexp.mapping.against import against
 from glidexp.scoring.assess_plots import Interval, assess_figure
 from glidexp.scoring.sheet import POINTS
 from glidexp.scoring.stratified import Sample
@@ -260,6 +261,26 @@ def test_cells_are_in_doubt_where_the_network_was(tmp_path: Path, capsys: pytest
     assert there.intersects(square(4050, 7050, 20)) and "note:" not in capsys.readouterr().out
     (tmp_path / "map_probability.tif").write_bytes(b"II*\0")
     assert "cannot be read" in fails("sample", one, "--out", tmp_path / "again")
+
+
+@pytest.mark.parametrize("side", [4000, 20_000])
+def test_areas_are_those_of_all_outlines_put_together(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outlines of a side may overlap; those that meet nothing are put together with nothing."""
+    rng = np.random.default_rng(0)
+    mapped, true = (
+        shapely.buffer(shapely.points(rng.uniform(0, 20_000, (400, 2))), rng.uniform(20, 400, 400)) for _ in range(2)
+    )
+    corners = [(x, y) for x in range(0, 20_000, side) for y in range(0, 20_000, side)]
+    cells = np.array([shapely.box(x, y, x + side, y + side) for x, y in corners])
+    ground = [[shapely.intersection(shapely.union_all(one), cell) for cell in cells] for one in (mapped, true)]
+    wanted = [*ground, [one.intersection(other) for one, other in zip(*ground, strict=True)]]
+    together: list[int] = []
+    union_all = shapely.union_all
+    monkeypatch.setattr(shapely, "union_all", lambda some: (together.append(len(some)), union_all(some))[1])
+    found = against(mapped, true, cells)
+    for km2, shapes in zip((found.mapped_km2, found.true_km2, found.both_km2), wanted, strict=True):
+        np.testing.assert_allclose(km2, shapely.area(shapes) / 1e6, rtol=1e-12, atol=1e-12)
+    assert found.both_km2.sum() > 1 and 1 < max(together) < 100
 
 
 def test_ground_across_180_degrees(tmp_path: Path) -> None:

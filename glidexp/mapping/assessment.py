@@ -15,7 +15,7 @@ from glidexp.data.scenes.degrees import cut_at_180, whole_in_degrees
 from glidexp.data.scenes.polygons import Geometries
 from glidexp.data.steps import Step
 from glidexp.errors import DataError
-from glidexp.mapping.against import Against, against
+from glidexp.mapping.against import Against, against, ground_of
 from glidexp.mapping.assessed import assessed
 from glidexp.mapping.cells import KINDS, LAKE
 from glidexp.mapping.joined import Joined, joined, on, read_ground
@@ -121,8 +121,8 @@ def _touching(shapes: Geometries, others: Geometries) -> npt.NDArray[np.bool_]:
 
 def _area_km2(maps: Joined) -> float:
     """Of all lakes on all ground; what two maps show counts once."""
-    inside = maps.shapes[shapely.intersects(maps.ground, maps.shapes)]
-    return float(shapely.area(shapely.intersection(shapely.union_all(inside), maps.ground))) / 1e6
+    ground = np.array([maps.ground], dtype=object)
+    return float(ground_of(maps.shapes, maps.shapes[:0], ground)[0][0])
 
 
 def _notes(
