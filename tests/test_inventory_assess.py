@@ -392,6 +392,18 @@ def test_what_cannot_be_assessed_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert left.value.code == 2
 
 
+def test_a_map_may_lack_a_rim_of_narrow_cells(tmp_path: Path) -> None:
+    """Half a metre is much of a cell that the ground's edge cuts, and nothing of a whole one."""
+    one, folder = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND), tmp_path / "sample"
+    assert verb_inventory.run(["sample", str(one), "--out", str(folder), "--cells", "9999"]) == 0
+    drawn(folder, TRUE)
+    widths = geopandas.read_file(folder / "sample.gpkg", layer="cells").to_crs(32645).intersection(GROUND).area / 1000
+    assert widths.min() < 500, "of some it is more than a thousandth"
+    near, less = (written(tmp_path / f"{m}_lakes.gpkg", MAPPED, None, ground=GROUND.buffer(-m)) for m in (0.5, 5.0))
+    assert verb_inventory.run(["assess", str(near), "--reference", str(folder)]) == 0
+    assert "not, or not whole" in fails("assess", less, "--reference", folder)
+
+
 def test_totals_and_shares_are_those_of_the_textbook() -> None:
     """Two strata of 10 and 100 cells, worked out by hand."""
     sample = Sample(np.array([0, 0, 0, 1, 1, 1, 1]), np.array([10.0, 100.0]))

@@ -23,7 +23,7 @@ from glidexp.mapping.sample_files import SETTING, Looked, check_inventory, read_
 from glidexp.scoring.stratified import Sample
 
 MOST_LACKING = 1e-3
-"""part of the ground of a sample's cells that a map may lack: outlines of what was looked at are coarse"""
+"""part of a sample's cell that a map may lack, of a whole one: outlines of what was looked at are coarse"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,17 @@ def _cells(maps: Joined, looked: Looked | None) -> tuple[Geometries, Sample, tup
         return np.array([maps.ground], dtype=object), Sample(np.zeros(1, np.int64), np.ones(1)), ("all",)
     squares, ground = on(maps.plane, looked.cells), on(maps.plane, np.array([looked.ground], dtype=object))[0]
     cells = shapely.intersection(squares, ground)
-    other = np.abs(shapely.area(squares) / (1e3 * looked.cell_km) ** 2 - 1) > MOST_LACKING
-    if (other | (shapely.area(cells) <= 0)).any():
+    whole = (1e3 * looked.cell_km) ** 2
+    other = np.abs(shapely.area(squares) / whole - 1) > MOST_LACKING
+    if (other | ~shapely.intersects(ground, squares)).any():
         raise DataError(
             f"{SETTING}: some cells were moved or reshaped: only their checked and note are to be changed; draw "
             "the sample again into another folder, with the same --seed, to have them back."
         )
-    lacking = 1 - shapely.area(shapely.intersection(cells, maps.ground)) / shapely.area(cells)
-    if (lacking > MOST_LACKING).any():
+    lacking = shapely.area(shapely.difference(cells, maps.ground)) > MOST_LACKING * whole
+    if lacking.any():
         raise DataError(
-            f"MAP: {int((lacking > MOST_LACKING).sum())} of the {len(cells)} cells that were looked at are not, or not "
+            f"MAP: {int(lacking.sum())} of the {len(cells)} cells that were looked at are not, or not "
             "whole, on the ground of these maps: give those for which the sample was drawn, or others of that ground."
         )
     seen = np.bincount(looked.kind, minlength=len(KINDS))
