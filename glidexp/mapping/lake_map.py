@@ -95,7 +95,7 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
         own.ids,
         area,
         np.where(unknown, bound, half),
-        _flags(known[CUT]) if CUT in known else np.zeros(len(area), dtype=bool),
+        flags(known[CUT]) if CUT in known else np.zeros(len(area), dtype=bool),
         _ground(path, setting),
         0 if gsd_m else int(unknown.sum()),
         _side(area, numbers[PIXELS]) if PIXELS in numbers else None,
@@ -160,6 +160,7 @@ def _numbers(values: npt.NDArray[Any], name: str, path: Path, setting: str) -> F
         ) from None
 
 
-def _flags(values: npt.NDArray[Any]) -> Flags:
+def flags(values: npt.NDArray[Any]) -> Flags:
     """Yes and no as drivers give them: as such, as numbers or text; nothing is no."""
-    return np.array([str(value).strip().lower() in ("true", "1", "1.0", "yes", "t") for value in values], dtype=bool)
+    yes = ("true", "1", "1.0", "yes", "y", "t")
+    return np.array([str(value).strip().lower() in yes for value in values], dtype=bool)

@@ -23,6 +23,7 @@ from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layers_of,
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.polygons import Geometries
 from glidexp.errors import DataError
+from glidexp.mapping import lake_map
 from glidexp.mapping.cells import KINDS, Cells
 from glidexp.mapping.joined import Joined, off
 from glidexp.mapping.outputs import LAKES
@@ -31,7 +32,6 @@ CELLS = "cells"
 SAMPLE, DESIGN = "sample.gpkg", "design.json"
 VERSION = 1
 SETTING = "--reference"
-YES = ("1", "1.0", "true", "yes", "y", "t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def read_sample(folder: Path) -> Looked:
         raise DataError(
             f"{SETTING}={path}: cells were added, copied or renumbered: only checked and note are to be changed."
         )
-    done = np.array([str(v).strip().lower() in YES for v in own.values["checked"].tolist()], dtype=bool)
+    done = lake_map.flags(own.values["checked"])
     if not done.any():
         raise DataError(
             f"{SETTING}={path}: no cell is checked: draw the lakes of a cell in the layer {LAKES}, then set its "
