@@ -1,6 +1,5 @@
 """False alarms drawn by hand of chance on generated scenes, whose ground is known, and what the proxies say of them."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,7 +97,8 @@ def agreement_of_place(seed: int, folder: Path, *, scenes_per_sensor: int, scene
             bins[tile] = 255 * alarms[top : top + store.tile_px, left : left + store.tile_px]
         drawn_on += [(number, piece, ground, blob) for ground, blob in discs]
     seen = Predictions("test", store, store.every, np.zeros((len(store), 2, 256), np.int32), bins, 0.5)
-    final._mistakes(SimpleNamespace(artifact=lambda file: shutil.copy(file, folder)), seen)  # type: ignore[arg-type]
+    run = SimpleNamespace(file=lambda name, make: make(folder / name), table=lambda table, name: None)
+    final._mistakes(run, seen)  # type: ignore[arg-type]
     found = pd.read_parquet(folder / "errors.parquet").query("kind == 'false_alarm'")
     rows = []
     for number, piece, ground, blob in drawn_on:

@@ -95,6 +95,6 @@ def test_one_wrong_value_of_a_sweep_is_named(typed: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_an_export_into_a_place_that_is_no_folder(a_file: Path, monkeypatch: pytest.MonkeyPatch, below: str) -> None:
-    monkeypatch.setattr(verb_store, "_opened", lambda given: None)
+    monkeypatch.setattr("glidexp.tracking.store.store_at", lambda *place, **how: None)
     with pytest.raises(ConfigError, match=r"--out=.*cannot be written to"):
         verb_store.run(["export", "0123", "--out", str(a_file / below)])
