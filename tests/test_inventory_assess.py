@@ -326,6 +326,16 @@ def test_a_map_without_a_lake_has_missed_all(tmp_path: Path) -> None:
     assert table["value"]["area_true_km2"] == pytest.approx(100, rel=0.3) and table["value"]["recall_pooled"] == 0
 
 
+def test_a_map_of_which_no_lake_is_true(tmp_path: Path) -> None:
+    one = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND)
+    folder = tmp_path / "sample"
+    assert verb_inventory.run(["sample", str(one), "--out", str(folder), "--cells", "40"]) == 0
+    drawn(folder, [])
+    table = assess(tmp_path, [one], folder)
+    assert table["value"][["precision_pooled", "lake_precision", "area_true_km2"]].tolist() == [0, 0, 0]
+    assert table["low"]["area_true_km2"] == 0 < table["high"]["area_true_km2"] < 3
+
+
 def test_what_cannot_be_assessed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND)
     bare = written(tmp_path / "bare.gpkg", MAPPED, None, ground=None)
@@ -413,7 +423,7 @@ def test_totals_and_shares_are_those_of_the_textbook() -> None:
     assert value == pytest.approx(10 * 4 + 100 * 1) and variance == pytest.approx(sum(parts))
     assert freedom == pytest.approx(sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3))
     whole = Sample(np.zeros(3, np.int64), np.array([3.0]))
-    assert whole.whole and whole.total(values[:3], np.zeros(3), 1.0).low == 12
+    assert whole.whole and whole.total(values[:3], 1.0).low == 12
     # of 20 lakes in as many of very many cells none is wrong: Clopper and Pearson, who leave room for what was not met
     many = Sample(np.zeros(20, np.int64), np.array([1e9]))
     share = many.share(np.ones(20), np.zeros(20), 20, 1.0, np.array([False]))

@@ -64,9 +64,8 @@ def assessed(
     table.lakes("lake_recall_iou50", true, some, true.alike)
     if found.both_km2.any():
         area = _true_area(mapped_km2, precision, recall)
-    else:  # nothing tells what the map's area is worth
-        more = sample.total(missed, false, table.usual_km2)
-        area = Estimate(*(max(mapped_km2 + v, 0.0) for v in (more.value, more.low, more.high)))
+    else:  # of the map's area none is right, as far as is known
+        area = sample.total(found.true_km2, table.usual_km2)
     table.of_ground("area_predicted_km2", Estimate(mapped_km2, mapped_km2, mapped_km2), m)
     table.of_ground("area_true_km2", area, n)
     table.of_ground("area_total_bias_percent", _bias(mapped_km2, area), n)

@@ -67,17 +67,16 @@ class Sample:
         freedom = variance**2 / squares if squares > 0 else float(len(values) - len(size))
         return float((size * mean).sum()), variance, max(freedom, 1.0)
 
-    def total(self, more: Floats, less: Floats, usual: float) -> Estimate:
-        """What is to be added to a known total: a sum of additions less a sum of deductions.
+    def total(self, values: Floats, usual: float) -> Estimate:
+        """A total over all cells.
 
         Args:
-            more: (n,) what the known total lacks
-            less: (n,) what it has too much
-            usual: of an addition, at most where few or none tell it
+            values: (n,) from 0
+            usual: of a cell that holds any, at most where few or none tell it
         """
-        value, variance, freedom = self.sum(more - less)
-        half = _t(min(freedom, self._alike(more + less) - 1)) * float(np.sqrt(variance))
-        return Estimate(value, value - half, value + float(np.hypot(half, self.hidden(more, usual))))
+        value, variance, freedom = self.sum(values)
+        half = _t(min(freedom, self._alike(values) - 1)) * float(np.sqrt(variance))
+        return Estimate(value, max(value - half, 0.0), value + float(np.hypot(half, self.hidden(values, usual))))
 
     def share(self, part: Floats, rest: Floats, units: int, usual: float, where: Flags | None = None) -> Estimate:
         """Share of a part in the whole that it makes with the rest, of totals.
