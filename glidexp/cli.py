@@ -26,12 +26,17 @@ def main(argv: list[str] | None = None) -> NoReturn:
             sys.exit(_called(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
-        from glidexp.signals import unread
+    except OSError as error:
+        from glidexp.signals import silent, unread
 
-        if not unread():
+        gone = isinstance(error, BrokenPipeError) and unread()
+        if error.filename or not (gone or error.errno in REFUSED):
             raise
-        sys.exit(128 + signal.SIGPIPE)  # as other programs end behind `| head`
+        silent()
+        if gone:
+            sys.exit(128 + signal.SIGPIPE)  # as other programs end behind `| head`
+        _say(f"the output cannot be written ({error.strerror}): free some room, or send it elsewhere.")
+        sys.exit(1)
 
 
 def _called(arguments: list[str]) -> int:

@@ -95,11 +95,12 @@ class Signals:
 
 
 def unread() -> bool:
-    """Whether nobody reads any more what is printed; then nothing is, or Python would complain of it at its end."""
-    place = sys.stdout.fileno()
+    """Whether nobody reads any more what is printed, as behind `| head`."""
     looked = select.poll()
-    looked.register(place, select.POLLOUT)
-    gone = any(state & (select.POLLERR | select.POLLHUP) for _, state in looked.poll(0))
-    if gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), place)
-    return gone
+    looked.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(state & (select.POLLERR | select.POLLHUP) for _, state in looked.poll(0))
+
+
+def silent() -> None:
+    """Lets go what is printed from now on, and what waits to be: Python would try again, and complain, at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

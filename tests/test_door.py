@@ -163,6 +163,19 @@ def test_a_reader_that_goes_away_is_no_error(unbuffered: str) -> None:
     assert ours.returncode == 128 + signal.SIGPIPE and told == b""
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_no_disk_takes_is_told_in_one_line(unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "glidexp", "--help"],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "glidexp: the output cannot be written (No space left on device): free some room, or send it elsewhere.\n"
+    )
+
+
 def test_other_errors_are_not_hidden() -> None:
     def task(composed: object) -> None:
         raise ZeroDivisionError
