@@ -51,7 +51,7 @@ def _called(arguments: list[str]) -> int:
         "serve": (serve, "map scenes over HTTP, and on a page, at 127.0.0.1"),
         "inventory": (
             inventory,
-            "compare maps of lakes: two (inventory diff OLD NEW), or many dates (inventory series MAP ...)",
+            "compare maps of lakes (diff, series), and say how good one is (sample, assess)",
         ),
         "compare": (compare, "say which of several settings is better, by how much and how sure"),
         "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
