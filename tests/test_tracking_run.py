@@ -68,6 +68,17 @@ def test_metrics_keep_names_and_steps_and_leave_nan_out(store: Store) -> None:
     assert [(metric.step, metric.value) for metric in history] == [(0, 0.0), (1, 0.1), (2, 0.2)]
 
 
+def test_a_history_goes_by_step_whenever_a_step_was_logged(store: Store) -> None:
+    """A curve is drawn in this order; what waited for the store comes after what did not."""
+    with begin(store) as run:
+        for step in (3, 0, 2, 1):
+            run.metrics({"val/late": step / 10}, step)
+            time.sleep(0.01)  # a database gives them by the time of logging
+    found = store.history(run.run_id, "val/late")
+    assert [*found.items()] == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+    assert store.history(run.run_id, "val/never") == {}
+
+
 def test_files_pictures_tables_and_inputs(store: Store, tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.tif").write_bytes(b"1")

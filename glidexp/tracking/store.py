@@ -219,8 +219,9 @@ class Store:
         return min(done[0] / int(epochs), 1.0) if done and epochs.isdigit() and int(epochs) else None
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """A metric of a run by step; empty where it has none."""
-        return {one.step: one.value for one in self.client.get_metric_history(run_id, metric)}
+        """A metric of a run by step, ascending, as stores give it in an order of their own; empty where it has none."""
+        found = {one.step: one.value for one in self.client.get_metric_history(run_id, metric)}
+        return dict(sorted(found.items()))
 
     def _found(self, run: "Run") -> FoundRun:
         alive = run.info.status == "RUNNING" and at_work(run.data.tags, self.spool_folder(run.info.run_id))
