@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         try:
             sys.exit(_called(sys.argv[1:] if argv is None else argv))
         finally:
-            sys.stdout.flush()
+            if sys.stdout:  # None where it was closed, as by a daemon
+                sys.stdout.flush()
     except OSError as error:
         from glidexp.signals import silent, unread
 
@@ -49,10 +50,7 @@ def _called(arguments: list[str]) -> int:
         "evaluate": (evaluate, "score a trained model on a data set"),
         "predict": (predict, "map the lakes of whole scenes with a trained model"),
         "serve": (serve, "map scenes over HTTP, and on a page, at 127.0.0.1"),
-        "inventory": (
-            inventory,
-            "compare maps of lakes (diff, series), and say how good one is (sample, assess)",
-        ),
+        "inventory": (inventory, "compare maps of lakes (diff, series), and say how good one is (sample, assess)"),
         "compare": (compare, "say which of several settings is better, by how much and how sure"),
         "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
         "verify": (verify, "check that a released bundle is what was released"),

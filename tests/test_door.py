@@ -163,6 +163,12 @@ def test_a_reader_that_goes_away_is_no_error(unbuffered: str) -> None:
     assert ours.returncode == 128 + signal.SIGPIPE and told == b""
 
 
+def test_output_that_was_closed_is_not_missed() -> None:
+    command = 'exec "$0" -m glidexp --help >&-'
+    ended = subprocess.run(["sh", "-c", command, sys.executable], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_no_disk_takes_is_told_in_one_line(unbuffered: str) -> None:
     with open("/dev/full", "w") as full:

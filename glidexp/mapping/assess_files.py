@@ -10,10 +10,10 @@ from glidexp.beside import sweep, write_bytes
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.degrees import LONLAT
 from glidexp.data.scenes.geopackage import write_layers
+from glidexp.data.scenes.polygons import multi
 from glidexp.mapping.against import Met
 from glidexp.mapping.assessment import Assessment
 from glidexp.mapping.joined import off
-from glidexp.mapping.sample_files import multi
 from glidexp.scoring.assess_plots import Interval, assess_figure
 from glidexp.scoring.sheet import files_of
 
@@ -42,7 +42,7 @@ def write_assessed(found: Assessment, out: Path) -> list[Path]:
     layers = {}
     for name, shapes, side in ((MAPPED, found.maps.shapes, found.met.mapped), (TRUE, found.reference, found.met.true)):
         frame = geopandas.GeoDataFrame(
-            _columns(side, found.least_km2, name), geometry=multi(off(plane, shapes)), crs=LONLAT
+            _columns(side, found.least_km2, name), geometry=[*map(multi, off(plane, shapes))], crs=LONLAT
         )
         if name == MAPPED:
             frame.insert(0, "lake_id", found.maps.ids)

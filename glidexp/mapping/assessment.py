@@ -1,7 +1,7 @@
 """A map and a reference read, laid over each other, and scored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,8 @@ def made(
     true = on(maps.plane, lakes)
     cells, sample, kinds = _cells(maps, looked)
     near = [_touching(shapes, cells) for shapes in (maps.shapes, true)]
+    if looked is None and not near[1].any():
+        raise DataError(f"{SETTING}={reference}: none of its lakes lies on the ground of the maps: give another.")
     near[0] |= _touching(maps.shapes, true[near[1]])  # a lake that leaves its cell may be mapped beyond it alone
     met = against(maps.shapes[near[0]], true[near[1]], cells)
     same = looked is None or {file_sha256(path) for path in paths} == looked.maps
@@ -79,8 +81,7 @@ def made(
         met, sample, kinds, mapped_km2=_area_km2(maps), least_km2=least, types=types[near[1]],
         held_in=np.array([kind == LAKE for kind in kinds]) if looked and same else None,
     )  # fmt: skip
-    notes = _notes(maps, looked, same, least, met, int(near[1].sum()), reference)
-    some = Joined(maps.shapes[near[0]], maps.ids[near[0]], maps.ground, maps.least_km2, maps.plane)
+    some, notes = replace(maps, shapes=maps.shapes[near[0]], ids=maps.ids[near[0]]), _notes(maps, looked, same, least)
     return Assessment(found.scores, found.strata if looked else None, met, some, true[near[1]], least, notes)
 
 
@@ -126,16 +127,12 @@ def _area_km2(maps: Joined) -> float:
     return float(ground_of(maps.shapes, maps.shapes[:0], ground)[0][0])
 
 
-def _notes(
-    maps: Joined, looked: Looked | None, same: bool, least: float, met: Against, lakes: int, reference: Path
-) -> tuple[str, ...]:
+def _notes(maps: Joined, looked: Looked | None, same: bool, least: float) -> tuple[str, ...]:
     """What a reader of the scores has to know."""
     ground = float(shapely.area(maps.ground)) / 1e6
     small = f" Lakes under {least:.4g} km2 count neither as found nor as missed or false." if least else ""
     notes = [f"{ground:,.0f} km2 of ground.{small}"]
     if looked is None:
-        if not lakes:
-            raise DataError(f"{SETTING}={reference}: none of its lakes lies on the ground of the maps: give another.")
         notes.append("all ground was compared, so there is no error of sampling; the inventory's own errors count.")
         return tuple(notes)
     notes.append(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyproj
 import rasterio
+from pyproj.exceptions import CRSError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -86,6 +87,6 @@ def _in_raster(raster: Path, plane: pyproj.CRS, side_m: float) -> Counter[tuple[
                 )
                 for (column, row), number in zip(cells.tolist(), count.tolist(), strict=True):
                     found[column, row] += number
-    except RasterioError as error:
+    except (RasterioError, CRSError) as error:
         raise DataError(f"{raster} cannot be read ({error}): map the scene again.") from None
     return found

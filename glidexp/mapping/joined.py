@@ -42,11 +42,6 @@ class Joined:
     """no smaller lake can be on all of the maps; 0 where they do not tell their pixels"""
     plane: pyproj.CRS
 
-    @property
-    def area_km2(self) -> npt.NDArray[np.float64]:
-        """Of each lake, as it is drawn."""
-        return np.asarray(shapely.area(self.shapes) / 1e6, dtype=np.float64)
-
 
 def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, within: Any = None) -> Joined:
     """Reads maps and puts them side by side.

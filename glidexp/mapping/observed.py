@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from glidexp.data.scenes.polygons import Geometries
+from glidexp.data.scenes.polygons import Geometries, multi
 from glidexp.data.steps import Step
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.dated_maps import Dated
@@ -76,7 +76,7 @@ def observed(dated: Dated, lake: Ints, step: Step) -> Observed:
     shape = (int(lake.max()) + 1 if len(lake) else 0, len(dated.texts))
     every = _all(dated, lake, shape)
     unions = np.empty(shape[0], dtype=object)
-    unions[:] = [_multi(shapely.union_all(every.shapes[own])) for own in every.of_lake]
+    unions[:] = [multi(shapely.union_all(every.shapes[own])) for own in every.of_lake]
     grounds = tuple(
         _together([one.ground for one, at in zip(dated.maps, dated.of, strict=True) if at == d])
         for d in range(shape[1])
@@ -172,18 +172,12 @@ def _several_maps(cell: Ints, of_map: Ints) -> Ints:
 def _as_one(shapes: Geometries, *, union: bool) -> tuple[Any, int]:
     """Outlines of a lake on a date, and how many they are; those of one map share no ground."""
     if union:
-        found = _multi(shapely.union_all(shapes))
+        found = multi(shapely.union_all(shapes))
         return found, len(found.geoms)
     if len(shapes) == 1:
-        return _multi(shapes[0]), 1
+        return multi(shapes[0]), 1
     # those of an inventory of others may share some
-    return _multi(shapely.union_all(shapes)), len(shapes)
-
-
-def _multi(shape: Any) -> Any:
-    """As MultiPolygon, lines and points of a union let go."""
-    parts = shapely.get_parts(shape)
-    return shapely.MultiPolygon(parts[shapely.get_type_id(parts) == 3].tolist())
+    return multi(shapely.union_all(shapes)), len(shapes)
 
 
 def _together(grounds: Sequence[Any]) -> Any:

@@ -21,7 +21,7 @@ from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
 from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layers_of, read_features
 from glidexp.data.scenes.geopackage import write_layers
-from glidexp.data.scenes.polygons import Geometries
+from glidexp.data.scenes.polygons import Geometries, multi
 from glidexp.errors import DataError
 from glidexp.mapping import lake_map
 from glidexp.mapping.cells import KINDS, Cells
@@ -81,7 +81,6 @@ def write_sample(
         seed: of the draw
 
     Raises:
-        DataError: there is a sample already, whose lakes would be lost
         RunFailed: the disk refuses it
     """
     design = {
@@ -100,14 +99,15 @@ def write_sample(
     layers = {
         CELLS: geopandas.GeoDataFrame(
             {"cell_id": np.arange(1, n + 1), "checked": np.zeros(n, np.int64), "note": [""] * n},
-            geometry=multi(off(maps.plane, boxes)), crs=LONLAT,
+            geometry=[*map(multi, off(maps.plane, boxes))], crs=LONLAT,
         ),
         LAKES: geopandas.GeoDataFrame(
             {"lake_type": [""] * len(shown), "note": [""] * len(shown)},
-            geometry=multi(off(maps.plane, shown)), crs=LONLAT,
+            geometry=[*map(multi, off(maps.plane, shown))], crs=LONLAT,
         ),
         GROUND: geopandas.GeoDataFrame(
-            {"looked_at": [True]}, geometry=multi(off(maps.plane, np.array([maps.ground], dtype=object))), crs=LONLAT,
+            {"looked_at": [True]},
+            geometry=[*map(multi, off(maps.plane, np.array([maps.ground], dtype=object)))], crs=LONLAT,
         ),
     }  # fmt: skip
     write_layers(out / SAMPLE, layers, "MultiPolygon")
@@ -206,9 +206,3 @@ def _design(path: Path) -> dict[str, Any]:
 
 def _degrees(shapes: Geometries, crs: str | None) -> Geometries:
     return cut_at_180(whole_in_degrees(shapes, LONLAT if crs is None else pyproj.CRS(crs)))
-
-
-def multi(shapes: Geometries) -> list[shapely.MultiPolygon]:
-    """Outlines as MultiPolygons, lines and points let go."""
-    parts = [shapely.get_parts(one) for one in shapes]
-    return [shapely.MultiPolygon(some[shapely.get_type_id(some) == 3].tolist()) for some in parts]

@@ -292,6 +292,12 @@ def _endless(geometries: Geometries) -> npt.NDArray[np.bool_]:
     return found
 
 
+def multi(geometry: Any) -> Any:
+    """As MultiPolygon, lines and points let go."""
+    parts = shapely.get_parts(geometry)
+    return shapely.MultiPolygon(parts[shapely.get_type_id(parts) == POLYGONAL[0]].tolist())
+
+
 def polygons_of(geometry: Any) -> Any:
     """The polygons of what a repair left: lines and points of a collapsed ring are let go."""
     parts = shapely.get_parts(geometry)
