@@ -19,6 +19,7 @@ from test_inventory_series import written
 from tiny_scenes import NORTH, WEST
 
 from glidexp import cli
+from glidexp.errors import GlidexpError
 from glidexp.mapping import verb_inventory
 from glidexp.mapping.against import against
 from glidexp.scoring.assess_plots import Interval, assess_figure
@@ -49,7 +50,7 @@ def assess(tmp_path: Path, maps: list[Path], reference: Path, *more: str) -> pd.
 
 
 def fails(*words: object) -> str:
-    with pytest.raises(Exception) as caught:
+    with pytest.raises(GlidexpError) as caught:
         verb_inventory.run([str(word) for word in words])
     return str(caught.value)
 
@@ -259,6 +260,9 @@ def test_cells_are_in_doubt_where_the_network_was(tmp_path: Path, capsys: pytest
     doubtful = [int(i) for i, kind in design["kind_of_cell"].items() if kind == "doubt"]
     there = cells[cells["cell_id"].isin(doubtful)].union_all()
     assert there.intersects(square(4050, 7050, 20)) and "note:" not in capsys.readouterr().out
+    with rasterio.open(tmp_path / "map_probability.tif", "w", transform=from_origin(0, 9, 1, 1), **profile) as file:
+        file.write(levels, 1)  # lies nowhere on Earth
+    assert "map_probability.tif cannot be read" in fails("sample", one, "--out", tmp_path / "again")
     (tmp_path / "map_probability.tif").write_bytes(b"II*\0")
     assert "cannot be read" in fails("sample", one, "--out", tmp_path / "again")
 
