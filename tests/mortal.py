@@ -38,6 +38,12 @@ def notice(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
 
 
+def die_when_all_is_sent(run: Run, *_: Any, **__: Any) -> NoReturn:
+    """Nothing waits for the store any more."""
+    assert run.flush()
+    die()
+
+
 def half_written(content: Any, file: Any) -> None:
     """The first half of a checkpoint's bytes, then death."""
     whole = io.BytesIO()
@@ -67,6 +73,7 @@ PLACES: dict[str, tuple[Any, str, Callable[..., Any], int]] = {
     "a notice while lakes are told apart": (final, "score_lakes", notice, 1),
     "in the middle of the final scores": (final, "mistakes", die, 1),
     "after the model, before the final scores are put": (Run, "model", die, 1),
+    "the model in the store, the run not ended": (Run, "finish", die_when_all_is_sent, 1),
     "before the end reaches the store": (sink.Sink, "_end", die, 1),
     "after the end, before the checkpoints go": (Series, "clear", die, 1),
 }

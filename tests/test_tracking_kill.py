@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm
+from mlflow.entities import LoggedModelOutput
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from test_tracking_spool import hold
 
 from glidexp.errors import TrackingError
 from glidexp.tracking import spool as spools
+from glidexp.tracking.carry import write_run
 from glidexp.tracking.liveness import process_mark
+from glidexp.tracking.models import fetch, find_model
 from glidexp.tracking.resume import clear_cut_uploads, take_over
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store
@@ -141,6 +144,38 @@ def test_what_is_sent_a_second_time_changes_nothing(
     [model] = store.client.search_logged_models([run.experiment_id])
     assert [output.model_id for output in held.outputs.model_outputs] == [model.model_id]
     assert model.status.value == "READY"
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_after_its_model_leaves_one(store: Store, tmp_path: Path) -> None:
+    """MLflow takes no output of a run back, and does not answer for a model that was deleted."""
+
+    def attempt(weights: bytes, status: str, **goes_on: str) -> str:
+        bundle = tmp_path / weights.decode() / "bundle"
+        bundle.mkdir(parents=True)
+        (bundle / "weights.safetensors").write_bytes(weights)
+        with Run.start(store, experiment="again", run_name="r", config_flat={}, **goes_on) as run:
+            run.model(bundle, in_channels=3, pip_requirements=["torch==2.15.0"])
+            run.finish(status)
+        return run.run_id
+
+    def weights_of(reference: str) -> bytes:
+        folder = fetch(store, find_model(store, reference), tmp_path)
+        return (folder / "artifacts" / "bundle" / "weights.safetensors").read_bytes()
+
+    run_id = attempt(b"first", "KILLED")
+    [first] = store.client.search_logged_models([store.experiment_id("again")])
+    with pytest.raises(TrackingError, match="is KILLED and has no model: the same command goes on with it"):
+        find_model(store, run_id)
+    store.client.log_outputs(run_id, [LoggedModelOutput(first.model_id, step=0)])  # as it was done before the end once
+    assert attempt(b"second", "FINISHED", resume_run_id=run_id) == run_id
+    [second] = store.client.search_logged_models([store.experiment_id("again")])
+    named = store.client.get_run(run_id).outputs.model_outputs
+    assert {output.model_id for output in named} == {first.model_id, second.model_id}
+    assert weights_of(run_id) == b"second"
+    write_run(store, run_id, tmp_path / "exported")
+    [exported] = (tmp_path / "exported").rglob("weights.safetensors")
+    assert exported.read_bytes() == b"second"
 
 
 def test_a_torn_end_of_the_journal_loses_only_what_was_not_put(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

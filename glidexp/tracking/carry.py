@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from glidexp.errors import TrackingError
 from glidexp.tracking.carry_versions import FROM_TAG, bring_versions, versions_of
 from glidexp.tracking.database import told_as
-from glidexp.tracking.models import LOGGED_ID, TrackedModel, fetch, one_run, outputs_of
+from glidexp.tracking.models import LOGGED_ID, TrackedModel, fetch, left_by, one_run
 from glidexp.tracking.store import MODEL_RUN_TAG, Store, first_line
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
 FORMAT = 1
 RUNS, ABOUT, FILES, MODELS = "runs", "run.json", "artifacts", "models"
@@ -106,9 +106,9 @@ def _about(store: Store, run: "Run", aside: Path) -> dict[str, Any]:
     ]
     inputs = run.inputs.dataset_inputs if run.inputs else []
     of = run.inputs.model_inputs if run.inputs else []
-    made = outputs_of(run)
+    made = left_by(store, run)
     versions = versions_of(store, run.info.run_id)
-    outputs = {one.model_id for one in made}
+    outputs = {model.model_id for model, _ in made}
     released = dict.fromkeys(one["model_id"] for one in versions if one["model_id"] not in outputs)
     return {
         "format": FORMAT,
@@ -123,14 +123,14 @@ def _about(store: Store, run: "Run", aside: Path) -> dict[str, Any]:
         "metrics": values,
         "inputs": [one.dataset.to_dictionary() | {"tags": {tag.key: tag.value for tag in one.tags}} for one in inputs],
         "used_models": [one.model_id for one in of],
-        "models": [_model(store, one.model_id, one.step, aside) for one in made],
-        "released": [_model(store, one, 0, aside) for one in released],
+        "models": [_model(store, model, step, aside) for model, step in made],
+        "released": [_model(store, store.client.get_logged_model(one), 0, aside) for one in released],
         "versions": versions,
     }
 
 
-def _model(store: Store, model_id: str, step: int, aside: Path) -> dict[str, Any]:
-    found = store.client.get_logged_model(model_id)
+def _model(store: Store, found: "LoggedModel", step: int, aside: Path) -> dict[str, Any]:
+    model_id = str(found.model_id)
     place = TrackedModel(f"models:/{model_id}", found.artifact_location, model_id, found.source_run_id)
     there = fetch(store, place, aside / "fetched")
     shutil.copytree(there, aside / MODELS / model_id)
@@ -190,9 +190,7 @@ def _bring(store: Store, about: Mapping[str, Any], place: Path, carried: Carried
     if there and there[0].info.end_time is not None:
         carried.found += 1
         carried.runs[run_id] = there[0].info.run_id
-        made = zip(about["models"], outputs_of(there[0]), strict=False)
-        carried.models |= {old["model_id"]: new.model_id for old, new in made}
-        carried.models |= _released_before(store, about, experiment_id)
+        carried.models |= _models_before(store, there[0])
         return
     for broken_off in there:
         client.delete_run(broken_off.info.run_id)
@@ -262,8 +260,8 @@ def _bring_model(
     return str(made.model_id)
 
 
-def _released_before(store: Store, about: Mapping[str, Any], experiment_id: str) -> dict[str, str]:
-    """Models of releases that an earlier import had brought, by their old ids."""
-    wanted = {one["model_id"] for one in about.get("released", ())}
-    there = store.client.search_logged_models([experiment_id]) if wanted else ()
-    return {one.tags[FROM_TAG]: str(one.model_id) for one in there if one.tags.get(FROM_TAG) in wanted}
+def _models_before(store: Store, run: "Run") -> dict[str, str]:
+    """Models that an earlier import had brought with a run, by their old ids."""
+    ours = f"source_run_id = '{run.info.run_id}'"
+    there = store.client.search_logged_models([run.info.experiment_id], filter_string=ours)
+    return {one.tags[FROM_TAG]: str(one.model_id) for one in there if FROM_TAG in one.tags}

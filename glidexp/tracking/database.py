@@ -138,6 +138,11 @@ def told_as(what: str) -> Iterator[None]:
         raise TrackingError(f"{what}: {first_line(error)}") from error
 
 
+def is_absent(error: BaseException) -> bool:
+    """Whether the store answered that it has no such run, model or version, or no more."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+
+
 def first_line(error: Any) -> str:
     """What an error says, on one line of at most 300 characters."""
     text = " ".join(str(error).split()) or type(error).__name__

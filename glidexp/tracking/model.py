@@ -115,8 +115,8 @@ def log_model(
     pip_requirements: list[str],
     tags: dict[str, str],
 ) -> None:
-    """Logs a bundle as the run's only model. Through the client alone: MLflow's own `log_model` sets a global address
-    and asks for the history of every metric.
+    """Logs a bundle as the run's only model, which `name_output` makes known as what the run left. Through the client
+    alone: MLflow's own `log_model` sets a global address and asks for the history of every metric.
 
     Args:
         store: from `open_store`
@@ -128,17 +128,34 @@ def log_model(
         pip_requirements: what loading needs, as `name==version`
         tags: of the logged model
     """
-    from mlflow.entities import LoggedModelOutput
-
-    client = store.client
-    made_of_it = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
-    earlier = [model for model in made_of_it if model.name == MODEL_NAME]  # a release of the run is another
+    earlier = _models_of(store, run_id, experiment_id)
     whole = [model for model in earlier if model.tags.get(ENTRY_TAG) == entry and model.status.value == "READY"]
     write = partial(write_model, bundle=bundle, in_channels=in_channels, pip_requirements=pip_requirements)
     of_entry = tags | {ENTRY_TAG: entry}
     made = whole[0] if whole else made_of(store, run_id, experiment_id, MODEL_NAME, tags=of_entry, write=write)
-    if made.model_id not in [model.model_id for model in outputs_of(client.get_run(run_id))]:
-        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     for model in earlier:  # begun by a try that failed, or of an earlier part of the run
         if model.model_id != made.model_id:
-            client.delete_logged_model(model.model_id)
+            store.client.delete_logged_model(model.model_id)
+
+
+def name_output(store: Store, run_id: str, experiment_id: str) -> None:
+    """Names the model of a finished run as its output. Not before its end: MLflow takes no output back, and a run that
+    is killed after its model makes another when it goes on.
+
+    Args:
+        store: from `open_store`
+        run_id: of the run; one without model is left as it is
+        experiment_id: of its experiment
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    named = {output.model_id for output in outputs_of(store.client.get_run(run_id))}
+    for model in _models_of(store, run_id, experiment_id):
+        if model.status.value == "READY" and model.model_id not in named:
+            store.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def _models_of(store: Store, run_id: str, experiment_id: str) -> "list[LoggedModel]":
+    """What `log_model` made for a run: a release of the run has another name."""
+    found = store.client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    return [model for model in found if model.name == MODEL_NAME]

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlparse
 
 from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
+from glidexp.tracking.database import is_absent
 from glidexp.tracking.store import KIND_TAG, STUDY, Store, first_line, import_mlflow
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def find_model(store: Store, reference: str) -> TrackedModel:
             f"or models:/NAME/VERSION. {_latest(store)}"
         )
     run = one_run(store, name)
-    left = [store.client.get_logged_model(output.model_id) for output in outputs_of(run)]
-    ready = [model for model in left if str(model.status) == "READY"]
+    ready = [model for model, _ in left_by(store, run) if str(model.status) == "READY"]
     if not ready:
         state = run.info.status
         way = "it was made with tracking.log_model=false" if state == "FINISHED" else "the same command goes on with it"
@@ -189,8 +189,21 @@ def search(store: Store, filter_string: str = "", most: int = LISTED) -> "list[R
 
 
 def outputs_of(run: "Run") -> "list[LoggedModelOutput]":
-    """The models that a run left, in the order in which they were logged."""
+    """The models that a run names as its outputs, in no order."""
     return list(run.outputs.model_outputs) if run.outputs else []
+
+
+def left_by(store: Store, run: "Run") -> "list[tuple[LoggedModel, int]]":
+    """The models that a run left, each with its step. Not those that are deleted, whose names stay among the outputs:
+    of a run that was killed and made another, or deleted by hand."""
+    found = []
+    for output in outputs_of(run):
+        try:
+            found.append((store.client.get_logged_model(output.model_id), output.step))
+        except Exception as error:
+            if not is_absent(error):
+                raise
+    return found
 
 
 def children_of(store: Store, experiment_id: str, parent: str) -> "list[Run]":

@@ -114,6 +114,10 @@ class Sink:
         log_model(self._store, self._run_id, self._experiment_id, bundle=bundle, entry=bundle.parent.name, **values)
 
     def _end(self, timestamp_ms: int, status: str, error: str = "") -> None:
+        from glidexp.tracking.model import name_output
+
+        if status == "FINISHED":
+            name_output(self._store, self._run_id, self._experiment_id)
         if error:
             self._client.set_tag(self._run_id, ERROR_TAG, cut({ERROR_TAG: error}, TAG_LIMIT)[ERROR_TAG])
         elif ERROR_TAG in self._client.get_run(self._run_id).data.tags:

@@ -7,7 +7,7 @@ from pathlib import Path
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.config.stored import without_secrets
 from glidexp.errors import GlidexpError, TrackingError
-from glidexp.tracking.database import first_line
+from glidexp.tracking.database import first_line, is_absent
 from glidexp.tracking.resume import replay
 from glidexp.tracking.spool import FOLDER, Busy, Spool, is_held, waiting_in
 from glidexp.tracking.store import Store, open_store, tracking_uri
@@ -111,7 +111,7 @@ def _missing(store: Store, run_id: str) -> str:
     try:
         run = store.client.get_run(run_id)
     except Exception as error:  # noqa: BLE001 - told in the row
-        if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+        if is_absent(error):
             return f"no such run in {without_secrets(store.uri)}: give its store with --uri, or remove its folder"
         return first_line(error)
     deleted = run.info.lifecycle_stage == "deleted"
