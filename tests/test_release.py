@@ -32,6 +32,7 @@ from glidexp.release.gate import Terms, _of_champion
 from glidexp.release.probes import read_probes
 from glidexp.study.comparison.pick import deciding
 from glidexp.tracking import registry
+from glidexp.tracking.model import name_output
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store
 from glidexp.training.device import resolve
@@ -80,6 +81,9 @@ def a_run(data: Path, mlruns: Path, store: Store, folder: Path, *, lifted: float
         made.model(bundle, in_channels=3, pip_requirements=requirements())
         made.text(OmegaConf.to_yaml(OmegaConf.structured(config)), "config.yaml")
         assert made.flush()
+        name_output(
+            store, made.run_id, made.experiment_id
+        )  # as at its end, but what a second scoring gives is logged too
         scored = score_again(made.run_id, Place(store, data, "glidexp", Precision.fp32)).run
         made.artifact(Path(store.client.download_artifacts(scored.run_id, "plots", str(folder))))
         made.metrics({name: value for name, value in scored.metrics.items() if name.startswith("test/")}, step=1)
