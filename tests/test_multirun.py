@@ -1,5 +1,6 @@
 """`train -m`: one parent, children named by what differs, a failing job leaves the others alone."""
 
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from runs import small_config, words
 
 from glidexp import door
 from glidexp.errors import ConfigError
+from glidexp.tracking.liveness import PROCESS_TAG
+from glidexp.tracking.multirun import OVERRIDES_TAG
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.multirun import check_combinations, compose_first, run_multirun
 
@@ -74,10 +77,13 @@ def test_parent_children_and_exit_code(
     assert "/#/compare-runs?runs=" in told.out
     assert "train.batch_size=5000 is more than" in told.err
     assert "Traceback" not in told.err
+    tags = {OVERRIDES_TAG: "seed=0,1", PROCESS_TAG: f"{platform.node()}:1:0"}
+    killed = store.create_run(store.get_experiment_by_name("glidexp").experiment_id, tags=tags).info.run_id
     again = words(small_data, tmp_path, "train.epochs=1", "seed=0,1", "-m")
     assert run_multirun(again) == 0
+    assert store.get_run(killed).info.status == "KILLED", "the parent of a multirun that was killed"
     after = store.search_runs([store.get_experiment_by_name("glidexp").experiment_id])
-    assert len(after) == len(runs), "finished runs were repeated, or an empty parent was left"
+    assert len(after) == len(runs) + 1, "finished runs were repeated, or an empty parent was left"
     assert "/#/compare-runs?runs=" in capsys.readouterr().out
 
 

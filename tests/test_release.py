@@ -422,6 +422,17 @@ def test_one_process_makes_a_bundle_and_takes_away_what_a_killed_one_left(tmp_pa
             pytest.fail("two at once")
         aside.rename(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    (folder / "card.json").write_text("{}")
+    folder.rename(gate._before(folder))  # and was killed before the new one was in its place
+    with gate._alone(folder) as aside:
+        assert (folder / "card.json").read_text() == "{}"
+        (aside / "card.json").write_text("[]")
+        gate._exchange(aside, folder)
+    assert (folder / "card.json").read_text() == "[]"
+    shutil.copytree(folder, gate._before(folder))  # or before the old one was gone
+    with pytest.raises(KeyboardInterrupt), gate._alone(folder):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written to"), gate._alone(tmp_path / "file" / "bundle"):
         pytest.fail("below a file")

@@ -1,6 +1,7 @@
 """Which training of a study is released, what the gate says beside a champion, and who is champion. No network here."""
 
 import json
+import platform
 import re
 import shutil
 import threading
@@ -32,7 +33,8 @@ from glidexp.study.execution.ledger import CELLS, FOLDER, Entry, Status, study_i
 from glidexp.tracking import registry
 from glidexp.tracking.found import tracked_run
 from glidexp.tracking.gathered import energy
-from glidexp.tracking.models import fetch, find_model
+from glidexp.tracking.liveness import PROCESS_TAG
+from glidexp.tracking.models import MODEL_ID, fetch, find_model
 from glidexp.tracking.store import Store, open_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # of mlflow's own import
@@ -374,6 +376,36 @@ def test_a_second_release_makes_the_first_previous_and_rollback_brings_it_back(
         late = time.time() + 2 * registry.DEAD_S
         patch.setattr(registry.time, "time", lambda: late)
         assert registry.release(store, name, **upload, against=second).number not in ("1", "2")
+
+
+def test_what_a_killed_release_left_is_taken_away_at_once(store: Store, upload: dict[str, Any]) -> None:
+    name, dead = "killed-lakes", f"{platform.node()}:1:0"
+    first = registry.release(store, name, **upload, against=None)
+    lone = store.client.create_logged_model(
+        store.experiment_id("glidexp"),
+        name="release",
+        source_run_id=upload["run_id"],
+        tags={PROCESS_TAG: dead},
+    )
+    state = {registry.STATE: f"{registry.PENDING} {dead}", registry.AGAINST: "1"}
+    named, _ = registry._upload(store, upload["run_id"], upload["bundle"], [], {})
+    left = store.client.create_model_version(name, source="x", tags=state | {MODEL_ID: named})
+    second = registry.release(store, name, **upload, against=first)
+    numbers = {version.version for version in store.client.search_model_versions(f"name='{name}'")}
+    assert numbers == {int(first.number), int(second.number)} and int(left.version) not in numbers
+    there = {model.model_id for model in store.client.search_logged_models([store.experiment_id("glidexp")])}
+    assert not there & {lone.model_id, named}
+    # killed between its alias and the note that it has it
+    store.client.set_model_version_tag(name, second.number, registry.STATE, state[registry.STATE])
+    third = registry.release(store, name, **upload, against=second)
+    held = registry.holder(store, name), registry.holder(store, name, registry.PREVIOUS)
+    assert [version.number for version in held if version] == [third.number, second.number]
+    assert held[1] is not None and held[1].tags[registry.STATE] == registry.RELEASED
+    # of another machine nothing is known
+    elsewhere = {registry.STATE: f"{registry.PENDING} elsewhere:1:0", registry.AGAINST: third.number}
+    store.client.create_model_version(name, source="x", tags=elsewhere)
+    with pytest.raises(registry.Overtaken, match="is being released at this moment"):
+        registry.release(store, name, **upload, against=third)
 
 
 def test_of_two_releases_at_once_one_wins_and_the_other_says_so(

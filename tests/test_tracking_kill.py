@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -18,7 +19,8 @@ from test_tracking_spool import hold
 from glidexp.errors import TrackingError
 from glidexp.tracking import spool as spools
 from glidexp.tracking.carry import write_run
-from glidexp.tracking.liveness import process_mark
+from glidexp.tracking.left import close_ended
+from glidexp.tracking.liveness import PROCESS_TAG, process_mark
 from glidexp.tracking.models import fetch, find_model
 from glidexp.tracking.resume import clear_cut_uploads, take_over
 from glidexp.tracking.run import Run
@@ -269,6 +271,60 @@ def test_a_finished_run_whose_end_waits_is_sent_and_not_trained_again(
     found = take_over(store, "x", "end")
     assert found is not None and (found.status, found.metrics) == ("FINISHED", {"test/f1": 0.5})
     assert not store.spool_folder(run.run_id).exists()
+
+
+@pytest.mark.parametrize("left", [("journal.jsonl", "sent.jsonl", "lock"), ("sent.jsonl", "lock"), ("lock",), ()])
+def test_a_run_that_was_killed_after_its_end_leaves_no_spool(
+    store: Store, monkeypatch: pytest.MonkeyPatch, left: tuple[str, ...]
+) -> None:
+    """Between the end in the store and the note of it, and between the files that go then."""
+
+    def cut_off(self: spools.Spool) -> None:
+        self._journal.close()
+        self._sent.close()
+        os.close(self._lock)
+
+    run = Run.start(store, experiment=f"left{len(left)}", run_name="r", config_flat={}, config_id="x")
+    run.metrics({"test/f1": 0.5}, 1)
+    assert run.flush()
+    with monkeypatch.context() as killed:
+        killed.setattr(spools.Spool, "done", lambda *_, **__: None)
+        killed.setattr(spools.Spool, "close", cut_off)
+        run.finish()
+    folder = store.spool_folder(run.run_id)
+    for file in folder.iterdir():
+        if file.name not in left:
+            file.rmdir() if file.is_dir() else file.unlink()
+    found = take_over(store, "x", f"left{len(left)}")
+    assert found is not None and (found.status, found.metrics) == ("FINISHED", {"test/f1": 0.5})
+    assert steps(store, run.run_id, "test/f1") == [(1, 0.5)]
+    assert not folder.exists()
+
+
+def test_runs_that_no_command_takes_up_again_are_killed_where_their_process_is_dead(store: Store) -> None:
+    def begun(mark: str) -> str:
+        tags = {"kind": "closed", PROCESS_TAG: mark}
+        run_id = str(store.client.create_run(store.experiment_id("ended"), tags=tags).info.run_id)
+        spool = spools.Spool.open(store.spool_folder(run_id), {"uri": store.uri})
+        spool.append("metrics", {"values": {"loss": 1.0}, "step": 0})
+        spool.close()
+        return run_id
+
+    here = platform.node()
+    dead, alive, elsewhere = begun(f"{here}:1:0"), begun(process_mark()), begun("elsewhere:1:0")
+    finished, taken = begun(f"{here}:1:0"), begun(f"{here}:1:0")
+    spool = spools.Spool.open(store.spool_folder(finished))
+    spool.append("end", {"status": "FINISHED"})
+    spool.close()
+    lock = hold(store.spool_folder(taken))
+    close_ended(store, "tags.kind = 'closed'")
+    os.close(lock)
+    status = {run_id: store.client.get_run(run_id).info.status for run_id in (dead, alive, elsewhere, finished, taken)}
+    assert [*status.values()] == ["KILLED", "RUNNING", "RUNNING", "FINISHED", "RUNNING"]
+    assert steps(store, dead, "loss") == [(0, 1.0)] and not store.spool_folder(dead).exists()
+    assert store.client.get_run(dead).data.tags["glidexp.error"] == "its process was killed"
+    for left in (alive, elsewhere, taken):
+        shutil.rmtree(store.spool_folder(left))
 
 
 def test_what_waits_counts_as_logged_when_a_run_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,9 @@ from glidexp.study.comparison.compare import Measure
 from glidexp.study.comparison.material import gather
 from glidexp.study.comparison.pick import Choice
 from glidexp.tracking.gathered import energy
+from glidexp.tracking.left import close_ended
 from glidexp.tracking.registry import Version, holder
-from glidexp.tracking.store import Store
+from glidexp.tracking.store import EVALUATION, KIND_TAG, Store
 from glidexp.training.record import requirements
 
 log = logging.getLogger("glidexp")
@@ -76,13 +77,14 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
         ConfigError: the folder holds something else, or the training is the champion already
         GlidexpError: model or data cannot be used
     """
-    if folder.exists() and not _earlier(folder, choice.run.run_id):
-        raise ConfigError(f"--out {folder} exists and is no bundle of this training: give another folder.")
     champion = holder(store, terms.name)
     with _alone(folder) as aside:
+        if folder.exists() and not _earlier(folder, choice.run.run_id):
+            raise ConfigError(f"--out {folder} exists and is no bundle of this training: give another folder.")
         with tempfile.TemporaryDirectory(prefix="glidexp-model-") as fetched:
             own = find(choice.run.run_id, store, Path(fetched))
             _refuse_same(store, own.card, champion, Path(fetched) / "champion")
+            close_ended(store, f"tags.`{KIND_TAG}` = '{EVALUATION}'")  # of a gate that was killed, which begins anew
             ground = ground_of(store, choice.scored, Path(fetched) / "ground")
             again = score_again(choice.run.run_id, place, ground=ground)
             more = {"name": terms.name, "license": terms.license, "citation": terms.citation}
@@ -100,8 +102,7 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
         with writing(folder, ANEW):
             _pages(aside, store, choice, again, report, terms)
             release_bundle.seal(aside, report)
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.rename(folder)
+            _exchange(aside, folder)
     return Gated(folder, report, champion, requirements())
 
 
@@ -121,6 +122,8 @@ def _alone(folder: Path) -> Iterator[Path]:
             raise ConfigError(f"--out={folder} is being made by another process: wait for it, or give another folder.")
         for left in aside.iterdir():  # of a process that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if (before := _before(folder)).is_dir():  # by one that was killed as it renamed
+            shutil.rmtree(before) if folder.exists() else before.rename(folder)
         held = locked.pop_all()
     with held:
         try:
@@ -128,6 +131,19 @@ def _alone(folder: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+
+
+def _exchange(aside: Path, folder: Path) -> None:
+    """Puts a finished bundle in the place of an earlier one, which is whole until it is out of the way."""
+    before = _before(folder)
+    if folder.exists():
+        folder.rename(before)
+    aside.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _before(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.before")
 
 
 def _of_scores(choice: Choice, again: Rescored, terms: Terms) -> list[Check]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glidexp.tracking.models import MODEL_ID
-from glidexp.tracking.registry import STATE, make_name
+from glidexp.tracking.registry import CHAMPION, RELEASED, STATE, is_pending, make_name
 from glidexp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -24,16 +24,17 @@ def versions_of(store: Store, run_id: str) -> list[dict[str, Any]]:
     told = []
     for found in store.client.search_model_versions(f"run_id='{run_id}'"):
         model_id = found.tags.get(MODEL_ID)
-        if model_id is None or found.tags.get(STATE) == "pending":
-            continue
         aliases = store.client.get_registered_model(found.name).aliases
+        champion = str(aliases.get(CHAMPION)) == str(found.version)  # said of it last, so a kill may hinder that
+        if model_id is None or (is_pending(found.tags) and not champion):
+            continue
         told.append(
             {
                 "name": found.name,
                 "number": int(found.version),
                 "model_id": model_id,
                 "description": found.description or None,
-                "tags": dict(found.tags),
+                "tags": dict(found.tags) | ({STATE: RELEASED} if champion and is_pending(found.tags) else {}),
                 "aliases": sorted(alias for alias, number in aliases.items() if str(number) == str(found.version)),
             }
         )

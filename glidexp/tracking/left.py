@@ -1,14 +1,17 @@
-"""Parent runs of studies that nobody works at any more: their sweep was killed, and no later one went on with it."""
+"""Runs that say RUNNING and that nobody works at any more: parents of studies whose sweep was killed, and no later one
+went on with it; others that no command takes up again."""
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from glidexp.beside import lock
+from glidexp.tracking.liveness import PROCESS_TAG, ended_here
 from glidexp.tracking.models import A_PAGE, search
 from glidexp.tracking.multirun import close_parent
+from glidexp.tracking.resume import close_spool
 from glidexp.tracking.spool import is_held
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
 from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
@@ -69,6 +72,26 @@ def close_left(store: Store) -> list[Left]:
                 close_parent(store, one.run_id, "KILLED", "its sweep was killed; the same command goes on with it")
                 closed.append(one)
     return closed
+
+
+def close_ended(store: Store, wanted: str) -> None:
+    """Marks runs KILLED that say RUNNING though their process, which was of this machine, is there no more.
+
+    What waits of them is sent first. A store that does not answer does not matter.
+
+    Args:
+        store: from `open_store`
+        wanted: which runs, as MLflow's search has it
+    """
+    with suppress(Exception):
+        for run in search(store, f"{wanted} and attributes.status = 'RUNNING'", most=A_PAGE):
+            run_id = run.info.run_id
+            if not ended_here(run.data.tags.get(PROCESS_TAG, "")):
+                continue
+            close_spool(store, run_id)
+            found = store.found(run_id)  # what waited may have been its end, or somebody goes on with it
+            if found is not None and found.status == "RUNNING" and not found.alive:
+                close_parent(store, run_id, "KILLED", "its process was killed")
 
 
 def _folder(store: Store, one: Left) -> Path:

@@ -72,3 +72,8 @@ def is_alive(mark: str) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE and f"{process.create_time():.0f}" == started
     except psutil.Error:
         return False
+
+
+def ended_here(mark: str) -> bool:
+    """Whether the process of a `process_mark` was of this machine, and is there no more. False for one of another."""
+    return mark.partition(":")[0] == platform.node() and not is_alive(mark)

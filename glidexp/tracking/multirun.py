@@ -13,6 +13,7 @@ from pathlib import Path
 from glidexp.config.stored import without_secrets
 from glidexp.tracking import environment
 from glidexp.tracking.database import database_path, first_line, is_server
+from glidexp.tracking.liveness import marks
 from glidexp.tracking.models import children_of
 from glidexp.tracking.resume import head
 from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT
@@ -22,6 +23,8 @@ from glidexp.tracking.store import Store
 log = logging.getLogger("glidexp.tracking")
 
 PARENT_VARIABLE = "GLIDEXP_PARENT_RUN"
+OVERRIDES_TAG = "glidexp.overrides"
+"""of a parent run: what was typed"""
 UI_BASE = "http://127.0.0.1:5000"
 NAME_LIMIT = 250
 
@@ -38,7 +41,7 @@ def open_parent(store: Store, *, experiment: str, name: str, overrides: Sequence
     Returns:
         id of the parent run
     """
-    tags = environment.process_tags() | {"glidexp.overrides": " ".join(overrides)[:TAG_LIMIT]}
+    tags = environment.process_tags() | marks() | {OVERRIDES_TAG: " ".join(overrides)[:TAG_LIMIT]}
     run = store.client.create_run(store.experiment_id(experiment), tags=tags, run_name=name)
     os.environ[PARENT_VARIABLE] = run.info.run_id
     return str(run.info.run_id)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.errors import TrackingError
 from glidexp.tracking.database import told_as
+from glidexp.tracking.liveness import PROCESS_TAG, ended_here, process_mark
 from glidexp.tracking.model import made_of
 from glidexp.tracking.models import MODEL_ID
 from glidexp.tracking.release_model import NAME as LOGGED_NAME
@@ -29,7 +30,8 @@ log = logging.getLogger("glidexp")
 CHAMPION = "champion"
 PREVIOUS = "previous"
 STATE = "glidexp.release.state"
-"""pending until the aliases are moved, then released"""
+"""PENDING, and of which process, until the aliases are moved, then released"""
+PENDING, RELEASED = "pending", "released"
 AGAINST = "glidexp.release.against"
 """number of the champion that the gate compared with, empty when there was none"""
 DEAD_S = 600.0
@@ -100,13 +102,14 @@ def release(
     model_id = ""
     try:
         make_name(client, name)
+        _clear_killed(store, name, run_id)
         model_id, place = _upload(store, run_id, bundle, pip_requirements, tags)
         made = client.create_model_version(
             name,
             source=place,  # not models:/ID: for that MLflow asks the store of its global address, which may be another
             run_id=run_id,
             model_id=model_id,
-            tags={**tags, STATE: "pending", AGAINST: number, MODEL_ID: model_id},
+            tags={**tags, STATE: f"{PENDING} {process_mark()}", AGAINST: number, MODEL_ID: model_id},
             description=description or None,
         )
         mine = _version(made)
@@ -124,7 +127,8 @@ def release(
             "the same command again."
         ) from error
     with suppress(Exception):  # the aliases say who is champion; without it others wait for `DEAD_S`
-        client.set_model_version_tag(name, mine.number, STATE, "released")
+        client.set_model_version_tag(name, mine.number, STATE, RELEASED)
+        client.delete_logged_model_tag(model_id, PROCESS_TAG)
     return mine
 
 
@@ -166,7 +170,7 @@ def _overtaken(store: Store, mine: Version, against: str) -> str:
     Pending versions are looked at before the champion: one that ends in between has moved the alias by then.
     """
     for other in store.client.search_model_versions(f"name='{mine.name}'"):
-        older = int(other.version) < int(mine.number) and other.tags.get(STATE) == "pending"
+        older = int(other.version) < int(mine.number) and is_pending(other.tags)
         age = time.time() - other.creation_timestamp / 1000
         if older and age < DEAD_S:
             return (
@@ -182,6 +186,32 @@ def _overtaken(store: Store, mine: Version, against: str) -> str:
             f"{was}: nothing was released. Give the same command again, to be compared with it."
         )
     return ""
+
+
+def is_pending(tags: Mapping[str, str]) -> bool:
+    """Whether a version is that of a release under way, or of one that was killed."""
+    return tags.get(STATE, "").startswith(PENDING)
+
+
+def _clear_killed(store: Store, name: str, run_id: str) -> None:
+    """Takes away what killed releases left: versions of the name, models of the run that no version names.
+
+    Those of this machine, of whose processes it is known that they are dead. A champion stays.
+    """
+    client, champion = store.client, holder(store, name)
+    for left in client.search_model_versions(f"name='{name}'"):
+        if not is_pending(left.tags) or not ended_here(left.tags[STATE].removeprefix(PENDING).strip()):
+            continue
+        if champion is not None and champion.number == str(left.version):  # all but the note of it was done
+            client.set_model_version_tag(name, left.version, STATE, RELEASED)
+        else:
+            _take_back(client, name, left, left.tags.get(MODEL_ID, ""))
+    named = {version.tags.get(MODEL_ID) for version in client.search_model_versions(f"run_id='{run_id}'")}
+    experiment_id = client.get_run(run_id).info.experiment_id
+    for model in client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'"):
+        lone = model.name == LOGGED_NAME and model.model_id not in named
+        if lone and ended_here(model.tags.get(PROCESS_TAG, "")):
+            client.delete_logged_model(model.model_id)
 
 
 def _take_back(client: Any, name: str, made: "ModelVersion | None", model_id: str) -> None:
@@ -212,7 +242,8 @@ def _upload(
     import_mlflow()
     experiment_id = store.client.get_run(run_id).info.experiment_id
     write = partial(write_release, bundle=bundle, pip_requirements=pip_requirements)
-    made = made_of(store, run_id, experiment_id, LOGGED_NAME, tags=tags, write=write)
+    marked = {**tags, PROCESS_TAG: process_mark()}
+    made = made_of(store, run_id, experiment_id, LOGGED_NAME, tags=marked, write=write)
     return str(made.model_id), str(made.artifact_location)
 
 

@@ -91,7 +91,10 @@ def take_over(store: Store, config_id: str, experiment: str) -> FoundRun | None:
         TrackingError: it is at work, or it is finished and the store does not take the end of it
     """
     found = store.find_run(config_id, experiment)
-    if found is None or found.status == "FINISHED":
+    if found is None:
+        return None
+    if found.status == "FINISHED":
+        close_spool(store, found.run_id)  # left where it was killed after its end
         return found
     at_work = TrackingError(
         f"run {found.run_id} has the same settings (config id {config_id}) and is at work: wait for it, or start "
@@ -116,6 +119,19 @@ def take_over(store: Store, config_id: str, experiment: str) -> FoundRun | None:
         spool.close()
         return take_over(store, config_id, experiment)
     return again
+
+
+def close_spool(store: Store, run_id: str) -> None:
+    """Sends what waits of a run that nobody goes on with, and takes its spool away."""
+    folder = store.spool_folder(run_id)
+    if not folder.is_dir():
+        return
+    with suppress(Busy, OSError):  # somebody else is at it, or only reads this store
+        spool = Spool.open(folder, head(store))
+        if spool.waiting:
+            replay(store, run_id, spool)
+        else:
+            spool.close()
 
 
 def head(store: Store) -> dict[str, str]:

@@ -35,6 +35,7 @@ def run_multirun(argv: list[str]) -> int:
     config = compose_first(overrides, door.config_dir(argv))
     check_combinations(overrides, door.config_dir(argv))
     from glidexp.tracking import multirun as parents
+    from glidexp.tracking.left import close_ended
     from glidexp.tracking.status import true_status
     from glidexp.tracking.store import store_at
 
@@ -42,6 +43,7 @@ def run_multirun(argv: list[str]) -> int:
     experiment = config.tracking.experiment
     swept = parents.swept_keys(overrides)
     name = "sweep " + " ".join(word for word in overrides if word.split("=")[0] in swept)
+    close_ended(store, f"tags.`{parents.OVERRIDES_TAG}` LIKE '%'")  # parents of earlier ones, which cannot go on
     parent = parents.open_parent(store, experiment=experiment, name=name.strip(), overrides=overrides)
     os.environ["GLIDEXP_SWEPT"] = ",".join(swept)
     _finished.clear()
