@@ -74,7 +74,7 @@ def test_finer_pixels_make_no_small_lake_appear(tmp_path: Path, capsys: pytest.C
         assert verb_inventory.run(["diff", *map(str, names), "--out", str(out)]) == 0
         assert sorted(geopandas.read_file(out)["change"]) == sorted(["unchanged", "too_small", change])
         told = capsys.readouterr().out
-        assert "0 not seen, 1 too small; 0.28" in told and f"{lakes[2].area / 1e6:.4f} +-" in told
+        assert "0 not seen, 1 too small, 0 half seen; 0.28" in told and f"{lakes[2].area / 1e6:.4f} +-" in told
     blind = tmp_path / "blind.gpkg"
     written(blind, lakes[:1], 0.001, wide)
     assert verb_inventory.run(["diff", str(blind), str(fine)]) == 0

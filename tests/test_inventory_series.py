@@ -12,12 +12,14 @@ import pytest
 import rasterio.features
 import shapely
 from rasterio.transform import from_origin
+from rasterio.warp import calculate_default_transform, reproject
 from scipy import stats
 from test_inventory_diff import across_180
 from tiny_scenes import NORTH, WEST, lake
 
 from glidexp import cli
-from glidexp.mapping import diff, lake_map, trend, verb_inventory
+from glidexp.errors import DataError
+from glidexp.mapping import diff, doubt, lake_map, trend, verb_inventory
 from glidexp.mapping.settings import MapSettings
 
 WIDE = lake(20_000, 20_000, 60_000).envelope
@@ -222,6 +224,97 @@ def test_a_lake_that_coarse_pixels_cannot_show_is_not_absent_there(
     pair = [written(tmp_path / f"{n}.gpkg", [circle(0, 0.1)], 2000, px_m=n) for n in (10.0, 30.0)]
     _, _, totals = series(tmp_path, [*pair, *alike[1:]])
     assert totals["gsd_m"].tolist() == pytest.approx([30, 10, 10, 10, 10], rel=5e-3)
+
+
+def square(x: float) -> shapely.Geometry:
+    """A lake of 500 by 500 m, on ten by ten of the pixels of `probabilities`."""
+    return shapely.box(WEST + x - 250, NORTH - 250, WEST + x + 250, NORTH + 250)
+
+
+def probabilities(beside: Path, levels: dict[float, list[int]]) -> Path:
+    """The raster of a map in pixels of 50 m, 254 times the probability: 5, but of the lake at x the first as given."""
+    grid = np.full((200, 400), 5, np.uint8)
+    for x, first in levels.items():
+        own = np.array(first + [5] * (100 - len(first)), np.uint8)
+        column = round((x - 250 + 5000) / 50)
+        grid[95:105, column : column + 10] = own.reshape(10, 10)
+    profile = {"driver": "GTiff", "width": 400, "height": 200, "count": 1, "dtype": "uint8", "nodata": 255}
+    raster = beside.with_name(beside.name.replace("_lakes.gpkg", "_probability.tif"))
+    corner = from_origin(WEST - 5000, NORTH + 5000, 50, 50)
+    with rasterio.open(raster, "w", crs=32645, transform=corner, **profile) as file:
+        file.write(grid, 1)
+    return raster
+
+
+def test_a_lake_that_the_network_half_saw_is_not_absent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a tenth of its pixels at a probability of 0.1, a level of 25.4, on; pixels without data say nothing."""
+    monkeypatch.setattr(doubt, "STRIP_PX", 100)  # the lakes lie across two strips
+    places = (0, 2000, 4000, 6000)
+    levels = {2000: [26] * 5 + [5] * 90 + [26] * 5, 4000: [26] * 9 + [25] * 91, 6000: [255] * 100}
+    maps = []
+    for year in YEARS:
+        lakes = [square(x) for x in (places if year < 2018 else places[:1])]
+        maps.append(written(tmp_path / f"{year}_lakes.gpkg", lakes, year))
+        raster = probabilities(maps[-1], levels if year == 2018 else {})
+    lakes, dates, totals = series(tmp_path, maps)
+    found = [near(lakes, x) for x in places]
+    last = [dates[(dates["lake_id"] == one.lake_id) & (dates["year"] > 2018)].iloc[0] for one in found]
+    assert [one["state"] for one in last] == ["seen", "half_seen", "absent", "absent"]
+    assert np.isnan(last[1]["area_km2"]) and last[2]["area_km2"] == 0
+    assert [one.verdict for one in found] == ["no_change", "no_change", "vanished", "vanished"]
+    assert [one.dates_missing for one in found] == [0, 1, 0, 0]
+    assert totals["common_lakes"].tolist() == [3, 3, 3, 3, 1]
+    said = capsys.readouterr().out
+    assert "says nothing of them (state half_seen): 1\n" in said and "note:" not in said
+    # two maps say the same
+    assert verb_inventory.run(["diff", str(maps[0]), str(maps[-1]), "--out", str(tmp_path / "diff.gpkg")]) == 0
+    assert "0 appeared, 2 vanished, 0 grown, 0 shrunk, 1 unchanged, 0 not seen, 0 too small, 1 half seen; 0.7" in (
+        capsys.readouterr().out
+    )
+    assert verb_inventory.run(["diff", str(maps[-1]), str(maps[0])]) == 0
+    assert "2 appeared, 0 vanished" in (said := capsys.readouterr().out) and "1 half seen; 0.2" in said
+    # without the raster it is gone, which is said; one that cannot be read is no reason to say so
+    whole = raster.read_bytes()
+    raster.unlink()
+    lakes, _, _ = series(tmp_path, maps)
+    assert (lakes["verdict"] == "vanished").sum() == 3
+    assert "note: 2018_lakes.gpkg: no raster NAME_probability.tif lies beside it" in capsys.readouterr().out
+    raster.write_bytes(whole[:200])
+    with pytest.raises(DataError, match=r"2018_probability\.tif cannot be read .*: map the scene again"):
+        series(tmp_path, maps)
+
+
+def test_a_lake_half_seen_by_one_of_two_maps_in_another_crs(tmp_path: Path) -> None:
+    """The nearest date that has the lake says where to look: in 2004 it lies 2 km farther east."""
+    lake_of = {2000: square(0), 2004: square(2000), 2009: None, 2013: square(2000), 2018: square(2000)}
+    joined = shapely.box(WEST - 250, NORTH - 250, WEST + 2250, NORTH + 250)  # what makes one lake of both places
+    maps = []
+    for year, one in lake_of.items():
+        shapes = [joined] if year == 2018 else [one] if one else []
+        maps.append(written(tmp_path / f"{year}_lakes.gpkg", shapes, year))
+        probabilities(maps[-1], {})
+    beside = written(tmp_path / "x_2009_lakes.gpkg", [], 2009)
+    raster = probabilities(beside, {2000: [60] * 100})
+    with rasterio.open(raster) as source:
+        grid, info = source.read(), source.profile
+        to, width, height = calculate_default_transform(source.crs, "EPSG:3857", 400, 200, *source.bounds)
+        moved = np.full((1, height, width), 255, np.uint8)
+        reproject(
+            grid, moved, src_transform=source.transform, src_crs=source.crs, dst_transform=to, dst_crs="EPSG:3857"
+        )
+    with rasterio.open(
+        raster, "w", **{**info, "crs": "EPSG:3857", "transform": to, "width": width, "height": height}
+    ) as file:
+        file.write(moved)
+
+    def state(*more: Path) -> list[str]:
+        _, dates, _ = series(tmp_path, [*maps, *more])
+        return dates.sort_values("year")["state"].tolist()
+
+    assert state() == ["seen", "seen", "absent", "seen", "seen"]
+    assert state(beside) == ["seen", "seen", "half_seen", "seen", "seen"]
 
 
 def test_a_lake_in_the_strip_that_the_coarse_ground_lacks_is_whole(tmp_path: Path) -> None:

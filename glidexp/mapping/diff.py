@@ -9,29 +9,39 @@ import shapely
 from glidexp.data.scenes.degrees import LONLAT
 from glidexp.data.scenes.versions import shown
 from glidexp.data.splits import connected
+from glidexp.mapping.doubt import half_seen
 from glidexp.mapping.known_again import met
 from glidexp.mapping.lake_map import Map, least_km2
 
-CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen", "too_small")
+CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen", "too_small", "half_seen")
 """not_seen: it lies, in part at least, where the other map looked at nothing; too_small: it is less than that map's
-pixels can show. Neither says anything of a change"""
+pixels can show; half_seen: that map's network half saw it. None says anything of a change"""
+NO_CHANGE_KNOWN = CHANGES[5:]
 
 
 def compared(old: Map, new: Map, *, progress: bool = False) -> geopandas.GeoDataFrame:
     """A row a lake, or a group of lakes that split or merged: change (one of `CHANGES`), ids, areas, change_km2 and
     uncertainty_km2, in degrees; the geometry is as it is now, of a vanished lake as it was. `progress` shows how far it
-    is."""
+    is.
+
+    Raises:
+        DataError: a map's probabilities cannot be read
+    """
     n, (first, second) = len(old.shapes), met(old.shapes, new.shapes)
     links = [(a, n + b) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
+    half = half_seen(new.path, old.shapes), half_seen(old.path, new.shapes)
     rows = []
     for group in shown(connected(n + len(new.shapes), links), progress):
         was, now = [i for i in group if i < n], [i - n for i in group if i >= n]
         before, after = float(old.area_km2[was].sum()), float(new.area_km2[now].sum())
         spread = float(np.sqrt((old.bound_km2[was] ** 2).sum() + (new.bound_km2[now] ** 2).sum()))
         shape = shapely.union_all(new.shapes[now] if now else old.shapes[was])
+        change = _change(old, new, was, now, after - before, spread, shape)
+        if change in ("appeared", "vanished") and (half[0][was].any() or half[1][now].any()):
+            change = "half_seen"
         rows.append(
             {
-                "change": _change(old, new, was, now, after - before, spread, shape),
+                "change": change,
                 "old_ids": ",".join(map(str, old.ids[was])),
                 "new_ids": ",".join(map(str, new.ids[now])),
                 "old_km2": before,
@@ -48,7 +58,7 @@ def compared(old: Map, new: Map, *, progress: bool = False) -> geopandas.GeoData
 def totals(table: geopandas.GeoDataFrame) -> str:
     """The changes in a sentence: lakes by change, and the change of the area of all ground that both looked at."""
     counts = ", ".join(f"{int((table['change'] == name).sum())} {name.replace('_', ' ')}" for name in CHANGES)
-    seen = table[~table["change"].isin(("not_seen", "too_small"))]
+    seen = table[~table["change"].isin(NO_CHANGE_KNOWN)]
     spread = float(np.sqrt((seen["uncertainty_km2"] ** 2).sum()))
     old, new = seen["old_km2"].sum(), seen["new_km2"].sum()
     return f"{counts}; {old:.4f} km2 to {new:.4f} km2, {new - old:+.4f} +- {spread:.4f} km2"

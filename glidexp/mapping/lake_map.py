@@ -15,6 +15,7 @@ from glidexp.data.scenes.degrees import cut_at_180, whole_in_degrees
 from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layer_of, layers_of, read_features
 from glidexp.errors import DataError
 from glidexp.mapping.areas import on_ellipsoid
+from glidexp.mapping.map_dates import LAKES
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -23,6 +24,7 @@ CUT, PIXELS = "cut", "area_px"
 STRAIGHT_M = 2000.0
 """a side of the ground is bent into degrees in pieces of this length, 0.1 m off at most; one of 110 km is 140 m off"""
 
+BLIND = "no raster NAME_probability.tif lies beside it, so a lake that the network half saw counts as gone."
 LEAST_PX = 6
 """pixels of the smallest lake of a map, as `glidexp predict` leaves them"""
 ROUNDED_PX = 0.5
@@ -33,7 +35,7 @@ ROUNDED_PX = 0.5
 class Map:
     """The lakes of one inventory, in degrees from -180 to 180."""
 
-    name: str
+    path: Path
     """of the file"""
     shapes: npt.NDArray[np.object_]
     ids: npt.NDArray[np.object_]
@@ -52,11 +54,32 @@ class Map:
     """values of the column that was asked for, one a lake"""
 
     @property
+    def name(self) -> str:
+        """Of the file."""
+        return self.path.name
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the result has to know of it."""
-        if not self.lacking:
-            return ()
-        return (f"{self.name} gives {self.lacking} lakes no interval of areas, so each is taken as exact: give --gsd.",)
+        notes = []
+        if self.lacking:
+            notes.append(
+                f"{self.name} gives {self.lacking} lakes no interval of areas, so each is taken as exact: give --gsd."
+            )
+        if self.blind:
+            notes.append(f"{self.name}: {BLIND}")
+        return tuple(notes)
+
+    @property
+    def blind(self) -> bool:
+        """Whether it is a network's, whose probabilities do not lie where `glidexp predict` left them."""
+        own = self.path.stem.endswith(LAKES) and self.ground is not None
+        return own and not probability_of(self.path).is_file()
+
+
+def probability_of(path: Path) -> Path:
+    """The raster that lies beside NAME_lakes.gpkg."""
+    return path.with_name(f"{path.stem.removesuffix(LAKES)}_probability.tif")
 
 
 def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None, column: str | None = None) -> Map:
@@ -90,7 +113,7 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
         half = _half(low, high, path, setting)
     unknown = np.isnan(half)
     return Map(
-        path.name,
+        path,
         cut_at_180(whole),
         own.ids,
         area,

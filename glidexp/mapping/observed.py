@@ -16,16 +16,18 @@ from glidexp.data.scenes.polygons import Geometries, multi
 from glidexp.data.steps import Step
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.dated_maps import Dated
+from glidexp.mapping.doubt import half_seen
 from glidexp.mapping.known_again import shared
 from glidexp.mapping.lake_map import least_km2
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-SEEN, ABSENT, CUT, NOT_LOOKED, TOO_SMALL = "seen", "absent", "cut", "not_looked_at", "too_small"
+SEEN, ABSENT, CUT, NOT_LOOKED = "seen", "absent", "cut", "not_looked_at"
+TOO_SMALL, HALF_SEEN = "too_small", "half_seen"
 """of a lake on a date: it is there; its ground was looked at and holds none; seen, but not to its end; its ground, or
-a part of it, was not looked at; none is there, and it was never large enough to be mapped with that date's pixels. The
-latter three say nothing of its area"""
+a part of it, was not looked at; none is there, and it was never large enough to be mapped with that date's pixels; none
+is there, but the network half saw one. The latter four say nothing of its area"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,10 @@ def observed(dated: Dated, lake: Ints, step: Step) -> Observed:
     Args:
         dated: maps
         lake: of each outline, from `known_again.one_lake`
-        step: told of each date
+        step: told of each date, then of each map
+
+    Raises:
+        DataError: a map's probabilities cannot be read
     """
     shape = (int(lake.max()) + 1 if len(lake) else 0, len(dated.texts))
     every = _all(dated, lake, shape)
@@ -96,8 +101,10 @@ def observed(dated: Dated, lake: Ints, step: Step) -> Observed:
     state = _states(every, unions, grounds, cuts.reshape(shape) > 0, step)
     size_km2, bound_km2 = (table.astype(np.float64).reshape(shape) for table in (area, np.sqrt(bound)))
     state[(state == ABSENT) & _too_small(size_km2, dated.gsd_m)] = TOO_SMALL
-    count, known = parts.reshape(shape), np.isin(state, (SEEN, ABSENT))
-    return Observed(size_km2, bound_km2, count, state, known, outlines.reshape(shape), unions, grounds)
+    outlines, parts = outlines.reshape(shape), parts.reshape(shape)
+    state[_half_seen(dated, state == ABSENT, outlines, parts > 0, step)] = HALF_SEEN
+    known = np.isin(state, (SEEN, ABSENT))
+    return Observed(size_km2, bound_km2, parts, state, known, outlines, unions, grounds)
 
 
 def _all(dated: Dated, lake: Ints, shape: tuple[int, int]) -> _All:
@@ -151,6 +158,17 @@ def _states(every: _All, unions: Geometries, grounds: Sequence[Any], cut: Flags,
 def _too_small(size_km2: Floats, gsd_m: Floats) -> Flags:
     """(G, D) whether a lake, at its largest, is less than what the pixels of a date can show."""
     found: Flags = size_km2.max(axis=1, initial=0.0)[:, None] < least_km2(np.nan_to_num(gsd_m))
+    return found
+
+
+def _half_seen(dated: Dated, absent: Flags, outlines: Geometries, mapped: Flags, step: Step) -> Flags:
+    """(G, D) whether a map of a date that lacks a lake half saw it, as the nearest date that maps it has it."""
+    found = np.zeros(absent.shape, dtype=bool)
+    for one, d in zip(dated.maps, dated.of.tolist(), strict=True):
+        rows = np.flatnonzero(absent[:, d])
+        away = np.where(mapped[rows], np.abs(dated.years - dated.years[d]), np.inf)
+        found[rows, d] |= half_seen(one.path, outlines[rows, away.argmin(axis=1)])
+        step(one.name)
     return found
 
 

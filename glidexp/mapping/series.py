@@ -14,7 +14,7 @@ from glidexp.data.steps import Step
 from glidexp.mapping.areas import ids_of, on_ellipsoid
 from glidexp.mapping.dated_maps import Dated
 from glidexp.mapping.known_again import one_lake
-from glidexp.mapping.lake_map import some_of
+from glidexp.mapping.lake_map import BLIND, some_of
 from glidexp.mapping.observed import ABSENT, SEEN, Observed, observed
 from glidexp.mapping.trend import Course, Trend, course, trend
 from glidexp.scoring.statistics import holm
@@ -64,7 +64,7 @@ def made(dated: Dated, step: Step) -> Series:
 
 def rounds(dated: Dated) -> int:
     """How often `made` says that it has come farther."""
-    return len(dated.maps) - 1 + len(dated.texts)
+    return 2 * len(dated.maps) - 1 + len(dated.texts)
 
 
 def _course(years: Floats, seen: Observed, g: int) -> Course:
@@ -170,12 +170,13 @@ def _km2(ground: Any) -> float:
 
 def _notes(dated: Dated, seen: Observed, totals: pd.DataFrame) -> tuple[str, ...]:
     """What a reader of the result has to know."""
-    blind = [one for one in dated.maps if one.ground is None]
+    everywhere = [one for one in dated.maps if one.ground is None]
+    blind = [one for one in dated.maps if one.blind]
     inexact = [one for one in dated.maps if one.lacking]
     notes = []
-    if blind:
+    if everywhere:
         notes.append(
-            f"{some_of([one.name for one in blind])}: no layer ground says what was looked at, so a lake that is "
+            f"{some_of([one.name for one in everywhere])}: no layer ground says what was looked at, so a lake that is "
             "missing there counts as gone."
         )
     if inexact:
@@ -184,6 +185,8 @@ def _notes(dated: Dated, seen: Observed, totals: pd.DataFrame) -> tuple[str, ...
             f"{some_of([one.name for one in inexact])}: {lacking} lakes have no interval of areas, so each is taken as "
             "exact and a change of a pixel may count: give --gsd."
         )
+    if blind:
+        notes.append(f"{some_of([one.name for one in blind])}: {BLIND}")
     if len(seen.state) and not seen.known.all(axis=1).any():
         same_year = len({int(year) for year in dated.years}) < len(dated.texts)
         notes.append(

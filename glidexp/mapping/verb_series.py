@@ -79,6 +79,7 @@ def told(series: "Series", rows: str) -> str:
         series: what was found
         rows: file of all lakes, "" where none is written
     """
+    from glidexp.mapping.observed import HALF_SEEN
     from glidexp.mapping.series_files import fastest
     from glidexp.mapping.trend import GROWS, SHRINKS, VERDICTS
 
@@ -103,6 +104,12 @@ def told(series: "Series", rows: str) -> str:
     lacked = int((lakes["gaps"] > 0).sum())
     if lacked:
         lines.append(f"missing on a date between others that have them, so perhaps overlooked (gaps above 0): {lacked}")
+    half = series.dates[series.dates["state"] == HALF_SEEN]
+    if len(half):
+        lines.append(
+            f"half seen by the network on a date that maps none, which says nothing of them (state half_seen): "
+            f"{half['lake_id'].nunique()}"
+        )
     tested = int(lakes["p"].notna().sum())
     if tested:
         moved = count[GROWS] + count[SHRINKS]

@@ -1,6 +1,6 @@
 """Lake outlines to pixels: strip by strip, and which lake has which pixels of a tile."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -8,18 +8,26 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize
 
-from glidexp.data.scenes.reading import Scene
-
 Share = tuple[int, int, int, int]
 """number of a lake, one of its labelled pixels (row, col in the scene), how many it has in the tile"""
 
 Owners = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
 
+class Grid(Protocol):
+    """Where the pixels of a scene or a raster lie."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def transform(self) -> Affine: ...
+
+
 class LakeMask:
     """Rasterises a scene's lakes strip by strip, on one grid: a pixel is lake where its centre lies in a polygon."""
 
-    def __init__(self, scene: Scene, lakes: npt.NDArray[np.object_], *, all_touched: bool = False) -> None:
+    def __init__(self, scene: Grid, lakes: npt.NDArray[np.object_], *, all_touched: bool = False) -> None:
         """Brings the outlines to pixels.
 
         Args:
