@@ -1,7 +1,7 @@
-"""Runs `train.py` in forks of a process that has imported everything, and kills them. Not a test.
+"""Runs `train.py` or an evaluation in forks of a process that has imported everything, and kills them. Not a test.
 
-Reads a JSON line for each run: `argv`, `kept` (folder for the last checkpoints before they are removed), and how it is
-to die: after `seconds` of its processor time, which a busy machine does not change, or `at` one of PLACES. Answers with
+Reads a JSON line for each run: `verb`, `argv`, `kept` (folder for the last checkpoints before they are removed), and
+how it is to die: after `seconds` of its processor time, which a busy machine does not change, or `at` one of PLACES. Answers with
 its exit code and the processor time that it took.
 """
 
@@ -22,9 +22,11 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from glidexp import cli
 from glidexp.tracking import sink
 from glidexp.tracking.run import Run
+from glidexp.tracking.spool import Spool
 from glidexp.tracking.store import import_pyfunc, warm_up
 from glidexp.training import checkpoint, final, run
 from glidexp.training.checkpoint import Series
+from glidexp.training.rescoring import rescore
 
 
 def die(*_: Any, **__: Any) -> NoReturn:
@@ -75,9 +77,20 @@ PLACES: dict[str, tuple[Any, str, Callable[..., Any], int]] = {
     "after the model, before the final scores are put": (Run, "model", die, 1),
     "the model in the store, the run not ended": (Run, "finish", die_when_all_is_sent, 1),
     "before the end reaches the store": (sink.Sink, "_end", die, 1),
+    "after the end, before the spool goes": (Spool, "close", die, 1),
     "after the end, before the checkpoints go": (Series, "clear", die, 1),
 }
 """what is replaced by what, at which call of an attempt. In this order each attempt comes farther"""
+OF_EVALUATIONS: dict[str, tuple[Any, str, Callable[..., Any], int]] = {
+    "as it begins": (rescore, "_begin", die, 1),
+    "in the middle of a file's way into the store": PLACES["in the middle of a file's way into the store"],
+    "before the scores are put": (rescore, "log_results", die, 1),
+    "before the model is put": (Run, "model", die, 1),
+    "the model in the store, the run not ended": (Run, "finish", die_when_all_is_sent, 1),
+    "before the end reaches the store": (sink.Sink, "_end", die, 1),
+    "after the end, before the spool goes": (Spool, "close", die, 1),
+}
+"""likewise, of `glidexp evaluate`"""
 
 
 def replaced(owner: Any, name: str, other: Callable[..., Any], nth: int) -> None:
@@ -86,7 +99,7 @@ def replaced(owner: Any, name: str, other: Callable[..., Any], nth: int) -> None
     setattr(owner, name, lambda *args, **kwargs: (other if next(calls) == nth else real)(*args, **kwargs))
 
 
-def child(argv: list[str], kept: str, at: str | None) -> NoReturn:
+def child(verb: str, argv: list[str], kept: str, at: str | None) -> NoReturn:
     """One run, in a process of its own."""
     real = Series.clear
 
@@ -97,11 +110,11 @@ def child(argv: list[str], kept: str, at: str | None) -> NoReturn:
 
     Series.clear = clear  # type: ignore[method-assign]
     if at is not None:
-        replaced(*PLACES[at])
+        replaced(*(PLACES if verb == "train" else OF_EVALUATIONS)[at])
         if "not in the store" in at:
             sink.Sink._metrics = hang  # type: ignore[method-assign]
     sys.argv = ["train.py", *argv]
-    os._exit(cli.guarded(cli.train, argv))
+    os._exit(cli.guarded(getattr(cli, verb), argv))
 
 
 def main() -> None:
@@ -124,7 +137,7 @@ def main() -> None:
             log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            child(order["argv"], order["kept"], order.get("at"))
+            child(order["verb"], order["argv"], order["kept"], order.get("at"))
         process, found = psutil.Process(number), 0
         while not found:
             if sum(process.cpu_times()[:2]) > order.get("seconds", 300):

@@ -20,6 +20,8 @@ from glidexp.tracking.store import open_store
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 5
 SETTINGS = (f"train.epochs={EPOCHS}", "train.ema_decay=0.8", "train.average_last=2", "tracking.log_masks=false")
+EVALUATED = ("eval.threshold=val", "eval.split=test", "eval.log_fitted=true", "train.precision=fp32", "train.threads=1")
+EVALUATED += ("tracking.system_metrics=false", "tracking.probe_tiles=2", "tracking.log_masks=false")
 WALL_CLOCK = {"train/images_per_s"}
 KILLS = 10
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -43,8 +45,16 @@ class Runner:
 
     def run(self, experiment: str, **death: Any) -> dict[str, Any]:
         """One attempt at the run of an experiment. Runs are looked for within an experiment, so each has its own."""
-        argv = words(self.data, self.mlruns, *SETTINGS, f"tracking.experiment={experiment}")
-        order = {"argv": argv, "kept": str(self.folder / experiment), "log": str(self.folder / f"{experiment}.log")}
+        return self.command("train", experiment, words(self.data, self.mlruns, *SETTINGS), **death)
+
+    def evaluate(self, model: str, experiment: str, **death: Any) -> dict[str, Any]:
+        """One attempt at an evaluation that fits a threshold and keeps the model."""
+        places = [f"paths.data={self.data}", f"paths.mlruns={self.mlruns}"]
+        return self.command("evaluate", experiment, [model, *places, *EVALUATED], **death)
+
+    def command(self, verb: str, experiment: str, argv: list[str], **death: Any) -> dict[str, Any]:
+        argv = [*argv, f"tracking.experiment={experiment}"]
+        order = {"verb": verb, "argv": argv, "kept": str(self.folder / experiment), "log": str(self.folder / f"{experiment}.log")}
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order | death) + "\n")
         self.process.stdin.flush()
@@ -64,7 +74,12 @@ class Runner:
         return str(self.stored(experiment)[1].info.status)
 
     def end(self, experiment: str) -> dict[str, Any]:
-        """All that a finished run left."""
+        """All that a finished training left."""
+        newest = sorted((self.folder / experiment).glob("last.*.pt"))[-1]
+        return self.left(experiment) | {"state": torch.load(newest, weights_only=True)["state"]}
+
+    def left(self, experiment: str) -> dict[str, Any]:
+        """All that is in the store of a finished run."""
         client, one = self.stored(experiment)
         assert one.info.status == "FINISHED", self.log(experiment)
         run_id = one.info.run_id
@@ -73,7 +88,7 @@ class Runner:
         model = client.get_logged_model(one.outputs.model_outputs[0].model_id)
         weights = Path(model.artifact_location.removeprefix("file://")) / "artifacts" / "bundle" / "weights.safetensors"
         artifacts = Path(one.info.artifact_uri.removeprefix("file://"))
-        newest = sorted((self.folder / experiment).glob("last.*.pt"))[-1]
+        assert not (self.mlruns / "spool" / run_id).exists()
         assert not list((self.mlruns / "checkpoints").rglob(f"*-{run_id[:8]}"))
         return {
             "metrics": {
@@ -81,7 +96,6 @@ class Runner:
                 for key, points in history.items()
                 if key not in WALL_CLOCK
             },
-            "state": torch.load(newest, weights_only=True)["state"],
             "weights": weights.read_bytes(),
             "tables": {
                 str(file.relative_to(artifacts)): file.read_bytes()
@@ -158,6 +172,20 @@ def test_killed_at_every_planned_place(runner: Runner, whole: tuple[dict[str, An
     assert runner.run("planned")["code"] == 0
     assert "this run is finished already" in runner.log("planned")
     assert differences(runner.end("planned"), whole[0]) == []
+
+
+def test_an_evaluation_killed_at_every_planned_place(runner: Runner, whole: tuple[dict[str, Any], float]) -> None:
+    """One that fits a threshold and keeps the model: it is taken up, and is the same as one that nobody disturbs."""
+    model = runner.stored("whole")[1].info.run_id
+    assert runner.evaluate(model, "scored")["code"] == 0, runner.log("scored")
+    for place in mortal.OF_EVALUATIONS:
+        assert runner.evaluate(model, "cut", at=place)["code"] == -9, (place, runner.log("cut"))
+    assert runner.evaluate(model, "cut")["code"] == 0
+    assert "this evaluation is finished already" in runner.log("cut")
+    end = runner.left("cut")
+    assert differences(end, runner.left("scored")) == []
+    assert "test/threshold" in end["metrics"] and end["weights"] == whole[0]["weights"]
+    assert runner.stored("cut")[1].data.tags["glidexp.resumes"] == "5"
 
 
 def test_killed_at_ten_random_moments(runner: Runner, whole: tuple[dict[str, Any], float]) -> None:

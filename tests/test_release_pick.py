@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import studies
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from omegaconf import OmegaConf
 
@@ -31,6 +32,7 @@ from glidexp.study.comparison.pick import Field, Limits, best_tags, deciding, fi
 from glidexp.study.comparison.studies import load_study
 from glidexp.study.execution.ledger import CELLS, FOLDER, Entry, Status, study_id
 from glidexp.tracking import registry
+from glidexp.tracking.carry_versions import FROM_TAG
 from glidexp.tracking.found import tracked_run
 from glidexp.tracking.gathered import energy
 from glidexp.tracking.liveness import PROCESS_TAG
@@ -507,8 +509,22 @@ def test_a_study_is_carried_to_another_store_and_gives_the_same_choice(
     folder, mlruns = tmp_path / "export", tmp_path / "mlruns"
     code, out, _ = told(["store", "export", parent, "--out", str(folder), "--mlruns", str(store.mlruns)], capsys)
     assert code == 0 and "7 runs are in" in out  # the parent, five trainings, an evaluation
+
+    def killed_before_the_end_of(run_id: str) -> None:
+        ends = MlflowClient.set_terminated
+
+        def end(self: MlflowClient, *given: Any, **more: Any) -> None:
+            if self.get_run(given[0]).data.tags[FROM_TAG] == run_id:
+                raise KeyboardInterrupt
+            ends(self, *given, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "set_terminated", end)
+            assert told(["store", "import", str(folder), "--mlruns", str(mlruns)], capsys)[0] == 130
+
+    killed_before_the_end_of(first)
     code, out, _ = told(["store", "import", str(folder), "--mlruns", str(mlruns)], capsys)
-    assert code == 0 and "7 runs and 2 models are in this store:" in out
+    assert code == 0 and re.search(r"7 runs and 2 models are in this store(, \d of them before)?:", out)
     assert "version 1 of carried-lakes is version 1" in out
     there = open_store(f"sqlite:///{mlruns}/mlflow.db", mlruns)
     new = dict(line.split(" is ") for line in out.splitlines() if " is " in line)
@@ -539,6 +555,7 @@ def test_a_study_is_carried_to_another_store_and_gives_the_same_choice(
     code, out, _ = told(["store", "import", str(folder), "--mlruns", str(mlruns)], capsys)
     assert code == 0 and "7 runs and 2 models are in this store, 7 of them before:" in out
     assert len(there.client.search_model_versions("name='carried-lakes'")) == 1
+    assert len(there.client.search_logged_models([there.experiment_id("glidexp")])) == 2
     assert len(there.client.search_runs([there.experiment_id("glidexp")])) == 7
     code, _, err = told(["store", "import", str(tmp_path), "--mlruns", str(mlruns)], capsys)
     assert code == 2 and "holds no exported run" in err

@@ -430,4 +430,7 @@ def test_a_database_that_the_disk_has_no_room_for_is_told_in_one_line(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert capfd.readouterr().err == ""
     assert [path.name for path in (tmp_path / "mlruns").iterdir()] == [".store.lock"]
+    for ending in ("new", "new-journal"):
+        (tmp_path / "mlruns" / f"mlflow.db.1.{ending}").touch()  # of a process that was killed as it made one
     open_store(uri, tmp_path / "mlruns")
+    assert {path.name for path in (tmp_path / "mlruns").iterdir()} == {".store.lock", "mlflow.db"}

@@ -193,6 +193,8 @@ def _bring(store: Store, about: Mapping[str, Any], place: Path, carried: Carried
         carried.models |= _models_before(store, there[0])
         return
     for broken_off in there:
+        for model in _models_of(store, broken_off):
+            client.delete_logged_model(model.model_id)
         client.delete_run(broken_off.info.run_id)
     new = client.create_run(experiment_id, about["start"], {FROM_TAG: run_id}, about["name"]).info.run_id
     _values(store, new, about, carried)
@@ -262,6 +264,9 @@ def _bring_model(
 
 def _models_before(store: Store, run: "Run") -> dict[str, str]:
     """Models that an earlier import had brought with a run, by their old ids."""
+    return {one.tags[FROM_TAG]: str(one.model_id) for one in _models_of(store, run) if FROM_TAG in one.tags}
+
+
+def _models_of(store: Store, run: "Run") -> "list[LoggedModel]":
     ours = f"source_run_id = '{run.info.run_id}'"
-    there = store.client.search_logged_models([run.info.experiment_id], filter_string=ours)
-    return {one.tags[FROM_TAG]: str(one.model_id) for one in there if FROM_TAG in one.tags}
+    return list(store.client.search_logged_models([run.info.experiment_id], filter_string=ours))

@@ -8,6 +8,7 @@ import urllib.parse
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def make_database(database: Path, mlruns: Path) -> None:
             f"{database.parent} cannot be made ({error.strerror}): give another tracking.uri, or leave it out."
         ) from None
     aside = database.with_name(f"{database.name}.{os.getpid()}.new")
-    aside.unlink(missing_ok=True)
+    if database.parent == mlruns:  # whose lock is held: what lies there is of a process that was killed at it
+        for left in mlruns.glob(f"{escape(database.name)}.*.new*"):
+            left.unlink()
     try:
         store = SqlAlchemyStore(sqlite_uri(aside), (mlruns / "artifacts").as_uri())
         store.engine.dispose()

@@ -63,7 +63,7 @@ def _turn(ledger: Ledger) -> Iterator[None]:
 def _open(ledger: Ledger) -> str:
     store, plan = ledger.store, ledger.plan
     found = store.find_run(ledger.study_id, ledger.experiment, tag=STUDY_ID_TAG)
-    tags = {STUDY_TAG: plan.title, STUDY_ID_TAG: ledger.study_id, KIND_TAG: STUDY}
+    tags = {STUDY_TAG: plan.title, STUDY_ID_TAG: ledger.study_id, KIND_TAG: STUDY, NOTE_TAG: plan.question}
     if found is None:
         made = store.client.create_run(
             store.experiment_id(ledger.experiment),
@@ -71,7 +71,6 @@ def _open(ledger: Ledger) -> str:
             run_name=f"study {plan.label}"[:NAME_LIMIT],
         )
         run_id = str(made.info.run_id)
-        store.client.set_tag(run_id, NOTE_TAG, plan.question)
     else:
         run_id = found.run_id
         for key, value in marks().items():
