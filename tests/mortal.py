@@ -1,8 +1,8 @@
 """Runs `train.py` or an evaluation in forks of a process that has imported everything, and kills them. Not a test.
 
 Reads a JSON line for each run: `verb`, `argv`, `kept` (folder for the last checkpoints before they are removed), and
-how it is to die: after `seconds` of its processor time, which a busy machine does not change, or `at` one of PLACES. Answers with
-its exit code and the processor time that it took.
+how it is to die: after `seconds` of its processor time, which a busy machine does not change, or `at` one of PLACES.
+Answers with its exit code and the processor time that it took.
 """
 
 import io

@@ -54,7 +54,8 @@ class Runner:
 
     def command(self, verb: str, experiment: str, argv: list[str], **death: Any) -> dict[str, Any]:
         argv = [*argv, f"tracking.experiment={experiment}"]
-        order = {"verb": verb, "argv": argv, "kept": str(self.folder / experiment), "log": str(self.folder / f"{experiment}.log")}
+        log, kept = self.folder / f"{experiment}.log", self.folder / experiment
+        order = {"verb": verb, "argv": argv, "kept": str(kept), "log": str(log)}
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order | death) + "\n")
         self.process.stdin.flush()
