@@ -399,6 +399,11 @@ def test_what_a_killed_release_left_is_taken_away_at_once(store: Store, upload: 
     assert not there & {lone.model_id, named}
     # killed between its alias and the note that it has it
     store.client.set_model_version_tag(name, second.number, registry.STATE, state[registry.STATE])
+    assert registry.finished_after_kill(store, name, "another") is None
+    done = registry.finished_after_kill(store, name, upload["run_id"])
+    assert done is not None and done.number == second.number
+    assert registry.finished_after_kill(store, name, upload["run_id"]) is None, "it is noted"
+    store.client.set_model_version_tag(name, second.number, registry.STATE, state[registry.STATE])
     third = registry.release(store, name, **upload, against=second)
     held = registry.holder(store, name), registry.holder(store, name, registry.PREVIOUS)
     assert [version.number for version in held if version] == [third.number, second.number]

@@ -102,6 +102,7 @@ def _release(store: "Store", given: Namespace) -> int:
     from glidexp.release.verb_verify import say
     from glidexp.study.comparison.pick import Limits, deciding, field_of, pick
     from glidexp.tracking.found import experiment_of
+    from glidexp.tracking.registry import finished_after_kill
 
     if given.score:
         deciding(given.score)  # before anything is read
@@ -111,6 +112,9 @@ def _release(store: "Store", given: Namespace) -> int:
         print(f"note: {sentence}")
     choice = pick(store, field, measure, Limits(given.max_parameters, given.min_speed))
     print(f"Chosen: {choice.sentence}")
+    if done := finished_after_kill(store, given.name, choice.run.run_id):
+        print(f"Released: models:/{given.name}@champion is version {done.number}; the command before was killed after.")
+        return 0
     terms = Terms(
         name=given.name,
         measure=measure,

@@ -126,10 +126,23 @@ def release(
             f"the registry does not take the release {name}: {first_line(error)} The bundle is kept in {bundle}; give "
             "the same command again."
         ) from error
-    with suppress(Exception):  # the aliases say who is champion; without it others wait for `DEAD_S`
-        client.set_model_version_tag(name, mine.number, STATE, RELEASED)
-        client.delete_logged_model_tag(model_id, PROCESS_TAG)
+    _note_released(client, mine, model_id)
     return mine
+
+
+def finished_after_kill(store: Store, name: str, run_id: str) -> Version | None:
+    """The champion, where a release of this run was killed when all but the note of it was done; notes it. Else None.
+
+    Args:
+        store: from `open_store`
+        name: of the registered model
+        run_id: of the training that is to be released
+    """
+    champion = holder(store, name)
+    if champion is None or champion.run_id != run_id or not _is_left(champion.tags):
+        return None
+    _note_released(store.client, champion, champion.tags.get(MODEL_ID, ""))
+    return champion
 
 
 def rollback(store: Store, name: str) -> tuple[Version, Version | None]:
@@ -193,6 +206,18 @@ def is_pending(tags: Mapping[str, str]) -> bool:
     return tags.get(STATE, "").startswith(PENDING)
 
 
+def _is_left(tags: Mapping[str, str]) -> bool:
+    """Whether a version is that of a release that was killed on this machine."""
+    return is_pending(tags) and ended_here(tags[STATE].removeprefix(PENDING).strip())
+
+
+def _note_released(client: Any, version: Version, model_id: str) -> None:
+    """The last step, which may fail: the aliases say who is champion. Without it others wait for `DEAD_S`."""
+    with suppress(Exception):
+        client.set_model_version_tag(version.name, version.number, STATE, RELEASED)
+        client.delete_logged_model_tag(model_id, PROCESS_TAG)
+
+
 def _clear_killed(store: Store, name: str, run_id: str) -> None:
     """Takes away what killed releases left: versions of the name, models of the run that no version names.
 
@@ -200,10 +225,10 @@ def _clear_killed(store: Store, name: str, run_id: str) -> None:
     """
     client, champion = store.client, holder(store, name)
     for left in client.search_model_versions(f"name='{name}'"):
-        if not is_pending(left.tags) or not ended_here(left.tags[STATE].removeprefix(PENDING).strip()):
+        if not _is_left(left.tags):
             continue
-        if champion is not None and champion.number == str(left.version):  # all but the note of it was done
-            client.set_model_version_tag(name, left.version, STATE, RELEASED)
+        if champion is not None and champion.number == str(left.version):
+            _note_released(client, champion, left.tags.get(MODEL_ID, ""))
         else:
             _take_back(client, name, left, left.tags.get(MODEL_ID, ""))
     named = {version.tags.get(MODEL_ID) for version in client.search_model_versions(f"run_id='{run_id}'")}
