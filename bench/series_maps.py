@@ -5,8 +5,10 @@
 Generated scenes of other seeds (two of Sentinel-2, one of Landsat-8) at eight dates in 21 years: the same ground under
 another sun, with other noise and clouds, one small lake in eight frozen on a date. The shores of a fifth of the lakes
 move out by 2 m a year, of a fifth in by as much, one in 14 comes in 2010 and one in 14 goes, the rest stays.
-MODEL maps every date; the series is made with the maps' probabilities beside them and without. Prints lakes by what was
-drawn and by verdict as JSON, and of those that stay how many seem to come or go, with the probabilities over without.
+MODEL maps every date. The series is made as it is by itself (`as_it_is`), without the maps' probabilities beside them
+(`no_probabilities`), and so with bounds of half a pixel alone (`bare`). Prints as JSON lakes by what was drawn and by
+verdict, how often the bounds hold the true area of lakes that are mapped one to one, and how many lakes that stay are
+said to be otherwise, as it is over `bare`.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -31,6 +34,7 @@ import shapely
 from glidexp.config import SyntheticConfig
 from glidexp.data.synthetic import world
 from glidexp.data.synthetic.lakes import Lake, place_lakes
+from glidexp.mapping import lake_map
 
 ROOT = Path(__file__).resolve().parent.parent
 YEARS = range(2000, 2022, 3)
@@ -41,7 +45,8 @@ SMALL = 0.002
 """share of the scene below which a lake may be frozen, as the generator has it"""
 SCENES = (("sentinel2", 3, 0), ("sentinel2", 4, 1), ("landsat8", 5, 2))
 """sensor, seed and number of the scene"""
-GONE = ("appeared", "vanished", "came_and_went")
+FAIR = ("no_change", "too_few_dates")
+"""verdicts that are not wrong of a lake that stays"""
 COMMON = 0.1
 """of the smaller outline, from which two are of one lake"""
 
@@ -81,6 +86,11 @@ class Years:
             shutil.move(Path(aside, "scenes", f"{self.plan.name}.tif"), file)
         return file
 
+    @property
+    def drawn(self) -> geopandas.GeoDataFrame:
+        """All lakes of all years."""
+        return geopandas.GeoDataFrame(self.true, crs=world.REGIONS[self.plan.region].epsg)
+
     def _placed(self, rng: np.random.Generator, *rest: Any) -> list[Lake]:
         if not self.lakes:  # where lakes start hangs on the shadows, so all years take those of the first
             self.lakes = place_lakes(rng, *rest)
@@ -92,7 +102,9 @@ class Years:
                 small = one.polygon.area < SMALL * self.plan.side_px**2 and lake.kind != "nonglacial"
                 one.frozen = small and bool(self._rng(number).random() < FROZEN)
                 kept.append(one)
-                self.true.append({"number": number, "law": law, "geometry": world._to_map(self.plan, one.polygon)})
+                self.true.append(
+                    {"year": self.year, "number": number, "law": law, "geometry": world._to_map(self.plan, one.polygon)}
+                )
         rng.bit_generator.state = np.random.default_rng(self.key).bit_generator.state  # the same ground in all years
         return kept
 
@@ -113,20 +125,39 @@ def glidexp(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "glidexp.cli", *map(str, words)], check=True, cwd=ROOT, stdout=sys.stderr)
 
 
-def verdicts(series: Path, years: Years) -> list[tuple[str, str]]:
-    """Of each lake of a series what was drawn there and what is said of it."""
-    lakes = geopandas.read_file(series / "series.gpkg", layer="lakes").to_crs(world.REGIONS[years.plan.region].epsg)
-    drawn = geopandas.GeoDataFrame(years.true, crs=lakes.crs).dissolve("number", aggfunc="first")
+def pairs(lakes: Any, drawn: Any) -> tuple[Any, Any]:
+    """Rows of mapped and of drawn lakes that are the same."""
     mapped, true = drawn.sindex.query(lakes.geometry, predicate="intersects")
     a, b = lakes.geometry.values[mapped], drawn.geometry.values[true]
     same = a.intersection(b).area >= COMMON * np.minimum(a.area, b.area)
+    return mapped[same], true[same]
+
+
+def verdicts(series: Path, years: Years) -> list[tuple[str, str]]:
+    """Of each lake of a series what was drawn there and what is said of it."""
+    drawn = years.drawn.dissolve("number", aggfunc="first")
+    lakes = geopandas.read_file(series / "series.gpkg", layer="lakes").to_crs(drawn.crs)
     laws: dict[int, set[str]] = {}
-    for lake, law in zip(mapped[same].tolist(), drawn["law"].iloc[true[same]], strict=True):
-        laws.setdefault(lake, set()).add(law)
+    for lake, true in zip(*pairs(lakes, drawn), strict=True):
+        laws.setdefault(int(lake), set()).add(drawn["law"].iloc[true])
     kinds = [laws.get(i, {"no lake"}) for i in range(len(lakes))]
     return [
         (kind.pop() if len(kind) == 1 else "several", said) for kind, said in zip(kinds, lakes["verdict"], strict=True)
     ]
+
+
+def held(maps: Sequence[Path], years: Years) -> list[tuple[bool, bool]]:
+    """Whether half a pixel holds the true area, and whether the wider bound does, of lakes mapped one to one."""
+    found = []
+    for path, year in zip(maps, YEARS, strict=True):
+        drawn = years.drawn[years.drawn["year"] == year].reset_index()
+        lakes = geopandas.read_file(path, layer="lakes").to_crs(drawn.crs)
+        mapped, true = pairs(lakes, drawn)
+        bounds = [lake_map.read(path, "MAP", None, half_pixel=half).bound_km2 for half in (True, False)]
+        alone = (np.bincount(mapped)[mapped] == 1) & (np.bincount(true)[true] == 1) & ~lakes["cut"].to_numpy()[mapped]
+        off = np.abs(lakes["area_km2"].to_numpy()[mapped] - drawn.area.to_numpy()[true] / 1e6)
+        found += [tuple(bool(off[k] <= bound[mapped[k]]) for bound in bounds) for k in np.flatnonzero(alone).tolist()]
+    return found
 
 
 def main() -> None:
@@ -136,7 +167,9 @@ def main() -> None:
     parser.add_argument("--mlruns", default="mlruns")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
-    counts: dict[str, Counter[tuple[str, str]]] = {"with": Counter(), "without": Counter()}
+    kinds = {"as_it_is": ("maps", []), "no_probabilities": ("bare", []), "bare": ("bare", ["--half-pixel"])}
+    counts: dict[str, Counter[tuple[str, str]]] = {kind: Counter() for kind in kinds}
+    bounds: list[tuple[bool, bool]] = []
     with tempfile.TemporaryDirectory() as aside:
         for sensor, seed, number in SCENES:
             years, place = Years(sensor, seed, number), (given.folder or Path(aside)) / f"{sensor}_{seed}_{number}"
@@ -145,17 +178,23 @@ def main() -> None:
             mlruns = ["--mlruns", Path(given.mlruns).resolve()]
             glidexp("predict", given.model, *scenes, "--out", place / "maps", "--sensor", sensor, *mlruns)
             shutil.copytree(place / "maps", place / "bare", ignore=shutil.ignore_patterns("*_probability.tif"))
-            for kind, maps in (("with", "maps"), ("without", "bare")):
+            bounds += held(sorted((place / "maps").glob("*_lakes.gpkg")), years)
+            for kind, (maps, options) in kinds.items():
                 found = place / f"series_{kind}"
-                glidexp("inventory", "series", *sorted((place / maps).glob("*_lakes.gpkg")), "--out", found)
+                glidexp("inventory", "series", *sorted((place / maps).glob("*_lakes.gpkg")), "--out", found, *options)
                 counts[kind].update(verdicts(found, years))
     told: dict[str, Any] = {"what": "verdicts of a series on maps of a trained network", "dates": len(YEARS)}
     for kind, count in counts.items():
         told[kind] = {
             law: {said: n for (of, said), n in sorted(count.items()) if of == law} for law, _ in sorted(count)
         }
-    seem = {kind: sum(count["stays", said] for said in GONE) for kind, count in counts.items()}
-    told |= {"stay_and_seem_to_come_or_go": seem, "ratio": round(seem["with"] / seem["without"], 3)}
+    half, wider = np.mean(bounds, axis=0).tolist()
+    told["bounds_hold"] = {"lakes": len(bounds), "half_pixel": round(half, 3), "wider": round(wider, 3)}
+    wrong = {
+        kind: sum(n for (of, said), n in count.items() if of == "stays" and said not in FAIR)
+        for kind, count in counts.items()
+    }
+    told |= {"stay_and_said_otherwise": wrong, "ratio": round(wrong["as_it_is"] / wrong["bare"], 3)}
     print(json.dumps(told, indent=1))
 
 

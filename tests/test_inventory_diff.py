@@ -168,6 +168,36 @@ def test_lakes_without_an_interval_get_the_pixel_s(tmp_path: Path) -> None:
     assert lake_map.read(path, "OLD", 10.0).bound_km2 == pytest.approx([pixel, pixel], rel=2e-3)
 
 
+def test_the_bound_is_the_wider_of_half_a_pixel_and_what_the_network_leaves_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.01 km2 of half a pixel; the network leaves 0.03 below, 0.02 above, or nothing is known of that."""
+    place, wide = [lake(2000 * i, 0, 300) for i in range(3)], lake(0, 0, 50_000)
+    path = written(tmp_path / "map.gpkg", place, 0.01, wide)
+    # areas on the ellipsoid, which the scale of UTM makes a little larger
+    area = lake_map.read(path, "OLD", None).area_km2
+    frame = geopandas.read_file(path, layer="lakes")
+    ends = np.array([[0.03, 0.002, np.nan], [0.02, 0.004, np.nan]])
+    frame["area_p05_km2"], frame["area_p95_km2"] = area - ends[0], area + ends[1]
+    frame.to_file(path, layer="lakes")
+    assert lake_map.read(path, "OLD", None).bound_km2 == pytest.approx([0.03, 0.01, 0.01])
+    assert lake_map.read(path, "OLD", None, half_pixel=True).bound_km2 == pytest.approx([0.01] * 3)
+    grown = written(tmp_path / "new.gpkg", [lake(2000 * i, 0, 308) for i in range(3)], 0.001, wide)
+    shares = {}
+    for more in ((), ("--half-pixel",)):
+        assert verb_inventory.run(["diff", str(path), str(grown), *more]) == 0
+        shares[more] = capsys.readouterr().out
+    # 0.0152 km2 more each
+    assert "2 grown, 0 shrunk, 1 unchanged" in shares[()] and "3 grown" in shares["--half-pixel",]
+    # of a file without the first interval the other is known, of a lake without either the pixel's
+    frame.drop(columns=["area_low_km2", "area_high_km2"]).to_file(path, layer="lakes")
+    assert lake_map.read(path, "OLD", None).bound_km2 == pytest.approx([0.03, 0.004, 0.0])
+    assert lake_map.read(path, "OLD", None).lacking == 1
+    frame.assign(area_p95_km2=0.0).to_file(path, layer="lakes")
+    with pytest.raises(DataError, match="2 lakes have an area_p05_km2 above area_p95_km2, or an infinite one"):
+        lake_map.read(path, "OLD", None)
+
+
 def across_180(path: Path, way: str, shapes: list[shapely.Polygon], ground: shapely.Polygon) -> Path:
     """Lakes and ground in metres around 66 N, 180 E, written as files write what lies across 180 degrees."""
     local = pyproj.CRS.from_proj4("+proj=laea +lat_0=66 +lon_0=180 +ellps=WGS84")

@@ -40,7 +40,14 @@ class Dated:
 
 
 def read_all(
-    paths: Sequence[Path], step: Step, *, gsd_m: float | None, layer: str | None, column: str | None, by_year: bool
+    paths: Sequence[Path],
+    step: Step,
+    *,
+    gsd_m: float | None = None,
+    layer: str | None = None,
+    column: str | None = None,
+    by_year: bool = False,
+    half_pixel: bool = False,
 ) -> Dated:
     """Reads maps and puts them in the order of their dates.
 
@@ -51,6 +58,7 @@ def read_all(
         layer: as for `lake_map.read`
         column: that holds the date; `date`, where there is one, when not given
         by_year: maps of one year are of one date
+        half_pixel: as for `lake_map.read`
 
     Raises:
         DataError: one cannot be read, one has no date, or all are of one date
@@ -58,7 +66,7 @@ def read_all(
     _check_once(paths)
     found: list[tuple[When, Map]] = []
     for path in paths:
-        found += _dated(path, gsd_m, layer, column)
+        found += _dated(path, gsd_m, layer, column, half_pixel)
         step(path.name)
     # of one date in the order in which they were given
     found.sort(key=lambda one: _place(one[0], by_year))
@@ -96,10 +104,12 @@ def _check_once(paths: Sequence[Path]) -> None:
         seen[stem] = path
 
 
-def _dated(path: Path, gsd_m: float | None, layer: str | None, named: str | None) -> list[tuple[When, Map]]:
+def _dated(
+    path: Path, gsd_m: float | None, layer: str | None, named: str | None, half_pixel: bool
+) -> list[tuple[When, Map]]:
     """The maps of a file, each with its date."""
     column = named or _column_of(path, layer)
-    one = lake_map.read(path, SETTING, gsd_m, layer, column)
+    one = lake_map.read(path, SETTING, gsd_m, layer, column, half_pixel=half_pixel)
     if not len(one.shapes):  # nor has it lakes to tell its pixels
         one = replace(one, gsd_m=gsd_beside_it(path))
     values = distinct([] if one.column is None else one.column.tolist())

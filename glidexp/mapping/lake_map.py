@@ -19,7 +19,10 @@ from glidexp.mapping.map_dates import LAKES
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-INTERVAL = ("area_low_km2", "area_high_km2")
+HALF_PIXEL = ("area_low_km2", "area_high_km2")
+OF_NETWORK = ("area_p05_km2", "area_p95_km2")
+"""what the network's probabilities leave open. Half a pixel alone held the true area of 40 % of the lakes in maps of a
+network, the wider of both that of 85 % (docs/predict.md)"""
 CUT, PIXELS = "cut", "area_px"
 STRAIGHT_M = 2000.0
 """a side of the ground is bent into degrees in pieces of this length, 0.1 m off at most; one of 110 km is 140 m off"""
@@ -41,7 +44,8 @@ class Map:
     ids: npt.NDArray[np.object_]
     area_km2: Floats
     bound_km2: Floats
-    """by how much the area may be off; 0 where nothing is known"""
+    """by how much the area may be off: half a pixel of shore, or what the network leaves open, where that is more; 0
+    where nothing is known"""
     cut: Flags
     """the lake may go on beyond what was looked at; False where the file does not say"""
     ground: Any
@@ -82,15 +86,24 @@ def probability_of(path: Path) -> Path:
     return path.with_name(f"{path.stem.removesuffix(LAKES)}_probability.tif")
 
 
-def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None, column: str | None = None) -> Map:
+def read(
+    path: Path,
+    setting: str,
+    gsd_m: float | None,
+    layer: str | None = None,
+    column: str | None = None,
+    *,
+    half_pixel: bool = False,
+) -> Map:
     """Reads outlines with the uncertainty of their areas.
 
     Args:
-        path: any vector file; of one that `glidexp predict` wrote, the columns of the area interval and the ground
+        path: any vector file; of one that `glidexp predict` wrote, the columns of the area's intervals and the ground
         setting: names it in messages
         gsd_m: for half a pixel along the perimeter, where the file has no interval
         layer: of the outlines, where several may hold polygons
         column: whose values are wanted too
+        half_pixel: what the network leaves open is passed over
 
     Raises:
         DataError: it cannot be read as outlines, has no such column, or its intervals of areas cannot be
@@ -102,26 +115,27 @@ def read(path: Path, setting: str, gsd_m: float | None, layer: str | None = None
     there = columns_of(path, setting, taken)
     if column and column not in there and len(area):
         raise DataError(f"{column} is no column of {path}, which has {', '.join(there) or 'none'}: name one of these.")
-    wanted = [name for name in (*INTERVAL, CUT, PIXELS, column) if name and name in there]
+    intervals = [pair for pair in (HALF_PIXEL, OF_NETWORK)[: 1 if half_pixel else 2] if {*pair} <= {*there}]
+    wanted = [name for pair in intervals for name in pair]
+    wanted += [name for name in (CUT, PIXELS, column) if name and name in there]
     known = read_features(path, setting, wanted, taken).values if wanted else {}
     known = {name: values[own.rows] for name, values in known.items()}
-    numbers = {name: _numbers(known[name], name, path, setting) for name in (*INTERVAL, PIXELS) if name in known}
-    bound = 0.5 * gsd_m * perimeter if gsd_m else np.zeros(len(area))
     half = np.full(len(area), np.nan)
-    if {*INTERVAL} <= {*numbers}:
-        low, high = (numbers[name] for name in INTERVAL)
-        half = _half(low, high, path, setting)
+    for pair in intervals:
+        low, high = _ordered(known, pair, path, setting)
+        # one of half a pixel lies around the mapped area, also where that was rounded or smoothed; the other does not
+        half = np.fmax(half, (high - low) / 2 if pair is HALF_PIXEL else np.maximum(area - low, high - area))
     unknown = np.isnan(half)
     return Map(
         path,
         cut_at_180(whole),
         own.ids,
         area,
-        np.where(unknown, bound, half),
+        np.where(unknown, 0.5 * gsd_m * perimeter if gsd_m else 0.0, half),
         flags(known[CUT]) if CUT in known else np.zeros(len(area), dtype=bool),
         _ground(path, setting),
         0 if gsd_m else int(unknown.sum()),
-        _side(area, numbers[PIXELS]) if PIXELS in numbers else None,
+        _side(area, _numbers(known[PIXELS], PIXELS, path, setting)) if PIXELS in known else None,
         known.get(column) if column else None,
     )
 
@@ -162,15 +176,16 @@ def _side(area_km2: Floats, pixels: Floats) -> float | None:
     return float(np.sqrt(np.median(area_km2[there] / pixels[there]) * 1e6)) if there.any() else None
 
 
-def _half(low: Floats, high: Floats, path: Path, setting: str) -> Floats:
-    """Half of each interval of areas; NaN where none is given."""
+def _ordered(known: dict[str, Any], names: tuple[str, str], path: Path, setting: str) -> tuple[Floats, Floats]:
+    """The ends of the intervals of areas; NaN where none is given."""
+    low, high = (_numbers(known[name], name, path, setting) for name in names)
     wrong = int(((low > high) | np.isinf(low) | np.isinf(high)).sum())
     if wrong:
         raise DataError(
-            f"{setting}={path}: {wrong} lakes have an {INTERVAL[0]} above {INTERVAL[1]}, or an infinite one: put them "
+            f"{setting}={path}: {wrong} lakes have an {names[0]} above {names[1]}, or an infinite one: put them "
             "right, or leave both columns out and give --gsd."
         )
-    return (high - low) / 2
+    return low, high
 
 
 def _numbers(values: npt.NDArray[Any], name: str, path: Path, setting: str) -> Floats:

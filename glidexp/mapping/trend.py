@@ -3,7 +3,7 @@
 The rate is the median of the slopes between all pairs of dates (Theil and Sen), which a single wrong date does not
 move. Its interval is Sen's: it holds the slope of a steady change in 95 of 100 cases where errors of the dates are
 independent of each other and of one kind; of four dates in 92. It knows nothing of an error that comes and goes with
-the sensor, so it is never taken as narrower than what the half-pixel bounds of the first and the last date leave open.
+the sensor, so it is never taken as narrower than what the bounds of the first and the last date leave open.
 
 Source: Sen (1968), J. Am. Stat. Assoc. 63; Mann (1945), Econometrica 13; Kendall (1975), Rank Correlation Methods.
 """
@@ -110,7 +110,7 @@ def _verdict(area: Floats, bound: Floats, there: Flags, found: Trend) -> str:
     if len(area) < 2:
         return FEW
     if not (there[0] and there[-1]):
-        if not (area > bound).any():  # so small that half a pixel makes it or takes it away
+        if not (area > bound).any():  # so small that its bound makes it or takes it away
             return SAME
         return APPEARED if there[-1] else VANISHED if there[0] else PASSED
     if len(area) < ENOUGH:

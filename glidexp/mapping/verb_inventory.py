@@ -28,13 +28,14 @@ def options() -> Parser:
     parser.add_argument(
         "--gsd", type=float, metavar="M", help="pixel of outlines that give no area_low_km2, for half a pixel's bound"
     )
+    verb_series.add_half_pixel(parser)
     return parser
 
 
 def run(argv: list[str]) -> int:
     """Compares, prints, writes; gives the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("Usage: glidexp inventory diff OLD NEW [--out FILE.gpkg] [--gsd M]")
+        print("Usage: glidexp inventory diff OLD NEW [--out FILE.gpkg] [--gsd M] [--half-pixel]")
         print("       glidexp inventory series MAP MAP ... [--out FOLDER] [--by year] [--date COLUMN] [--gsd M]")
         print("       glidexp inventory sample MAP ... --out FOLDER [--cells N] [--cell-km KM] [--within FILE]")
         print("       glidexp inventory assess MAP ... --reference FILE|FOLDER [--out FOLDER] [--within FILE]")
@@ -53,8 +54,8 @@ def run(argv: list[str]) -> int:
 
     if given.out:
         check_out(Path(given.out))
-    old = read(Path(given.old), "OLD", given.gsd, given.old_layer)
-    new = read(Path(given.new), "NEW", given.gsd, given.new_layer)
+    old = read(Path(given.old), "OLD", given.gsd, given.old_layer, half_pixel=given.half_pixel)
+    new = read(Path(given.new), "NEW", given.gsd, given.new_layer, half_pixel=given.half_pixel)
     table = compared(old, new, progress=True)
     if given.out:
         write_layers(Path(given.out), {"changes": table})

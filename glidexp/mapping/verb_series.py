@@ -40,7 +40,17 @@ def options() -> Parser:
         "--gsd", type=above_0, metavar="M",
         help="pixel of outlines that give no area_low_km2, for half a pixel's bound",
     )  # fmt: skip
+    add_half_pixel(parser)
     return parser
+
+
+def add_half_pixel(parser: Parser) -> None:
+    """The option that every comparison of maps takes."""
+    parser.add_argument(
+        "--half-pixel", action="store_true",
+        help="bounds of half a pixel alone, as inventories give them; else what the network leaves open counts too, "
+        "where that is more",
+    )  # fmt: skip
 
 
 def run(argv: list[str]) -> int:
@@ -58,8 +68,9 @@ def run(argv: list[str]) -> int:
     paths = [Path(one) for one in given.maps]
     with shown_steps(len(paths), "maps", True, what="reading", late=True) as step:
         dated = read_all(
-            paths, step, gsd_m=given.gsd, layer=given.map_layer, column=given.date, by_year=given.by == "year"
-        )
+            paths, step, gsd_m=given.gsd, layer=given.map_layer, column=given.date, by_year=given.by == "year",
+            half_pixel=given.half_pixel,
+        )  # fmt: skip
     with shown_steps(rounds(dated), "rounds", True, what="following lakes", late=True) as step:
         series = made(dated, step)
     files: list[Path] = []
