@@ -21,6 +21,7 @@ from glidexp import cli
 from glidexp.errors import DataError
 from glidexp.mapping import diff, doubt, lake_map, trend, verb_inventory
 from glidexp.mapping.settings import MapSettings
+from glidexp.mapping.sudden import sudden_loss
 
 WIDE = lake(20_000, 20_000, 60_000).envelope
 YEARS = (2000, 2004, 2009, 2013, 2018)
@@ -655,6 +656,47 @@ def test_a_wrong_last_date_is_no_growth() -> None:
     assert (found := trend.course(years, area, bound, there)).gaps == 1 and found.verdict == "grows"
     assert trend.course(years[:2], np.array([0.0, 0.005]), bound[:2], np.array([False, True])).verdict == "no_change"
     assert trend.course(years[:2], np.array([0.0, 0.1]), bound[:2], np.array([False, False])).verdict == "too_few_dates"
+
+
+@pytest.mark.parametrize(
+    ("area", "expected"),
+    [
+        ([4, 4, 4, 1, 1], (2, 3.0, 2)),
+        ([4, 4, 4, 4, 0], (3, 4.0, 1)),  # the last date may have overlooked it
+        ([4, 4, 0, 4, 4], (1, 4.0, 1)),  # so may one between
+        ([4, 4, 4, 2.1, 2.1], None),  # less than half
+        ([4, 4, 4, 2, 2], (2, 2.0, 2)),
+        ([4, 3, 2, 1.5, 1], None),  # bit by bit
+        ([0.5, 0.5, 0.2, 0.2], None),  # within the bounds, which are 0.4 together
+        ([9, 0, 9, 9, 4, 4, 3, 0], (3, 5.0, 2)),  # what two dates hold to counts more than 9 that one does
+        ([6, 6, 3, 3, 0, 0], (1, 3.0, 2)),  # of two that as many hold to the larger; the first of equal ones
+        ([3, 3, 1, 1, 3.5, 3.5, 1, 1], (5, 2.5, 2)),
+        ([4], None),
+        ([], None),
+    ],
+)
+def test_a_sudden_loss_is_what_dates_on_either_side_hold_to(
+    area: list[float], expected: tuple[int, float, int] | None
+) -> None:
+    found = sudden_loss(np.array(area, dtype=np.float64), np.full(len(area), 0.4 / 2**0.5))
+    assert expected == (None if found is None else (found.date, found.km2, found.held))
+
+
+def test_lakes_that_burst_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maps = []
+    for year in YEARS:
+        lakes = [circle(0, 0.4 if year < 2009 else 0.1), circle(6000, 0.2)]
+        lakes += [circle(3000, 0.3)] * (year < 2013) + [circle(9000, 0.3)] * (year != 2018)
+        maps.append(written(tmp_path / f"{year}.gpkg", lakes, year, ground=None if year == 2009 else WIDE))
+    lakes, _, _ = series(tmp_path, maps)
+    rows = [near(lakes, x) for x in (0, 3000, 6000, 9000)]
+    assert [(row.loss_from or "", row.loss_to or "", row.loss_held) for row in rows] == [
+        ("2004", "2009", 2), ("2009", "2013", 2), ("", "", 0), ("2013", "2018", 1),
+    ]  # fmt: skip
+    assert [row.loss_km2 for row in rows] == pytest.approx([0.3, 0.3, np.nan, 0.3], rel=2e-3, nan_ok=True)
+    said = capsys.readouterr().out.split("stayed so:\n")[1].split("\n\n")[0].splitlines()
+    # of 0.3 km2 each, one of them at a place where UTM is of another scale
+    assert sorted(line.split()[0] for line in said[1:]) == sorted([rows[0].lake_id, rows[1].lake_id])
 
 
 @pytest.mark.parametrize("dates", [4, 6, 10])

@@ -16,10 +16,13 @@ from glidexp.mapping.dated_maps import Dated
 from glidexp.mapping.known_again import one_lake
 from glidexp.mapping.lake_map import BLIND, some_of
 from glidexp.mapping.observed import ABSENT, SEEN, Observed, observed
+from glidexp.mapping.sudden import sudden_loss
 from glidexp.mapping.trend import Course, Trend, course, trend
 from glidexp.scoring.statistics import holm
 
 Floats = npt.NDArray[np.float64]
+LOSS = ("loss_from", "loss_to", "loss_km2", "loss_held")
+"""columns of a sudden loss: the dates between which it was, its area, how many dates on either side hold to it"""
 OTHER_PIXELS = 1.2
 """times the finest pixels: beyond it dates are said to differ"""
 
@@ -55,6 +58,7 @@ def made(dated: Dated, step: Step) -> Series:
     names = np.array(ids_of(lon[order], lat[order]), dtype=object)
     courses = [_course(dated.years, seen, g) for g in order.tolist()]
     lakes = _lakes(dated, seen, order, names, courses)
+    lakes = lakes.assign(**_losses(dated, seen, order))[[*lakes.columns.drop("geometry"), *LOSS, "geometry"]]
     common = np.asarray(seen.known.all(axis=1), dtype=bool)
     totals = _totals(dated, seen, common)
     half = (totals["common_high_km2"] - totals["common_low_km2"]).to_numpy() / 2
@@ -105,6 +109,21 @@ def _lakes(
         "p_holm": holm(p),
     }
     return geopandas.GeoDataFrame(table, geometry=seen.unions[order], crs=LONLAT)
+
+
+def _losses(dated: Dated, seen: Observed, order: npt.NDArray[np.int64]) -> dict[str, list[Any]]:
+    """The columns of `LOSS`, a row a lake."""
+    rows = []
+    for g in order.tolist():
+        dates = np.flatnonzero(seen.known[g])
+        area = np.where(seen.state[g] == SEEN, seen.area_km2[g], 0.0)[dates]
+        loss = sudden_loss(area, seen.bound_km2[g][dates])
+        if loss is None:
+            rows.append(("", "", np.nan, 0))
+        else:
+            before, after = (dated.texts[d] for d in dates[loss.date : loss.date + 2])
+            rows.append((before, after, loss.km2, loss.held))
+    return {name: [row[n] for row in rows] for n, name in enumerate(LOSS)}
 
 
 def _text(texts: Any, states: Any, way: int, n: int) -> str:

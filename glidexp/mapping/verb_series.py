@@ -91,20 +91,30 @@ def told(series: "Series", rows: str) -> str:
         rows: file of all lakes, "" where none is written
     """
     from glidexp.mapping.observed import HALF_SEEN
+    from glidexp.mapping.series import LOSS
     from glidexp.mapping.series_files import fastest
+    from glidexp.mapping.sudden import HELD
     from glidexp.mapping.trend import GROWS, SHRINKS, VERDICTS
 
     totals = series.totals
     columns = ["date", "maps", "lakes", "area_km2", "area_low_km2", "area_high_km2", "common_lakes", "common_km2"]
     lines = [totals[columns].to_string(index=False, float_format="%.4f"), ""]
     lakes, sure = series.lakes, fastest(series.lakes)
+    where = f"all are in {rows}" if rows else "--out writes all"
     if len(sure):
         shown = ["lake_id", "verdict", "dates", "first_km2", "last_km2", "km2_per_year"]
         shown += ["km2_per_year_low", "km2_per_year_high", "p"]
         lines.append(sure.head(SHOWN)[shown].to_string(index=False, float_format="%.5f", na_rep="-"))
         if len(sure) > SHOWN:
-            where = f"all are in {rows}" if rows else "--out writes all"
             lines.append(f"... and {len(sure) - SHOWN} that change less fast; {where}")
+        lines.append("")
+    burst = lakes[lakes["loss_held"] >= HELD].sort_values("loss_km2", ascending=False, kind="stable")
+    if len(burst):
+        lines.append("lost half or more of their area between two dates, and stayed so:")
+        shown = ["lake_id", "verdict", *LOSS]
+        lines.append(burst.head(SHOWN)[shown].to_string(index=False, float_format="%.5f"))
+        if len(burst) > SHOWN:
+            lines.append(f"... and {len(burst) - SHOWN} that lost less; {where}")
         lines.append("")
     count = {name: int((lakes["verdict"] == name).sum()) for name in VERDICTS}
     words = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in count.items())
