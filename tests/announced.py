@@ -21,7 +21,7 @@ class Announced:
         work = self.works.setdefault(what, [0, 0])
         work[0] += total
 
-        def step(name: str, count: int | Fraction = 1, /) -> None:
+        def step(name: str, count: int | Fraction = 1, /, *, before: bool = False) -> None:
             work[1] += count
 
         yield step

@@ -198,6 +198,29 @@ def test_a_bar_knows_an_eta_where_a_step_takes_minutes(monkeypatch: pytest.Monke
             clock.now += 120
             step(name)
         assert seen[0].tasks[0].time_remaining == pytest.approx(7 * 120, abs=1)
+    with shown_steps(10, "scenes", True) as step:
+        for name in "abcd":
+            step(name, before=True)
+        for name in "efg":
+            clock.now += 120
+            step(name)
+        assert seen[1].tasks[0].time_remaining == pytest.approx(3 * 120, abs=1)
+
+
+def test_what_was_done_before_took_no_time(clock: Clock, lines: list[str]) -> None:
+    """Of a work that goes on, what is left is judged by what this process did."""
+    with shown_steps(10, "scenes", True, what="map") as step:
+        for name in "abcdef":
+            step(name, before=True)
+        for name in "ghij":
+            clock.now += 120
+            step(name)
+    assert lines == [
+        "map: 7 of 10 scenes done (g), about 6 min left",
+        "map: 8 of 10 scenes done (h), about 4 min left",
+        "map: 9 of 10 scenes done (i), about 2 min left",
+        "map: 10 of 10 scenes done (j)",
+    ]
 
 
 def test_a_long_epoch_is_told_of_with_the_time_that_is_left(clock: Clock, lines: list[str], tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ LINES = 10
 
 
 class Step(Protocol):
-    """Told of steps that were done: the name of the last, "" for none, and how many, or what part of one."""
+    """Told of steps that were done: the name of the last, "" for none, how many or what part of one, and whether an
+    earlier process did them, so that they took no time here."""
 
-    def __call__(self, name: str, count: int | Fraction = 1, /) -> None: ...
+    def __call__(self, name: str, count: int | Fraction = 1, /, *, before: bool = False) -> None: ...
 
 
-def untold(name: str, count: int | Fraction = 1, /) -> None:
+def untold(name: str, count: int | Fraction = 1, /, *, before: bool = False) -> None:
     """A step that nobody is told of."""
 
 
@@ -80,21 +81,24 @@ def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, l
             said = "tiles from {}" if what == "tiles" else f"{what} of {{}}"
             task = bar.add_task(said.format(unit), total=total)
 
-            def drawn(name: str, count: int | Fraction = 1) -> None:
+            def drawn(name: str, count: int | Fraction = 1, *, before: bool = False) -> None:
                 nonlocal done
                 done += count
+                if before:
+                    bar.reset(task)  # speed counts from here
                 bar.update(task, completed=float(done), description=said.format(name) if name else what)
 
             yield drawn
         return
-    pace = Pace()
+    pace, found = Pace(), Fraction(0)
 
-    def step(name: str, count: int | Fraction = 1) -> None:
-        nonlocal done
+    def step(name: str, count: int | Fraction = 1, *, before: bool = False) -> None:
+        nonlocal done, found
         done += count
+        found += count * before
         due = pace.due() if late else done * LINES // total > (done - count) * LINES // total
-        if progress and due and done:
-            left = (time.monotonic() - pace.began) / float(done) * float(total - done)
+        if progress and due and done > found:
+            left = (time.monotonic() - pace.began) / float(done - found) * float(total - done)
             named = f" ({name})" if name else ""
             about = f", about {span(left)} left" * (left >= 1)
             log.info("%s: %d of %d %s done%s%s", what, int(done), total, unit, named, about)

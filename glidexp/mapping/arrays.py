@@ -57,7 +57,7 @@ def _of_scene(bundle: Path, file: SceneFile, settings: MapSettings) -> Floats:
     with tempfile.TemporaryDirectory(prefix="glidexp-scene-") as aside:
         task = predict.SceneTask(file, bundle, Path(aside), settings, "")
         with WorkFiles(Path(aside, "work"), "once", scene.height, scene.width, look) as files:
-            told = predict.rasters(task, card, scene, files, lambda total, name: None)
+            told = predict.rasters(task, card, scene, files, predict.untold)
             levels = np.array(files.read(PROBABILITY))
     for word in told["said"]:
         log.warning("warning: %s", word)

@@ -77,7 +77,8 @@ def on_one_process(tasks: Sequence[SceneTask]) -> list[SceneMap]:
         for task in tasks:
             row = _Part(step)
             maps.append(map_scene(task, row))
-            step(task.file.scene, row.left)  # all of it where it was finished before or cannot be mapped
+            # all of it where it was finished before or cannot be mapped
+            step(task.file.scene, row.left, before=maps[-1].found)
     return maps
 
 
@@ -87,9 +88,9 @@ class _Part:
     def __init__(self, step: Step) -> None:
         self._step, self.left = step, Fraction(1)
 
-    def __call__(self, total: int, name: str) -> None:
+    def __call__(self, total: int, name: str, *, before: bool = False) -> None:
         self.left -= Fraction(1, total)
-        self._step(name, Fraction(1, total))
+        self._step(name, Fraction(1, total), before=before)
 
 
 class _Steps:
@@ -105,7 +106,7 @@ class _Steps:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def __call__(self, total: int, name: str) -> None:
+    def __call__(self, total: int, name: str, *, before: bool = False) -> None:
         if self._inner is None:
             self._inner = self._stack.enter_context(shown_steps(total, "rows of windows", True, what="map"))
-        self._inner(name)
+        self._inner(name, before=before)

@@ -3,11 +3,10 @@
 import hashlib
 import logging
 import math
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -79,12 +78,22 @@ class SceneMap:
     """it was finished before"""
 
 
-def map_scene(task: SceneTask, step: Callable[[int, str], None] = lambda total, name: None) -> SceneMap:
+class RowStep(Protocol):
+    """Told after each row of windows how many there are, of which scene, and whether an earlier process did it."""
+
+    def __call__(self, total: int, name: str, *, before: bool = False) -> None: ...
+
+
+def untold(total: int, name: str, *, before: bool = False) -> None:
+    """A row that nobody is told of."""
+
+
+def map_scene(task: SceneTask, step: RowStep = untold) -> SceneMap:
     """Maps a scene; a scene that cannot be used is told in the result, so that others go on.
 
     Args:
         task: the scene
-        step: called with the number of rows of windows and the scene's name, after each of them
+        step: told after each row of windows
 
     Raises:
         ConfigError: settings that no scene could be mapped with
@@ -123,7 +132,7 @@ def usual_window(card: dict[str, Any]) -> int:
     return tile if sized else max(tile, min(2 * tile, WINDOW_PX))
 
 
-def _mapped(task: SceneTask, step: Callable[[int, str], None]) -> SceneMap:
+def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
     card = read_card(task.bundle)
     scene = read_header(task.file, domain.bands_of(card))
     said = [*scene.warnings, *domain.outside(card, scene)]
@@ -174,9 +183,7 @@ def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str
     return first, hashlib.sha256(canonical(files)).hexdigest()
 
 
-def rasters(
-    task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles, step: Callable[[int, str], None]
-) -> dict[str, Any]:
+def rasters(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles, step: RowStep) -> dict[str, Any]:
     """Fills the work files with probability and marks, from the first unfinished row of windows on.
 
     Args:
@@ -244,14 +251,14 @@ def _judged(
     return told_of(judge(known, sample, scene.file.sensor, predictor), scene.name)
 
 
-def _go_on(done: int, rows: int, name: str, step: Callable[[int, str], None]) -> None:
+def _go_on(done: int, rows: int, name: str, step: RowStep) -> None:
     """Says with which row of windows a map goes on, and counts those that were finished before."""
     if done == rows:
         log.info("%s: all %d rows of windows were finished before", name, rows)
     elif done:
         log.info("%s: goes on with row %d of %d of windows", name, done + 1, rows)
     for _ in range(done):
-        step(rows, name)
+        step(rows, name, before=True)
 
 
 def _limits(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles) -> tuple[Stretch | None, str]:

@@ -163,7 +163,7 @@ def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
     with shown_steps(len(tasks), "scenes", True, what="map") as step:
         for one in mapped(map_scene, shared, workers=workers, cluster=crew.cluster, gpu=device != "cpu"):
             maps.append(one)
-            step(one.scene)
+            step(one.scene, before=one.found)
     return sorted(maps, key=lambda one: one.scene)
 
 

@@ -1,12 +1,11 @@
 """What the process of `worker.py` does with a scene: maps it as `glidexp predict` does. Imported there alone."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.mapping.many import ice_of, with_threads
 from glidexp.mapping.network import network
-from glidexp.mapping.predict import SceneTask, map_scene
+from glidexp.mapping.predict import RowStep, SceneTask, map_scene
 from glidexp.models.card import read_card
 from glidexp.serving.judge import Judged
 from glidexp.serving.refusal import Refusal
@@ -53,11 +52,11 @@ def by_name(words: str, judged: Judged) -> str:
     return words.replace(f"{path.parent}/", "").replace(path.name, judged.name)
 
 
-def counted(step: Step) -> Callable[[int, str], None]:
+def counted(step: Step) -> RowStep:
     """Turns calls after each row of windows into how many are done."""
     done = 0
 
-    def one_more(total: int, name: str) -> None:
+    def one_more(total: int, name: str, *, before: bool = False) -> None:
         nonlocal done
         done += 1
         step(done, total)
