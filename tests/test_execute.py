@@ -19,6 +19,7 @@ import study_stub
 import warm
 from study_stub import carried_out, key_of, opened, plan, status
 
+from glidexp.beside import lock
 from glidexp.config.launcher import LauncherConfig
 from glidexp.data import workers
 from glidexp.errors import ConfigError, RunFailed, TrackingError
@@ -29,6 +30,7 @@ from glidexp.study.execution.ending import cancel
 from glidexp.study.execution.launchers import local as launchers_local
 from glidexp.study.execution.ledger import Ledger, Status, held, read_cells, study_id
 from glidexp.study.execution.sweep import Sweep
+from glidexp.tracking.left import AT_WORK
 from glidexp.tracking.store import Store
 from glidexp.training.doctor.folders import Level, tracking
 
@@ -130,6 +132,22 @@ def test_the_link_has_each_finished_run_once(tmp_path: Path, store: Store, capsy
     twins = tuple(replace(cell, arm="twin") for cell in study.cells if cell.arm == "good")
     carried_out(replace(study, arms=(*study.arms, "twin"), cells=(*study.cells, *twins)), store)
     assert "Compare the 2 runs: http" in capsys.readouterr().out
+
+
+def test_a_sweep_takes_away_what_killed_ones_left_of_their_files(tmp_path: Path, store: Store) -> None:
+    study = plan(tmp_path, {"a": "well"}, seeds=1)
+    ledger = carried_out(study, store)
+    assert ledger.parent_run_id is not None
+    artifacts = Path(store.client.get_run(ledger.parent_run_id).info.artifact_uri.removeprefix("file://"))
+    left = [ledger.folder / ".1.study.json", ledger.folder / ".1.cells.json", artifacts / ".artifact.uploading.x"]
+    for file in left:
+        file.touch()
+    with (ledger.folder / AT_WORK).open("a") as other:  # another sweep of it may be writing to the parent
+        lock(other, ledger.folder / AT_WORK, shared=True)
+        carried_out(study, store)
+    assert [file.exists() for file in left] == [False, False, True]
+    carried_out(study, store)
+    assert not any(file.exists() for file in left)
 
 
 def test_a_sweep_that_begins_keeps_what_another_one_has_found_since(tmp_path: Path, store: Store) -> None:

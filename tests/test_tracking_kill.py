@@ -115,6 +115,23 @@ def test_killed_at_random_moments(store: Store) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_every_moment_the_same_command_comes_to_the_same_end(tmp_path: Path) -> None:
+    program = [warm.python(), str(ROOT / "tests" / "every_moment.py"), str(tmp_path / "moments")]
+    done = subprocess.run(program, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    (_, count, whole), *deaths = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [number for number, _, _ in deaths] == [*range(1, count + 1)] and count > 40
+    assert whole["status"] == "FINISHED" and whole["models"] == [["model", "READY"]] and whole["outputs"] == [True]
+    assert whole["metrics"] == {"loss": [[1, 0.5]], "test/f1": [[2, 0.25]]} and not whole["again"]
+    assert whole["beside"] == [".store.lock", "artifacts", "mlflow.db"]
+    # killed as the very last thing goes, the folder of all spools, it stays, empty
+    *others, (_, _, last) = deaths
+    assert [found for _, _, found in others if found != whole] == []
+    assert last | {"beside": whole["beside"]} == whole and {*last["beside"]} - {"spool"} == {*whole["beside"]}
+
+
+@pytest.mark.slow
 def test_what_is_sent_a_second_time_changes_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from glidexp.beside import lock, write_text
+from glidexp.beside import lock, sweep, write_text
 from glidexp.errors import TrackingError
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.tracking import left
@@ -139,8 +139,10 @@ class Ledger:
         Lines of cells that the plan lacks stay: another sweep of the same search may have found them meanwhile.
         """
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / PLAN, self.plan.to_json())
         with _alone(self.path):
+            for file in (self.folder / PLAN, self.path):
+                sweep(file)
+            write_text(self.folder / PLAN, self.plan.to_json())
             write_text(self.path, _as_text(self.entries() | _known_cells(self.path)))
 
     def grow(self, cells: Sequence[Cell], *, again: Sequence[Cell] = ()) -> None:
@@ -153,7 +155,8 @@ class Ledger:
         plan = self.plan
         arms = dict.fromkeys([*plan.arms, *(cell.arm for cell in cells)])
         self.plan = replace(plan, arms=tuple(arms), cells=(*plan.cells, *cells))
-        write_text(self.folder / PLAN, self.plan.to_json())
+        with _alone(self.path):
+            write_text(self.folder / PLAN, self.plan.to_json())
         for cell in cells:
             if cell.name not in _known_cells(self.path):
                 self.update(cell, status=Status.killed if cell in again else Status.planned)

@@ -11,6 +11,7 @@ from glidexp.tracking import environment
 from glidexp.tracking.left import AT_WORK, TURN, close_left
 from glidexp.tracking.liveness import beat, marks
 from glidexp.tracking.multirun import NAME_LIMIT, close_parent, comparison_link, ui_hint
+from glidexp.tracking.resume import clear_cut_uploads
 from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT
 from glidexp.tracking.status import true_status
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
@@ -31,7 +32,7 @@ def parent_run(ledger: Ledger) -> Iterator[str]:
     error: BaseException | None = None
     with (ledger.folder / AT_WORK).open("a") as stream:
         with _turn(ledger):  # of two that begin, one makes the run
-            ledger.parent_run_id = _open(ledger)
+            ledger.parent_run_id = _open(ledger, alone=lock(stream, ledger.folder / AT_WORK, wait=False))
             lock(stream, ledger.folder / AT_WORK, shared=True)
         try:
             yield ledger.parent_run_id
@@ -60,7 +61,7 @@ def _turn(ledger: Ledger) -> Iterator[None]:
         yield
 
 
-def _open(ledger: Ledger) -> str:
+def _open(ledger: Ledger, *, alone: bool) -> str:
     store, plan = ledger.store, ledger.plan
     found = store.find_run(ledger.study_id, ledger.experiment, tag=STUDY_ID_TAG)
     tags = {STUDY_TAG: plan.title, STUDY_ID_TAG: ledger.study_id, KIND_TAG: STUDY, NOTE_TAG: plan.question}
@@ -73,6 +74,8 @@ def _open(ledger: Ledger) -> str:
         run_id = str(made.info.run_id)
     else:
         run_id = found.run_id
+        if alone:
+            clear_cut_uploads(store.client.get_run(run_id).info.artifact_uri)
         for key, value in marks().items():
             store.client.set_tag(run_id, key, value)
         store.client.update_run(run_id, status="RUNNING")
