@@ -3,8 +3,11 @@ the old."""
 
 import errno
 import fcntl
+import functools
 import hashlib
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,19 +53,46 @@ def lock(file: IO[Any] | int, path: Path, *, shared: bool = False, wait: bool = 
 def beside(path: Path) -> Iterator[Path]:
     """Gives a hidden name in the same folder, with the same ending, to write to; renames it when the block ends well.
 
+    What killed processes of this machine left of theirs in the folder goes first.
+
     Args:
         path: where the file is to be; its folder is made where it is missing
 
     Raises:
-        OSError: the folder cannot be made or the file not renamed; what was written is removed, as after any error
+        OSError: the folder cannot be made or the file not renamed; what was written is removed, as after any error,
+            with what a library keeps beside it under a longer name, such as a journal
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = path.with_name(f".{os.getpid()}.{path.name}")
+    _sweep_dead(path.parent.absolute())
+    place = path.with_name(f".{os.getpid()}-{_machine()}.{path.name}")
     try:
         yield place
         os.replace(place, path)
-    finally:
-        place.unlink(missing_ok=True)
+    except BaseException:
+        for left in place.parent.glob(f"{escape(place.name)}*"):
+            left.unlink(missing_ok=True)
+        raise
+
+
+@functools.cache
+def _machine() -> str:
+    """Tells numbers of processes here from those of other machines that share a disk, and of other containers."""
+    numbers = Path("/proc/self/ns/pid")
+    apart = f"{platform.node()} {os.readlink(numbers) if numbers.is_symlink() else ''}"
+    return hashlib.sha256(apart.encode()).hexdigest()[:8]
+
+
+@functools.lru_cache(maxsize=256)
+def _sweep_dead(folder: Path) -> None:
+    """Removes files that processes of this machine had begun in a folder when they died.
+
+    Once a process and folder: looking through a folder for each of its files would take longer than writing them.
+    """
+    for left in folder.glob(f".*-{_machine()}.*"):
+        number = left.name[1:].partition("-")[0]
+        if number.isdigit() and _is_dead(int(number)):
+            with suppress(OSError):  # another user's, or a folder: nobody waits for it to go
+                left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -96,15 +126,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
 def _at_work(folder: Path) -> bool:
     """Whether a process of this machine has the number in the folder's name, or one of any machine holds its lock."""
     number = folder.name.removesuffix(PARTIAL).rpartition(".")[2]
-    if not number.isdigit():
-        return True
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        pass
-    except OSError:  # another user's
-        return True
-    else:
+    if not number.isdigit() or not _is_dead(int(number)):
         return True
     try:
         lock = os.open(folder, os.O_RDONLY)
@@ -116,6 +138,17 @@ def _at_work(folder: Path) -> bool:
         return True
     finally:
         os.close(lock)
+    return False
+
+
+def _is_dead(number: int) -> bool:
+    """Whether no process of this machine has the number."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's, or no number of a process
+        return False
     return False
 
 
@@ -156,5 +189,5 @@ def sweep(path: Path) -> None:
         path: that they would have written
     """
     for left in path.parent.glob(f".*.{escape(path.name)}*"):
-        if left.name.split(".")[1].isdigit():
+        if re.fullmatch(r"[0-9]+(-[0-9a-f]+)?", left.name.split(".")[1]):
             left.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Scenes built by several processes, stopped and gone on with, with a scene that cannot be used."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from tiny_scenes import WEST, world, write_scene
 from glidexp.cli import guarded
 from glidexp.config import DatasetConfig, SplitConfig, StretchConfig, StretchMethod, StretchScope
 from glidexp.data import host_memory
-from glidexp.data.builder import scene_part
+from glidexp.data.builder import from_scenes, scene_part
 from glidexp.data.builder.parts import PartWriter
 from glidexp.data.builder.report import Job
 from glidexp.data.builder.tasks import PROCESS_BYTES, share_out
@@ -132,6 +133,56 @@ def test_a_killed_build_goes_on_and_redoes_what_is_damaged(tmp_path: Path, cuts:
         assert bytes_of(store) == whole
         assert not parts_of(data)
         assert [p.name for p in (data / "stores").glob(".*.partial")] == [".x.partial"]
+
+
+def test_scenes_of_a_whole_store_go_with_the_next_command_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build may be killed when the store is there and the scenes that it was made of are not yet gone."""
+    dataset, data = world(tmp_path), tmp_path / "data"
+    with monkeypatch.context() as patch:
+        patch.setattr(from_scenes, "drop_parts", lambda _: None)
+        store = prepare(dataset, 32, data, progress=False)
+    (folder,) = (data / "stores").glob(".*.parts")
+    shutil.rmtree(parts_of(data)[0])  # some are gone
+    with folder.with_name(f"{folder.name}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        prepare(dataset, 32, data, progress=False)
+        assert len(parts_of(data)) == 3, "another store is being made of them"
+    prepare(dataset, 32, data, progress=False)
+    assert not folder.exists()
+    with (tmp_path / "scenes.csv").open("a") as table:  # another recipe with the same place for its parts
+        table.write("gone.tif,gone,sentinel2,north\n")
+    with pytest.raises(RunFailed, match="The other 4 are done and kept"):
+        prepare(dataset, 32, data, progress=False)
+    (tmp_path / "scenes.csv").write_text("\n".join((tmp_path / "scenes.csv").read_text().splitlines()[:-1]) + "\n")
+    made_of = recipe_id(dataset, 32)
+    shutil.copytree(store.path, data / "stores" / made_of, dirs_exist_ok=True)
+    prepare(dataset, 32, data, progress=False)
+    assert len(parts_of(data)) == 4, "they wait for the scene that failed"
+
+
+def test_a_store_without_failed_scenes_that_was_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the store and the note, or while that was written."""
+    dataset, data = world(tmp_path, scenes=5), tmp_path / "data"
+    damaged(write_scene(tmp_path / "s2.tif", west=WEST + 40_000.0, seed=2, compress="deflate"))
+    store = prepare(dataset, 32, data, progress=False, skip_failed=True)
+    (note,) = (data / "stores").glob("*.without.json")
+    told = note.read_text()
+
+    def half(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"{")
+        raise KeyboardInterrupt
+
+    note.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", half)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(dataset, 32, data, progress=False, skip_failed=True)
+    assert not note.exists()
+    again = prepare(dataset, 32, data, progress=False, skip_failed=True)
+    assert again.path == store.path and note.read_text() == told
+    assert not list((data / "stores").glob(".*.parts"))
 
 
 def damaged(path: Path) -> bytes:

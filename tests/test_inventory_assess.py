@@ -19,8 +19,8 @@ from test_inventory_series import written
 from tiny_scenes import NORTH, WEST
 
 from glidexp import cli
-from glidexp.errors import GlidexpError
-from glidexp.mapping import verb_inventory
+from glidexp.errors import GlidexpError, RunFailed
+from glidexp.mapping import sample_files, verb_inventory
 from glidexp.mapping.against import against
 from glidexp.scoring.assess_plots import Interval, assess_figure
 from glidexp.scoring.sheet import POINTS
@@ -47,6 +47,25 @@ def assess(tmp_path: Path, maps: list[Path], reference: Path, *more: str) -> pd.
     words = ["assess", *map(str, maps), "--reference", str(reference), "--out", str(out), *more]
     assert verb_inventory.run(words) == 0
     return pd.read_csv(out / "assessed.csv").set_index("name")
+
+
+def test_a_sample_of_which_the_design_is_not_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file to draw in comes last: while it is not there, the same command draws the sample."""
+    one = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND)
+    folder = tmp_path / "sample"
+    words = ["sample", str(one), "--out", str(folder), "--cells", "5"]
+
+    def refused(*_: object, **__: object) -> None:
+        raise RunFailed("no room")
+
+    for name in ("write_bytes", "write_layers"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sample_files, name, refused)
+            with pytest.raises(RunFailed):
+                verb_inventory.run(words)
+        assert not (folder / "sample.gpkg").exists()
+    assert verb_inventory.run(words) == 0
+    assert {path.name for path in folder.iterdir()} == {"sample.gpkg", "design.json"}
 
 
 def fails(*words: object) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import fcntl
 import itertools
 import json
 import os
@@ -710,6 +711,32 @@ def test_layers_of_another_map_that_was_killed_are_not_taken_for_finished(
     with rasterio.open(out / "s_mask.tif") as file:
         assert (file.read(1) == 1).sum() == 1191 + 100 + 32
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == [".4711.s_2_mask.tif"]
+
+
+def test_a_map_that_was_killed_while_it_cleared_up(
+    model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pixels may be gone and its progress there: no other map of these pixels is made of what is not there."""
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(), descriptions=["red", "green", "blue"])
+    out, other = tmp_path / "maps", ("--sensor", "sentinel2", "--min-px", "50")
+    with monkeypatch.context() as patch:
+        patch.setattr(workfiles.WorkFiles, "drop", lambda _: None)
+        assert mapped(model, out, scene) == 0
+    left = out / ".s.partial"
+    assert (left / "progress.npz").is_file()
+    (left / "probability.u8").unlink()
+    assert mapped(model, out, scene, more=other) == 0
+    with rasterio.open(out / "s_mask.tif") as file:
+        assert (file.read(1) == 1).sum() == 1191 + 100
+    assert not left.exists()
+    left.mkdir()
+    (left / "marks.u8").touch()
+    with (left / "lock").open("ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # as another process of other settings at work
+        assert mapped(model, out, scene, more=other) == 0
+        assert left.exists()
+    assert mapped(model, out, scene, more=other) == 0
+    assert not left.exists(), "what was left of a finished scene"
 
 
 def test_odd_names_and_shapes(model: Path, bright: Bright, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

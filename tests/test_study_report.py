@@ -1,6 +1,7 @@
 """A study's report: verdicts are right, the page stands alone, the parent run carries the aggregates."""
 
 import csv
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.comparison.trainings import Curves, axis_of, unlike_tiles
 from glidexp.study.execution.ledger import study_id
 from glidexp.study.report import factors as report_factors
+from glidexp.study.report import making
 from glidexp.study.report import tiles as report_tiles
 from glidexp.study.report.blocks import (
     Block,
@@ -349,6 +351,26 @@ def test_two_sweeps_that_end_together_both_put_their_report_into_place(
 
     monkeypatch.setattr(Path, "rename", interrupted)
     assert "Mine" in _written(folder, "Mine", [], "s").read_text() and not others
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_report_that_was_on_its_way_out_is_put_back_until_there_is_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a process that was killed between its two renames."""
+    folder, earlier = tmp_path / "report", tmp_path / ".report.earlier.99999999.partial"
+    earlier.mkdir()
+    (earlier / PAGE).write_text("of before")
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "_fill", refused)
+        with pytest.raises(OSError, match="No space"):
+            _written(folder, "Mine", [], "s")
+    assert (folder / PAGE).read_text() == "of before"
+    assert "Mine" in _written(folder, "Mine", [], "s").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 

@@ -90,6 +90,8 @@ def prepare(
                 for sentence in built_before(usual.parent, recipe):
                     log.warning("%s", sentence)
                 path = making.write(path, skip_failed)
+    else:
+        making.drop_left(path)
     if path != usual:  # also where another process was first
         _refuse_other(path, recipe, skip_failed)
     return TileStore.open(path, classes=bool(dataset.classes))

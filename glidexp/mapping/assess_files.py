@@ -50,7 +50,7 @@ def write_assessed(found: Assessment, out: Path) -> list[Path]:
     with writing(out, AFTER):
         for name in (OUTLINES, SCORES, STRATA, *files):
             sweep(out / name)
-    write_layers(out / OUTLINES, layers, "MultiPolygon")
+    write_layers(out / OUTLINES, layers, "MultiPolygon", after=AFTER)
     with writing(out, AFTER):
         if found.strata is None:  # of a sample before
             (out / STRATA).unlink(missing_ok=True)

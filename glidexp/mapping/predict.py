@@ -28,7 +28,7 @@ from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.mapping.stac import done_before, write_item
 from glidexp.mapping.validity import Sample, judge, looked_over, told_of
 from glidexp.mapping.windows import Axis, axis, usual_overlap
-from glidexp.mapping.workfiles import LAKE, LIKELY, SURE, WorkFiles
+from glidexp.mapping.workfiles import LAKE, LIKELY, SURE, WorkFiles, drop_left
 from glidexp.models import catalog, validity
 from glidexp.models.card import read_card
 from glidexp.models.hardware import failures_told
@@ -141,13 +141,14 @@ def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
     keys = _keys(task, card, scene)
     item = base.with_name(f"{base.name}.json")
     known = None if task.again else done_before(item, keys[1])
+    aside, networks = base.with_name(f".{base.name}.partial"), len(card.get("members", ()))
     if known is not None:
+        drop_left(aside)
         before = known["glidexp:sizes"]
         said += (known.get("glidexp:validity") or {}).get("said", [])
         return SceneMap(scene.name, before[-1]["lakes"], before[-1]["area_km2"], before, said, found=True)
     torch.set_num_threads(task.threads)
     look = raster.look_shape(scene)
-    aside, networks = base.with_name(f".{base.name}.partial"), len(card.get("members", ()))
     with WorkFiles(aside, keys[0], scene.height, scene.width, look, networks) as files:
         told = rasters(task, card, scene, files, step)
         said += told.pop("said")

@@ -17,6 +17,7 @@ import pyproj
 import shapely
 
 from glidexp.beside import file_sha256, write_bytes
+from glidexp.data.builder.parts import writing
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
 from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layers_of, read_features
@@ -32,6 +33,7 @@ CELLS = "cells"
 SAMPLE, DESIGN = "sample.gpkg", "design.json"
 VERSION = 1
 SETTING = "--reference"
+AFTER = "the same command draws the sample anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,9 @@ def write_sample(
             geometry=[*map(multi, off(maps.plane, np.array([maps.ground], dtype=object)))], crs=LONLAT,
         ),
     }  # fmt: skip
-    write_layers(out / SAMPLE, layers, "MultiPolygon")
-    write_bytes(out / DESIGN, (json.dumps(design, indent=1) + "\n").encode())
+    with writing(out, AFTER):  # first, as the other is taken for a whole sample, which nothing is to be written over
+        write_bytes(out / DESIGN, (json.dumps(design, indent=1) + "\n").encode())
+    write_layers(out / SAMPLE, layers, "MultiPolygon", after=AFTER)
     return [out / SAMPLE, out / DESIGN]
 
 

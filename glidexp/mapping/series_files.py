@@ -39,7 +39,7 @@ def write_series(series: Series, out: Path) -> list[Path]:
         # as in the maps, a table of lakes holds its outlines
         with beside(out / COLUMNS) as place:
             series.lakes.to_parquet(place, index=False)
-    write_layers(out / OUTLINES, {LAKES: series.lakes, DATES: series.dates}, "MultiPolygon")
+    write_layers(out / OUTLINES, {LAKES: series.lakes, DATES: series.dates}, "MultiPolygon", after=AFTER)
     with writing(out, AFTER):
         for name, content in files.items():
             write_bytes(out / name, content)

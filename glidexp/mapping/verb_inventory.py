@@ -58,7 +58,7 @@ def run(argv: list[str]) -> int:
     new = read(Path(given.new), "NEW", given.gsd, given.new_layer, half_pixel=given.half_pixel)
     table = compared(old, new, progress=True)
     if given.out:
-        write_layers(Path(given.out), {"changes": table})
+        write_layers(Path(given.out), {"changes": table}, after="nothing is lost, and the same command compares anew")
     columns = ["change", "old_ids", "new_ids", "old_km2", "new_km2", "change_km2", "uncertainty_km2"]
     told = table[table["change"] != "unchanged"]
     if len(told):

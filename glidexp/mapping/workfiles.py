@@ -7,7 +7,7 @@ renamed into place after the rows it speaks of are on the disk. A folder of othe
 import os
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from glidexp.beside import lock
 from glidexp.data.builder.parts import DAMAGED, writing
-from glidexp.errors import DataError
+from glidexp.errors import DataError, GlidexpError
 
 LAKE, LIKELY, SURE, INVALID = 1, 2, 4, 128
 """bits of a mark: probability at the threshold or above; calibrated probability 0.05, and 0.95, or above; no data"""
@@ -61,9 +61,8 @@ class WorkFiles:
             self._open["lock"].close()
             raise DataError(f"another process is at work in {self.folder}: wait for it.")
         self._take_up()
-        sizes = dict.fromkeys(self._pixels, self.height * self.width) | {LOOK: int(np.prod(self.look))}
         with writing(self.folder):
-            for name, size in sizes.items():
+            for name, size in self._sizes.items():
                 self._open[name] = (self.folder / name).open("r+b" if (self.folder / name).exists() else "w+b")
                 _make_room(self._open[name], size)
         return self
@@ -77,6 +76,11 @@ class WorkFiles:
     def _pixels(self) -> list[str]:
         """Files with a byte for each pixel of the scene."""
         return [PROBABILITY, MARKS, *([SPREAD, *self.votes] if self.networks else [])]
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each file that progress speaks of."""
+        return dict.fromkeys(self._pixels, self.height * self.width) | {LOOK: int(np.prod(self.look))}
 
     @property
     def votes(self) -> list[str]:
@@ -129,7 +133,7 @@ class WorkFiles:
 
     def drop(self) -> None:
         """Takes the folder away."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _drop(self.folder)
 
     def _take_up(self) -> None:
         try:
@@ -137,11 +141,26 @@ class WorkFiles:
                 known: dict[str, Any] = dict(found)
         except DAMAGED:
             known = {}
-        if str(known.get("key")) != self.key:
+        sizes = [(self.folder / name).stat().st_size for name in self._sizes if (self.folder / name).is_file()]
+        if str(known.get("key")) != self.key or sizes != [*self._sizes.values()]:
             (self.folder / PROGRESS).unlink(missing_ok=True)
             return
         self.rows, self.carry = int(known["rows"]), known["carry"]
         self.limits = known["limits"] if known["limits"].size else None
+
+
+def drop_left(folder: Path) -> None:
+    """Takes the folder of a finished scene away, which the process that finished it could not; not one at work."""
+    with suppress(OSError, GlidexpError), (folder / "lock").open("ab") as stream:
+        if lock(stream, folder / "lock", wait=False):
+            _drop(folder)
+
+
+def _drop(folder: Path) -> None:
+    """Removes a folder, first what says that its files are whole."""
+    with suppress(OSError):
+        (folder / PROGRESS).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_room(stream: BinaryIO, size: int) -> None:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from glidexp.beside import write_text
 from glidexp.config.launcher import LauncherConfig
 from glidexp.config.study import DRY, SweepConfig
 from glidexp.errors import ConfigError, RunFailed
@@ -106,7 +107,7 @@ def repeat(search: Search, launcher: LauncherConfig, *, retry_failed: bool, sear
     study = load_study(store, ledger.parent_run_id)
     assert study is not None
     text = tune_show.last_word(found, best, search.trials.all(), study, store)
-    (ledger.folder / tune_show.LAST_WORD).write_text(text, encoding="utf-8")
+    write_text(ledger.folder / tune_show.LAST_WORD, text)
     for run_id in (ledger.parent_run_id, search_run):
         if run_id is not None:
             put_files(store, run_id, [ledger.folder / tune_show.LAST_WORD])

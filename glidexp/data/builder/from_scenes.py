@@ -11,7 +11,6 @@ of the scenes, so that the store is the same whoever made them.
 """
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from glidexp.data import splits
 from glidexp.data.blocks import BlockPlaces
 from glidexp.data.builder import seams
 from glidexp.data.builder.other_blocks import other_blocks
-from glidexp.data.builder.parts import writing
+from glidexp.data.builder.parts import drop_parts, mark_whole, writing
 from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, manifest_of, warn_of_lost
 from glidexp.data.builder.scene_part import Failed, Made, Places, SceneTask, SceneTiles, cut_scene, survey_task
 from glidexp.data.builder.tasks import share_out, tasks_of
@@ -100,7 +99,7 @@ def build_scenes(
     ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories, changes=changes)
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
     _assemble(job, scenes, [done[scene.name] for scene in scenes], split, ledger, (water, skipped))
-    shutil.rmtree(parts, ignore_errors=True)
+    drop_parts(parts)
 
 
 class ScenesFailed(RunFailed):
@@ -265,6 +264,7 @@ def _assemble(
             if ledger.seams:
                 log.warning("%s.", seams.told(ledger.seams))
         manifest = manifest_of(job, split, writer.records, ledger)
+        mark_whole(done[0].part.folder.parent, job.path)
         writer.close(
             manifest | ({"skipped": skipped} if skipped else {}),
             inventory=[row for tiles in done for row in tiles.known],

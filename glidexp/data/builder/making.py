@@ -9,13 +9,13 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glidexp.beside import lock
+from glidexp.beside import lock, write_text
 from glidexp.config import DatasetConfig, DatasetKind, to_dict
 from glidexp.data.steps import shown_steps
 from glidexp.data.workers import Crew
@@ -99,9 +99,29 @@ class Making:
             with locked(path):
                 if not path.exists():
                     without._build(path, error.reasons)
+                else:  # by a build that was killed before it could note it
+                    self.drop_left(path, certain=True)
             note = {"recipe_id": path.name, "without": error.reasons}
-            self._note.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+            write_text(self._note, json.dumps(note, indent=1) + "\n")
         return path
+
+    def drop_left(self, path: Path, *, certain: bool = False) -> None:
+        """Removes the finished scenes of a store that is whole, which a build that was killed could not.
+
+        Args:
+            path: of the store
+            certain: also where the scenes themselves do not say that it was made of them
+        """
+        parts = path.with_name(f".{parts_id(self.recipe)}.parts")
+        if not parts.is_dir():
+            return
+        from glidexp.data.builder.parts import WHOLE, drop_parts
+
+        with suppress(OSError), parts.with_name(f"{parts.name}.lock").open("w") as stream:
+            if not lock(stream, Path(stream.name), wait=False):
+                return  # another store is being made of them
+            if certain or (parts / WHOLE).read_text(encoding="utf-8") == path.name:
+                drop_parts(parts)
 
     def _build(self, path: Path, skipped: dict[str, str] | None = None) -> None:
         """Builds into a folder that is not there yet."""
@@ -131,6 +151,7 @@ class Making:
 
     def _from_scenes(self, job: "Job", skipped: dict[str, str]) -> None:
         from glidexp.data.builder.from_scenes import Sources, build_scenes
+        from glidexp.data.builder.parts import WHOLE
         from glidexp.data.scenes.catalogue import find
 
         dataset = self.dataset
@@ -144,6 +165,7 @@ class Making:
         parts = job.path.with_name(f".{name}")
         with locked(job.path.with_name(name)):
             _clear(parts, ".*.partial")
+            _clear(parts, WHOLE)  # of an earlier store; these are for another
             try:
                 build_scenes(
                     job,

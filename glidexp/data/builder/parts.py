@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from glidexp.beside import beside
+from glidexp.beside import beside, write_text
 from glidexp.data.builder.tiling import Survey
 from glidexp.data.scenes.lake_mask import Share
 from glidexp.data.store import IMAGES, LABELS, canonical
@@ -29,10 +29,14 @@ from glidexp.data.writer import Tile
 from glidexp.errors import RunFailed
 
 HISTOGRAMS, TILES = "histograms.u32", "tiles.json"
+WHOLE = "whole"
+"""names the store that the parts of a folder were put together to"""
 DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 """what reading a damaged part may raise"""
 FOLDERS = "paths.data, of maps and releases --out"
 """where users say which folder is written to"""
+KEPT = "finished scenes are kept and the same command goes on"
+"""what is left of maps and builds where a disk is full"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,21 @@ class TilePart:
         except DAMAGED:
             return None
         return cls(folder, tiles, histograms)
+
+
+def mark_whole(parts: Path, store: Path) -> None:
+    """Says in a folder of parts which store is made of them, so that what a killed build leaves of it is known."""
+    write_text(parts / WHOLE, store.name)
+
+
+def drop_parts(parts: Path) -> None:
+    """Removes a folder of parts; what says whose they were goes last. Who calls holds the lock."""
+    for left in parts.iterdir() if parts.is_dir() else ():
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        elif left.name != WHOLE:
+            left.unlink(missing_ok=True)
+    shutil.rmtree(parts, ignore_errors=True)
 
 
 class PartWriter:
@@ -136,7 +155,7 @@ def read_survey(file: Path) -> Survey | None:
 
 
 @contextmanager
-def writing(place: Path, after: str = "finished scenes are kept and the same command goes on") -> Iterator[None]:
+def writing(place: Path, after: str = KEPT) -> Iterator[None]:
     """Turns what a disk refuses into one sentence.
 
     Args:

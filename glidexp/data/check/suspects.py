@@ -117,7 +117,8 @@ def write_suspects(lakes: geopandas.GeoDataFrame, tiles: geopandas.GeoDataFrame,
         DataError: not the name of a GeoPackage
     """
     check_out(path)
-    write_layers(path, {"lakes": lakes, TILES: tiles}, "MultiPolygon")
+    layers = {"lakes": lakes, TILES: tiles}
+    write_layers(path, layers, "MultiPolygon", after="nothing is lost, and the same command looks anew")
 
 
 def _of_tile(

@@ -64,7 +64,10 @@ def export(store: TileStore, to: str, out: Path, step: Step) -> None:
                 out.rmdir()
             os.replace(aside, out)
     except OSError as error:
-        raise DataError(f"nothing can be written to {out.parent}: {error.strerror or error}.") from None
+        raise DataError(
+            f"nothing can be written to {out.parent} ({error.strerror or error}): free some room, or give another "
+            "folder as --out."
+        ) from None
 
 
 def _write(store: TileStore, rows: Sequence[dict[str, Any]], to: str, folder: Path, step: Step) -> None:

@@ -76,7 +76,10 @@ def unpack(path: Path, data_dir: Path) -> Path:
                 _unpack_into(aside, path, archive, files, stored)
                 os.replace(aside, folder)
         except OSError as error:
-            raise DataError(f"{path} cannot be unpacked to {folder.parent}: {error.strerror or error}.") from None
+            raise DataError(
+                f"{path} cannot be unpacked to {folder.parent} ({error.strerror or error}): free some room, or give "
+                "another folder as paths.data."
+            ) from None
     return folder
 
 

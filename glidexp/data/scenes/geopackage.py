@@ -7,7 +7,7 @@ from pathlib import Path
 import geopandas
 
 from glidexp.beside import beside
-from glidexp.data.builder.parts import refused, writing
+from glidexp.data.builder.parts import KEPT, refused, writing
 from glidexp.data.scenes.features import REFUSALS, without_locks
 from glidexp.errors import DataError
 from glidexp.options import out_folder
@@ -29,19 +29,22 @@ def check_out(path: Path) -> None:
         pass
 
 
-def write_layers(path: Path, layers: Mapping[str, geopandas.GeoDataFrame], kind: str = "Unknown") -> Path:
+def write_layers(
+    path: Path, layers: Mapping[str, geopandas.GeoDataFrame], kind: str = "Unknown", *, after: str = KEPT
+) -> Path:
     """Writes a GeoPackage, aside and renamed; gives its path.
 
     Args:
         path: of the file
         layers: by name, in the order in which they are to lie in it
         kind: of all geometries, as GDAL names it
+        after: what is left where a disk is full, and what the same command does then
 
     Raises:
         RunFailed: the disk refuses it
     """
     try:
-        with writing(path), beside(path) as place, without_locks():
+        with writing(path, after), beside(path) as place, without_locks():
             for name, frame in layers.items():
                 frame.to_file(place, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
     except REFUSALS as error:

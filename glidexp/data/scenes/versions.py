@@ -157,7 +157,8 @@ def write_changes(table: geopandas.GeoDataFrame, path: Path) -> None:
     """Writes a GeoPackage with a layer a change, aside and renamed."""
     check_out(path)
     met = [name for name in CHANGES if (table["change"] == name).any()]
-    write_layers(path, {name: table[table["change"] == name] for name in met} or {"changes": table})
+    layers = {name: table[table["change"] == name] for name in met} or {"changes": table}
+    write_layers(path, layers, after="nothing is lost, and the same command compares anew")
 
 
 def _change(was: int, now: int) -> str:

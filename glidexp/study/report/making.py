@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 
 from glidexp.beside import PARTIAL, folder_beside
@@ -128,6 +129,9 @@ def _verdicts(comparison: Comparison, full: Mapping[str, str]) -> list[str]:
 def _written(folder: Path, title: str, blocks: list[Block], study: str) -> Path:
     """Writes all files aside, then puts the folder into place, also where another sweep of the study does just that."""
     earlier = folder.with_name(f".{folder.name}.earlier.{os.getpid()}{PARTIAL}")
+    for left in folder.parent.glob(f".{escape(folder.name)}.earlier.*{PARTIAL}"):
+        with suppress(OSError):  # of a process that was killed between its renames: better than none until this is done
+            left.rename(folder)
     with folder_beside(folder) as aside:
         _fill(aside, title, blocks, study)
         while True:
