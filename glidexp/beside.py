@@ -9,8 +9,8 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +18,8 @@ from typing import IO, Any
 from glidexp.errors import GlidexpError
 
 PARTIAL = ".partial"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""errors of a disk, or of a user's share of it, that is full"""
 FOLDERS = "paths.data, paths.mlruns, of maps and releases --out"
 """where users say which folder is written to"""
 
@@ -68,10 +70,42 @@ def beside(path: Path) -> Iterator[Path]:
     try:
         yield place
         os.replace(place, path)
-    except BaseException:
+    except BaseException as error:
         for left in place.parent.glob(f"{escape(place.name)}*"):
             left.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL and error.filename in (None, place, str(place)):
+            error.filename = str(path)  # what a full disk says of a write names no file
         raise
+
+
+@contextmanager
+def together(paths: Sequence[Path], *, without: Sequence[Path] = ()) -> Iterator[list[Path]]:
+    """Gives a hidden name for each of some files that belong together, as `beside` does for one.
+
+    None of the old ones changes before all new ones are written. Then the first of the old ones goes, and the first of
+    the new ones comes last: where a process is killed in between, it is missing, so that old and new files are not
+    taken for those of one run.
+
+    Args:
+        paths: where the files are to be; the first is the one that is looked for
+        without: files of an earlier run that this one does not write; they go with the first
+
+    Raises:
+        OSError: as of `beside`; what was written is removed
+    """
+    with ExitStack() as stack:
+        places = [stack.enter_context(beside(path)) for path in paths]
+        if len(paths) > 1:
+            stack.enter_context(_gone(paths[0], *without))
+        yield places
+
+
+@contextmanager
+def _gone(*paths: Path) -> Iterator[None]:
+    """Removes files when the block ends well."""
+    yield
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -170,7 +204,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         path: where the file is to be
         content: all of it
     """
-    with beside(path) as place, place.open("wb") as file:
+    with beside(path) as place:
+        flushed(place, content)
+
+
+def flushed(place: Path, content: bytes) -> None:
+    """Writes bytes to a name that `beside` or `together` gave, and flushes them to disk.
+
+    Args:
+        place: hidden name
+        content: all of the file
+    """
+    with place.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from glidexp.beside import write_bytes
+from glidexp.beside import flushed, together
 from glidexp.errors import ConfigError, GlidexpError
 
 
@@ -66,12 +66,17 @@ def out_folder(folder: Path) -> Iterator[None]:
 
 
 def write_out(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Writes files, by their names, into the folder that --out names; gives their places.
+    """Writes files that belong together into the folder that --out names; gives their places.
+
+    Args:
+        folder: made where it is not there
+        files: contents by name, first the one that is looked for
 
     Raises:
-        ConfigError: it cannot be written to
+        ConfigError: it cannot be written to; earlier files are as they were
     """
-    with out_folder(folder):
-        for name, content in files.items():
-            write_bytes(folder / name, content)
-    return [folder / name for name in files]
+    paths = [folder / name for name in files]
+    with out_folder(folder), together(paths) as places:
+        for place, content in zip(places, files.values(), strict=True):
+            flushed(place, content)
+    return paths

@@ -322,6 +322,8 @@ def test_a_killed_map_goes_on_and_ends_the_same(
         np.testing.assert_array_equal(one, other)
     looks = [(tmp_path / place / "s_quicklook.png").read_bytes() for place in ("whole", "again")]
     assert looks[0] == looks[1]
+    told = [json.loads((tmp_path / place / "s.json").read_text())["properties"] for place in ("whole", "again")]
+    assert told[0]["glidexp:windows_seen"] == told[1]["glidexp:windows_seen"] == seen
 
 
 def test_a_damaged_scene_is_told_and_the_others_finish(
@@ -711,6 +713,51 @@ def test_layers_of_another_map_that_was_killed_are_not_taken_for_finished(
     with rasterio.open(out / "s_mask.tif") as file:
         assert (file.read(1) == 1).sum() == 1191 + 100 + 32
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == [".4711.s_2_mask.tif"]
+
+
+def test_an_earlier_map_stays_whole_until_each_layer_of_the_next_is_written(
+    model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(), descriptions=["red", "green", "blue"])
+    out, other = tmp_path / "maps", ("--sensor", "sentinel2", "--min-px", "50")
+    assert mapped(model, out, scene) == 0
+    (out / "s_spread.tif").write_bytes(b"of a mean of networks")
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+    before = files()
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("write_lakes", "draw"):
+        with monkeypatch.context() as patch:
+            patch.setattr(layers, name, refused)
+            with pytest.raises(RunFailed, match=r"no room for .*free some"):
+                mapped(model, out, scene, more=other)
+        assert files() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "write_item", refused)
+        with pytest.raises(OSError, match="No space"):
+            mapped(model, out, scene, more=other)
+    assert files() == before
+    rename, renamed = os.replace, list[str]()
+
+    def killing(source: Path, target: Path) -> None:
+        if Path(target).parent == out and (renamed.append(Path(target).name) or len(renamed)) == 3:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", killing)
+    with pytest.raises(KeyboardInterrupt):
+        mapped(model, out, scene, more=other)
+    assert not (out / "s.json").exists(), "which vouches for the layers"
+    monkeypatch.setattr(os, "replace", rename)
+    assert mapped(model, out, scene, more=other) == 0
+    after = files()
+    assert before.keys() - after.keys() == {"s_spread.tif"} and not after.keys() - before.keys()
+    assert not (out / ".s.partial").exists()
 
 
 def test_a_map_that_was_killed_while_it_cleared_up(

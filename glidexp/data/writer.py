@@ -73,8 +73,9 @@ class StoreWriter:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._images.close()
-        self._labels.close()
+        for stream in (self._images, self._labels):
+            with suppress(OSError):  # a full disk refuses the last bytes again, and was told already
+                stream.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 
-from glidexp.beside import sweep, write_bytes
+from glidexp.beside import flushed, sweep, together
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.degrees import LONLAT
 from glidexp.data.scenes.geopackage import write_layers
@@ -47,16 +47,16 @@ def write_assessed(found: Assessment, out: Path) -> list[Path]:
         if name == MAPPED:
             frame.insert(0, "lake_id", found.maps.ids)
         layers[name] = frame
+    paths = [out / name for name in (OUTLINES, *files)]
     with writing(out, AFTER):
-        for name in (OUTLINES, SCORES, STRATA, *files):
-            sweep(out / name)
-    write_layers(out / OUTLINES, layers, "MultiPolygon", after=AFTER)
-    with writing(out, AFTER):
-        if found.strata is None:  # of a sample before
-            (out / STRATA).unlink(missing_ok=True)
-        for name, content in files.items():
-            write_bytes(out / name, content)
-    return [out / name for name in (OUTLINES, *files)]
+        for path in (*paths, out / STRATA):
+            sweep(path)
+        earlier = [out / STRATA] if found.strata is None else []
+        with together(paths, without=earlier) as (outlines, *places):
+            write_layers(out / OUTLINES, layers, "MultiPolygon", after=AFTER, place=outlines)
+            for place, content in zip(places, files.values(), strict=True):
+                flushed(place, content)
+    return paths
 
 
 def _columns(side: Met, least_km2: float, name: str) -> pd.DataFrame:

@@ -4,6 +4,9 @@ GDAL writes the GeoTIFFs in threads of their own, meanwhile outlines are made an
 """
 
 import math
+import os
+import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ MASK_OF = np.array([NODATA if mark == INVALID else mark & LAKE for mark in range
 """value of the mask for each mark"""
 LAYERS = ("probability.tif", "spread.tif", "mask.tif", "lakes.gpkg", "lakes.parquet", "quicklook.png", "image.png")
 """endings of the names of what is written"""
+MADE = "made"
+"""folder of them below that of a scene at work"""
 COARSE = 16
 """pixels of a scene to one of the outline of what was looked at"""
 
@@ -67,8 +72,6 @@ def written(
     """
     assets = {name: base.with_name(f"{base.name}_{name}.tif") for name in ("probability", "mask")}
     with writing(base), ThreadPoolExecutor(2) as threads:
-        for kind in LAYERS:
-            sweep(base.with_name(f"{base.name}_{kind}"))
         likely = cog.describe(files.folder / PROBABILITY, scene, name="lake probability", scale=1 / STEPS)
         jobs = [threads.submit(cog.write_cog, likely, files.folder / PROBABILITY, assets["probability"], scene)]
         if files.networks:
@@ -92,6 +95,43 @@ def written(
         for job in jobs:
             job.result()
     return assets, frame
+
+
+def new_folder(work: Path) -> Path:
+    """An empty folder below that of a scene at work, for its layers until all of them are written.
+
+    Raises:
+        RunFailed: the disk refuses it
+    """
+    made = work / MADE
+    with writing(made):
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+    return made
+
+
+def put(base: Path, assets: Mapping[str, Path], item: Path) -> None:
+    """Renames all files of a map into their places; what an earlier map of the scene has more of goes.
+
+    The earlier item goes first and the new one comes last: it vouches for the layers beside it.
+
+    Args:
+        base: path of the layers without what follows the scene's name
+        assets: layers where they were written
+        item: likewise
+
+    Raises:
+        RunFailed: the disk refuses it
+    """
+    place = base.with_name(item.name)
+    with writing(place):
+        place.unlink(missing_ok=True)
+        for kind in LAYERS:
+            sweep(base.with_name(f"{base.name}_{kind}"))
+            base.with_name(f"{base.name}_{kind}").unlink(missing_ok=True)
+        for path in assets.values():
+            os.replace(path, base.with_name(path.name))
+        os.replace(item, place)
 
 
 def _made_of(scene: Scene, settings: MapSettings, model: str) -> str:

@@ -13,7 +13,6 @@ import pandas as pd
 import rasterio
 import torch
 
-from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.polygons import Inventory
 from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
@@ -28,7 +27,7 @@ from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.mapping.stac import done_before, write_item
 from glidexp.mapping.validity import Sample, judge, looked_over, told_of
 from glidexp.mapping.windows import Axis, axis, usual_overlap
-from glidexp.mapping.workfiles import LAKE, LIKELY, SURE, WorkFiles, drop_left
+from glidexp.mapping.workfiles import LAKE, LIKELY, MARKS, SURE, WorkFiles, drop_left
 from glidexp.models import catalog, validity
 from glidexp.models.card import read_card
 from glidexp.models.hardware import failures_told
@@ -152,15 +151,14 @@ def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
     with WorkFiles(aside, keys[0], scene.height, scene.width, look, networks) as files:
         told = rasters(task, card, scene, files, step)
         said += told.pop("said")
-        with writing(item):  # it vouches for layers that are written over now
-            item.unlink(missing_ok=True)
+        made = layers.new_folder(aside)
         assets, table = layers.written(
-            scene, files, base, task.settings, calibrated=bool(card.get("temperature")), model=task.model,
+            scene, files, made / base.name, task.settings, calibrated=bool(card.get("temperature")), model=task.model,
             glaciers=task.glaciers, image=task.image,
         )  # fmt: skip
         sizes: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in by_size(table).to_dict("records")]
         told |= {"sizes": sizes, "warnings": said, "model": task.model, "key": keys[1]}
-        write_item(item, scene, assets, told)
+        layers.put(base, assets, write_item(made / item.name, scene, assets, told))
         files.drop()
     return SceneMap(scene.name, len(table), float(table["area_km2"].sum()), sizes, said)
 
@@ -215,7 +213,7 @@ def rasters(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFile
     known = validity.of_bundle(task.bundle, card)
     sample = Sample(scene.height, scene.width, known.tile_px) if known and not files.rows else None
     strips = Strips(raster.below(scene, offset), unit, files.folder, min(unit, STRIP_PX), 2, raster.KEPT_BYTES)
-    seen = 0
+    before, seen = files.rows, 0
     with strips:
         if limits is None and settings.stretch is not StretchFrom.none:
             limits = _fitted(strips, card, scene)
@@ -232,6 +230,7 @@ def rasters(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFile
                 )  # fmt: skip
     log.info("%s: stretch %s", scene.name, words)
     verdict = _judged(known, sample, scene, limits, predictor) if known is not None else {}
+    seen += raster.windows_with_data(files.read(MARKS), rows, cols, before)
     where = {"window_px": rows.window, "windows": [len(rows), len(cols)], "windows_seen": seen}
     return {
         "said": verdict.get("said", []),

@@ -239,6 +239,22 @@ def run_windows(
     return seen
 
 
+def windows_with_data(marks_HW: Bytes, rows: Axis, cols: Axis, number: int) -> int:
+    """Of the first rows of windows the windows with a valid pixel, which `run_windows` counts of those that it maps.
+
+    Args:
+        marks_HW: of the whole scene
+        rows: windows down the scene
+        cols: windows across it
+        number: how many rows
+    """
+    seen = 0
+    for top in rows.starts[:number]:
+        somewhere = (marks_HW[top : top + rows.window] != INVALID).any(axis=0)
+        seen += sum(bool(somewhere[left : left + cols.window].any()) for left in cols.starts)
+    return seen
+
+
 def _tile(image: Bytes, left: int, height: int, width: int) -> Bytes:
     """A window of rows (h, W, C); what lies beyond the scene mirrors what lies within, as the network pads."""
     tile = image[:, left : left + width]

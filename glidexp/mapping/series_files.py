@@ -7,7 +7,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 
-from glidexp.beside import beside, sweep, write_bytes
+from glidexp.beside import flushed, sweep, together
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.mapping.observed import ABSENT, SEEN
@@ -33,17 +33,17 @@ def write_series(series: Series, out: Path) -> list[Path]:
         TOTALS: _csv(series.totals),
         **files_of(PICTURE, lambda sheet: series_figure(*lines_of(series), sheet=sheet)),
     }
+    paths = [out / name for name in (OUTLINES, *files, COLUMNS)]
     with writing(out, AFTER):
-        for name in (OUTLINES, *files, COLUMNS):
-            sweep(out / name)
-        # as in the maps, a table of lakes holds its outlines
-        with beside(out / COLUMNS) as place:
-            series.lakes.to_parquet(place, index=False)
-    write_layers(out / OUTLINES, {LAKES: series.lakes, DATES: series.dates}, "MultiPolygon", after=AFTER)
-    with writing(out, AFTER):
-        for name, content in files.items():
-            write_bytes(out / name, content)
-    return [out / name for name in (OUTLINES, *files, COLUMNS)]
+        for path in paths:
+            sweep(path)
+        with together(paths) as (outlines, *places, columns):
+            layers = {LAKES: series.lakes, DATES: series.dates}
+            write_layers(out / OUTLINES, layers, "MultiPolygon", after=AFTER, place=outlines)
+            series.lakes.to_parquet(columns, index=False)  # as in the maps, a table of lakes holds its outlines
+            for place, content in zip(places, files.values(), strict=True):
+                flushed(place, content)
+    return paths
 
 
 def lines_of(series: Series) -> tuple[Line, Line | None, list[Line]]:

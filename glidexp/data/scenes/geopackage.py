@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import geopandas
@@ -30,7 +31,12 @@ def check_out(path: Path) -> None:
 
 
 def write_layers(
-    path: Path, layers: Mapping[str, geopandas.GeoDataFrame], kind: str = "Unknown", *, after: str = KEPT
+    path: Path,
+    layers: Mapping[str, geopandas.GeoDataFrame],
+    kind: str = "Unknown",
+    *,
+    after: str = KEPT,
+    place: Path | None = None,
 ) -> Path:
     """Writes a GeoPackage, aside and renamed; gives its path.
 
@@ -39,14 +45,15 @@ def write_layers(
         layers: by name, in the order in which they are to lie in it
         kind: of all geometries, as GDAL names it
         after: what is left where a disk is full, and what the same command does then
+        place: hidden name that it is written to, where who calls renames it
 
     Raises:
         RunFailed: the disk refuses it
     """
     try:
-        with writing(path, after), beside(path) as place, without_locks():
+        with writing(path, after), nullcontext(place) if place else beside(path) as aside, without_locks():
             for name, frame in layers.items():
-                frame.to_file(place, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
+                frame.to_file(aside, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
     except REFUSALS as error:
         raise refused(path, str(error).rsplit("failed: ", 1)[-1]) from None  # SQLite's words stand behind its statement
     return path

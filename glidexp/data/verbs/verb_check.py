@@ -1,6 +1,7 @@
 """`glidexp data check`: what may be wrong with a store, as a table, as pictures and as check.json."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from glidexp.data.store import TileStore
     from glidexp.data.verbs import Compose
 
+ACCOUNT, MASKS = "check.json", "masks.csv"
+"""the first is written last: it vouches for the pictures that it names"""
 SHOWN = 1500
 """pictures of pairs that are drawn for a finding"""
 WORST = 24
@@ -71,13 +74,23 @@ def run(argv: list[str], compose: "Compose") -> int:
         if theirs is not None:
             findings += pairs.copies(seen.looks, theirs, step, where=where) + between
     findings.sort(key=lambda f: list(faults.Severity).index(f.severity))
+    _forget(out)
     for number, finding in enumerate(findings):
         _draw(finding, number, store, other if " with " in finding.what and other is not None else store, masks, out)
-    masks.drop(columns="row").to_csv(out / "masks.csv", index=False, float_format="%.4f")
+    write_text(out / MASKS, masks.drop(columns="row").to_csv(index=False, float_format="%.4f"))
     content = _content(store, other, findings, balance, seen, masks)
-    write_text(out / "check.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(out / ACCOUNT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     _say(store, findings, balance, seen, out)
     return int(any(f.severity is faults.Severity.leak or f.kind == "damaged" for f in findings))
+
+
+def _forget(out: Path) -> None:
+    """Removes an earlier check's pictures and account, which would be taken for those of this one."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        for finding in json.loads((out / ACCOUNT).read_text(encoding="utf-8"))["findings"]:
+            for name in finding["pictures"]:
+                (out / Path(name).name).unlink(missing_ok=True)
+    (out / ACCOUNT).unlink(missing_ok=True)
 
 
 def _draw(
@@ -158,4 +171,4 @@ def _say(store: "TileStore", findings: "list[Finding]", balance: "pd.DataFrame",
         if finding.pictures:
             more = f" and {len(finding.pictures) - 1} more" if len(finding.pictures) > 1 else ""
             print(f"          see {out / finding.pictures[0]}{more}")
-    print(f"{'nothing found' if not findings else f'{len(findings)} findings'}; all of it in {out / 'check.json'}")
+    print(f"{'nothing found' if not findings else f'{len(findings)} findings'}; all of it in {out / ACCOUNT}")
