@@ -709,9 +709,10 @@ def test_layers_of_another_map_that_was_killed_are_not_taken_for_finished(
             mapped(model, out, scene, more=other)
     (out / ".4711.s_mask.tif").write_bytes(b"of a process that was killed")
     (out / ".4711.s_2_mask.tif").write_bytes(b"of another scene")
-    assert mapped(model, out, scene) == 0
-    with rasterio.open(out / "s_mask.tif") as file:
-        assert (file.read(1) == 1).sum() == 1191 + 100 + 32
+    for more, lake_px in ((("--sensor", "sentinel2"), 1191 + 100 + 32), (other, 1191 + 100)):
+        assert mapped(model, out, scene, more=more) == 0
+        with rasterio.open(out / "s_mask.tif") as file:
+            assert (file.read(1) == 1).sum() == lake_px
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == [".4711.s_2_mask.tif"]
 
 
@@ -771,7 +772,8 @@ def test_a_map_that_was_killed_while_it_cleared_up(
         assert mapped(model, out, scene) == 0
     left = out / ".s.partial"
     assert (left / "progress.npz").is_file()
-    (left / "probability.u8").unlink()
+    for name in ("probability.u8", "marks.u8"):
+        (left / name).unlink()
     assert mapped(model, out, scene, more=other) == 0
     with rasterio.open(out / "s_mask.tif") as file:
         assert (file.read(1) == 1).sum() == 1191 + 100

@@ -159,10 +159,16 @@ def test_a_store_is_known_by_the_beginning_of_its_id(tmp_path: Path) -> None:
 
 def test_a_writer_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     """The last bytes are refused again when the files are closed; what was written would keep the disk full."""
-    with pytest.raises(KeyError), StoreWriter(tmp_path / "store", tile_px=16, bands=("red",)) as writer:
-        writer._images.close()
-        writer._images = open("/dev/full", "wb")  # noqa: SIM115
-        writer.add(np.zeros((16, 16, 1), np.uint8), np.zeros((16, 16), np.uint8), {})
+
+    def filled() -> None:
+        with StoreWriter(tmp_path / "store", tile_px=16, bands=("red",)) as writer:
+            writer._images.close()
+            writer._images = open("/dev/full", "wb")  # noqa: SIM115
+            writer._images.write(b"pixels")
+            writer._images.flush()
+
+    with pytest.raises(OSError, match="No space left"):
+        filled()
     assert list(tmp_path.iterdir()) == []
 
 
