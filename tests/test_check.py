@@ -1,5 +1,6 @@
 """`glidexp data check`: what is wrong with a store is found, drawn, and decides over the exit code."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -82,9 +83,27 @@ def test_masks_with_a_fault_stand_first(tiles: list[Tile], tmp_path: Path) -> No
     assert set(told(tmp_path / "out")["doubtful mask"]) <= set(order[:12])
 
 
-def test_a_sound_store_has_nothing_to_tell(tiles: list[Tile], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_sound_store_has_nothing_to_tell(
+    tiles: list[Tile], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = write(tmp_path / "store", tiles)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("00-leak-copy-000.png", "mine.png", "masks.csv"):
+        (out / name).write_text("of before")
+    (out / "check.json").write_text('{"findings": [{"pictures": ["00-leak-copy-000.png", "../store/manifest.json"]}]}')
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", refused)
+        with pytest.raises(OSError, match=r"No space left on device: '.*out/masks\.csv'"):
+            cli.data(["check", str(store.path), "--out", str(out)])
+    assert (out / "masks.csv").read_text() == "of before" and not (out / "check.json").exists(), "which vouches for all"
     assert check(store.path, "--out", tmp_path / "out") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["check.json", "masks.csv", "mine.png"]
+    assert store.path.joinpath("manifest.json").exists()
     assert told(tmp_path / "out") == {}
     assert "nothing found" in capsys.readouterr().out
     content = json.loads((tmp_path / "out" / "check.json").read_text())
