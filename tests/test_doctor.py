@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from glidexp import cli
+from glidexp.tracking.resume import checkpoint_folder
+from glidexp.tracking.run import Run
 from glidexp.tracking.spool import Spool
+from glidexp.tracking.store import open_store
 from glidexp.training.doctor import checks, selftest
 from glidexp.training.doctor.checks import examine
-from glidexp.training.doctor.folders import Finding, Level, spools
+from glidexp.training.doctor.folders import Finding, Level, spools, tracking
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -89,6 +92,21 @@ def test_a_store_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(failed) == 2
     assert "train.device='cuda:7' is not there" in failed[0]
     assert "is not a database of MLflow" in failed[1]
+
+
+def test_checkpoints_of_finished_runs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that was killed at its end, which `glidexp sync` sent: nobody gives its command again."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    for status in ("FINISHED", "KILLED"):
+        run = Run.start(store, experiment="e", run_name="r", config_flat={}, config_id=f"id{status}")
+        run.finish(status)
+        checkpoint_folder(tmp_path, f"id{status}", run.run_id).mkdir(parents=True)
+    (tmp_path / "checkpoints" / "of somebody").mkdir()
+    first, second = tracking(tmp_path)
+    assert first.level is Level.ok and "; 2 unfinished runs have checkpoints" in first.what
+    assert second.level is Level.warn and "checkpoints/idFINISHED-" in second.what
+    assert "of a run that is finished" in second.what and second.do.startswith("delete the folder")
 
 
 def test_what_waits_in_spools(tmp_path: Path) -> None:

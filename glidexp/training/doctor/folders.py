@@ -8,11 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.errors import GlidexpError
+
+if TYPE_CHECKING:
+    from glidexp.tracking.store import Store
 
 GB = 1e9
 LITTLE_DISK_GB = 10.0
@@ -147,6 +151,19 @@ def spools(mlruns: Path) -> Iterable[Finding]:
     )
 
 
+def _is_finished(store: "Store", checkpoints: Path) -> bool:
+    """Whether the run of a folder of checkpoints is FINISHED in the store, to which `glidexp sync` may have sent its
+    end."""
+    from glidexp.tracking.models import search
+    from glidexp.tracking.store import ID_TAG
+
+    config_id, _, begins = checkpoints.name.partition("-")
+    if not (config_id.isalnum() and begins.isalnum()):
+        return False
+    wanted = f"attributes.run_id LIKE '{begins}%' and tags.`{ID_TAG}` = '{config_id}'"
+    return any(run.info.status == "FINISHED" for run in search(store, wanted))
+
+
 def tracking(mlruns: Path) -> Iterable[Finding]:
     """Whether the tracking store opens. None is made."""
     from glidexp.config.stored import without_secrets
@@ -160,9 +177,17 @@ def tracking(mlruns: Path) -> Iterable[Finding]:
         return
     store = open_store(uri, mlruns)
     experiments = len(store.client.search_experiments())
-    left = [path for path in (mlruns / "checkpoints").glob("*") if path.is_dir()]
-    more = f"; {len(left)} unfinished runs have checkpoints" if left else ""
+    left = [path for path in sorted((mlruns / "checkpoints").glob("*")) if path.is_dir()]
+    over = [path for path in left if _is_finished(store, path)]
+    unfinished = len(left) - len(over)
+    more = f"; {unfinished} unfinished runs have checkpoints" if unfinished else ""
     yield Finding(Level.ok, f"tracking: {without_secrets(uri)} opens, {experiments} experiments{more}")
+    for path in over:
+        yield Finding(
+            Level.warn,
+            f"{path} holds checkpoints of a run that is finished: it was killed before they went",
+            "delete the folder; the run's own command does so, too",
+        )
     for one in left_studies(store):
         yield Finding(
             Level.warn,
