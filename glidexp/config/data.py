@@ -184,6 +184,9 @@ class DatasetConfig:
     """scenes longer than this on a side are cut into parts, kilometres; 0 never cuts (kind=scenes)"""
     bands: list[str] = field(default_factory=lambda: ["red", "green", "blue"])
     """bands taken from the scenes, by lower-case name, in the order of the store's channels (kind=scenes)"""
+    mask_clouds: bool = False
+    """pixels under clouds, as a product's own layer or the catalogue's column clouds marks them, are without data
+    (kind=scenes)"""
     all_touched: bool = False
     """a pixel is lake where a polygon touches it; else where its centre lies in one (kind=scenes, synthetic)"""
     overlap_px: int = 0

@@ -17,7 +17,7 @@ from glidexp.data.builder.earlier import built_before, differs
 from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
 from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready import inputs
-from glidexp.data.scenes.catalogue import WHAT, find
+from glidexp.data.scenes.catalogue import WHAT, SceneFile, find
 from glidexp.data.scenes.stand import Row, row_of, stand
 from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError, DataError
@@ -129,7 +129,7 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     if dataset.kind == DatasetKind.synthetic:
         return sorted(dataset.synthetic.sensors)
     if dataset.kind == DatasetKind.scenes:
-        files = find(Path(dataset.root), dataset.sensor) if dataset.root else []
+        files = scenes_of(dataset, Path(dataset.root)) if dataset.root else []
         return sorted({file.sensor for file in files}) or [dataset.sensor]
     if dataset.kind == DatasetKind.glid_transfer:
         return sorted({region.sensor for region in _regions(dataset)})
@@ -190,7 +190,7 @@ def _recipe_of_files(dataset: DatasetConfig) -> dict[str, Any]:
     if dataset.kind == DatasetKind.glid_transfer:
         recipe["layout"] = [[str(part) for part in astuple(region)] for region in _regions(dataset)]
     if dataset.kind == DatasetKind.scenes:
-        recipe |= _later(dataset, "part_km")
+        recipe |= _later(dataset, "part_km", "mask_clouds")
         if dataset.previous:  # changes no tile and no split, but the manifest
             recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
             recipe |= {"previous_layer": dataset.previous_layer} if dataset.previous_layer else {}
@@ -270,7 +270,7 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     if dataset.kind == DatasetKind.scenes:
         # of one that is not there the build says so
-        rasters = [path for file in find(root, dataset.sensor) for path in file.files if path.is_file()]
+        rasters = [path for file in scenes_of(dataset, root) for path in file.files if path.is_file()]
         files["root"] = [*([root] if root.is_file() and root not in rasters else []), *rasters]
         for setting in ("lakes", "glaciers"):
             value = getattr(dataset, setting)
@@ -285,6 +285,11 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
         value = getattr(dataset, setting)
         files[setting] = [Path(value)] if value else []
     return files
+
+
+def scenes_of(dataset: DatasetConfig, root: Path) -> list[SceneFile]:
+    """The scenes below a root, with their clouds where these are to be masked."""
+    return find(root, dataset.sensor, mask_clouds=dataset.mask_clouds)
 
 
 def _stem_files(value: str) -> list[Path]:

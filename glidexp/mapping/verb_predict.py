@@ -41,6 +41,9 @@ def options() -> Parser:
     )
     parser.add_argument("--out", type=filled, required=True, metavar="DIR", help="folder of the maps")
     map_options(parser)
+    parser.add_argument(
+        "--mask-clouds", action="store_true", help="pixels under clouds, by the product's QA_PIXEL or SCL, are no data"
+    )
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="scenes at a time (default: by machine)")
     parser.add_argument(
         "--map", default="", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}, :ADDRESS of one that runs"
@@ -117,7 +120,7 @@ def run(argv: list[str]) -> int:
         from glidexp.data import sensors
 
         sensors.register_file(given.sensors_file)
-    files = scenes_of(given.scenes, given.sensor)
+    files = scenes_of(given.scenes, given.sensor, mask_clouds=given.mask_clouds)
     out = Path(given.out).absolute()
     from glidexp.mapping.many import tasks_of
 
@@ -128,16 +131,18 @@ def run(argv: list[str]) -> int:
     return _report(maps, out)
 
 
-def scenes_of(places: Sequence[str], sensor: str) -> "list[SceneFile]":
-    """The scenes of all places.
+def scenes_of(places: Sequence[str], sensor: str, *, mask_clouds: bool = False) -> "list[SceneFile]":
+    """The scenes of all places, with their clouds where these are to be masked.
 
     Raises:
-        DataError: nothing there, or two scenes whose outputs would have one name
+        DataError: nothing there, two scenes whose outputs would have one name, or no layer of clouds
     """
-    from glidexp.data.scenes.catalogue import find
+    from glidexp.data.scenes.catalogue import check_clouds, find
     from glidexp.mapping.areas import plain
 
-    files = [file for place in places for file in find(Path(place), sensor, "SCENE")]
+    files = [file for place in places for file in find(Path(place), sensor, "SCENE", mask_clouds=mask_clouds)]
+    if mask_clouds:
+        check_clouds(files, "--mask-clouds")
     met: dict[str, SceneFile] = {}
     for file in files:
         if (other := met.setdefault(plain(file.scene), file)) is not file:

@@ -152,7 +152,7 @@ class Making:
     def _from_scenes(self, job: "Job", skipped: dict[str, str]) -> None:
         from glidexp.data.builder.from_scenes import Sources, build_scenes
         from glidexp.data.builder.parts import WHOLE
-        from glidexp.data.scenes.catalogue import find
+        from glidexp.data.scenes.catalogue import check_clouds, find
 
         dataset = self.dataset
         root, lakes = Path(dataset.root or ""), Path(dataset.lakes or "")
@@ -160,7 +160,10 @@ class Making:
         if dataset.kind == DatasetKind.synthetic:
             folder = generated(dataset, self.data_dir, self.progress)
             root, lakes, glaciers = folder / "scenes.csv", folder / "lakes.gpkg", folder / "glaciers.gpkg"
-        sources = Sources(find(root, dataset.sensor), lakes, glaciers)
+        files = find(root, dataset.sensor, mask_clouds=dataset.mask_clouds)
+        if dataset.mask_clouds:
+            check_clouds(files, "dataset.mask_clouds=true")
+        sources = Sources(files, lakes, glaciers)
         name = f"{parts_id(self.recipe)}.parts"
         parts = job.path.with_name(f".{name}")
         with locked(job.path.with_name(name)):

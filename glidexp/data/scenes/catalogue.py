@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ log = logging.getLogger("glidexp")
 
 PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar", ".tif.gz")
 TABLES = (".csv", ".parquet", ".geoparquet", ".json", ".geojson")
-COLUMNS = ("path", "scene", "sensor", "region", "date", "bands")
+COLUMNS = ("path", "scene", "sensor", "region", "date", "bands", "clouds")
 WHAT = f"a folder of scenes ({', '.join(SUFFIXES)}, .SAFE), one of these, or a catalogue (CSV, GeoParquet, STAC JSON)"
 
 
@@ -39,6 +39,8 @@ class SceneFile:
     """names of the file's bands, where the catalogue gives them"""
     fill: float | None = None
     """value without data in band files that declare none"""
+    clouds: Path | None = None
+    """layer of clouds whose pixels are without data; None where clouds are left as they are"""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -57,7 +59,7 @@ class SceneFile:
     @property
     def own(self) -> tuple[Path, ...]:
         """The files that the catalogue names."""
-        return tuple(path for _, path in self.bands) or (self.path,)
+        return (tuple(path for _, path in self.bands) or (self.path,)) + ((self.clouds,) if self.clouds else ())
 
     def require(self) -> None:
         """Refuses a scene whose files are not all there.
@@ -72,7 +74,7 @@ class SceneFile:
                 )
 
 
-def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFile]:
+def find(root: Path, sensor: str, setting: str = "dataset.root", *, mask_clouds: bool = False) -> list[SceneFile]:
     """Scenes of a folder, of one file, or of a catalogue. Sorted by scene.
 
     In a folder every raster is a scene; files whose names say that they are bands of one product are one scene, and so
@@ -84,6 +86,7 @@ def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFi
         root: folder, raster or catalogue
         sensor: sensor of every scene that does not name its own
         setting: names `root` in messages
+        mask_clouds: pixels under clouds are without data, of scenes that have a layer of them
 
     Raises:
         DataError: nothing there, a scene named twice
@@ -111,7 +114,28 @@ def find(root: Path, sensor: str, setting: str = "dataset.root") -> list[SceneFi
         if file.scene in seen:
             raise DataError(f"scene '{file.scene}' comes twice in {root}: give every scene a name of its own.")
         seen.add(file.scene)
-    return sorted(files, key=lambda f: f.scene)
+    return sorted(files if mask_clouds else (replace(file, clouds=None) for file in files), key=lambda f: f.scene)
+
+
+def check_clouds(files: Sequence[SceneFile], setting: str) -> None:
+    """Says which scenes have no layer of clouds, where clouds are to be masked.
+
+    Args:
+        files: from `find` with `mask_clouds`
+        setting: that asks for it, in messages
+
+    Raises:
+        DataError: none has one
+    """
+    lacking = [file.scene for file in files if file.clouds is None]
+    if len(lacking) == len(files):
+        raise DataError(
+            f"{setting}: no scene has a layer of clouds, which is a product's QA_PIXEL (Landsat Collection 2) or SCL "
+            "(Sentinel-2 L2A), or what the column clouds of a catalogue names: add it, or leave the setting out."
+        )
+    if lacking:
+        first, count = lacking[0], len(lacking)
+        log.warning("%d of %d scenes, as %s, have no layer of clouds: theirs stay.", count, len(files), first)
 
 
 def _is_packed(path: Path) -> bool:
@@ -142,7 +166,7 @@ def _of_folder(root: Path, sensor: str) -> list[SceneFile]:
     return files + [_of_bands(group, sensor) for group in groups]
 
 
-def _of_bands(group: products.BandFiles, sensor: str, **known: str) -> SceneFile:
+def _of_bands(group: products.BandFiles, sensor: str, clouds: Path | None = None, **known: str) -> SceneFile:
     name = products.sensor_of(group.stem, sensor)
     return SceneFile(
         path=group.files[0][1],
@@ -152,6 +176,7 @@ def _of_bands(group: products.BandFiles, sensor: str, **known: str) -> SceneFile
         date=known.get("date") or products.date_of(group.stem),
         bands=products.named(group, name),
         fill=products.FILL,
+        clouds=clouds or group.clouds,
     )
 
 
@@ -169,6 +194,7 @@ def _of_rows(table: Path, sensor: str) -> Iterator[SceneFile]:
                 bands=_renamed(item.bands, own),
                 order=item.order,
                 fill=_fill(own) if item.bands else None,
+                clouds=item.clouds,
             )
         return
     rows = _parquet_rows(table) if suffix != ".csv" else _csv_rows(table)
@@ -194,7 +220,7 @@ def _fill(sensor: str) -> float | None:
 
 def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
     path = table.parent / row.get("path", "")
-    own = row.get("sensor") or sensor
+    own, clouds = row.get("sensor") or sensor, table.parent / row["clouds"] if row.get("clouds") else None
     known = {key: row.get(key, "") for key in ("scene", "region")} | {"date": _day(table, row.get("date", ""))}
     said = [part.strip() for part in (row.get("bands", "").replace(",", ";").replace(" ", ";")).split(";")]
     said = [part for part in said if part]
@@ -206,7 +232,7 @@ def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
         bands = tuple((name.lower(), folder / file) for name, _, file in pairs)
         scene = known["scene"] or Path(pairs[0][2]).stem
         region = known["region"] or "unknown"
-        return SceneFile(bands[0][1], scene, own, region, known["date"], bands, fill=_fill(own))
+        return SceneFile(bands[0][1], scene, own, region, known["date"], bands, fill=_fill(own), clouds=clouds)
     if path.is_dir():
         safe = path.suffix.lower() == products.SAFE
         inside = (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
@@ -216,7 +242,7 @@ def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
                 f"{path}, named by {table}, holds {len(groups)} scenes of one file a band: name a folder that holds "
                 "one, or the files in the column bands."
             )
-        return _of_bands(groups[0], own, **known)
+        return _of_bands(groups[0], own, clouds, **known)
     return SceneFile(
         path=path,
         scene=known["scene"] or path.stem,
@@ -224,6 +250,7 @@ def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
         region=known["region"] or "unknown",
         date=known["date"],
         order=tuple(part.lower() for part in said),
+        clouds=clouds,
     )
 
 

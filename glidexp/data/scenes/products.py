@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glidexp.data import sensors
+from glidexp.data.scenes import clouds
 from glidexp.errors import DataError
 
 SAFE = ".safe"
@@ -33,10 +34,12 @@ class BandFiles:
     """what their names share"""
     files: tuple[tuple[str, Path], ...]
     """(code, file), one a code, finest first, ascending"""
+    clouds: Path | None = None
+    """the provider's layer of clouds"""
 
 
 def grouped(paths: Iterable[Path]) -> tuple[list[BandFiles], list[Path]]:
-    """Files that are bands of one scene by their names, and those that are not.
+    """Files that are bands of one scene by their names, and those that are not, but for further layers of products.
 
     A file alone is no group: it may hold several bands, whatever its name says.
     """
@@ -50,16 +53,23 @@ def grouped(paths: Iterable[Path]) -> tuple[list[BandFiles], list[Path]]:
             )
         else:
             others.append(path)
-    groups = []
-    for (_, stem), members in found.items():
+    groups, layers = [], set[Path]()
+    for (folder, stem), members in found.items():
         if len(members) == 1:
             others.append(members[0][2])
             continue
         first: dict[str, Path] = {}
         for code, _, path in sorted(members):
             first.setdefault(code, path)
-        groups.append(BandFiles(stem, tuple(first.items())))
-    return groups, sorted(others)
+        own = [p for p in others if p.parent == folder and _is_layer(p, stem)]
+        layers.update(own)
+        groups.append(BandFiles(stem, tuple(first.items()), clouds.of_product(own)))
+    return groups, sorted(set(others) - layers)
+
+
+def _is_layer(path: Path, stem: str) -> bool:
+    """Whether a file belongs to the product of these bands without being one, such as LC08_..._QA_PIXEL.TIF."""
+    return path.name.startswith(f"{stem}_") and bool(clouds.LAYERS.fullmatch(path.stem[len(stem) + 1 :]))
 
 
 def in_safe(folder: Path) -> list[BandFiles]:
@@ -81,7 +91,8 @@ def in_safe(folder: Path) -> list[BandFiles]:
             files.setdefault(code, path)
         if files:
             stem = folder.stem if len(granules) == 1 else f"{folder.stem}_{granule.parent.name}"
-            found.append(BandFiles(stem, tuple(sorted(files.items()))))
+            layer = clouds.of_product(granule.rglob("*_SCL_*"))
+            found.append(BandFiles(stem, tuple(sorted(files.items())), layer))
     if not found:
         raise DataError(
             f"{folder} holds no band file at GRANULE/*/IMG_DATA: unpack the whole product, or take the folder out."

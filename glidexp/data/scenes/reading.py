@@ -25,6 +25,7 @@ from glidexp.data.geodesy import Floats, around, is_metric, to_lonlat, utm
 from glidexp.data.scenes import bands as choice
 from glidexp.data.scenes import corners, vrt
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.clouds import Clouds, on_grid
 from glidexp.data.scenes.grid import check_grid, not_orthorectified
 from glidexp.data.sensors import RGB
 from glidexp.errors import DataError
@@ -60,6 +61,8 @@ class Scene:
     top: int = 0
     left: int = 0
     """where the scene begins in its file, pixels; `transform` is of this corner"""
+    clouds: Clouds | None = None
+    """under which pixels are without data"""
 
     @property
     def name(self) -> str:
@@ -182,6 +185,10 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
         scene = scene or met
     assert scene is not None  # a scene has at least one band
     _check_place(scene)
+    if file.clouds is not None:
+        with opened_raster(file.clouds) as source:
+            layer = on_grid(file.clouds, source, scene.crs, scene.transform, scene.width, scene.height)
+        scene = replace(scene, clouds=layer)
     notes = scene.warnings
     notes += tuple(f"{p}: a VRT that resamples its sources." for p in dict.fromkeys(paths) if vrt.resamples(p))
     nominal = sensors.get(file.sensor).gsd_m
@@ -246,7 +253,7 @@ def read_strips(
 
     Yields:
         first row, pixels (bands, h, W) uint8 or uint16, valid (h, W); invalid is what alpha, mask or nodata (in all
-        bands that are taken) declares
+        bands that are taken) declares, and what is under clouds that are masked
 
     Raises:
         DataError: the file is damaged
@@ -255,10 +262,16 @@ def read_strips(
     fit = STRIP_BYTES // (tile_px * scene.width * len(scene.bands) * 2)
     rows = max(1, min(tall, fit)) * tile_px
     with ExitStack() as stack:
-        opened = {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(scene.paths)}
+        opened = opened_files(scene, stack)
         for top in range(0, scene.height, rows):
             window = Window(scene.left, scene.top + top, scene.width, min(rows, scene.height - top))
             yield top, *read_window(scene, opened, window)
+
+
+def opened_files(scene: Scene, stack: ExitStack) -> dict[Path, rasterio.DatasetReader]:
+    """The files that `read_window` reads, open until the stack is."""
+    paths = [*scene.paths, *([scene.clouds.path] if scene.clouds else [])]
+    return {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(paths)}
 
 
 def read_window(
@@ -266,7 +279,7 @@ def read_window(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Pixels (bands, h, W) and valid (h, W) of a window of the files."""
     first = opened[scene.paths[0]]
-    if len(opened) == 1:
+    if len(set(scene.paths)) == 1:
         pixels = first.read(scene.bands, window=window)
     else:
         pixels = np.stack([opened[p].read(b, window=window) for p, b in zip(scene.paths, scene.bands, strict=True)])
@@ -275,9 +288,9 @@ def read_window(
         for path, band in zip(scene.paths, scene.bands, strict=True)
     ]
     masked = [
-        source
-        for path, source in opened.items()
-        if MaskFlags.per_dataset in source.mask_flag_enums[scene.bands[scene.paths.index(path)] - 1]
+        opened[path]
+        for path in dict.fromkeys(scene.paths)
+        if MaskFlags.per_dataset in opened[path].mask_flag_enums[scene.bands[scene.paths.index(path)] - 1]
     ]
     valid = np.ones(pixels.shape[1:], dtype=bool)
     for source in masked:
@@ -286,4 +299,6 @@ def read_window(
         valid[:] = False
         for band, value in zip(pixels, nodata, strict=True):
             valid |= band != value
+    if scene.clouds is not None:
+        valid &= ~scene.clouds.window(opened[scene.clouds.path], window)
     return pixels, valid

@@ -20,6 +20,9 @@ RASTERS = ("image/tiff", "image/jp2", "image/vrt")
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 """of files that are scenes"""
 
+CLOUDS = ("scl", "qa_pixel")
+"""keys of assets that are a provider's layer of clouds"""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -34,6 +37,8 @@ class Item:
     """names of the bands in `path`; empty where it is not said"""
     bands: tuple[tuple[str, Path], ...]
     """(name, file), where every band is a file; then `path` is the first of them"""
+    clouds: Path | None
+    """the asset `scl` or `qa_pixel`"""
 
 
 def read_items(table: Path) -> list[Item]:
@@ -91,6 +96,7 @@ def _item(table: Path, item: Any) -> Item:
         path=path,
         order=order,
         bands=tuple(bands.items()),
+        clouds=next((_file(table, scene, rasters[key]) for key in rasters if key.lower() in CLOUDS), None),
     )
 
 

@@ -17,7 +17,7 @@ import rasterio
 from rasterio.windows import Window
 
 from glidexp.data.builder.parts import writing
-from glidexp.data.scenes.reading import Scene, opened_raster, read_strips, read_window
+from glidexp.data.scenes.reading import Scene, opened_files, read_strips, read_window
 
 Strip = tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_]]
 """first row, pixels (bands, h, W), valid (h, W)"""
@@ -161,7 +161,7 @@ def read_blocks(scene: Scene, count: int) -> Iterator[tuple[npt.NDArray[Any], np
         DataError: the file is damaged
     """
     with ExitStack() as stack:
-        opened = {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(scene.paths)}
+        opened = opened_files(scene, stack)
         high, wide = opened[scene.paths[0]].block_shapes[0]
         high = math.ceil(BLOCK_PX / (high * min(wide, scene.width))) * high  # a row of a striped file is little
         corners = [(r, c) for r in range(0, scene.height, high) for c in range(0, scene.width, wide)]
