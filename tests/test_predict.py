@@ -754,6 +754,7 @@ def test_an_earlier_map_stays_whole_until_each_layer_of_the_next_is_written(
     with pytest.raises(KeyboardInterrupt):
         mapped(model, out, scene, more=other)
     assert not (out / "s.json").exists(), "which vouches for the layers"
+    assert before.keys() - files().keys() == {"s.json", "s_spread.tif", "summary.csv"}
     monkeypatch.setattr(os, "replace", rename)
     assert mapped(model, out, scene, more=other) == 0
     after = files()

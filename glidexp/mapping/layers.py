@@ -23,7 +23,7 @@ from glidexp.data.builder.parts import writing
 from glidexp.data.scenes.polygons import Inventory, polygons_of
 from glidexp.data.scenes.reading import Scene
 from glidexp.mapping import areas, cog, polygons, raster
-from glidexp.mapping.outputs import lakes_table, write_lakes
+from glidexp.mapping.outputs import SUMMARY, lakes_table, write_lakes
 from glidexp.mapping.quicklook import draw, write_picture
 from glidexp.mapping.settings import MapSettings
 from glidexp.mapping.spread import Votes
@@ -113,7 +113,8 @@ def new_folder(work: Path) -> Path:
 def put(base: Path, assets: Mapping[str, Path], item: Path) -> None:
     """Renames all files of a map into their places; what an earlier map of the scene has more of goes.
 
-    The earlier item goes first and the new one comes last: it vouches for the layers beside it.
+    The earlier item goes first and the new one comes last: it vouches for the layers beside it. With it goes the
+    summary of the command that made it, which speaks of maps that are there no more.
 
     Args:
         base: path of the layers without what follows the scene's name
@@ -124,13 +125,18 @@ def put(base: Path, assets: Mapping[str, Path], item: Path) -> None:
         RunFailed: the disk refuses it
     """
     place = base.with_name(item.name)
+    new = [base.with_name(path.name) for path in assets.values()]
     with writing(place):
-        place.unlink(missing_ok=True)
+        if place.exists():
+            place.with_name(SUMMARY).unlink(missing_ok=True)
+            place.unlink()
         for kind in LAYERS:
-            sweep(base.with_name(f"{base.name}_{kind}"))
-            base.with_name(f"{base.name}_{kind}").unlink(missing_ok=True)
-        for path in assets.values():
-            os.replace(path, base.with_name(path.name))
+            earlier = base.with_name(f"{base.name}_{kind}")
+            sweep(earlier)
+            if earlier not in new:
+                earlier.unlink(missing_ok=True)
+        for path, to in zip(assets.values(), new, strict=True):
+            os.replace(path, to)
         os.replace(item, place)
 
 

@@ -18,6 +18,8 @@ from glidexp.mapping.areas import FAR_M, columns_of, ids_of
 from glidexp.mapping.polygons import Geometries
 
 Floats = npt.NDArray[np.float64]
+SUMMARY = "summary.csv"
+"""lakes of all maps of a command by size class"""
 LAKES = "lakes"
 """layers of the GeoPackage; the second is what was looked at, so that a lake that is not there is not taken for gone"""
 

@@ -200,8 +200,9 @@ def _report(maps: "list[SceneMap]", out: Path) -> int:
         print(f"\n{table.to_string(index=False, float_format='%.4f')}")
         print("low to high: shores off by half a pixel; lakes missed or false are in no interval")
         from glidexp.data.builder.parts import writing
+        from glidexp.mapping.outputs import SUMMARY
 
-        place = out / "summary.csv"
+        place = out / SUMMARY
         with writing(place):
             write_text(place, table.to_csv(index=False))
     print(f"\nmaps: {out}")
