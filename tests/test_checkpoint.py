@@ -234,6 +234,11 @@ def test_clear_leaves_nothing_but_what_is_somebody_elses(tmp_path: Path) -> None
     ours.save({"epoch": 1})
     ours.save({"epoch": 2})
     (tmp_path / "run" / "notes.txt").write_text("mine")
+    for left in (
+        ".4711.checkpoint.json",
+        ".4711-0a1b2c3d.checkpoint.parquet",
+    ):  # of a process that was killed as it began
+        (tmp_path / "run" / left).write_text("half")
     ours.clear()
     assert names(tmp_path / "run") == ["notes.txt"]
     (tmp_path / "run" / "notes.txt").unlink()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from glidexp.beside import file_sha256, write_bytes
+from glidexp.beside import file_sha256, sweep, write_bytes
 from glidexp.config import Tta
 from glidexp.errors import ConfigError, DataError
 from glidexp.models.card import check_card, require_lakes
@@ -70,9 +70,10 @@ def describe(folder: Path, card: Mapping[str, Any], ground: bytes, *, tta: str =
 
 
 def forget(folder: Path) -> None:
-    """Takes the description away again."""
+    """Takes the description away again, and what a kill left of one that was being written."""
     for name in (DESCRIPTION, GROUND_MET):
         (folder / name).unlink(missing_ok=True)
+        sweep(folder / name)
 
 
 def bundle_of(checkpoint: Path, folder: Path) -> Path:
