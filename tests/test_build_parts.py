@@ -151,6 +151,9 @@ def test_scenes_of_a_whole_store_go_with_the_next_command_and_no_others(
         assert len(parts_of(data)) == 3, "another store is being made of them"
     prepare(dataset, 32, data, progress=False)
     assert not folder.exists()
+    folder.mkdir()  # as it is at the very end
+    prepare(dataset, 32, data, progress=False)
+    assert not folder.exists()
     with (tmp_path / "scenes.csv").open("a") as table:  # another recipe with the same place for its parts
         table.write("gone.tif,gone,sentinel2,north\n")
     with pytest.raises(RunFailed, match="The other 4 are done and kept"):

@@ -120,6 +120,7 @@ class Making:
         with suppress(OSError), parts.with_name(f"{parts.name}.lock").open("w") as stream:
             if not lock(stream, Path(stream.name), wait=False):
                 return  # another store is being made of them
+            certain = certain or not any(parts.iterdir())
             if certain or (parts / WHOLE).read_text(encoding="utf-8") == path.name:
                 drop_parts(parts)
 
