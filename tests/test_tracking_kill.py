@@ -333,12 +333,15 @@ def test_runs_that_no_command_takes_up_again_are_killed_where_their_process_is_d
     spool = spools.Spool.open(store.spool_folder(finished))
     spool.append("end", {"status": "FINISHED"})
     spool.close()
+    over = begun(f"{here}:1:0")
+    store.client.set_terminated(over, "FINISHED")  # and killed before its spool went
     lock = hold(store.spool_folder(taken))
     close_ended(store, "tags.kind = 'closed'")
     os.close(lock)
     status = {run_id: store.client.get_run(run_id).info.status for run_id in (dead, alive, elsewhere, finished, taken)}
     assert [*status.values()] == ["KILLED", "RUNNING", "RUNNING", "FINISHED", "RUNNING"]
-    assert steps(store, dead, "loss") == [(0, 1.0)] and not store.spool_folder(dead).exists()
+    for run_id in (dead, over):
+        assert steps(store, run_id, "loss") == [(0, 1.0)] and not store.spool_folder(run_id).exists()
     assert store.client.get_run(dead).data.tags["glidexp.error"] == "its process was killed"
     for left in (alive, elsewhere, taken):
         shutil.rmtree(store.spool_folder(left))

@@ -12,6 +12,7 @@ from glidexp.tracking.liveness import PROCESS_TAG, ended_here
 from glidexp.tracking.models import A_PAGE, search
 from glidexp.tracking.multirun import close_parent
 from glidexp.tracking.resume import close_spool
+from glidexp.tracking.spool import FOLDER as SPOOL
 from glidexp.tracking.spool import is_held
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
 from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
@@ -77,7 +78,8 @@ def close_left(store: Store) -> list[Left]:
 def close_ended(store: Store, wanted: str) -> None:
     """Marks runs KILLED that say RUNNING though their process, which was of this machine, is there no more.
 
-    What waits of them is sent first. A store that does not answer does not matter.
+    What waits of them is sent first. Spools of runs that are finished go: their processes were killed after the end. A
+    store that does not answer does not matter.
 
     Args:
         store: from `open_store`
@@ -92,6 +94,10 @@ def close_ended(store: Store, wanted: str) -> None:
             found = store.found(run_id)  # what waited may have been its end, or somebody goes on with it
             if found is not None and found.status == "RUNNING" and not found.alive:
                 close_parent(store, run_id, "KILLED", "its process was killed")
+        for folder in [*store.mlruns.glob(f"{SPOOL}/*")]:
+            found = store.found(folder.name)
+            if found is not None and found.status == "FINISHED":
+                close_spool(store, found.run_id)
 
 
 def _folder(store: Store, one: Left) -> Path:
