@@ -193,8 +193,16 @@ def test_the_bound_is_the_wider_of_half_a_pixel_and_what_the_network_leaves_open
     frame.drop(columns=["area_low_km2", "area_high_km2"]).to_file(path, layer="lakes")
     assert lake_map.read(path, "OLD", None).bound_km2 == pytest.approx([0.03, 0.004, 0.0])
     assert lake_map.read(path, "OLD", None).lacking == 1
+    pixel = 0.5 * 20 * lake(0, 0, 300).length / 1e6  # counts where it is more
+    assert lake_map.read(path, "OLD", 20.0).bound_km2 == pytest.approx([0.03, pixel, pixel], rel=2e-3)
+    frame.assign(area_p05_km2="low").to_file(path, layer="lakes")
+    with pytest.raises(DataError, match="its column area_p05_km2 holds text that is no number"):
+        lake_map.read(path, "OLD", None)
+    assert lake_map.read(path, "OLD", None, half_pixel=True).bound_km2 == pytest.approx([0.01] * 3)
     frame.assign(area_p95_km2=0.0).to_file(path, layer="lakes")
-    with pytest.raises(DataError, match="2 lakes have an area_p05_km2 above area_p95_km2, or an infinite one"):
+    with pytest.raises(
+        DataError, match=r"2 lakes have an area_p05_km2 above area_p95_km2, .*: put them right, or give --half-pixel"
+    ):
         lake_map.read(path, "OLD", None)
 
 

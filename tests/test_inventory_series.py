@@ -318,6 +318,44 @@ def test_a_lake_half_seen_by_one_of_two_maps_in_another_crs(tmp_path: Path) -> N
     assert state(beside) == ["seen", "seen", "half_seen", "seen", "seen"]
 
 
+def test_probabilities_of_other_ground_or_kind_are_refused(tmp_path: Path) -> None:
+    """As they would say of every lake that it is gone; of a map whose ground has none of the lakes nothing is asked."""
+    maps = [written(tmp_path / f"{year}_lakes.gpkg", [square(0)], year) for year in YEARS[:2]]
+    gone = written(tmp_path / "2009_lakes.gpkg", [], 2009)
+    far = written(tmp_path / "x_2009_lakes.gpkg", [], 2009, ground=shapely.box(2e5, 4e6, 3e5, 4.1e6))
+    for one in (gone, far):
+        raster = probabilities(one, {0: [60] * 100})
+    with rasterio.open(raster) as source:
+        levels, info = source.read(), source.profile
+    with rasterio.open(raster, "w", **{**info, "transform": from_origin(2e5, 4.1e6, 50, 50)}) as file:
+        file.write(levels)
+    _, dates, _ = series(tmp_path, [*maps, gone, far])
+    assert dates["state"].tolist() == ["seen", "seen", "half_seen"]
+    moved = probabilities(gone, {})
+    moved.write_bytes(raster.read_bytes())
+    with pytest.raises(DataError, match=r"2009_probability\.tif lies elsewhere than the ground of 2009_lakes\.gpkg"):
+        series(tmp_path, [*maps, gone])
+    with rasterio.open(moved, "w", **{**info, "dtype": "float32"}) as file:
+        file.write((levels / 254).astype(np.float32))
+    for words in (["series", *maps, gone], ["diff", maps[0], gone]):
+        with pytest.raises(DataError, match=r"2009_probability\.tif holds float32, where glidexp predict writes uint8"):
+            verb_inventory.run(list(map(str, words)))
+
+
+def test_lakes_on_either_side_of_180_degrees_are_half_seen_in_a_raster_in_degrees(tmp_path: Path) -> None:
+    circles = [shapely.Point(x, 0).buffer(400, 64) for x in (-3000, 0, 3000)]
+    ground = shapely.box(-6000, -4000, 6000, 4000)
+    lakes = across_180(tmp_path / "2000_lakes.gpkg", "metres", circles, ground)
+    other = across_180(tmp_path / "2004_lakes.gpkg", "metres", [shapely.Point(0, 3000).buffer(400)], ground)
+    profile = {"driver": "GTiff", "width": 400, "height": 100, "count": 1, "dtype": "uint8", "crs": 4326}
+    shapes = lake_map.read(lakes, "MAP", None).shapes
+    for west in (179.8, -180.2):
+        corner = from_origin(west, 66.05, 0.001, 0.001)
+        with rasterio.open(tmp_path / "2004_probability.tif", "w", transform=corner, **profile) as file:
+            file.write(np.full((100, 400), 60, np.uint8), 1)
+        assert doubt.half_seen(lake_map.read(other, "MAP", None), shapes).tolist() == [True, True, True]
+
+
 def test_a_lake_in_the_strip_that_the_coarse_ground_lacks_is_whole(tmp_path: Path) -> None:
     """The ground of a map is made of squares of 16 pixels: a lake may be whole and lie across its edge."""
     narrow = shapely.box(WEST - 40_000, NORTH - 40_000, WEST, NORTH + 40_000)

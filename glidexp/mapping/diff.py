@@ -4,15 +4,19 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from glidexp.data.scenes.degrees import LONLAT
+from glidexp.data.scenes.polygons import Geometries
 from glidexp.data.scenes.versions import shown
 from glidexp.data.splits import connected
 from glidexp.mapping.doubt import half_seen
 from glidexp.mapping.known_again import met
 from glidexp.mapping.lake_map import Map, least_km2
 
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen", "too_small", "half_seen")
 """not_seen: it lies, in part at least, where the other map looked at nothing; too_small: it is less than that map's
 pixels can show; half_seen: that map's network half saw it. None says anything of a change"""
@@ -29,7 +33,7 @@ def compared(old: Map, new: Map, *, progress: bool = False) -> geopandas.GeoData
     """
     n, (first, second) = len(old.shapes), met(old.shapes, new.shapes)
     links = [(a, n + b) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
-    half = half_seen(new.path, old.shapes), half_seen(old.path, new.shapes)
+    half = _half_seen(new, old.shapes, first), _half_seen(old, new.shapes, second)
     rows = []
     for group in shown(connected(n + len(new.shapes), links), progress):
         was, now = [i for i in group if i < n], [i - n for i in group if i >= n]
@@ -62,6 +66,14 @@ def totals(table: geopandas.GeoDataFrame) -> str:
     spread = float(np.sqrt((seen["uncertainty_km2"] ** 2).sum()))
     old, new = seen["old_km2"].sum(), seen["new_km2"].sum()
     return f"{counts}; {old:.4f} km2 to {new:.4f} km2, {new - old:+.4f} +- {spread:.4f} km2"
+
+
+def _half_seen(other: Map, shapes: Geometries, known: Ints) -> Flags:
+    """(n,) which the other map half saw, of all but those that it has, by their rows."""
+    found = np.zeros(len(shapes), dtype=bool)
+    alone = np.setdiff1d(np.arange(len(shapes)), known)
+    found[alone] = half_seen(other, shapes[alone])
+    return found
 
 
 def _change(old: Map, new: Map, was: list[int], now: list[int], grown: float, spread: float, shape: Any) -> str:

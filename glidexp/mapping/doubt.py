@@ -11,21 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import pyproj
 import rasterio
+import shapely
 from pyproj.exceptions import CRSError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from glidexp.data.geodesy import reprojected
-from glidexp.data.scenes.degrees import LONLAT
+from glidexp.data.scenes.degrees import LONLAT, ROUND
 from glidexp.data.scenes.lake_mask import LakeMask
 from glidexp.data.scenes.polygons import Geometries
 from glidexp.data.steps import Step
 from glidexp.errors import DataError
-from glidexp.mapping.lake_map import LEAST_PX, probability_of
+from glidexp.mapping.lake_map import LEAST_PX, Map, probability_of
 from glidexp.mapping.workfiles import STEPS
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 PERHAPS = 0.1
 """probability from which a pixel is lake perhaps"""
 LEAST_SHARE = 0.1
@@ -74,37 +76,72 @@ def doubted(paths: Sequence[Path], plane: pyproj.CRS, side_km: float, step: Step
     return Doubt(pixels, tuple(lacking))
 
 
-def half_seen(path: Path, shapes: Geometries) -> Flags:
-    """Whether a map that lacks a lake half saw it: over a share of its ground the network said perhaps.
+def half_seen(one: Map, shapes: Geometries) -> Flags:
+    """Whether a map that lacks lakes half saw them: over a share of their ground the network said perhaps.
 
     Args:
-        path: of the map; one without a raster beside it half saw nothing
+        one: the map; without a raster beside it, it half saw nothing
         shapes: (n,) outlines as another map has them, degrees
 
     Returns:
         (n,)
 
     Raises:
-        DataError: the raster cannot be read
+        DataError: the raster cannot be read, or is none of this map
     """
-    perhaps, pixels = np.zeros(len(shapes) + 1, np.int64), np.zeros(len(shapes) + 1, np.int64)
-    if len(shapes) and (raster := probability_of(path)).is_file():
+    found = np.zeros(len(shapes), dtype=bool)
+    raster, asked = probability_of(one.path), np.arange(len(shapes))
+    if one.ground is not None:  # other lakes of its date may be far away
+        shapely.prepare(one.ground)
+        asked = np.flatnonzero(shapely.intersects(one.ground, shapes))
+    if len(asked) and raster.is_file():
         with _opened(raster) as source:
-            mask = LakeMask(source, reprojected(shapes, LONLAT, pyproj.CRS.from_user_input(source.crs)))
-            for top in range(0, source.height, STRIP_PX):
-                height = min(STRIP_PX, source.height - top)
-                owners = mask.owners(top, height)
-                if owners.any():
-                    levels = source.read(1, window=Window(0, top, source.width, height))
-                    pixels += np.bincount(owners.ravel(), minlength=len(pixels))
-                    perhaps += np.bincount(owners[_perhaps(levels)], minlength=len(pixels))
-    return perhaps[1:] >= np.maximum(LEAST_SHARE * pixels[1:], 1)
+            mask = LakeMask(source, _in_its_crs(shapes[asked], source))
+            if one.ground is not None:
+                left, top, right, bottom = mask.bounds[shapely.covers(one.ground, shapes[asked])].T
+                beside = (right < 0) | (left > source.width) | (bottom < 0) | (top > source.height)
+                if len(beside) and beside.all():
+                    raise DataError(f"{raster} lies elsewhere than the ground of {one.name}: map the scene again.")
+            found[asked] = _shares(source, mask, len(asked)) >= LEAST_SHARE
+    return found
+
+
+def _in_its_crs(shapes: Geometries, source: Any) -> Geometries:
+    """Outlines in degrees as they lie in the CRS of a raster; one in degrees may go on beyond 180."""
+    crs = pyproj.CRS.from_user_input(source.crs)
+    moved = reprojected(shapes, LONLAT, crs)
+    if not crs.is_geographic:
+        return moved
+    middle = (source.bounds.left + source.bounds.right) / 2
+    nearest: Geometries = shapely.transform(
+        moved, lambda lon, lat: (lon - ROUND * np.round((lon - middle) / ROUND), lat), interleaved=False
+    )
+    return nearest
+
+
+def _shares(source: Any, mask: LakeMask, lakes: int) -> Floats:
+    """(lakes,) of the pixels of each that are lake perhaps; 0 of one without a pixel."""
+    perhaps, pixels = np.zeros(lakes + 1, np.int64), np.zeros(lakes + 1, np.int64)
+    for top in range(0, source.height, STRIP_PX):
+        height = min(STRIP_PX, source.height - top)
+        owners = mask.owners(top, height)
+        if owners.any():
+            levels = source.read(1, window=Window(0, top, source.width, height))
+            pixels += np.bincount(owners.ravel(), minlength=len(pixels))
+            perhaps += np.bincount(owners[_perhaps(levels)], minlength=len(pixels))
+    return perhaps[1:] / np.maximum(pixels[1:], 1)
 
 
 @contextmanager
 def _opened(raster: Path) -> Iterator[Any]:
+    """The raster of probabilities of a map."""
     try:
         with rasterio.open(raster) as source:
+            if source.dtypes[0] != "uint8":  # such as 0 to 1, of which no level is lake perhaps
+                raise DataError(
+                    f"{raster} holds {source.dtypes[0]}, where glidexp predict writes uint8 (probability times "
+                    f"{STEPS}): map the scene again."
+                )
             yield source
     except (RasterioError, CRSError) as error:
         raise DataError(f"{raster} cannot be read ({error}): map the scene again.") from None

@@ -23,6 +23,8 @@ HALF_PIXEL = ("area_low_km2", "area_high_km2")
 OF_NETWORK = ("area_p05_km2", "area_p95_km2")
 """what the network's probabilities leave open. Half a pixel alone held the true area of 41 % of the lakes in maps of a
 network, the wider of both that of 85 % (docs/predict.md)"""
+OTHERWISE = {HALF_PIXEL: "leave both columns out and give --gsd", OF_NETWORK: "give --half-pixel"}
+"""way out of an interval that is none"""
 CUT, PIXELS = "cut", "area_px"
 STRAIGHT_M = 2000.0
 """a side of the ground is bent into degrees in pieces of this length, 0.1 m off at most; one of 110 km is 140 m off"""
@@ -120,21 +122,24 @@ def read(
     wanted += [name for name in (CUT, PIXELS, column) if name and name in there]
     known = read_features(path, setting, wanted, taken).values if wanted else {}
     known = {name: values[own.rows] for name, values in known.items()}
-    half = np.full(len(area), np.nan)
-    for pair in intervals:
-        low, high = _ordered(known, pair, path, setting)
-        # one of half a pixel lies around the mapped area, also where that was rounded or smoothed; the other does not
-        half = np.fmax(half, (high - low) / 2 if pair is HALF_PIXEL else np.maximum(area - low, high - area))
-    unknown = np.isnan(half)
+    bound = np.full(len(area), np.nan)
+    if HALF_PIXEL in intervals:  # around the mapped area, also where that was rounded or smoothed
+        low, high = _ordered(known, HALF_PIXEL, path, setting)
+        bound = (high - low) / 2
+    if gsd_m:
+        bound = np.where(np.isnan(bound), 0.5 * gsd_m * perimeter, bound)
+    if OF_NETWORK in intervals:
+        low, high = _ordered(known, OF_NETWORK, path, setting)
+        bound = np.fmax(bound, np.maximum(area - low, high - area))
     return Map(
         path,
         cut_at_180(whole),
         own.ids,
         area,
-        np.where(unknown, 0.5 * gsd_m * perimeter if gsd_m else 0.0, half),
+        np.nan_to_num(bound),
         flags(known[CUT]) if CUT in known else np.zeros(len(area), dtype=bool),
         _ground(path, setting),
-        0 if gsd_m else int(unknown.sum()),
+        int(np.isnan(bound).sum()),
         _side(area, _numbers(known[PIXELS], PIXELS, path, setting)) if PIXELS in known else None,
         known.get(column) if column else None,
     )
@@ -183,7 +188,7 @@ def _ordered(known: dict[str, Any], names: tuple[str, str], path: Path, setting:
     if wrong:
         raise DataError(
             f"{setting}={path}: {wrong} lakes have an {names[0]} above {names[1]}, or an infinite one: put them "
-            "right, or leave both columns out and give --gsd."
+            f"right, or {OTHERWISE[names]}."
         )
     return low, high
 

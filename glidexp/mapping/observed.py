@@ -167,7 +167,7 @@ def _half_seen(dated: Dated, absent: Flags, outlines: Geometries, mapped: Flags,
     for one, d in zip(dated.maps, dated.of.tolist(), strict=True):
         rows = np.flatnonzero(absent[:, d])
         away = np.where(mapped[rows], np.abs(dated.years - dated.years[d]), np.inf)
-        found[rows, d] |= half_seen(one.path, outlines[rows, away.argmin(axis=1)])
+        found[rows, d] |= half_seen(one, outlines[rows, away.argmin(axis=1)])
         step(one.name)
     return found
 

@@ -57,13 +57,17 @@ def made(dated: Dated, step: Step) -> Series:
     order = np.lexsort([lat, lon])
     names = np.array(ids_of(lon[order], lat[order]), dtype=object)
     courses = [_course(dated.years, seen, g) for g in order.tolist()]
-    lakes = _lakes(dated, seen, order, names, courses)
-    lakes = lakes.assign(**_losses(dated, seen, order))[[*lakes.columns.drop("geometry"), *LOSS, "geometry"]]
     common = np.asarray(seen.known.all(axis=1), dtype=bool)
     totals = _totals(dated, seen, common)
     half = (totals["common_high_km2"] - totals["common_low_km2"]).to_numpy() / 2
     total = trend(dated.years, totals["common_km2"].to_numpy(), half)
-    return Series(lakes, _dates(dated, seen, order, names), totals, total, _notes(dated, seen, totals))
+    return Series(
+        _lakes(dated, seen, order, names, courses),
+        _dates(dated, seen, order, names),
+        totals,
+        total,
+        _notes(dated, seen, totals),
+    )
 
 
 def rounds(dated: Dated) -> int:
@@ -107,6 +111,7 @@ def _lakes(
         "km2_per_year_high": [one.trend.high for one in courses],
         "p": p,
         "p_holm": holm(p),
+        **_losses(dated, seen, order),
     }
     return geopandas.GeoDataFrame(table, geometry=seen.unions[order], crs=LONLAT)
 
