@@ -90,14 +90,18 @@ def main() -> None:
     order |= {"executable": sys.argv[0], "cwd": os.getcwd(), "environment": dict(os.environ), "files": numbers}
     order["leads"] = os.getsid(0) == os.getpid()
     text = json.dumps(order).encode()
+    # the real process may be heard of before its number is known here: what is sent to it then waits
+    passed = [getattr(signal, name) for name in PASSED_ON]
+    signal.pthread_sigmask(signal.SIG_BLOCK, passed)
     socket.send_fds(line, [len(text).to_bytes(8, "big")], numbers)
     line.sendall(text)
     for number in numbers:  # a pipe must end when the real process closes it
         os.close(number)
     answers = line.makefile()
     pid = int(answers.readline() or 0)
-    for name in PASSED_ON:
-        signal.signal(getattr(signal, name), lambda number, _: passed_on(pid, number))
+    for number in passed:
+        signal.signal(number, lambda number, _: passed_on(pid, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed)
     code = int(answers.readline() or 70)
     if code < 0:
         if -code != signal.SIGKILL:

@@ -11,15 +11,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
-from affine import Affine
-from rasterio.windows import Window
 
 from glidexp.errors import DataError
+
+if TYPE_CHECKING:
+    import pyproj
+    from affine import Affine
+    from rasterio.windows import Window
 
 QA_BITS, SCL_CLASSES = (1, 3), (8, 9)
 _QA = re.compile(r"(?:^|_)QA_PIXEL$", re.I)
@@ -38,8 +40,10 @@ class Clouds:
     times: int
     """pixels of the scene along a side of one of its cells"""
 
-    def window(self, source: Any, window: Window) -> npt.NDArray[np.bool_]:
+    def window(self, source: Any, window: "Window") -> npt.NDArray[np.bool_]:
         """Where a window of the scene, in its pixels, is cloud; `source` is the opened layer."""
+        from rasterio.windows import Window
+
         top, left, n = int(window.row_off), int(window.col_off), self.times
         first, last = (top // n, left // n), (-(-(top + window.height) // n), -(-(left + window.width) // n))
         cells = source.read(1, window=Window(first[1], first[0], last[1] - first[1], last[0] - first[0]))
@@ -71,7 +75,7 @@ def of_product(paths: Iterable[Path], stem: str = "") -> Path | None:
     return found[0] if found else None
 
 
-def on_grid(path: Path, source: Any, crs: pyproj.CRS, transform: Affine, width: int, height: int) -> Clouds:
+def on_grid(path: Path, source: Any, crs: "pyproj.CRS", transform: "Affine", width: int, height: int) -> Clouds:
     """A layer, once it is known that its cells are whole pixels of a scene.
 
     Args:
@@ -85,6 +89,9 @@ def on_grid(path: Path, source: Any, crs: pyproj.CRS, transform: Affine, width: 
     Raises:
         DataError: it has several bands, or lies on another grid
     """
+    import pyproj
+    from affine import Affine
+
     own = source.transform
     times = max(round(abs(own.determinant / transform.determinant) ** 0.5), 1)
     off = np.subtract((~transform @ own)[:6], Affine.scale(times)[:6])
