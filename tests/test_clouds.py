@@ -109,6 +109,10 @@ def test_a_mask_of_ones_own_and_an_asset(tmp_path: Path, rgb: np.ndarray) -> Non
     for table in ("scenes.csv", "item.json"):
         (file,) = find(tmp_path / table, "sentinel2", mask_clouds=True)
         assert (pixels(read_header(file))[1] == rgb.any(axis=0) & (mask == 0)).all(), table
+    item["assets"]["scl"]["href"] = "https://example.org/SCL.tif"  # as of an item whose other assets were fetched
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    assert find(tmp_path / "item.json", "sentinel2")[0].clouds is None
+    assert find(tmp_path / "item.json", "sentinel2", mask_clouds=True)[0].clouds is None
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,7 @@ def test_a_mask_of_ones_own_and_an_asset(tmp_path: Path, rgb: np.ndarray) -> Non
         {"width": 95},
         {"gsd_m": 9.99, "width": 97, "height": 65},
         {"gsd_m": 5.0, "width": 192, "height": 128},
+        {"dtype": "float32"},
     ],
 )
 def test_a_layer_on_another_grid_is_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
@@ -128,7 +133,7 @@ def test_a_layer_on_another_grid_is_refused(tmp_path: Path, wrong: dict[str, obj
     write_scene(tmp_path / "clouds.tif", **{"bands": 1, **wrong})  # type: ignore[arg-type]
     (tmp_path / "scenes.csv").write_text("path,clouds\ns.tif,clouds.tif\n")
     (file,) = find(tmp_path / "scenes.csv", "sentinel2", mask_clouds=True)
-    with pytest.raises(DataError, match=r"clouds\.tif, the clouds of a scene, must be one band whose cells are whole"):
+    with pytest.raises(DataError, match=r"clouds\.tif, the clouds of a scene, must be one band of whole numbers"):
         read_header(file)
 
 

@@ -87,7 +87,7 @@ def on_grid(path: Path, source: Any, crs: "pyproj.CRS", transform: "Affine", wid
         height: likewise
 
     Raises:
-        DataError: it has several bands, or lies on another grid
+        DataError: it has several bands or no whole numbers, or lies on another grid
     """
     import pyproj
     from affine import Affine
@@ -99,9 +99,11 @@ def on_grid(path: Path, source: Any, crs: "pyproj.CRS", transform: "Affine", wid
     corners = [abs(off[i] * source.width) + abs(off[i + 1] * source.height) + abs(off[i + 2]) for i in (0, 3)]
     covers = source.width * times >= width and source.height * times >= height
     same = source.crs is not None and pyproj.CRS.from_wkt(source.crs.to_wkt()) == crs
-    if source.count != 1 or not same or not covers or max(corners) > OFF_PX:
+    whole = np.dtype(source.dtypes[0]).kind in "ui"
+    if source.count != 1 or not whole or not same or not covers or max(corners) > OFF_PX:
         raise DataError(
-            f"{path}, the clouds of a scene, must be one band whose cells are whole pixels of the scene, in its CRS "
-            "and from its corner: bring it there (gdalwarp -r near -t_srs -te -tr), or leave clouds as they are."
+            f"{path}, the clouds of a scene, must be one band of whole numbers whose cells are whole pixels of the "
+            "scene, in its CRS and from its corner: bring it there (gdalwarp -r near -t_srs -te -tr), or leave clouds "
+            "as they are."
         )
     return Clouds(path, times)

@@ -8,6 +8,7 @@ asset's key.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Item:
     bands: tuple[tuple[str, Path], ...]
     """(name, file), where every band is a file; then `path` is the first of them"""
     clouds: Path | None
-    """the asset `scl` or `qa_pixel`"""
+    """the asset `scl` or `qa_pixel`, where that is on this machine"""
 
 
 def read_items(table: Path) -> list[Item]:
@@ -96,8 +97,16 @@ def _item(table: Path, item: Any) -> Item:
         path=path,
         order=order,
         bands=tuple(bands.items()),
-        clouds=next((_file(table, scene, rasters[key]) for key in rasters if key.lower() in CLOUDS), None),
+        clouds=_clouds(table, scene, rasters),
     )
+
+
+def _clouds(table: Path, scene: str, rasters: Mapping[str, Any]) -> Path | None:
+    for key, asset in rasters.items():
+        if key.lower() in CLOUDS:
+            with suppress(DataError):  # elsewhere; a scene whose clouds stay does not need it
+                return _file(table, scene, asset)
+    return None
 
 
 def _is_raster(asset: Any) -> bool:
