@@ -285,6 +285,9 @@ def test_a_lake_that_the_network_half_saw_is_not_absent(
     raster.write_bytes(whole[:200])
     with pytest.raises(DataError, match=r"2018_probability\.tif cannot be read .*: map the scene again"):
         series(tmp_path, maps)
+    raster.write_text("<VRTDataset/>")  # which GDAL would follow to other files and addresses
+    with pytest.raises(DataError, match=r"2018_probability\.tif is no raster but a text that names other files"):
+        series(tmp_path, maps)
 
 
 def test_a_lake_half_seen_by_one_of_two_maps_in_another_crs(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from glidexp.data.geodesy import reprojected
 from glidexp.data.scenes.degrees import LONLAT, ROUND
 from glidexp.data.scenes.lake_mask import LakeMask
 from glidexp.data.scenes.polygons import Geometries
+from glidexp.data.scenes.vrt import check_plain
 from glidexp.data.steps import Step
 from glidexp.errors import DataError
 from glidexp.mapping.lake_map import LEAST_PX, Map, probability_of
@@ -135,6 +136,7 @@ def _shares(source: Any, mask: LakeMask, lakes: int) -> Floats:
 @contextmanager
 def _opened(raster: Path) -> Iterator[Any]:
     """The raster of probabilities of a map."""
+    check_plain(raster)
     try:
         with rasterio.open(raster) as source:
             if source.dtypes[0] != "uint8":  # such as 0 to 1, of which no level is lake perhaps
