@@ -195,6 +195,10 @@ def test_a_run_that_goes_on_after_its_model_leaves_one(store: Store, tmp_path: P
     write_run(store, run_id, tmp_path / "exported")
     [exported] = (tmp_path / "exported").rglob("weights.safetensors")
     assert exported.read_bytes() == b"second"
+    store.client.delete_logged_model(second.model_id)
+    with pytest.raises(TrackingError, match=r"is FINISHED and has no model: that was deleted\. .*") as told:
+        find_model(store, run_id)
+    assert run_id[:12] not in str(told.value).split("deleted.")[1], "named as a run that has one"
 
 
 def test_a_torn_end_of_the_journal_loses_only_what_was_not_put(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

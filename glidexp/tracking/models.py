@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -60,6 +61,8 @@ def find_model(store: Store, reference: str) -> TrackedModel:
     if not ready:
         state = run.info.status
         way = "it was made with tracking.log_model=false" if state == "FINISHED" else "the same command goes on with it"
+        if state == "FINISHED" and outputs_of(run):
+            way = "that was deleted"
         if run.data.tags.get(KIND_TAG) == STUDY:
             way = "it is a study, whose trainings have one each; its report lists them"
         raise TrackingError(
@@ -225,7 +228,7 @@ def children_of(store: Store, experiment_id: str, parent: str) -> "list[Run]":
 
 def _latest(store: Store) -> str:
     """The last runs that have a model, for a message."""
-    runs = [run for run in search(store, most=100) if outputs_of(run)][:LISTED]
+    runs = list(islice((run for run in search(store, most=100) if left_by(store, run)), LISTED))
     return f"The latest runs with a model are {_listed(runs)}." if runs else "No run of this store has a model."
 
 
