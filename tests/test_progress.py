@@ -21,7 +21,7 @@ from test_loop import config
 from glidexp.data import leakage, steps
 from glidexp.data.check import met as met_module
 from glidexp.data.check.met import met
-from glidexp.data.steps import Pace, shown_steps, span
+from glidexp.data.steps import Pace, shown_stage, shown_steps, span
 from glidexp.data.store import TileStore
 from glidexp.data.writer import StoreWriter, measured
 from glidexp.scoring.naive import naive_scores
@@ -126,6 +126,26 @@ def test_late_steps_say_nothing_of_short_work(clock: Clock, lines: list[str]) ->
         "checking: 30 of 100 tiles done, about 3 min left",
         "checking: 60 of 100 tiles done, about 80 s left",
     ]
+
+
+def test_a_stage_is_told_as_it_begins_and_with_its_time_where_it_took_some(clock: Clock, lines: list[str]) -> None:
+    for what, seconds in (("model.onnx", 45.0), ("card", 0.4)):
+        with shown_stage(what):
+            assert lines[-1] == what
+            clock.now += seconds
+    assert lines == ["model.onnx", "model.onnx: 45 s", "card"]
+
+
+def test_the_seconds_of_a_stage_run_on_a_terminal(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    seen = io.StringIO()
+    monkeypatch.setattr(
+        "rich.console.Console", lambda stderr: Console(file=seen, force_terminal=True, width=60, legacy_windows=False)
+    )
+    monkeypatch.setattr(steps, "sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: True)))
+    with shown_stage("model [onnx]"):
+        assert not lines
+    assert "model [onnx]" in seen.getvalue() and "0:00:00" in seen.getvalue()
+    assert lines == ["model [onnx]: 0 s"]
 
 
 def test_the_search_for_ground_on_two_sides_tells_of_all_that_it_announced(

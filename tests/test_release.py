@@ -18,6 +18,7 @@ from tiny_scenes import write_scene
 from glidexp import cli
 from glidexp.config import Precision, TileSizeConfig, flat
 from glidexp.config.evaluation import EvalConfig, EvalSplit, EvaluateConfig
+from glidexp.data import steps
 from glidexp.data.prepare import prepare
 from glidexp.errors import ConfigError, DataError
 from glidexp.models.build import assemble
@@ -112,6 +113,7 @@ def released(
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("builtins.print", lambda *parts, **_: lines.append(" ".join(map(str, parts))))
+        patch.setattr(steps.log, "info", lambda text, *parts: lines.append(text % parts))
         with pytest.raises(SystemExit) as ended:
             cli.main(["release", *words, "--data", str(small_data), "--mlruns", str(mlruns)])
     assert ended.value.code == 0, lines
@@ -147,6 +149,27 @@ def test_the_gate_looks_at_everything_and_a_forced_release_is_marked(
     assert champion.tags["glidexp.gate.calibration"].startswith("failed: expected calibration error")
     assert champion.tags[registry.STATE] == "released"
     assert any(line.startswith("Released: models:/test-lakes@champion is version 1, forced") for line in lines)
+
+
+def test_a_release_says_what_it_does_before_it_does_it(released: tuple[Path, list[str]]) -> None:
+    _, lines = released
+    said = [line for line in lines if line.startswith(("bundle: ", "check: ", "registering ")) and line[-2:] != " s"]
+    assert said == [
+        "bundle: weights and card",
+        "bundle: export of the network (torch.export)",
+        "bundle: model.onnx",
+        "bundle: model.pt2",
+        "bundle: probe tiles and their answers",
+        "bundle: config and pictures of the run",
+        "check: no pickle in any file",
+        "check: a fresh process",
+        "check: answers of the weights",
+        "check: answers of ONNX",
+        "check: answers of torch.export",
+        "bundle: model card, web page, STAC item",
+        "bundle: sha256 of all files",
+        f"registering models:/{NAME}",
+    ]
 
 
 def test_the_card_says_what_a_user_must_know(released: tuple[Path, list[str]], trained: Outcome) -> None:
@@ -185,7 +208,8 @@ def test_verify_passes_what_was_released_and_names_what_was_changed(
     released: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = released
-    code, out, _ = told(["verify", str(folder)], capsys)
+    code, out, err = told(["verify", str(folder)], capsys)
+    assert "check: answers of ONNX" in err
     assert code == 0 and "failed" not in out.replace("these failed", "") and "files have the sha256" in out
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     content = bytearray((copy / "model.onnx").read_bytes())

@@ -55,6 +55,28 @@ def span(seconds: float) -> str:
 
 
 @contextmanager
+def shown_stage(what: str) -> Iterator[None]:
+    """Says what is done, and how long it took: for work that cannot tell how far it is.
+
+    On a terminal the seconds run while it lasts; a log has a line as it begins, and one with the time from a second on.
+    """
+    began = time.monotonic()
+    if bar := sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+            shown.add_task(what, total=None)
+            yield
+    else:
+        log.info("%s", what)
+        yield
+    if bar or time.monotonic() - began >= 1:
+        log.info("%s: %s", what, span(time.monotonic() - began))
+
+
+@contextmanager
 def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, late: bool = False) -> Iterator[Step]:
     """Gives a function to call after each step: a bar with ETA on a terminal, ten lines at most in a log.
 

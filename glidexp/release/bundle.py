@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.beside import file_sha256, write_bytes
+from glidexp.data.steps import shown_stage
 from glidexp.data.store import TileStore
 from glidexp.errors import DataError, TrackingError
 from glidexp.models import graph
@@ -55,34 +56,41 @@ def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore,
         rows: that were scored; probes are cut from them
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, GROUND, VALIDITY):
-        if (bundle / name).is_file():
-            shutil.copyfile(bundle / name, folder / name)
-    predictor = load_bundle(bundle)
-    sizes = graph.sizes_of(predictor, int(str(predictor.card.get("tile_px", 256))))
-    card = read_card(bundle) | dict(more)
-    card["graph"] = {"stride": sizes.stride, "smallest_px": sizes.smallest_px, "fixed_px": sizes.fixed_px}
-    card["parameters"] = sum(weight.numel() for weight in predictor.net.parameters())
-    check_card(card, CARD)
-    write_json(folder / CARD, card)
-    program = graph.export(predictor, sizes)
+    with shown_stage("bundle: weights and card"):
+        for name in (WEIGHTS, GROUND, VALIDITY):
+            if (bundle / name).is_file():
+                shutil.copyfile(bundle / name, folder / name)
+        predictor = load_bundle(bundle)
+        sizes = graph.sizes_of(predictor, int(str(predictor.card.get("tile_px", 256))))
+        card = read_card(bundle) | dict(more)
+        card["graph"] = {"stride": sizes.stride, "smallest_px": sizes.smallest_px, "fixed_px": sizes.fixed_px}
+        card["parameters"] = sum(weight.numel() for weight in predictor.net.parameters())
+        check_card(card, CARD)
+        write_json(folder / CARD, card)
+    with shown_stage("bundle: export of the network (torch.export)"):
+        program = graph.export(predictor, sizes)
     facts = {key: card[key] for key in ("threshold", "bands", "name") if card.get(key) is not None}
-    graph.save_onnx(program, sizes, facts, folder / ONNX)
-    graph.save_program(program, folder / PROGRAM)
-    write_probes(folder, predictor, tiles, _with_most_lake(tiles, rows), places_of_bands(card, tiles))
+    with shown_stage(f"bundle: {ONNX}"):
+        graph.save_onnx(program, sizes, facts, folder / ONNX)
+    with shown_stage(f"bundle: {PROGRAM}"):
+        graph.save_program(program, folder / PROGRAM)
+    with shown_stage("bundle: probe tiles and their answers"):
+        write_probes(folder, predictor, tiles, _with_most_lake(tiles, rows), places_of_bands(card, tiles))
     shutil.copyfile(Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
 
 
 def add_of_run(folder: Path, store: Store, run: TrackedRun) -> None:
     """Adds the run's config and pictures, as far as it has them."""
-    shutil.copyfile(fetch_file(store, run, "config.yaml", folder / ".fetched"), folder / "config.yaml")
-    (folder / "pictures").mkdir()
-    for name in PICTURES:
-        try:
-            shutil.copyfile(fetch_file(store, run, f"plots/{name}", folder / ".fetched"), folder / "pictures" / name)
-        except TrackingError:  # a run without pictures is released without them
-            continue
-    shutil.rmtree(folder / ".fetched")
+    fetched = folder / ".fetched"
+    with shown_stage("bundle: config and pictures of the run"):
+        shutil.copyfile(fetch_file(store, run, "config.yaml", fetched), folder / "config.yaml")
+        (folder / "pictures").mkdir()
+        for name in PICTURES:
+            try:
+                shutil.copyfile(fetch_file(store, run, f"plots/{name}", fetched), folder / "pictures" / name)
+            except TrackingError:  # a run without pictures is released without them
+                continue
+        shutil.rmtree(fetched)
 
 
 def seal(folder: Path, report: Report) -> None:

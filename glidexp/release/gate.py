@@ -1,7 +1,6 @@
 """The release of one training: score it again, look at it from every side, and only then let it be the champion."""
 
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 from glidexp.beside import lock, write_bytes
 from glidexp.data.builder.parts import writing
+from glidexp.data.steps import shown_stage
 from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.models.card import read_card
 from glidexp.models.load import find
@@ -24,7 +24,7 @@ from glidexp.release.again import Place, Rescored, ground_of, score_again
 from glidexp.release.agreement import card_sizes, onnx_agrees, program_agrees, weights_agree
 from glidexp.release.card_scores import rows_of
 from glidexp.release.no_pickle import loads_afresh, no_pickle
-from glidexp.release.report import Check, Report, judged
+from glidexp.release.report import Check, Report, judged, made
 from glidexp.study.comparison.compare import Measure
 from glidexp.study.comparison.material import gather
 from glidexp.study.comparison.pick import Choice
@@ -34,7 +34,6 @@ from glidexp.tracking.registry import Version, holder
 from glidexp.tracking.store import EVALUATION, KIND_TAG, Store
 from glidexp.training.record import requirements
 
-log = logging.getLogger("glidexp")
 ANEW = "the same command makes the bundle anew"
 
 
@@ -88,7 +87,6 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
             ground = ground_of(store, choice.scored, Path(fetched) / "ground")
             again = score_again(choice.run.run_id, place, ground=ground)
             more = {"name": terms.name, "license": terms.license, "citation": terms.citation}
-            log.info("making the bundle: graphs, probe tiles, card")
             stated = {key: value for key, value in more.items() if value}
             with writing(folder, ANEW):
                 release_bundle.draft(aside, own.bundle, stated, again.tiles, again.rows)
@@ -100,8 +98,10 @@ def gate(store: Store, choice: Choice, terms: Terms, place: Place, folder: Path)
             choice.run.run_id, choice.sentence, champion.uri if champion else "", tuple(checks), forced=terms.force
         )
         with writing(folder, ANEW):
-            _pages(aside, store, choice, again, report, terms)
-            release_bundle.seal(aside, report)
+            with shown_stage("bundle: model card, web page, STAC item"):
+                _pages(aside, store, choice, again, report, terms)
+            with shown_stage("bundle: sha256 of all files"):
+                release_bundle.seal(aside, report)
             _exchange(aside, folder)
     return Gated(folder, report, champion, requirements())
 
@@ -163,11 +163,12 @@ def _of_champion(
         return checks_champion.without_champion(terms.name)
     try:
         theirs = score_again(champion.uri, place, ground=again.config)
-        both = checks_champion.pair(store, again, theirs, champion.uri, terms.measure)
-        return (
-            checks_champion.beats(both, terms.measure, champion.uri),
-            checks_champion.no_stratum_worse(both, terms.measure, terms.margin),
-        )
+        with shown_stage(f"check: against {champion.uri}, the champion"):
+            both = checks_champion.pair(store, again, theirs, champion.uri, terms.measure)
+            return (
+                checks_champion.beats(both, terms.measure, champion.uri),
+                checks_champion.no_stratum_worse(both, terms.measure, terms.margin),
+            )
     except DataError as error:
         return checks_champion.not_comparable(error)
 
@@ -175,12 +176,15 @@ def _of_champion(
 def _of_files(folder: Path) -> list[Check]:
     card = read_card(folder)
     sizes = card_sizes(card)
+    files = {
+        "no pickle in any file": lambda: no_pickle(folder),
+        "a fresh process": lambda: loads_afresh(folder),
+        "answers of the weights": lambda: weights_agree(folder),
+        "answers of ONNX": lambda: onnx_agrees(folder),
+        "answers of torch.export": lambda: program_agrees(folder, sizes),
+    }
     return [
-        no_pickle(folder),
-        loads_afresh(folder),
-        weights_agree(folder),
-        onnx_agrees(folder),
-        program_agrees(folder, sizes),
+        *made(files),
         _stated(card, "license", "--license, an SPDX identifier such as CC-BY-4.0"),
         _stated(card, "citation", "--citation, how the model is to be cited"),
     ]

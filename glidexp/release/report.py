@@ -1,8 +1,11 @@
 """What a gate found: a check is passed, failed or skipped, and a sentence with the numbers."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from glidexp.data.steps import shown_stage
 
 
 class State(StrEnum):
@@ -31,6 +34,19 @@ def judged(name: str, good: bool, sentence: str) -> Check:
 def skipped(name: str, sentence: str) -> Check:
     """A check that could not be made, and why."""
     return Check(name, State.skipped, sentence)
+
+
+def made(checks: Mapping[str, Callable[[], Check]]) -> list[Check]:
+    """Makes checks one after the other, and shows which is being made.
+
+    Args:
+        checks: by what is looked at, in a few words
+    """
+    found = []
+    for what, check in checks.items():
+        with shown_stage(f"check: {what}"):
+            found.append(check())
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,7 @@ def _release(store: "Store", given: Namespace) -> int:
 
 def _publish(store: "Store", name: str, choice: "Choice", gated: "Gated", folder: Path) -> int:
     """Makes the bundle the champion, unless the gate refused it; says what became of it."""
+    from glidexp.data.steps import shown_stage
     from glidexp.tracking.registry import Overtaken, release
 
     failed = ", ".join(check.name for check in gated.report.failed)
@@ -143,16 +144,17 @@ def _publish(store: "Store", name: str, choice: "Choice", gated: "Gated", folder
         )
         return 1
     try:
-        made = release(
-            store,
-            name,
-            bundle=folder,
-            run_id=choice.run.run_id,
-            pip_requirements=gated.requirements,
-            tags=gated.report.tags(),
-            against=gated.against,
-            description=choice.sentence,
-        )
+        with shown_stage(f"registering models:/{name}"):
+            made = release(
+                store,
+                name,
+                bundle=folder,
+                run_id=choice.run.run_id,
+                pip_requirements=gated.requirements,
+                tags=gated.report.tags(),
+                against=gated.against,
+                description=choice.sentence,
+            )
     except Overtaken as error:
         print(f"Not released: {error}")
         return 1

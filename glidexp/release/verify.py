@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+from glidexp.data.steps import shown_stage
 from glidexp.errors import DataError
 from glidexp.models.card import read_card
 from glidexp.release.agreement import card_sizes, onnx_agrees, program_agrees, weights_agree
 from glidexp.release.bundle import REPORT, SUMS, broken
 from glidexp.release.no_pickle import no_pickle
-from glidexp.release.report import Check, State, judged, skipped
+from glidexp.release.report import Check, State, judged, made, skipped
 
 NAMES = ("no_pickle", "safetensors_agrees", "onnx_agrees", "torch_export_agrees", "gate")
 """of the checks after the one of the sums"""
@@ -22,7 +23,8 @@ def verify(folder: Path) -> list[Check]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: give the folder of a released bundle, which holds {SUMS}.")
-    wrong = broken(folder)
+    with shown_stage("check: sha256 of all files"):
+        wrong = broken(folder)
     count = len((folder / SUMS).read_text(encoding="utf-8").splitlines())
     told = "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
     checks = [judged("files", not wrong, f"{told}." if wrong else f"{count} files have the sha256 of {SUMS}.")]
@@ -30,8 +32,13 @@ def verify(folder: Path) -> list[Check]:
         why = "the files are not those of the release."
         return checks + [skipped(name, why) for name in NAMES]
     card = read_card(folder)
-    checks += [no_pickle(folder), weights_agree(folder), onnx_agrees(folder), program_agrees(folder, card_sizes(card))]
-    return [*checks, _gate(folder)]
+    files = {
+        "no pickle in any file": lambda: no_pickle(folder),
+        "answers of the weights": lambda: weights_agree(folder),
+        "answers of ONNX": lambda: onnx_agrees(folder),
+        "answers of torch.export": lambda: program_agrees(folder, card_sizes(card)),
+    }
+    return [*checks, *made(files), _gate(folder)]
 
 
 def _gate(folder: Path) -> Check:
