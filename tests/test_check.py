@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from announced import Announced
 from test_near import KINDS, texture, turned
 from tiny_scenes import world
 
 from glidexp import cli
 from glidexp.config import Config, DatasetConfig
+from glidexp.data import steps
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
 from glidexp.data.verbs import verb_show
@@ -196,6 +198,16 @@ def test_each_look_at_all_tiles_says_how_far_it_is(
     check(store.path, "--out", tmp_path / "out")
     said = capsys.readouterr().err
     assert "tiles: 12 of 12 tiles done" in said and "masks against pictures: 12 of 12 masks done" in said
+
+
+def test_each_picture_of_a_check_is_told_of(tiles: list[Tile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "shown_steps", announced := Announced())
+    given = list(tiles[:24])
+    for at, of in {3: 0, 1: 2, 5: 4}.items():
+        given[at] = given[of][0], np.zeros_like(given[of][1])
+    check(write(tmp_path / "store", given).path, "--out", tmp_path / "out")
+    drawn = len(list((tmp_path / "out").glob("*.png")))
+    assert drawn > 3 and announced.works["pictures"] == [drawn, drawn]
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_tiles_are_read(

@@ -4,6 +4,8 @@ import importlib.util
 import json
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import pandas as pd
 import pytest
 import rasterio
 import shapely
+from announced import Announced
 from rasterio.transform import from_origin
 from scipy import stats
 from test_inventory_series import written
 from tiny_scenes import NORTH, WEST
 
 from glidexp import cli
+from glidexp.data import steps
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.mapping import sample_files, verb_inventory
 from glidexp.mapping.against import against
@@ -148,6 +152,27 @@ def test_the_smallest_lake_is_that_of_the_coarsest_map(tmp_path: Path) -> None:
     assert table["units"][["lake_recall", "lake_precision"]].tolist() == [3, 3]
     turned = assess(tmp_path, [second, first], reference)
     assert turned["value"]["lake_precision"] == 3 / 4 and turned["value"]["lake_iou_pooled"] < 0.8
+
+
+def test_maps_are_told_of_and_nothing_works_while_a_bar_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bar of the maps that were read stood at its end while they were laid over the reference."""
+    announced, stages = Announced(), []
+
+    @contextmanager
+    def stage(what: str, *, late: bool = False) -> Iterator[None]:
+        assert all(done == total for total, done in announced.works.values())
+        stages.append(what)
+        yield
+
+    monkeypatch.setattr(steps, "shown_steps", announced)
+    monkeypatch.setattr(steps, "shown_stage", stage)
+    one = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND)
+    assess(tmp_path, [one, one], inventory(tmp_path / "true.gpkg", [square(1000, 1000)]))
+    assert announced.works == {"reading": [2, 2]} and stages == ["map against reference", "writing the files"]
+    assert verb_inventory.run(["sample", str(one), "--out", str(tmp_path / "s"), "--cells", "9"]) == 0
+    assert stages[2:] == ["drawing cells and writing them"]
 
 
 def test_a_lake_goes_on_from_one_map_to_the_next(tmp_path: Path) -> None:

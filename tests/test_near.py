@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from glidexp.data.check import near
 from glidexp.data.check.duplicates import turns
 from glidexp.data.check.near import ALIKE, SHIFT_PX, Sieve, look_at, near_pairs, parts
 from glidexp.data.splits import connected
@@ -140,6 +141,21 @@ def test_two_stores_and_many_tiles_are_compared_in_parts(
     assert near_pairs(look_at(one, every(one)), step=told.append).empty and len(told) == parts(20) == 6
     small = tiles([image[:32, :32] for image in other.images])
     assert near_pairs(look_at(one, every(one)), look_at(small, every(small))).empty
+
+
+def test_a_part_is_told_of_when_its_pairs_were_laid_over_each_other(
+    ground: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was when they were known, so that the bar stood at its end while the long work began."""
+    monkeypatch.setattr(near, "_PART", 8)
+    happened: list[str] = []
+    laid = near.lay_over
+    monkeypatch.setattr(near, "lay_over", lambda *words: (happened.append("laid"), laid(*words))[1])
+    store = tiles([cut(piece) for piece in ground[:16]] * 2)
+    found = near_pairs(look_at(store, every(store)), None, happened.append)
+    assert set(zip(found["a"], found["b"], strict=True)) >= {(i, i + 16) for i in range(0, 16, 4)}
+    assert happened[-1] == "32 x 32" and len(happened) - happened.count("laid") == parts(len(store.images))
+    assert happened.index("laid") < happened.index("16 x 32"), "as they come"
 
 
 def test_the_sieve_loses_no_pair_and_lets_few_others_through() -> None:

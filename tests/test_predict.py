@@ -8,9 +8,11 @@ import json
 import os
 import resource
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import geopandas
@@ -30,11 +32,11 @@ from torch import nn
 
 from glidexp import cli
 from glidexp.config import Precision
-from glidexp.data import steps
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.reading import read_header
 from glidexp.data.scenes.strips import Strips
+from glidexp.data.steps import Step
 from glidexp.errors import ConfigError, GlidexpError, RunFailed
 from glidexp.mapping import (
     areas,
@@ -51,6 +53,7 @@ from glidexp.mapping import (
 )
 from glidexp.mapping.arrays import probabilities_of
 from glidexp.mapping.blend import Blend
+from glidexp.mapping.predict import SceneMap, SceneTask
 from glidexp.mapping.runs import Runs, runs_of
 from glidexp.mapping.settings import MapSettings
 from glidexp.mapping.stac import on_globe
@@ -130,11 +133,48 @@ def test_scenes_of_several_processes_are_told_of_as_they_are_done(
     bright: Bright, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announced = Announced()
-    monkeypatch.setattr(steps, "shown_steps", announced)
+    monkeypatch.setattr(many, "shown_steps", announced)
     monkeypatch.setattr(verb_predict, "mapped", lambda work, tasks, **_: map(work, tasks))
     scenes = [write_scene(tmp_path / f"{name}.tif", descriptions=["red", "green", "blue"]) for name in "abc"]
     assert mapped(model, tmp_path / "maps", *scenes, more=("--sensor", "sentinel2", "--workers", "2")) == 0
     assert announced.works == {"map": [3, 3]}
+
+
+def test_rows_of_scenes_in_other_processes_are_told_of_while_they_are_mapped(
+    bright: Bright, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of as many scenes as processes nothing was known until all of them were done."""
+    told: list[tuple[str, Fraction, bool]] = []
+
+    @contextmanager
+    def shown(total: int, *_: object, **__: object) -> Iterator[Step]:
+        yield lambda name, count=1, before=False: told.append((name, Fraction(count), before))
+
+    monkeypatch.setattr(many, "shown_steps", shown)
+    monkeypatch.setattr(many, "LOOK_S", 0.01)
+    scene = write_scene(tmp_path / "a.tif", descriptions=["red", "green", "blue"])
+    settings = MapSettings(window_px=32, overlap_px=8, device="cpu")
+    task = SceneTask(SceneFile(scene, "a", "sentinel2"), model, tmp_path, settings, "m")
+    task.aside.mkdir()
+    (task.aside / many.TOLD).write_text("9 0 10")  # a killed run's, which says nothing of this one
+
+    def rows(task: SceneTask, step: Callable[..., None]) -> SceneMap:
+        for row in range(8):
+            step(8, "a", before=row < 2)
+        deadline = time.monotonic() + 30
+        while len(told) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return SceneMap("a")
+
+    monkeypatch.setattr(many, "map_scene", rows)
+    with many.followed([task]) as finished:
+        time.sleep(0.05)
+        assert not told
+        one = many.map_and_tell(task)
+        assert sum(count for _, count, _ in told) < 1, "it is not said to be finished before it is"
+        finished(one)
+    assert sum(count for _, count, _ in told) == 1 and {name for name, _, _ in told} == {"a"}
+    assert sum(count for _, count, before in told if before) == Fraction(2, 8)
 
 
 def test_scenes_of_one_process_are_told_of_by_their_rows_all_in_all(

@@ -133,7 +133,11 @@ def test_a_stage_is_told_as_it_begins_and_with_its_time_where_it_took_some(clock
         with shown_stage(what):
             assert lines[-1] == what
             clock.now += seconds
-    assert lines == ["model.onnx", "model.onnx: 45 s", "card"]
+    for seconds in (0.4, 45.0):
+        with shown_stage("writing", late=True):
+            assert lines[-1] == "card"
+            clock.now += seconds
+    assert lines == ["model.onnx", "model.onnx: 45 s", "card", "writing: 45 s"]
 
 
 def test_the_seconds_of_a_stage_run_on_a_terminal(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
@@ -201,10 +205,15 @@ def test_parts_of_a_step_are_told_of_as_whole_ones(clock: Clock, lines: list[str
 
 
 def test_a_bar_knows_an_eta_where_a_step_takes_minutes(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """By default rich forgets what is older than 30 s, and has no speed then."""
+    """From the first on; rich has no speed before the second, and forgets what is older than 30 s."""
     import rich.progress
 
     seen: list[Any] = []
+    left: list[str] = []
+
+    def shown_left(bar: int) -> str:
+        return str(seen[bar].columns[-1].render(seen[bar].tasks[0]).plain)
+
     init = rich.progress.Progress.__init__
 
     def kept(self: Any, *args: Any, **words: Any) -> None:
@@ -217,14 +226,21 @@ def test_a_bar_knows_an_eta_where_a_step_takes_minutes(monkeypatch: pytest.Monke
         for name in "abc":
             clock.now += 120
             step(name)
-        assert seen[0].tasks[0].time_remaining == pytest.approx(7 * 120, abs=1)
+            left.append(shown_left(0))
+        clock.now += 30
+        left.append(shown_left(0))
+    assert left == [f"about {span(120 * n)} left" for n in (9, 8, 7)] + ["about 14 min left"]
+    left.clear()
     with shown_steps(10, "scenes", True) as step:
         for name in "abcd":
             step(name, before=True)
         for name in "efg":
             clock.now += 120
             step(name)
-        assert seen[1].tasks[0].time_remaining == pytest.approx(3 * 120, abs=1)
+            left.append(shown_left(1))
+        step("h", before=True)
+        left.append(shown_left(1))
+    assert left == [f"about {span(120 * n)} left" for n in (5, 4, 3, 2)], "one of before takes no speed away"
 
 
 def test_what_was_done_before_took_no_time(clock: Clock, lines: list[str]) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 log = logging.getLogger("glidexp")
 FIRST_S, MOST_S = 30.0, 600.0
@@ -43,6 +43,32 @@ class Pace:
         return True
 
 
+class _Left:
+    """How long a work still takes, by what this process did of it. Known from its first step on."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done: int | Fraction = 0
+        self.found: int | Fraction = 0
+        self._began = self._last = time.monotonic()
+
+    def add(self, count: int | Fraction, before: bool) -> None:
+        """Takes a step; those that an earlier process did take no time, nor does what came before the first other."""
+        self._last = time.monotonic()
+        if before and self.done == self.found:
+            self._began = self._last
+        self.done += count
+        self.found += count * before
+
+    def seconds(self) -> float | None:
+        """About how many; None where nothing tells."""
+        own = self.done - self.found
+        if own <= 0:
+            return None
+        whole = (self._last - self._began) / float(own) * float(self.total - self.done)
+        return max(whole - (time.monotonic() - self._last), 0.0)
+
+
 def span(seconds: float) -> str:
     """About how long: 45 s, 12 min, 3 h 20 min, 5 d 4 h."""
     if seconds < 100:
@@ -55,10 +81,14 @@ def span(seconds: float) -> str:
 
 
 @contextmanager
-def shown_stage(what: str) -> Iterator[None]:
+def shown_stage(what: str, *, late: bool = False) -> Iterator[None]:
     """Says what is done, and how long it took: for work that cannot tell how far it is.
 
     On a terminal the seconds run while it lasts; a log has a line as it begins, and one with the time from a second on.
+
+    Args:
+        what: is done
+        late: only the line with the time, so that short work says nothing
     """
     began = time.monotonic()
     if bar := sys.stderr.isatty():
@@ -70,15 +100,16 @@ def shown_stage(what: str) -> Iterator[None]:
             shown.add_task(what, total=None)
             yield
     else:
-        log.info("%s", what)
+        if not late:
+            log.info("%s", what)
         yield
-    if bar or time.monotonic() - began >= 1:
+    if (bar and not late) or time.monotonic() - began >= 1:
         log.info("%s: %s", what, span(time.monotonic() - began))
 
 
 @contextmanager
 def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, late: bool = False) -> Iterator[Step]:
-    """Gives a function to call after each step: a bar with ETA on a terminal, ten lines at most in a log.
+    """Gives a function to call after each step: a bar on a terminal, ten lines at most in a log; with the time left.
 
     Args:
         total: steps
@@ -87,42 +118,45 @@ def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, l
         what: is done
         late: in a log only what `Pace` lets through, so that short work says nothing
     """
-    done: int | Fraction = 0
+    left = _Left(total)
     if progress and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        # rich knows no speed where a step takes longer than this, so that there would be no ETA
-        with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=MOST_S) as bar:
+        with _bar(left) as bar:
             said = "tiles from {}" if what == "tiles" else f"{what} of {{}}"
             task = bar.add_task(said.format(unit), total=total)
 
             def drawn(name: str, count: int | Fraction = 1, *, before: bool = False) -> None:
-                nonlocal done
-                done += count
-                if before:
-                    bar.reset(task)  # speed counts from here
-                bar.update(task, completed=float(done), description=said.format(name) if name else what)
+                left.add(count, before)
+                bar.update(task, completed=float(left.done), description=said.format(name) if name else what)
 
             yield drawn
         return
-    pace, found = Pace(), Fraction(0)
+    pace = Pace()
 
     def step(name: str, count: int | Fraction = 1, *, before: bool = False) -> None:
-        nonlocal done, found
-        done += count
-        found += count * before
-        due = pace.due() if late else done * LINES // total > (done - count) * LINES // total
-        if progress and due and done > found:
-            left = (time.monotonic() - pace.began) / float(done - found) * float(total - done)
+        left.add(count, before)
+        due = pace.due() if late else left.done * LINES // total > (left.done - count) * LINES // total
+        if progress and due and (seconds := left.seconds()) is not None:
             named = f" ({name})" if name else ""
-            about = f", about {span(left)} left" * (left >= 1)
-            log.info("%s: %d of %d %s done%s%s", what, int(done), total, unit, named, about)
+            about = f", about {span(seconds)} left" * (seconds >= 1)
+            log.info("%s: %d of %d %s done%s%s", what, int(left.done), total, unit, named, about)
 
     yield step
+
+
+def _bar(left: _Left) -> Any:
+    """A bar of rich's, with what is done, the time since it began and the time left.
+
+    The last is not rich's own, which needs two steps, takes what several processes finish at once for one speed, and
+    forgets it where steps of an earlier process come in between.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            seconds = left.seconds()
+            return Text(f"about {span(seconds)} left" if (seconds or 0) >= 1 else "", style="progress.remaining")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeLeft())
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -41,20 +41,34 @@ class Assessment:
     notes: tuple[str, ...]
 
 
-def made(
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Maps, and what they are held against."""
+
+    paths: tuple[Path, ...]
+    maps: Joined
+    reference: Path
+    looked: Looked | None
+    """where it is a sample"""
+    true: Geometries
+    """lakes of the reference, in the plane of the maps"""
+    types: npt.NDArray[np.object_]
+    """of each of them"""
+
+
+def read(
     paths: Sequence[Path], reference: Path, step: Step, *, layer: str | None, reference_layer: str | None,
-    within: Path | None, min_km2: float | None,
-) -> Assessment:  # fmt: skip
-    """Scores maps against a reference.
+    within: Path | None,
+) -> Sides:  # fmt: skip
+    """Reads maps and a reference.
 
     Args:
         paths: of the maps
         reference: file of an inventory, or folder of a sample
-        step: told of each map
+        step: told of each map, as by `joined`
         layer: of each map, of several
         reference_layer: of the inventory, of several
         within: polygons beyond which nothing counts
-        min_km2: smaller lakes do not count; None: 5.5 pixels of the coarsest map
 
     Raises:
         DataError: one of them cannot be read, or they do not go together
@@ -68,14 +82,27 @@ def made(
         own = polygons.read(reference, SETTING, layer=reference_layer)
         lakes, types = cut_at_180(whole_in_degrees(own.geometries, own.crs)), own.types
     maps = joined(paths, step, layer=layer, within=ground)
-    true = on(maps.plane, lakes)
+    return Sides(tuple(paths), maps, reference, looked, on(maps.plane, lakes), types)
+
+
+def made(sides: Sides, *, min_km2: float | None) -> Assessment:
+    """Scores maps against a reference.
+
+    Args:
+        sides: of `read`
+        min_km2: smaller lakes do not count; None: 5.5 pixels of the coarsest map
+
+    Raises:
+        DataError: they do not go together
+    """
+    maps, looked, true, types = sides.maps, sides.looked, sides.true, sides.types
     cells, sample, kinds = _cells(maps, looked)
     near = [_touching(shapes, cells) for shapes in (maps.shapes, true)]
     if looked is None and not near[1].any():
-        raise DataError(f"{SETTING}={reference}: none of its lakes lies on the ground of the maps: give another.")
+        raise DataError(f"{SETTING}={sides.reference}: none of its lakes lies on the ground of the maps: give another.")
     near[0] |= _touching(maps.shapes, true[near[1]])  # a lake that leaves its cell may be mapped beyond it alone
     met = against(maps.shapes[near[0]], true[near[1]], cells)
-    same = looked is None or {file_sha256(path) for path in paths} == looked.maps
+    same = looked is None or {file_sha256(path) for path in sides.paths} == looked.maps
     least = maps.least_km2 if min_km2 is None else min_km2
     found = assessed(
         met, sample, kinds, mapped_km2=_area_km2(maps), least_km2=least, types=types[near[1]],

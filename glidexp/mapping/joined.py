@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
 
     Args:
         paths: of maps
-        step: told of each file
+        step: told of half of each map as it was read, of the other as it lies beside those before
         layer: of the outlines, as for `lake_map.read`
         within: ground in degrees beyond which nothing counts
 
@@ -64,20 +65,21 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
                 "writes it (NAME_lakes.gpkg), or that ground as polygons with --within FILE."
             )
         maps.append(one)
-        step(path.name)
+        step(path.name, Fraction(1, 2))
     grounds = np.array([within if one.ground is None else one.ground for one in maps], dtype=object)
     plane = plane_of(grounds)
     looked = on(plane, grounds)
     if within is not None:
         looked = shapely.intersection(looked, on(plane, np.array([within], dtype=object))[0])
     shapes, ids, before = np.empty(0, object), np.empty(0, object), shapely.Polygon()
-    for one, ground in zip(maps, looked, strict=True):
+    for path, one, ground in zip(paths, maps, looked, strict=True):
         lakes = on(plane, one.shapes)
         shapely.prepare([ground, before])
         own = shapely.intersects(ground, lakes)
         shapes, new, which = _added(shapes, lakes[own], before)
         shapes, ids = np.concatenate([shapes, new]), np.concatenate([ids, one.ids[own][which]])
         before = shapely.union(before, ground)
+        step(path.name, Fraction(1, 2))
     if shapely.area(before) <= 0:
         raise DataError(f"{SETTING}: none of the {len(maps)} maps looked at the ground of --within: give others.")
     shapely.prepare(before)

@@ -2,9 +2,10 @@
 
 import logging
 import os
+import threading
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,11 @@ from glidexp.mapping.settings import MapSettings
 from glidexp.models.load import find_named
 
 log = logging.getLogger("glidexp")
+TOLD = "told"
+"""file beside the work files of a scene that another process maps: rows of windows that are done, that were done
+before, and all"""
+LOOK_S = 2.0
+"""seconds between two looks at these"""
 COPY = ".model"
 """folder below the maps for a model that comes from a server or a checkpoint, which other machines can see"""
 
@@ -80,6 +86,55 @@ def on_one_process(tasks: Sequence[SceneTask]) -> list[SceneMap]:
             # all of it where it was finished before or cannot be mapped
             step(task.file.scene, row.left, before=maps[-1].found)
     return maps
+
+
+def map_and_tell(task: SceneTask) -> SceneMap:
+    """`map_scene` in another process or on another machine, which leaves word of how far it is."""
+    place, counts = task.aside / TOLD, [0, 0]
+
+    def row(total: int, _: str, *, before: bool = False) -> None:
+        counts[before] += 1
+        with suppress(OSError):  # word of it is worth no map
+            place.write_text(f"{counts[0]} {counts[1]} {total}", encoding="ascii")
+
+    return map_scene(task, row)
+
+
+@contextmanager
+def followed(tasks: Sequence[SceneTask]) -> Iterator[Callable[[SceneMap], None]]:
+    """Shows how far scenes are that are mapped by `map_and_tell`; gives a function to call with each finished map."""
+    for task in tasks:
+        with suppress(OSError):  # of a killed run
+            (task.aside / TOLD).unlink()
+    done, one_by_one, over = {task.file.scene: Fraction(0) for task in tasks}, threading.Lock(), threading.Event()
+    with shown_steps(len(tasks), "scenes", True, what="map") as step:
+
+        def look() -> None:
+            for task in tasks:
+                name = task.file.scene
+                with suppress(OSError, ValueError), one_by_one:
+                    new, before, rows = map(int, (task.aside / TOLD).read_text(encoding="ascii").split())
+                    for part, found in ((Fraction(before, rows), True), (Fraction(new + before, rows), False)):
+                        if done[name] < part < 1:  # all of it is told with the finished map
+                            step(name, part - done[name], before=found)
+                            done[name] = part
+
+        def watch() -> None:
+            while not over.wait(LOOK_S):
+                look()
+
+        def finished(one: SceneMap) -> None:
+            with one_by_one:
+                step(one.scene, 1 - done[one.scene], before=one.found)
+                done[one.scene] = Fraction(1)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield finished
+        finally:
+            over.set()
+            thread.join()
 
 
 class _Part:

@@ -61,6 +61,16 @@ class SceneTask:
     image: bool = False
     """write the small picture also without outlines"""
 
+    @property
+    def base(self) -> Path:
+        """Of the map's files, without what their names end with."""
+        return self.out / areas.plain(self.file.scene)
+
+    @property
+    def aside(self) -> Path:
+        """Folder of what is finished of it."""
+        return self.base.with_name(f".{self.base.name}.partial")
+
 
 @dataclass(slots=True)
 class SceneMap:
@@ -136,11 +146,11 @@ def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
     scene = read_header(task.file, domain.bands_of(card))
     said = [*scene.warnings, *domain.outside(card, scene)]
     said += domain.of_another_baseline(card, scene) if task.settings.stretch is StretchFrom.auto else []
-    base = task.out / areas.plain(scene.name)
+    base, aside = task.base, task.aside
     keys = _keys(task, card, scene)
     item = base.with_name(f"{base.name}.json")
     known = None if task.again else done_before(item, keys[1])
-    aside, networks = base.with_name(f".{base.name}.partial"), len(card.get("members", ()))
+    networks = len(card.get("members", ()))
     if known is not None:
         drop_left(aside)
         before = known["glidexp:sizes"]

@@ -40,10 +40,10 @@ def run(argv: list[str]) -> int:
     """Compares, prints, writes; gives the exit code."""
     given = options().parse_args(argv)
     from glidexp.data.scenes.geopackage import check_out
-    from glidexp.data.steps import shown_steps
+    from glidexp.data.steps import shown_stage, shown_steps
     from glidexp.errors import ConfigError
     from glidexp.mapping.assess_files import OUTLINES, write_assessed
-    from glidexp.mapping.assessment import made
+    from glidexp.mapping.assessment import made, read
 
     if given.min_km2 is not None and not 0 <= given.min_km2 < 1e6:
         raise ConfigError(f"--min-km2={given.min_km2} must be 0 or more km2.")
@@ -55,12 +55,16 @@ def run(argv: list[str]) -> int:
     if out:
         check_out(out / OUTLINES)
     with shown_steps(len(given.maps), "maps", True, what="reading", late=True) as step:
-        found = made(
+        sides = read(
             [Path(one) for one in given.maps], reference, step, layer=given.map_layer,
             reference_layer=given.reference_layer, within=Path(given.within) if given.within else None,
-            min_km2=given.min_km2,
         )  # fmt: skip
-    files = write_assessed(found, out) if out else []
+    with shown_stage("map against reference", late=True):
+        found = made(sides, min_km2=given.min_km2)
+    files: list[Path] = []
+    if out:
+        with shown_stage("writing the files", late=True):
+            files = write_assessed(found, out)
     print(told(found.scores))
     if found.strata is not None:
         print("\n" + found.strata.to_string(index=False))

@@ -155,20 +155,17 @@ def scenes_of(places: Sequence[str], sensor: str, *, mask_clouds: bool = False) 
 
 
 def _all(tasks: "list[SceneTask]", crew: Crew, device: str) -> "list[SceneMap]":
-    from glidexp.data.steps import shown_steps
-    from glidexp.mapping.many import on_one_process, with_threads
+    from glidexp.mapping.many import followed, map_and_tell, on_one_process, with_threads
 
     workers = crew.workers or _at_a_time(len(tasks), device)
     if workers <= 1 and not crew.cluster:
         return on_one_process(with_threads(tasks, 1))
-    from glidexp.mapping.predict import map_scene
-
     maps: list[SceneMap] = []
     shared = with_threads(tasks, workers)
-    with shown_steps(len(tasks), "scenes", True, what="map") as step:
-        for one in mapped(map_scene, shared, workers=workers, cluster=crew.cluster, gpu=device != "cpu"):
+    with followed(shared) as finished:
+        for one in mapped(map_and_tell, shared, workers=workers, cluster=crew.cluster, gpu=device != "cpu"):
             maps.append(one)
-            step(one.scene, before=one.found)
+            finished(one)
     return sorted(maps, key=lambda one: one.scene)
 
 

@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
     """Draws, writes, says what to do; gives the exit code."""
     given = options().parse_args(argv)
     from glidexp.data.scenes.geopackage import check_out
-    from glidexp.data.steps import shown_steps
+    from glidexp.data.steps import shown_stage, shown_steps
     from glidexp.errors import ConfigError
     from glidexp.mapping.cells import KINDS, divided, drawn
     from glidexp.mapping.doubt import doubted
@@ -65,11 +65,12 @@ def run(argv: list[str]) -> int:
         maps = joined(paths, step, layer=given.map_layer, within=within)
     with shown_steps(len(paths), "maps", True, what="looking for doubtful pixels", late=True) as step:
         doubt = doubted(paths, maps.plane, given.cell_km, step)
-    cells = divided(maps, given.cell_km, doubt)
-    chosen = drawn(cells, given.cells, given.seed)
-    write_sample(
-        out, maps, paths, cells, chosen, filled=given.outlines == "map", cell_km=given.cell_km, seed=given.seed
-    )
+    with shown_stage("drawing cells and writing them", late=True):
+        cells = divided(maps, given.cell_km, doubt)
+        chosen = drawn(cells, given.cells, given.seed)
+        write_sample(
+            out, maps, paths, cells, chosen, filled=given.outlines == "map", cell_km=given.cell_km, seed=given.seed
+        )
     for kind, name in enumerate(KINDS):
         print(f"{name:>6}: {int((cells.kind[chosen] == kind).sum())} of {cells.numbers[kind]} cells")
     if doubt.lacking:

@@ -7,7 +7,7 @@ grain; and one rock on a white field is too little to go by.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -95,7 +95,7 @@ def near_pairs(one: Looks, other: Looks | None = None, step: Step = untold) -> p
     Args:
         one: tiles
         other: tiles of another store; None: those of `one` among each other
-        step: told after each part of the comparison
+        step: told after each part of the comparison, when its pairs were laid over each other
 
     Returns:
         columns of `COLUMNS`, sorted by a and b: places in `one.rows` and `other.rows` (a < b within one store);
@@ -109,19 +109,21 @@ def near_pairs(one: Looks, other: Looks | None = None, step: Step = untold) -> p
         return pd.DataFrame(columns=list(COLUMNS))
     fine_a, fine_b = Fine(one.tiles), Fine(second.tiles)
     found = []
-    for (a, b), positions in _alike(one, second, step).items():
-        row_a, row_b = int(one.rows[a]), int(second.rows[b])
-        for position in positions:
-            laid = lay_over(fine_a, row_a, fine_b, row_b, position)
-            if laid is not None:
-                found.append((a, b, position, *laid))
-                break
+    for name, part in _alike(one, second):
+        for (a, b), positions in part.items():
+            row_a, row_b = int(one.rows[a]), int(second.rows[b])
+            for position in positions:
+                laid = lay_over(fine_a, row_a, fine_b, row_b, position)
+                if laid is not None:
+                    found.append((a, b, position, *laid))
+                    break
+        step(name)
     table = pd.DataFrame(found, columns=list(COLUMNS))
     return table.sort_values(["a", "b"], ignore_index=True)
 
 
-def _alike(one: Looks, other: Looks, step: Step) -> dict[tuple[int, int], list[int]]:
-    """Positions to be looked at by pair (a, b), the best first; pairs by a."""
+def _alike(one: Looks, other: Looks) -> Iterator[tuple[str, dict[tuple[int, int], list[int]]]]:
+    """Parts of the comparison: a name, and by pair (a, b) the positions to be looked at, the best first; pairs by a."""
     px = one.tiles.tile_px
     # steps of half a cell, so that no shift is farther than a quarter of one from a step
     margin = math.ceil(min(SHIFT_PX, px // 16) * SIDE / px - 0.5)
@@ -129,12 +131,12 @@ def _alike(one: Looks, other: Looks, step: Step) -> dict[tuple[int, int], list[i
     views = [_normal(_turned(one.small, position), one.flat, margin, margin, margin) for position in range(8)]
     sieve = Sieve(views)
     coarse = [sieve.of(view) for view in views]
-    scores: dict[tuple[int, int], dict[int, float]] = {}
     for j in range(0, len(other.rows), _PART):
         part = slice(j, j + _PART)
         bank = [_normal(other.small[part], other.flat[part], y, x, margin) for y, x in moves]
         sifted = [sieve.of(fixed) for fixed in bank]
         for i in range(0, len(one.rows) if one is not other else j + 1, _PART):
+            scores: dict[tuple[int, int], dict[int, float]] = {}
             for position in range(8):
                 mine, seen = coarse[position][i : i + _PART], views[position][i : i + _PART]
                 for its, fixed in zip(sifted, bank, strict=True):
@@ -145,11 +147,13 @@ def _alike(one: Looks, other: Looks, step: Step) -> dict[tuple[int, int], list[i
                         if one is not other or pair[0] < pair[1]:
                             held = scores.setdefault(pair, {})
                             held[position] = max(held.get(position, 0.0), float(alike[k]))
-            step(f"{min(i + _PART, len(one.rows))} x {min(j + _PART, len(other.rows))}")
-    return {
-        pair: [p for p in sorted(held, key=lambda p: -held[p]) if held[p] >= max(held.values()) - RIVALS]
-        for pair, held in sorted(scores.items())
-    }
+            yield (
+                f"{min(i + _PART, len(one.rows))} x {min(j + _PART, len(other.rows))}",
+                {
+                    pair: [p for p in sorted(held, key=lambda p: -held[p]) if held[p] >= max(held.values()) - RIVALS]
+                    for pair, held in sorted(scores.items())
+                },
+            )
 
 
 class Sieve:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from glidexp.data.check.faults import Finding, Survey
+    from glidexp.data.steps import Step
     from glidexp.data.store import TileStore
     from glidexp.data.verbs import Compose
 
@@ -75,8 +76,10 @@ def run(argv: list[str], compose: "Compose") -> int:
             findings += pairs.copies(seen.looks, theirs, step, where=where) + between
     findings.sort(key=lambda f: list(faults.Severity).index(f.severity))
     _forget(out)
-    for number, finding in enumerate(findings):
-        _draw(finding, number, store, other if " with " in finding.what and other is not None else store, masks, out)
+    with shown_steps(sum(map(_sheets, findings)), "pictures", True, what="pictures", late=True) as step:
+        for number, finding in enumerate(findings):
+            second = other if " with " in finding.what and other is not None else store
+            _draw(finding, number, store, second, masks, out, step)
     write_text(out / MASKS, masks.drop(columns="row").to_csv(index=False, float_format="%.4f"))
     content = _content(store, other, findings, balance, seen, masks)
     write_text(out / ACCOUNT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -93,10 +96,16 @@ def _forget(out: Path) -> None:
     (out / ACCOUNT).unlink(missing_ok=True)
 
 
+def _sheets(finding: "Finding") -> int:
+    """How many pictures are drawn of a finding."""
+    return int(bool(finding.tiles)) if finding.pairs is None else min(len(finding.pairs), SHOWN)
+
+
 def _draw(
-    finding: "Finding", number: int, store: "TileStore", other: "TileStore", masks: "pd.DataFrame", out: Path
-) -> None:
-    """Both pictures of each pair; a sheet of the masks that are doubted most."""
+    finding: "Finding", number: int, store: "TileStore", other: "TileStore", masks: "pd.DataFrame", out: Path,
+    step: "Step",
+) -> None:  # fmt: skip
+    """Both pictures of each pair; a sheet of the masks that are doubted most. `step` is told of each."""
     from glidexp.data.show.gallery import picture, save, sheet
 
     if finding.pairs is not None:
@@ -110,18 +119,21 @@ def _draw(
             both = [picture(store, a, SIDE_PX), picture(other, b, SIDE_PX)]
             save(sheet(both, captions, columns=2), out / name)
             finding.pictures.append(name)
+            step("")
     elif finding.kind == "mask":
         worst = masks.head(WORST).to_dict("records")
         captions = [f"{row['doubt']:.2f} {row['tile']}" for row in worst]
         pictures = [picture(store, int(row["row"]), SIDE_PX) for row in worst]
         save(sheet(pictures, captions, columns=6, title="Masks that contradict their picture most"), out / "masks.png")
         finding.pictures.append("masks.png")
+        step("")
     elif finding.tiles:
         rows = store.index.index[store.index["tile"].isin(finding.tiles)][:WORST]
         pictures = [picture(store, int(row), SIDE_PX // 2) for row in rows]
         name = f"{number:02d}-{finding.severity}-{finding.kind}.png"
         save(sheet(pictures, store.index["tile"].iloc[rows].tolist(), columns=6, title=finding.what), out / name)
         finding.pictures.append(name)
+        step("")
 
 
 def _content(
