@@ -156,7 +156,8 @@ def _bar(left: _Left) -> Any:
     class TimeLeft(ProgressColumn):
         def render(self, task: Any) -> Text:
             seconds = left.seconds()
-            return Text(f"about {span(seconds)} left" if (seconds or 0) >= 1 else "", style="progress.remaining")
+            known = seconds is not None and seconds >= 1
+            return Text(f"about {span(seconds or 0)} left" if known else "", style="progress.remaining")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeLeft())
     return Progress(*columns, console=Console(stderr=True), transient=True)

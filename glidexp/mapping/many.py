@@ -92,7 +92,7 @@ def map_and_tell(task: SceneTask) -> SceneMap:
     """`map_scene` in another process or on another machine, which leaves word of how far it is."""
     place, counts = task.aside / TOLD, [0, 0]
 
-    def row(total: int, _: str, *, before: bool = False) -> None:
+    def row(total: int, name: str, *, before: bool = False) -> None:
         counts[before] += 1
         with suppress(OSError):  # word of it is worth no map
             place.write_text(f"{counts[0]} {counts[1]} {total}", encoding="ascii")
