@@ -1,9 +1,7 @@
 """A run on land cover of several classes: the same loop, other scores. Its encoder is what is wanted of it."""
 
 import json
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +9,11 @@ import numpy.typing as npt
 import torch
 
 from glidexp.errors import RunFailed
-from glidexp.models.export import save_bundle
-from glidexp.models.lineage import marks
 from glidexp.scoring.land_cover import class_iou, class_scores, confusion_of
 from glidexp.training.augmentation.augment import Augment
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.progress import scoring
-from glidexp.training.record import Recorder, requirements
+from glidexp.training.record import Recorder
 
 
 class ClassRecorder(Recorder):
@@ -34,8 +30,8 @@ class ClassRecorder(Recorder):
         """Logs an epoch's scores (step 1 is the first epoch)."""
         self.tracked.metrics(metrics, step=epoch + 1)
 
-    def finish(self, model: torch.nn.Module, *, best_epoch: int, about: dict[str, float]) -> dict[str, float]:
-        """Scores the chosen weights on val and test and logs everything that lasts; as `Recorder.finish`."""
+    def scored(self, model: torch.nn.Module) -> tuple[dict[str, float], dict[str, float | None]]:
+        """Scores val and test and logs their confusion; nothing is fixed on val."""
         names, metrics = self.tiles.classes, dict[str, float]()
         tables: dict[str, Any] = {"classes": names}
         for split, evaluator in (("val", self.val), ("test", self.shared(self.tiles.rows("test")))):
@@ -44,16 +40,10 @@ class ClassRecorder(Recorder):
             metrics |= class_scores(counted, names, split) | {f"tiles/{split}": float(len(evaluator.rows))}
             tables[split] = {"confusion": counted.tolist(), "iou": [_number(value) for value in class_iou(counted)]}
         self.tracked.text(json.dumps(tables, indent=1), "land_cover.json")
-        metrics |= marks(self.line, self.leak)[1]
-        metrics |= {"best_epoch": float(best_epoch + 1), "tiles/train": float(len(self.train))}
-        if self.config.tracking.log_model:
-            with tempfile.TemporaryDirectory() as aside:
-                card, ground = self.card({}, metrics)
-                bundle = save_bundle(Path(aside) / "bundle", model, card=card, ground=ground)
-                self.tracked.model(bundle, in_channels=self.tiles.channels, pip_requirements=requirements())
-        metrics |= about
-        self.tracked.metrics(metrics, step=self.config.train.epochs + 1)
-        return metrics
+        return metrics, {}
+
+    def validity(self, model: torch.nn.Module) -> None:
+        """None: it is told of networks that map lakes."""
 
     def card(self, fixed: Mapping[str, float | None], metrics: Mapping[str, float]) -> tuple[dict[str, Any], bytes]:
         """As `Recorder.card`, with the classes, by which it is known that the network gives no lakes."""

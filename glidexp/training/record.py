@@ -15,7 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from glidexp.config import Config
+from glidexp.config import Config, flat
 from glidexp.config.stored import Settings, public
 from glidexp.data.band_statistics import histograms_of
 from glidexp.data.leakage import Leak, find_leak, join, known_ground
@@ -32,9 +32,9 @@ from glidexp.models.validity import Validity
 from glidexp.scoring.land_cover import class_table
 from glidexp.scoring.scores import best_threshold, score_split
 from glidexp.scoring.tables import lake_table, summary_table
-from glidexp.tracking.multirun import run_link, ui_hint
+from glidexp.tracking.multirun import parent_run_id, run_link, ui_hint
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import Store
+from glidexp.tracking.store import FoundRun, Store
 from glidexp.training.augmentation.augment import Augment
 from glidexp.training.augmentation.picture import SHOWN, augmented_grid
 from glidexp.training.device import Runtime, device_name
@@ -140,14 +140,7 @@ class Recorder(Judge):
         Returns:
             every final metric by name
         """
-        step = self.config.train.epochs + 1
-        with scoring(self.val, "val"):
-            val = predict(self.val, model, "val", scratch=self.scratch)
-        test_rows = self.shared(self.tiles.rows("test"))
-        fixed = {"threshold": val.threshold, "temperature": val.temperature}
-        with scoring(test_rows, "test"):
-            test = predict(test_rows, model, "test", **fixed, scratch=self.scratch)
-        metrics = log_results(self.tracked, [val, test], self.config.tracking, step=step)
+        metrics, fixed = self.scored(model)
         metrics |= marks(self.line, self.leak)[1]
         metrics |= {
             "best_epoch": float(best_epoch + 1),
@@ -158,13 +151,24 @@ class Recorder(Judge):
         if self.config.tracking.log_model:
             with tempfile.TemporaryDirectory() as aside:
                 card, ground = self.card(fixed, metrics)
+                if not self.tiles.classes:
+                    card["validity"] = None  # where it stays so, there were too few tiles
                 kept = validity.to_bytes() if validity else None
-                card["validity"] = None  # where it stays so, there were too few tiles
                 bundle = save_bundle(Path(aside) / "bundle", model, card=card, ground=ground, validity=kept)
                 self.tracked.model(bundle, in_channels=self.tiles.channels, pip_requirements=requirements())
         metrics |= about
-        self.tracked.metrics(metrics, step=step)
+        self.tracked.metrics(metrics, step=self.config.train.epochs + 1)
         return metrics
+
+    def scored(self, model: torch.nn.Module) -> tuple[dict[str, float], dict[str, float | None]]:
+        """Scores val and test, logs tables and pictures of both; gives the metrics, and what val has fixed."""
+        with scoring(self.val, "val"):
+            val = predict(self.val, model, "val", scratch=self.scratch)
+        test_rows = self.shared(self.tiles.rows("test"))
+        fixed: dict[str, float | None] = {"threshold": val.threshold, "temperature": val.temperature}
+        with scoring(test_rows, "test"):
+            test = predict(test_rows, model, "test", **fixed, scratch=self.scratch)
+        return log_results(self.tracked, [val, test], self.config.tracking, step=self.config.train.epochs + 1), fixed
 
     def validity(self, model: torch.nn.Module) -> Validity | None:
         """What the training tiles look like, which goes with the model; logs how far from them each test scene is."""
@@ -223,6 +227,43 @@ class Recorder(Judge):
 def scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
     """Those of test, which a card keeps."""
     return {name: value for name, value in metrics.items() if name.startswith("test/")}
+
+
+def start_run(
+    store: Store,
+    config: Settings,
+    identity: str,
+    earlier: FoundRun | None,
+    tiles: TileStore,
+    *,
+    name: str,
+    choices: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> Run:
+    """Begins a training or an evaluation in the store, or goes on with the earlier run of it.
+
+    Args:
+        store: where it goes
+        config: whole
+        identity: its config id
+        earlier: an interrupted run of this id
+        tiles: whose hashes it is marked with
+        name: of the run, when tracking.run_name gives none
+        choices: chosen option by config group
+        tags: further tags
+    """
+    return Run.start(
+        store,
+        experiment=config.tracking.experiment,
+        run_name=config.tracking.run_name or name,
+        config_flat=flat(public(config)),
+        choices=choices,
+        tags={**tags, "glidexp.split_hash": tiles.split_hash, "glidexp.data_hash": tiles.data_hash},
+        config_id=identity,
+        parent_run_id=parent_run_id(),
+        resume_run_id=earlier.run_id if earlier else None,
+        system_metrics=config.tracking.system_metrics,
+    )
 
 
 def log_settings(tracked: Run, config: Settings, tiles: TileStore) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.config import Compile, TrainConfig, flat
+from glidexp.config import Compile, TrainConfig
 from glidexp.config.evaluation import VAL, EvaluateConfig
-from glidexp.config.stored import public
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore, data_hash
 from glidexp.data.workers import Crew
@@ -24,16 +23,15 @@ from glidexp.models import lineage
 from glidexp.models.card import members_of
 from glidexp.models.load import FoundModel
 from glidexp.signals import Signals
-from glidexp.tracking.multirun import parent_run_id
 from glidexp.tracking.run import Run
-from glidexp.tracking.store import EVALUATION, KIND_TAG, MODEL_RUN_TAG, FoundRun, Store
+from glidexp.tracking.store import EVALUATION, KIND_TAG, MODEL_RUN_TAG, Store
 from glidexp.training.bands import places_of_bands
 from glidexp.training.beginning.earlier import earlier_run
 from glidexp.training.device import Runtime, device_name, resolve
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import log_results, predict
 from glidexp.training.progress import scoring
-from glidexp.training.record import Outcome, log_dataset, log_settings, requirements, scores_of, shown
+from glidexp.training.record import Outcome, log_dataset, log_settings, requirements, scores_of, shown, start_run
 from glidexp.training.rescoring.fitted import fit_to, fitted_bundle
 from glidexp.training.rescoring.scored import (
     digest_of,
@@ -82,7 +80,14 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
         tags, leaked = lineage.marks(line, leak)
         fitted = fit_to(config, found, tiles, fit, threshold, order, runtime)
         log.info("%s: %d tiles on %s, %s", title, len(rows), device_name(runtime), runtime.precision)
-        with _start(store, config, found, tiles, choices, identity, earlier) as tracked:
+        # the model's own names beside the data set's, so that a table of runs can be filtered by them
+        shape = found.card["architecture"]
+        chosen = {**choices, "backbone": shape["backbone"], "decoder": shape["decoder"]}
+        chosen["dataset"] = choices.get("dataset") or config.dataset.name
+        name = f"evaluate-{config.dataset.name}-{name_of(found).replace(' ', '-')}"
+        with start_run(
+            store, config, identity, earlier, tiles, name=name, choices=chosen, tags=_tags(found)
+        ) as tracked:
             _begin(tracked, config, found, tiles, rows, tags | {"glidexp.scored_split": split}, runtime)
             evaluator = Evaluator(tiles, rows, fitted.normalise, runtime, config.train.batch_size)
             fixed = {"threshold": fitted.threshold, "temperature": fitted.temperature}
@@ -165,42 +170,17 @@ def _as_training(config: EvaluateConfig) -> TrainConfig:
     )
 
 
-def _start(
-    store: Store,
-    config: EvaluateConfig,
-    found: FoundModel,
-    tiles: TileStore,
-    choices: Mapping[str, Any],
-    identity: str,
-    earlier: FoundRun | None,
-) -> Run:
-    shape = found.card["architecture"]
-    # the model's own names beside the data set's, so that a table of runs can be filtered by them
-    shown = dict(choices) | {"backbone": shape["backbone"], "decoder": shape["decoder"]}
-    shown["dataset"] = choices.get("dataset") or config.dataset.name
+def _tags(found: FoundModel) -> dict[str, str]:
+    """What an evaluation is marked with: whose it is."""
     tags = {
         KIND_TAG: EVALUATION,
         "glidexp.model": found.uri,
         MODEL_RUN_TAG: found.run_id or "",
         "glidexp.model_config_id": str(found.card.get("config_id", "")),
         MODEL_VERSION_TAG: trained_by(one.card for one in found.members or [found]),
-        "glidexp.split_hash": tiles.split_hash,
-        "glidexp.data_hash": tiles.data_hash,
     }
-    if members := members_of(found.card):
-        tags["glidexp.members"] = ", ".join(members)
-    return Run.start(
-        store,
-        experiment=config.tracking.experiment,
-        run_name=config.tracking.run_name or f"evaluate-{config.dataset.name}-{name_of(found).replace(' ', '-')}",
-        config_flat=flat(public(config)),
-        choices=shown,
-        tags=tags,
-        config_id=identity,
-        parent_run_id=parent_run_id(),
-        resume_run_id=earlier.run_id if earlier else None,
-        system_metrics=config.tracking.system_metrics,
-    )
+    members = members_of(found.card)
+    return tags | ({"glidexp.members": ", ".join(members)} if members else {})
 
 
 def _begin(
