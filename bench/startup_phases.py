@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-PHASES = {"prepared": "data", "build_parts": "network", "train": "training", "score": "final_scoring"}
+PHASES = {"prepared": "data", "build_parts": "network", "fit": "training", "score": "final_scoring"}
 """functions that `glidexp.training.run` calls, and what they are called here"""
 
 

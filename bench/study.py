@@ -4,7 +4,7 @@
 
 The run: one sensor, tiles of 64 px, one epoch; its tiles are made before. `alone` is `python train.py WORDS` as a fresh
 process, `study` one of --runs seeds that `glidexp.study.execution.execute` carries out, its share of the sweep and of
-the process that runs are forked off included. Fixed is what is not the loop (`training.run.train`): start, imports,
+the process that runs are forked off included. Fixed is what is not the loop (`training.loop.fit`): start, imports,
 looking at the data, network, tracking, final scores and pictures. CPU seconds, which others on the machine disturb
 less, with those of the writer's thread; one JSON line, `ratio` is study over alone and should be at most 0.333.
 """
@@ -47,7 +47,7 @@ def train(words: tuple[str, ...]) -> Any:
     from glidexp.study.execution import work
     from glidexp.training import run
 
-    loop, real = 0.0, run.train
+    loop, real = 0.0, run.fit
 
     def timed(*args: Any, **kwargs: Any) -> None:
         nonlocal loop
@@ -55,9 +55,9 @@ def train(words: tuple[str, ...]) -> Any:
         real(*args, **kwargs)
         loop += time.process_time() - began
 
-    run.train = timed
+    run.fit = timed
     done = work.train(words)
-    run.train = real
+    run.fit = real
     with Path(os.environ[OUT]).open("a") as lines:
         lines.write(json.dumps({"loop": loop, "all": seconds()}) + "\n")
     return done

@@ -18,10 +18,15 @@ from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime
-from glidexp.training.optim import build_optimizer
+from glidexp.training.freezing import build_freezing
+from glidexp.training.loop import fit
+from glidexp.training.losses import build_loss
+from glidexp.training.optim import build_optimizer, lr_schedule
 from glidexp.training.parts import Parts, build_parts
+from glidexp.training.progress import Meter
 from glidexp.training.record import Recorder
-from glidexp.training.run import train, training_tiles
+from glidexp.training.run import training_tiles
+from glidexp.training.watch import Watch
 
 
 class Tiny(nn.Module):
@@ -80,7 +85,7 @@ class Turns(Series):
 
 
 def ours(network: str, config: Config, runtime: Runtime, tiles: TileStore, root: Path) -> Callable[..., None]:
-    """The real thing, with checkpoints and pictures."""
+    """The real thing: what `training.run.run` fits with, checkpoints and pictures included."""
 
     def work(boundary: Callable[[], None]) -> None:
         parts = parts_of(network, config, runtime, tiles)
@@ -91,8 +96,30 @@ def ours(network: str, config: Config, runtime: Runtime, tiles: TileStore, root:
             recorder = Recorder(tracked, config, tiles, runtime, "bench")
             checkpoints = Turns(Path(config.paths.mlruns) / "checkpoints" / "last.pt", tracked, boundary)
             loader, augment = training_tiles(recorder)
+            meter = Meter(config.train.epochs, len(loader))
+
+            def on_epoch(epoch: int, metrics: dict[str, float], better: bool) -> None:
+                meter.epoch_line(epoch, metrics, config.train.select, better)
+                recorder.epoch(epoch, metrics, parts.judged, last=epoch + 1 == config.train.epochs)
+
             boundary()
-            train(recorder, loader, augment, parts, checkpoints, Signals())
+            with meter, meter.scoring(recorder.val):
+                fit(
+                    parts,
+                    loader,
+                    augment,
+                    build_loss(config.loss),
+                    runtime,
+                    config.train,
+                    lr_at=lr_schedule(config.optimizer, config.train.epochs * len(loader)),
+                    freeze_at=build_freezing(config.train, parts.model, parts.stages),
+                    evaluate=lambda epoch: recorder.val_scores(parts.judged).items(),
+                    on_epoch=on_epoch,
+                    save=lambda: checkpoints.save(parts.state()),
+                    stop=Signals(),
+                    meter=meter,
+                    watch=Watch(parts.model, runtime, recorder.tile_names),
+                )
 
     return work
 

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -163,8 +164,27 @@ def test_every_folder_is_a_floor() -> None:
     assert names - set(FLOORS) == {"__init__", "__main__"}
 
 
-def test_three_calls_from_the_door_to_the_gradient() -> None:
-    loop = (PACKAGE / "training" / "loop.py").read_text()
-    assert ".backward()" in loop
-    assert "fit(" in (PACKAGE / "training" / "run.py").read_text()
-    assert "run(config" in (PACKAGE / "cli.py").read_text()
+@pytest.mark.parametrize(
+    ("place", "function", "calls"),
+    [
+        ("cli", "train_one", "run"),
+        ("training/run", "run", "fit"),
+        ("training/loop", "fit", "scaler.scale(loss / together).backward"),
+    ],
+)
+def test_three_calls_from_the_door_to_the_gradient(place: str, function: str, calls: str) -> None:
+    """Each stands in the function itself: not in one inside it, nor in one that it calls."""
+    (found,) = [
+        node
+        for node in tree_of(PACKAGE / f"{place}.py").body
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    ]
+
+    def own(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+                yield child
+                yield from own(child)
+
+    called = [ast.unparse(node.func) for node in own(found) if isinstance(node, ast.Call)]
+    assert called.count(calls) == 1

@@ -199,7 +199,7 @@ def test_ground_of_an_ancestor_is_refused_before_training_and_in_what_descends_f
     tested = set(split_scenes(small_data, 0))
     seed = next(seed for seed in range(1, 20) if not tested & set(split_scenes(small_data, seed)))
     words = [*SMALL, *start, f"dataset.split.seed={seed}", f"paths.data={small_data}", f"paths.mlruns={tmp_path}"]
-    monkeypatch.setattr("glidexp.training.run.train", lambda *_, **__: pytest.fail("trained before it was refused"))
+    monkeypatch.setattr("glidexp.training.run.fit", lambda *_, **__: pytest.fail("trained before it was refused"))
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", *words])
     monkeypatch.undo()

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import small_config, undrawn
+from runs import small_config, undrawn, words
 from skimage import measure
 
+from glidexp import cli
 from glidexp.data.builder.making import Making
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.store import TileStore
@@ -355,6 +356,26 @@ def test_a_full_disk_ends_no_run_and_changes_no_score(
     told = [record.message for record in caplog.records if "no checkpoint could be saved" in record.message]
     assert len(told) == 1
     assert "No space left on device" in told[0]
+
+
+@pytest.mark.slow
+def test_three_calls_from_the_door_to_the_gradient(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted where the gradient is made: `train_one` of the door, `run`, `fit`. Nothing else is behind the door."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr("torch.Tensor.backward", stopped)
+    with pytest.raises(RuntimeError, match="far enough") as told:
+        cli.main(["train", *words(small_data, tmp_path)])
+    frames = [(Path(str(entry.path)), entry.name) for entry in told.traceback]
+    package = Path(cli.__file__).parent
+    ours = [f"{path.relative_to(package).with_suffix('')}:{name}" for path, name in frames if package in path.parents]
+    assert ours[-3:] == ["cli:train_one", "training/run:run", "training/loop:fit"]
+    assert {place.split(":")[0] for place in ours[:-3]} == {"cli", "door"}
+    assert frames[-2][1] == "fit", "and nothing of others stands between"
 
 
 @pytest.mark.slow

@@ -314,7 +314,7 @@ class Course:
         self.waited: list[str] = []
         """what the steps waited for, and what went over the network in their thread"""
         self._away, self._training, self._batches = False, False, 0
-        real_start, real_step, real_line, real_train = Meter.start_epoch, Meter.step, Meter.epoch_line, training.train
+        real_start, real_step, real_line, real_fit = Meter.start_epoch, Meter.step, Meter.epoch_line, training.fit
 
         def start(meter: Meter, epoch: int, *, done: int) -> None:
             self._batches = meter.batches
@@ -334,15 +334,15 @@ class Course:
             real_line(meter, epoch, *args)
             self.alone += [epoch] * self._away
 
-        def train(*args: Any) -> None:
+        def fit(*args: Any, **kwargs: Any) -> None:
             self._training = True
-            real_train(*args)
+            real_fit(*args, **kwargs)
             self._training = False
 
         patches.setattr(Meter, "start_epoch", start)
         patches.setattr(Meter, "step", step)
         patches.setattr(Meter, "epoch_line", line)
-        patches.setattr(training, "train", train)
+        patches.setattr(training, "fit", fit)
         for owner, name in ((HTTPConnectionPool, "urlopen"), (writer.Writer, "flush"), (writer.Writer, "close")):
             patches.setattr(owner, name, self._told(getattr(owner, name), name))
         patches.setattr(writer.Writer.__init__, "__kwdefaults__", {"beat": None, "pause_s": writer.PAUSE_S})
@@ -402,21 +402,21 @@ def test_a_training_whose_server_is_killed_loses_nothing(
 def test_a_training_whose_server_hangs_ends_and_is_shown_once_it_is_back(
     wire: Wire, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = training.train
+    real = training.fit
 
-    def hang_first(*arguments: Any) -> Any:
+    def hang_first(*arguments: Any, **more: Any) -> Any:
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
         wire.set("hang")
-        return real(*arguments)
+        return real(*arguments, **more)
 
     config = small_config(small_data, tmp_path, "train.epochs=1", f"tracking.uri={wire.uri}")
-    monkeypatch.setattr(training, "train", hang_first)
+    monkeypatch.setattr(training, "fit", hang_first)
     outcome = training.run(config, choices={})
     assert "test/f1_pooled" in outcome.metrics
     assert f"of run {outcome.run_id} wait in" in caplog.text
     wire.set("pass")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
-    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "fit", lambda *_, **__: pytest.fail("trained again"))
     again = training.run(config, choices={})
     assert again.run_id == outcome.run_id
     assert again.metrics["test/f1_pooled"] == outcome.metrics["test/f1_pooled"]

@@ -221,7 +221,7 @@ def test_a_planted_leak_is_caught_before_training(
     source: Outcome, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another split of the same ground: the source has met what the target would be tested on."""
-    monkeypatch.setattr("glidexp.training.run.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("glidexp.training.run.fit", lambda *_, **__: pytest.fail("trained"))
     config = config_of(place, "init=run", f"init.run={source.run_id}", "dataset.split.seed=1")
     with pytest.raises(LeakError, match=f"met in training.*by run {source.run_id[:12]}"):
         run(config, choices={})

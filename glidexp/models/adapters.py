@@ -28,10 +28,12 @@ _OWN = re.compile(rf"\.(?:base_layer|lora_[AB]\.{NAME})(?=\.)")
 def require_adaptable(backbone: str, decoder: str, rank: int) -> None:
     """Makes sure that there is a layer to be adapted, before hours go into data. Builds the network on paper.
 
+    Rank 0 asks for no adapters.
+
     Raises:
         ConfigError: none is large enough
     """
-    if not _found_on_paper(backbone, decoder, rank):
+    if rank and not _found_on_paper(backbone, decoder, rank):
         raise ConfigError(
             f"train.lora_rank={rank}: adapters of this rank would be no smaller than any layer of backbone.name="
             f"{backbone} that takes them (linear, and convolutions in one group). Give a lower rank, or 0 for none."

@@ -13,6 +13,7 @@ from glidexp.data.band_statistics import statistics_of
 from glidexp.data.resident import stays
 from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.store import TileStore
+from glidexp.training.augmentation.augment import Augment
 from glidexp.training.augmentation.telling import telling_of, told_for
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
@@ -79,6 +80,9 @@ class Follower(Judge):
         """Scores on val, as rank 0 makes them."""
         self.val.histograms(model)
         return cast(dict[str, float], self.runtime.ranks.share(None))
+
+    def augmented(self, augment: Augment, rows: npt.NDArray[np.int64]) -> None:
+        """Rank 0 draws them."""
 
     def epoch(self, epoch: int, metrics: dict[str, float], model: torch.nn.Module, *, last: bool) -> None:
         """Rank 0 logs them."""

@@ -110,6 +110,10 @@ def fit(
         better = value > position.best or position.best_epoch < 0
         if better:
             position.best, position.best_epoch = value, epoch
+            parts.keep_best()
+        if parts.tail is not None and epoch >= cfg.epochs - cfg.average_last:
+            parts.tail.update_parameters(model)
+        parts.history.append(metrics)
         on_epoch(epoch, metrics, better)
         position.epoch, position.batch, position.loss_sum, position.losses = epoch + 1, 0, 0.0, 0.0
         if cfg.patience is not None and epoch - position.best_epoch >= cfg.patience:

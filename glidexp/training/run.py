@@ -1,4 +1,4 @@
-"""One run: build the parts, fit, score, log. The only place that sees the whole config.
+"""One run: build the parts, fit, score, log.
 
 A run can be ended at any moment, by `kill -9` too, and the same command brings it to the same end. At an epoch's end
 the order is: score, hand the scores to tracking, save. What was handed over but not saved is trained again, and
@@ -9,12 +9,11 @@ are removed when the run is FINISHED in the store, not before.
 
 import logging
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
-from glidexp.config import Config, InitConfig, InitKind, flat
-from glidexp.config.stored import public
+from glidexp.config import Config, InitConfig, InitKind
 from glidexp.config.unread import idle
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import recipe_id
@@ -29,8 +28,6 @@ from glidexp.models.hardware import failures_told
 from glidexp.models.init import require_weights
 from glidexp.models.tta import with_views
 from glidexp.signals import Signals
-from glidexp.tracking.multirun import parent_run_id
-from glidexp.tracking.run import Run
 from glidexp.tracking.store import store_at
 from glidexp.training.augmentation.augment import Augment
 from glidexp.training.augmentation.telling import telling_of
@@ -52,7 +49,7 @@ from glidexp.training.parts import Parts, build_parts
 from glidexp.training.processes.ranks import joined, lost_rank_told
 from glidexp.training.processes.tiles import prepared
 from glidexp.training.progress import Meter, scoring
-from glidexp.training.record import Outcome, Recorder, shown
+from glidexp.training.record import Outcome, Recorder, shown, start_run
 from glidexp.training.watch import Watch
 
 log = logging.getLogger("glidexp")
@@ -62,6 +59,10 @@ LESS = (
     "train.gradient_checkpointing=true take less"
 )
 """memory"""
+
+
+Begun = tuple[Recorder | Follower, Parts, Series | None]
+"""who judges and records a run, what is trained, and the checkpoints, which are rank 0's alone"""
 
 
 def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> Outcome:
@@ -82,18 +83,59 @@ def run(config: Config, *, choices: dict[str, str], name: str | None = None) -> 
     signals = Signals()
     with signals.installed():
         runtime = resolve(config.train, settings=config_id(replace(config, init=InitConfig()), recipe=""))
-        with joined(runtime.ranks), failures_told(LESS):
-            if runtime.ranks.first:
-                return _lead(config, runtime, signals, choices, name)
-            return _follow(config, runtime, signals)
+        ranks = runtime.ranks
+        with joined(ranks), failures_told(LESS):
+            beginning = _lead(config, runtime, choices, name) if ranks.first else _follow(config, runtime)
+            with beginning as begun:
+                if isinstance(begun, Outcome):  # finished earlier
+                    return begun
+                recorder, parts, checkpoints = begun
+                config = recorder.config  # train.batch_size=auto is a number by now
+                cfg = config.train
+                loader, augment = training_tiles(recorder)
+                recorder.augmented(augment, loader.rows)
+                meter = Meter(cfg.epochs, len(loader), silent=not ranks.first)
+
+                def on_epoch(epoch: int, metrics: dict[str, float], better: bool) -> None:
+                    meter.epoch_line(epoch, metrics, cfg.select, better)
+                    recorder.epoch(epoch, metrics, parts.judged, last=epoch + 1 == cfg.epochs)
+
+                parts.restore_random()
+                ranks.reseed(config.seed, parts.position.step)
+                with meter, signals.deferred(), meter.scoring(recorder.val):
+                    fit(
+                        parts,
+                        loader,
+                        augment,
+                        build_loss(config.loss, ranks.total),
+                        runtime,
+                        cfg,
+                        lr_at=lr_schedule(config.optimizer, cfg.epochs * -(-len(loader) // cfg.accumulate)),
+                        freeze_at=build_freezing(cfg, parts.model, parts.stages),
+                        evaluate=lambda epoch: recorder.val_scores(parts.judged).items(),
+                        on_epoch=on_epoch,
+                        save=lambda: checkpoints is not None and checkpoints.save(parts.state()),
+                        stop=ranks.stopping(signals, runtime.stop_stride),
+                        meter=meter,
+                        watch=Watch(parts.model, runtime, recorder.tile_names),
+                    )
+                metrics = score(recorder, loader, augment, parts)
+            if isinstance(recorder, Follower):
+                return Outcome("", {})
+            return shown(metrics, recorder.tracked.store, config.tracking.experiment, recorder.tracked.run_id)
 
 
-def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str, str], name: str | None) -> Outcome:
-    """The run of rank 0, which is the only one but for torchrun: finds out whether it is to be made, and makes it."""
-    check_shares(config, runtime.ranks.size, common_statistics=runtime.device.type == "cuda")
+@contextmanager
+def _lead(config: Config, runtime: Runtime, choices: dict[str, str], name: str | None) -> Iterator[Begun | Outcome]:
+    """What rank 0, the only one but for torchrun, does before and after the training.
+
+    It finds out whether the run is to be made, and gives what a finished one left. Else it begins the run or goes on
+    with it, and ends it.
+    """
+    ranks = runtime.ranks
+    check_shares(config, ranks.size, common_statistics=runtime.device.type == "cuda")
     require_weights(config.backbone, config.init)  # told before data is made
-    if config.train.lora_rank:
-        require_adaptable(config.backbone.name, config.decoder.name, config.train.lora_rank)
+    require_adaptable(config.backbone.name, config.decoder.name, config.train.lora_rank)
     recipe = recipe_id(config.dataset, config.tile_size.px)
     store = store_at(config.paths.mlruns, config.tracking.uri, make=True)
     config = settled(config, store)
@@ -111,68 +153,61 @@ def _lead(config: Config, runtime: Runtime, signals: Signals, choices: dict[str,
         if earlier is not None and earlier.status == "FINISHED":
             log.info("this run is finished already (config id %s): resume=never trains it anew", identity)
             checkpoints_of(config, identity, earlier.run_id).clear()  # left where it was killed after its end
-            runtime.ranks.share(True)
-            return shown(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
+            ranks.share(True)
+            yield shown(earlier.metrics, store, config.tracking.experiment, earlier.run_id)
+            return
         log.info(
             "%s on %s, %s, config id %s%s",
             *(_name(config), device_name(runtime), runtime.precision, identity, ", goes on" if earlier else ""),
         )
         for sentence in (*idle(config), *(() if earlier else told_older(store, config, recipe, resolved))):
             log.warning("%s", sentence)
-        runtime.ranks.share(False)
-        tiles = prepared(config, runtime.ranks)
+        ranks.share(False)
+        tiles = prepared(config, ranks)
         check_tiles(config, tiles)
         line = lineage.of_init(first)
         leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak, trains=True)
         taught = taught_by(first, config, tiles, runtime)
         parts = build_parts(replace(config, init=first), runtime, tiles)
-        tracked = Run.start(
-            store,
-            experiment=config.tracking.experiment,
-            run_name=config.tracking.run_name or name or _name(config),
-            config_flat=flat(public(config)),
-            choices=choices,
-            tags=tags | {"glidexp.split_hash": tiles.split_hash, "glidexp.data_hash": tiles.data_hash},
-            config_id=identity,
-            parent_run_id=parent_run_id(),
-            resume_run_id=earlier.run_id if earlier else None,
-            system_metrics=config.tracking.system_metrics,
+        tracked = start_run(
+            store, config, identity, earlier, tiles, name=name or _name(config), choices=choices, tags=tags
         )
-        with tracked, lost_rank_told(runtime.ranks):
+        with tracked, lost_rank_told(ranks):
             beginning.close()
             checkpoints = checkpoints_of(config, identity, tracked.run_id)
             kind = ClassRecorder if tiles.classes else Recorder
             recorder = kind(tracked, config, tiles, runtime, identity, line, leak, taught)
-            metrics = _made(recorder, parts, checkpoints, signals, goes_on=earlier is not None)
-    _refuse_lost(tracked, checkpoints.path.parent)
-    checkpoints.clear()
-    return shown(metrics, store, config.tracking.experiment, tracked.run_id)
-
-
-def _refuse_lost(tracked: Run, weights: Path) -> None:
-    """Raises RunFailed where something that was logged did not reach the store."""
+            recorder.begin(parts)
+            describe(checkpoints.path.parent, *recorder.card({}, {}), tta=config.train.tta)
+            if earlier is not None:
+                restore(parts, checkpoints, recorder)
+            more_than_a_seed = parts.position.step or config.init.kind is not InitKind.scratch
+            ranks.share(parts.state() if more_than_a_seed else {})
+            yield recorder, parts, checkpoints
     if tracked.lost:
         raise RunFailed(
             f"{tracked.lost} scores, files or models of run {tracked.run_id} did not reach the tracking store "
-            f"(said above): the run is marked FAILED, its weights stay in {weights}. The same command logs them."
+            f"(said above): the run is marked FAILED, its weights stay in {checkpoints.path.parent}. The same command "
+            "logs them."
         )
+    checkpoints.clear()
 
 
-def _made(
-    recorder: Recorder, parts: Parts, checkpoints: Series, signals: Signals, *, goes_on: bool
-) -> dict[str, float]:
-    """Trains and scores, from the first step or from the last checkpoint; gives the final metrics."""
-    config, ranks = recorder.config, recorder.runtime.ranks
-    recorder.begin(parts)
-    describe(checkpoints.path.parent, *recorder.card({}, {}), tta=config.train.tta)
-    if goes_on:
-        restore(parts, checkpoints, recorder)
-    more_than_a_seed = parts.position.step or config.init.kind is not InitKind.scratch
-    ranks.share(parts.state() if more_than_a_seed else {})
-    loader, augment = training_tiles(recorder)
-    recorder.augmented(augment, loader.rows)
-    train(recorder, loader, augment, parts, checkpoints, signals)
-    return score(recorder, loader, augment, parts)
+@contextmanager
+def _follow(config: Config, runtime: Runtime) -> Iterator[Begun | Outcome]:
+    """What another rank does before the training."""
+    ranks = runtime.ranks
+    if config.train.auto_batch:
+        config = _batch_found(config, runtime, None)
+    if ranks.share(None):
+        yield Outcome("", {})
+        return
+    tiles = prepared(config, ranks)
+    parts = build_parts(replace(config, init=InitConfig()), runtime, tiles)
+    follower = Follower(config, tiles, runtime)
+    if state := ranks.share(None):  # a checkpoint's, or first weights that only rank 0 has to find
+        parts.restore(state)
+    yield follower, parts, None
 
 
 def _batch_found(config: Config, runtime: Runtime, known: int | None) -> Config:
@@ -182,23 +217,6 @@ def _batch_found(config: Config, runtime: Runtime, known: int | None) -> Config:
     tiles = prepared(config, runtime.ranks)
     first_weights = replace(config, init=InitConfig())  # no others need more memory
     return settle(config, runtime, tiles, lambda single: build_parts(first_weights, single, tiles))
-
-
-def _follow(config: Config, runtime: Runtime, signals: Signals) -> Outcome:
-    """The run of another rank: the same training on its part of each batch, and its part of the scoring."""
-    if config.train.auto_batch:
-        config = _batch_found(config, runtime, None)
-    if runtime.ranks.share(None):  # finished earlier
-        return Outcome("", {})
-    tiles = prepared(config, runtime.ranks)
-    parts = build_parts(replace(config, init=InitConfig()), runtime, tiles)
-    follower = Follower(config, tiles, runtime)
-    if state := runtime.ranks.share(None):  # a checkpoint's, or first weights that only rank 0 has to find
-        parts.restore(state)
-    loader, augment = training_tiles(follower)
-    train(follower, loader, augment, parts, None, signals)
-    score(follower, loader, augment, parts)
-    return Outcome("", {})
 
 
 def training_tiles(judge: Judge) -> tuple[Loader, Augment]:
@@ -226,49 +244,6 @@ def training_tiles(judge: Judge) -> tuple[Loader, Augment]:
         telling=telling_of(judge.told, tiles, unknown=config.input.unknown, seed=config.seed),
     )
     return loader, augment
-
-
-def train(
-    recorder: Recorder | Follower,
-    loader: Loader,
-    augment: Augment,
-    parts: Parts,
-    checkpoints: Series | None,
-    signals: Signals,
-) -> None:
-    """Fits the network. Its best weights are in `parts` then, and in the last checkpoint, which rank 0 saves."""
-    config, runtime, ranks = recorder.config, recorder.runtime, recorder.runtime.ranks
-    steps = config.train.epochs * -(-len(loader) // config.train.accumulate)
-    meter = Meter(config.train.epochs, len(loader), silent=not ranks.first)
-
-    def on_epoch(epoch: int, metrics: dict[str, float], better: bool) -> None:
-        if better:
-            parts.keep_best()
-        if parts.tail is not None and epoch >= config.train.epochs - config.train.average_last:
-            parts.tail.update_parameters(parts.model)
-        parts.history.append(metrics)
-        meter.epoch_line(epoch, metrics, config.train.select, better)
-        recorder.epoch(epoch, metrics, parts.judged, last=epoch + 1 == config.train.epochs)
-
-    parts.restore_random()
-    ranks.reseed(config.seed, parts.position.step)
-    with meter, signals.deferred(), meter.scoring(recorder.val):
-        fit(
-            parts,
-            loader,
-            augment,
-            build_loss(config.loss, ranks.total),
-            runtime,
-            config.train,
-            lr_at=lr_schedule(config.optimizer, steps),
-            freeze_at=build_freezing(config.train, parts.model, parts.stages),
-            evaluate=lambda epoch: recorder.val_scores(parts.judged).items(),
-            on_epoch=on_epoch,
-            save=lambda: checkpoints is not None and checkpoints.save(parts.state()),
-            stop=ranks.stopping(signals, runtime.stop_stride),
-            meter=meter,
-            watch=Watch(parts.model, runtime, recorder.tile_names),
-        )
 
 
 def score(recorder: Recorder | Follower, loader: Loader, augment: Augment, parts: Parts) -> dict[str, float]:
