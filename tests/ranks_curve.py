@@ -22,7 +22,7 @@ from glidexp import cli
 from glidexp.config import AugmentationConfig, LossConfig, OptimizerConfig
 from glidexp.data.loader import Loader
 from glidexp.training.augmentation.augment import Augment
-from glidexp.training.averages import renew_batch_statistics, statistics_loader
+from glidexp.training.averages import renew_batch_statistics, shown_images, statistics_loader
 from glidexp.training.beginning import batch_size
 from glidexp.training.beginning.batch_size import Choice
 from glidexp.training.device import resolve
@@ -83,8 +83,8 @@ def statistics(ranks: Ranks) -> list[float]:
     training = Training(config(batch_size=4), n=12)
     training.loader = Loader(training.tiles, np.arange(12), 4, seed=1, drop_last=True, part=(ranks.rank, ranks.size))
     average = AveragedModel(training.model)
-    batches = statistics_loader(training.loader, training.runtime).epoch(6)
-    images = (training.augment(batch.image, batch.label, batch.rows, 6).image for batch in batches)
+    batches = statistics_loader(training.loader, training.runtime)
+    images = shown_images(batches, training.augment, 6, training.runtime)
     renew_batch_statistics(average, images, training.runtime, frozen=set())
     norm = average.module[1]
     return [*norm.running_mean.tolist(), *norm.running_var.tolist()]

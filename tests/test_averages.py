@@ -1,6 +1,8 @@
 """Averages of weights are what their formulas say, and are scored where they should be."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,8 @@ from test_loop import Blobs, Training, config, network
 from glidexp.config import Config
 from glidexp.data.loader import Loader
 from glidexp.errors import ConfigError
-from glidexp.training.averages import Ema, renew_batch_statistics, statistics_loader
+from glidexp.training import averages
+from glidexp.training.averages import Ema, renew_batch_statistics, shown_images, statistics_loader
 from glidexp.training.device import Runtime, resolve
 from glidexp.training.parts import Parts
 from glidexp.training.processes.ranks import Ranks
@@ -76,6 +79,21 @@ def test_a_weight_that_does_not_move_is_its_own_average_to_the_bit() -> None:
         assert torch.equal(ours, theirs)
 
 
+def test_how_far_it_is_is_told_with_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    @contextmanager
+    def steps(total: int, *_: object, **__: object) -> Iterator[Callable[[str], None]]:
+        yield lambda _: told.append(total)
+
+    monkeypatch.setattr(averages, "shown_steps", steps)
+    training = Training(config())
+    images = list(shown_images(training.loader, training.augment, 1, training.runtime))
+    assert told == [len(training.loader)] * len(images) and len(images) == len(training.loader) > 1
+    for image, batch in zip(images, training.loader.epoch(1), strict=True):
+        assert torch.equal(image, training.augment(batch.image, batch.label, batch.rows, 1).image)
+
+
 class Two(torch.nn.Module):
     """Two batch normalisations with a dropout between them."""
 
@@ -94,9 +112,7 @@ def test_batch_statistics_are_the_mean_over_batches_without_dropout_or_a_random_
     batches = [torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) * 3 + 1 for seed in range(3)]
     before, mode = torch.get_rng_state(), average.module.first.momentum
     fixed = {"first.weight", "first.bias"} if frozen else set()
-    told: list[str] = []
-    renew_batch_statistics(average, batches, Training(config()).runtime, frozen=fixed, told=told.append)
-    assert len(told) == len(batches)
+    renew_batch_statistics(average, batches, Training(config()).runtime, frozen=fixed)
     assert torch.equal(torch.get_rng_state(), before)
     first, second = average.module.first, average.module.second
     if frozen:

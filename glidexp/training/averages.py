@@ -5,7 +5,7 @@ to be waited for: once an epoch that is nothing, in each step it is not. So the 
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from glidexp.data.loader import Loader
-from glidexp.data.steps import Step, untold
+from glidexp.data.steps import shown_steps
+from glidexp.training.augmentation.augment import Prepared
 from glidexp.training.device import Runtime
 
 
@@ -79,6 +80,16 @@ def statistics_loader(loader: Loader, runtime: Runtime) -> Loader:
     )
 
 
+def shown_images(
+    loader: Loader, augment: Callable[..., Prepared], epoch: int, runtime: Runtime
+) -> Iterator[torch.Tensor]:
+    """Images (B, C, H, W) of an epoch as the network gets them; shows how far it is, as renewing may take long."""
+    with shown_steps(len(loader), "batches", runtime.ranks.first, what="batch statistics", late=True) as step:
+        for batch in loader.epoch(epoch):
+            yield augment(batch.image, batch.label, batch.rows, epoch).image
+            step("")
+
+
 @torch.no_grad()
 def renew_batch_statistics(
     average: AveragedModel,
@@ -86,7 +97,6 @@ def renew_batch_statistics(
     runtime: Runtime,
     *,
     frozen: set[str],
-    told: Step = untold,
 ) -> None:
     """Gives averaged weights the batch statistics that they would have had: their mean over some training batches.
 
@@ -94,10 +104,9 @@ def renew_batch_statistics(
 
     Args:
         average: changed in place
-        images: normalised batches (B, C, H, W)
+        images: normalised batches (B, C, H, W), such as `shown_images`
         runtime: device and precision
         frozen: names of weights that did not learn; batch normalisation with such ones keeps its statistics
-        told: of each batch
     """
     average.eval()
     norms = {
@@ -115,7 +124,6 @@ def renew_batch_statistics(
             norm.momentum = 1 / number  # a plain mean over the batches; None would ask the device how many there were
         with runtime.autocast():
             average(image)
-        told("")
     for norm, momentum in norms.items():
         norm.momentum = momentum
     average.eval()

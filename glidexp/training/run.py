@@ -18,7 +18,6 @@ from glidexp.config.unread import idle
 from glidexp.data.loader import Loader
 from glidexp.data.prepare import recipe_id
 from glidexp.data.resident import stays
-from glidexp.data.steps import shown_steps
 from glidexp.errors import RunFailed
 from glidexp.identity import config_id
 from glidexp.models import lineage
@@ -31,7 +30,7 @@ from glidexp.signals import Signals
 from glidexp.tracking.store import store_at
 from glidexp.training.augmentation.augment import Augment
 from glidexp.training.augmentation.telling import telling_of
-from glidexp.training.averages import renew_batch_statistics, statistics_loader
+from glidexp.training.averages import renew_batch_statistics, shown_images, statistics_loader
 from glidexp.training.beginning.batch_size import settle, with_batch
 from glidexp.training.beginning.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore, told_older
 from glidexp.training.beginning.pseudo_labels import taught_by
@@ -259,10 +258,8 @@ def score(recorder: Recorder | Follower, loader: Loader, augment: Augment, parts
     if parts.tail is not None:
         epochs, select = config.train.epochs, config.train.select
         fixed = own.union(*parts.stages[: frozen_stages(config.train, epochs - 1, len(parts.stages))])
-        batches = statistics_loader(loader, runtime)
-        ready = (augment(batch.image, batch.label, batch.rows, epochs) for batch in batches.epoch(epochs))
-        with shown_steps(len(batches), "batches", runtime.ranks.first, what="batch statistics", late=True) as step:
-            renew_batch_statistics(parts.tail, (one.image for one in ready), runtime, frozen=fixed, told=step)
+        images = shown_images(statistics_loader(loader, runtime), augment, epochs, runtime)
+        renew_batch_statistics(parts.tail, images, runtime, frozen=fixed)
         merge_adapters(parts.tail.module)
         with scoring(recorder.val, "val"):
             value = recorder.val_scores(parts.tail.module).get(select, -math.inf)

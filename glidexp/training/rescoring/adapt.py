@@ -1,6 +1,6 @@
 """A trained network is fitted to other ground without learning: to pixels of it without labels, or by its threshold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,10 @@ from torch.optim.swa_utils import AveragedModel
 from glidexp.config.evaluation import Adapt
 from glidexp.data.band_statistics import band_histograms, matching, moments
 from glidexp.data.loader import Loader
-from glidexp.data.steps import shown_steps
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError, DataError
 from glidexp.training.augmentation.augment import Augment, Prepared
-from glidexp.training.averages import renew_batch_statistics
+from glidexp.training.averages import renew_batch_statistics, shown_images
 from glidexp.training.device import Runtime
 
 Rows = npt.NDArray[np.int64]
@@ -83,16 +82,9 @@ def with_statistics_of(
     """
     if not any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         raise ConfigError("eval.adapt=batch_norm: this network has no batch normalisation: choose another adaptation.")
-
-    loader = Loader(tiles, rows, batch_size, device=runtime.device, shuffle=False)
-
-    def images() -> Iterator[torch.Tensor]:
-        for batch in loader.epoch(0):
-            yield normalise(batch.image, batch.label, batch.rows, 0).image
-
     copied = AveragedModel(model)
-    with shown_steps(len(loader), "batches", runtime.ranks.first, what="batch statistics", late=True) as step:
-        renew_batch_statistics(copied, images(), runtime, frozen=set(), told=step)
+    loader = Loader(tiles, rows, batch_size, device=runtime.device, shuffle=False)
+    renew_batch_statistics(copied, shown_images(loader, normalise, 0, runtime), runtime, frozen=set())
     network: torch.nn.Module = copied.module
     return network
 
