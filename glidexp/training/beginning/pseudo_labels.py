@@ -25,7 +25,7 @@ from glidexp.models.told import told_of
 from glidexp.scoring.counts import bin_of_threshold, threshold_of_bin
 from glidexp.training.augmentation.telling import telling_of
 from glidexp.training.bands import network_of, normalisation_of, places_of_bands
-from glidexp.training.beginning.labeller import labeller
+from glidexp.training.beginning.start import labeller
 from glidexp.training.device import Runtime
 from glidexp.training.evaluate import Evaluator
 from glidexp.training.final import plain, predict
