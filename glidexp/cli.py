@@ -13,10 +13,13 @@ from glidexp.errors import GlidexpError, RunFailed
 from glidexp.training.processes import job
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from glidexp.training.record import Outcome
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 """errors of a disk that are told in one line, wherever they come from"""
+HELP = {"-h", "--help"}
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -61,7 +64,7 @@ def _called(arguments: list[str]) -> int:
         "audit": (audit, "say which aggregations printed scores can and cannot be"),
         "doctor": (doctor, "look at machine, folders and programs, and say what to do"),
     }
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in HELP:
         width = max(len(verb) for verb in verbs)
         print("Usage: glidexp VERB [...]\n")
         print("\n".join(f"  {verb:<{width}}  {meaning}" for verb, (_, meaning) in verbs.items()))
@@ -112,11 +115,11 @@ def train(argv: list[str]) -> int:
     """Composes one run and carries it out; with -m, one for every combination."""
     from glidexp import door
 
-    if any(word in ("-h", "--help") for word in argv):
+    if HELP & {*argv}:
         print(door.help_text("python train.py" if sys.argv[0].endswith("train.py") else "glidexp train"))
         return 0
     prepare_process()
-    if any(word in ("-m", "--multirun") for word in argv):
+    if {"-m", "--multirun"} & {*argv}:
         if job.size() > 1:
             raise GlidexpError("-m does not go with torchrun: its processes train one run together, so give one.")
         from glidexp.training.multirun import run_multirun
@@ -127,15 +130,13 @@ def train(argv: list[str]) -> int:
     return 0
 
 
-def train_one(composed: object, name: str | None = None) -> "Outcome":
+def train_one(composed: "DictConfig", name: str | None = None) -> "Outcome":
     """Checks and carries out a composed run, called `name` where tracking.run_name gives none."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
 
     from glidexp.config import load
     from glidexp.training.check import check
 
-    assert isinstance(composed, DictConfig)
     config = load(composed)
     check(config)
     from glidexp.training.run import run  # torch is imported here and not before: wrong settings are told at once
@@ -147,7 +148,7 @@ def evaluate(argv: list[str]) -> int:
     """Scores a run, a bundle or a registered model on a data set, into a run of its own."""
     from glidexp import door
 
-    if not argv or any(word in ("-h", "--help") for word in argv):
+    if not argv or HELP & {*argv}:
         print(door.evaluate_help())
         return 0 if argv else 2
     models, words = door.models_and_overrides(argv)
@@ -156,15 +157,13 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-def evaluate_one(composed: object, models: list[str]) -> "Outcome":
+def evaluate_one(composed: "DictConfig", models: list[str]) -> "Outcome":
     """Checks and carries out a composed evaluation."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
 
     from glidexp.config.evaluation import load
     from glidexp.training.rescoring.evaluation import evaluate as score  # torch is imported later
 
-    assert isinstance(composed, DictConfig)
     config = load(composed)
     if models:
         config.model, *config.others = models
@@ -179,7 +178,7 @@ def sweep(argv: list[str]) -> int:
     from glidexp.study import verb_sweep
     from glidexp.study.plan.words import searched
 
-    if not argv or any(word in ("-h", "--help") for word in argv):
+    if not argv or HELP & {*argv}:
         print(verb_sweep.help_text(door.SWEEP_GROUPS, door.options))
         return 0 if argv else 2
     prepare_process()

@@ -32,8 +32,9 @@ def run_multirun(argv: list[str]) -> int:
         ConfigError: a combination is impossible; nothing was started
     """
     overrides = [word for word in door.quoted(argv) if "=" in word and not word.startswith("-")]
-    config = compose_first(overrides, door.config_dir(argv))
-    check_combinations(overrides, door.config_dir(argv))
+    own = door.config_dir(argv)
+    config = compose_first(overrides, own)
+    check_combinations(overrides, own)
     from glidexp.tracking import multirun as parents
     from glidexp.tracking.left import close_ended
     from glidexp.tracking.status import true_status
