@@ -240,18 +240,7 @@ def start_run(
     choices: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> Run:
-    """Begins a training or an evaluation in the store, or goes on with the earlier run of it.
-
-    Args:
-        store: where it goes
-        config: whole
-        identity: its config id
-        earlier: an interrupted run of this id
-        tiles: whose hashes it is marked with
-        name: of the run, when tracking.run_name gives none
-        choices: chosen option by config group
-        tags: further tags
-    """
+    """Begins a training or an evaluation, or goes on with the earlier run of it. The settings may name it otherwise."""
     return Run.start(
         store,
         experiment=config.tracking.experiment,
