@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from glidexp.errors import GlidexpError, RunFailed
@@ -45,24 +47,30 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 def _called(arguments: list[str]) -> int:
     """Finds the verb and calls it; gives the exit code."""
-    verbs: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    verbs: dict[str, tuple[Callable[[list[str]], int] | str, str]] = {
         "train": (train, "train one network and score it (-m: one run for every combination)"),
         "sweep": (sweep, "run a study over settings"),
         "data": (data, "make, import, export and look at tile stores"),
         "ui": (ui, "open the runs in MLflow's pages at 127.0.0.1"),
         "evaluate": (evaluate, "score a trained model on a data set"),
         "predict": (predict, "map the lakes of whole scenes with a trained model"),
-        "serve": (serve, "map scenes over HTTP, and on a page, at 127.0.0.1"),
-        "inventory": (inventory, "compare maps of lakes (diff, series), and say how good one is (sample, assess)"),
-        "compare": (compare, "say which of several settings is better, by how much and how sure"),
-        "release": (release, "check the best of some trainings, bundle it, and make it the champion"),
-        "verify": (verify, "check that a released bundle is what was released"),
-        "transfer": (transfer, "say what networks trained on one region or sensor are worth on the others"),
+        "serve": ("serving.verb_serve", "map scenes over HTTP, and on a page, at 127.0.0.1"),
+        "inventory": (
+            "mapping.verb_inventory",
+            "compare maps of lakes (diff, series), and say how good one is (sample, assess)",
+        ),
+        "compare": ("study.verb_compare", "say which of several settings is better, by how much and how sure"),
+        "release": ("release.verb_release", "check the best of some trainings, bundle it, and make it the champion"),
+        "verify": ("release.verb_verify", "check that a released bundle is what was released"),
+        "transfer": (
+            "study.verb_transfer",
+            "say what networks trained on one region or sensor are worth on the others",
+        ),
         "validity": (validity, "say how far scenes lie from what a model was trained on, and what to expect there"),
-        "sync": (sync, "send what runs could not log because the tracking store was away"),
-        "store": (store, "move a tracking store, or studies and runs to another one"),
+        "sync": ("tracking.verb_sync", "send what runs could not log because the tracking store was away"),
+        "store": ("study.verb_store", "move a tracking store, or studies and runs to another one"),
         "audit": (audit, "say which aggregations printed scores can and cannot be"),
-        "doctor": (doctor, "look at machine, folders and programs, and say what to do"),
+        "doctor": ("training.doctor.verb_doctor", "look at machine, folders and programs, and say what to do"),
     }
     if not arguments or arguments[0] in HELP:
         width = max(len(verb) for verb in verbs)
@@ -74,7 +82,8 @@ def _called(arguments: list[str]) -> int:
         near = get_close_matches(arguments[0], verbs, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         return _say(f"glidexp {arguments[0]}: no such verb.{hint} Allowed: {', '.join(verbs)}.")
-    return guarded(verbs[arguments[0]][0], arguments[1:])
+    verb, _ = verbs[arguments[0]]
+    return guarded(partial(own, verb) if isinstance(verb, str) else verb, arguments[1:])
 
 
 def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
@@ -109,6 +118,13 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
             "command again."
         )
         return 1
+
+
+def own(module: str, argv: list[str]) -> int:
+    """A verb that reads its own options, by `run` of a module of glidexp, which is imported here and not before."""
+    prepare_process()
+    code: int = import_module(f"glidexp.{module}").run(argv)
+    return code
 
 
 def train(argv: list[str]) -> int:
@@ -215,62 +231,6 @@ def predict(argv: list[str]) -> int:
         return verb_predict.run(argv)
 
 
-def serve(argv: list[str]) -> int:
-    """Serves a model."""
-    prepare_process()
-    from glidexp.serving import verb_serve
-
-    return verb_serve.run(argv)
-
-
-def inventory(argv: list[str]) -> int:
-    """Compares maps of lakes."""
-    prepare_process()
-    from glidexp.mapping import verb_inventory
-
-    return verb_inventory.run(argv)
-
-
-def compare(argv: list[str]) -> int:
-    """Compares the arms of finished runs."""
-    prepare_process()
-    from glidexp.study import verb_compare
-
-    return verb_compare.run(argv)
-
-
-def release(argv: list[str]) -> int:
-    """Checks the best of some trainings and makes it the champion."""
-    prepare_process()
-    from glidexp.release import verb_release
-
-    return verb_release.run(argv)
-
-
-def verify(argv: list[str]) -> int:
-    """Checks a released bundle."""
-    prepare_process()
-    from glidexp.release import verb_verify
-
-    return verb_verify.run(argv)
-
-
-def store(argv: list[str]) -> int:
-    """Moves a tracking store, or runs of one to another."""
-    prepare_process()
-    from glidexp.study import verb_store
-
-    return verb_store.run(argv)
-
-
-def transfer(argv: list[str]) -> int:
-    """Lays runs of several sources out by target."""
-    prepare_process()
-    from glidexp.study import verb_transfer
-
-    return verb_transfer.run(argv)
-
-
 def validity(argv: list[str]) -> int:
     """Holds scenes against what a model was trained on."""
     prepare_process()
@@ -285,22 +245,6 @@ def ui(argv: list[str]) -> int:
     from glidexp.tracking import verb_ui
 
     return verb_ui.run(argv)
-
-
-def sync(argv: list[str]) -> int:
-    """Sends what waits in the spools of a store."""
-    prepare_process()
-    from glidexp.tracking import verb_sync
-
-    return verb_sync.run(argv)
-
-
-def doctor(argv: list[str]) -> int:
-    """Looks at what a run needs."""
-    prepare_process()
-    from glidexp.training.doctor import verb_doctor
-
-    return verb_doctor.run(argv)
 
 
 def prepare_process() -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from announced import Announced
 
-from glidexp.cli import compare as verb
 from glidexp.cli import guarded
 from glidexp.config import Config, PathsConfig, TrackingConfig, flat
 from glidexp.config.evaluation import EvaluateConfig
@@ -24,6 +23,7 @@ from glidexp.study.comparison.compare import Comparison, compare, measure_of, ve
 from glidexp.study.comparison.measures import lake_sums
 from glidexp.study.comparison.pairing import pairs_of
 from glidexp.study.comparison.references import runs_of
+from glidexp.study.verb_compare import run as verb
 from glidexp.tracking.found import TrackedRun, finished_runs
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri

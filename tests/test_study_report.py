@@ -15,7 +15,6 @@ import pytest
 import studies
 from scipy import stats
 
-from glidexp.cli import compare as verb
 from glidexp.cli import guarded
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.config.study import StudyConfig
@@ -67,6 +66,7 @@ from glidexp.study.report.tables import detectable, forests, interval, sample
 from glidexp.study.report.tiles import probe_tiles
 from glidexp.study.tune.show import last_word
 from glidexp.study.tune.trials import Trial
+from glidexp.study.verb_compare import run as verb
 from glidexp.tracking.names import metric_name, part_names
 from glidexp.tracking.store import Store, open_store, tracking_uri
 

@@ -19,10 +19,9 @@ from runs import small_config, undrawn
 from servers import MlflowServer, Wire, postgres
 from urllib3.connectionpool import HTTPConnectionPool
 
-from glidexp import cli
 from glidexp.config import Config
 from glidexp.errors import TrackingError
-from glidexp.tracking import writer
+from glidexp.tracking import verb_sync, writer
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store
 from glidexp.tracking.sync import sync
@@ -384,7 +383,7 @@ def test_a_training_whose_server_is_killed_loses_nothing(
     if not back:
         on_sqlite.start()
         assert left(on_sqlite, outcome.run_id)["status"] == "RUNNING"
-        assert cli.sync(["--mlruns", config.paths.mlruns]) == 0
+        assert verb_sync.run(["--mlruns", config.paths.mlruns]) == 0
     assert not Path(config.paths.mlruns, "spool").exists()
     held = left(on_sqlite, outcome.run_id)
     client = open_store(on_sqlite.uri, Path(config.paths.mlruns)).client
