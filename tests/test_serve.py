@@ -14,11 +14,12 @@ import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import geopandas
 import numpy as np
@@ -43,7 +44,7 @@ from glidexp.mapping.predict import SceneTask, map_scene
 from glidexp.models.card import FORMAT, FORMAT_VERSION
 from glidexp.models.load import FoundModel
 from glidexp.models.predictor import Predictor
-from glidexp.serving import guard, mapper, upload
+from glidexp.serving import guard, heads, mapper, upload
 from glidexp.serving.app import make_app
 from glidexp.serving.desk import KEPT, Desk, State
 from glidexp.serving.judge import safe_name
@@ -716,3 +717,43 @@ def test_the_page_names_a_model_as_people_know_it() -> None:
     bundle, bare = (FoundModel(Path("b"), one, "/releases/lakes-1", None) for one in (card, {}))
     told = [name_of(found) for found in (of_run, version, bundle, bare)]
     assert told == ["run d16a7ffd6a81", "models:/lakes/3", "run d16a7ffd6a81", "lakes-1"]
+
+
+def test_a_connection_that_sends_no_whole_head_is_closed_and_a_slow_answer_is_not(
+    server: tuple[str, Inside], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was no limit: each held a socket for as long as it liked."""
+    monkeypatch.setattr(heads, "HEAD_S", 1.0)
+    address, inside = server
+    place = urlsplit(address)
+
+    def closed_after(first: bytes, then: bytes = b"") -> tuple[float, bytes]:
+        """Seconds until the server closes, while a byte is sent now and then, and what it said."""
+        began, said = time.monotonic(), b""
+        with socket.create_connection((place.hostname, place.port), timeout=0.2) as mine:
+            mine.sendall(first)
+            while time.monotonic() - began < 20:
+                with suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+                    got = mine.recv(4096)
+                    if not got:
+                        break
+                    said += got
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    mine.sendall(then)
+        return time.monotonic() - began, said
+
+    for first in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "):
+        seconds, said = closed_after(first, b"a" * bool(first))
+        assert 0.9 < seconds < 4 and said.startswith(b"HTTP/1.1 408 ")
+    whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    seconds, said = closed_after(whole + b"GET / HTT", b"P")
+    assert 0.9 < seconds < 4 and said.count(b"HTTP/1.1 ") == 2 and b"HTTP/1.1 408 " in said, "the second request"
+    begun = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n"
+    seconds, said = closed_after(begun, b"a")
+    assert 0.9 < seconds < 4 and said.count(b"HTTP/1.1 ") == 1 and b" 408 " not in said, "the rest of one answered"
+    inside.go.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(sent, address, a_scene(tmp_path).read_bytes())
+        time.sleep(2.0)
+        inside.go.set()
+        assert waiting.result().status_code == 200

@@ -176,6 +176,8 @@ def server_of(app: "FastAPI") -> "uvicorn.Server":
     """The server of an application; it is given its socket."""
     import uvicorn
 
+    from glidexp.serving.heads import TimedHeads
+
     class Server(uvicorn.Server):
         """Tells those who wait that it ends, before it waits for them."""
 
@@ -185,7 +187,7 @@ def server_of(app: "FastAPI") -> "uvicorn.Server":
 
     return Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", loop="asyncio", http="h11", ws="none",
+            app, log_config=None, access_log=False, lifespan="on", loop="asyncio", http=TimedHeads, ws="none",
             timeout_graceful_shutdown=GRACE_S, server_header=False, proxy_headers=False,
         )
     )  # fmt: skip
