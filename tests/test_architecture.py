@@ -11,8 +11,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "glidexp"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FLOORS = ["errors", "beside", "options", "config", "identity", "signals", "tracking", "data", "scoring", "models"]
-FLOORS += ["mapping", "serving", "training", "study", "release", "composing", "door", "cli"]
+FLOORS = [
+    "errors",
+    "wording",
+    "beside",
+    "options",
+    "config",
+    "identity",
+    "signals",
+    "tracking",
+    "data",
+    "scoring",
+    "models",
+]
+FLOORS += ["models", "mapping", "serving", "training", "study", "release", "composing", "door", "cli"]
 """bottom to top; a module may import its own floor and those before it"""
 
 RUN = ["check", "device", "watch", "distance", "losses", "optim", "freezing", "averages", "parts", "checkpoint"]

@@ -168,7 +168,7 @@ def test_table_of_origins(tmp_path: Path) -> None:
     assert store.index.groupby("scene")["split"].nunique().tolist() == [1, 1, 1, 1]
     assert set(store.index["split"]) == {"train", "val", "test"}
     table.write_text("tile,scene\n99,x\n")
-    with pytest.raises(DataError, match="names 1 tiles that are not there, first '99'"):
+    with pytest.raises(DataError, match="names 1 tile that is not there, first '99'"):
         prepare(dataset, PX, tmp_path / "data", progress=False)
     table.write_text("tile,row\n1,one\n")
     with pytest.raises(DataError, match="row and col are whole"):
@@ -287,7 +287,7 @@ def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((PX, 32), np.uint8)).save(mask)
     refused(r"3\.png is 32 x 64 px, its image 64 x 64")
     mask.unlink()
-    refused(r"1 files have no partner, first labels/3\.png")
+    refused(r"1 file has no partner, first labels/3\.png")
     mask.write_bytes(whole_mask)
     with pytest.raises(DataError, match="is not there"):
         prepare(folder(tmp_path), PX, tmp_path / "data", progress=False)

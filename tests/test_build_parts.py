@@ -472,7 +472,7 @@ def test_lakes_without_a_pixel_are_an_error(tmp_path: Path) -> None:
     thread = shapely.box(WEST + 101, NORTH - 104, WEST + 104, NORTH - 101)
     dataset.lakes, dataset.split = str(write_polygons(tmp_path / "thin.gpkg", [thread])), SplitConfig(val=0, test=0)
     with pytest.raises(
-        DataError, match=r"1 lakes lie in the scenes, but none covers the centre of a pixel.*all_touched"
+        DataError, match=r"1 lake lies in the scenes, but none covers the centre of a pixel.*all_touched"
     ):
         prepare(dataset, 32, tmp_path / "data", progress=False)
     dataset.all_touched = True

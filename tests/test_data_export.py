@@ -176,7 +176,7 @@ def test_coco_of_other_people(tmp_path: Path) -> None:
         prepare(others(tmp_path / "b", content), PX, tmp_path / "data", progress=False)
     content["images"].pop()
     content["categories"][0]["name"] = "lake"
-    with pytest.raises(DataError, match=r"1 images stand in none of the annotation files, first pics/5\.png"):
+    with pytest.raises(DataError, match=r"1 image stands in none of the annotation files, first pics/5\.png"):
         prepare(others(tmp_path / "c", content), PX, tmp_path / "data", progress=False)
 
 

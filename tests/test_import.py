@@ -171,7 +171,7 @@ def test_links_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
         archive.writestr("a.png", "1")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a.png", "2")
-    with pytest.raises(DataError, match=r"1 names come twice, first 'a\.png'"):
+    with pytest.raises(DataError, match=r"1 name comes twice, first 'a\.png'"):
         members.open_zip(tmp_path / "two.zip")
 
 
@@ -279,7 +279,7 @@ def test_any_naming_rule(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.images=img has no \{id\}"):
         prepare(DatasetConfig(kind=DatasetKind.folder, root=str(root), images="img"), PX, tmp_path, progress=False)
     (root / "s1" / "ann" / "2_mask.png").unlink()
-    with pytest.raises(DataError, match=r"1 files have no partner, first s1/ann/2_mask\.png for s1/img/2\.JPG"):
+    with pytest.raises(DataError, match=r"1 file has no partner, first s1/ann/2_mask\.png for s1/img/2\.JPG"):
         prepare(dataset, PX, tmp_path / "data", progress=False)
 
 

@@ -436,7 +436,7 @@ def test_what_cannot_be_assessed_is_told(tmp_path: Path, capsys: pytest.CaptureF
     cells.tail(len(cells) - 1).to_file(path, layer="cells")
     capsys.readouterr()
     assert verb_inventory.run(["assess", str(one), "--reference", str(folder)]) == 0
-    assert "1 cells are not checked" in capsys.readouterr().out, "one that was deleted"
+    assert "1 cell is not checked" in capsys.readouterr().out, "one that was deleted"
     assert "give the folder that holds it" in fails("assess", one, "--reference", path)
     design = folder / "design.json"
     design.write_text(design.read_text().replace('"lake"', '"pond"'))

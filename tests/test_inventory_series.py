@@ -619,7 +619,7 @@ def test_what_cannot_be_a_series_is_told_in_one_line(tmp_path: Path, capsys: pyt
     assert "one layer ground: give a file a date, or one without that layer" in refused(capsys, both)
     (lone := tmp_path / "lone").mkdir()
     frame.assign(date=["2000", None]).iloc[[0, 1, 0]].assign(date=["2000", None, "2001"]).to_file(lone / "some.gpkg")
-    assert "and 1 lakes without any" in refused(capsys, lone / "some.gpkg")
+    assert "and 1 lake without any" in refused(capsys, lone / "some.gpkg")
     for name in ("area_low_km2", "area_px"):
         geopandas.read_file(second, layer="lakes").assign(area_px=9).assign(**{name: "0,1 m"}).to_file(
             tmp_path / "t_2006.gpkg"

@@ -117,7 +117,7 @@ def test_a_study_at_its_end_names_its_best_training_for_runs_that_start_from_it(
     cells = study.entries | {"broken|1": Entry(status=Status.killed)}
     unfinished = best_tags(store, replace(study, entries=cells))
     assert (
-        unfinished["glidexp.best"] == "" and "1 of its 6 runs have not come to an end" in unfinished["glidexp.best_why"]
+        unfinished["glidexp.best"] == "" and "1 of its 6 runs has not come to an end" in unfinished["glidexp.best_why"]
     )
     silent = best_tags(store, replace(study, plan=replace(study.plan, primary="test/assd_m")))
     assert silent["glidexp.best"] == "" and "test/assd_m cannot decide" in silent["glidexp.best_why"]

@@ -405,7 +405,7 @@ def test_the_page_tells_scenes_and_what_to_expect(
     assert rows.loc["usual", "expected"] > rows.loc["dark", "expected"] + 0.1
     text, html = (out / "validity.md").read_text(), (out / "validity.html").read_text()
     for said in (
-        "1 of 2 scenes lie outside.",
+        "1 of 2 scenes lies outside.",
         "One is left out.",
         "90 scores of 30 scenes by 3 networks",
         "Darker in ",

@@ -33,6 +33,7 @@ from glidexp.data.splits import connected
 from glidexp.data.steps import Step, shown_steps, untold
 from glidexp.data.store import INVALID, TileStore
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 EARTH = "earth"
 SQUARE_PX = 64
@@ -163,8 +164,8 @@ class Leak:
         count, whole = int(self.tiles.sum()), len(self.tiles)
         if self.at_random:
             return (
-                f"{count} of {whole} tiles to be scored were drawn at random (dataset.split.by=random), so that the "
-                "network is trained on the tiles beside them"
+                f"{count} of {many(whole, 'tile')} to be scored {does(count, 'were')} drawn at random "
+                "(dataset.split.by=random), so that the network is trained on the tiles beside them"
             )
         trained, chosen = int(self.on("train").sum()), int((self.on("val") & ~self.on("train")).sum())
         parts = [f"{trained} trained on"] * (trained > 0) + [f"{chosen} used as val"] * (chosen > 0)
@@ -172,8 +173,8 @@ class Leak:
         shown = ", ".join(scenes[:3]) + (f" and {len(scenes) - 3} more" if len(scenes) > 3 else "")
         by = ", ".join(names[number] for number in sorted({number for number, _ in self.by_model}))
         return (
-            f"{count} of {whole} tiles to be scored lie on ground that was met in training ({', '.join(parts)}; "
-            f"scene{'s' * (len(scenes) > 1)} {shown}; by {by})"
+            f"{count} of {many(whole, 'tile')} to be scored {does(count, 'lie')} on ground that was met in training "
+            f"({', '.join(parts)}; scene{'s' * (len(scenes) > 1)} {shown}; by {by})"
         )
 
 

@@ -24,6 +24,7 @@ import torch
 from glidexp.data.order import Rows, order
 from glidexp.data.resident import Arrays, ResidentTiles
 from glidexp.errors import ConfigError
+from glidexp.wording import does, many
 
 HELD = 2
 """batches a consumer may look at: the current and the one before"""
@@ -103,14 +104,17 @@ class Loader:
             raise ConfigError(f"train.batch_size={batch_size} must be 1 or more.")
         if batch_size % part[1]:
             raise ConfigError(
-                f"train.batch_size={batch_size} is shared by {part[1]} processes: give a multiple of {part[1]}."
+                f"train.batch_size={batch_size} is shared by {many(part[1], 'process')}: give a multiple of {part[1]}."
             )
         if part[1] > 1 and not drop_last:
             raise ValueError("parts of a last batch of fewer tiles would not be equal: drop_last is needed")
         if len(rows) == 0:
             raise ConfigError("there are no tiles to load: look at the split and at sensor_mix.")
         if drop_last and len(rows) < batch_size:
-            raise ConfigError(f"train.batch_size={batch_size} is more than the {len(rows)} tiles there are: lower it.")
+            raise ConfigError(
+                f"train.batch_size={batch_size} is more than the {many(len(rows), 'tile')} there "
+                f"{does(len(rows), 'are')}: lower it."
+            )
         if weights is not None:
             weights = np.asarray(weights, dtype=np.float64)
             if not shuffle or len(weights) != len(rows) or not np.isfinite(weights).all() or weights.min() < 0:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from glidexp.config import SplitConfig
 from glidexp.errors import ConfigError, DataError
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from glidexp.data.scenes.reading import Scene
@@ -27,7 +28,7 @@ def deal(units: Sequence["Unit"], config: SplitConfig) -> dict[str, str]:
     """
     if len(units) < config.folds:
         raise DataError(
-            f"{len(units)} {config.by.value}{'s' * (len(units) != 1)} of ground cannot be dealt out to "
+            f"{many(len(units), config.by.value)} of ground cannot be dealt out to "
             f"dataset.split.folds={config.folds}: take fewer folds, or dataset.split.by=block with smaller blocks."
         )
 

@@ -25,6 +25,7 @@ from glidexp.data.geodesy import TURNS, turned
 from glidexp.data.sharing import deal, held_out, may_test
 from glidexp.data.store import canonical
 from glidexp.errors import DataError
+from glidexp.wording import many
 
 if TYPE_CHECKING:  # a training knows splits too, and does without GDAL
     from glidexp.data.ready.origins import Origin
@@ -119,10 +120,7 @@ def choose(units: Sequence[Unit], config: SplitConfig) -> dict[str, str]:
             way = "set dataset.split.by=block for scenes; ready tiles without positions need more groups"
         elif config.by == SplitBy.region:
             way = "name more regions in the catalogue's column region, or set dataset.split.by=scene or block"
-        raise DataError(
-            f"{len(units)} {config.by.value}{'s' * (len(units) != 1)} of ground cannot be shared out to {wanted}: "
-            f"{way}."
-        )
+        raise DataError(f"{many(len(units), config.by.value)} of ground cannot be shared out to {wanted}: {way}.")
     chosen: dict[str, str] = {}
     regions = Counter(unit.region for unit in units)
     for members in groups:

@@ -31,6 +31,7 @@ import xxhash
 from glidexp.beside import file_sha256
 from glidexp.data.steps import shown_steps
 from glidexp.errors import DataError
+from glidexp.wording import many
 
 FORMAT = "glidexp-tiles"
 VERSION = 1
@@ -237,7 +238,7 @@ class TileStore:
         if bad:
             first = ", ".join(bad[:5]) + (" ..." if len(bad) > 5 else "")
             raise DataError(
-                _damaged(self.path, f"{len(bad)} of {len(names)} tiles changed since it was built ({first})")
+                _damaged(self.path, f"{len(bad)} of {many(len(names), 'tile')} changed since it was built ({first})")
             )
         _verified[self.path.resolve()] = stand
 

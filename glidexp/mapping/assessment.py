@@ -21,6 +21,7 @@ from glidexp.mapping.cells import KINDS, LAKE
 from glidexp.mapping.joined import Joined, joined, on, read_ground
 from glidexp.mapping.sample_files import SETTING, Looked, check_inventory, read_sample
 from glidexp.scoring.stratified import Sample
+from glidexp.wording import does, many
 
 MOST_LACKING = 1e-3
 """part of a sample's cell that a map may lack, of a whole one: outlines of what was looked at are coarse"""
@@ -128,14 +129,16 @@ def _cells(maps: Joined, looked: Looked | None) -> tuple[Geometries, Sample, tup
     lacking = shapely.area(shapely.difference(cells, maps.ground)) > MOST_LACKING * whole
     if lacking.any():
         raise DataError(
-            f"MAP: {int(lacking.sum())} of the {len(cells)} cells that were looked at are not, or not "
+            f"MAP: {int(lacking.sum())} of the {many(len(cells), 'cell')} that were looked at "
+            f"{does(int(lacking.sum()), 'are')} not, or not "
             "whole, on the ground of these maps: give those for which the sample was drawn, or others of that ground."
         )
     seen = np.bincount(looked.kind, minlength=len(KINDS))
     for kind, n, size in zip(KINDS, seen.tolist(), looked.numbers, strict=True):
         if n < min(2, size):
             raise DataError(
-                f"{SETTING}: of the {size} cells of kind {kind} {n} were looked at, two are the least: go on in the "
+                f"{SETTING}: of the {many(size, 'cell')} of kind {kind} {n} {does(n, 'were')} looked at, two are "
+                "the least: go on in the "
                 "order of cell_id."
             )
     return cells, Sample(looked.kind, np.array(looked.numbers, np.float64)), KINDS
@@ -171,7 +174,13 @@ def _notes(maps: Joined, looked: Looked | None, same: bool, least: float) -> tup
     if not same:
         notes.append("the sample was drawn for other maps; it serves for these too, with wider intervals.")
     if looked.left:
-        notes.append(f"{looked.left} cells are not checked: the scores take it that those are no special ones.")
+        notes.append(
+            f"{many(looked.left, 'cell')} {does(looked.left, 'are')} not checked: the scores take it that "
+            "nothing there is special."
+        )
     if looked.astray:
-        notes.append(f"{looked.astray} lakes touch no checked cell and count nowhere: was a cell forgotten?")
+        notes.append(
+            f"{many(looked.astray, 'lake')} {does(looked.astray, 'touch')} no checked cell and "
+            f"{does(looked.astray, 'count')} nowhere: was a cell forgotten?"
+        )
     return tuple(notes)

@@ -15,6 +15,7 @@ from glidexp.errors import DataError
 from glidexp.mapping import lake_map
 from glidexp.mapping.lake_map import Map
 from glidexp.mapping.map_dates import COLUMN, When, beside_it, distinct, gsd_beside_it, in_name, is_nothing, when
+from glidexp.wording import many
 
 SETTING = "MAP"
 HOW = "name the column that holds it with --date, or write it into the file's name, as in lakes_2015-10-30.gpkg"
@@ -145,7 +146,8 @@ def _several(
     empty = sum(map(is_nothing, cells))
     if empty:
         raise DataError(
-            f"{SETTING}={path} holds several dates in its column {column}, and {empty} lakes without any: fill them "
+            f"{SETTING}={path} holds several dates in its column {column}, and {many(empty, 'lake')} without "
+            "any: fill them "
             "in, or name another column with --date."
         )
     of = np.array([dates.index(date) if (date := known[cell]) else -1 for cell in cells])

@@ -21,6 +21,7 @@ from glidexp.mapping import lake_map
 from glidexp.mapping.areas import GEOD
 from glidexp.mapping.lake_map import STRAIGHT_M, least_km2
 from glidexp.mapping.map_dates import gsd_beside_it
+from glidexp.wording import many
 
 SETTING = "MAP"
 FARTHEST_M = 10_000_000.0
@@ -81,7 +82,9 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
         before = shapely.union(before, ground)
         step(path.name, Fraction(1, 2))
     if shapely.area(before) <= 0:
-        raise DataError(f"{SETTING}: none of the {len(maps)} maps looked at the ground of --within: give others.")
+        raise DataError(
+            f"{SETTING}: none of the {many(len(maps), 'map')} looked at the ground of --within: give others."
+        )
     shapely.prepare(before)
     sides = [one.gsd_m or gsd_beside_it(path) or 0.0 for one, path in zip(maps, paths, strict=True)]
     return Joined(shapes, ids, before, float(least_km2(np.array(max(sides)))), plane)

@@ -16,6 +16,7 @@ from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layer_of, 
 from glidexp.errors import DataError
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.map_dates import LAKES
+from glidexp.wording import many
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -70,7 +71,8 @@ class Map:
         notes = []
         if self.lacking:
             notes.append(
-                f"{self.name} gives {self.lacking} lakes no interval of areas, so each is taken as exact: give --gsd."
+                f"{self.name} gives {many(self.lacking, 'lake')} no interval of areas, which counts as exact: "
+                "give --gsd."
             )
         if self.blind:
             notes.append(f"{self.name}: {BLIND}")

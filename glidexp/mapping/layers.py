@@ -29,6 +29,7 @@ from glidexp.mapping.settings import MapSettings
 from glidexp.mapping.spread import Votes
 from glidexp.mapping.workfiles import INVALID, LAKE, LOOK, MARKS, NODATA, PROBABILITY, SPREAD, STEPS, WorkFiles
 from glidexp.scoring.labels import threshold_text
+from glidexp.wording import many
 
 MASK = "mask.u8"
 MASK_OF = np.array([NODATA if mark == INVALID else mark & LAKE for mark in range(256)], np.uint8)
@@ -83,7 +84,7 @@ def written(
         jobs.append(threads.submit(cog.write_cog, lake, files.folder / MASK, assets["mask"], scene))
         assets["lakes"], assets["lakes_parquet"] = write_lakes(frame, ground, base)
         assets["quicklook"] = base.with_name(f"{base.name}_quicklook.png")
-        title = f"{scene.name}: {len(frame)} lakes, {frame['area_km2'].sum():.3f} km\u00b2"
+        title = f"{scene.name}: {many(len(frame), 'lake')}, {frame['area_km2'].sum():.3f} km\u00b2"
         look, step = files.read(LOOK), raster.look_step(scene)
         foot = _made_of(scene, settings, model)
         draw(

@@ -32,6 +32,7 @@ from glidexp.models import catalog, validity
 from glidexp.models.card import read_card
 from glidexp.models.hardware import failures_told
 from glidexp.models.predictor import Predictor
+from glidexp.wording import many
 
 log = logging.getLogger("glidexp")
 FORMAT = 2
@@ -265,7 +266,7 @@ def _judged(
 def _go_on(done: int, rows: int, name: str, step: RowStep) -> None:
     """Says with which row of windows a map goes on, and counts those that were finished before."""
     if done == rows:
-        log.info("%s: all %d rows of windows were finished before", name, rows)
+        log.info("%s: %s of windows, all finished before", name, many(rows, "row"))
     elif done:
         log.info("%s: goes on with row %d of %d of windows", name, done + 1, rows)
     for _ in range(done):

@@ -19,6 +19,7 @@ from glidexp.mapping.observed import ABSENT, SEEN, Observed, observed
 from glidexp.mapping.sudden import sudden_loss
 from glidexp.mapping.trend import Course, Trend, course, trend
 from glidexp.scoring.statistics import holm
+from glidexp.wording import does, many
 
 Floats = npt.NDArray[np.float64]
 LOSS = ("loss_from", "loss_to", "loss_km2", "loss_held")
@@ -206,7 +207,8 @@ def _notes(dated: Dated, seen: Observed, totals: pd.DataFrame) -> tuple[str, ...
     if inexact:
         lacking = sum(one.lacking for one in inexact)
         notes.append(
-            f"{some_of([one.name for one in inexact])}: {lacking} lakes have no interval of areas, so each is taken as "
+            f"{some_of([one.name for one in inexact])}: {many(lacking, 'lake')} {does(lacking, 'have')} no "
+            "interval of areas, so each is taken as "
             "exact and a change of a pixel may count: give --gsd."
         )
     if blind:

@@ -13,6 +13,7 @@ from glidexp.data.workers import CLUSTERS, Crew, cores, mapped
 from glidexp.errors import ConfigError, DataError
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.options import Parser, filled, out_folder, store_options
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from glidexp.data.scenes.catalogue import SceneFile
@@ -191,7 +192,7 @@ def _report(maps: "list[SceneMap]", out: Path) -> int:
         if one.failed:
             log.error("failed: %s", one.failed)
         else:
-            print(f"{one.scene}: {one.lakes} lakes, {one.area_km2:.4f} km2{' (finished before)' * one.found}")
+            print(f"{one.scene}: {many(one.lakes, 'lake')}, {one.area_km2:.4f} km2{' (finished before)' * one.found}")
     table = total_by_size(maps)
     if len(table):
         print(f"\n{table.to_string(index=False, float_format='%.4f')}")
@@ -204,5 +205,5 @@ def _report(maps: "list[SceneMap]", out: Path) -> int:
             write_text(place, table.to_csv(index=False))
     print(f"\nmaps: {out}")
     if failed:
-        log.error("%d of %d scenes could not be mapped.", len(failed), len(maps))
+        log.error("%d of %s could not be mapped.", len(failed), many(len(maps), "scene"))
     return 1 if failed else 0

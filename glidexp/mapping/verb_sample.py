@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from glidexp.options import Parser, above_0, filled
+from glidexp.wording import many
 
 COUNT, SIDE_KM = 120, 1.0
 MOST_KM = 100.0
@@ -72,7 +73,7 @@ def run(argv: list[str]) -> int:
             out, maps, paths, cells, chosen, filled=given.outlines == "map", cell_km=given.cell_km, seed=given.seed
         )
     for kind, name in enumerate(KINDS):
-        print(f"{name:>6}: {int((cells.kind[chosen] == kind).sum())} of {cells.numbers[kind]} cells")
+        print(f"{name:>6}: {int((cells.kind[chosen] == kind).sum())} of {many(cells.numbers[kind], 'cell')}")
     if doubt.lacking:
         print(f"note: {some_of(doubt.lacking)}: no probabilities lie beside the map, so none of its cells is in doubt.")
     print(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.options import Parser, above_0, filled
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from glidexp.mapping.series import Series
@@ -75,7 +76,7 @@ def run(argv: list[str]) -> int:
         series = made(dated, step)
     files: list[Path] = []
     if out:
-        log.info("writing %d lakes on %d dates", len(series.lakes), len(dated.texts))
+        log.info("writing %s on %s", many(len(series.lakes), "lake"), many(len(dated.texts), "date"))
         files = write_series(series, out)
     print(told(series, str(files[1]) if files else ""))
     if files:
@@ -128,7 +129,7 @@ def told(series: "Series", rows: str) -> str:
     half = series.dates[series.dates["state"] == HALF_SEEN]
     if len(half):
         lines.append(
-            f"half seen by the network on a date that maps none, which says nothing of them (state half_seen): "
+            "half seen by the network on a date that maps none, which says nothing of them (state half_seen): "
             f"{half['lake_id'].nunique()}"
         )
     tested = int(lakes["p"].notna().sum())

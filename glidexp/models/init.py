@@ -18,6 +18,7 @@ from glidexp.models.bands import first_layer, matched
 from glidexp.models.card import members_of, read_card
 from glidexp.models.catalog import Backbone, find
 from glidexp.models.told import NOTHING, WEIGHT, Told, told_of
+from glidexp.wording import many
 
 _log = logging.getLogger("glidexp")
 
@@ -171,7 +172,7 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
     with torch.no_grad():  # not load_state_dict: smp's encoders override it, each with another signature
         for name, value in own.items():
             value.copy_(weights[name])
-    _log.info("first weights: %d tensors (%s) from %s", len(own), init.scope, file)
+    _log.info("first weights: %s (%s) from %s", many(len(own), "tensor"), init.scope, file)
 
 
 def _first_of(

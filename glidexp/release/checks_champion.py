@@ -18,6 +18,7 @@ from glidexp.study.comparison.arms import Arm, common_ground
 from glidexp.study.comparison.compare import Measure
 from glidexp.study.comparison.material import Material, gather
 from glidexp.tracking.store import Store
+from glidexp.wording import does, many
 
 LEVEL = 0.95
 FEW_PX = 200
@@ -86,8 +87,12 @@ def beats(both: Pair, measure: Measure, uri: str) -> Check:
     if not np.isfinite(value):
         return judged(BEATS, False, f"{measure.name} has no value on the ground that both can be scored on (0/0).")
     scores = f"{100 * float(measure.of(mine)[0]):.2f} against {100 * float(measure.of(theirs)[0]):.2f} of {uri}"
-    where = f"{measure.name} on {ground.tiles} test tiles of {mine.shape[1]} {ground.kind}s"
-    left = f"; {both.left_out} tiles that the champion has met were left out" if both.left_out else ""
+    where = f"{measure.name} on {many(ground.tiles, 'test tile')} of {many(mine.shape[1], ground.kind)}"
+    left = (
+        f"; {many(both.left_out, 'tile')} that the champion has met {does(both.left_out, 'were')} left out"
+        if both.left_out
+        else ""
+    )
     note = f"; {both.note}" if both.note else ""
     table = pseudo_values(mine, measure.of) - pseudo_values(theirs, measure.of) if mine.shape[1] > 1 else None
     if table is None or not np.isfinite(table).all():

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from glidexp.release.report import Check, judged, skipped
 from glidexp.study.comparison.compare import Measure, measure_of, naive_of
+from glidexp.wording import does, many
 
 FALLBACK = "test/lake_iou_pooled"
 """is held against the naive rows where they have no score of the kind that decides"""
@@ -62,7 +63,10 @@ def clean_ground(again: Mapping[str, float], tags: Mapping[str, str]) -> Check:
         )
     if state == "unknown":
         return judged(name, False, "it is not known what an ancestor of the candidate was trained on.")
-    told = f"{int(met)} of {tiles} test tiles lie on ground that the candidate or an ancestor has met"
+    told = (
+        f"{int(met)} of {many(tiles, 'test tile')} {does(int(met), 'lie')} on ground that the candidate or an "
+        "ancestor has met"
+    )
     return judged(name, state == "false" and met == 0, f"{told}.")
 
 

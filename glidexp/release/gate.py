@@ -33,6 +33,7 @@ from glidexp.tracking.left import close_ended
 from glidexp.tracking.registry import Version, holder
 from glidexp.tracking.store import EVALUATION, KIND_TAG, Store
 from glidexp.training.record import requirements
+from glidexp.wording import many
 
 ANEW = "the same command makes the bundle anew"
 
@@ -238,7 +239,7 @@ def _pages(folder: Path, store: Store, choice: Choice, again: Rescored, report: 
         scores=rows_of(again.run, material, terms.measure),
         settings=choice.run.params,
         cost=cost,
-        ground=f"{len(again.rows)} tiles of {again.tiles.tile_px} px of data set `{again.config.dataset.name}`"
+        ground=f"{many(len(again.rows), 'tile')} of {again.tiles.tile_px} px of data set `{again.config.dataset.name}`"
         + (f" ({material.ground.caveat})" if material.ground.caveat else ""),
         created=created,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from glidexp.data.ready.members import open_zip
 from glidexp.release.report import Check, judged
+from glidexp.wording import many
 
 SUFFIXES = (".pkl", ".pickle", ".pth", ".joblib", ".dill", ".bin")
 HEADS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
@@ -36,7 +37,7 @@ def no_pickle(folder: Path) -> Check:
     """Whether no file of the bundle is or holds a pickle."""
     found = pickles_in(folder)
     count = sum(path.is_file() for path in folder.rglob("*"))
-    told = f"{', '.join(found[:3])} is pickled" if found else f"none of {count} files is or holds a pickle"
+    told = f"{', '.join(found[:3])} is pickled" if found else f"none of {many(count, 'file')} is or holds a pickle"
     return judged("no_pickle", not found, f"{told}.")
 
 

@@ -10,6 +10,7 @@ from glidexp.release.agreement import card_sizes, onnx_agrees, program_agrees, w
 from glidexp.release.bundle import REPORT, SUMS, broken
 from glidexp.release.no_pickle import no_pickle
 from glidexp.release.report import Check, State, judged, made, skipped
+from glidexp.wording import does, many
 
 NAMES = ("no_pickle", "safetensors_agrees", "onnx_agrees", "torch_export_agrees", "gate")
 """of the checks after the one of the sums"""
@@ -27,7 +28,13 @@ def verify(folder: Path) -> list[Check]:
         wrong = broken(folder)
     count = len((folder / SUMS).read_text(encoding="utf-8").splitlines())
     told = "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-    checks = [judged("files", not wrong, f"{told}." if wrong else f"{count} files have the sha256 of {SUMS}.")]
+    checks = [
+        judged(
+            "files",
+            not wrong,
+            f"{told}." if wrong else f"{many(count, 'file')} {does(count, 'have')} the sha256 of {SUMS}.",
+        )
+    ]
     if wrong:
         why = "the files are not those of the release."
         return checks + [skipped(name, why) for name in NAMES]
@@ -49,5 +56,5 @@ def _gate(folder: Path) -> Check:
         verdict, count = report["verdict"], len(report["checks"])
     except (OSError, ValueError, KeyError, TypeError):
         return judged("gate", False, f"{REPORT} is no report of a gate.")
-    more = f" although these failed: {', '.join(failed)}" if failed else f", {count} checks"
+    more = f" although these failed: {', '.join(failed)}" if failed else f", {many(count, 'check')}"
     return judged("gate", verdict in ("passed", "forced"), f"the gate's verdict was {verdict}{more}.")

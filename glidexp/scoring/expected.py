@@ -19,6 +19,7 @@ import numpy.typing as npt
 from glidexp.errors import DataError
 from glidexp.scoring.calibration import LOGIT
 from glidexp.scoring.counts import PROBABILITY, bin_of_threshold
+from glidexp.wording import does, many
 
 Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.str_]
@@ -100,7 +101,8 @@ class Expected:
         names = sorted(set(targets.tolist()))
         if len(scores) < LEAST_SCENES or len(names) < 2:
             raise DataError(
-                f"{len(scores)} scores of scenes in {len(names)} target{'s' * (len(names) != 1)} are too few to say "
+                f"{many(len(scores), 'score')} of scenes in {many(len(names), 'target')} "
+                f"{does(len(scores), 'are')} too few to say "
                 f"what a score will be: {LEAST_SCENES} or more in two or more targets are needed."
             )
         others, errors, left_out = [], [], np.empty(len(scores))

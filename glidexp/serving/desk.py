@@ -17,6 +17,7 @@ from glidexp.serving.refusal import Refusal
 from glidexp.serving.results import Result
 from glidexp.serving.settings import ServeSettings
 from glidexp.serving.worker import Task, Worker
+from glidexp.wording import does, many
 
 log = logging.getLogger("glidexp")
 KEPT = 20
@@ -121,7 +122,11 @@ class Desk:
         """
         taken, most = self.places
         if self.closed or taken >= most:
-            why = "the server is ending" if self.closed else f"{taken} scenes are being mapped or wait already"
+            why = (
+                "the server is ending"
+                if self.closed
+                else f"{many(taken, 'scene')} {does(taken, 'are')} being mapped or {does(taken, 'wait')} already"
+            )
             raise Refusal(503, f"{why}: try again in {RETRY_S} s.", RETRY_S)
         done = sorted((job for job in self._jobs.values() if not job.open), key=lambda job: job.ended)
         for job in done[: max(len(done) - KEPT + 1, 0)]:
@@ -204,7 +209,7 @@ class Desk:
         if error is None:
             job.result, job.state, job.ended = mapping.result(), State.done, time.monotonic()
             job.over.set()
-            log.info("scene mapped in %.1f s: %d lakes", seconds, job.result.summary.get("lakes", 0))
+            log.info("scene mapped in %.1f s: %s", seconds, many(job.result.summary.get("lakes", 0), "lake"))
         else:
             self._fail(job, error if isinstance(error, Refusal) else Refusal(500, f"failed: {error}"))
             log.info("scene refused after %.1f s: %s", seconds, error)

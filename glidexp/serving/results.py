@@ -21,6 +21,7 @@ from glidexp.mapping.areas import plain
 from glidexp.mapping.polygons import Geometries
 from glidexp.mapping.quicklook import draw
 from glidexp.serving.refusal import plain as one_line
+from glidexp.wording import many
 
 GEOJSON, DRAWING, GPKG, IMAGE, OVERLAY = "lakes.geojson", "drawing.json", "lakes.gpkg", "image.png", "overlay.png"
 MASK, PROBABILITY = "mask.tif", "probability.tif"
@@ -82,7 +83,7 @@ def collect(made: Path, name: str, *, placed: bool, sized: bool, said: list[str]
         path = base.with_name(f"{base.name}_{kind}.tif")
         files[target] = path if placed else without_position(path, made / target)
     if not placed or not sized:  # the other has a scale bar, the grid on which the picture was laid, and its north
-        title, step = f"{name}: {len(frame)} lakes", math.ceil(max(height, width) / LOOK_PX)
+        title, step = f"{name}: {many(len(frame), 'lake')}", math.ceil(max(height, width) / LOOK_PX)
         title += f", {summary['area_km2']:.3f} km\u00b2" if sized else ""
         look, foot = np.asarray(Image.open(files[IMAGE])), f"position not known, model {model}"
         draw(files[OVERLAY], look, drawn, step=step, gsd_m=summary["gsd_m"], title=title, foot=foot)

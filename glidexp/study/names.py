@@ -31,11 +31,6 @@ def short_names(names: Sequence[str]) -> tuple[str, dict[str, str]]:
     return ARM, {name: name for name in names}
 
 
-def many(count: int, noun: str) -> str:
-    """`1 seed`, `3 seeds`."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def those(some: Sequence[str], of: Sequence[str]) -> str:
     """The names of some arms; `all arms` where those are all of several."""
     return "all arms" if len(of) > 1 and set(some) == set(of) else ", ".join(some)

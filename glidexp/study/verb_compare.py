@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from glidexp.errors import ConfigError
 from glidexp.options import Parser, store_options, write_out
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -154,7 +155,7 @@ def _threshold(comparison: "Comparison") -> str:
 
 def _caption(comparison: "Comparison") -> str:
     """What the numbers rest on, where the spread comes from, and how stable the order is."""
-    said = [f"{comparison.ground.tiles} tiles, {comparison.clusters} {comparison.ground.kind}s"]
+    said = [f"{many(comparison.ground.tiles, 'tile')}, {many(comparison.clusters, comparison.ground.kind)}"]
     said.append(_threshold(comparison))
     if any(row.arm.of_means for row in comparison.rows):
         said.append("networks=N: a run is the mean of the probabilities of N networks, and counts as one")

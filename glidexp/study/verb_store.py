@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from glidexp.options import Parser, out_folder
+from glidexp.wording import does, many
 
 
 def options() -> Parser:
@@ -52,11 +53,14 @@ def run(argv: list[str]) -> int:
         with out_folder(folder):
             folder.mkdir(parents=True, exist_ok=True)
         runs = carry.export(store, given.runs, folder)
-        print(f"{len(runs)} runs are in {given.out}: glidexp store import {given.out} brings them into another store.")
+        print(
+            f"{many(len(runs), 'run')} {does(len(runs), 'are')} in {given.out}: glidexp store import {given.out} "
+            "brings all into another store."
+        )
         return 0
     carried = carry.bring(store, Path(given.folder))
     before = f", {carried.found} of them before" if carried.found else ""
-    print(f"{len(carried.runs)} runs and {len(carried.models)} models are in this store{before}:")
+    print(f"{many(len(carried.runs), 'run')} and {many(len(carried.models), 'model')} are in this store{before}:")
     for old, new in carried.runs.items():
         print(f"  {old[:12]} is {new}")
     for sentence in carried.versions:

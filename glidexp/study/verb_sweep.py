@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from glidexp.config.study import DRY, Design, SweepConfig
 from glidexp.errors import RunFailed
 from glidexp.study.plan.words import split
+from glidexp.wording import does, many
 
 if TYPE_CHECKING:
     from glidexp.study.execution.ledger import Ledger
@@ -92,7 +93,10 @@ def run(argv: Sequence[str], compose: "Compose", compose_sweep: Callable[[list[s
         from glidexp.study.execution.ending import cancel
 
         count = cancel(plan, store, sweep.launcher, experiment=experiment)
-        print(f"{count} runs of study {plan.title} were at work or queued, and are asked to save and end.")
+        print(
+            f"{many(count, 'run')} of study {plan.title} {does(count, 'were')} at work or queued, and "
+            f"{does(count, 'are')} asked to save and end."
+        )
         return 0
     if sweep.status:
         return _status(planned, store, experiment)
@@ -119,7 +123,7 @@ def refuse_failed(ledger: "Ledger") -> None:
     for name, error in ledger.failed.items():
         print(f"glidexp: failed: {name}: {error}", file=sys.stderr)
     if ledger.failed:
-        count = f"{len(ledger.failed)} of {len(ledger.plan.cells)} runs"
+        count = f"{len(ledger.failed)} of {many(len(ledger.plan.cells), 'run')}"
         raise RunFailed(f"{count} failed: add retry=failed to try them again.")
 
 

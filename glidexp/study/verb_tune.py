@@ -24,6 +24,7 @@ from glidexp.study.tune.search import Search, repeated, tuning
 from glidexp.study.tune.trials import Trials
 from glidexp.study.verb_sweep import refuse_failed
 from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.wording import does, many
 
 
 def run(sweep: SweepConfig, typed: Words, compose: Compose) -> int:
@@ -61,7 +62,10 @@ def run(sweep: SweepConfig, typed: Words, compose: Compose) -> int:
         count = cancel(search.plan, store, launcher, experiment=experiment)
         if best := search.best():
             count += cancel(repeated(found, best).plan, store, launcher, experiment=experiment)
-        print(f"{count} runs of the search {found.study.name} were at work or queued, and are asked to save and end.")
+        print(
+            f"{many(count, 'run')} of the search {found.study.name} {does(count, 'were')} at work or queued, and "
+            f"{does(count, 'are')} asked to save and end."
+        )
         return 0
     if sweep.status:
         tune_show.show_trials(found, trials.all())

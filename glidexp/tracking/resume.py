@@ -14,6 +14,7 @@ from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT, Sink
 from glidexp.tracking.spool import LOCK, LOCK_WAIT_S, Busy, Entry, Spool, hold
 from glidexp.tracking.store import FoundRun, Store
 from glidexp.tracking.writer import Writer
+from glidexp.wording import does, many
 
 STARTING = "starting"
 """folder of the store with a lock for each config id of which a run is being begun"""
@@ -110,7 +111,8 @@ def take_over(store: Store, config_id: str, experiment: str) -> FoundRun | None:
         left = replay(store, found.run_id, Spool.open(spool.folder))
         if left:
             raise TrackingError(
-                f"run {found.run_id} is finished, and {left} entries of it wait in {spool.folder}: "
+                f"run {found.run_id} is finished, and {many(left, 'entry')} of it {does(left, 'wait')} in "
+                f"{spool.folder}: "
                 "`glidexp sync` sends them and says what hinders it."
             )
         return take_over(store, config_id, experiment)

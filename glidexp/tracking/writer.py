@@ -17,6 +17,7 @@ from typing import Any
 
 from glidexp.tracking.database import first_line
 from glidexp.tracking.spool import LASTING, Entry, Spool
+from glidexp.wording import does, many
 
 log = logging.getLogger("glidexp.tracking")
 
@@ -232,7 +233,10 @@ class Writer:
         if end.kind != "end":
             return
         status = "FAILED" if end.values["status"] == "FINISHED" else end.values["status"]
-        reason = f"{len(self._waiting) - 1} entries did not reach the tracking store and wait in {self._spool.folder}: "
+        reason = (
+            f"{many(len(self._waiting) - 1, 'entry')} did not reach the tracking store and "
+            f"{does(len(self._waiting) - 1, 'wait')} in {self._spool.folder}: "
+        )
         try:
             self._write(Entry("end", {"status": status, "error": reason + "glidexp sync sends them"}, end.timestamp_ms))
             self.marked = status == "FAILED"

@@ -37,6 +37,7 @@ from glidexp.data.steps import untold
 from glidexp.data.workers import Crew, cores, mapped
 from glidexp.data.writer import StoreWriter
 from glidexp.errors import DataError, RunFailed
+from glidexp.wording import many
 
 log = logging.getLogger("glidexp")
 
@@ -145,7 +146,7 @@ class Failures(dict[str, str]):
         first = sorted(self.items())[:5]
         more = "" if len(self) == len(first) else f" (and {len(self) - len(first)} more)"
         raise ScenesFailed(
-            f"{len(self)} of {total} scenes failed, so no store was made: "
+            f"{len(self)} of {many(total, 'scene')} failed, so no store was made: "
             f"{'; '.join(reason.rstrip('.') for _, reason in first)}{more}. The other "
             f"{total - len(self)} are {state} and kept in {parts}. Repair or take out what failed and give the same "
             "command again, or build without it: glidexp data build ... --skip-failed.",
@@ -184,7 +185,9 @@ def _headers(files: Sequence[SceneFile], dataset: DatasetConfig, failed: Failure
     for note in [*(note for scene in scenes for note in scene.warnings), *filter(None, [mixed])]:
         log.warning(note)
     if not scenes:
-        raise DataError(f"none of the {len(files)} scenes can be used; the first: {next(iter(failed.values()))}")
+        raise DataError(
+            f"none of the {many(len(files), 'scene')} can be used; the first: {next(iter(failed.values()))}"
+        )
     return scenes
 
 
@@ -250,7 +253,7 @@ def _assemble(
             )
     anew = sum(tiles.anew for tiles in done)
     if anew < len(done):
-        log.info("%d of %d scenes were done before and are taken as they are", len(done) - anew, len(done))
+        log.info("%d of %s done before, taken as they are", len(done) - anew, many(len(done), "scene"))
     check_lakes(scenes, done, water, ledger, job.dataset)
     with writing(job.path), StoreWriter(job.path, tile_px=job.tile_px, bands=job.dataset.bands) as writer:
         for tiles in done:

@@ -17,6 +17,7 @@ from glidexp.data.scenes.reading import Scene
 from glidexp.data.splits import Split
 from glidexp.data.store import SPLITS
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 if TYPE_CHECKING:
     from glidexp.data.builder.scene_part import SceneTiles
@@ -144,7 +145,8 @@ def check_lakes(
     without = [tiles.scene for tiles in done if tiles.lakes["labelled"] and not tiles.drawn_px]
     if len(without) == sum(tiles.lakes["labelled"] > 0 for tiles in done):
         raise DataError(
-            f"{ledger.lakes['labelled']} lakes lie in the scenes, but none covers the centre of a pixel: look at the "
+            f"{many(ledger.lakes['labelled'], 'lake')} {does(ledger.lakes['labelled'], 'lie')} in the scenes, "
+            "but none covers the centre of a pixel: look at the "
             f"CRS and the unit of {water.path} and at the pixel size, or set dataset.all_touched=true."
         )
     for name in without:
@@ -195,8 +197,8 @@ def log_summary(path: Path, seconds: float) -> None:
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     counts, lakes = manifest["counts"], manifest["lakes"]
     log.info(
-        "built %d tiles of %d px in %.1f s: train %d, val %d, test %d; %s",
-        *(counts["tiles"], manifest["tile_px"], seconds, counts["train"], counts["val"], counts["test"]),
+        "built %s of %d px in %.1f s: train %d, val %d, test %d; %s",
+        *(many(counts["tiles"], "tile"), manifest["tile_px"], seconds, counts["train"], counts["val"], counts["test"]),
         ", ".join(f"{name} {entry['tiles']}" for name, entry in manifest["sensors"].items()),
     )
     if lakes:

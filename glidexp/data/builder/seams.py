@@ -14,6 +14,7 @@ from glidexp.data.leakage import EARTH, same_place
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.splits import overlaps
 from glidexp.data.store import SPLITS
+from glidexp.wording import many
 
 NAMED = 5
 """pairs of scenes that are named"""
@@ -58,7 +59,7 @@ def across_sides(
 
 def told(found: Mapping[str, Any]) -> str:
     """A sentence with the way out."""
-    count = " and ".join(f"{found[side]} tile{'s' * (found[side] > 1)} of {side}" for side in SPLITS[1:] if found[side])
+    count = " and ".join(f"{many(found[side], 'tile')} of {side}" for side in SPLITS[1:] if found[side])
     pairs = [" and ".join(pair) for pair in found["scenes"]]
     more = f" and {len(pairs) - NAMED} more pairs" * (len(pairs) > NAMED)
     return (

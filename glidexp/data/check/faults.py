@@ -24,6 +24,7 @@ from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore, rgb_of
 from glidexp.data.workers import cores
 from glidexp.data.writer import measured
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 CLIPPED = 0.5
 """share of the valid pixels of a tile at 0 or at 255 from which it is told"""
@@ -128,7 +129,7 @@ def odd_tiles(tiles: TileStore, seen: Survey) -> list[Finding]:
 
     def told(chosen: Any, severity: Severity, kind: str, what: str) -> list[Finding]:
         where = names[np.asarray(chosen, dtype=bool)].tolist()
-        return [Finding(severity, kind, f"{len(where)} of {len(names)} tiles {what}", where)] if where else []
+        return [Finding(severity, kind, f"{len(where)} of {many(len(names), 'tile')} {what}", where)] if where else []
 
     return [
         *told(~table["whole"], Severity.wrong, "damaged", "changed since the store was built: build it again"),
@@ -195,7 +196,10 @@ def masks(tiles: TileStore, seen: Survey, step: Callable[[str], None] = untold) 
     doubted = table[table["doubt"] >= DOUBTFUL]
     if not len(doubted):
         return table, []
-    what = f"{len(doubted)} of {len(table)} masks contradict their picture; the worst first in masks.csv"
+    what = (
+        f"{len(doubted)} of {many(len(table), 'mask')} {does(len(doubted), 'contradict')} the picture; the "
+        "worst first in masks.csv"
+    )
     return table, [Finding(Severity.doubtful, "mask", what, doubted["tile"].tolist())]
 
 
@@ -209,7 +213,7 @@ def scenes_on_two_sides(tiles: TileStore) -> list[Finding]:
         return []
     by = str(tiles.manifest.get("split_rule", {}).get("by", ""))
     apart = by in ("scene", "region")
-    what = f"{len(mixed)} of {len(sides)} scenes lie on several sides ({_few(mixed)})"
+    what = f"{len(mixed)} of {many(len(sides), 'scene')} {does(len(mixed), 'lie')} on several sides ({_few(mixed)})"
     if apart:
         severity, what = Severity.wrong, f"{what}, though the split is by {by}"
     else:

@@ -10,6 +10,7 @@ from glidexp.data.check.faults import Finding, Severity
 from glidexp.data.check.near import Looks, near_pairs
 from glidexp.data.steps import Step, untold
 from glidexp.data.store import TileStore
+from glidexp.wording import does, many
 
 ALIKE_LABELS = 0.5
 """IoU under which the labels of two copies are told to differ"""
@@ -30,10 +31,13 @@ def copies(one: Looks, other: Looks | None, step: Callable[[str], None], *, wher
         where: "" or a few words that name the other store
     """
     table = near_pairs(one, other, step)
-    found = _by_severity(table, one.tiles, (other or one).tiles, "copy", "copies", where, within=other is None)
+    found = _by_severity(table, one.tiles, (other or one).tiles, "copy", where, within=other is None)
     differ = table[(table["label_iou"] < ALIKE_LABELS) & (table["agree"] > 0)]
     if len(differ):
-        what = f"{len(differ)} pairs of copies{where} have labels that differ (IoU under {ALIKE_LABELS:g})"
+        what = (
+            f"{many(len(differ), 'pair')} of copies{where} {does(len(differ), 'have')} labels that differ "
+            f"(IoU under {ALIKE_LABELS:g})"
+        )
         sided = _sided(differ, one.tiles, (other or one).tiles)
         found.append(Finding(Severity.doubtful, "labels", what, _names(one.tiles, sided), sided))
     return found
@@ -55,7 +59,7 @@ def overlaps(one: TileStore, other: TileStore | None, step: Step = untold, *, wh
     side_a, side_b = one.index["split"].tolist(), second.index["split"].tolist()
     kept = sorted((a, b) for a, b in pairs if other is not None or (a < b and side_a[a] != side_b[b]))
     table = pd.DataFrame(kept, columns=["a", "b"]).astype(np.int64)
-    return _by_severity(table, one, second, "overlap", "overlaps", where, within=other is None)
+    return _by_severity(table, one, second, "overlap", where, within=other is None)
 
 
 def severity_of(side_a: str, side_b: str) -> Severity:
@@ -78,7 +82,7 @@ def _names(tiles: TileStore, table: pd.DataFrame) -> list[str]:
 
 
 def _by_severity(
-    table: pd.DataFrame, one: TileStore, other: TileStore, kind: str, called: str, where: str, *, within: bool
+    table: pd.DataFrame, one: TileStore, other: TileStore, kind: str, where: str, *, within: bool
 ) -> list[Finding]:
     if not len(table):
         return []
@@ -90,6 +94,6 @@ def _by_severity(
         if not len(part):
             continue
         ends = {("a", row) for row in part["a"]} | {("a" if within else "b", row) for row in part["b"]}
-        what = f"{len(part)} {called}{where} among {len(ends)} tiles: {meaning}"
+        what = f"{many(len(part), kind)}{where} among {many(len(ends), 'tile')}: {meaning}"
         found.append(Finding(level, kind, what, _names(one, part), part))
     return found

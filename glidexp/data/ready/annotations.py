@@ -16,6 +16,7 @@ from glidexp.data.ready.layout import Source, children
 from glidexp.data.ready.pairs import Drawn, Pair, images_of, number_of
 from glidexp.data.scenes.polygons import polygons_of
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 Mask = npt.NDArray[np.bool_]
 Place = tuple[tuple[float, ...] | None, str]
@@ -65,7 +66,8 @@ def pairs_of(root: Source, images: str, labels: str) -> list[Pair]:
     lacking = sorted(pictures.keys() - found.keys())
     if lacking:
         raise DataError(
-            f"{root}: {len(lacking)} images stand in none of the annotation files, first {pictures[lacking[0]][0]}: "
+            f"{root}: {many(len(lacking), 'image')} {does(len(lacking), 'stand')} in none of the annotation "
+            f"files, first {pictures[lacking[0]][0]}: "
             "remove them, or add them without annotations."
         )
     pairs = [Pair(key, number_of(key), pictures[key][1], found[key]) for key in pictures]

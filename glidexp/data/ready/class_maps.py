@@ -19,6 +19,7 @@ from glidexp.data.sensors import RGB
 from glidexp.data.store import INVALID
 from glidexp.data.writer import Tile, measured
 from glidexp.errors import DataError
+from glidexp.wording import many
 
 MOST = 200
 """classes; a label is a byte"""
@@ -68,7 +69,7 @@ def read_table(path: Path | str) -> ClassTable:
             names.append(name)
         codes[code] = names.index(name) if name else INVALID
     if not 2 <= len(names) <= MOST:
-        raise DataError(f"{path} names {len(names)} classes: from 2 to {MOST} are possible.")
+        raise DataError(f"{path} names {many(len(names), 'class')}: from 2 to {MOST} are possible.")
     return ClassTable(tuple(names), codes, coloured)
 
 

@@ -24,6 +24,7 @@ from glidexp.data.ready.pictures import allow_no_position
 from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore, rgb_of
 from glidexp.data.workers import in_threads
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 TABLE = "tiles.csv"
 FORMATS = ("png", "coco", "geotiff", "croissant")
@@ -54,7 +55,8 @@ def export(store: TileStore, to: str, out: Path, step: Step) -> None:
         lacking = [row["tile"] for row in rows if row["transform"] is None or not row["crs"]]
         if lacking:
             raise DataError(
-                f"{len(lacking)} of {len(rows)} tiles have no position, first '{lacking[0]}': use --to png, or import "
+                f"{len(lacking)} of {many(len(rows), 'tile')} {does(len(lacking), 'have')} no position, first "
+                f"'{lacking[0]}': use --to png, or import "
                 "them with a table of transform and crs, or with --match."
             )
     try:
@@ -221,7 +223,7 @@ def _notes(store: TileStore, ending: str, to: str) -> str:
             which = ", ".join(str(band + 1) for band in rgb_of(store.bands))
             images = f"bands {which} of {names}, transparent where a pixel is not valid; --to geotiff has all"
     return (
-        f"{len(store)} tiles of {store.tile_px} px, exported from a tile store as {to}.\n"
+        f"{many(len(store), 'tile')} of {store.tile_px} px, exported from a tile store as {to}.\n"
         f"images: {images}. labels: 0 background, 255 lake.\n"
         f"{TABLE}: origin, block and split of each tile.\n"
         f"data sha256 {store.data_hash}\nsplit sha256 {store.split_hash}\n"
@@ -251,7 +253,8 @@ def _write_croissant(folder: Path, store: TileStore) -> None:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"glidexp-tiles-{store.path.name[:16]}",
-        "description": f"{len(store)} tiles of {store.tile_px} x {store.tile_px} px with masks of glacial lakes. "
+        "description": f"{many(len(store), 'tile')} of {store.tile_px} x {store.tile_px} px with masks of "
+        "glacial lakes. "
         f"data sha256 {store.data_hash}, split sha256 {store.split_hash}.",
         "version": "1.0.0",
         "distribution": files,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 MOST_MEMBERS = 2_000_000
 LARGEST_MEMBER = 4 << 30
@@ -55,7 +56,8 @@ def judge(archive: Path, members: Sequence[Member]) -> list[Member]:
     total, packed = sum(member.size for member in files), archive.stat().st_size
     if total > LARGEST_TOTAL or len(members) > MOST_MEMBERS:
         raise DataError(
-            f"{archive} is refused, and nothing of it was unpacked: {len(members)} members of {total >> 20} MiB; "
+            f"{archive} is refused, and nothing of it was unpacked: {many(len(members), 'member')} of "
+            f"{total >> 20} MiB; "
             f"{MOST_MEMBERS} and {LARGEST_TOTAL >> 20} MiB are allowed."
         )
     if total > SMALL and total > HIGHEST_RATIO * packed:
@@ -66,7 +68,8 @@ def judge(archive: Path, members: Sequence[Member]) -> list[Member]:
     twice = [name for name, n in Counter(_key(member.name) for member in members).items() if n > 1]
     if twice:
         raise DataError(
-            f"{archive} is refused, and nothing of it was unpacked: {len(twice)} names come twice, first {twice[0]!r}."
+            f"{archive} is refused, and nothing of it was unpacked: {many(len(twice), 'name')} "
+            f"{does(len(twice), 'come')} twice, first {twice[0]!r}."
         )
     return files
 

@@ -11,6 +11,7 @@ from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready.pairs import Pair
 from glidexp.data.store import SPLITS
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 COLUMNS = ("tile", "scene", "sensor", "region", "gsd_m", "row", "col", "block", "split", "transform", "crs")
 
@@ -67,7 +68,10 @@ def _read(path: Path, sensor: str, pairs: Sequence[Pair]) -> dict[str, Origin]:
     said = {row["tile"].removesuffix(".png"): _origin(path, row, sensor) for row in rows}
     lost = sorted(said.keys() - {pair.name for pair in pairs})
     if lost:
-        raise DataError(f"{path} names {len(lost)} tiles that are not there, first '{lost[0]}': correct it.")
+        raise DataError(
+            f"{path} names {many(len(lost), 'tile')} that {does(len(lost), 'are')} not there, first '{lost[0]}': "
+            "correct it."
+        )
     return said
 
 

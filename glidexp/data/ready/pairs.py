@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from glidexp.data.ready.layout import ENDINGS, Source, children
 from glidexp.errors import ConfigError, DataError
+from glidexp.wording import does, many
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ def find_pairs(root: Source, images: str = "images/{id}.*", labels: str = "label
     if alone:
         has, lacks = (pictures, labels) if alone[0] in pictures else (masks, images)
         raise DataError(
-            f"{root}: {len(alone)} files have no partner, first {_shown(lacks, alone[0])} for {has[alone[0]][0]}: "
+            f"{root}: {many(len(alone), 'file')} {does(len(alone), 'have')} no partner, first "
+            f"{_shown(lacks, alone[0])} for {has[alone[0]][0]}: "
             "add it or remove both."
         )
     pairs = []

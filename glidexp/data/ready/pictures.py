@@ -25,6 +25,7 @@ from glidexp.data.ready import png
 from glidexp.data.ready.layout import Source
 from glidexp.data.ready.pairs import Drawn, Pair
 from glidexp.errors import DataError
+from glidexp.wording import many
 
 # for the whole process, since a filter of one thread would be that of all
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
@@ -260,7 +261,7 @@ def _read_tiff(path: Source) -> Picture:
     with _tiff(path) as file:
         if file.count not in (3, 4) or any(kind != "uint8" for kind in file.dtypes):
             raise DataError(
-                f"{path} has {file.count} bands of {file.dtypes[0]}, not red, green and blue of 8 bit: "
+                f"{path} has {many(file.count, 'band')} of {file.dtypes[0]}, not red, green and blue of 8 bit: "
                 "convert it first, or build tiles from scenes (dataset=scenes)."
             )
         if file.width * file.height > (Image.MAX_IMAGE_PIXELS or 0):

@@ -13,6 +13,7 @@ from glidexp.beside import write_text
 from glidexp.data import sensors
 from glidexp.data.ready.members import open_zip
 from glidexp.errors import DataError
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +59,10 @@ def described(path: Path) -> str:
         return f"the list of source scenes is left aside: {error}"
     columns = ", ".join(map(str, table.columns[1:]))
     counts = ", ".join(f"{name} {n}" for name, n in sensor_counts(table).items()) or "none of a known sensor"
-    return f"{len(table)} source scenes ({counts}) with the columns {columns}; it names no tile, so none gets a scene"
+    return (
+        f"{many(len(table), 'source scene')} ({counts}) with the columns {columns}; it names no tile, so none "
+        "gets a scene"
+    )
 
 
 def keep(path: Path, folder: Path) -> Path | None:

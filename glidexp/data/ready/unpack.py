@@ -16,6 +16,7 @@ from glidexp.beside import folder_beside
 from glidexp.data.ready.members import FOLDER, LINK, OTHER, REGULAR, Member, judge
 from glidexp.data.steps import shown_steps
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 log = logging.getLogger("glidexp")
 CHUNK = 1 << 20
@@ -70,7 +71,7 @@ def unpack(path: Path, data_dir: Path) -> Path:
                 f"{path} unpacks to {need >> 20} MiB, but {folder.parent} has room for {free >> 20} MiB: "
                 "make room, or give another folder as paths.data."
             )
-        log.info("unpacking %s: %d files, %d MiB, to %s", path, len(files), need >> 20, folder)
+        log.info("unpacking %s: %s, %d MiB, to %s", path, many(len(files), "file"), need >> 20, folder)
         try:
             with folder_beside(folder) as aside:
                 _unpack_into(aside, path, archive, files, stored)
@@ -199,7 +200,7 @@ def _write(aside: Path, path: Path, files: dict[str, Member], contents: Iterator
         if size != member.size or (member.crc is not None and crc != member.crc):
             raise DataError(f"{path}, member {name}: its content does not fit its size and CRC.")
     if lacking:
-        raise DataError(f"{path}: {len(lacking)} members could not be read, first {next(iter(lacking))}.")
+        raise DataError(f"{path}: {many(len(lacking), 'member')} could not be read, first {next(iter(lacking))}.")
 
 
 def _shown(contents: Iterator[Content], files: int) -> Iterator[Content]:
@@ -222,7 +223,7 @@ def _call(words: list[str], aside: Path, files: dict[str, Member]) -> None:
         if file.is_file():
             written[file.relative_to(aside).as_posix()] = file
     if written.keys() != files.keys():
-        raise DataError(f"it wrote {len(written)} files where {len(files)} are listed.")
+        raise DataError(f"it wrote {many(len(written), 'file')} where {len(files)} {does(len(files), 'are')} listed.")
     for name, file in written.items():
         member, crc = files[name], 0
         with file.open("rb") as stream:

@@ -10,6 +10,7 @@ from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.sensors import RGB, Sensor
 from glidexp.errors import DataError
+from glidexp.wording import many
 
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
 _CODE = re.compile(r"(?:(?:sr|st|toa)_)?(b\d{1,2}a?)(?![a-z0-9])", re.I)
@@ -34,7 +35,8 @@ def choose(
     """
     if file.order and len(file.order) != source.count:
         raise DataError(
-            f"{file.path} has {source.count} bands, the catalogue names {len(file.order)} ({', '.join(file.order)}): "
+            f"{file.path} has {many(source.count, 'band')}, the catalogue names {len(file.order)} "
+            f"({', '.join(file.order)}): "
             "name every band in its order."
         )
     sensor = sensors.get(file.sensor)
@@ -50,7 +52,7 @@ def choose(
         return numbers, (f"{file.path} {unnamed}: {how}",) if how else ()
     lacking = [name for name in names if name not in described]
     none = "none is named" if len(lacking) == len(names) else "none or more than one is named"
-    held = f"{len(colours)} bands"
+    held = f"{many(len(colours), 'band')}"
     way = (
         "set band descriptions, name the bands in the column bands of a catalogue, such as 'blue green red nir', or "
         "name a sensor whose band order fits (dataset.sensor, of maps --sensor)"

@@ -14,6 +14,7 @@ from glidexp.data.scenes.stac import SUFFIXES, read_items
 from glidexp.data.scenes.stand import Row, stand
 from glidexp.data.scenes.vrt import sources_of
 from glidexp.errors import DataError
+from glidexp.wording import many
 
 log = logging.getLogger("glidexp")
 
@@ -239,7 +240,8 @@ def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
         groups = products.in_safe(path) if safe else products.grouped(inside)[0]
         if len(groups) != 1:
             raise DataError(
-                f"{path}, named by {table}, holds {len(groups)} scenes of one file a band: name a folder that holds "
+                f"{path}, named by {table}, holds {many(len(groups), 'scene')} of one file a band: name a folder "
+                "that holds "
                 "one, or the files in the column bands."
             )
         return _of_bands(groups[0], own, clouds, **known)

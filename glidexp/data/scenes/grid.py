@@ -11,6 +11,7 @@ import rasterio.errors
 
 from glidexp.data.geodesy import to_lonlat, utm
 from glidexp.errors import DataError
+from glidexp.wording import many
 
 KINDS = {"uint8", "uint16"}
 
@@ -36,7 +37,7 @@ def check_picture(path: Path, source: rasterio.DatasetReader) -> None:
     """
     several = source.subdatasets
     if source.count == 0 or any(_as_large(page, source) for page in several):
-        held = f"{len(several)} pictures" if several else "no picture"
+        held = f"{many(len(several), 'picture')}" if several else "no picture"
         way = f": take the one that is the scene out, as gdal_translate {several[0]} OUT.tif" if several else ""
         raise DataError(f"{path} holds {held}, and which one is the scene is not told{way}.")
     if source.crs is not None and not source.transform.is_identity:

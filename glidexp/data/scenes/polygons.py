@@ -17,6 +17,7 @@ from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.scenes.features import columns_of, layer_of, read_features
 from glidexp.data.scenes.reading import Scene
 from glidexp.errors import ConfigError, DataError
+from glidexp.wording import does, many
 
 log = logging.getLogger("glidexp")
 Geometries = npt.NDArray[np.object_]
@@ -104,7 +105,7 @@ def read(
         raise DataError(f"{setting}={path} holds no feature: give a file with outlines.")
     if len(fixed) == 0 and len(raw):
         raise DataError(
-            f"{setting}={path} holds {len(raw)} features but no polygon: give outlines, not points or lines."
+            f"{setting}={path} holds {many(len(raw), 'feature')} but no polygon: give outlines, not points or lines."
         )
     if len(fixed):
         _check_coordinates(path, setting, fixed, found_crs)
@@ -163,12 +164,13 @@ def _tell_copies(lakes: Inventory) -> None:
     n = len(lakes.geometries)
     copies = n - len(set(shapely.to_wkb(shapely.normalize(lakes.geometries)).tolist()))
     if copies:
-        log.warning("%s: %d of %d outlines are copies of others, and count as lakes again.", lakes.path, copies, n)
+        told = many(copies, "copy"), n, does(copies, "count")
+        log.warning("%s: %s of others among %d outlines %s as a lake again.", lakes.path, *told)
     shared = n - len(set(lakes.ids.tolist())) - copies
     if lakes.id_column and shared > 0:
         log.warning(
-            "%s: %d of %d lakes have another one's %s: those of a scene count as one. Others are named by "
-            "dataset.lake_id_column.", lakes.path, shared, n, lakes.id_column,
+            "%s: %d of %s %s another one's %s: those of a scene count as one. Others are named by "
+            "dataset.lake_id_column.", lakes.path, shared, many(n, "lake"), does(shared, "have"), lakes.id_column,
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from glidexp.data import sensors
 from glidexp.data.scenes import clouds
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 SAFE = ".safe"
 _BAND = re.compile(
@@ -165,7 +166,8 @@ def mixed_baselines(names: Iterable[str]) -> str:
         return ""
     late, early = sides[True], sides[False]
     return (
-        f"{len(late)} scenes of Sentinel-2 are of processing baseline 04.00 or later, whose values are 1000 higher "
+        f"{many(len(late), 'scene')} of Sentinel-2 {does(len(late), 'are')} of processing baseline 04.00 or "
+        "later, whose values are 1000 higher "
         f"({late[0]} ...), and {len(early)} of an earlier one ({early[0]} ...), but one stretch is for both: "
         "set dataset.stretch.scope=scene with method percentile or minmax, or bring them to one baseline."
     )

@@ -10,6 +10,7 @@ from scipy.ndimage import binary_dilation
 
 from glidexp.data.show.fonts import draw_text
 from glidexp.data.store import INVALID, LAKE, TileStore, rgb_of
+from glidexp.wording import many
 
 THUMB_PX = 128
 ACROSS = 8
@@ -35,7 +36,7 @@ def contact_sheet(store: TileStore) -> Image.Image:
     channels = rgb_of(store.bands)
     for n, ((sensor, region), own) in enumerate(groups):
         top = n * row_px + GAP_PX
-        text = f"{sensor}{_sizes(own['gsd_m'])}, {region}: {len(own)} tiles"
+        text = f"{sensor}{_sizes(own['gsd_m'])}, {region}: {many(len(own), 'tile')}"
         if text.isascii():
             pen.text((GAP_PX, top), text, fill="black", font=font)
         else:

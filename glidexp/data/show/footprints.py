@@ -14,6 +14,7 @@ from affine import Affine
 from glidexp.data.geodesy import Floats, to_lonlat, unwrap
 from glidexp.data.splits import connected
 from glidexp.data.store import SPLITS, TileStore
+from glidexp.wording import many
 
 PANEL_PX, SMALL_PX = 430, 250
 FEW = 6
@@ -133,7 +134,7 @@ def _panel(grounds: list[_Ground], side_px: int) -> str:
                 rings = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(shape)), return_index=True)
                 outlines = [rings[0][rings[1] == k] for k in range(rings[1].max() + 1)]
                 path = "".join("M" + "L".join(at(lon, lat) for lon, lat in ring.tolist()) + "Z" for ring in outlines)
-                title = escape(f"{ground.name}: {tiles} tiles, {side}")
+                title = escape(f"{ground.name}: {many(tiles, 'tile')}, {side}")
                 parts.append(f'<path class="{side}" d="{path}"><title>{title}</title></path>')
         for lon, lat, fate in ground.lakes:
             x, y = at(lon, lat).split()
@@ -147,7 +148,7 @@ def _panel(grounds: list[_Ground], side_px: int) -> str:
         f"{''.join(parts)}"
         f'<path class="bar" d="M10 {height + 8:.0f}h{bar:.1f}"/>'
         f'<text x="10" y="{height + 22:.0f}">{km:g} km</text></svg>'
-        f"<figcaption>{regions}, {len(grounds)} scene{'s' * (len(grounds) > 1)}<br/>{where}</figcaption></figure>"
+        f"<figcaption>{regions}, {many(len(grounds), 'scene')}<br/>{where}</figcaption></figure>"
     )
 
 

@@ -26,6 +26,7 @@ from glidexp.data.show.summary import (
 )
 from glidexp.data.store import SPLITS, TileStore
 from glidexp.errors import DataError
+from glidexp.wording import does, many
 
 log = logging.getLogger("glidexp")
 PAGE, SHEET, FAR = "report.html", "contact_sheet.png", "lakes_by_distance.csv"
@@ -96,7 +97,8 @@ def _page(store: TileStore, summary: Summary, sheet: bytes) -> str:
     name = escape(str(store.path.name))
     body = [
         f"<h1>Tile store {name}</h1>",
-        f"<p>{len(store)} tiles of {store.tile_px} px, bands {escape(', '.join(map(str, manifest['bands'])))}. Data "
+        f"<p>{many(len(store), 'tile')} of {store.tile_px} px, bands "
+        f"{escape(', '.join(map(str, manifest['bands'])))}. Data "
         f"<code>{store.data_hash[:16]}</code>, split <code>{store.split_hash[:16]}</code>.</p>",
         *(f'<p class="warn">{escape(caution)}</p>' for caution in cautions(store)),
         *_ready(store),
@@ -161,7 +163,8 @@ def _lakes(store: TileStore, summary: Summary) -> Iterable[str]:
     yield _table(headings, summary.cells_of_sizes())
     yield (
         "<p>In no tile: drawn into the label, but on ground that is not valid, in a tile that was left out, or without "
-        f"the centre of a pixel. Cut by an edge of a tile or of the scene: {summary.cut} lakes; in more than one tile: "
+        f"the centre of a pixel. Cut by an edge of a tile or of the scene: {many(summary.cut, 'lake')}; in more "
+        "than one tile: "
         f"{summary.in_two}.</p>"
     )
     if summary.buffers is None:
@@ -174,7 +177,7 @@ def _lakes(store: TileStore, summary: Summary) -> Iterable[str]:
         yield f"<p>No lake is farther than {km(min(BUFFERS_M))} from ice.</p>"
         return
     shown = f"The {MOST_LISTED} nearest of" if len(far) > MOST_LISTED else "The"
-    yield f"<p>{shown} {len(far)} lakes beyond {km(min(BUFFERS_M))}, all of them in {FAR}:</p>"
+    yield f"<p>{shown} {many(len(far), 'lake')} beyond {km(min(BUFFERS_M))}, all of them in {FAR}:</p>"
     yield _table(["lake", "scene", "km to ice", "km²", "what became of it"], _far_rows(far.head(MOST_LISTED)))
 
 
@@ -205,7 +208,7 @@ def _map(store: TileStore) -> Iterable[str]:
     yield f"<p>Footprints of the tiles:{keys}.{points}</p>"
     yield f'<div class="maps">{"".join(panels)}</div>'
     if hidden:
-        yield f"<p>{hidden} more groups of scenes are not drawn.</p>"
+        yield f"<p>{many(hidden, 'more group')} of scenes {does(hidden, 'are')} not drawn.</p>"
 
 
 def _made(manifest: dict[str, Any]) -> Iterable[str]:

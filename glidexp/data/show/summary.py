@@ -15,6 +15,7 @@ from glidexp.data.ready.layout import GLID_COUNTS
 from glidexp.data.ready.pictures import GREY, ZERO_255, ZERO_ONE
 from glidexp.data.sizes import SIZES_KM2, size_of
 from glidexp.data.store import SPLITS, TileStore
+from glidexp.wording import does, many
 
 BUFFERS_M = (5_000.0, 10_000.0, 15_000.0)
 """distances to ice at which lakes are counted"""
@@ -119,7 +120,7 @@ def cautions(store: TileStore) -> list[str]:
 def known_places(store: TileStore) -> str:
     """Of how many tiles it is known where they lie, and of which scene they are."""
     index = store.index
-    return f"position of {(index['crs'] != '').sum()} tiles, scene of {(index['scene'] != 'unknown').sum()}"
+    return f"position of {many((index['crs'] != '').sum(), 'tile')}, scene of {(index['scene'] != 'unknown').sum()}"
 
 
 def odd(store: TileStore) -> list[str]:
@@ -131,12 +132,14 @@ def odd(store: TileStore) -> list[str]:
         found.append(f"{labels[ZERO_ONE]} labels are 0 and 1 and others 0 and 255: two sources were mixed")
     full = index[index["lake_fraction"] > 0.999]["tile"].tolist()
     if full:
-        found.append(f"{len(full)} tiles are lake all over, first {full[0]}")
+        found.append(f"{many(len(full), 'tile')} {does(len(full), 'are')} lake all over, first {full[0]}")
     if store.manifest["recipe"].get("kind") == DatasetKind.glid.value:
         for name, published in GLID_COUNTS.items():
             n = store.manifest.get("pairs", {}).get(name, 0)
             if n != published:
-                found.append(f"{name} holds {n} pairs; the published set has {published}: a part, or other files")
+                found.append(
+                    f"{name} holds {many(n, 'pair')}; the published set has {published}: a part, or other files"
+                )
     return found
 
 
@@ -224,7 +227,7 @@ def show(store: TileStore, console: Console | None = None) -> None:
     console.print()
     lakes_too = ["lakes", "<6 px"] if summary.lakes is not None else []
     headings = ["sensor", "region", *SPLITS, "tiles", "lake km2", *lakes_too]
-    console.print(_table(f"{len(store)} tiles of {store.tile_px} px", headings, summary.cells_of_places()))
+    console.print(_table(f"{many(len(store), 'tile')} of {store.tile_px} px", headings, summary.cells_of_places()))
     if summary.sizes is not None:
         headings = ["lakes", "drawn", "in no tile", "far from ice", "too small", "drawn km2"]
         console.print(_table("", headings, summary.cells_of_sizes()))

@@ -23,6 +23,7 @@ from glidexp.data.synthetic.regions import RADIOMETRY, REGIONS
 from glidexp.data.synthetic.terrain import MARGIN, SIDE, Ice, build_terrain
 from glidexp.data.workers import mapped
 from glidexp.errors import ConfigError, unknown_name
+from glidexp.wording import many
 
 SPACING_M = 70_000.0
 """distance between the corners of neighbouring scenes of a region"""
@@ -267,7 +268,11 @@ def _make_task(task: tuple[Plan, Path]) -> Made:
 
 def _say(progress: bool, made: Made, done: int, total: int) -> None:
     if progress:
-        print(f"synthetic scene {done}/{total}: {made.plan.name}, {len(made.lakes)} lakes", file=sys.stderr, flush=True)
+        print(
+            f"synthetic scene {done}/{total}: {made.plan.name}, {many(len(made.lakes), 'lake')}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _write_tables(made: list[Made], out: Path) -> None:

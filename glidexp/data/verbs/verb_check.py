@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from glidexp.beside import write_text
 from glidexp.options import Parser, data_option, out_folder
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,7 @@ def _content(
 
 def _say(store: "TileStore", findings: "list[Finding]", balance: "pd.DataFrame", seen: "Survey", out: Path) -> None:
     bands = ", ".join(store.manifest["bands"])
-    print(f"{len(store)} tiles of {store.tile_px} px ({bands}) in {store.path}\n")
+    print(f"{many(len(store), 'tile')} of {store.tile_px} px ({bands}) in {store.path}\n")
     shown = balance.assign(lake_share=[f"{share:.2%}" for share in balance["lake_share"]])
     print(shown.rename(columns=lambda name: name.replace("_", " ")).to_string(index=False) + "\n")
     for sensor, entry in seen.channels.items():
@@ -183,4 +184,4 @@ def _say(store: "TileStore", findings: "list[Finding]", balance: "pd.DataFrame",
         if finding.pictures:
             more = f" and {len(finding.pictures) - 1} more" if len(finding.pictures) > 1 else ""
             print(f"          see {out / finding.pictures[0]}{more}")
-    print(f"{'nothing found' if not findings else f'{len(findings)} findings'}; all of it in {out / ACCOUNT}")
+    print(f"{'nothing found' if not findings else many(len(findings), 'finding')}; all of it in {out / ACCOUNT}")

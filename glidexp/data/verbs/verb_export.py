@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.options import Parser, data_option
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from glidexp.data.verbs import Compose
@@ -39,5 +40,5 @@ def run(argv: list[str], compose: "Compose") -> int:
     started = time.monotonic()
     with shown_steps(len(store), "tiles", True) as step:
         export(store, given.to, Path(given.out), step)
-    print(f"{len(store)} tiles written to {given.out} as {given.to} in {time.monotonic() - started:.1f} s.")
+    print(f"{many(len(store), 'tile')} written to {given.out} as {given.to} in {time.monotonic() - started:.1f} s.")
     return 0

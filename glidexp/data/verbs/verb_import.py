@@ -15,6 +15,7 @@ from glidexp.config.unread import refuse_unread
 from glidexp.data.ready.layout import GLID_COUNTS, Place, describe, find_places, glid_places
 from glidexp.errors import ConfigError, DataError
 from glidexp.options import Parser
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from glidexp.data.store import TileStore
@@ -229,7 +230,7 @@ def report(store: "TileStore") -> None:
     from glidexp.data.show.summary import known_places, odd
 
     index, manifest = store.index, store.manifest
-    table = Table(title=f"{len(store)} tiles of {store.tile_px} px", title_justify="left", show_edge=False)
+    table = Table(title=f"{many(len(store), 'tile')} of {store.tile_px} px", title_justify="left", show_edge=False)
     for column, justify in (("split", "left"), ("tiles", "right"), ("without lake", "right"), ("lake pixels", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for side in ("train", "val", "test"):

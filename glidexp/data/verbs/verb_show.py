@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from glidexp.errors import DataError, unknown_name
 from glidexp.options import Parser, data_option, out_folder
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from glidexp.data.store import TileStore
@@ -57,7 +58,7 @@ def run(argv: list[str], compose: "Compose") -> int:
     index = store.index.iloc[rows]
     captions = [f"{name} {side}" for side, name in zip(index["split"], index["tile"], strict=True)]
     pictures = [picture(store, row, SIDE_PX) for row in rows.tolist()]
-    title = f"{store.path.name}: {len(rows)} of {len(store)} tiles of {store.tile_px} px"
+    title = f"{store.path.name}: {len(rows)} of {many(len(store), 'tile')} of {store.tile_px} px"
     with out_folder(out):
         save(sheet(pictures, captions, columns=ACROSS, title=title), out)
     print(f"sheet: {out}")
@@ -99,7 +100,7 @@ def settings_of(recipe: dict[str, Any], under: str = "") -> Iterator[str]:
         if isinstance(value, dict) and "sha256" in value:
             number = value.get("files", 1)
             if number:  # settings that name no file are there too
-                yield f"{under}{key}={number} file{'s' * (number > 1)}, sha256 {value['sha256'][:12]}"
+                yield f"{under}{key}={many(number, 'file')}, sha256 {value['sha256'][:12]}"
         elif isinstance(value, dict):
             yield from settings_of(value, f"{under}{key}.")
         else:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.options import Parser, data_option, store_options
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from glidexp.data.check.suspects import Answer
@@ -46,5 +47,8 @@ def run(argv: list[str], compose: "Compose", answer_of: AnswerOf | None = None) 
     write_suspects(lakes, whole, Path(given.out))
     for why, count in lakes["why"].value_counts().items():
         print(f"{count:6d} {'lake' if count == 1 else 'lakes'} {why}")
-    print(f"{len(lakes)} lakes and {len(whole)} of {len(tiles)} tiles in {given.out}, layers lakes and tiles")
+    print(
+        f"{many(len(lakes), 'lake')} and {len(whole)} of {many(len(tiles), 'tile')} in {given.out}, layers lakes "
+        "and tiles"
+    )
     return 0

@@ -28,6 +28,7 @@ from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, Places, pairs_of
 from glidexp.study.names import those
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
+from glidexp.wording import many
 
 __all__ = ["Comparison", "Measure", "Row", "compare", "measure_of", "verdict"]
 
@@ -187,7 +188,7 @@ def verdict(row: Row, comparison: Comparison) -> str:
         said = ("higher", "lower") if not better else ("better", "worse")
         return said[0 if effect.value * (better or 1) > 0 else 1] + (f", on the {only[0]} at hand" if only else "")
     if effect.distinguishable:
-        return f"not distinguishable among {len(comparison.rows) - 1} comparisons (alone it would be)"
+        return f"not distinguishable among {many(len(comparison.rows) - 1, 'comparison')} (alone it would be)"
     kind, shares = f"{comparison.ground.kind}s", effect.parts.shares
     if effect.parts.seeds == 1:
         means = row.arm.of_means or comparison.rows[0].arm.of_means

@@ -13,10 +13,10 @@ from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.references import runs_of
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import DONE, Status
-from glidexp.study.names import many
 from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.store import EVALUATION, ID_TAG, KIND_TAG, MODEL_RUN_TAG, Store
 from glidexp.tracking.study_runs import BEST_ARM_TAG, BEST_TAG, BEST_WHY_TAG
+from glidexp.wording import does, many
 
 USUAL_SCORE = "test/lake_iou_pooled"
 USUAL_LEVEL = 0.95
@@ -100,7 +100,10 @@ def best_tags(store: Store, study: Study, material: Material | None = None) -> d
     ends = [entry.status in DONE for entry in study.entries.values()]
     try:
         if not all(ends):
-            raise DataError(f"{ends.count(False)} of its {len(ends)} runs have not come to an end.")
+            raise DataError(
+                f"{ends.count(False)} of its {many(len(ends), 'run')} {does(ends.count(False), 'have')} not come "
+                "to an end."
+            )
         choice = pick(store, _of_study(study), deciding(study.plan.primary), Limits(), material)
     except GlidexpError as error:
         return {BEST_TAG: "", BEST_ARM_TAG: "", BEST_WHY_TAG: str(error)}

@@ -19,9 +19,9 @@ from glidexp.study.comparison.arms import Arm, arms_of, told_leaks, told_version
 from glidexp.study.comparison.compare import Row, row_of
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure
-from glidexp.study.names import many
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
+from glidexp.wording import many
 
 ALL = "all"
 

@@ -7,8 +7,8 @@ from glidexp.errors import ConfigError
 from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.launchers.choice import build_launcher
 from glidexp.study.execution.ledger import CANCEL, DONE, Ledger, Status
-from glidexp.study.names import many
 from glidexp.tracking.store import Store
+from glidexp.wording import many
 
 
 def cancel(plan: Plan, store: Store, settings: LauncherConfig, *, experiment: str) -> int:

@@ -16,7 +16,8 @@ from rich.text import Text
 from glidexp.study.execution.cells import Cell
 from glidexp.study.execution.ledger import DONE, Entry, Ledger, Status
 from glidexp.study.execution.pace import seconds_to_go
-from glidexp.study.names import many, short_names
+from glidexp.study.names import short_names
+from glidexp.wording import many
 
 log = logging.getLogger("glidexp")
 
@@ -93,7 +94,7 @@ class Live:
         lines = {cell.name: self._running(cell, now) for cell in running}
         told = []
         if self.most:
-            told.append(f"{len(self._done)} of {self.most} trials ended")
+            told.append(f"{len(self._done)} of {many(self.most, 'trial')} ended")
         if self._took:
             mean = statistics.mean(self._took)
             at_work = [max(mean - now + self._began[cell.name], 0) for cell in running]

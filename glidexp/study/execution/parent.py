@@ -16,6 +16,7 @@ from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT
 from glidexp.tracking.status import true_status
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
 from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
+from glidexp.wording import many
 
 log = logging.getLogger("glidexp")
 
@@ -111,11 +112,11 @@ def put_link(ledger: Ledger) -> None:
     if len(ids) < 2 or ledger.parent_run_id is None:
         return
     link = comparison_link(store.uri, store.experiment_id(ledger.experiment), ids)
-    print(f"Compare the {len(ids)} runs: {link}")
+    print(f"Compare the {many(len(ids), 'run')}: {link}")
     if hint := ui_hint(store.uri):
         print(f"To open it: {hint}")
     with suppress(Exception):
-        note = f"{plan.question}\n\n[The {len(ids)} runs side by side]({link})"
+        note = f"{plan.question}\n\n[The {many(len(ids), 'run')} side by side]({link})"
         if len(note) <= TAG_LIMIT:  # half a link leads nowhere
             store.client.set_tag(ledger.parent_run_id, NOTE_TAG, note)
 
@@ -126,9 +127,12 @@ def _close(ledger: Ledger, error: BaseException | None) -> None:
     failed = ledger.failed
     if failed and status == "FINISHED":
         names = ", ".join(sorted(failed))
-        status, reason = "FAILED", f"{len(failed)} of {len(ledger.plan.cells)} runs failed: {names}"
+        status, reason = "FAILED", f"{len(failed)} of {many(len(ledger.plan.cells), 'run')} failed: {names}"
     elif status == "FINISHED" and not ledger.complete:
-        status, reason = "KILLED", f"{len(ledger.of(Status.finished))} of {len(ledger.plan.cells)} runs are finished"
+        status, reason = (
+            "KILLED",
+            f"{len(ledger.of(Status.finished))} of {many(len(ledger.plan.cells), 'run')} finished",
+        )
     close_parent(ledger.store, ledger.parent_run_id, status, reason)
 
 

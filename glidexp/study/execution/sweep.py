@@ -15,6 +15,7 @@ from glidexp.study.execution.ledger import CANCEL, DONE, Entry, Ledger, Status
 from glidexp.study.execution.live import Live
 from glidexp.study.execution.parent import keep_alive
 from glidexp.study.execution.work import BUSY, Order, environment
+from glidexp.wording import does, many
 
 log = logging.getLogger("glidexp")
 
@@ -254,7 +255,7 @@ class Sweep:
         self.elsewhere.clear()
         log.info("%s: the runs save and end", signal.Signals(number).name if number else "cancelled")
         if (staying := sum(one.job.lasts for one in self.running)) and not self.cancelled:
-            log.info("%d jobs stay with the scheduler; cancel=true ends them", staying)
+            log.info("%s %s with the scheduler; cancel=true ends them", many(staying, "job"), does(staying, "stay"))
         for one in list(self.running):
             if one.job.lasts and not self.cancelled:
                 self.running.remove(one)  # the same command finds it again

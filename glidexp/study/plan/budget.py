@@ -16,6 +16,7 @@ from glidexp.models import catalog
 from glidexp.study.plan.check import Checked
 from glidexp.study.plan.words import merged, word
 from glidexp.training.check import check
+from glidexp.wording import many
 
 Tiles = Callable[[Config], int]
 """number of training tiles of a config; makes the data where it is not there"""
@@ -82,7 +83,9 @@ def told(cfg: BudgetConfig, all_spent: Sequence[Spent]) -> str:
         return f"Budget: epochs as the arms say ({base.epochs} in the baseline), so steps may differ."
     of = [getattr(one, cfg.kind.value) for one in all_spent]
     most = max(abs(value - of[0]) / of[0] for value in of) if of[0] else 0.0
-    what = f"{base.steps} optimizer steps" if cfg.kind is BudgetKind.steps else f"{base.pixels / 1e6:.1f} M pixels"
+    what = (
+        f"{many(base.steps, 'optimizer step')}" if cfg.kind is BudgetKind.steps else f"{base.pixels / 1e6:.1f} M pixels"
+    )
     off = f", by whole epochs: at most {100 * most:.1f} % off" if most else " exactly"
     batch = " Batches hold as many pixels as the baseline's." if cfg.batch is BudgetBatch.pixels else ""
     return f"Budget: {what} in every arm{off}.{batch}"

@@ -15,6 +15,7 @@ from glidexp.study.names import short_names
 from glidexp.study.plan.arms import Arm
 from glidexp.study.plan.words import key_of, merged, word
 from glidexp.training.check import check
+from glidexp.wording import many
 
 BY_ARM = "arm:"
 """stands before the name of an arm in init.run: its run of the same seed"""
@@ -84,7 +85,7 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
         name, first = wrong[0]
         if len(arms) == 1:
             raise first
-        raise ConfigError(f"{len(wrong)} of {len(arms)} arms cannot run, so none was started. {name}: {first}")
+        raise ConfigError(f"{len(wrong)} of {many(len(arms), 'arm')} cannot run, so none was started. {name}: {first}")
     return _by_full_names(found)
 
 

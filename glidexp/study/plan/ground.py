@@ -15,6 +15,7 @@ from glidexp.config.evaluation import EvaluateConfig
 from glidexp.errors import ConfigError
 from glidexp.study.plan.check import Checked
 from glidexp.study.plan.words import word
+from glidexp.wording import does, many
 
 SEEN_ONLY = ("stretch.", "bands", "overlap_px", "name", "previous", "sensors_file")
 """settings of the data set that change neither test pixels nor labels"""
@@ -82,7 +83,7 @@ def told(arms: Sequence[Checked], grounds: Sequence[tuple[str, ...] | None]) -> 
     again = [words for words in grounds if words is not None]
     changed = [words for words in again if any(word.startswith(("dataset.", "tile_size.")) for word in words)]
     if not changed:
-        count = f"{len(again)} arms learn" if len(again) > 1 else "1 arm learns"
+        count = f"{many(len(again), 'arm')} {does(len(again), 'learn')}"
         more = f" {count} nothing new: another scoring of the same training." if again else ""
         return f"Ground: the test set is the same in every arm.{more}"
     if any(f"dataset.empty_share={ALL_BACKGROUND}" in words for words in changed):

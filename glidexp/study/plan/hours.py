@@ -7,9 +7,9 @@ from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig, LauncherKind
 from glidexp.study.execution.cells import Cell
 from glidexp.study.execution.slots import CORES_ELSEWHERE, SCHEDULED, cores, slots
-from glidexp.study.names import many
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan.making import Planned
+from glidexp.wording import many
 
 
 def places_of(launcher: LauncherConfig, cells: int, config: Config) -> tuple[int, int | None]:

@@ -17,6 +17,7 @@ from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.errors import LeakError
 from glidexp.study.plan.check import BY_ARM, Checked
 from glidexp.study.plan.data import Data
+from glidexp.wording import does, many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,8 @@ def _within(one: Checked, seeds: Sequence[int], data: Data) -> Iterable[str]:
     index = store.index
     tested, trained = index.iloc[np.unique(pairs["b"])], index.iloc[np.unique(pairs["a"])]
     yield (
-        f"{len(tested)} of {len(store.rows('test'))} tiles to be scored ({_places(tested)}) show ground that it trains "
+        f"{len(tested)} of {many(len(store.rows('test')), 'tile')} to be scored ({_places(tested)}) "
+        f"{does(len(tested), 'show')} ground that it trains "
         f"on or chooses by ({_places(trained)}). `glidexp data check {store.path}` shows the pairs: put both on one "
         "side, under one scene, or take one out. allow_leak=true goes on, and the report says so."
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from glidexp.config.study import AssumeConfig, StudyConfig
 from glidexp.errors import GlidexpError
 from glidexp.scoring.statistics import Parts, detectable
-from glidexp.study.names import many
 from glidexp.tracking.history import PastRun
 from glidexp.tracking.store import Store
+from glidexp.wording import many
 
 MOST_RUNS = 12
 """of finished runs, that tell how far differences spread"""
@@ -71,7 +71,7 @@ def of_history(store: Store, past: Sequence[PastRun], primary: str) -> Spread | 
         math.sqrt(max(parts.seed - parts.rest, 0) / parts.clusters),
         math.sqrt(max(parts.cluster - parts.rest, 0) / parts.seeds),
         math.sqrt(parts.rest),
-        f"as in {len(runs)} finished runs on these tiles",
+        f"as in {many(len(runs), 'finished run')} on these tiles",
     )
 
 
@@ -93,7 +93,7 @@ def told(study: StudyConfig, spread: Spread, *, arms: int, seeds: int, clusters:
     found = []
     smallest = detectable(spread.parts(seeds, clusters), alpha=alpha, power=study.power)
     spreads = f"seeds {spread.seed:.3f}, {cluster}s {spread.cluster:.3f}, rest {spread.rest:.3f}"
-    steps = f" over {family} comparisons (Holm: {alpha:.4g} for the first)" * (family > 1)
+    steps = f" over {many(family, 'comparison')} (Holm: {alpha:.4g} for the first)" * (family > 1)
     if smallest == smallest:
         scale, unit = _unit(study.primary)
         design = (

@@ -16,7 +16,7 @@ from glidexp.errors import ConfigError
 from glidexp.study.comparison.measures import FALLBACK, measure_of
 from glidexp.study.execution.cells import Cell, Plan, chosen, refuse_none, told_equal
 from glidexp.study.execution.pace import seconds_to_go
-from glidexp.study.names import many, short_names
+from glidexp.study.names import short_names
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan import ground as plan_ground
 from glidexp.study.plan import power as plan_power
@@ -27,6 +27,7 @@ from glidexp.study.plan.making import Outline, Planned
 from glidexp.tracking.database import database_path
 from glidexp.tracking.history import Course, PastRun, course, trainings
 from glidexp.tracking.store import open_store, tracking_uri
+from glidexp.wording import many
 
 if TYPE_CHECKING:
     from glidexp.tracking.store import Store
@@ -196,7 +197,7 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
     console, study = console or Console(), found.study
     runs = len(found.arms) * len(found.seeds)
     heading, short = short_names([one.name for one in found.arms])
-    size = f"{many(len(found.arms), 'arm')} x {many(len(found.seeds), 'seed')} = {runs} runs"
+    size = f"{many(len(found.arms), 'arm')} x {many(len(found.seeds), 'seed')} = {many(runs, 'run')}"
     table = Table()
     for name in (heading, "epochs", "batch"):
         table.add_column(name, justify="left" if name == heading else "right", overflow="fold")
@@ -240,7 +241,8 @@ def _chosen(plan: Plan, cells: Sequence[Cell], finished: set[str], only: str) ->
     """What `only` chooses, what that leaves as it is, and what must be there before."""
     arms = {cell.arm for cell in cells}
     said = (
-        f"only={only}: {len(cells)} of {len(plan.cells)} runs, of {len(arms)} of {many(len(plan.arms), 'arm')}, are "
+        f"only={only}: {len(cells)} of {many(len(plan.cells), 'run')}, of {len(arms)} of "
+        f"{many(len(plan.arms), 'arm')}, are "
         "carried out. Budget, ground and what can be found are those of the whole study, all of whose arms are checked."
     )
     needed = {cell.needs for cell in cells} - {cell.key for cell in cells}

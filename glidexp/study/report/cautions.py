@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from glidexp.study.comparison.compare import FEW, Comparison, Row, verdict
 from glidexp.study.comparison.studies import Study
 from glidexp.study.names import those
+from glidexp.wording import does, many
 
 LISTED = 3
 """arms that a caution gives numbers of; of more the tables have them"""
@@ -18,7 +19,10 @@ def cautions(study: Study, comparison: Comparison | None) -> Iterable[str]:
         comparison: by the primary score; None where there is none
     """
     if study.missing:
-        yield f"{len(study.missing)} of {len(study.entries)} runs are missing; what they would have shown is not known."
+        yield (
+            f"{len(study.missing)} of {many(len(study.entries), 'run')} {does(len(study.missing), 'are')} "
+            "missing; what they would have shown is not known."
+        )
     for tag, what in (("mlflow.source.git.commit", "commit"), ("glidexp.device", "device")):
         if len(study.said_of(tag)) > 1:
             yield f"Not all runs were made with the same {what}; see What ran on what."

@@ -28,9 +28,10 @@ from glidexp.study.comparison.measures import FALLBACK, Measure, measure_of, str
 from glidexp.study.comparison.studies import Study
 from glidexp.study.comparison.trainings import Cost, Curves, Total, costs_of, curves_of
 from glidexp.study.comparison.transfer import Matrix, lay_out
-from glidexp.study.names import many, short_names
+from glidexp.study.names import short_names
 from glidexp.study.report.cautions import cautions
 from glidexp.tracking.store import Store
+from glidexp.wording import many
 
 OF_LAKES = ("lake_recall", "lake_precision", "area_error_percent", "area_bias_percent", "assd_m", "assd_px")
 """per-lake scores of the report's table, as far as the lakes have them"""

@@ -12,6 +12,7 @@ from glidexp.study.comparison.factors import Factor, Layout, around, shared_seed
 from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Table, Text
 from glidexp.study.report.data import Findings
 from glidexp.study.report.tables import axis, interval, number, sample
+from glidexp.wording import many
 
 MOST_PAIRS = 6
 """of factors, that are drawn"""
@@ -95,7 +96,7 @@ def _interactions(found: Findings, comparison: Comparison) -> Iterable[Block]:
         caption = f"{along.name} and {lines.name}{more}. Parallel lines: neither depends on the other."
         yield Picture.of("interaction" if len(pairs) == 1 else f"interaction{place + 1}", drawn, caption)
     if len(pairs) < len(every):
-        yield Text(f"Drawn are the first {len(pairs)} of {len(every)} pairs of factors; the table has all.")
+        yield Text(f"Drawn are the first {len(pairs)} of {many(len(every), 'pair')} of factors; the table has all.")
     rows = [
         [" with ".join(f"{factor}={level}" for factor, level in one.levels), interval(one.effect, scale)]
         for one in found.interactions

@@ -16,7 +16,6 @@ from glidexp.study.comparison.pick import best_tags
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import FOLDER
 from glidexp.study.execution.parent import NOTE_TAG
-from glidexp.study.names import many
 from glidexp.study.report.blocks import (
     Block,
     Picture,
@@ -37,6 +36,7 @@ from glidexp.tracking.multirun import comparison_link, ui_hint
 from glidexp.tracking.names import part_names
 from glidexp.tracking.sink import TAG_LIMIT
 from glidexp.tracking.store import Store
+from glidexp.wording import many
 
 log = logging.getLogger("glidexp")
 REPORT, PAGE, TEXT = "report", "report.html", "report.md"

@@ -10,7 +10,7 @@ from glidexp.scoring.study_plots import curves_figure, pareto_figure, variance_f
 from glidexp.study.comparison.compare import Comparison, sentence, verdict
 from glidexp.study.comparison.factors import factors_of
 from glidexp.study.comparison.trainings import Curves, unlike_tiles
-from glidexp.study.names import many, those
+from glidexp.study.names import those
 from glidexp.study.report.blocks import Block, Fold, Heading, Link, Picture, Points, Table, Text, Tiles
 from glidexp.study.report.cautions import naive
 from glidexp.study.report.data import Findings, facts
@@ -28,6 +28,7 @@ from glidexp.study.report.tables import (
     stratum_table,
 )
 from glidexp.study.report.transfer import transfer_blocks
+from glidexp.wording import does, many
 
 
 def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: str, hint: str) -> list[Block]:
@@ -75,7 +76,11 @@ def _opening(found: Findings) -> Iterable[Block]:
     yield Points([f"{row.arm.name}: {sentence(row, comparison)}" for row in rows], kinds)
     yield from (Text(said, "warn") for said in naive(comparison))
     if found.study.missing:
-        yield Text(f"{len(found.study.missing)} of {len(found.study.entries)} runs are missing.", "warn")
+        yield Text(
+            f"{len(found.study.missing)} of {many(len(found.study.entries), 'run')} "
+            f"{does(len(found.study.missing), 'are')} missing.",
+            "warn",
+        )
 
 
 def _result(found: Findings) -> Iterable[Block]:
@@ -264,7 +269,7 @@ def _limits(found: Findings) -> Iterable[Block]:
     if found.study.missing:
         yield Points(found.study.missing)
     else:
-        yield Text(f"Nothing: all {len(found.study.entries)} runs are finished.")
+        yield Text(f"Nothing: all {many(len(found.study.entries), 'run')} finished.")
     yield Heading("What cannot be concluded")
     yield Points(found.cautions)
 

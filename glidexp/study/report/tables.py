@@ -8,8 +8,9 @@ from glidexp.scoring.sheet import Draw
 from glidexp.scoring.statistics import Effect, holm
 from glidexp.study.comparison.compare import Comparison, verdict
 from glidexp.study.comparison.measures import Measure
-from glidexp.study.names import many, short_names
+from glidexp.study.names import short_names
 from glidexp.study.report.blocks import Table
+from glidexp.wording import many
 
 NONE = "–"
 BEYOND = ">100"
@@ -48,7 +49,7 @@ def main_table(comparison: Comparison) -> Table:
     for row in comparison.rows:
         cells = [row.arm.name, str(len(row.values)), number(row.mean, scale), number(row.sd, scale)]
         rows.append([*cells, interval(row.effect, scale), p_value(row.p_holm), verdict(row, comparison)])
-    ground = f"{comparison.clusters} {comparison.ground.kind}s, {comparison.ground.tiles} tiles"
+    ground = f"{many(comparison.clusters, comparison.ground.kind)}, {many(comparison.ground.tiles, 'tile')}"
     caption = (
         f"{measure.words[:1].upper()}{measure.words[1:]} on {measure.split} [{measure.unit}]: mean and SD over n "
         f"trainings, paired difference to the baseline with {comparison.level:.0%} interval over seeds and "

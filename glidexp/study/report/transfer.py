@@ -8,10 +8,10 @@ from glidexp.scoring.heatmap import heatmap_figure
 from glidexp.scoring.study_plots import few_shot_figure
 from glidexp.study.comparison.ladder import Ladder, Step, crossings, said_crossings
 from glidexp.study.comparison.transfer import Matrix, Pair
-from glidexp.study.names import many
 from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Points, Table, Text
 from glidexp.study.report.data import Findings
 from glidexp.study.report.tables import NONE, interval, number, p_value
+from glidexp.wording import many
 
 WAYS = {
     "zero-shot": "the source's network as it is",
@@ -136,7 +136,7 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
         ]
     if ladder.of_images is not None:
         said.append(
-            f"What the target's images add without labels: self_training against longer, which goes on as long without "
+            "What the target's images add without labels: self_training against longer, which goes on as long without "
             f"them, {interval(ladder.of_images, 100.0)}."
         )
     yield Points(said)

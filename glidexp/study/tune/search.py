@@ -28,6 +28,7 @@ from glidexp.study.tune.rungs import goes_on, rungs_of
 from glidexp.study.tune.trials import Trial, Trials
 from glidexp.tracking.resume import checkpoint_folder
 from glidexp.tracking.store import Store
+from glidexp.wording import many
 
 log = logging.getLogger("glidexp")
 
@@ -74,7 +75,7 @@ class Tuning:
             seeds=(cfg.seed,),
             cells=(),
             alpha=self.study.alpha,
-            budget=f"Budget: {self.epochs} epochs a trial at most.",
+            budget=f"Budget: {many(self.epochs, 'epoch')} a trial at most.",
             identity=hashlib.sha256(decided.encode()).hexdigest(),
         )
 
@@ -239,7 +240,7 @@ class Search(Feed):
 
     def _why(self, epochs: int, value: float) -> str:
         cfg = self.tuning.study.tune
-        after = f"{value:.4f} after {epochs} epoch{'s' * (epochs > 1)}"
+        after = f"{value:.4f} after {many(epochs, 'epoch')}"
         return f"ended early: {cfg.objectives[0]} {after} is not among the best 1/{cfg.factor}"
 
     def _scores(self, cell: Cell) -> Mapping[int, float]:

@@ -16,7 +16,6 @@ from glidexp.config.launcher import LauncherConfig
 from glidexp.study.comparison.compare import compare_arms, measure_of, sentence
 from glidexp.study.comparison.material import gather
 from glidexp.study.comparison.studies import Study
-from glidexp.study.names import many
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan.budget import Spent
 from glidexp.study.plan.hours import about, places_of
@@ -24,6 +23,7 @@ from glidexp.study.plan.show import History, speeds_of
 from glidexp.study.tune.search import Tuning
 from glidexp.study.tune.trials import Trial
 from glidexp.tracking.store import Store
+from glidexp.wording import many
 
 TRIALS, LAST_WORD = "trials.csv", "search.md"
 ENDS = {"complete": "", "pruned": "ended early", "fail": "failed", "running": "not ended"}
@@ -38,10 +38,13 @@ def show_plan(found: Tuning, launcher: LauncherConfig) -> None:
     """
     console, study, cfg = Console(), found.study, found.study.tune
     arms = 1 + cfg.repeat
-    lines = [study.question, f"{study.name}: {cfg.trials} trials, then {arms} x {len(found.seeds)} runs"]
+    lines = [
+        study.question,
+        f"{study.name}: {many(cfg.trials, 'trial')}, then {arms} x {many(len(found.seeds), 'run')}",
+    ]
     lines += [f"  {choice.told}" for choice in found.space.values()]
     lines.append(
-        f"Budget: {found.epochs} epochs a trial"
+        f"Budget: {many(found.epochs, 'epoch')} a trial"
         + (
             f"; at {' and '.join(map(str, found.rungs))} epoch{'s' * (found.rungs != [1])} one in {cfg.factor} goes on."
             if found.rungs
@@ -49,7 +52,7 @@ def show_plan(found: Tuning, launcher: LauncherConfig) -> None:
         )
     )
     what = ", then ".join(cfg.objectives)
-    lines.append(f"Searched for: {what}, with seed {cfg.seed}; the first {cfg.startup} trials at random.")
+    lines.append(f"Searched for: {what}, with seed {cfg.seed}; {many(cfg.startup, 'trial')} at random first.")
     if cfg.repeat:
         lines.append(
             f"Repeated: the best {cfg.repeat}, beside the settings it begins from, with seeds "
@@ -83,14 +86,14 @@ def _hours(found: Tuning, launcher: LauncherConfig) -> str:
     if found.rungs:
         text = f"Time: {about(early)} where one in {cfg.factor} goes on at each rung, {about(late)} where all do"
     assumed = "; begin and end of a run are assumed" * any(one.ends_assumed for one in speeds)
-    return f"{text}, {places} runs at once; the mean over the ends of the space{assumed}."
+    return f"{text}, {many(places, 'run')} at once; the mean over the ends of the space{assumed}."
 
 
 def show_trials(found: Tuning, trials: Sequence[Trial]) -> None:
     """Prints all trials, the best by the first objective first."""
     console, cfg = Console(), found.study.tune
     asked_for = sum(not trial.again for trial in trials)  # of one that was tried again the second is counted
-    title = f"{found.study.name}: {asked_for} of {cfg.trials} trials"
+    title = f"{found.study.name}: {asked_for} of {many(cfg.trials, 'trial')}"
     table = Table(title=escape(title), title_justify="left")
     table.add_column("trial", justify="right")
     for name in cfg.objectives:
@@ -153,7 +156,7 @@ def last_word(found: Tuning, best: Sequence[Trial], trials: Sequence[Trial], stu
     cfg, measure = found.study.tune, measure_of(found.study.primary)
     done = sum(one.state == "complete" for one in trials)
     early = sum(one.state == "pruned" for one in trials)
-    out = [f"{len(trials)} trials, {done} to their end, {early} ended early; seed {cfg.seed}.", ""]
+    out = [f"{many(len(trials), 'trial')}, {done} to their end, {early} ended early; seed {cfg.seed}.", ""]
     seeds = f"{study.plan.primary}, mean (SD)"
     out += [f"| arm | {' | '.join(f'{name} in the search' for name in cfg.objectives)} | {seeds} | seeds | settings |"]
     out += ["|---" * (4 + len(cfg.objectives)) + "|"]

@@ -19,11 +19,11 @@ from glidexp.scoring.validity_plots import (
     histograms_figure,
     traits_figure,
 )
-from glidexp.study.names import many
 from glidexp.study.report.blocks import Block, Heading, Picture, Points, Table, Text
 from glidexp.study.report.tables import NONE
 from glidexp.study.validity.matrix import FromMatrix
 from glidexp.study.validity.scenes import Judged
+from glidexp.wording import does, many
 
 SHOWN = 12
 """scenes that are told in sentences; the table has all"""
@@ -80,13 +80,14 @@ def _opening(page: Page) -> Iterable[Block]:
     out = [one for one in known if one.verdict is not None and one.verdict.outside]
     if known:
         yield Text(
-            f"{len(out)} of {many(len(known), 'scene')} lie{'s' * (len(known) == 1)} outside.", "warn" if out else ""
+            f"{len(out)} of {many(len(known), 'scene')} {does(len(out) if len(known) > 1 else 1, 'lie')} outside.",
+            "warn" if out else "",
         )
         told = (out + [one for one in known if one.verdict is not None and not one.verdict.outside])[:SHOWN]
         kinds = ["worse" if place < len(out) else "better" for place in range(len(told))]
         yield Points([sentence(one, page.matrix) for one in told], kinds)
         if len(known) > SHOWN:
-            yield Text(f"{len(known) - SHOWN} more are in the table.")
+            yield Text(f"{len(known) - SHOWN} more {does(len(known) - SHOWN, 'are')} in the table.")
     for one in page.scenes:
         if one.verdict is None:
             yield Text(f"{one.name}: too few valid pixels to say anything.", "warn")
@@ -260,12 +261,12 @@ def _trained_on(page: Page) -> Iterable[Block]:
         alarms = int(page.own["outside"].sum())
         home = page.own["region"].astype(str).isin(validity.groups[ALL].regions)
         home &= page.own["sensor"].astype(str).isin([str(name) for name in page.card.get("sensors", [])])
-        told = f"Of its own {len(page.own)} test scenes {alarms} lie outside"
+        told = f"Of its own {many(len(page.own), 'test scene')} {alarms} {does(alarms, 'lie')} outside"
         if not home.all():
             told += (
                 f", {int(page.own['outside'][home].sum())} of them of the sensors and regions that it was trained on"
             )
-            told += f" ({int(home.sum())} scenes), which are false alarms"
+            told += f" ({many(int(home.sum()), 'scene')}), which are false alarms"
         yield Text(f"{told}.")
 
 
