@@ -23,9 +23,12 @@ from tiny_scenes import NORTH, WEST
 
 from glidexp import cli
 from glidexp.data import steps
+from glidexp.data.steps import Step
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.mapping import sample_files, verb_inventory
 from glidexp.mapping.against import against
+from glidexp.mapping.doubt import doubted
+from glidexp.mapping.joined import joined
 from glidexp.scoring.assess_plots import Interval, assess_figure
 from glidexp.scoring.sheet import POINTS
 from glidexp.scoring.stratified import Sample
@@ -129,12 +132,54 @@ def test_scores_against_an_inventory_are_those_of_all_lakes(tmp_path: Path, caps
     # the small ones count neither way, but a true one that is small still makes a mapped lake right
     large = assess(tmp_path, [one], reference, "--min-km2", "0.01")
     assert large["value"][["lake_recall", "lake_precision"]].tolist() == pytest.approx([3 / 5, 3 / 4])
-    assert large["value"]["lake_iou_pooled"] == table["value"]["lake_iou_pooled"]
+    both, mapped, true = 0.04 + 0.02 + 0.04, 4 * 0.04, 4 * 0.04 + 0.16  # without the two of 50 and 60 m
+    assert large["value"][["precision_pooled", "recall_pooled", "lake_iou_pooled"]].tolist() == (
+        pytest.approx([both / mapped, both / true, both / (mapped + true - both)], rel=1e-5)
+    )
+    assert large["value"][["area_predicted_km2", "area_true_km2"]].tolist() == pytest.approx([mapped, true], rel=2e-3)
     larger = assess(tmp_path, [one], reference, "--min-km2", "0.1")
     assert larger["units"].get("lake_recall") == 1 and "lake_precision" not in larger.index
     half = inventory(tmp_path / "half.gpkg", [square(0, 0, 2500)])
     within = assess(tmp_path, [one], reference, "--within", str(half))
     assert within["units"][["lake_recall", "lake_precision"]].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_minimum_is_one_of_numbers_and_of_areas(tmp_path: Path, sampled: bool) -> None:
+    """An inventory without small lakes made the area of mapped ones false."""
+    mapped = [
+        square(1000, 1000, 400),
+        square(3000, 1000, 60),  # on a large one: right
+        square(5000, 1000, 80),  # of which the inventory has none
+        square(7000, 1000, 300),  # on a small one
+        square(1000, 5000, 50),  # on a small one
+    ]
+    true = [
+        square(1000, 1000, 300),
+        square(3000, 1000, 200),
+        square(7000, 1000, 90),
+        square(1000, 5000, 50),
+        square(5000, 5000, 70),  # missed
+        square(7000, 5000, 500),  # missed
+    ]
+    one = written(tmp_path / "map_lakes.gpkg", mapped, None, ground=GROUND)
+    reference = inventory(tmp_path / "true.gpkg", true)
+    if sampled:
+        reference = tmp_path / "sample"
+        words = ["sample", str(one), "--out", str(reference), "--cells", "9999", "--cell-km", "2"]
+        assert verb_inventory.run(words) == 0
+        drawn(reference, true)
+    table = assess(tmp_path, [one], reference, "--min-km2", "0.01")["value"]
+    right, false, missed = 0.09 + 0.0036 + 0.0081, 0.07 + 0.09 - 0.0081, 0.04 - 0.0036 + 0.25
+    assert table[["precision_pooled", "recall_pooled", "lake_iou_pooled"]].tolist() == pytest.approx(
+        [right / (right + false), right / (right + missed), right / (right + false + missed)], rel=1e-4
+    )
+    assert table["area_predicted_km2"] == pytest.approx(0.16 + 0.09, rel=2e-3)
+    assert table["area_true_km2"] == pytest.approx(0.09 + 0.04 + 0.25, rel=2e-3)
+    all_of_them = assess(tmp_path, [one], reference, "--min-km2", "0")["value"]
+    assert all_of_them["area_true_km2"] == pytest.approx(0.38 + 0.0081 + 0.0025 + 0.0049, rel=2e-3)
+    none = assess(tmp_path, [one], reference, "--min-km2", "5")
+    assert none["value"][["area_predicted_km2", "area_true_km2"]].tolist() == [0, 0]
 
 
 def test_the_smallest_lake_is_that_of_the_coarsest_map(tmp_path: Path) -> None:
@@ -309,6 +354,25 @@ def test_cells_are_in_doubt_where_the_network_was(tmp_path: Path, capsys: pytest
     assert "map_probability.tif cannot be read" in fails("sample", one, "--out", tmp_path / "again")
     (tmp_path / "map_probability.tif").write_bytes(b"II*\0")
     assert "cannot be read" in fails("sample", one, "--out", tmp_path / "again")
+
+
+@pytest.mark.parametrize("first_tells", [True, False])
+def test_doubtful_pixels_that_two_maps_have_count_once(tmp_path: Path, first_tells: bool) -> None:
+    """Three pixels on ground of two maps were six, from which a cell is in doubt."""
+    levels = np.zeros((1000, 1000), np.uint8)
+    levels[705:708, 405] = 26
+    paths = [written(tmp_path / f"{name}_lakes.gpkg", [square(1000, 1000)], None, ground=GROUND) for name in "ab"]
+    for name in "ab" if first_tells else "b":
+        with rasterio.open(
+            tmp_path / f"{name}_probability.tif", "w", driver="GTiff", height=1000, width=1000, count=1,
+            dtype="uint8", crs=32645, transform=from_origin(WEST, NORTH, 10, 10),
+        ) as file:  # fmt: skip
+            file.write(levels, 1)
+    step: Step = lambda *_, **__: None  # noqa: E731
+    maps = joined(paths, step)
+    found = doubted(paths, maps, 1.0, step)
+    assert sum(found.pixels.values()) == 3 and not found.in_cells(*np.array([*found.pixels]).T).any()
+    assert found.lacking == (() if first_tells else ("a_lakes.gpkg",))
 
 
 @pytest.mark.parametrize("side", [4000, 20_000])

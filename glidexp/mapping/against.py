@@ -46,15 +46,21 @@ class Against:
     both_km2: Floats
     partner: Ints
     """of each true lake, the mapped one with the best IoU; -1 where none shares ground with it"""
+    large_km2: tuple[Floats, Floats] | None = None
+    """(n,) of the mapped, and of the true lakes of the least size alone; None where each lake counts"""
 
 
-def against(mapped: Geometries, true: Geometries, cells: Geometries) -> Against:
+def against(mapped: Geometries, true: Geometries, cells: Geometries, least_km2: float = 0.0) -> Against:
     """Lays both sides over each other.
+
+    Ground of smaller lakes than the least counts only where it lies on one of the other side that counts: a part of a
+    large lake is none too much, and two small lakes are none.
 
     Args:
         mapped: lakes of the map, all that touch the cells or a lake that does
         true: lakes of the reference, all that touch the cells
         cells: without common ground
+        least_km2: of the lakes whose areas count
     """
     first, second = shapely.STRtree(true).query(mapped, predicate="intersects")
     common = shapely.area(shapely.intersection(mapped[first], true[second]))
@@ -70,7 +76,15 @@ def against(mapped: Geometries, true: Geometries, cells: Geometries) -> Against:
     partner = np.full(len(true), -1)
     order = np.argsort(iou, kind="stable")
     partner[second[order]] = first[order]
-    return Against(sides[0], sides[1], *ground_of(mapped, true, cells), partner)
+    if not least_km2:
+        return Against(sides[0], sides[1], *ground_of(mapped, true, cells), partner)
+    large = [area >= least_km2 * 1e6 for area in areas]
+    found = [shapes[some] for shapes, some in zip((mapped, true), large, strict=True)]
+    kept, held, both = ground_of(found[0], found[1], cells)
+    # with small ones of the other side: A and B or b, and B and A or a, of which A and B is in both
+    beside = [ground_of(found[0], true, cells)[2], ground_of(mapped, found[1], cells)[2]]
+    right = beside[0] + beside[1] - both
+    return Against(sides[0], sides[1], right + kept - beside[0], right + held - beside[1], right, partner, (kept, held))
 
 
 def _cell_of(shapes: Geometries, cells: Geometries) -> Ints:

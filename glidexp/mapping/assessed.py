@@ -35,6 +35,7 @@ def assessed(
     *,
     mapped_km2: float,
     least_km2: float,
+    areas_from_km2: float = 0.0,
     types: npt.NDArray[np.object_],
     held_in: Flags | None,
 ) -> Assessed:
@@ -44,13 +45,14 @@ def assessed(
         found: both sides on the cells that were looked at
         sample: of which the cells are
         kinds: names of the strata
-        mapped_km2: area of all mapped lakes, on cells that were looked at or not
+        mapped_km2: area of all mapped lakes that count, on cells that were looked at or not
         least_km2: smaller lakes count neither as found nor as missed, nor as false
+        areas_from_km2: areas of smaller lakes do not count, as `found` was made
         types: of each true lake, "" where not known
         held_in: (H,) strata that can hold mapped lakes; None: all
     """
     true, mapped = found.true, found.mapped
-    table = _Table(found, sample, [])
+    table = _Table(found, sample, [], areas_from_km2)
     some, shown = _counted(true, least_km2), _counted(mapped, least_km2)
     missed, false = (_beyond(side, found.both_km2) for side in (found.true_km2, found.mapped_km2))
     n, m = int(some.sum()), int(shown.sum())
@@ -62,10 +64,13 @@ def assessed(
     table.lakes("lake_precision_iou50", mapped, shown, mapped.alike, held_in)
     table.lakes("lake_recall", true, some, true.touched)
     table.lakes("lake_recall_iou50", true, some, true.alike)
-    if found.both_km2.any():
+    counted_km2, true_km2 = found.large_km2 or (found.mapped_km2, found.true_km2)
+    if found.both_km2.any() and counted_km2.any():
         area = _true_area(mapped_km2, precision, recall)
+        if found.large_km2:  # what is right of small ones of either side is in both shares, and in no total
+            area = area.times(mapped_km2 * sample.sum(true_km2)[0] / sample.sum(counted_km2)[0] / area.value)
     else:  # of the map's area none is right, as far as is known
-        area = sample.total(found.true_km2, table.usual_km2)
+        area = sample.total(true_km2, table.usual_km2)
     table.of_ground("area_predicted_km2", Estimate(mapped_km2, mapped_km2, mapped_km2), m)
     table.of_ground("area_true_km2", area, n)
     table.of_ground("area_total_bias_percent", _bias(mapped_km2, area), n)
@@ -90,6 +95,7 @@ class _Table:
     found: Against
     sample: Sample
     rows: list[tuple[str, float, float, float, int, str]]
+    areas_from_km2: float
 
     def lakes(self, name: str, side: Met, some: Flags, right: Flags, where: Flags | None = None) -> None:
         """Share of the lakes of a side that are right, where there are any."""
@@ -118,10 +124,10 @@ class _Table:
 
     @property
     def usual_km2(self) -> float:
-        """Area of a lake: of the reference, else of the map; NaN where neither has any."""
+        """Area of a lake that counts: of the reference, else of the map; NaN where neither has any."""
         for side in (self.found.true, self.found.mapped):
-            if (side.cell >= 0).any():
-                return float(side.area_km2[side.cell >= 0].mean())
+            if (some := _counted(side, self.areas_from_km2)).any():
+                return float(side.area_km2[some].mean())
         return float("nan")
 
     def _add(self, name: str, value: Estimate, units: int, of: str) -> None:

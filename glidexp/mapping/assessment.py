@@ -91,7 +91,8 @@ def made(sides: Sides, *, min_km2: float | None) -> Assessment:
 
     Args:
         sides: of `read`
-        min_km2: smaller lakes do not count; None: 5.5 pixels of the coarsest map
+        min_km2: smaller lakes do not count, neither their number nor their area; None: 5.5 pixels of the coarsest map,
+            for numbers alone
 
     Raises:
         DataError: they do not go together
@@ -102,14 +103,19 @@ def made(sides: Sides, *, min_km2: float | None) -> Assessment:
     if looked is None and not near[1].any():
         raise DataError(f"{SETTING}={sides.reference}: none of its lakes lies on the ground of the maps: give another.")
     near[0] |= _touching(maps.shapes, true[near[1]])  # a lake that leaves its cell may be mapped beyond it alone
-    met = against(maps.shapes[near[0]], true[near[1]], cells)
+    counted = min_km2 or 0.0
+    met = against(maps.shapes[near[0]], true[near[1]], cells, counted)
     same = looked is None or {file_sha256(path) for path in sides.paths} == looked.maps
     least = maps.least_km2 if min_km2 is None else min_km2
     found = assessed(
-        met, sample, kinds, mapped_km2=_area_km2(maps), least_km2=least, types=types[near[1]],
+        met, sample, kinds, mapped_km2=_area_km2(maps, counted), least_km2=least, areas_from_km2=counted,
+        types=types[near[1]],
         held_in=np.array([kind == LAKE for kind in kinds]) if looked and same else None,
     )  # fmt: skip
-    some, notes = replace(maps, shapes=maps.shapes[near[0]], ids=maps.ids[near[0]]), _notes(maps, looked, same, least)
+    some, notes = (
+        replace(maps, shapes=maps.shapes[near[0]], ids=maps.ids[near[0]]),
+        _notes(maps, looked, same, least, min_km2),
+    )
     return Assessment(found.scores, found.strata if looked else None, met, some, true[near[1]], least, notes)
 
 
@@ -151,16 +157,18 @@ def _touching(shapes: Geometries, others: Geometries) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _area_km2(maps: Joined) -> float:
-    """Of all lakes on all ground; what two maps show counts once."""
+def _area_km2(maps: Joined, least_km2: float) -> float:
+    """Of all lakes of a size on all ground; what two maps show counts once."""
     ground = np.array([maps.ground], dtype=object)
-    return float(ground_of(maps.shapes, maps.shapes[:0], ground)[0][0])
+    some = maps.shapes[shapely.area(maps.shapes) >= least_km2 * 1e6]
+    return float(ground_of(some, some[:0], ground)[0][0])
 
 
-def _notes(maps: Joined, looked: Looked | None, same: bool, least: float) -> tuple[str, ...]:
+def _notes(maps: Joined, looked: Looked | None, same: bool, least: float, asked: float | None) -> tuple[str, ...]:
     """What a reader of the scores has to know."""
     ground = float(shapely.area(maps.ground)) / 1e6
-    small = f" Lakes under {least:.4g} km2 count neither as found nor as missed or false." if least else ""
+    small = f" Lakes under {least:.4g} km2 count neither as found nor as missed or false" if least else ""
+    small += (", nor in areas." if asked else "; areas keep them.") if small else ""
     notes = [f"{ground:,.0f} km2 of ground.{small}"]
     if looked is None:
         notes.append("all ground was compared, so there is no error of sampling; the inventory's own errors count.")

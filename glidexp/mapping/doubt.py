@@ -23,6 +23,7 @@ from glidexp.data.scenes.polygons import Geometries
 from glidexp.data.scenes.vrt import check_plain
 from glidexp.data.steps import Step
 from glidexp.errors import DataError
+from glidexp.mapping.joined import Joined
 from glidexp.mapping.lake_map import LEAST_PX, Map, probability_of
 from glidexp.mapping.workfiles import STEPS
 
@@ -53,12 +54,12 @@ class Doubt:
         return np.array([self.pixels[pair] >= LEAST_PX for pair in pairs], dtype=bool)
 
 
-def doubted(paths: Sequence[Path], plane: pyproj.CRS, side_km: float, step: Step) -> Doubt:
-    """Looks through the probabilities of maps.
+def doubted(paths: Sequence[Path], maps: Joined, side_km: float, step: Step) -> Doubt:
+    """Looks through the probabilities of maps. Ground that two of them have counts as the first one says it.
 
     Args:
         paths: of maps; one without a raster beside it is named
-        plane: of the grid
+        maps: these, side by side in the plane of the grid
         side_km: of a cell
         step: told of each map
 
@@ -66,11 +67,14 @@ def doubted(paths: Sequence[Path], plane: pyproj.CRS, side_km: float, step: Step
         DataError: a raster cannot be read
     """
     pixels: Counter[tuple[int, int]] = Counter()
-    lacking = []
-    for path in paths:
+    lacking, before = [], shapely.Polygon()
+    for path, ground in zip(paths, maps.grounds, strict=True):
         raster = probability_of(path)
         if raster.is_file():
-            pixels += _in_raster(raster, plane, side_km * 1e3)
+            shapely.prepare(before)
+            told = before if shapely.intersects(before, ground) else None
+            pixels += _in_raster(raster, maps.plane, side_km * 1e3, told)
+            before = shapely.union(before, ground)
         else:
             lacking.append(path.name)
         step(path.name)
@@ -154,7 +158,8 @@ def _perhaps(levels: npt.NDArray[np.uint8]) -> Flags:
     return (levels >= PERHAPS * STEPS) & (levels <= STEPS)
 
 
-def _in_raster(raster: Path, plane: pyproj.CRS, side_m: float) -> Counter[tuple[int, int]]:
+def _in_raster(raster: Path, plane: pyproj.CRS, side_m: float, told: Any) -> Counter[tuple[int, int]]:
+    """Doubtful pixels by cell; `told`: ground in the plane whose pixels count already, None: none of its own."""
     found: Counter[tuple[int, int]] = Counter()
     with _opened(raster) as source:
         to = pyproj.Transformer.from_crs(pyproj.CRS.from_user_input(source.crs), plane, always_xy=True)
@@ -164,7 +169,10 @@ def _in_raster(raster: Path, plane: pyproj.CRS, side_m: float) -> Counter[tuple[
             if not len(rows):
                 continue
             x, y = to.transform(*(source.transform @ (columns + 0.5, rows + top + 0.5)))
-            places = np.floor(np.stack([x, y], 1) / side_m).astype(np.int64)
+            points = np.stack([x, y], 1)
+            if told is not None:
+                points = points[~shapely.contains_xy(told, points)]
+            places = np.floor(points / side_m).astype(np.int64)
             cells, count = np.unique(places, axis=0, return_counts=True)
             for (column, row), number in zip(cells.tolist(), count.tolist(), strict=True):
                 found[column, row] += number

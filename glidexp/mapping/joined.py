@@ -1,7 +1,7 @@
 """Maps side by side as one, in a plane that keeps areas: their lakes, and the ground that they looked at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Joined:
     least_km2: float
     """no smaller lake can be on all of the maps; 0 where they do not tell their pixels"""
     plane: pyproj.CRS
+    grounds: Geometries = field(default_factory=lambda: np.empty(0, object))
+    """of each map, in the plane"""
 
 
 def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, within: Any = None) -> Joined:
@@ -87,7 +89,7 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
         )
     shapely.prepare(before)
     sides = [one.gsd_m or gsd_beside_it(path) or 0.0 for one, path in zip(maps, paths, strict=True)]
-    return Joined(shapes, ids, before, float(least_km2(np.array(max(sides)))), plane)
+    return Joined(shapes, ids, before, float(least_km2(np.array(max(sides)))), plane, looked)
 
 
 def _added(shapes: Geometries, more: Geometries, before: Any) -> tuple[Geometries, Geometries, npt.NDArray[np.int64]]:

@@ -28,8 +28,8 @@ def options() -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--min-km2", type=float, metavar="KM2",
-        help="smaller lakes count neither as found nor as missed, nor as false; scores of area keep them (default: 5.5 "
-        "pixels of the coarsest map)",
+        help="what is smaller is no lake: neither found nor missed nor false, nor in scores of area (default: 5.5 "
+        "pixels of the coarsest map, for numbers of lakes alone)",
     )  # fmt: skip
     parser.add_argument("--map-layer", type=filled, metavar="NAME", help="layer of each MAP, of several")
     parser.add_argument("--reference-layer", type=filled, metavar="NAME", help="layer of the inventory, of several")

@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
     with shown_steps(len(paths), "maps", True, what="reading", late=True) as step:
         maps = joined(paths, step, layer=given.map_layer, within=within)
     with shown_steps(len(paths), "maps", True, what="looking for doubtful pixels", late=True) as step:
-        doubt = doubted(paths, maps.plane, given.cell_km, step)
+        doubt = doubted(paths, maps, given.cell_km, step)
     with shown_stage("drawing cells and writing them", late=True):
         cells = divided(maps, given.cell_km, doubt)
         chosen = drawn(cells, given.cells, given.seed)
