@@ -90,7 +90,7 @@ def test_gain_haze_and_normalisation_by_hand() -> None:
     eye, none = np.eye(3)[None], np.zeros((1, 3, 3))
     scale, shift = np.array([0.5, 0.25, 1.0, 2.0]), np.array([-1.0, -2.0, -3.0, -4.0])
     gain = np.array([[1.2, 1.0, 0.5, 2.0]])
-    matrix, from_mean, added = own.compose(eye, none, gain, np.array([0.1]), (scale, shift))
+    matrix, from_mean, added = own.compose(eye, none, gain, np.array([[0.1]]), (scale, shift))
     pixel = np.array([100.0, 50.0, 20.0, 10.0])
     veil = 0.1 * np.array([0.53, 0.73, 1.0, 0.33])
     expected = ((1 - veil) * gain[0] * pixel + veil * 0.85 * 255) * scale + shift

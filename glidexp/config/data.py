@@ -16,6 +16,8 @@ class DatasetKind(StrEnum):
     store = "store"
 
 
+TERRAIN = ("elevation", "slope")
+"""bands that a DEM gives a scene"""
 GENERATED = "generated"
 """`dataset.classes` of generated scenes, whose ground is known"""
 
@@ -183,7 +185,11 @@ class DatasetConfig:
     part_km: float = 150.0
     """scenes longer than this on a side are cut into parts, kilometres; 0 never cuts (kind=scenes)"""
     bands: list[str] = field(default_factory=lambda: ["red", "green", "blue"])
-    """bands taken from the scenes, by lower-case name, in the order of the store's channels (kind=scenes)"""
+    """bands taken from the scenes, by lower-case name, in the order of the store's channels; with a DEM also elevation
+    and slope, behind the others (kind=scenes, synthetic)"""
+    dem: str | None = None
+    """DEM that gives the bands elevation and slope of dataset.bands: a raster of heights in metres, or a folder of
+    them; pixels without height are without data (kind=scenes)"""
     mask_clouds: bool = False
     """pixels under clouds, as a product's own layer or the catalogue's column clouds marks them, are without data
     (kind=scenes)"""
@@ -207,6 +213,23 @@ class DatasetConfig:
         if not self.bands or len(set(self.bands)) < len(self.bands) or any(b != b.strip().lower() for b in self.bands):
             raise ConfigError(
                 f"dataset.bands=[{','.join(self.bands)}] must be lower-case names, each once: such as [red,green,blue]."
+            )
+
+        self._check_terrain()
+
+    @property
+    def terrain(self) -> list[str]:
+        """Bands that come of a DEM: of generated scenes there is one."""
+        of_dem = self.dem or self.kind is DatasetKind.synthetic
+        return [band for band in self.bands if of_dem and band in TERRAIN]
+
+    def _check_terrain(self) -> None:
+        """Refuses bands of a DEM where the augmentation would take them for colours."""
+        count = len(self.terrain)
+        if count and (len(self.bands) == count or self.terrain != self.bands[-count:]):
+            raise ConfigError(
+                f"dataset.bands=[{','.join(self.bands)}] must name bands of the scenes first, then those of a DEM "
+                f"({', '.join(self.terrain)}): such as [red,green,blue,slope]."
             )
 
     def _check_classes(self) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, StretchConfig, to_dict
+from glidexp.config.data import GENERATED
 from glidexp.data import sensors
 from glidexp.data.builder.earlier import built_before, differs
 from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
 from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready import inputs
+from glidexp.data.scenes import dem
 from glidexp.data.scenes.catalogue import WHAT, SceneFile, find
 from glidexp.data.scenes.stand import Row, row_of, stand
 from glidexp.data.workers import Crew
@@ -173,6 +175,7 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
         recipe["stretch"] |= _later(dataset.stretch, "scope", "sample_blocks")
     if dataset.kind == DatasetKind.synthetic:
         recipe |= {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
+        recipe |= {"dem": GENERATED} if dataset.terrain else {}
         return recipe | ({"classes": dataset.classes} if dataset.classes else {})
     return recipe | _recipe_of_files(dataset)
 
@@ -191,6 +194,8 @@ def _recipe_of_files(dataset: DatasetConfig) -> dict[str, Any]:
         recipe["layout"] = [[str(part) for part in astuple(region)] for region in _regions(dataset)]
     if dataset.kind == DatasetKind.scenes:
         recipe |= _later(dataset, "part_km", "mask_clouds")
+        if dataset.dem:
+            recipe["dem"] = _fingerprint(dem.files_of(Path(dataset.dem), "dataset.dem"), scenes=True)
         if dataset.previous:  # changes no tile and no split, but the manifest
             recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
             recipe |= {"previous_layer": dataset.previous_layer} if dataset.previous_layer else {}
@@ -288,8 +293,9 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
 
 
 def scenes_of(dataset: DatasetConfig, root: Path) -> list[SceneFile]:
-    """The scenes below a root, with their clouds where these are to be masked."""
-    return find(root, dataset.sensor, mask_clouds=dataset.mask_clouds)
+    """The scenes below a root, with their DEM, and their clouds where these are to be masked."""
+    heights = dem.files_of(Path(dataset.dem), "dataset.dem") if dataset.dem else ()
+    return find(root, dataset.sensor, mask_clouds=dataset.mask_clouds, dem=heights)
 
 
 def _stem_files(value: str) -> list[Path]:

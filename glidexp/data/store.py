@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from glidexp.beside import file_sha256
+from glidexp.config.data import TERRAIN
 from glidexp.data.steps import shown_steps
 from glidexp.errors import DataError
 from glidexp.wording import many
@@ -170,6 +171,12 @@ class TileStore:
     def bands(self) -> list[str]:
         """Names of the bands in the order of the channels, lower case."""
         return [str(band).lower() for band in self.manifest["bands"]]
+
+    @property
+    def terrain(self) -> list[str]:
+        """Bands that come of a DEM, the last of all; none where a band of that name is the scenes' own."""
+        of_dem = "dem" in self.manifest.get("recipe", {})
+        return [band for band in self.bands if of_dem and band in TERRAIN]
 
     @property
     def classes(self) -> list[str]:

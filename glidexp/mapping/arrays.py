@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from glidexp.data.scenes.catalogue import SceneFile, find
 from glidexp.data.scenes.products import SAFE
-from glidexp.data.scenes.reading import read_header
 from glidexp.data.sensors import UNKNOWN
 from glidexp.errors import DataError
 from glidexp.mapping import domain, predict, raster
@@ -50,7 +49,7 @@ def probabilities_of(bundle: Path, place: Path, settings: MapSettings | None = N
 
 def _of_scene(bundle: Path, file: SceneFile, settings: MapSettings) -> Floats:
     card = read_card(bundle)
-    scene = read_header(file, domain.bands_of(card))
+    scene = domain.header(card, file)
     for word in (*scene.warnings, *domain.outside(card, scene)):
         log.warning("warning: %s", word)
     look = raster.look_shape(scene)

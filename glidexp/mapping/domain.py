@@ -11,8 +11,10 @@ from glidexp.data import sensors
 from glidexp.data.scenes import products
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.store import TileStore
+from glidexp.errors import ConfigError
 
 if TYPE_CHECKING:  # a training asks for `domain_of` alone, and does without GDAL
+    from glidexp.data.scenes.catalogue import SceneFile
     from glidexp.data.scenes.reading import Scene
 
 GSD_RATIO = (0.7, 1.43)
@@ -45,6 +47,35 @@ def domain_of(tiles: TileStore, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
 def bands_of(card: Mapping[str, Any]) -> tuple[str, ...]:
     """Bands that the network takes, by name, in its order."""
     return tuple(str(band).lower() for band in card.get("bands") or sensors.RGB)
+
+
+def header(card: Mapping[str, Any], file: "SceneFile") -> "Scene":
+    """The header of a scene with the bands that the network takes.
+
+    Raises:
+        ConfigError: the model takes bands of a DEM and none is given, or the reverse
+        DataError: the scene cannot be used, or the DEM
+    """
+    from glidexp.data.scenes.reading import read_header
+
+    check_dem(card, given=bool(file.dem))
+    return read_header(file, bands_of(card))
+
+
+def check_dem(card: Mapping[str, Any], *, given: bool) -> None:
+    """Refuses a DEM that the model has no use for, and none where it needs one.
+
+    Raises:
+        ConfigError: in a sentence
+    """
+    terrain = card.get("terrain", [])
+    if terrain and not given:
+        raise ConfigError(
+            f"the model takes {' and '.join(terrain)} of a DEM: give --dem, a raster of heights in metres or a folder "
+            "of them."
+        )
+    if given and not terrain:
+        raise ConfigError(f"--dem would not be used: the model takes {', '.join(bands_of(card))}. Leave it out.")
 
 
 def outside(card: Mapping[str, Any], scene: "Scene") -> list[str]:

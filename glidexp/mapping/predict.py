@@ -15,7 +15,7 @@ import torch
 
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.polygons import Inventory
-from glidexp.data.scenes.reading import STRIP_PX, Scene, read_header
+from glidexp.data.scenes.reading import STRIP_PX, Scene
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.scenes.strips import Strips, ahead
 from glidexp.data.store import canonical
@@ -144,7 +144,7 @@ def usual_window(card: dict[str, Any]) -> int:
 
 def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
     card = read_card(task.bundle)
-    scene = read_header(task.file, domain.bands_of(card))
+    scene = domain.header(card, task.file)
     said = [*scene.warnings, *domain.outside(card, scene)]
     said += domain.of_another_baseline(card, scene) if task.settings.stretch is StretchFrom.auto else []
     base, aside = task.base, task.aside

@@ -78,10 +78,10 @@ def look_shape(scene: Scene) -> tuple[int, int, int]:
 
 def fitted(strips: Strips, config: Any) -> stretch.Stretch | None:
     """Limits of all valid pixels; None where there is none. The decoded strips are kept for the second pass."""
-    counts = np.zeros((len(strips.scene.bands), stretch.LEVELS), np.int64)
+    counts = np.zeros((strips.scene.channels, stretch.LEVELS), np.int64)
     for _, pixels, valid in strips.kept():
         stretch.count_values(pixels, valid, counts)
-    return stretch.fit(counts, config) if counts.any() else None
+    return stretch.fit(counts, config, strips.scene.terrain) if counts.any() else None
 
 
 def below(scene: Scene, row: int) -> Scene:

@@ -4,7 +4,7 @@ import logging
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glidexp.beside import write_text
 from glidexp.config import Precision, Tta
@@ -58,6 +58,9 @@ def map_options(parser: Parser) -> None:
     usual = MapSettings()
     parser.add_argument("--sensor", default="unknown", help="sensor of scenes that name none (default: unknown)")
     parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
+    parser.add_argument(
+        "--dem", metavar="PATH", help="raster of heights or folder of them, for models that take elevation or slope"
+    )
     parser.add_argument("--glaciers", metavar="FILE", help="glacier outlines, for distances and the 10 km flag")
     parser.add_argument("--glaciers-layer", metavar="NAME", help="layer of --glaciers, if several hold polygons")
     parser.add_argument(
@@ -121,7 +124,7 @@ def run(argv: list[str]) -> int:
         from glidexp.data import sensors
 
         sensors.register_file(given.sensors_file)
-    files = scenes_of(given.scenes, given.sensor, mask_clouds=given.mask_clouds)
+    files = scenes_of(given.scenes, given.sensor, mask_clouds=given.mask_clouds, dem=given.dem)
     out = Path(given.out).absolute()
     from glidexp.mapping.many import tasks_of
 
@@ -132,16 +135,20 @@ def run(argv: list[str]) -> int:
     return _report(maps, out)
 
 
-def scenes_of(places: Sequence[str], sensor: str, *, mask_clouds: bool = False) -> "list[SceneFile]":
-    """The scenes of all places, with their clouds where these are to be masked.
+def scenes_of(
+    places: Sequence[str], sensor: str, *, mask_clouds: bool = False, dem: str | None = None
+) -> "list[SceneFile]":
+    """The scenes of all places, with their clouds where these are to be masked, over a DEM where one is given.
 
     Raises:
         DataError: nothing there, two scenes whose outputs would have one name, or no layer of clouds
     """
     from glidexp.data.scenes.catalogue import check_clouds, find
+    from glidexp.data.scenes.dem import files_of
     from glidexp.mapping.areas import plain
 
-    files = [file for place in places for file in find(Path(place), sensor, "SCENE", mask_clouds=mask_clouds)]
+    also: Any = {"mask_clouds": mask_clouds, "dem": files_of(Path(dem), "--dem") if dem else ()}
+    files = [file for place in places for file in find(Path(place), sensor, "SCENE", **also)]
     if mask_clouds:
         check_clouds(files, "--mask-clouds")
     met: dict[str, SceneFile] = {}

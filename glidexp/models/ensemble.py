@@ -31,7 +31,7 @@ ALIKE = {
     "tta": "train.tta",
 }
 """what must be the same on the cards of all, and what it is called in a message"""
-SHARED = ("dataset", "sensors", "regions", "stretch", "gsd_m", "histogram")
+SHARED = ("dataset", "terrain", "sensors", "regions", "stretch", "gsd_m", "histogram")
 """what the card of the whole takes from the first besides, as the same tiles give it"""
 
 

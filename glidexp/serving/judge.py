@@ -19,9 +19,9 @@ from affine import Affine
 
 from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import SceneFile, find
+from glidexp.data.scenes.dem import files_of
 from glidexp.data.scenes.grid import check_numbers, check_picture
 from glidexp.data.scenes.own_overviews import lie_elsewhere
-from glidexp.data.scenes.reading import read_header
 from glidexp.errors import DataError
 from glidexp.mapping import areas, domain
 from glidexp.serving.refusal import ALONE, Refusal
@@ -113,9 +113,9 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
             )
         gsd_m = wish.gsd_m or usual_gsd(card, wish.sensor)
         seen = path if placed else laid_flat(path, width, height, gsd_m)
-        file = find(seen, wish.sensor)[0]
+        file = find(seen, wish.sensor, dem=files_of(Path(settings.dem), "--dem") if settings.dem else ())[0]
         try:
-            scene = read_header(file, domain.bands_of(card))
+            scene = domain.header(card, file)
         except DataError as error:
             raise Refusal(422, str(error).replace(f"{path.parent}/", "").replace(seen.name, path.name)) from None
     return Judged(file, name, placed, width, height, scene.gsd_m if placed else gsd_m)

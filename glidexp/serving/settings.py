@@ -21,6 +21,8 @@ class ServeSettings:
     """outlines of glaciers, for distances"""
     glaciers_layer: str | None = None
     """of their file, where several hold polygons"""
+    dem: str | None = None
+    """raster or folder of heights, for models that take bands of a DEM"""
     host: str = HOST
     """address that is listened at"""
     port: int = PORT

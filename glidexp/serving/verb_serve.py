@@ -92,6 +92,7 @@ def run(argv: list[str]) -> int:
         sensor=given.sensor,
         glaciers=given.glaciers,
         glaciers_layer=given.glaciers_layer,
+        dem=given.dem,
         host=given.host,
         port=given.port,
         names=tuple(given.name),
@@ -203,11 +204,13 @@ def name_of(found: "FoundModel") -> str:
 
 
 def _serve(given: Namespace, settings: ServeSettings, door: socket.socket, root: Path) -> int:
+    from glidexp.mapping.domain import check_dem
     from glidexp.models.load import find_named
     from glidexp.serving.app import make_app
     from glidexp.serving.worker import Setup, Worker, mapping
 
     found = find_named(given.model, mlruns=given.mlruns, uri=given.uri, folder=root / "model")
+    check_dem(found.card, given=bool(given.dem))
     name = name_of(found)
     worker = Worker(mapping, Setup(found.bundle.absolute(), name, settings))
     try:

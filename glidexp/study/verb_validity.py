@@ -45,6 +45,7 @@ def options() -> Parser:
     parser.add_argument("--out", metavar="DIR", help="folder of the page (default: outputs/validity/MODEL)")
     parser.add_argument("--sensor", default="unknown", help="sensor of scenes that name none (default: unknown)")
     parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
+    parser.add_argument("--dem", metavar="PATH", help="heights below scenes, as of glidexp predict")
     store_options(parser)
     return parser
 
@@ -78,7 +79,7 @@ def run(argv: list[str], compose: Compose) -> int:
             why = why_nothing(found)
             raise DataError(f"{given.model} keeps nothing of what its training tiles look like: {why}.")
         matrix = _matrix(store, given)
-        scenes = [*_of_places(validity, found, places, given.sensor)]
+        scenes = [*_of_places(validity, found, places, given)]
         if config is not None and store is not None:
             config.model = given.model
             scenes += _of_data(validity, found, config, words, store, Path(aside))
@@ -122,13 +123,13 @@ def _matrix(store: "Store | None", given: Namespace) -> "FromMatrix | None":
         raise TrackingError(f"--matrix: {error}") from None
 
 
-def _of_places(validity: "Validity", found: "FoundModel", places: list[str], sensor: str) -> "Iterable[Judged]":
+def _of_places(validity: "Validity", found: "FoundModel", places: list[str], given: Namespace) -> "Iterable[Judged]":
     if not places:
         return []
     from glidexp.mapping.verb_predict import scenes_of
     from glidexp.study.validity.scenes import of_files
 
-    return of_files(validity, found, scenes_of(places, sensor))
+    return of_files(validity, found, scenes_of(places, given.sensor, dem=given.dem))
 
 
 def _of_data(

@@ -15,7 +15,7 @@ def places_of_bands(card: Mapping[str, Any], tiles: TileStore) -> list[int]:
     """Where each band of the network lies in the tiles, by name.
 
     Raises:
-        DataError: the tiles lack a band
+        DataError: the tiles lack a band, or have one of that name that is no DEM's where the model's is, or the reverse
     """
     there = tiles.bands
     wanted = [str(band).lower() for band in card.get("bands", [])]
@@ -31,6 +31,13 @@ def places_of_bands(card: Mapping[str, Any], tiles: TileStore) -> list[int]:
         raise DataError(
             f"the model takes the bands {', '.join(wanted)}, the data has {', '.join(there)}: {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing. Choose data with these bands, or another model."
+        )
+    told, here = {*card.get("terrain", [])}, {band for band in tiles.terrain if band in wanted}
+    if told != here:
+        of_dem, own = ("model's", "data's") if told - here else ("data's", "model's")
+        raise DataError(
+            f"{' and '.join(sorted(told ^ here))}: the {of_dem} comes of a DEM (dataset.dem), the {own} is the scenes' "
+            "own, so their levels are of another meaning. Choose data that were made as the model's."
         )
     return [there.index(band) for band in wanted]
 

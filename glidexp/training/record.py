@@ -205,6 +205,7 @@ class Recorder(Judge):
             "histogram": histograms_of(self.tiles, self.train).tolist(),
             **fixed,
             "bands": list(manifest["bands"]),
+            **({"terrain": self.tiles.terrain} if self.tiles.terrain else {}),
             "sensors": sorted(set(self.tiles.index.loc[self.train, "sensor"])),
             "regions": sorted(set(self.tiles.index.loc[self.train, "region"])),
             "tile_px": self.tiles.tile_px,

@@ -241,6 +241,7 @@ def training_tiles(judge: Judge) -> tuple[Loader, Augment]:
         dtype=runtime.dtype,
         classes=bool(tiles.classes),
         telling=telling_of(judge.told, tiles, unknown=config.input.unknown, seed=config.seed),
+        terrain=len(tiles.terrain),
     )
     return loader, augment
 

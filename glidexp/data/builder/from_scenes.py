@@ -226,7 +226,7 @@ def _with_shared_limits(
     sums: dict[str, npt.NDArray[np.int64]] = {}
     for name, histogram in counts.items():
         sums[group[name]] = sums.get(group[name], 0) + histogram
-    limits = {key: stretch.fit(total, dataset.stretch) for key, total in sums.items()}
+    limits = {key: stretch.fit(total, dataset.stretch, len(dataset.terrain)) for key, total in sums.items()}
     return [replace(task, limits=limits[group[task.scene.name]]) for task in tasks]
 
 

@@ -154,6 +154,7 @@ class Making:
         from glidexp.data.builder.from_scenes import Sources, build_scenes
         from glidexp.data.builder.parts import WHOLE
         from glidexp.data.scenes.catalogue import check_clouds, find
+        from glidexp.data.scenes.dem import files_of
 
         dataset = self.dataset
         root, lakes = Path(dataset.root or ""), Path(dataset.lakes or "")
@@ -161,7 +162,10 @@ class Making:
         if dataset.kind == DatasetKind.synthetic:
             folder = generated(dataset, self.data_dir, self.progress)
             root, lakes, glaciers = folder / "scenes.csv", folder / "lakes.gpkg", folder / "glaciers.gpkg"
-        files = find(root, dataset.sensor, mask_clouds=dataset.mask_clouds)
+        heights = files_of(Path(dataset.dem), "dataset.dem") if dataset.dem else ()
+        if dataset.kind == DatasetKind.synthetic and dataset.terrain:
+            heights = files_of(folder / "dem", "dataset.dem")
+        files = find(root, dataset.sensor, mask_clouds=dataset.mask_clouds, dem=heights)
         if dataset.mask_clouds:
             check_clouds(files, "dataset.mask_clouds=true")
         sources = Sources(files, lakes, glaciers)
@@ -220,8 +224,10 @@ def parts_id(recipe: dict[str, Any]) -> str:
 
 
 def generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
-    """Folder of the generated scenes, made where it is not there yet."""
-    folder = data_dir / "scenes" / digest([GENERATOR_VERSION, to_dict(dataset.synthetic)])
+    """Folder of the generated scenes, made where it is not there yet; with their DEM if bands of it are asked for."""
+    with_dem = bool(dataset.terrain)
+    made_of = [GENERATOR_VERSION, to_dict(dataset.synthetic), *(["dem"] if with_dem else [])]
+    folder = data_dir / "scenes" / digest(made_of)
     if not folder.exists():
         with locked(folder):
             if not folder.exists():
@@ -229,5 +235,5 @@ def generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
                 from glidexp.data.synthetic import generate
 
                 with writing(folder, "the same command begins anew"):
-                    generate(dataset.synthetic, folder, progress=progress)
+                    generate(dataset.synthetic, folder, progress=progress, dem=with_dem)
     return folder

@@ -144,17 +144,17 @@ def cut_scene(task: SceneTask) -> SceneTiles:
             anew = True
         survey = _surveyed(task, mask, strips.kept, values=known is None)
         empty = not survey.valid_px.any()
-        limits = known or stretch.fit(survey.histogram, task.dataset.stretch)
+        limits = known or stretch.fit(survey.histogram, task.dataset.stretch, len(task.dataset.terrain))
         dropped = Counter(lakes_far_from_ice=int(judged.far.sum()), lakes_too_small=int(judged.small.sum()))
         chosen = _chosen(task, survey, dropped)
         folder = _part_folder(task, limits, chosen)
-        part = TilePart.read(folder, px, len(scene.bands))
+        part = TilePart.read(folder, px, scene.channels)
         if part is None:
             anew = True
             with PartWriter(folder) as writer, writing(folder):
                 for row, col, image, label, shares in cut(scene, mask, limits.tables(), chosen, px, strips.once()):
                     writer.add(row, col, measured(image, label), shares)
-                part = writer.close(len(scene.bands))
+                part = writer.close(scene.channels)
     records = [record_of(scene, tile, chosen[tile["row"], tile["col"]]) for tile in part.tiles]
     shown = [
         Shown(record["tile"], record["row"], record["col"], share)
@@ -202,7 +202,7 @@ def _identity(task: SceneTask) -> list[Any]:
 
 def _sampled(task: SceneTask) -> npt.NDArray[np.int64]:
     """(bands, 65536) counts of the blocks that are drawn."""
-    counts = np.zeros((len(task.scene.bands), stretch.LEVELS), np.int64)
+    counts = np.zeros((task.scene.channels, stretch.LEVELS), np.int64)
     for pixels, valid in read_blocks(task.scene, task.dataset.stretch.sample_blocks):
         stretch.count_values(pixels, valid, counts)
     return counts
@@ -214,8 +214,8 @@ def _known_limits(task: SceneTask) -> Stretch | None:
     if task.limits or not (config.sample_blocks or config.method == StretchMethod.fixed):
         return task.limits
     fixed = config.method == StretchMethod.fixed
-    counts = np.ones((len(task.scene.bands), 1), np.int64) if fixed else _sampled(task)
-    return stretch.fit(counts, config) if counts.any() else None
+    counts = np.ones((task.scene.channels, 1), np.int64) if fixed else _sampled(task)
+    return stretch.fit(counts, config, len(task.dataset.terrain)) if counts.any() else None
 
 
 def _survey_file(task: SceneTask) -> Path:
@@ -252,7 +252,7 @@ def _in_one_pass(task: SceneTask, mask: LakeMask, limits: Stretch, strips: Strip
                 writer.add(row, col, tile, shares)
         for _ in source:  # what lies below the last tile
             pass
-        part = writer.close(len(scene.bands))
+        part = writer.close(scene.channels)
         final = _part_folder(task, limits, {(tile["row"], tile["col"]) for tile in part.tiles})
         shutil.rmtree(final, ignore_errors=True)
         os.replace(first, final)

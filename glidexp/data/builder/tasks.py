@@ -30,9 +30,9 @@ def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:
     Raises:
         ConfigError: not even one process has room for one row of tiles
     """
-    values = [scene.width * scene.height * len(scene.bands) for scene in scenes]
+    values = [scene.width * scene.height * scene.channels for scene in scenes]
     # a strip that is worked on, one that is decoded meanwhile, what is made of them and GDAL's cache, 2 bytes a value
-    row_bytes = max(scene.width * (8 * len(scene.bands) + 10) for scene in scenes)
+    row_bytes = max(scene.width * (8 * scene.channels + 10) for scene in scenes)
     memory = crew.memory_bytes or int(0.7 * free_host_bytes())
     least = PROCESS_BYTES + row_bytes * job.tile_px
     wanted = crew.workers or (cores() if sum(values) > WORTH_POOLING else 1)

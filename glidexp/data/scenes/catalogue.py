@@ -42,6 +42,8 @@ class SceneFile:
     """value without data in band files that declare none"""
     clouds: Path | None = None
     """layer of clouds whose pixels are without data; None where clouds are left as they are"""
+    dem: tuple[Path, ...] = ()
+    """rasters of a DEM, of which some may lie elsewhere"""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -50,12 +52,13 @@ class SceneFile:
 
     @property
     def stand(self) -> tuple[Row, ...]:
-        """How its files, and what beside them changes their pixels, stand on disk: after a change it is another.
+        """How its files, its DEM, and what beside them changes pixels, stand on disk: after a change it is another.
 
         Raises:
             OSError: one of them is not there
         """
-        return tuple(row for path in self.files for row in stand(path))
+        of_dem = (part for path in self.dem for part in (path, *sources_of(path)))
+        return tuple(row for path in (*self.files, *dict.fromkeys(of_dem)) for row in stand(path))
 
     @property
     def own(self) -> tuple[Path, ...]:
@@ -75,7 +78,14 @@ class SceneFile:
                 )
 
 
-def find(root: Path, sensor: str, setting: str = "dataset.root", *, mask_clouds: bool = False) -> list[SceneFile]:
+def find(
+    root: Path,
+    sensor: str,
+    setting: str = "dataset.root",
+    *,
+    mask_clouds: bool = False,
+    dem: tuple[Path, ...] = (),
+) -> list[SceneFile]:
     """Scenes of a folder, of one file, or of a catalogue. Sorted by scene.
 
     In a folder every raster is a scene; files whose names say that they are bands of one product are one scene, and so
@@ -88,6 +98,7 @@ def find(root: Path, sensor: str, setting: str = "dataset.root", *, mask_clouds:
         sensor: sensor of every scene that does not name its own
         setting: names `root` in messages
         mask_clouds: pixels under clouds are without data, of scenes that have a layer of them
+        dem: rasters of a DEM that lies under the scenes
 
     Raises:
         DataError: nothing there, a scene named twice
@@ -115,7 +126,8 @@ def find(root: Path, sensor: str, setting: str = "dataset.root", *, mask_clouds:
         if file.scene in seen:
             raise DataError(f"scene '{file.scene}' comes twice in {root}: give every scene a name of its own.")
         seen.add(file.scene)
-    return sorted(files if mask_clouds else (replace(file, clouds=None) for file in files), key=lambda f: f.scene)
+    found = (replace(file, clouds=file.clouds if mask_clouds else None, dem=dem) for file in files)
+    return sorted(found, key=lambda file: file.scene)
 
 
 def check_clouds(files: Sequence[SceneFile], setting: str) -> None:

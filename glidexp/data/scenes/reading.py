@@ -20,12 +20,14 @@ from affine import Affine
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
+from glidexp.config.data import TERRAIN
 from glidexp.data import sensors
 from glidexp.data.geodesy import Floats, around, is_metric, to_lonlat, utm
 from glidexp.data.scenes import bands as choice
-from glidexp.data.scenes import corners, vrt
+from glidexp.data.scenes import corners, dem, vrt
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.clouds import Clouds, on_grid
+from glidexp.data.scenes.dem import Dem
 from glidexp.data.scenes.grid import check_grid, not_orthorectified
 from glidexp.data.sensors import RGB
 from glidexp.errors import DataError
@@ -50,7 +52,8 @@ class Scene:
     crs: pyproj.CRS
     transform: Affine
     bands: tuple[int, ...]
-    """1-based numbers in their files of the bands that are taken: red, green, blue when nothing else was asked for"""
+    """1-based numbers in their files of the bands that are taken of them: red, green, blue when nothing else was asked
+    for"""
     paths: tuple[Path, ...] = ()
     """file of each of these bands"""
     strip_px: int = field(default=1)
@@ -63,6 +66,18 @@ class Scene:
     """where the scene begins in its file, pixels; `transform` is of this corner"""
     clouds: Clouds | None = None
     """under which pixels are without data"""
+    dem: Dem | None = None
+    """whose bands follow on those of the files"""
+
+    @property
+    def terrain(self) -> int:
+        """How many bands come of a DEM; they are the last."""
+        return len(self.dem.names) if self.dem else 0
+
+    @property
+    def channels(self) -> int:
+        """All bands."""
+        return len(self.bands) + self.terrain
 
     @property
     def name(self) -> str:
@@ -152,12 +167,14 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
 
     Args:
         file: the scene
-        bands: lower-case names of the bands to take, in the order in which `read_strips` gives them
+        bands: lower-case names of the bands to take, in the order in which `read_strips` gives them; of a DEM last
 
     Raises:
         DataError: one sentence with the file and what is wrong
     """
     file.require()
+    terrain = [name for name in bands if file.dem and name in TERRAIN]
+    bands = [name for name in bands if name not in terrain]
     paths = _band_files(file, bands)
     scene: Scene | None = None
     for path in dict.fromkeys(paths):
@@ -190,6 +207,9 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
             layer = on_grid(file.clouds, source, scene.crs, scene.transform, scene.width, scene.height)
         scene = replace(scene, clouds=layer)
     notes = scene.warnings
+    if file.dem:
+        layers, said = dem.on_scene(scene, terrain)
+        scene, notes = replace(scene, dem=layers), notes + said
     notes += tuple(f"{p}: a VRT that resamples its sources." for p in dict.fromkeys(paths) if vrt.resamples(p))
     nominal = sensors.get(file.sensor).gsd_m
     if nominal == nominal and not 0.7 < scene.gsd_m / nominal < 1.43:
@@ -259,7 +279,7 @@ def read_strips(
         DataError: the file is damaged
     """
     tall = math.ceil(min(max(scene.strip_px, tile_px), most_px) / tile_px)
-    fit = STRIP_BYTES // (tile_px * scene.width * len(scene.bands) * 2)
+    fit = STRIP_BYTES // (tile_px * scene.width * scene.channels * 2)
     rows = max(1, min(tall, fit)) * tile_px
     with ExitStack() as stack:
         opened = opened_files(scene, stack)
@@ -271,7 +291,8 @@ def read_strips(
 def opened_files(scene: Scene, stack: ExitStack) -> dict[Path, rasterio.DatasetReader]:
     """The files that `read_window` reads, open until the stack is."""
     paths = [*scene.paths, *([scene.clouds.path] if scene.clouds else [])]
-    return {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(paths)}
+    opened = {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(paths)}
+    return opened | (dem.laid(scene.dem, opened[scene.paths[0]], stack) if scene.dem else {})
 
 
 def read_window(
@@ -301,4 +322,4 @@ def read_window(
             valid |= band != value
     if scene.clouds is not None:
         valid &= ~scene.clouds.window(opened[scene.clouds.path], window)
-    return pixels, valid
+    return (scene.dem.behind(pixels, valid, scene, opened, window) if scene.dem else pixels), valid

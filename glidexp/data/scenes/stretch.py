@@ -58,7 +58,7 @@ def count_values(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], into: n
             into[band] += np.bincount(chosen[start : start + PIECE], minlength=LEVELS)
 
 
-def fit(histogram: npt.NDArray[np.int64], config: StretchConfig) -> Stretch:
+def fit(histogram: npt.NDArray[np.int64], config: StretchConfig, levels: int = 0) -> Stretch:
     """Limits of each band.
 
     A percentile p is the smallest value with at least p % of the valid pixels at or below it (NumPy's `inverted_cdf`).
@@ -66,12 +66,15 @@ def fit(histogram: npt.NDArray[np.int64], config: StretchConfig) -> Stretch:
     Args:
         histogram: (bands, 65536) counts over valid pixels, each band with at least one
         config: method and its two numbers
+        levels: how many of the last bands are in levels of 8 bit already, and stay as they are: those of a DEM
     """
+    fitted = histogram[: len(histogram) - levels]
     if config.method == StretchMethod.fixed:
-        return Stretch(low=(float(config.low),) * len(histogram), high=(float(config.high),) * len(histogram))
-    percents = (0.0, 100.0) if config.method == StretchMethod.minmax else (config.low, config.high)
-    low, high = ([_percentile(counts, p) for counts in histogram] for p in percents)
-    return Stretch(low=tuple(low), high=tuple(high))
+        low, high = ([value] * len(fitted) for value in (config.low, config.high))
+    else:
+        percents = (0.0, 100.0) if config.method == StretchMethod.minmax else (config.low, config.high)
+        low, high = ([_percentile(counts, p) for counts in fitted] for p in percents)
+    return Stretch(low=(*map(float, low), *[0.0] * levels), high=(*map(float, high), *[255.0] * levels))
 
 
 def apply(pixels: npt.NDArray[Any], tables: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

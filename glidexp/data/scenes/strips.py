@@ -110,7 +110,7 @@ class Strips:
 
     def _read(self) -> Generator[Strip, None, None]:
         rows = max(self.scene.strip_px, self.tile_px)
-        cache = max(CACHE_BYTES, min(4 * rows * self.scene.width * len(self.scene.bands), 4 * CACHE_BYTES))
+        cache = max(CACHE_BYTES, min(4 * rows * self.scene.width * self.scene.channels, 4 * CACHE_BYTES))
         with rasterio.Env(GDAL_CACHEMAX=cache, GDAL_NUM_THREADS=str(self.threads)):
             yield from read_strips(self.scene, self.tile_px, self.most_px)
 

@@ -17,6 +17,7 @@ from glidexp.beside import folder_beside
 from glidexp.config import SyntheticConfig
 from glidexp.data import sensors
 from glidexp.data.synthetic.covers import CLASSES, build_ground
+from glidexp.data.synthetic.heights import write_dem
 from glidexp.data.synthetic.lakes import FILTER_M, Lake, place_lakes
 from glidexp.data.synthetic.light import Sky, cast_shadow, expose, light
 from glidexp.data.synthetic.regions import RADIOMETRY, REGIONS
@@ -128,8 +129,8 @@ def _refuse_shared_ground(plans: list[Plan], cfg: SyntheticConfig) -> None:
                 )
 
 
-def make_scene(plan: Plan, out: Path) -> Made:
-    """Makes one scene and writes its image and class map under `out`."""
+def make_scene(plan: Plan, out: Path, *, dem: bool = False) -> Made:
+    """Makes one scene and writes its image and class map, and its DEM if that is asked for, under `out`."""
     rng = np.random.default_rng(plan.seed)
     region = REGIONS[plan.region]
     extent_m = plan.side_px * plan.gsd_m
@@ -149,6 +150,10 @@ def make_scene(plan: Plan, out: Path) -> Made:
     shade = cast_shadow(terrain.height * np.float32(relief_px), sky.sun_elevation_deg, sky.sun_azimuth_deg)
     lakes = place_lakes(rng, terrain, ice, shade, plan.gsd_m, region)
     ground = build_ground(rng, terrain, ice, lakes, region)
+    if dem:
+        metres = np.float32(relief_px * plan.gsd_m)
+        place = out / "dem" / f"{plan.name}.tif"
+        write_dem(plan, terrain.height * metres, ground.height * metres, ground.water, place)
     del terrain, shade  # memory: the light needs as much again
     image = expose(rng, light(rng, ground, sky, relief_px), RADIOMETRY[plan.sensor])
     if RADIOMETRY[plan.sensor].wedge and plan.seed[-1] % 3 == 2:
@@ -224,7 +229,9 @@ def _write(plan: Plan, bands: np.ndarray, path: Path, names: list[str], nodata: 
             sink.update_tags(**{f"class_{code}": name for name, code in CLASSES.items()})
 
 
-def generate(cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers: int | None = None) -> Path:
+def generate(
+    cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers: int | None = None, dem: bool = False
+) -> Path:
     """Makes the whole data set under `out`; the same settings give the same bytes, whatever the number of workers.
 
     Args:
@@ -232,9 +239,10 @@ def generate(cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers:
         out: folder to make; what it held before is replaced once the new one is complete
         progress: a line a scene on stderr
         workers: processes; all cores when not given
+        dem: also heights of the ground, which change no other file
 
     Returns:
-        `out`, holding scenes/, classes/, scenes.csv, lakes.gpkg, glaciers.gpkg.
+        `out`, holding scenes/, classes/, scenes.csv, lakes.gpkg, glaciers.gpkg, and dem/ if it was asked for.
 
     Raises:
         ConfigError: unknown sensor or region, or sizes that cannot be made
@@ -243,27 +251,28 @@ def generate(cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers:
     plans = plan_scenes(cfg)
     out = Path(out)
     with folder_beside(out) as aside:
-        for folder in ("scenes", "classes"):
+        for folder in ("scenes", "classes", *(["dem"] if dem else [])):
             (aside / folder).mkdir()
-        made = _make_all(plans, aside, workers or os.cpu_count() or 1, progress)
+        made = _make_all(plans, aside, workers or os.cpu_count() or 1, progress, dem)
         _write_tables(made, aside)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(aside, out)
     return out
 
 
-def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool) -> list[Made]:
+def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool, dem: bool) -> list[Made]:
     if sum(plan.side_px**2 for plan in plans) < SPAWN_PIXELS:
         workers = 1
     made: dict[str, Made] = {}
-    for one in mapped(_make_task, [(plan, out) for plan in plans], workers=workers, killed=KILLED):
+    for one in mapped(_make_task, [(plan, out, dem) for plan in plans], workers=workers, killed=KILLED):
         made[one.plan.name] = one
         _say(progress, one, len(made), len(plans))
     return [made[plan.name] for plan in plans]
 
 
-def _make_task(task: tuple[Plan, Path]) -> Made:
-    return make_scene(*task)
+def _make_task(task: tuple[Plan, Path, bool]) -> Made:
+    plan, out, dem = task
+    return make_scene(plan, out, dem=dem)
 
 
 def _say(progress: bool, made: Made, done: int, total: int) -> None:

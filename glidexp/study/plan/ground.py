@@ -51,6 +51,11 @@ def _ground(one: Checked, base: Config, *, whole: bool) -> tuple[str, ...] | Non
             f"{one.name} has another dataset.{split[0]} ({own[split[0]]}) than the baseline ({reference[split[0]]}): "
             "it would train on ground that the others are scored on. Make one study for each split."
         )
+    if "dem" in differing:
+        raise ConfigError(
+            f"{one.name} has another dataset.dem ({own['dem']}) than the baseline ({reference['dem']}): where a DEM "
+            "has no height a pixel is not scored. Give all arms the same; dataset.bands says which of them use it."
+        )
     words = [word(f"dataset.{key}", value) for key, value in differing.items() if not (whole and key == "empty_share")]
     if whole:
         words.append(word("dataset.empty_share", ALL_BACKGROUND))

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glidexp.data.scenes.reading import read_header
 from glidexp.data.steps import shown_steps
 from glidexp.data.store import TileStore
 from glidexp.mapping import domain
@@ -47,7 +46,7 @@ def of_files(validity: Validity, found: FoundModel, files: "Sequence[SceneFile]"
     predictor = load_bundle(found.bundle)
     with shown_steps(len(files), "scenes", True, what="distance", late=True) as step:
         for file in files:
-            scene = read_header(file, domain.bands_of(found.card))
+            scene = domain.header(found.card, file)
             limits, _ = domain.limits_of(found.card, scene)
             sample = looked_over(scene, validity.tile_px, limits, domain.method_of(found.card))
             said = (*scene.warnings, *domain.outside(found.card, scene))

@@ -57,6 +57,7 @@ class Augment:
         dtype: of the image that comes out
         classes: labels are of several classes, and the mask is to hold them
         telling: puts behind the bands what is known of each tile, where the network is told
+        terrain: how many of the last channels come of a DEM: colour, gain and haze leave them alone
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Augment:
         dtype: torch.dtype = torch.float32,
         classes: bool = False,
         telling: Telling | None = None,
+        terrain: int = 0,
     ) -> None:
         self.cfg, self.dtype, self.telling = cfg, dtype, telling
         self._targets = _class_targets if classes else _targets
@@ -76,7 +78,7 @@ class Augment:
         scale, shift = 1 / self.std, -self.mean / self.std
         self._normalise = np.stack([scale, shift]).astype(np.float32)
         self._limits = np.stack([shift, 255 * scale + shift], 1).astype(np.float32).tolist()
-        self._draw = Drawer(cfg, seed, scale.tolist(), shift.tolist())
+        self._draw = Drawer(cfg, seed, scale.tolist(), shift.tolist(), terrain)
         self._constants: dict[tuple[str, torch.device, int], torch.Tensor] = {}
         self._active = cfg.flip or cfg.rot90 or any((cfg.affine_p, cfg.color_p, cfg.gain_p, cfg.haze_p))
         self._active |= any((cfg.gsd_p, cfg.blur_p, cfg.noise_p))

@@ -102,7 +102,7 @@ def compose(
         pixel: (n, c, c) of `jitter`, c = min(3, C)
         mean: (n, c, c) of `jitter`
         gain: (n, C) factor of each channel
-        haze: (n,) share of the signal replaced by path radiance in the bluest channel
+        haze: (n, C) share of the signal replaced by path radiance in the bluest channel; 0 where no light falls
         normalise: scale and shift (C,) each, from 0-255 to what the network takes
 
     Returns:
@@ -111,7 +111,7 @@ def compose(
     count, channels = gain.shape
     first = pixel.shape[1]
     scale, shift = normalise
-    veil = haze[:, None] * haze_weights(channels)
+    veil = haze * haze_weights(channels)
     rows = (scale * (1 - veil) * gain)[:, :, None]
     matrix = np.broadcast_to(np.eye(channels), (count, channels, channels)).copy()
     from_mean = np.zeros_like(matrix)

@@ -230,9 +230,12 @@ def record_type(channels: int) -> np.dtype[np.void]:
 class Drawer:
     """Draws the parameters of tiles and keeps those of the current epoch and tile size."""
 
-    def __init__(self, cfg: AugmentationConfig, seed: int, scale: Sequence[float], shift: Sequence[float]) -> None:
-        """Takes the normalisation (C,) with it, since it becomes part of the colour matrix."""
-        self.cfg, self.seed = cfg, seed
+    def __init__(
+        self, cfg: AugmentationConfig, seed: int, scale: Sequence[float], shift: Sequence[float], terrain: int = 0
+    ) -> None:
+        """Takes the normalisation (C,) with it, since it becomes part of the colour matrix. Light falls on all channels
+        but the last `terrain`."""
+        self.cfg, self.seed, self._lit = cfg, seed, len(scale) - terrain
         self.scale, self.shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
         self._of: tuple[int, int, int] | None = None
         self._table = np.empty(0, record_type(len(self.scale)))
@@ -268,12 +271,14 @@ class Drawer:
         if cfg.affine_p:
             out["theta"] = affine_theta(cfg, numbers, height, width).numpy()
 
-        pixel, mean = jitter(color_factors(cfg, numbers), min(3, channels))
+        pixel, mean = jitter(color_factors(cfg, numbers), min(3, self._lit))
         with_gain, with_haze = u[:, Slot.GAIN] < cfg.gain_p, u[:, Slot.HAZE] < cfg.haze_p
         gain = _between([1 - cfg.gain, 1 + cfg.gain], u[:, Slot.BAND_GAIN :])
-        gain = np.where(with_gain[:, None], gain, 1.0)
+        gain = np.where(with_gain[:, None] & (np.arange(channels) < self._lit), gain, 1.0)
         haze = np.where(with_haze, _between(cfg.haze, u[:, Slot.HAZE_SHARE]), 0.0)
-        composed = compose(pixel, mean, gain, haze, (self.scale, self.shift))
+        composed = compose(
+            pixel, mean, gain, haze[:, None] * (np.arange(channels) < self._lit), (self.scale, self.shift)
+        )
         out["matrix"], out["from_mean"], out["shift"] = composed
         out["color"] = (u[:, Slot.COLOR] < cfg.color_p) | with_gain | with_haze
 

@@ -151,7 +151,9 @@ def _kept_back(cfg: TrainConfig, runtime: Runtime, tiles: TileStore, counts: tup
 def training_step(config: Config, runtime: Runtime, tiles: TileStore, parts: Parts) -> Step:
     """Steps as `fit` does them: augmentation, forward, backward and optimizer, in the precision of the run."""
     mean, std = tiles.manifest["channel_mean"], tiles.manifest["channel_std"]
-    augment = Augment(config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype)
+    augment = Augment(
+        config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype, terrain=len(tiles.terrain)
+    )
     loss_of = build_loss(config.loss)
     weights = [p for group in parts.optimizer.param_groups for p in group["params"]]
     device, px, channels = runtime.device, tiles.tile_px, tiles.channels

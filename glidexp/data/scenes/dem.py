@@ -1,0 +1,264 @@
+"""Bands that a digital elevation model (DEM) gives a scene: elevation and slope on the scene's own grid.
+
+Heights are brought to the pixels of the scene by cubic B-splines, whose first derivatives are continuous: a DEM of 30 m
+has no steps of slope under pixels of 10 m, and of a finer one the kernel widens with the pixel. Slope is the angle of
+the gradient by differences of the four neighbours (Zevenbergen and Thorne 1987, doi:10.1002/esp.3290120107), one-sided
+where one of them lacks a height, in metres on the ground whatever the CRS. It does not change when a tile is turned or
+mirrored; aspect and hillshade would, so there are none.
+
+Both are written in levels of 8 bit that are the same for every scene, so no stretch is fitted to them. Where the DEM
+has no height a pixel is without data.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glidexp.errors import DataError
+
+if TYPE_CHECKING:
+    from rasterio.windows import Window
+
+    from glidexp.data.scenes.reading import Scene
+
+SUFFIXES = (".tif", ".tiff", ".vrt", ".img", ".hgt", ".dt0", ".dt1", ".dt2", ".asc", ".bil")
+"""of files that are a DEM"""
+ELEVATION_M, SLOPE_DEG = 35.0, 0.25
+"""of a level: 255 is 8925 m and 63.75 degrees, or more"""
+HEIGHTS_M = (-500.0, 9000.0)
+"""what lies beyond is a void that the file does not declare"""
+PIECE = 1 << 20
+"""pixels worked on at once"""
+UNCOVERED = 0.001
+"""share of a scene beyond the DEM that is said"""
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Dem:
+    """The rasters of a DEM that touch a scene, and what is made of them."""
+
+    paths: tuple[Path, ...]
+    """where two have a height, the first counts"""
+    names: tuple[str, ...]
+    """of `TERRAIN`, in the order of the channels; none where only ground with heights is wanted"""
+
+    def behind(
+        self,
+        pixels: npt.NDArray[Any],
+        valid: npt.NDArray[np.bool_],
+        scene: "Scene",
+        opened: Mapping[Path, Any],
+        window: "Window",
+    ) -> npt.NDArray[Any]:
+        """The bands of a window of the scene's files and, behind them, those of the DEM.
+
+        Args:
+            pixels: (bands, h, W) of the scene
+            valid: (h, W), changed in place: not where there is no height
+            scene: its header
+            opened: of each path a raster on the scene's grid, from `laid`
+            window: in pixels of the scene's files
+        """
+        levels = np.empty((len(self.names), *pixels.shape[1:]), np.uint8)
+        rows = max(PIECE // max(pixels.shape[2], 1), 1)
+        for first in range(0, pixels.shape[1], rows):
+            part = slice(first, min(first + rows, pixels.shape[1]))
+            top, left = int(window.row_off) + part.start, int(window.col_off)
+            heights = self._heights(opened, top, left, part.stop - part.start, pixels.shape[2])
+            steps = steps_m(scene, top, len(heights) - 2)
+            valid[part] &= np.isfinite(heights[1:-1, 1:-1])
+            for place, name in enumerate(self.names):
+                found = heights[1:-1, 1:-1] / ELEVATION_M if name == "elevation" else slope(heights, steps) / SLOPE_DEG
+                known = np.isfinite(found)
+                valid[part] &= known
+                levels[place, part] = np.clip(np.rint(np.where(known, found, 0)), 0, 255).astype(np.uint8)
+        return np.concatenate([pixels, levels.astype(pixels.dtype)])
+
+    def _heights(self, opened: Mapping[Path, Any], top: int, left: int, height: int, width: int) -> Floats:
+        """(height + 2, width + 2) metres of a window of the scene's files and of the pixels around it, NaN where there
+        is none."""
+        from rasterio.windows import Window
+
+        # the grids of `laid` begin a pixel before the scene does
+        window = Window(left, top, width + 2, height + 2)
+        found = np.full((height + 2, width + 2), np.nan, np.float32)
+        for path in self.paths:
+            lacking = np.isnan(found)
+            if not lacking.any():
+                break
+            heights = opened[path].read(1, window=window)
+            found[lacking] = heights[lacking]
+        found[(found < HEIGHTS_M[0]) | (found > HEIGHTS_M[1])] = np.nan
+        return found
+
+
+def slope(heights: Floats, steps: npt.NDArray[np.float64]) -> Floats:
+    """Degrees, (h, W), of heights with a rim of one pixel.
+
+    Args:
+        heights: (h + 2, W + 2) metres; NaN where there is none
+        steps: (h, 2, 2) from `steps_m`
+
+    Returns:
+        NaN where the height is, or both neighbours of a side
+    """
+    centre = heights[1:-1, 1:-1]
+    right = _difference(heights[1:-1, :-2], centre, heights[1:-1, 2:])
+    down = _difference(heights[:-2, 1:-1], centre, heights[2:, 1:-1])
+    # a pixel to the right is a vector on the ground and so is one down: the gradient is what gives both differences
+    inverse = np.linalg.inv(steps).astype(np.float32)[:, :, :, None]
+    east = inverse[:, 0, 0] * right + inverse[:, 0, 1] * down
+    north = inverse[:, 1, 0] * right + inverse[:, 1, 1] * down
+    found: Floats = np.degrees(np.arctan(np.hypot(east, north)))
+    return found
+
+
+def _difference(before: Floats, at: Floats, after: Floats) -> Floats:
+    """Of a pixel's height to the next one's: half of the two steps, the one that there is, NaN where there is none."""
+    left, right = at - before, after - at
+    both = (left + right) / 2
+    found: Floats = np.where(np.isnan(both), np.where(np.isnan(left), right, left), both)
+    return found
+
+
+def steps_m(scene: "Scene", top: int, count: int) -> npt.NDArray[np.float64]:
+    """What a pixel to the right and one down is on the ground, metres: (count, 2, 2) of rows of the scene's files.
+
+    In degrees, and in projections that stretch, it changes from row to row; it is taken in the middle of each.
+    """
+    import pyproj
+
+    rows, col = np.arange(top, top + count) - scene.top + 0.5, scene.width / 2
+    corners = np.array([(col, 0.0), (col + 1, 0.0), (col, 1.0)])
+    x, y = scene.xy(corners[:, 0][None, :].repeat(count, 0), corners[:, 1][None, :] + rows[:, None])
+    if scene.metric_crs != scene.crs:
+        x, y = pyproj.Transformer.from_crs(scene.crs, scene.metric_crs, always_xy=True).transform(x, y)
+    ground = np.stack([x, y], axis=-1)
+    steps: npt.NDArray[np.float64] = ground[:, 1:] - ground[:, :1]
+    return steps
+
+
+def files_of(place: Path, setting: str) -> tuple[Path, ...]:
+    """The rasters of a DEM: one file, or those of a folder. In a folder where some are named `..._dem` these alone.
+
+    Args:
+        place: as it was given
+        setting: that gave it, in messages
+
+    Raises:
+        DataError: nothing there
+    """
+    if place.is_file():
+        return (place,)
+    found = sorted(p for p in place.glob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    named = [path for path in found if path.stem.lower().endswith("_dem")]
+    if not found:
+        raise DataError(
+            f"{setting}={place} holds no DEM: give a raster of heights in metres, or a folder of them "
+            f"({', '.join(SUFFIXES)})."
+        )
+    return tuple(named or found)
+
+
+def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]]:
+    """The part of a DEM that a scene needs, and what is to be said of it.
+
+    Args:
+        scene: its header, with the DEM's rasters in `file.dem`
+        bands: of `TERRAIN`
+
+    Raises:
+        DataError: a raster is no DEM, or none touches the scene
+    """
+    import shapely
+    from shapely.affinity import translate
+
+    from glidexp.data.geodesy import TURNS
+
+    touching, covered, ground = [], [], scene.outline_lonlat
+    for path in scene.file.dem:
+        edge = _edge(path, path.stat().st_mtime_ns)
+        near = [moved for by in TURNS if (moved := translate(edge, by)).intersects(ground)]
+        if near:
+            touching.append(path)
+            covered += near
+    if not touching:
+        others = f" and {len(scene.file.dem) - 1} others" * (len(scene.file.dem) > 1)
+        raise DataError(
+            f"{scene.file.dem[0]}{others}: the DEM does not reach scene {scene.name}: add its ground, or take the scene "
+            "out."
+        )
+    beyond = 1 - shapely.union_all(covered).intersection(ground).area / ground.area
+    said = f"{scene.file.path}: {beyond:.1%} lies beyond the DEM and is without data."
+    return Dem(tuple(touching), tuple(bands)), (said,) if beyond > UNCOVERED else ()
+
+
+@lru_cache(4096)
+def _edge(path: Path, changed_ns: int) -> Any:
+    """The outline of a raster in degrees, once it is known that it can be a DEM; a folder of them meets many scenes."""
+    import pyproj
+    import shapely
+
+    from glidexp.data.geodesy import around, to_lonlat
+    from glidexp.data.scenes import vrt
+    from glidexp.data.scenes.reading import SIDE_POINTS, opened_raster
+
+    vrt.check_sources(path)
+    with opened_raster(path) as source:
+        if source.count != 1 or source.crs is None or source.transform.is_identity or "complex" in source.dtypes[0]:
+            raise DataError(
+                f"{path} is no DEM: it must be one band of heights in metres, with a CRS and a position "
+                "(gdal_translate -b 1 -a_srs)."
+            )
+        across, down = around(SIDE_POINTS)
+        a, b, c, d, e, f = source.transform[:6]
+        col, row = across * source.width, down * source.height
+        lon, lat = to_lonlat(pyproj.CRS.from_wkt(source.crs.to_wkt()), a * col + b * row + c, d * col + e * row + f)
+    return shapely.Polygon(np.column_stack([np.unwrap(lon, period=360.0), lat])).buffer(0)
+
+
+def laid(dem: Dem, scene_file: Any, stack: ExitStack) -> dict[Path, Any]:
+    """The rasters of a DEM, opened and laid on the grid of a scene's file with a pixel more on each side.
+
+    Args:
+        dem: which
+        scene_file: opened
+        stack: keeps them open
+    """
+    from affine import Affine
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    from glidexp.data.scenes.reading import opened_raster
+
+    found = {}
+    for path in dem.paths:
+        source = stack.enter_context(opened_raster(path))
+        void = source.nodata if source.nodata is not None else _usual_void(source.dtypes[0])
+        found[path] = stack.enter_context(
+            WarpedVRT(
+                source,
+                crs=scene_file.crs,
+                transform=scene_file.transform @ Affine.translation(-1, -1),
+                width=scene_file.width + 2,
+                height=scene_file.height + 2,
+                resampling=Resampling.cubic_spline,
+                src_nodata=void,
+                nodata=math.nan,
+                dtype="float32",
+            )
+        )
+    return found
+
+
+def _usual_void(kind: str) -> float | None:
+    """What stands for no height in files that do not say so; heights are not negative in those without sign."""
+    return None if kind.startswith("u") else -32768.0 if kind == "int16" else -9999.0
