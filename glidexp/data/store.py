@@ -175,8 +175,7 @@ class TileStore:
     @property
     def terrain(self) -> list[str]:
         """Bands that come of a DEM, the last of all; none where a band of that name is the scenes' own."""
-        of_dem = "dem" in self.manifest.get("recipe", {})
-        return [band for band in self.bands if of_dem and band in TERRAIN]
+        return [band for band in self.bands if band in TERRAIN and "dem" in self.manifest.get("recipe", {})]
 
     @property
     def classes(self) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.config.data import TERRAIN
+
 Floats = npt.NDArray[np.float64]
 OF_BAND = ("mean", "spread", "dark end", "bright end")
 """mean, standard deviation, and the values below which 5 and 95 % of the pixels lie, 0-255"""
@@ -87,6 +89,8 @@ def said(name: str, *, more: bool) -> str:
         return f"{'richer' if more else 'poorer'} in contrast in {band}"
     end = {"dark end": " at its dark end", "bright end": " at its bright end"}
     where = next((words for what, words in end.items() if name.endswith(what)), "")
+    if band in TERRAIN:
+        return f"{'higher' if more else 'lower'} in {band}{where}"
     return f"{'brighter' if more else 'darker'} in {band}{where}"
 
 

@@ -170,6 +170,7 @@ def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
         sizes: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in by_size(table).to_dict("records")]
         clouds = task.file.clouds.name if task.file.clouds else None
         told |= {"sizes": sizes, "warnings": said, "clouds": clouds, "model": task.model, "key": keys[1]}
+        told |= {"dem": [path.name for grid in scene.dem.grids for path in grid]} if scene.dem else {}
         layers.put(base, assets, write_item(made / item.name, scene, assets, told))
         files.drop()
     return SceneMap(scene.name, len(table), float(table["area_km2"].sum()), sizes, said)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
 from glidexp.tracking.database import is_absent
-from glidexp.tracking.store import KIND_TAG, STUDY, Store, first_line, import_mlflow
+from glidexp.tracking.store import EVALUATION, KIND_TAG, MODEL_RUN_TAG, STUDY, Store, first_line, import_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, LoggedModelOutput, Run
@@ -63,6 +63,8 @@ def find_model(store: Store, reference: str) -> TrackedModel:
         way = "it was made with tracking.log_model=false" if state == "FINISHED" else "the same command goes on with it"
         if state == "FINISHED" and outputs_of(run):
             way = "that was deleted"
+        if run.data.tags.get(KIND_TAG) == EVALUATION:
+            way = f"it scores the model of run {run.data.tags.get(MODEL_RUN_TAG) or 'another place'}: give that"
         if run.data.tags.get(KIND_TAG) == STUDY:
             way = "it is a study, whose trainings have one each; its report lists them"
         raise TrackingError(

@@ -30,7 +30,8 @@ def places_of_bands(card: Mapping[str, Any], tiles: TileStore) -> list[int]:
     if missing:
         raise DataError(
             f"the model takes the bands {', '.join(wanted)}, the data has {', '.join(there)}: {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing. Choose data with these bands, or another model."
+            f"{'is' if len(missing) == 1 else 'are'} missing. Choose data with these bands "
+            f"(dataset.bands=[{','.join(wanted)}]), or another model."
         )
     told, here = {*card.get("terrain", [])}, {band for band in tiles.terrain if band in wanted}
     if told != here:

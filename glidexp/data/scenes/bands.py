@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import rasterio
 from rasterio.enums import ColorInterp
 
+from glidexp.config.data import TERRAIN
 from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.sensors import RGB, Sensor
 from glidexp.errors import DataError
 from glidexp.wording import many
 
+OF_DEM = ", give a DEM, which these come of (dataset.dem, of maps --dem)"
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
 _CODE = re.compile(r"(?:(?:sr|st|toa)_)?(b\d{1,2}a?)(?![a-z0-9])", re.I)
 """a provider's code at the beginning of a band's name: B4, SR_B4, "B4, central wavelength 665 nm\""""
@@ -63,6 +65,8 @@ def choose(
     elif len(colours) == 1:
         held = "one band"
         way = "give the folder of a product's band files, a table whose column bands names them, or a VRT of them"
+    if lacking and {*lacking} <= {*TERRAIN}:
+        way = OF_DEM.removeprefix(", ")
     raise DataError(f"{file.path} has {held} and {none} {', '.join(lacking or names)}: {way}.")
 
 

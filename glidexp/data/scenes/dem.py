@@ -7,12 +7,10 @@ where one of them lacks a height, in metres on the ground whatever the CRS. It d
 mirrored; aspect and hillshade would, so there are none.
 
 Both are written in levels of 8 bit that are the same for every scene, so no stretch is fitted to them. Where the DEM
-has no height a pixel is without data.
+has no height, and up to two of its cells beside that, a pixel is without data: a slope of half a kernel would be wrong.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.data.scenes.dem_grids import grids_of
 from glidexp.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ HEIGHTS_M = (-500.0, 9000.0)
 """what lies beyond is a void that the file does not declare"""
 PIECE = 1 << 20
 """pixels worked on at once"""
+WRAPPED_FROM = 170.0
+"""degrees east or west, from where a scene may reach across 180"""
 UNCOVERED = 0.001
 """share of a scene beyond the DEM that is said"""
 Floats = npt.NDArray[np.float32]
@@ -45,10 +46,12 @@ Floats = npt.NDArray[np.float32]
 class Dem:
     """The rasters of a DEM that touch a scene, and what is made of them."""
 
-    paths: tuple[Path, ...]
-    """where two have a height, the first counts"""
+    grids: tuple[tuple[Path, ...], ...]
+    """rasters that lie on one grid together; where two have a height, the first counts"""
     names: tuple[str, ...]
     """of `TERRAIN`, in the order of the channels; none where only ground with heights is wanted"""
+    wrap: float | None = None
+    """longitude of the scene's middle, where it lies near 180 degrees: rasters on either side are one grid then"""
 
     def behind(
         self,
@@ -64,7 +67,7 @@ class Dem:
             pixels: (bands, h, W) of the scene
             valid: (h, W), changed in place: not where there is no height
             scene: its header
-            opened: of each path a raster on the scene's grid, from `laid`
+            opened: of each grid a raster on that of the scene, from `laid`
             window: in pixels of the scene's files
         """
         levels = np.empty((len(self.names), *pixels.shape[1:]), np.uint8)
@@ -90,11 +93,11 @@ class Dem:
         # the grids of `laid` begin a pixel before the scene does
         window = Window(left, top, width + 2, height + 2)
         found = np.full((height + 2, width + 2), np.nan, np.float32)
-        for path in self.paths:
+        for paths in self.grids:
             lacking = np.isnan(found)
             if not lacking.any():
                 break
-            heights = opened[path].read(1, window=window)
+            heights = opened[paths[0]].read(1, window=window)
             found[lacking] = heights[lacking]
         found[(found < HEIGHTS_M[0]) | (found > HEIGHTS_M[1])] = np.nan
         return found
@@ -161,8 +164,9 @@ def files_of(place: Path, setting: str) -> tuple[Path, ...]:
     found = sorted(p for p in place.glob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     named = [path for path in found if path.stem.lower().endswith("_dem")]
     if not found:
+        what = "holds no DEM" if place.is_dir() else "does not exist"
         raise DataError(
-            f"{setting}={place} holds no DEM: give a raster of heights in metres, or a folder of them "
+            f"{setting}={place} {what}: give a raster of heights in metres, or a folder of them "
             f"({', '.join(SUFFIXES)})."
         )
     return tuple(named or found)
@@ -193,12 +197,14 @@ def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]
     if not touching:
         others = f" and {len(scene.file.dem) - 1} others" * (len(scene.file.dem) > 1)
         raise DataError(
-            f"{scene.file.dem[0]}{others}: the DEM does not reach scene {scene.name}: add its ground, or take the scene "
-            "out."
+            f"{scene.file.dem[0]}{others}: the DEM does not reach scene {scene.name}: add its ground, or take the "
+            "scene out."
         )
+    middle = ground.centroid.x
+    wrap = middle if abs(middle) > WRAPPED_FROM else None
     beyond = 1 - shapely.union_all(covered).intersection(ground).area / ground.area
     said = f"{scene.file.path}: {beyond:.1%} lies beyond the DEM and is without data."
-    return Dem(tuple(touching), tuple(bands)), (said,) if beyond > UNCOVERED else ()
+    return Dem(grids_of(touching, wrap), tuple(bands), wrap), (said,) if beyond > UNCOVERED else ()
 
 
 @lru_cache(4096)
@@ -223,42 +229,3 @@ def _edge(path: Path, changed_ns: int) -> Any:
         col, row = across * source.width, down * source.height
         lon, lat = to_lonlat(pyproj.CRS.from_wkt(source.crs.to_wkt()), a * col + b * row + c, d * col + e * row + f)
     return shapely.Polygon(np.column_stack([np.unwrap(lon, period=360.0), lat])).buffer(0)
-
-
-def laid(dem: Dem, scene_file: Any, stack: ExitStack) -> dict[Path, Any]:
-    """The rasters of a DEM, opened and laid on the grid of a scene's file with a pixel more on each side.
-
-    Args:
-        dem: which
-        scene_file: opened
-        stack: keeps them open
-    """
-    from affine import Affine
-    from rasterio.enums import Resampling
-    from rasterio.vrt import WarpedVRT
-
-    from glidexp.data.scenes.reading import opened_raster
-
-    found = {}
-    for path in dem.paths:
-        source = stack.enter_context(opened_raster(path))
-        void = source.nodata if source.nodata is not None else _usual_void(source.dtypes[0])
-        found[path] = stack.enter_context(
-            WarpedVRT(
-                source,
-                crs=scene_file.crs,
-                transform=scene_file.transform @ Affine.translation(-1, -1),
-                width=scene_file.width + 2,
-                height=scene_file.height + 2,
-                resampling=Resampling.cubic_spline,
-                src_nodata=void,
-                nodata=math.nan,
-                dtype="float32",
-            )
-        )
-    return found
-
-
-def _usual_void(kind: str) -> float | None:
-    """What stands for no height in files that do not say so; heights are not negative in those without sign."""
-    return None if kind.startswith("u") else -32768.0 if kind == "int16" else -9999.0

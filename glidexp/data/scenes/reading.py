@@ -28,6 +28,7 @@ from glidexp.data.scenes import corners, dem, vrt
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.clouds import Clouds, on_grid
 from glidexp.data.scenes.dem import Dem
+from glidexp.data.scenes.dem_grids import laid
 from glidexp.data.scenes.grid import check_grid, not_orthorectified
 from glidexp.data.sensors import RGB
 from glidexp.errors import DataError
@@ -226,7 +227,7 @@ def _band_files(file: SceneFile, bands: Sequence[str]) -> tuple[Path, ...]:
     if lacking:
         raise DataError(
             f"scene {file.scene} has no file for {', '.join(lacking)}, only for {', '.join(known)}: add it beside "
-            f"{file.path}, or choose other bands."
+            f"{file.path}{choice.OF_DEM * ({*lacking} <= {*TERRAIN})}, or choose other bands."
         )
     return tuple(known[name] for name in bands)
 
@@ -292,7 +293,9 @@ def opened_files(scene: Scene, stack: ExitStack) -> dict[Path, rasterio.DatasetR
     """The files that `read_window` reads, open until the stack is."""
     paths = [*scene.paths, *([scene.clouds.path] if scene.clouds else [])]
     opened = {path: stack.enter_context(opened_raster(path)) for path in dict.fromkeys(paths)}
-    return opened | (dem.laid(scene.dem, opened[scene.paths[0]], stack) if scene.dem else {})
+    if scene.dem is not None:
+        opened |= laid(scene.dem.grids, scene.dem.wrap, opened[scene.paths[0]], stack)
+    return opened
 
 
 def read_window(

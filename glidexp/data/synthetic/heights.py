@@ -16,13 +16,15 @@ CELL_M = 30.0
 """as of the Copernicus DEM and of SRTM"""
 LEAST_M, NOISE_M = 2500.0, 1.0
 """height of the lowest ground, and the standard deviation of the error, which neighbours share"""
+RIM = 4
+"""cells around the scene, so that its edge has slopes, too"""
 FLAT_SHARE = 2 / 3
 """of the lakes that were there when the DEM was made, and are flat in it; the others show the ground before"""
 Field = NDArray[np.float32]
 
 
 def write_dem(plan: "Plan", ground: Field, lit: Field, water: NDArray[np.bool_], path: Path) -> None:
-    """Writes a GeoTIFF of heights in metres that covers the scene.
+    """Writes a GeoTIFF of heights in metres that covers the scene and a rim around it.
 
     Args:
         plan: the scene
@@ -49,6 +51,8 @@ def write_dem(plan: "Plan", ground: Field, lit: Field, water: NDArray[np.bool_],
     )  # fmt: skip
     error = ndimage.gaussian_filter(rng.standard_normal((side, side)), 1.5)
     cells += (LEAST_M - heights.min() + NOISE_M * error / error.std()).astype(np.float32)
+    cells = np.pad(cells, RIM, mode="reflect", reflect_type="odd")  # heights go on beyond the scene
+    place, side = place @ Affine.translation(-RIM, -RIM), side + 2 * RIM
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": "float32", "nodata": -9999.0,
         "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "crs": crs, "transform": place,

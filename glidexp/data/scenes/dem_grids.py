@@ -1,0 +1,141 @@
+"""The rasters of a DEM as one: those of a grid mosaicked before they are resampled, and laid on the grid of a scene."""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from affine import Affine
+
+RIM_CELLS = 3
+"""around a grid, beyond the reach of a B-spline"""
+OFF_CELLS = 0.01
+"""what rasters of a grid may lie off it by rounding"""
+WRAPPED = "+proj=longlat +datum=WGS84 +lon_wrap={:.0f} +no_defs"
+
+
+def laid(grids: Sequence[tuple[Path, ...]], wrap: float | None, scene_file: Any, stack: ExitStack) -> dict[Path, Any]:
+    """The grids of a DEM, opened and laid on that of a scene's file with a pixel more on each side.
+
+    Args:
+        grids: from `grids_of`
+        wrap: as there
+        scene_file: opened
+        stack: keeps them open
+
+    Returns:
+        each by its first raster
+    """
+    from affine import Affine
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    return {
+        paths[0]: stack.enter_context(
+            WarpedVRT(
+                stack.enter_context(_mosaic(paths, wrap)),
+                crs=scene_file.crs,
+                transform=scene_file.transform @ Affine.translation(-1, -1),
+                width=scene_file.width + 2,
+                height=scene_file.height + 2,
+                resampling=Resampling.cubic_spline,
+                src_nodata=None,  # a cell without height is NaN, and so is each pixel that it is a part of
+                nodata=math.nan,
+                dtype="float32",
+            )
+        )
+        for paths in grids
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """Of a raster of a DEM."""
+
+    path: Path
+    crs: str
+    transform: "Affine"
+    width: int
+    height: int
+    void: float | None
+    """stands for no height"""
+
+    @classmethod
+    def of(cls, path: Path, wrap: float | None) -> Self:
+        """In longitudes around one where that is given and the raster is in degrees of WGS 84."""
+        from affine import Affine
+        from rasterio.crs import CRS
+
+        from glidexp.data.scenes.reading import opened_raster
+
+        with opened_raster(path) as source:
+            void = source.nodata if source.nodata is not None else _usual_void(source.dtypes[0])
+            crs, transform = source.crs, source.transform
+            if wrap is not None and crs.to_epsg() == 4326:
+                turns = round((wrap - sum(source.bounds[::2]) / 2) / 360)
+                crs, transform = CRS.from_string(WRAPPED.format(wrap)), Affine.translation(360 * turns, 0) @ transform
+            return cls(path, crs.to_wkt(), transform, source.width, source.height, void)
+
+    def offset(self, first: "_Header") -> tuple[int, int] | None:
+        """Columns and rows from another's corner, where both lie on one grid."""
+        change = ~first.transform @ self.transform
+        col, row = round(change.c), round(change.f)
+        off = np.abs(np.subtract(change[:6], (1, 0, col, 0, 1, row)))
+        same = self.crs == first.crs and max(off[2], off[5]) < OFF_CELLS
+        return (col, row) if same and max(off[[0, 1, 3, 4]]) * max(self.width, self.height) < OFF_CELLS else None
+
+
+def grids_of(paths: Sequence[Path], wrap: float | None) -> tuple[tuple[Path, ...], ...]:
+    """The rasters that lie on one grid together: between them heights are resampled as if they were one.
+
+    Args:
+        paths: of the rasters
+        wrap: longitude around which those in degrees lie, near 180; None elsewhere
+    """
+    found: list[list[_Header]] = []
+    for header in (_Header.of(path, wrap) for path in paths):
+        mine = next((group for group in found if header.offset(group[0]) is not None), None)
+        if mine is None:
+            found.append([header])
+        else:
+            mine.append(header)
+    return tuple(tuple(header.path for header in group) for group in found)
+
+
+def _mosaic(paths: Sequence[Path], wrap: float | None) -> Any:
+    """The rasters of a grid as one, opened; NaN between and around them, so that no pixel is made of half a kernel."""
+    import rasterio
+    from affine import Affine
+
+    headers = [_Header.of(path, wrap) for path in paths]
+    places = [header.offset(headers[0]) or (0, 0) for header in headers]
+    left, top = (min(place[axis] for place in places) - RIM_CELLS for axis in (0, 1))
+    right = max(col + header.width for (col, _), header in zip(places, headers, strict=True)) + RIM_CELLS
+    bottom = max(row + header.height for (_, row), header in zip(places, headers, strict=True)) + RIM_CELLS
+    corner = headers[0].transform @ Affine.translation(left, top)
+    sources = [
+        f"<ComplexSource><SourceFilename>{escape(str(header.path.absolute()))}</SourceFilename>"
+        "<SourceBand>1</SourceBand>"
+        f'<SrcRect xOff="0" yOff="0" xSize="{header.width}" ySize="{header.height}"/>'
+        f'<DstRect xOff="{col - left}" yOff="{row - top}" xSize="{header.width}" ySize="{header.height}"/>'
+        + (f"<NODATA>{header.void!r}</NODATA>" if header.void is not None else "")
+        + "</ComplexSource>"
+        for (col, row), header in zip(places, headers, strict=True)
+    ]
+    return rasterio.open(
+        f'<VRTDataset rasterXSize="{right - left}" rasterYSize="{bottom - top}"><SRS>{escape(headers[0].crs)}</SRS>'
+        f"<GeoTransform>{', '.join(map(repr, corner.to_gdal()))}</GeoTransform>"
+        '<VRTRasterBand dataType="Float32" band="1"><NoDataValue>nan</NoDataValue>'
+        f"{''.join(reversed(sources))}</VRTRasterBand></VRTDataset>"  # where two have a height, the first counts
+    )
+
+
+def _usual_void(kind: str) -> float | None:
+    """What stands for no height in files that do not say so; heights are not negative in those without sign."""
+    return None if kind.startswith("u") else -32768.0 if kind == "int16" else -9999.0
