@@ -231,7 +231,7 @@ def test_a_process_that_is_killed_is_told_in_a_line(tmp_path: Path) -> None:
         "from glidexp.errors import RunFailed\n"
         "world.SPAWN_PIXELS = 0\n"
         "if os.environ.get('HERE') != str(os.getpid()):\n"
-        "    world.make_scene = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    world.make_scene = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "if __name__ == '__main__':\n"
         "    os.environ['HERE'] = str(os.getpid())\n"
         "    try:\n"

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -123,3 +124,10 @@ def _is_pattern(text: str) -> bool:
     except re.error:
         return False
     return True
+
+
+def rgb_of(bands: Sequence[str]) -> list[int]:
+    """Channels that are shown as red, green and blue: those of these names, else the first three, else the first."""
+    if {*RGB} <= {*bands}:
+        return [list(bands).index(colour) for colour in RGB]
+    return [0, 1, 2] if len(bands) > 2 else [0, 0, 0]

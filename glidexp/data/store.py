@@ -249,13 +249,6 @@ class TileStore:
         _verified[self.path.resolve()] = stand
 
 
-def rgb_of(bands: Sequence[str]) -> list[int]:
-    """Channels that are shown as red, green and blue: those of these names, else the first three, else the first."""
-    if {"red", "green", "blue"} <= set(bands):
-        return [list(bands).index(colour) for colour in ("red", "green", "blue")]
-    return [0, 1, 2] if len(bands) > 2 else [0, 0, 0]
-
-
 def opened(named: str, data_dir: Path) -> TileStore:
     """Opens a store by its folder, or by its id below `data_dir`/stores, of which the first four characters or more do.
 

@@ -19,8 +19,8 @@ import torch
 
 from glidexp.config import AugmentationConfig, TrackingConfig
 from glidexp.data.masks import write_mask
+from glidexp.data.sensors import rgb_of
 from glidexp.data.steps import shown_steps
-from glidexp.data.store import rgb_of
 from glidexp.errors import RunFailed
 from glidexp.scoring import figures, plots
 from glidexp.scoring.calibration import fit_temperature

@@ -19,8 +19,9 @@ from glidexp.data.band_statistics import mean_and_spread
 from glidexp.data.check.likeness import Colours, Counted, cells_of, counted, ranked
 from glidexp.data.check.near import Looks, small_picture
 from glidexp.data.check.overlay import grey_of
+from glidexp.data.sensors import rgb_of
 from glidexp.data.steps import untold
-from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore, rgb_of
+from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore
 from glidexp.data.workers import cores
 from glidexp.data.writer import measured
 from glidexp.errors import DataError

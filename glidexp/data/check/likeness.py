@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from glidexp.data.sensors import rgb_of
 from glidexp.data.steps import untold
-from glidexp.data.store import LAKE, TileStore, rgb_of
+from glidexp.data.store import LAKE, TileStore
 from glidexp.data.workers import cores
 
 SHADES = 16

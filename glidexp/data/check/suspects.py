@@ -24,8 +24,9 @@ from glidexp.data.check.likeness import Colours, cells_of, counted, doubt_of
 from glidexp.data.geodesy import reprojected
 from glidexp.data.scenes.features import TILES
 from glidexp.data.scenes.geopackage import check_out, write_layers
+from glidexp.data.sensors import rgb_of
 from glidexp.data.steps import shown_steps
-from glidexp.data.store import LAKE, TileStore, rgb_of
+from glidexp.data.store import LAKE, TileStore
 from glidexp.errors import DataError
 
 SMALLEST_PX = 9

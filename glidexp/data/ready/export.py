@@ -21,7 +21,8 @@ from glidexp.beside import folder_beside
 from glidexp.data.ready.annotations import mask_of, runs_of
 from glidexp.data.ready.origins import COLUMNS
 from glidexp.data.ready.pictures import allow_no_position
-from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore, rgb_of
+from glidexp.data.sensors import rgb_of
+from glidexp.data.store import INVALID, LAKE, SPLITS, TileStore
 from glidexp.data.workers import in_threads
 from glidexp.errors import DataError
 from glidexp.wording import does, many

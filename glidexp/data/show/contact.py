@@ -8,8 +8,9 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
+from glidexp.data.sensors import rgb_of
 from glidexp.data.show.fonts import draw_text
-from glidexp.data.store import INVALID, LAKE, TileStore, rgb_of
+from glidexp.data.store import INVALID, LAKE, TileStore
 from glidexp.wording import many
 
 THUMB_PX = 128

@@ -8,9 +8,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from glidexp.beside import beside
+from glidexp.data.sensors import rgb_of
 from glidexp.data.show.contact import thumbnail
 from glidexp.data.show.fonts import draw_text, text_length
-from glidexp.data.store import TileStore, rgb_of
+from glidexp.data.store import TileStore
 
 CAPTION_PX = 14
 GAP_PX = 6

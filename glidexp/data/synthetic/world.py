@@ -1,6 +1,5 @@
 """The embedded data set: georeferenced 16-bit scenes of four sensors and regions, with lake and glacier inventories."""
 
-import csv
 import os
 import shutil
 import sys
@@ -21,6 +20,7 @@ from glidexp.data.synthetic.heights import write_dem
 from glidexp.data.synthetic.lakes import FILTER_M, Lake, place_lakes
 from glidexp.data.synthetic.light import Sky, cast_shadow, expose, light
 from glidexp.data.synthetic.regions import RADIOMETRY, REGIONS
+from glidexp.data.synthetic.tables import write_tables
 from glidexp.data.synthetic.terrain import MARGIN, SIDE, Ice, build_terrain
 from glidexp.data.workers import mapped
 from glidexp.errors import ConfigError, unknown_name
@@ -254,7 +254,7 @@ def generate(
         for folder in ("scenes", "classes", *(["dem"] if dem else [])):
             (aside / folder).mkdir()
         made = _make_all(plans, aside, workers or os.cpu_count() or 1, progress, dem)
-        _write_tables(made, aside)
+        write_tables(made, aside)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(aside, out)
     return out
@@ -282,54 +282,6 @@ def _say(progress: bool, made: Made, done: int, total: int) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-def _write_tables(made: list[Made], out: Path) -> None:
-    with (out / "scenes.csv").open("w", newline="") as sink:
-        writer = csv.writer(sink)
-        writer.writerow(["path", "scene", "sensor", "region", "gsd_m", "date"])
-        for m in made:
-            p = m.plan
-            writer.writerow([f"scenes/{p.name}.tif", p.name, p.sensor, p.region, p.gsd_m, m.taken.isoformat()])
-    lakes, glaciers = [], []
-    for m in made:
-        epsg = REGIONS[m.plan.region].epsg
-        for i, (lake, shape) in enumerate(zip(m.lakes, m.lake_shapes, strict=True)):
-            row = {
-                "lake_id": f"{m.plan.name}_{i:03d}",
-                "region": m.plan.region,
-                "kind": lake.kind,
-                "frozen": lake.frozen,
-            }
-            row |= {"turbidity": round(lake.turbidity, 4), "area_m2": round(shape.area, 2)}
-            lakes.append((epsg, shape, row))
-        for i, shape in enumerate(m.glacier_shapes):
-            row = {"glacier_id": f"{m.plan.name}_{i:03d}", "region": m.plan.region, "area_m2": round(shape.area, 2)}
-            glaciers.append((epsg, shape, row))
-    _write_layer(lakes, out / "lakes.gpkg")
-    _write_layer(glaciers, out / "glaciers.gpkg")
-
-
-def _write_layer(rows: list[tuple[int, shapely.Geometry, dict]], path: Path) -> None:
-    import geopandas
-    import pandas
-    import pyogrio
-
-    from glidexp.data.scenes.features import without_locks
-
-    parts = []
-    for epsg in sorted({row[0] for row in rows}):
-        chosen = [row for row in rows if row[0] == epsg]
-        frame = geopandas.GeoDataFrame([r[2] for r in chosen], geometry=[r[1] for r in chosen], crs=f"EPSG:{epsg}")
-        parts.append(frame.to_crs("EPSG:4326"))
-    table = pandas.concat(parts, ignore_index=True)
-    # a GeoPackage carries the time it was written, which would make equal data differ in bytes
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2020-01-01T00:00:00.000Z"})
-    try:
-        with without_locks():
-            table.to_file(path, driver="GPKG", engine="pyogrio", layer=path.stem)
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 __all__ = ["CLASSES", "generate", "plan_scenes"]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glidexp.data.masks import mask_file, read_mask
-from glidexp.data.store import TileStore, rgb_of
+from glidexp.data.sensors import rgb_of
+from glidexp.data.store import TileStore
 from glidexp.errors import DataError, TrackingError
 from glidexp.scoring.figures import difference_overlay, error_overlay, iou_text, png_bytes, truth_picture
 from glidexp.study.comparison.studies import Study
