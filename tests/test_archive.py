@@ -1,17 +1,21 @@
 """Ready tiles: pairs, labels, leakage groups, the published layout, tables of origin."""
 
 import errno
+import io
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from test_near import KINDS, texture
 from tiny_scenes import WEST, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
+from glidexp.data import prepare as prepare_module
 from glidexp.data import splits
 from glidexp.data.check import duplicates
 from glidexp.data.prepare import declared_sensors, prepare, recipe_id
@@ -120,6 +124,58 @@ def test_copies_of_a_tile_share_a_side(tmp_path: Path) -> None:
     assert all(owner[names[a]] == owner[names[b]] for a, b in pairs)
     # 8 copies each are always found; a lossy one may miss by a bit
     assert len(pairs) >= 12 * 7
+
+
+def test_tiles_without_texture_are_no_copies_of_others_and_copies_of_the_rest_are_found() -> None:
+    """Half-empty and nearly white tiles of other ground have small pictures alike: they were put on one side."""
+    rng = np.random.default_rng(5)
+    ground = [texture(rng, 128, *KINDS[i % 4]) for i in range(160)]
+
+    def pale(image: np.ndarray) -> np.ndarray:
+        return np.clip(np.round(250 + (image - image.mean()) * 0.05), 0, 255).astype(np.uint8)
+
+    def half(image: np.ndarray, empty: int) -> np.ndarray:
+        return np.where(np.arange(128)[:, None] < empty, 0, image).astype(np.uint8)
+
+    def lossy(image: np.ndarray) -> np.ndarray:
+        Image.fromarray(image).save(file := io.BytesIO(), "JPEG", quality=90)
+        return np.asarray(Image.open(file))
+
+    empty = [half(image, 56 + 4 * (i % 3)) for i, image in enumerate(ground)]
+    white = [half(pale(image), 64) for image in ground]
+    for tiles, false in ((ground, 0), (empty, 1), (white, 100)):
+        assert len(duplicates.same_ground([duplicates.look(image) for image in tiles])) >= false
+        looks = [duplicates.look(image, grain=True) for image in tiles]
+        assert duplicates.same_ground(looks) == []
+        for change in (lambda image: np.rot90(image, 2), lambda image: image.transpose(1, 0, 2), lossy, brighter):
+            found, there = 0, 0
+            for image, look in zip(tiles, looks, strict=True):
+                other = np.ascontiguousarray(change(image))
+                if not look.flat and duplicates.same_ground([duplicates.look(image), duplicates.look(other)]):
+                    there += 1
+                    found += len(duplicates.same_ground([look, duplicates.look(other, grain=True)]))
+            assert there > (20 if tiles is white else 80) and found >= (0.9 if tiles is white else 1) * there
+
+
+def brighter(image: np.ndarray) -> np.ndarray:
+    return np.where(image, np.minimum(image.astype(int) * 1.01 + 1, 255), 0).astype(np.uint8)
+
+
+def test_the_published_set_keeps_the_rule_that_its_split_was_made_by(tmp_path: Path) -> None:
+    """Its recipe says nothing of the other."""
+    for part in ("GLID", "val"):
+        write_pairs(tmp_path / part, range(1, 3))
+    kinds = {DatasetKind.folder: tmp_path / "val", DatasetKind.glid: tmp_path}
+    recipes = {
+        kind: prepare_module._recipe(DatasetConfig(kind=kind, root=str(root)), PX) for kind, root in kinds.items()
+    }
+    assert recipes[DatasetKind.folder]["copies"] == 2 and "copies" not in recipes[DatasetKind.glid]
+    (pair, *_) = find_pairs(tmp_path / "val")
+    seen = {}
+    for kind in recipes:
+        job = SimpleNamespace(tile_px=PX, dataset=DatasetConfig(kind=kind))
+        seen[kind] = archive._see(pair, job).look.grain is None
+    assert seen == {DatasetKind.folder: False, DatasetKind.glid: True}
 
 
 def test_distinct_and_flat_tiles_are_not_copies() -> None:

@@ -109,7 +109,7 @@ def test_a_map_of_values_is_read_by_its_table(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("name,colour\nwater,1\n", "columns name and value, or name, red, green and blue"),
-        ("name,value\nwater,1\n", "names 1 classes"),
+        ("name,value\nwater,1\n", "names 1 class: "),
         ("name,value\nwater,1\nrock,1\n", "line 3: 1 stands there twice"),
         ("name,value\nwater,1\nrock,300\n", "line 3: value must be whole numbers from 0 to 255"),
     ],

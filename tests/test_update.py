@@ -3,12 +3,15 @@
 import importlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
+from test_archive import write_pairs
 from tiny_scenes import world
 
 from glidexp import identity
-from glidexp.config import Config, PathsConfig, TrackingConfig, flat
+from glidexp.config import Config, DatasetConfig, DatasetKind, PathsConfig, TrackingConfig, flat
+from glidexp.data import prepare as prepare_module
 from glidexp.data.prepare import prepare
 from glidexp.errors import DataError
 from glidexp.identity import FIRST_VERSION, MODEL_VERSION_TAG, VERSION_TAG, config_id, earlier_ids, trained_by
@@ -121,6 +124,29 @@ def test_tiles_that_an_earlier_version_made_otherwise_are_told(
     assert not [record for record in caplog.records if "earlier version" in record.message]
     with pytest.raises(DataError, match=r"own is of the same settings .* \(read 1 -> 2\): give another folder, del"):
         prepare(dataset, 32, data, progress=False, path=own)
+
+
+def test_ready_tiles_whose_split_another_version_made_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stores of before say no version of how copies are known; they keep their split."""
+    root = tmp_path / "tiles"
+    write_pairs(root, range(1, 41))
+    dataset, data = DatasetConfig(kind=DatasetKind.folder, root=str(root)), tmp_path / "data"
+    caplog.set_level(logging.WARNING, logger="glidexp")
+    recipe_of_files = prepare_module._recipe_of_files
+
+    def before(dataset: DatasetConfig) -> dict[str, Any]:
+        return {key: value for key, value in recipe_of_files(dataset).items() if key != "copies"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "_recipe_of_files", before)
+        old = prepare(dataset, 64, data, progress=False)
+    held = (old.path / "manifest.json").read_bytes()
+    new = prepare(dataset, 64, data, progress=False)
+    (said,) = [record.message for record in caplog.records if "earlier version" in record.message]
+    assert str(old.path) in said and "copies 1 -> 2" in said and new.path != old.path
+    assert (old.path / "manifest.json").read_bytes() == held
 
 
 @pytest.mark.parametrize("name", ["glidexp.models.export:load_bundle", "glidexp.mapping.arrays:probabilities_of"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, StretchConfig, to_dict
 from glidexp.config.data import GENERATED
 from glidexp.data import sensors
-from glidexp.data.builder.earlier import built_before, differs
+from glidexp.data.builder.earlier import COPIES_VERSION, built_before, differs
 from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
 from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready import inputs
@@ -188,6 +188,8 @@ def _recipe_of_files(dataset: DatasetConfig) -> dict[str, Any]:
             recipe[key] = getattr(dataset, key)
     if dataset.classes:
         recipe["classes"] = _fingerprint([Path(dataset.classes)])
+    if dataset.kind in (DatasetKind.folder, DatasetKind.glid_transfer):
+        recipe["copies"] = COPIES_VERSION
     if dataset.kind == DatasetKind.folder:
         recipe |= _later(dataset, "images", "labels")
     if dataset.kind == DatasetKind.glid_transfer:

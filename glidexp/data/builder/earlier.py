@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-VERSIONS = ("build", "read", "generator")
+VERSIONS = ("build", "read", "copies", "generator")
 """keys of a recipe that say in which way settings and files become tiles"""
+COPIES_VERSION = 2
+"""bumped when other ready tiles are taken for the same ground, and so put on one side; not of the published set.
+2: their grain has to agree"""
 FIRST = 1
 """of a recipe that does not say its own"""
 

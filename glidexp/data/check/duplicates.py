@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 from PIL import Image
+from scipy.ndimage import median_filter
 
 SIDE = 16
 """side of the small picture, pixels"""
@@ -18,6 +19,15 @@ FLAT = 2.0
 """standard deviation of grey (0-255) under which a tile has nothing to be recognised by (snow, no data)"""
 SAME = 3.0
 """mean difference of grey (0-255) up to which two small pictures are of the same ground"""
+GRAIN_SIDE = 32
+"""side of the picture of fine structure"""
+SEEN = 0.25
+"""grey from which a place of it has structure"""
+LEAST = 64
+"""places with structure that a tile needs to be recognised by it"""
+AGREE = 0.4
+"""correlation of structure from which two tiles are of the same ground: of generated pairs that small pictures alone
+take for the same and are not, the largest was 0.24 (docs/LOG.md)"""
 
 Value = TypeVar("Value", bound=np.generic)
 Thumbnail = npt.NDArray[np.uint8]
@@ -31,25 +41,54 @@ class Look:
     """(16, 16) mean grey"""
     code: bytes
     """64 bits, the same for the 8 flips and turns of one picture"""
+    grain: npt.NDArray[np.float16] | None = None
+    """(32, 32) grey without what its surroundings are, so that a straight edge leaves nothing; None: not kept, as of
+    pictures of fewer pixels"""
 
     @property
     def flat(self) -> bool:
-        return float(self.thumbnail.std()) < FLAT
+        """Whether there is nothing to recognise it by."""
+        if float(self.thumbnail.std()) < FLAT:
+            return True
+        return self.grain is not None and int((np.abs(self.grain) >= SEEN).sum()) < LEAST
 
 
-def look(image: npt.NDArray[np.uint8]) -> Look:
-    """Remembers an (H, W, 3) uint8 tile."""
+def look(image: npt.NDArray[np.uint8], *, grain: bool = False) -> Look:
+    """Remembers an (H, W, 3) uint8 tile.
+
+    Args:
+        image: the tile
+        grain: also its fine structure, without which nearly white, very dark and half-empty tiles pass for each other
+    """
     grey = Image.fromarray(image).convert("L")
     thumbnail = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX))
     # 2 x 2 sums are exact, so that a flipped tile gives the same 64 cells flipped
     cells = thumbnail.reshape(8, 2, 8, 2).sum(axis=(1, 3), dtype=np.int64)
     bits = cells > np.median(cells)
-    return Look(thumbnail=thumbnail, code=min(np.packbits(turned).tobytes() for turned in turns(bits)))
+    code = min(np.packbits(turned).tobytes() for turned in turns(bits))
+    return Look(thumbnail, code, _grain(grey) if grain and min(grey.size) >= GRAIN_SIDE else None)
+
+
+def _grain(grey: Image.Image) -> npt.NDArray[np.float16]:
+    mean = np.asarray(grey.convert("F").resize((GRAIN_SIDE, GRAIN_SIDE), Image.Resampling.BOX))
+    return (mean - median_filter(mean, 3, mode="reflect")).astype(np.float16)
 
 
 def turns(array: npt.NDArray[Value]) -> list[npt.NDArray[Value]]:
     """The 8 flips and quarter turns of a square."""
     return [np.rot90(flipped, k) for flipped in (array, array.T) for k in range(4)]
+
+
+def _agree(one: npt.NDArray[np.float16] | None, other: npt.NDArray[np.float16] | None, position: int) -> bool:
+    """Whether the structure of a tile in one of the 8 positions is that of another; True where one is not known."""
+    if one is None or other is None:
+        return True
+    a, b = turns(one)[position].astype(np.float32), other.astype(np.float32)
+    most = np.maximum(np.abs(a), np.abs(b))
+    seen = most >= SEEN
+    limit = float(np.median(most[seen])) if seen.any() else 0.0  # or a rock on a white field decides
+    a, b = (np.clip(side[seen], -limit, limit) for side in (a, b))
+    return float((a * b).sum()) >= AGREE * float(np.sqrt((a * a).sum() * (b * b).sum())) > 0
 
 
 def digest(looks: list[Look]) -> str:
@@ -64,7 +103,8 @@ def same_ground(looks: list[Look]) -> list[tuple[int, int]]:
     """Pairs (a, b), a < b, of tiles that show the same ground, enough of them to connect all copies of a tile.
 
     Candidates share a code; a pair counts where the small pictures agree in one of the 8 positions. Flat tiles take no
-    part, since two fields of snow are not one.
+    part, since two fields of snow are not one. Where both keep their grain, that has to agree, too: what is half empty
+    or nearly white has a small picture like that of others.
     """
     buckets: dict[bytes, list[int]] = defaultdict(list)
     for i, one in enumerate(looks):
@@ -78,7 +118,8 @@ def same_ground(looks: list[Look]) -> list[tuple[int, int]]:
             views = np.stack(turns(looks[i].thumbnail)).astype(np.int16)
             for leader in leaders:
                 other = looks[leader].thumbnail.astype(np.int16)
-                if float(np.abs(views - other).mean(axis=(1, 2)).min()) <= SAME:
+                off = np.abs(views - other).mean(axis=(1, 2))
+                if float(off.min()) <= SAME and _agree(looks[i].grain, looks[leader].grain, int(off.argmin())):
                     pairs.append((leader, i))
                     break
             else:

@@ -184,7 +184,8 @@ def _see(pair: Pair, job: Job) -> Seen:
             part = (slice(r * px, (r + 1) * px), slice(c * px, (c + 1) * px))
             tile = measured(*padded(picture.image[part], label.lake[part], valid[part], px))
             tiles.append((r * px, c * px, tile))
-    look = duplicates.look(picture.image)
+    # the published set keeps the split that it was given when small pictures alone decided
+    look = duplicates.look(picture.image, grain=job.dataset.kind != DatasetKind.glid)
     place = (picture.transform, picture.crs)
     return Seen(look, tiles, whole, (height, width), label.kind, label.grey_px, dropped, *place)
 
@@ -194,7 +195,7 @@ def _see_classes(pair: Pair, job: Job, table: ClassTable) -> Seen:
     cut, px = cut_pair(pair, table, job.tile_px), job.tile_px
     size = cut.image.shape[:2]
     dropped = Counter(tiles_without_class=cut.left_out)
-    look = duplicates.look(cut.image)
+    look = duplicates.look(cut.image, grain=True)
     return Seen(look, cut.tiles, size == (px, px), size, "classes", 0, dropped, cut.transform, cut.crs)
 
 
