@@ -14,6 +14,7 @@ from glidexp.models.build import build_model
 from glidexp.models.init import checkpoint_digest, require_weights
 
 IMAGENET = InitConfig(kind=InitKind.imagenet)
+RGB = ("red", "green", "blue")
 
 
 def build(
@@ -97,6 +98,45 @@ def test_rgb_kernels_are_repeated_in_turn_for_more_bands(hub: Path, caplog: pyte
         "3 -> 4 input channels: the first convolution's RGB weights are repeated in turn and scaled by 3/4"
         in caplog.text
     )
+
+
+def test_bands_of_a_dem_begin_at_nothing(hub: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Beside ImageNet's kernels as they are, and beside those of a network without: it begins with its answers."""
+    import timm
+
+    names = BackboneConfig(name="resnet18"), DecoderConfig(name="unet")
+    kernel, bands, terrain = resnet18_cached(hub)["conv1.weight"], [*RGB, "elevation", "slope"], ["elevation", "slope"]
+    with caplog.at_level(logging.INFO, "glidexp"):
+        model = build_model(*names, IMAGENET, in_channels=5, bands=bands, terrain=terrain)
+    weight = model.encoder.conv1.weight
+    assert torch.allclose(weight[:, :3], kernel) and not weight[:, 3:].any() and weight.requires_grad
+    assert (
+        "5 input channels: the first convolution's RGB weights; those of elevation and slope begin at 0" in caplog.text
+    )
+    four = ["nir", *RGB, "slope"]
+    wide = build_model(*names, IMAGENET, in_channels=5, bands=four, terrain=["slope"]).encoder.conv1.weight
+    assert torch.allclose(wide[:, :4], kernel[:, [0, 1, 2, 0]] * 3 / 4) and not wide[:, 4].any()
+    torch.manual_seed(42)
+    whole = timm.create_model("mobilenetv3_large_100", pretrained=False).state_dict()
+    cache(
+        hub, timm.models.get_pretrained_cfg("mobilenetv3_large_100").hf_hub_id, "0" * 40, {"model.safetensors": whole}
+    )
+    of_timm = BackboneConfig(name="mobilenetv3"), DecoderConfig(name="fcn")
+    stem = build_model(*of_timm, IMAGENET, in_channels=4, bands=[*RGB, "slope"], terrain=["slope"])
+    assert torch.allclose(stem.encoder.model.conv_stem.weight[:, :3], whole["conv_stem.weight"])
+    assert not stem.encoder.model.conv_stem.weight[:, 3].any()
+
+    source = build("resnet18", "unet", bands=RGB).eval()
+    save_file(source.state_dict(), tmp_path / "rgb.safetensors")
+    init = InitConfig(kind=InitKind.checkpoint, checkpoint=str(tmp_path / "rgb.safetensors"), bands=list(RGB))
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "glidexp"):
+        more = build_model(*names, init, in_channels=4, bands=[*RGB, "slope"], terrain=["slope"]).eval()
+    assert "3 of 4 bands matched by name; without match, so the mean of the file's: none" in caplog.text
+    assert "left out: none; of a DEM, so 0: slope" in caplog.text
+    image = torch.rand(2, 4, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(more(image), source(image[:, :3]), atol=1e-5)
 
 
 def test_cached_weights_of_timm_are_taken_and_adapted(hub: Path) -> None:

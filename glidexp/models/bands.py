@@ -1,6 +1,6 @@
 """A first layer that was made for other bands, taken over band by band, by name. Layout (O, C, h, w)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -21,18 +21,20 @@ def first_layer(model: nn.Module, channels: int) -> str:
 
 
 def matched(
-    kernel: torch.Tensor, theirs: Sequence[str], ours: Sequence[str], source: str
+    kernel: torch.Tensor, theirs: Sequence[str], ours: Sequence[str], source: str, terrain: Collection[str] = ()
 ) -> tuple[torch.Tensor, list[str], list[str]]:
     """The kernel for our bands.
 
     A band of the same name gets the same kernel. One that the file does not know gets the mean over its bands: a start
-    that answers to brightness, as every band of an image does. Bands that we do not have are left out.
+    that answers to brightness, as every band of an image does. One that comes of a DEM is no brightness: it begins at
+    0, so that the network begins with the answers of the file's. Bands that we do not have are left out.
 
     Args:
         kernel: (O, len(theirs), h, w)
         theirs: bands of the file, in the order of its channels
         ours: bands of the tiles
         source: the file, for the message
+        terrain: those of ours that come of a DEM
 
     Returns:
         kernel (O, len(ours), h, w), our bands without a match, their bands that are left out
@@ -51,6 +53,24 @@ def matched(
             "matched by name."
         )
     mean = kernel.mean(dim=1)
-    parts = [kernel[:, theirs.index(band)] if band in theirs else mean for band in ours]
+    new = {band: torch.zeros_like(mean) if band in terrain else mean for band in ours}
+    parts = [kernel[:, theirs.index(band)] if band in theirs else new[band] for band in ours]
     unmatched = [band for band in ours if band not in theirs]
     return torch.stack(parts, dim=1), unmatched, [band for band in theirs if band not in ours]
+
+
+def terrain_at_zero(model: nn.Module, channels: int, terrain: int) -> None:
+    """Lets an encoder of ImageNet, which was adapted to all bands, begin with those of the scenes alone.
+
+    The adaptation repeats the kernels of R, G and B in turn and scales them by 3 / channels. Those of the scenes are
+    scaled back, and those of a DEM begin at 0.
+
+    Args:
+        model: changed in place
+        channels: of all bands
+        terrain: how many of the last come of a DEM
+    """
+    weight = model.get_parameter(first_layer(model, channels))
+    with torch.no_grad():
+        weight[:, : channels - terrain] *= channels / max(channels - terrain, 3)
+        weight[:, channels - terrain :] = 0

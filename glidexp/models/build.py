@@ -10,6 +10,7 @@ from torch import nn
 
 from glidexp.config import BackboneConfig, DecoderConfig, InitConfig, InitKind
 from glidexp.models import catalog
+from glidexp.models.bands import terrain_at_zero
 from glidexp.models.fcn import Fcn
 from glidexp.models.init import imagenet_arguments, load_checkpoint
 from glidexp.models.prune import prune_unused
@@ -43,6 +44,7 @@ def build_model(
     bands: Sequence[str] | None = None,
     classes: int = 1,
     told: Told = NOTHING,
+    terrain: Sequence[str] = (),
 ) -> nn.Module:
     """Builds the network and gives it its first weights. The caller seeds torch; the same seed gives the same weights.
 
@@ -54,6 +56,7 @@ def build_model(
         bands: their names, where a checkpoint is to be matched by them
         classes: logits a pixel: 1, lake against the rest, or a logit for each class of land cover
         told: what it can be told of an image, in channels behind the bands (`told.with_told`)
+        terrain: the last bands, where they come of a DEM: weights of others know nothing of them
 
     Returns:
         module from normalised images (B, in_channels, H, W), H and W multiples of `catalog.stride`, to logits
@@ -67,17 +70,23 @@ def build_model(
     if init.kind is InitKind.imagenet:
         pretrained = imagenet_arguments(backbone.name, catalog.find(backbone.name))
     model = assemble(backbone.name, decoder.name, in_channels=in_channels, pretrained=pretrained, classes=classes)
+    if pretrained and terrain:
+        terrain_at_zero(model, in_channels, len(terrain))
     listening(model, told, in_channels=in_channels)
     if init.checkpoint is not None:
-        load_checkpoint(model, init, bands or [f"band {place}" for place in range(in_channels)], told)
+        load_checkpoint(model, init, bands or [f"band {place}" for place in range(in_channels)], told, terrain)
     elif in_channels != 3:
-        _log.info("3 -> %d input channels: %s", in_channels, _adaptation(init.kind, in_channels))
+        _log.info("3 -> %d input channels: %s", in_channels, _adaptation(init.kind, in_channels, terrain))
     return model
 
 
-def _adaptation(kind: InitKind, in_channels: int) -> str:
+def _adaptation(kind: InitKind, in_channels: int, terrain: Sequence[str]) -> str:
     if kind is InitKind.scratch:
         return f"the first convolution is drawn anew for {in_channels} bands"
+    if terrain:
+        known = in_channels - len(terrain)
+        scaled = f" and scaled by 3/{known}" * (known > 3)
+        return f"the first convolution's RGB weights{scaled}; those of {' and '.join(terrain)} begin at 0"
     if in_channels == 1:
         return "the first convolution's RGB weights are summed"
     return f"the first convolution's RGB weights are repeated in turn and scaled by 3/{in_channels}"

@@ -126,7 +126,9 @@ def _probe(endpoint: str) -> None:
         answer.close()
 
 
-def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], told: Told = NOTHING) -> None:
+def load_checkpoint(
+    model: nn.Module, init: InitConfig, bands: Sequence[str], told: Told = NOTHING, terrain: Sequence[str] = ()
+) -> None:
     """Fills the network, or its encoder alone, from a .safetensors file, a bundle folder or a foreign state dict.
 
     Where the file was made for other bands, its first layer is taken over band by band, by name (`bands.matched`).
@@ -137,6 +139,7 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
             must be in the file; what else the file holds is left alone
         bands: of the images that the network will see
         told: what it can be told; of a file that was told something else this is left as it is
+        terrain: those of the bands that come of a DEM
 
     Raises:
         ConfigError: no such file, not a file of weights, or weights that do not fit
@@ -167,7 +170,7 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
         own = {name: value for name, value in own.items() if name in weights or not name.endswith(WEIGHT)}
     if theirs and theirs != [*bands]:
         first = first_layer(model, len(bands)).removeprefix("" if target is model else "encoder.")
-        weights = {**weights, first: _first_of(weights, first, theirs, bands, file)}
+        weights = {**weights, first: _first_of(weights, first, theirs, bands, file, terrain)}
     _compare(own, weights, file, init.scope, found if foreign else {})
     with torch.no_grad():  # not load_state_dict: smp's encoders override it, each with another signature
         for name, value in own.items():
@@ -176,15 +179,22 @@ def load_checkpoint(model: nn.Module, init: InitConfig, bands: Sequence[str], to
 
 
 def _first_of(
-    weights: Mapping[str, torch.Tensor], name: str, theirs: Sequence[str], ours: Sequence[str], file: Path
+    weights: Mapping[str, torch.Tensor],
+    name: str,
+    theirs: Sequence[str],
+    ours: Sequence[str],
+    file: Path,
+    terrain: Sequence[str],
 ) -> torch.Tensor:
     """The first layer of a file for our bands; says which of them it knows."""
     if name not in weights:
         raise ConfigError(f"init.checkpoint={file} has no {name}, the encoder's first layer: give init.key_map.")
-    kernel, unmatched, left = matched(weights[name], theirs, ours, str(file))
+    kernel, unmatched, left = matched(weights[name], theirs, ours, str(file), terrain)
+    heights, new = ([band for band in unmatched if (band in terrain) is of_dem] for of_dem in (True, False))
     _log.info(
-        "first layer: %d of %d bands matched by name; without match, so the mean of the file's: %s; left out: %s",
-        *(len(ours) - len(unmatched), len(ours), ", ".join(unmatched) or "none", ", ".join(left) or "none"),
+        "first layer: %d of %d bands matched by name; without match, so the mean of the file's: %s; left out: %s%s",
+        *(len(ours) - len(unmatched), len(ours), ", ".join(new) or "none", ", ".join(left) or "none"),
+        f"; of a DEM, so 0: {', '.join(heights)}" if heights else "",
     )
     return kernel
 

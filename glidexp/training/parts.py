@@ -129,6 +129,7 @@ def build_parts(config: Config, runtime: Runtime, tiles: TileStore) -> Parts:
         bands=tiles.bands,
         classes=len(tiles.classes) or 1,
         told=told_for(config, tiles),
+        terrain=tiles.terrain,
     )
     whole, adapted, stages = parameters(model), 0, list[list[str]]()
     image = {"in_channels": tiles.channels, "side_px": catalog.smallest_px(config.backbone.name, config.decoder.name)}
