@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 from PIL import Image
-from scipy.ndimage import median_filter
 
 SIDE = 16
 """side of the small picture, pixels"""
@@ -70,6 +69,8 @@ def look(image: npt.NDArray[np.uint8], *, grain: bool = False) -> Look:
 
 
 def _grain(grey: Image.Image) -> npt.NDArray[np.float16]:
+    from scipy.ndimage import median_filter  # which a training does not need
+
     mean = np.asarray(grey.convert("F").resize((GRAIN_SIDE, GRAIN_SIDE), Image.Resampling.BOX))
     return (mean - median_filter(mean, 3, mode="reflect")).astype(np.float16)
 
