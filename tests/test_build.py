@@ -373,7 +373,7 @@ def test_lakes_that_miss_the_scene_are_an_error(tmp_path: Path) -> None:
 
 def test_all_lakes_dropped_is_an_error(tmp_path: Path) -> None:
     write_polygons(tmp_path / "ice.gpkg", [lake(5000, 300, 50)])
-    with pytest.raises(DataError, match=r"all 1 lakes in the scenes were dropped .*raise dataset\.buffer_m=100"):
+    with pytest.raises(DataError, match=r"no lake in the scenes is left of 1 .*raise dataset\.buffer_m=100"):
         alone(tmp_path, [lake(300, 300, 50)], buffer_m=100.0, glaciers=str(tmp_path / "ice.gpkg"))
 
 

@@ -293,7 +293,7 @@ def test_labels_of_two_kinds_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(root, "--data", tmp_path / "data") == 0
     out = capsys.readouterr().out
     assert "labels: 0 and 1 in 1, 0 and 255 in 9, grey edges in 1, no lake in 1" in out
-    assert "odd: 1 labels have grey edges" in out and "two sources were mixed" in out
+    assert "odd: 1 label has grey edges" in out and "two sources were mixed" in out
     (store,) = (tmp_path / "data" / "stores").glob("[!.]*")
     found = TileStore.open(store)
     assert np.array_equal(found.labels[0] == 1, label(1) > 0) and np.array_equal(found.labels[1] == 1, label(2) > 0)

@@ -631,7 +631,7 @@ def test_what_cannot_be_a_series_is_told_in_one_line(tmp_path: Path, capsys: pyt
     for high in (crossed["area_low_km2"] - 1e-3, np.inf):
         crossed.assign(area_high_km2=high).to_file(tmp_path / "crossed_2006.gpkg")
         said = refused(capsys, first, tmp_path / "crossed_2006.gpkg")
-        assert "1 lakes have an area_low_km2 above area_high_km2, or an infinite one: put" in said
+        assert "1 lake has an area_low_km2 above area_high_km2, or an infinite one: put" in said
     (tmp_path / "text_2004.gpkg").write_text("no file of GDAL")
     assert "cannot be read as polygons" in refused(capsys, first, tmp_path / "text_2004.gpkg")
 

@@ -151,7 +151,7 @@ def test_wavelengths_that_are_not_known_or_not_used(tmp_path: Path) -> None:
         ConfigError, match=r"that of thermal is not known: give init\.wavelengths_um.* red, thermal\. Known"
     ):
         build(tmp_path / "dofa.pth", ("red", "thermal"))
-    with pytest.raises(ConfigError, match=r"init\.wavelengths_um has 1 values, the data 3 bands \(red, green, blue\)"):
+    with pytest.raises(ConfigError, match=r"init\.wavelengths_um has 1 value, the data 3 bands \(red, green, blue\)"):
         build(tmp_path / "dofa.pth", wavelengths_um=[0.665])
     with pytest.raises(ConfigError, match=r"init\.wavelengths_um would not be used: the file .* draws no kernels"):
         build(tmp_path / "other.pth", wavelengths_um=[0.665, 0.56, 0.49])

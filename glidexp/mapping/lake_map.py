@@ -16,7 +16,7 @@ from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layer_of, 
 from glidexp.errors import DataError
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.map_dates import LAKES
-from glidexp.wording import many
+from glidexp.wording import does, many
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -189,7 +189,8 @@ def _ordered(known: dict[str, Any], names: tuple[str, str], path: Path, setting:
     wrong = int(((low > high) | np.isinf(low) | np.isinf(high)).sum())
     if wrong:
         raise DataError(
-            f"{setting}={path}: {wrong} lakes have an {names[0]} above {names[1]}, or an infinite one: put them "
+            f"{setting}={path}: {many(wrong, 'lake')} {does(wrong, 'have')} an {names[0]} above {names[1]}, or "
+            "an infinite one: put them "
             f"right, or {OTHERWISE[names]}."
         )
     return low, high

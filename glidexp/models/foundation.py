@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from glidexp.errors import ConfigError
+from glidexp.wording import many
 
 _log = logging.getLogger("glidexp")
 
@@ -136,7 +137,8 @@ def resized_positions(weights: Weights, own: Mapping[str, torch.Tensor]) -> Weig
 def _waves(bands: Sequence[str], given: Sequence[float]) -> Sequence[float]:
     if given and len(given) != len(bands):
         raise ConfigError(
-            f"init.wavelengths_um has {len(given)} values, the data {len(bands)} bands ({', '.join(bands)}): give the "
+            f"init.wavelengths_um has {many(len(given), 'value')}, the data {many(len(bands), 'band')} "
+            f"({', '.join(bands)}): give the "
             "middle of each, micrometres, in their order."
         )
     unknown = [band for band in bands if band not in WAVELENGTHS_UM]

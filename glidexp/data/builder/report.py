@@ -138,7 +138,7 @@ def check_lakes(
         )
     if ledger.lakes["labelled"] == 0:
         raise DataError(
-            f"all {ledger.lakes['in_scenes']} lakes in the scenes were dropped (far from ice "
+            f"no lake in the scenes is left of {ledger.lakes['in_scenes']} (far from ice "
             f"{ledger.dropped['lakes_far_from_ice']}, too small {ledger.dropped['lakes_too_small']}): raise "
             f"dataset.buffer_m={dataset.buffer_m:g} or lower dataset.min_lake_px={dataset.min_lake_px:g}."
         )

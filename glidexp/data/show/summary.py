@@ -127,7 +127,9 @@ def odd(store: TileStore) -> list[str]:
     """What somebody should look at before trusting ready tiles."""
     found, index, labels = [], store.index, store.manifest.get("labels", {})
     if labels.get(GREY):
-        found.append(f"{labels[GREY]} labels have grey edges; lake is what is above 127")
+        found.append(
+            f"{many(labels[GREY], 'label')} {does(labels[GREY], 'have')} grey edges; lake is what is above 127"
+        )
     if labels.get(ZERO_ONE) and (labels.get(ZERO_255) or labels.get(GREY)):
         found.append(f"{labels[ZERO_ONE]} labels are 0 and 1 and others 0 and 255: two sources were mixed")
     full = index[index["lake_fraction"] > 0.999]["tile"].tolist()
