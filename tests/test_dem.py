@@ -12,6 +12,7 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 from affine import Affine
 from runs import small_config, undrawn, words
@@ -113,6 +114,36 @@ def test_the_slope_of_a_plane_is_its_own_whatever_the_dem(tmp_path: Path, cell: 
     assert np.abs(values[3] * ELEVATION_M - heights).max() <= 0.5 * ELEVATION_M + 0.5
 
 
+@pytest.mark.parametrize("cell", [2.0, 6.3, 8.4, 9.0, 9.5, 9.9])
+def test_a_plane_has_no_waves_where_cells_are_a_little_finer_than_pixels(tmp_path: Path, cell: float) -> None:
+    """Kernels widened by a part of a cell leave up to 3 degrees: so would cells of 1" under Landsat's 30 m."""
+    count = int(1700 / cell)
+    dem = write_dem(
+        tmp_path / "dem.tif", plane(25.0), cell=cell, west=WEST - 103.3, north=NORTH + 101.7, size=(count,) * 2
+    )
+    values, valid = pixels(over(scene_of(tmp_path), dem))
+    assert valid.all() and np.unique(values[4]).tolist() == [25.0 / SLOPE_DEG]
+
+
+def test_slope_far_north_where_a_degree_of_longitude_is_short(tmp_path: Path) -> None:
+    """Cells of 1" are 31 m by 9.5 m there, turned against the scene's grid."""
+    to = pyproj.Transformer.from_crs("EPSG:32622", "EPSG:4326", always_xy=True)
+    rise = math.tan(math.radians(20.0))
+    lon, lat = to.transform(480_000.0, 8_000_000.0)
+    place = Affine(1 / 3600, 0, lon - 0.02, 0, -1 / 3600, lat + 0.01)
+    col, row = np.meshgrid(np.arange(300) + 0.5, np.arange(80) + 0.5)
+    x, y = to.transform(*(place * (col, row)), direction="INVERSE")
+    with rasterio.open(
+        tmp_path / "dem.tif", "w", driver="GTiff", width=300, height=80, count=1, dtype="float32", crs="EPSG:4326",
+        transform=place,
+    ) as sink:  # fmt: skip
+        sink.write((2000 + rise * (0.6 * (x - 480_000) + 0.8 * (y - 8_000_000))).astype(np.float32), 1)
+    values, valid = pixels(
+        over(scene_of(tmp_path, crs="EPSG:32622", west=480_000.0, north=8_000_000.0), tmp_path / "dem.tif")
+    )
+    assert valid.all() and np.unique(values[4]).tolist() == [20.0 / SLOPE_DEG]
+
+
 @pytest.mark.parametrize("gsd_m", [2.0, 30.0])
 def test_pixels_of_any_size(tmp_path: Path, gsd_m: float) -> None:
     dem = write_dem(tmp_path / "dem.tif", plane(33.0), size=(120, 140))
@@ -173,8 +204,13 @@ def test_levels_do_not_depend_on_how_a_scene_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "options"), [(-9999.0, {"nodata": -9999.0}), (-32768.0, {"dtype": "int16"}), (np.nan, {}), (-9999.0, {})]
-)
+    ("value", "options"),
+    [
+        (-9999.0, {"nodata": -9999.0}), (-32768.0, {"dtype": "int16"}), (np.nan, {}), (-9999.0, {}),
+        (-32768.0, {}), (-9999.0, {"dtype": "int16"}), (65535.0, {"dtype": "uint16"}), (-3.4e38, {}),
+        (np.nan, {"nodata": -9999.0}), (0.0, {"nodata": 0.0}),
+    ],
+)  # fmt: skip
 def test_pixels_without_height_are_without_data(tmp_path: Path, value: float, options: dict[str, Any]) -> None:
     """And so is what lies so near to a void that its slope would be of half a kernel: no slope is a wrong one."""
 
@@ -189,6 +225,76 @@ def test_pixels_without_height_are_without_data(tmp_path: Path, value: float, op
     near = ndimage.binary_dilation(inside, iterations=7, structure=np.ones((3, 3)))  # two cells and the differences
     assert not valid[inside].any() and valid[~near].all()
     assert np.abs(values[4][valid] * SLOPE_DEG - 20.0).max() <= (1.0 if options.get("dtype") else 0.0)
+
+
+def test_a_mask_says_where_there_is_no_height(tmp_path: Path) -> None:
+    dem = write_dem(tmp_path / "dem.tif", plane(20.0))
+    covered = np.full((80, 80), 255, np.uint8)
+    covered[20:24, 30:33] = 0
+    with rasterio.open(dem, "r+") as file:
+        heights = file.read(1)
+        heights[covered == 0] = 0.0
+        file.write(heights, 1)
+        file.write_mask(covered)
+    values, valid = pixels(over(scene_of(tmp_path), dem))
+    assert not valid[30:42, 60:69].any()
+    valid[23:49, 53:76] = True  # two cells and the differences beside it
+    assert valid.all()
+    values, valid = pixels(over(tmp_path / "s.tif", dem))
+    assert np.unique(values[4][valid]).tolist() == [80]
+
+
+def test_scale_and_offset_of_a_dem_count_and_feet_are_refused(tmp_path: Path) -> None:
+    scene = scene_of(tmp_path)
+    plain, _ = pixels(over(scene, write_dem(tmp_path / "plain.tif", plane(20.0))))
+    dem = write_dem(tmp_path / "dem.tif", lambda x, y: (plane(20.0)(x, y) - 100) * 20)
+    with rasterio.open(dem, "r+") as file:
+        file.scales, file.offsets = (0.05,), (100.0,)
+    values, valid = pixels(over(scene, dem))
+    assert valid.all() and (values == plain).all()
+    with rasterio.open(dem, "r+") as file:
+        file.units = ("ft",)
+    with pytest.raises(DataError, match=r"dem\.tif holds heights in ft: bring them to metres first"):
+        over(scene, dem)
+
+
+def test_a_damaged_or_lost_dem_is_named_and_not_the_scene(tmp_path: Path) -> None:
+    dem = write_dem(tmp_path / "heights.tif", plane(20.0), tiled=True, blockxsize=16, blockysize=16)
+    scene = over(scene_of(tmp_path), dem)
+    dem.write_bytes(dem.read_bytes()[: dem.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"heights\.tif cannot be read: .*; fetch it again\.$"):
+        pixels(scene)
+    dem.unlink()
+    with pytest.raises(DataError, match=r"heights\.tif, a raster of the DEM, cannot be read: No such file"):
+        read_header(scene.file, BANDS)
+
+
+def test_a_dem_around_the_pole_covers_what_lies_in_it(tmp_path: Path) -> None:
+    place = scene_of(tmp_path, crs="EPSG:32622", west=480_000.0, north=8_000_000.0)
+    for half in (3e6, 2.1e6):  # metres from the pole: the scene lies 1,965 km from it
+        with rasterio.open(
+            tmp_path / "dem.tif", "w", driver="GTiff", width=600, height=600, count=1, dtype="int16", crs="EPSG:3413",
+            transform=Affine(half / 300, 0, -half, 0, -half / 300, half),
+        ) as sink:  # fmt: skip
+            sink.write(np.full((1, 600, 600), 700, np.int16))
+        scene = over(place, tmp_path / "dem.tif")
+        values, valid = pixels(scene)
+        assert valid.all() and np.unique(values[3]).tolist() == [20] and "beyond" not in " ".join(scene.warnings)
+    with pytest.raises(DataError, match="the DEM does not reach scene s"):
+        over(scene_of(tmp_path), tmp_path / "dem.tif")
+
+
+def test_folders_as_products_are_fetched(tmp_path: Path) -> None:
+    """A folder a tile with others' rasters beside its heights, and rasters that are named as surfaces."""
+    inside = tmp_path / "glo30" / "Copernicus_DSM_COG_10_N27_00_E086_00_DEM"
+    (inside / "AUXFILES").mkdir(parents=True)
+    heights = write_dem(inside / f"{inside.name}.tif", plane(20.0))
+    write_dem(inside / "AUXFILES" / "Copernicus_DSM_COG_10_N27_00_E086_00_WBM.tif", lambda x, y: np.ones(x.shape))
+    assert files_of(tmp_path / "glo30", "--dem") == (heights,)
+    for kind in ("DSM", "MSK", "STK"):
+        write_dem(tmp_path / f"ALPSMLC30_N027E086_{kind}.tif", plane(20.0))
+    (found,) = (path for path in files_of(tmp_path, "--dem") if path.parent == tmp_path)
+    assert found.name == "ALPSMLC30_N027E086_DSM.tif"
 
 
 def test_a_dem_that_ends_with_the_scene_costs_its_edge(tmp_path: Path) -> None:
@@ -321,6 +427,13 @@ def test_a_store_with_bands_of_a_dem(tmp_path: Path) -> None:
         assert (np.asarray(found.images)[..., 3:] == np.asarray(store.images)[..., 3:]).all()
     write_dem(tmp_path / "data" / "heights.tiff", plane(5.0), size=(60, 2200))
     assert recipe_id(terrain, 32) != known and recipe_id(usual, 32) == plain.manifest["recipe_id"]
+    vrt = tmp_path / "data" / "heights.vrt"
+    with rasterio.open(dataset.dem) as file:
+        rasterio.shutil.copy(file, vrt, driver="VRT")
+    of_vrt = dataclasses.replace(terrain, dem=str(vrt))
+    known = recipe_id(of_vrt, 32)
+    write_dem(tmp_path / "data" / "heights.tiff", plane(6.0), size=(60, 2200))
+    assert recipe_id(of_vrt, 32) != known, "what a VRT refers to is the DEM"
 
 
 @pytest.mark.parametrize("bands", [["slope", "red"], ["slope"], ["red", "slope", "green"]])

@@ -19,6 +19,20 @@ def to_lonlat(crs: pyproj.CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return lon, lat
 
 
+def outline_lonlat(crs: pyproj.CRS, x: Floats, y: Floats) -> shapely.Polygon:
+    """An outline in degrees, from points along it in any CRS.
+
+    Across the antimeridian longitudes go on beyond 180; a pole inside has an edge of its own.
+    """
+    lon, lat = to_lonlat(crs, x, y)
+    lon = np.unwrap(np.append(lon, lon[0]), period=360.0)
+    lat = np.append(lat, lat[0])
+    if abs(lon[-1] - lon[0]) > 180.0:  # the last point is the first, once around
+        pole = math.copysign(90.0, lat[0])
+        lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, [pole, pole])
+    return shapely.Polygon(np.column_stack([lon + 360.0 * (lon.min() < -180.0), lat]))
+
+
 def unwrap(lon: Floats) -> Floats:
     """Longitudes without the jump at 180 degrees, for points that lie close together."""
     return np.where(lon < 0, lon + 360.0, lon) if np.ptp(lon) > 180.0 else lon

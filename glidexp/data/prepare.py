@@ -175,7 +175,7 @@ def _recipe(dataset: DatasetConfig, tile_px: int) -> dict[str, Any]:
         recipe["stretch"] |= _later(dataset.stretch, "scope", "sample_blocks")
     if dataset.kind == DatasetKind.synthetic:
         recipe |= {"generator": GENERATOR_VERSION, "synthetic": settings["synthetic"]}
-        recipe |= {"dem": GENERATED} if dataset.terrain else {}
+        recipe |= {"dem": {"levels": dem.LEVELS_VERSION, "of": GENERATED}} if dataset.terrain else {}
         return recipe | ({"classes": dataset.classes} if dataset.classes else {})
     return recipe | _recipe_of_files(dataset)
 
@@ -197,7 +197,8 @@ def _recipe_of_files(dataset: DatasetConfig) -> dict[str, Any]:
     if dataset.kind == DatasetKind.scenes:
         recipe |= _later(dataset, "part_km", "mask_clouds")
         if dataset.dem:
-            recipe["dem"] = _fingerprint(dem.files_of(Path(dataset.dem), "dataset.dem"), scenes=True)
+            read = dem.read_of(dem.files_of(Path(dataset.dem), "dataset.dem"))
+            recipe["dem"] = {"levels": dem.LEVELS_VERSION, **_fingerprint(read, scenes=True)}
         if dataset.previous:  # changes no tile and no split, but the manifest
             recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
             recipe |= {"previous_layer": dataset.previous_layer} if dataset.previous_layer else {}

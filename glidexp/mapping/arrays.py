@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.data.scenes.catalogue import SceneFile, find
+from glidexp.data.scenes.dem import files_of
 from glidexp.data.scenes.products import SAFE
 from glidexp.data.sensors import UNKNOWN
 from glidexp.errors import DataError
@@ -17,29 +18,35 @@ from glidexp.mapping.workfiles import NODATA, PROBABILITY, STEPS, WorkFiles
 from glidexp.models.card import read_card
 
 log = logging.getLogger("glidexp")
+DEM = '{"scene": PATH, "dem": PATH}'
+"""how a scene and its DEM are given to a model that MLflow has loaded"""
 Floats = npt.NDArray[np.float32]
 
 
-def probabilities_of(bundle: Path, place: Path, settings: MapSettings | None = None) -> Floats | dict[str, Floats]:
+def probabilities_of(
+    bundle: Path, place: Path, settings: MapSettings | None = None, *, dem: Path | None = None
+) -> Floats | dict[str, Floats]:
     """Lake probability of a scene, or of every scene of a folder.
 
     Args:
         bundle: folder of the model
         place: a raster, VRT, catalogue or .SAFE; or a folder of them
         settings: window, stretch, device ...; the usual ones when not given
+        dem: raster of heights or folder of them, for a model that takes bands of a DEM
 
     Returns:
         float32 (H, W) in steps of 1/254 from 0 to 1, NaN where the scene has no data; by name where there are several
         scenes, and for a folder other than .SAFE
 
     Raises:
-        ConfigError: settings that no scene could be mapped with
+        ConfigError: settings that no scene could be mapped with, or a DEM that lacks or is not wanted
         DataError: nothing there, a band is missing, a damaged file
     """
     if not place.exists():
         raise DataError(f"{place} does not exist: give a raster or a folder of rasters.")
     known = [str(name) for name in read_card(bundle).get("sensors") or ()]
-    files = find(place, known[0] if len(known) == 1 else UNKNOWN)
+    heights = files_of(dem, DEM) if dem else ()
+    files = find(place, known[0] if len(known) == 1 else UNKNOWN, dem=heights)
     chosen = settings or MapSettings()
     folder = place.is_dir() and place.suffix.lower() != SAFE
     if len(files) == 1 and not folder:
@@ -49,7 +56,7 @@ def probabilities_of(bundle: Path, place: Path, settings: MapSettings | None = N
 
 def _of_scene(bundle: Path, file: SceneFile, settings: MapSettings) -> Floats:
     card = read_card(bundle)
-    scene = domain.header(card, file)
+    scene = domain.header(card, file, DEM)
     for word in (*scene.warnings, *domain.outside(card, scene)):
         log.warning("warning: %s", word)
     look = raster.look_shape(scene)

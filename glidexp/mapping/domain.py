@@ -49,8 +49,13 @@ def bands_of(card: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(band).lower() for band in card.get("bands") or sensors.RGB)
 
 
-def header(card: Mapping[str, Any], file: "SceneFile") -> "Scene":
+def header(card: Mapping[str, Any], file: "SceneFile", setting: str = "--dem") -> "Scene":
     """The header of a scene with the bands that the network takes.
+
+    Args:
+        card: of the model
+        file: the scene
+        setting: by which a DEM is given, in messages
 
     Raises:
         ConfigError: the model takes bands of a DEM and none is given, or the reverse
@@ -58,11 +63,11 @@ def header(card: Mapping[str, Any], file: "SceneFile") -> "Scene":
     """
     from glidexp.data.scenes.reading import read_header
 
-    check_dem(card, given=bool(file.dem))
+    check_dem(card, given=bool(file.dem), setting=setting)
     return read_header(file, bands_of(card))
 
 
-def check_dem(card: Mapping[str, Any], *, given: bool) -> None:
+def check_dem(card: Mapping[str, Any], *, given: bool, setting: str = "--dem") -> None:
     """Refuses a DEM that the model has no use for, and none where it needs one.
 
     Raises:
@@ -71,11 +76,11 @@ def check_dem(card: Mapping[str, Any], *, given: bool) -> None:
     terrain = card.get("terrain", [])
     if terrain and not given:
         raise ConfigError(
-            f"the model takes {' and '.join(terrain)} of a DEM: give --dem, a raster of heights in metres or a folder "
-            "of them."
+            f"the model takes {' and '.join(terrain)} of a DEM: give {setting}, a raster of heights in metres or a "
+            "folder of them."
         )
     if given and not terrain:
-        raise ConfigError(f"--dem would not be used: the model takes {', '.join(bands_of(card))}. Leave it out.")
+        raise ConfigError(f"{setting} would not be used: the model takes {', '.join(bands_of(card))}. Leave it out.")
 
 
 def outside(card: Mapping[str, Any], scene: "Scene") -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glidexp.data.scenes.dem import meaning
 from glidexp.models.card import GROUND, read_card
 from glidexp.release.bundle import PICTURES
 from glidexp.release.card_scores import Interval, ScoreRow
@@ -118,6 +119,8 @@ def _use(card: Mapping[str, Any]) -> str:
     )
     if temperature := card.get("temperature"):
         said += f" For calibrated probabilities use sigmoid(logit / {float(temperature):.3f})."
+    if terrain := card.get("terrain"):
+        said += f" {meaning(terrain)}"
     return said + " With ONNX Runtime alone: `python example_onnx.py model.onnx probes/tile.npz out.npy`."
 
 

@@ -15,6 +15,7 @@ import shapely
 
 from glidexp.data.geodesy import to_lonlat
 from glidexp.data.leakage import EARTH, from_bytes
+from glidexp.data.scenes.dem import meaning
 from glidexp.models.card import CARD, GROUND, VALIDITY, WEIGHTS, read_card
 
 ITEM = "item.json"
@@ -82,7 +83,8 @@ def _input(card: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": "image",
         "description": "Pixel values in 0-255. The graphs take sides that are multiples of "
-        f"{card['graph']['stride']} px from {card['graph']['smallest_px']} px on, the weights with glidexp any.",
+        f"{card['graph']['stride']} px from {card['graph']['smallest_px']} px on, the weights with glidexp any."
+        + (f" {meaning(card['terrain'])}" if card.get("terrain") else ""),
         "bands": _bands(card),
         "input": {
             "shape": [-1, card["architecture"]["in_channels"], side, side],

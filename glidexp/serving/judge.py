@@ -112,13 +112,27 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
                 422, "the scene is a picture with a palette, which holds no colours of its own: save it as RGB."
             )
         gsd_m = wish.gsd_m or usual_gsd(card, wish.sensor)
+        if settings.dem and not placed:
+            raise Refusal(
+                422, "the scene does not say where it lies, and the model takes heights of its ground: send one with "
+                "a CRS and a position.",
+            )  # fmt: skip
         seen = path if placed else laid_flat(path, width, height, gsd_m)
-        file = find(seen, wish.sensor, dem=files_of(Path(settings.dem), "--dem") if settings.dem else ())[0]
         try:
+            file = find(seen, wish.sensor, dem=files_of(Path(settings.dem), "--dem") if settings.dem else ())[0]
             scene = domain.header(card, file)
         except DataError as error:
-            raise Refusal(422, str(error).replace(f"{path.parent}/", "").replace(seen.name, path.name)) from None
+            told = told_outside(str(error), path.parent, settings.dem)
+            raise Refusal(422, told.replace(seen.name, path.name)) from None
     return Judged(file, name, placed, width, height, scene.gsd_m if placed else gsd_m)
+
+
+def told_outside(words: str, folder: Path, dem: str | None) -> str:
+    """What is said to who sent a scene, without folders of this machine: that of the scene, and that of the DEM."""
+    of_dem = [Path(dem).absolute().parent, Path(dem).parent] if dem else []
+    for place in (folder, *of_dem):
+        words = words.replace(f"{place}/", "")
+    return words
 
 
 def kind_of(path: Path) -> str:

@@ -30,7 +30,8 @@ with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets
             Args:
                 context: unused
                 model_input: uint8 or float array (B, C, H, W) or (C, H, W) in 0-255; or the path of a scene as
-                    `glidexp predict` takes it, with its stretch; or a folder, of which every scene is taken
+                    `glidexp predict` takes it, with its stretch; or a folder, of which every scene is taken; or, for a
+                    model that takes bands of a DEM, {"scene": such a path, "dem": a raster or folder of heights}
                 params: unused
 
             Returns:
@@ -41,10 +42,12 @@ with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets
                 ValueError: a shape, type or number of bands that the model does not take
                 GlidexpError: a scene that cannot be read, or a folder without any
             """
-            if isinstance(model_input, (str, Path)):
+            told = model_input if isinstance(model_input, dict) else {"scene": model_input}
+            if isinstance(told.get("scene"), (str, Path)):
                 from glidexp.mapping.arrays import probabilities_of
 
-                return probabilities_of(self.bundle, Path(model_input))
+                dem = Path(told["dem"]) if told.get("dem") else None
+                return probabilities_of(self.bundle, Path(told["scene"]), dem=dem)
             return self._of_array(np.asarray(model_input))
 
         def _of_array(self, image: np.ndarray) -> np.ndarray:

@@ -196,7 +196,8 @@ def _note_empty(scenes: Sequence[Scene], done: dict[str, SceneTiles], failed: Fa
     filled = {scene.file.scene for scene in scenes if scene.name not in done or not done[scene.name].empty}
     for scene in scenes:
         if scene.file.scene not in filled | failed.keys():
-            reason = f"{scene.file.path} has no valid pixel (all is nodata or masked): take it out."
+            why = "nodata, masked or without height in metres" if scene.dem else "nodata or masked"
+            reason = f"{scene.file.path} has no valid pixel (all is {why}): take it out."
             if len({other.file.scene for other in scenes}) == 1:
                 raise DataError(reason)
             failed.note(scene.file.scene, reason)

@@ -10,6 +10,7 @@ from typing import Any
 from glidexp.data import sensors
 from glidexp.data.csv_rows import read_csv
 from glidexp.data.scenes import products
+from glidexp.data.scenes.dem import LEVELS_VERSION, read_of
 from glidexp.data.scenes.stac import SUFFIXES, read_items
 from glidexp.data.scenes.stand import Row, stand
 from glidexp.data.scenes.vrt import sources_of
@@ -57,8 +58,8 @@ class SceneFile:
         Raises:
             OSError: one of them is not there
         """
-        of_dem = (part for path in self.dem for part in (path, *sources_of(path)))
-        return tuple(row for path in (*self.files, *dict.fromkeys(of_dem)) for row in stand(path))
+        made: tuple[Row, ...] = (("levels of a DEM", LEVELS_VERSION, 0),) if self.dem else ()
+        return made + tuple(row for path in (*self.files, *read_of(self.dem)) for row in stand(path))
 
     @property
     def own(self) -> tuple[Path, ...]:

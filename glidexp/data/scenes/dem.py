@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from glidexp.data.scenes import vrt
 from glidexp.data.scenes.dem_grids import grids_of
 from glidexp.errors import DataError
 
@@ -31,12 +32,18 @@ SUFFIXES = (".tif", ".tiff", ".vrt", ".img", ".hgt", ".dt0", ".dt1", ".dt2", ".a
 """of files that are a DEM"""
 ELEVATION_M, SLOPE_DEG = 35.0, 0.25
 """of a level: 255 is 8925 m and 63.75 degrees, or more"""
-HEIGHTS_M = (-500.0, 9000.0)
-"""what lies beyond is a void that the file does not declare"""
 PIECE = 1 << 20
 """pixels worked on at once"""
 WRAPPED_FROM = 170.0
 """degrees east or west, from where a scene may reach across 180"""
+SIDE_POINTS = 64
+"""points an edge of a DEM's outline: a polar one of thousands of kilometres is bent in degrees"""
+METRES = ("", "m", "metre", "metres", "meter", "meters")
+"""what a file may say that its heights are in"""
+NAMED = ("_dem", "_dsm", "_dtm")
+"""how products end the name of the raster that holds the heights"""
+LEVELS_VERSION = 2
+"""counts up when other levels come of the same DEM, so that stores and maps of before are not taken for these"""
 UNCOVERED = 0.001
 """share of a scene beyond the DEM that is said"""
 Floats = npt.NDArray[np.float32]
@@ -88,6 +95,7 @@ class Dem:
     def _heights(self, opened: Mapping[Path, Any], top: int, left: int, height: int, width: int) -> Floats:
         """(height + 2, width + 2) metres of a window of the scene's files and of the pixels around it, NaN where there
         is none."""
+        import rasterio.errors
         from rasterio.windows import Window
 
         # the grids of `laid` begin a pixel before the scene does
@@ -97,9 +105,13 @@ class Dem:
             lacking = np.isnan(found)
             if not lacking.any():
                 break
-            heights = opened[paths[0]].read(1, window=window)
+            try:
+                heights = opened[paths[0]].read(1, window=window)
+            except rasterio.errors.RasterioError as error:
+                others = f" or a raster of its grid, {len(paths)} in all," * (len(paths) > 1)
+                reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+                raise DataError(f"{paths[0]}{others} cannot be read: {reason}; fetch it again.") from None
             found[lacking] = heights[lacking]
-        found[(found < HEIGHTS_M[0]) | (found > HEIGHTS_M[1])] = np.nan
         return found
 
 
@@ -150,7 +162,7 @@ def steps_m(scene: "Scene", top: int, count: int) -> npt.NDArray[np.float64]:
 
 
 def files_of(place: Path, setting: str) -> tuple[Path, ...]:
-    """The rasters of a DEM: one file, or those of a folder. In a folder where some are named `..._dem` these alone.
+    """The rasters of a DEM: one file, or those below a folder. Where some are named as in `NAMED`, these alone.
 
     Args:
         place: as it was given
@@ -161,8 +173,9 @@ def files_of(place: Path, setting: str) -> tuple[Path, ...]:
     """
     if place.is_file():
         return (place,)
-    found = sorted(p for p in place.glob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    named = [path for path in found if path.stem.lower().endswith("_dem")]
+    inside = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in inside if not path.name.startswith(".") and path.is_file())
+    named = [path for path in found if path.stem.lower().endswith(NAMED)]
     if not found:
         what = "holds no DEM" if place.is_dir() else "does not exist"
         raise DataError(
@@ -170,6 +183,21 @@ def files_of(place: Path, setting: str) -> tuple[Path, ...]:
             f"({', '.join(SUFFIXES)})."
         )
     return tuple(named or found)
+
+
+def read_of(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Every file that heights are read from: rasters, and of a VRT also those that it refers to."""
+    return tuple(dict.fromkeys(part for path in paths for part in (path, *vrt.sources_of(path))))
+
+
+def meaning(bands: Sequence[str]) -> str:
+    """What the levels of bands of `TERRAIN` are, in a sentence, for who makes them elsewhere."""
+    told = {"elevation": f"heights in steps of {ELEVATION_M:g} m", "slope": f"slope in steps of {SLOPE_DEG:g} degrees"}
+    return (
+        f"Of a digital elevation model come {' and '.join(bands)}: {' and '.join(told[band] for band in bands)}, "
+        "rounded, from 0 to 255, on the scene's pixels, to which heights are brought by cubic B-splines. No stretch is "
+        "fitted to them."
+    )
 
 
 def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]]:
@@ -189,7 +217,10 @@ def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]
 
     touching, covered, ground = [], [], scene.outline_lonlat
     for path in scene.file.dem:
-        edge = _edge(path, path.stat().st_mtime_ns)
+        try:
+            edge = _edge(path, path.stat().st_mtime_ns)
+        except OSError as error:
+            raise DataError(f"{path}, a raster of the DEM, cannot be read: {error.strerror}.") from None
         near = [moved for by in TURNS if (moved := translate(edge, by)).intersects(ground)]
         if near:
             touching.append(path)
@@ -211,11 +242,9 @@ def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]
 def _edge(path: Path, changed_ns: int) -> Any:
     """The outline of a raster in degrees, once it is known that it can be a DEM; a folder of them meets many scenes."""
     import pyproj
-    import shapely
 
-    from glidexp.data.geodesy import around, to_lonlat
-    from glidexp.data.scenes import vrt
-    from glidexp.data.scenes.reading import SIDE_POINTS, opened_raster
+    from glidexp.data.geodesy import around, outline_lonlat
+    from glidexp.data.scenes.reading import opened_raster
 
     vrt.check_sources(path)
     with opened_raster(path) as source:
@@ -224,8 +253,11 @@ def _edge(path: Path, changed_ns: int) -> Any:
                 f"{path} is no DEM: it must be one band of heights in metres, with a CRS and a position "
                 "(gdal_translate -b 1 -a_srs)."
             )
+        unit = source.units[0] or ""
+        if unit.lower() not in METRES:
+            raise DataError(f"{path} holds heights in {unit}: bring them to metres first (gdal_calc).")
         across, down = around(SIDE_POINTS)
         a, b, c, d, e, f = source.transform[:6]
         col, row = across * source.width, down * source.height
-        lon, lat = to_lonlat(pyproj.CRS.from_wkt(source.crs.to_wkt()), a * col + b * row + c, d * col + e * row + f)
-    return shapely.Polygon(np.column_stack([np.unwrap(lon, period=360.0), lat])).buffer(0)
+        crs = pyproj.CRS.from_wkt(source.crs.to_wkt())
+        return outline_lonlat(crs, a * col + b * row + c, d * col + e * row + f).buffer(0)

@@ -17,6 +17,12 @@ RIM_CELLS = 3
 """around a grid, beyond the reach of a B-spline"""
 OFF_CELLS = 0.01
 """what rasters of a grid may lie off it by rounding"""
+HEIGHTS_M = (-500.0, 9000.0)
+"""what lies beyond is a void, whether the file declares it or not: -32768, -9999, 65535"""
+KEPT = "<LUT>-1e300:nan,{0:.3f}:nan,{1}:{1},{2}:{2},{3:.3f}:nan,1e300:nan</LUT>".format(
+    HEIGHTS_M[0] - 0.001, *HEIGHTS_M, HEIGHTS_M[1] + 0.001
+)
+"""heights as they are, and NaN for what is none: GDAL draws straight lines between these points"""
 WRAPPED = "+proj=longlat +datum=WGS84 +lon_wrap={:.0f} +no_defs"
 
 
@@ -36,10 +42,13 @@ def laid(grids: Sequence[tuple[Path, ...]], wrap: float | None, scene_file: Any,
     from rasterio.enums import Resampling
     from rasterio.vrt import WarpedVRT
 
-    return {
-        paths[0]: stack.enter_context(
+    found = {}
+    for paths in grids:
+        mosaic = stack.enter_context(_mosaic(paths, wrap))
+        across, down = _widths(mosaic, scene_file)
+        found[paths[0]] = stack.enter_context(
             WarpedVRT(
-                stack.enter_context(_mosaic(paths, wrap)),
+                mosaic,
                 crs=scene_file.crs,
                 transform=scene_file.transform @ Affine.translation(-1, -1),
                 width=scene_file.width + 2,
@@ -48,10 +57,25 @@ def laid(grids: Sequence[tuple[Path, ...]], wrap: float | None, scene_file: Any,
                 src_nodata=None,  # a cell without height is NaN, and so is each pixel that it is a part of
                 nodata=math.nan,
                 dtype="float32",
+                XSCALE=1 / across,
+                YSCALE=1 / down,
             )
         )
-        for paths in grids
-    }
+    return found
+
+
+def _widths(mosaic: Any, scene_file: Any) -> tuple[int, int]:
+    """By how many cells of a DEM, across and down, its B-splines widen: as many as a pixel is wide, 1 at least.
+
+    Whole ones: of others the weights, taken at cells alone, do not give a plane back, and its slope would be in waves.
+    """
+    import pyproj
+
+    col, row = scene_file.width / 2, scene_file.height / 2
+    x, y = scene_file.transform * (np.array([col, col + 1, col]), np.array([row, row, row + 1]))
+    to = pyproj.Transformer.from_crs(scene_file.crs.to_wkt(), mosaic.crs.to_wkt(), always_xy=True)
+    cols, rows = ~mosaic.transform * to.transform(x, y)
+    return tuple(max(round(math.hypot(*(places[1:] - places[0]))), 1) for places in (cols, rows))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +87,9 @@ class _Header:
     transform: "Affine"
     width: int
     height: int
-    void: float | None
-    """stands for no height"""
+    scale: float
+    offset_m: float
+    """with the scale: from the file's values to metres"""
 
     @classmethod
     def of(cls, path: Path, wrap: float | None) -> Self:
@@ -75,12 +100,11 @@ class _Header:
         from glidexp.data.scenes.reading import opened_raster
 
         with opened_raster(path) as source:
-            void = source.nodata if source.nodata is not None else _usual_void(source.dtypes[0])
             crs, transform = source.crs, source.transform
             if wrap is not None and crs.to_epsg() == 4326:
                 turns = round((wrap - sum(source.bounds[::2]) / 2) / 360)
                 crs, transform = CRS.from_string(WRAPPED.format(wrap)), Affine.translation(360 * turns, 0) @ transform
-            return cls(path, crs.to_wkt(), transform, source.width, source.height, void)
+            return cls(path, crs.to_wkt(), transform, source.width, source.height, *source.scales, *source.offsets)
 
     def offset(self, first: "_Header") -> tuple[int, int] | None:
         """Columns and rows from another's corner, where both lie on one grid."""
@@ -124,8 +148,8 @@ def _mosaic(paths: Sequence[Path], wrap: float | None) -> Any:
         "<SourceBand>1</SourceBand>"
         f'<SrcRect xOff="0" yOff="0" xSize="{header.width}" ySize="{header.height}"/>'
         f'<DstRect xOff="{col - left}" yOff="{row - top}" xSize="{header.width}" ySize="{header.height}"/>'
-        + (f"<NODATA>{header.void!r}</NODATA>" if header.void is not None else "")
-        + "</ComplexSource>"
+        f"<UseMaskBand>true</UseMaskBand><ScaleOffset>{header.offset_m!r}</ScaleOffset>"
+        f"<ScaleRatio>{header.scale!r}</ScaleRatio>{KEPT}</ComplexSource>"
         for (col, row), header in zip(places, headers, strict=True)
     ]
     return rasterio.open(
@@ -134,8 +158,3 @@ def _mosaic(paths: Sequence[Path], wrap: float | None) -> Any:
         '<VRTRasterBand dataType="Float32" band="1"><NoDataValue>nan</NoDataValue>'
         f"{''.join(reversed(sources))}</VRTRasterBand></VRTDataset>"  # where two have a height, the first counts
     )
-
-
-def _usual_void(kind: str) -> float | None:
-    """What stands for no height in files that do not say so; heights are not negative in those without sign."""
-    return None if kind.startswith("u") else -32768.0 if kind == "int16" else -9999.0

@@ -22,7 +22,7 @@ from rasterio.windows import Window
 
 from glidexp.config.data import TERRAIN
 from glidexp.data import sensors
-from glidexp.data.geodesy import Floats, around, is_metric, to_lonlat, utm
+from glidexp.data.geodesy import Floats, around, is_metric, outline_lonlat, utm
 from glidexp.data.scenes import bands as choice
 from glidexp.data.scenes import corners, dem, vrt
 from glidexp.data.scenes.catalogue import SceneFile
@@ -103,14 +103,8 @@ class Scene:
 
     @cached_property
     def outline_lonlat(self) -> shapely.Polygon:
-        """The edge in degrees. Across the antimeridian longitudes go on beyond 180; a pole inside has an edge of its
-        own."""
-        lon, lat = to_lonlat(self.crs, *shapely.get_coordinates(self.outline).T)
-        lon = np.unwrap(lon, period=360.0)
-        if abs(lon[-1] - lon[0]) > 180.0:  # the last point is the first, once around
-            pole = math.copysign(90.0, lat[0])
-            lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, [pole, pole])
-        return shapely.Polygon(np.column_stack([lon + 360.0 * (lon.min() < -180.0), lat]))
+        """The edge in degrees."""
+        return outline_lonlat(self.crs, *shapely.get_coordinates(self.outline)[:-1].T)
 
     @cached_property
     def metric_crs(self) -> pyproj.CRS:
