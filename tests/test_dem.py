@@ -15,6 +15,7 @@ import rasterio
 import rasterio.shutil
 import torch
 from affine import Affine
+from PIL import Image
 from runs import small_config, undrawn, words
 from scipy import ndimage
 from test_augment import preset, smooth
@@ -38,6 +39,11 @@ from glidexp.data.synthetic.truth import read_classes
 from glidexp.errors import ConfigError, DataError
 from glidexp.mapping import predict
 from glidexp.models.predictor import Predictor
+from glidexp.release.card_page import _use
+from glidexp.release.stac_mlm import _input
+from glidexp.serving.judge import Judged, judge
+from glidexp.serving.refusal import Refusal
+from glidexp.serving.settings import ServeSettings, Wish
 from glidexp.study.plan.arms import Arm
 from glidexp.study.plan.check import Checked
 from glidexp.study.plan.ground import grounds
@@ -592,3 +598,59 @@ def test_a_run_on_slope_is_scored_mapped_and_judged(tmp_path: Path, capsys: pyte
     )
     with undrawn():
         assert told_by("evaluate", run, *data, *own[:1], "eval.split=test") == 0
+
+
+def test_an_upload_is_held_against_the_server_s_dem(sloped: list[torch.Tensor], model: Path, tmp_path: Path) -> None:
+    """What is said names no folder of the server; a picture that lies nowhere has no heights."""
+    card = json.loads((model / "card.json").read_text())
+    secret = tmp_path / "srv"
+    secret.mkdir()
+    settings = ServeSettings(dem=str(write_dem(secret / "heights.tif", plane(20.0))))
+
+    def judged(pixels: np.ndarray, **options: Any) -> Judged:
+        upload = tmp_path / "upload"
+        write_scene(tmp_path / "u.tif", pixels=pixels, descriptions=["red", "green", "blue"], **options)
+        (tmp_path / "u.tif").rename(upload)
+        return judge(upload, "mine", Wish(sensor="sentinel2"), card, settings)
+
+    assert judged(with_lakes()).file.dem == (secret / "heights.tif",)
+    with pytest.raises(Refusal, match=r"^heights\.tif: the DEM does not reach scene mine: add its ground") as away:
+        judged(with_lakes(), west=WEST + 90_000)
+    assert away.value.status == 422
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "upload", "PNG")
+    with pytest.raises(
+        Refusal, match="the scene does not say where it lies, and the model takes heights of its ground"
+    ):
+        judge(tmp_path / "upload", "mine", Wish(sensor="sentinel2"), card, settings)
+    (secret / "heights.tif").unlink()
+    with pytest.raises(Refusal, match=r"^--dem=heights\.tif does not exist"):
+        judged(with_lakes())
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # of mlflow's own import
+def test_a_scene_and_its_dem_are_given_to_a_model_of_mlflow(
+    model: Path, sloped: list[torch.Tensor], tmp_path: Path
+) -> None:
+    from glidexp.tracking.pyfunc_release import ReleasedLakeModel
+
+    scene = write_scene(tmp_path / "s.tif", pixels=with_lakes(), descriptions=["red", "green", "blue"])
+    released = ReleasedLakeModel()
+    released.bundle = model
+    with pytest.raises(ConfigError, match=re.escape('give {"scene": PATH, "dem": PATH}, a raster of heights')):
+        released.predict(None, str(scene))
+    for degrees, expected in ((20.0, 0.0), (2.0, 1.0)):
+        dem = write_dem(tmp_path / "dem.tif", plane(degrees), size=(100, 100))
+        found = released.predict(None, {"scene": str(scene), "dem": dem})
+        assert found.shape == (150, 200) and np.abs(found - expected).max() < 0.1
+    with pytest.raises(DataError, match=r"none\.tif does not exist"):
+        released.predict(None, {"scene": scene, "dem": tmp_path / "none.tif"})
+
+
+def test_cards_say_what_the_levels_are() -> None:
+    """So that others can make them who have the network alone, as an ONNX graph."""
+    card: dict[str, Any] = {"bands": [*BANDS[:3], "slope"], "terrain": ["slope"], "mean": [0.0] * 4, "std": [1.0] * 4}
+    card |= {"architecture": {"in_channels": 4}, "graph": {"stride": 32, "smallest_px": 32}}
+    said = "Of a digital elevation model come slope: slope in steps of 0.25 degrees, rounded, from 0 to 255"
+    assert said in _use(card) and said in _input(card)["description"]
+    del card["terrain"]
+    assert "elevation model" not in _use(card) + _input(card)["description"]

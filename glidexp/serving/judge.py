@@ -130,7 +130,7 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
 def told_outside(words: str, folder: Path, dem: str | None) -> str:
     """What is said to who sent a scene, without folders of this machine: that of the scene, and that of the DEM."""
     of_dem = [Path(dem).absolute().parent, Path(dem).parent] if dem else []
-    for place in (folder, *of_dem):
+    for place in (*of_dem, folder):
         words = words.replace(f"{place}/", "")
     return words
 
