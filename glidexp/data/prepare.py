@@ -196,9 +196,8 @@ def _recipe_of_files(dataset: DatasetConfig) -> dict[str, Any]:
         recipe["layout"] = [[str(part) for part in astuple(region)] for region in _regions(dataset)]
     if dataset.kind == DatasetKind.scenes:
         recipe |= _later(dataset, "part_km", "mask_clouds")
-        if dataset.dem:
-            read = dem.read_of(dem.files_of(Path(dataset.dem), "dataset.dem"))
-            recipe["dem"] = {"levels": dem.LEVELS_VERSION, **_fingerprint(read, scenes=True)}
+        if heights := dem.read_of(dem.files_of(dataset.dem, "dataset.dem")):
+            recipe["dem"] = {"levels": dem.LEVELS_VERSION, **_fingerprint(heights, scenes=True)}
         if dataset.previous:  # changes no tile and no split, but the manifest
             recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
             recipe |= {"previous_layer": dataset.previous_layer} if dataset.previous_layer else {}
@@ -297,8 +296,7 @@ def _inputs(dataset: DatasetConfig) -> dict[str, list[Path]]:
 
 def scenes_of(dataset: DatasetConfig, root: Path) -> list[SceneFile]:
     """The scenes below a root, with their DEM, and their clouds where these are to be masked."""
-    heights = dem.files_of(Path(dataset.dem), "dataset.dem") if dataset.dem else ()
-    return find(root, dataset.sensor, mask_clouds=dataset.mask_clouds, dem=heights)
+    return find(root, dataset.sensor, mask_clouds=dataset.mask_clouds, dem=dem.files_of(dataset.dem, "dataset.dem"))
 
 
 def _stem_files(value: str) -> list[Path]:

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def probabilities_of(
-    bundle: Path, place: Path, settings: MapSettings | None = None, *, dem: Path | None = None
+    bundle: Path, place: Path, settings: MapSettings | None = None, *, dem: Path | str | None = None
 ) -> Floats | dict[str, Floats]:
     """Lake probability of a scene, or of every scene of a folder.
 
@@ -45,8 +45,7 @@ def probabilities_of(
     if not place.exists():
         raise DataError(f"{place} does not exist: give a raster or a folder of rasters.")
     known = [str(name) for name in read_card(bundle).get("sensors") or ()]
-    heights = files_of(dem, DEM) if dem else ()
-    files = find(place, known[0] if len(known) == 1 else UNKNOWN, dem=heights)
+    files = find(place, known[0] if len(known) == 1 else UNKNOWN, dem=files_of(dem, DEM))
     chosen = settings or MapSettings()
     folder = place.is_dir() and place.suffix.lower() != SAFE
     if len(files) == 1 and not folder:

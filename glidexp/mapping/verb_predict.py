@@ -147,7 +147,7 @@ def scenes_of(
     from glidexp.data.scenes.dem import files_of
     from glidexp.mapping.areas import plain
 
-    also: Any = {"mask_clouds": mask_clouds, "dem": files_of(Path(dem), "--dem") if dem else ()}
+    also: Any = {"mask_clouds": mask_clouds, "dem": files_of(dem, "--dem")}
     files = [file for place in places for file in find(Path(place), sensor, "SCENE", **also)]
     if mask_clouds:
         check_clouds(files, "--mask-clouds")

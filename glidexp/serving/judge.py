@@ -119,7 +119,7 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
             )  # fmt: skip
         seen = path if placed else laid_flat(path, width, height, gsd_m)
         try:
-            file = find(seen, wish.sensor, dem=files_of(Path(settings.dem), "--dem") if settings.dem else ())[0]
+            file = find(seen, wish.sensor, dem=files_of(settings.dem, "--dem"))[0]
             scene = domain.header(card, file)
         except DataError as error:
             told = told_outside(str(error), path.parent, settings.dem)

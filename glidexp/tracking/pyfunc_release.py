@@ -46,8 +46,7 @@ with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets
             if isinstance(told.get("scene"), (str, Path)):
                 from glidexp.mapping.arrays import probabilities_of
 
-                dem = Path(told["dem"]) if told.get("dem") else None
-                return probabilities_of(self.bundle, Path(told["scene"]), dem=dem)
+                return probabilities_of(self.bundle, Path(told["scene"]), dem=told.get("dem"))
             return self._of_array(np.asarray(model_input))
 
         def _of_array(self, image: np.ndarray) -> np.ndarray:

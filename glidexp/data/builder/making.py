@@ -162,7 +162,7 @@ class Making:
         if dataset.kind == DatasetKind.synthetic:
             folder = generated(dataset, self.data_dir, self.progress)
             root, lakes, glaciers = folder / "scenes.csv", folder / "lakes.gpkg", folder / "glaciers.gpkg"
-        heights = files_of(Path(dataset.dem), "dataset.dem") if dataset.dem else ()
+        heights = files_of(dataset.dem, "dataset.dem")
         if dataset.kind == DatasetKind.synthetic and dataset.terrain:
             heights = files_of(folder / "dem", "dataset.dem")
         files = find(root, dataset.sensor, mask_clouds=dataset.mask_clouds, dem=heights)

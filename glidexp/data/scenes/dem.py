@@ -161,16 +161,19 @@ def steps_m(scene: "Scene", top: int, count: int) -> npt.NDArray[np.float64]:
     return steps
 
 
-def files_of(place: Path, setting: str) -> tuple[Path, ...]:
+def files_of(given: Path | str | None, setting: str) -> tuple[Path, ...]:
     """The rasters of a DEM: one file, or those below a folder. Where some are named as in `NAMED`, these alone.
 
     Args:
-        place: as it was given
+        given: place of the DEM; None or "" where there is none
         setting: that gave it, in messages
 
     Raises:
         DataError: nothing there
     """
+    if not given:
+        return ()
+    place = Path(given)
     if place.is_file():
         return (place,)
     inside = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
