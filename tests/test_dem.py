@@ -30,7 +30,7 @@ from glidexp.config import AugmentationConfig, DatasetConfig, SyntheticConfig
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.scenes.catalogue import find
 from glidexp.data.scenes.crop import parts_of
-from glidexp.data.scenes.dem import ELEVATION_M, SLOPE_DEG, files_of
+from glidexp.data.scenes.dem import ELEVATION_M, SLOPE_DEG, _edge, files_of
 from glidexp.data.scenes.reading import Scene, read_header, read_strips
 from glidexp.data.store import TileStore
 from glidexp.data.synthetic import generate
@@ -42,7 +42,7 @@ from glidexp.models.predictor import Predictor
 from glidexp.release.card_page import _use
 from glidexp.release.stac_mlm import _input
 from glidexp.serving.judge import Judged, judge
-from glidexp.serving.refusal import Refusal
+from glidexp.serving.refusal import ALONE, Refusal
 from glidexp.serving.settings import ServeSettings, Wish
 from glidexp.study.plan.arms import Arm
 from glidexp.study.plan.check import Checked
@@ -250,6 +250,22 @@ def test_a_mask_says_where_there_is_no_height(tmp_path: Path) -> None:
     assert np.unique(values[4][valid]).tolist() == [80]
 
 
+def test_a_server_reads_a_dem_as_others_do(tmp_path: Path) -> None:
+    """It looks for no files beside an upload; a mask or a header beside its DEM is its own."""
+    dem = write_dem(tmp_path / "dem.tif", plane(20.0))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(dem, "r+") as file:
+        file.write_mask(np.where(np.arange(80)[:, None] < 22, 255, 0).astype(np.uint8).repeat(80, 1))
+    bare = write_dem(tmp_path / "dem.bil", plane(20.0), driver="EHdr")
+    scene = scene_of(tmp_path)
+    expected = [pixels(over(scene, one)) for one in (dem, bare)]
+    assert 0.4 < expected[0][1].mean() < 0.6 and expected[1][1].all()
+    _edge.cache_clear()
+    with rasterio.Env(**ALONE):
+        for one, (values, valid) in zip((dem, bare), expected, strict=True):
+            found = pixels(over(scene, one))
+            assert (found[0] == values).all() and (found[1] == valid).all()
+
+
 def test_scale_and_offset_of_a_dem_count_and_feet_are_refused(tmp_path: Path) -> None:
     scene = scene_of(tmp_path)
     plain, _ = pixels(over(scene, write_dem(tmp_path / "plain.tif", plane(20.0))))
@@ -350,7 +366,8 @@ def test_ground_beyond_the_dem_is_said(tmp_path: Path) -> None:
     assert 0.5 - 6 / 96 <= pixels(scene)[1].mean() <= 0.5  # two cells are six pixels
 
 
-def test_a_dem_on_the_other_side_of_180_degrees(tmp_path: Path) -> None:
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4326+3855"])
+def test_a_dem_on_the_other_side_of_180_degrees(tmp_path: Path, crs: str) -> None:
     """The scene lies across; its tiles are written as 179 and as -180 degrees east, and are one grid."""
     place = scene_of(tmp_path, crs="EPSG:3832", west=3_339_000.0, north=3_000_000.0, gsd_m=100.0)
     with rasterio.open(place) as source:
@@ -362,7 +379,7 @@ def test_a_dem_on_the_other_side_of_180_degrees(tmp_path: Path) -> None:
         transform = Affine(1 / 1200, 0, west, 0, -1 / 1200, 27.0)
         with rasterio.open(
             folder / f"{name}.tif", "w", driver="GTiff", width=1200, height=2400, count=1, dtype="int16",
-            crs="EPSG:4326", transform=transform,
+            crs=crs, transform=transform,
         ) as sink:  # fmt: skip
             sink.write(np.full((1, 2400, 1200), 1400, np.int16))
     scene = over(place, folder)
@@ -600,11 +617,12 @@ def test_a_run_on_slope_is_scored_mapped_and_judged(tmp_path: Path, capsys: pyte
         assert told_by("evaluate", run, *data, *own[:1], "eval.split=test") == 0
 
 
-def test_an_upload_is_held_against_the_server_s_dem(sloped: list[torch.Tensor], model: Path, tmp_path: Path) -> None:
+def test_an_upload_is_held_against_the_server_s_dem(
+    sloped: list[torch.Tensor], model: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """What is said names no folder of the server; a picture that lies nowhere has no heights."""
     card = json.loads((model / "card.json").read_text())
-    secret = tmp_path / "srv"
-    secret.mkdir()
+    secret = tmp_path_factory.mktemp("secret")
     settings = ServeSettings(dem=str(write_dem(secret / "heights.tif", plane(20.0))))
 
     def judged(pixels: np.ndarray, **options: Any) -> Judged:

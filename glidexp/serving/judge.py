@@ -122,17 +122,8 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
             file = find(seen, wish.sensor, dem=files_of(settings.dem, "--dem"))[0]
             scene = domain.header(card, file)
         except DataError as error:
-            told = told_outside(str(error), path.parent, settings.dem)
-            raise Refusal(422, told.replace(seen.name, path.name)) from None
+            raise Refusal(422, str(error).replace(f"{path.parent}/", "").replace(seen.name, path.name)) from None
     return Judged(file, name, placed, width, height, scene.gsd_m if placed else gsd_m)
-
-
-def told_outside(words: str, folder: Path, dem: str | None) -> str:
-    """What is said to who sent a scene, without folders of this machine: that of the scene, and that of the DEM."""
-    of_dem = [Path(dem).absolute().parent, Path(dem).parent] if dem else []
-    for place in (*of_dem, folder):
-        words = words.replace(f"{place}/", "")
-    return words
 
 
 def kind_of(path: Path) -> str:

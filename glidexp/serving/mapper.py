@@ -7,7 +7,7 @@ from glidexp.mapping.many import ice_of, with_threads
 from glidexp.mapping.network import network
 from glidexp.mapping.predict import RowStep, SceneTask, map_scene
 from glidexp.models.card import read_card
-from glidexp.serving.judge import Judged, told_outside
+from glidexp.serving.judge import Judged
 from glidexp.serving.refusal import Refusal
 from glidexp.serving.results import Result, collect
 from glidexp.serving.worker import Answer, Setup, Step, Task
@@ -19,7 +19,7 @@ def begin(setup: Setup) -> Answer:
     Raises:
         GlidexpError: a bundle or a file of glaciers that cannot be used
     """
-    maps, dem = setup.settings.maps, setup.settings.dem
+    maps = setup.settings.maps
     network(setup.bundle, read_card(setup.bundle), maps.tta, maps.device)
     glaciers, ice = ice_of(setup.settings.glaciers, setup.settings.glaciers_layer)
 
@@ -34,10 +34,10 @@ def begin(setup: Setup) -> Answer:
         except RunFailed as error:
             raise Refusal(500, str(error)) from None
         except GlidexpError as error:
-            raise Refusal(422, by_name(str(error), judged, dem)) from None
+            raise Refusal(422, by_name(str(error), judged)) from None
         if made.failed:
-            raise Refusal(422, by_name(made.failed, judged, dem))
-        said = [by_name(words, judged, dem) for words in made.said]
+            raise Refusal(422, by_name(made.failed, judged))
+        said = [by_name(words, judged) for words in made.said]
         sized = judged.placed or wish.gsd_m is not None
         if not judged.placed:  # what mapping says of a pixel's size is of the ground on which the picture was laid
             said = [without(sized, judged.gsd_m), *(words for words in said if "pixel is" not in words)]
@@ -46,10 +46,10 @@ def begin(setup: Setup) -> Answer:
     return answer
 
 
-def by_name(words: str, judged: Judged, dem: str | None) -> str:
+def by_name(words: str, judged: Judged) -> str:
     """What is said of a scene's file, said of the scene."""
     path = judged.file.path
-    return told_outside(words, path.parent, dem).replace(path.name, judged.name)
+    return words.replace(f"{path.parent}/", "").replace(path.name, judged.name)
 
 
 def counted(step: Step) -> RowStep:

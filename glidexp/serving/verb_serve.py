@@ -204,6 +204,7 @@ def name_of(found: "FoundModel") -> str:
 
 
 def _serve(given: Namespace, settings: ServeSettings, door: socket.socket, root: Path) -> int:
+    from glidexp.data.scenes.dem import files_of
     from glidexp.mapping.domain import check_dem
     from glidexp.models.load import find_named
     from glidexp.serving.app import make_app
@@ -211,6 +212,7 @@ def _serve(given: Namespace, settings: ServeSettings, door: socket.socket, root:
 
     found = find_named(given.model, mlruns=given.mlruns, uri=given.uri, folder=root / "model")
     check_dem(found.card, given=bool(given.dem))
+    files_of(given.dem, "--dem")  # refuses what is not there
     name = name_of(found)
     worker = Worker(mapping, Setup(found.bundle.absolute(), name, settings))
     try:

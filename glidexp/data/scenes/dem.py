@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.data.scenes import vrt
-from glidexp.data.scenes.dem_grids import grids_of
+from glidexp.data.scenes.dem_grids import BESIDE, grids_of
 from glidexp.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ PIECE = 1 << 20
 WRAPPED_FROM = 170.0
 """degrees east or west, from where a scene may reach across 180"""
 SIDE_POINTS = 64
-"""points an edge of a DEM's outline: a polar one of thousands of kilometres is bent in degrees"""
+"""points an edge of a projected DEM's outline: a polar one of thousands of kilometres is bent in degrees"""
 METRES = ("", "m", "metre", "metres", "meter", "meters")
 """what a file may say that its heights are in"""
 NAMED = ("_dem", "_dsm", "_dtm")
@@ -95,6 +95,7 @@ class Dem:
     def _heights(self, opened: Mapping[Path, Any], top: int, left: int, height: int, width: int) -> Floats:
         """(height + 2, width + 2) metres of a window of the scene's files and of the pixels around it, NaN where there
         is none."""
+        import rasterio
         import rasterio.errors
         from rasterio.windows import Window
 
@@ -106,7 +107,8 @@ class Dem:
             if not lacking.any():
                 break
             try:
-                heights = opened[paths[0]].read(1, window=window)
+                with rasterio.Env(**BESIDE):  # sources of a mosaic are opened when they are read
+                    heights = opened[paths[0]].read(1, window=window)
             except rasterio.errors.RasterioError as error:
                 others = f" or a raster of its grid, {len(paths)} in all," * (len(paths) > 1)
                 reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
@@ -241,16 +243,17 @@ def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]
     return Dem(grids_of(touching, wrap), tuple(bands), wrap), (said,) if beyond > UNCOVERED else ()
 
 
-@lru_cache(4096)
+@lru_cache(2**15)
 def _edge(path: Path, changed_ns: int) -> Any:
     """The outline of a raster in degrees, once it is known that it can be a DEM; a folder of them meets many scenes."""
     import pyproj
+    from rasterio import Env
 
     from glidexp.data.geodesy import around, outline_lonlat
     from glidexp.data.scenes.reading import opened_raster
 
     vrt.check_sources(path)
-    with opened_raster(path) as source:
+    with Env(**BESIDE), opened_raster(path) as source:
         if source.count != 1 or source.crs is None or source.transform.is_identity or "complex" in source.dtypes[0]:
             raise DataError(
                 f"{path} is no DEM: it must be one band of heights in metres, with a CRS and a position "
@@ -259,7 +262,7 @@ def _edge(path: Path, changed_ns: int) -> Any:
         unit = source.units[0] or ""
         if unit.lower() not in METRES:
             raise DataError(f"{path} holds heights in {unit}: bring them to metres first (gdal_calc).")
-        across, down = around(SIDE_POINTS)
+        across, down = around(1 if source.crs.is_geographic else SIDE_POINTS)
         a, b, c, d, e, f = source.transform[:6]
         col, row = across * source.width, down * source.height
         crs = pyproj.CRS.from_wkt(source.crs.to_wkt())

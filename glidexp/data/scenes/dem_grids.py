@@ -23,6 +23,8 @@ KEPT = "<LUT>-1e300:nan,{0:.3f}:nan,{1}:{1},{2}:{2},{3:.3f}:nan,1e300:nan</LUT>"
     HEIGHTS_M[0] - 0.001, *HEIGHTS_M, HEIGHTS_M[1] + 0.001
 )
 """heights as they are, and NaN for what is none: GDAL draws straight lines between these points"""
+BESIDE = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
+"""setting of GDAL: headers and masks beside a DEM count also in a server, which looks for none beside an upload"""
 WRAPPED = "+proj=longlat +datum=WGS84 +lon_wrap={:.0f} +no_defs"
 
 
@@ -93,15 +95,17 @@ class _Header:
 
     @classmethod
     def of(cls, path: Path, wrap: float | None) -> Self:
-        """In longitudes around one where that is given and the raster is in degrees of WGS 84."""
+        """In longitudes around one where that is given and the raster is in degrees of WGS 84, whatever its heights."""
+        import pyproj
         from affine import Affine
+        from rasterio import Env
         from rasterio.crs import CRS
 
         from glidexp.data.scenes.reading import opened_raster
 
-        with opened_raster(path) as source:
+        with Env(**BESIDE), opened_raster(path) as source:
             crs, transform = source.crs, source.transform
-            if wrap is not None and crs.to_epsg() == 4326:
+            if wrap is not None and pyproj.CRS.from_wkt(crs.to_wkt()).to_2d().to_epsg() == 4326:
                 turns = round((wrap - sum(source.bounds[::2]) / 2) / 360)
                 crs, transform = CRS.from_string(WRAPPED.format(wrap)), Affine.translation(360 * turns, 0) @ transform
             return cls(path, crs.to_wkt(), transform, source.width, source.height, *source.scales, *source.offsets)
