@@ -41,6 +41,7 @@ from glidexp.mapping import predict
 from glidexp.models.predictor import Predictor
 from glidexp.release.card_page import _use
 from glidexp.release.stac_mlm import _input
+from glidexp.serving.app import about
 from glidexp.serving.judge import Judged, judge
 from glidexp.serving.refusal import ALONE, Refusal
 from glidexp.serving.settings import ServeSettings, Wish
@@ -190,6 +191,24 @@ def test_a_curved_surface_is_that_of_its_formula(tmp_path: Path) -> None:
     slope = np.degrees(np.arctan(np.hypot(60 * wave * np.cos(east), -40 * wave * np.sin(south))))
     assert np.abs(values[4] * SLOPE_DEG - slope).max() < 0.6
     assert np.abs(np.diff(values[4].astype(int), axis=1)).max() <= 8  # 2 degrees, where the formula's own are 1.6
+
+
+@pytest.mark.parametrize("cell", [30.0, 20.0, 7.0])
+def test_rough_ground_is_that_of_another_b_spline(tmp_path: Path, cell: float) -> None:
+    """SciPy's weights and NumPy's differences: the same levels but for rounding."""
+    rough = 4000 + 2000 * ndimage.gaussian_filter(np.random.default_rng(5).normal(0, 1, (220, 220)), 3)
+    dem = write_dem(
+        tmp_path / "dem.tif", lambda x, y: rough, cell=cell, west=WEST - 203.7, north=NORTH + 211.3, size=(220, 220)
+    )
+    values, valid = pixels(over(scene_of(tmp_path), dem))
+    assert valid.all()
+    row, col = np.mgrid[-1:65, -1:97] + 0.5
+    places = [(211.3 + 10 * row) / cell - 0.5, (203.7 + 10 * col) / cell - 0.5]
+    heights = ndimage.map_coordinates(rough, places, order=3, prefilter=False)
+    east, south = (heights[1:-1, 2:] - heights[1:-1, :-2]) / 20, (heights[2:, 1:-1] - heights[:-2, 1:-1]) / 20
+    expected = np.degrees(np.arctan(np.hypot(east, south))) / SLOPE_DEG
+    assert np.abs(values[4] - np.minimum(expected, 255)).max() < 0.51
+    assert np.abs(values[3] - heights[1:-1, 1:-1] / ELEVATION_M).max() < 0.51
 
 
 def test_levels_do_not_depend_on_how_a_scene_is_read(tmp_path: Path) -> None:
@@ -631,6 +650,8 @@ def test_an_upload_is_held_against_the_server_s_dem(
         (tmp_path / "u.tif").rename(upload)
         return judge(upload, "mine", Wish(sensor="sentinel2"), card, settings)
 
+    told = about(card, "a-model", settings)
+    assert (told["bands"], told["bands_of_dem"]) == (["red", "green", "blue"], ["slope"]), "what a scene must hold"
     assert judged(with_lakes()).file.dem == (secret / "heights.tif",)
     with pytest.raises(Refusal, match=r"^heights\.tif: the DEM does not reach scene mine: add its ground") as away:
         judged(with_lakes(), west=WEST + 90_000)

@@ -80,12 +80,13 @@ def told(refusal: Refusal) -> JSONResponse:
 
 
 def about(card: dict[str, Any], model: str, settings: ServeSettings) -> dict[str, Any]:
-    """What the model is for, and the limits."""
-    maps = settings.maps
+    """What the model is for, and the limits. The bands are those of a scene; others come of the server's DEM."""
+    maps, of_dem = settings.maps, list(card.get("terrain") or ())
     return {
         "model": model,
         "architecture": card.get("architecture"),
-        "bands": list(domain.bands_of(card)),
+        "bands": [band for band in domain.bands_of(card) if band not in of_dem],
+        "bands_of_dem": of_dem,
         "sensors": list(card.get("sensors") or ()),
         "gsd_m": card.get("gsd_m"),
         "tile_px": card.get("tile_px"),
