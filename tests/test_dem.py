@@ -614,6 +614,17 @@ def test_a_dem_that_lacks_or_is_not_wanted_is_told(
     assert "--dem=" in (told := capsys.readouterr().err) and "none.tif does not exist: give a raster" in told
 
 
+def test_heights_in_feet_that_nobody_tells_are_no_ground(
+    model: Path, sloped: list[torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They lie above all mountains, so nothing is left to map, and that is said of the heights."""
+    scene = write_scene(tmp_path / "s.tif", pixels=with_lakes(), descriptions=["red", "green", "blue"])
+    dem = write_dem(tmp_path / "dem.tif", lambda x, y: plane(20.0)(x, y) / 0.3048, size=(100, 100))
+    words = ["predict", str(model), str(scene), "--out", str(tmp_path / "maps"), "--sensor", "sentinel2"]
+    assert told_by(*words, "--dem", str(dem)) == 2
+    assert "s.tif has no valid pixel over heights in metres: there is nothing to map." in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_run_on_slope_is_scored_mapped_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From generated scenes with their DEM to maps: the doors a user takes."""

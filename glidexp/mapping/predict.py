@@ -285,7 +285,8 @@ def _limits(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFile
 def _fitted(strips: Strips, card: dict[str, Any], scene: Scene) -> Stretch:
     limits = raster.fitted(strips, domain.method_of(card))
     if limits is None:
-        raise DataError(f"{scene.file.path} has no valid pixel: there is nothing to map.")
+        over = " over heights in metres" if scene.dem else ""
+        raise DataError(f"{scene.file.path} has no valid pixel{over}: there is nothing to map.")
     return limits
 
 
