@@ -376,6 +376,23 @@ def test_a_folder_of_tiles_has_no_seam(tmp_path: Path) -> None:
         over(tmp_path / "s.tif", far)
 
 
+def test_tiles_of_two_grids_leave_a_line_that_is_said(tmp_path: Path) -> None:
+    """As Copernicus' do at 60 degrees, where a tile's cells are twice as wide as those of the next."""
+    folder = tmp_path / "heights"
+    folder.mkdir()
+    write_dem(folder / "N27_DEM.tif", plane(20.0), size=(80, 26))
+    write_dem(folder / "N28_DEM.tif", plane(20.0), cell=20.0, west=WEST + 480, size=(90, 80))
+    scene = over(scene_of(tmp_path), folder)
+    assert [re.sub(r"^.*/", "", word) for word in scene.warnings] == [
+        "s.tif: the DEM's rasters lie on 2 grids there: where these meet and do not overlap, up to four cells are "
+        "without data. Bring them to one grid first (gdalwarp)."
+    ]
+    values, valid = pixels(scene)
+    lost = np.flatnonzero(~valid.all(axis=0))
+    assert 0 < len(lost) <= 12 and lost.min() >= 41 and lost.max() <= 54 and valid[:, :41].all()
+    assert np.unique(values[4][valid]).tolist() == [80]
+
+
 def test_ground_beyond_the_dem_is_said(tmp_path: Path) -> None:
     dem = write_dem(tmp_path / "dem.tif", plane(20.0), size=(80, 26))
     scene = over(scene_of(tmp_path), dem)

@@ -239,8 +239,15 @@ def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]
     middle = ground.centroid.x
     wrap = middle if abs(middle) > WRAPPED_FROM else None
     beyond = 1 - shapely.union_all(covered).intersection(ground).area / ground.area
-    said = f"{scene.file.path}: {beyond:.1%} lies beyond the DEM and is without data."
-    return Dem(grids_of(touching, wrap), tuple(bands), wrap), (said,) if beyond > UNCOVERED else ()
+    grids, said = grids_of(touching, wrap), list[str]()
+    if beyond > UNCOVERED:
+        said.append(f"{scene.file.path}: {beyond:.1%} lies beyond the DEM and is without data.")
+    if len(grids) > 1:
+        said.append(
+            f"{scene.file.path}: the DEM's rasters lie on {len(grids)} grids there: where these meet and do not "
+            "overlap, up to four cells are without data. Bring them to one grid first (gdalwarp)."
+        )
+    return Dem(grids, tuple(bands), wrap), tuple(said)
 
 
 @lru_cache(2**15)
