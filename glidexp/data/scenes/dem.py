@@ -42,7 +42,7 @@ METRES = ("", "m", "metre", "metres", "meter", "meters")
 """what a file may say that its heights are in"""
 NAMED = ("_dem", "_dsm", "_dtm")
 """how products end the name of the raster that holds the heights"""
-LEVELS_VERSION = 2
+LEVELS_VERSION = 1
 """counts up when other levels come of the same DEM, so that stores and maps of before are not taken for these"""
 UNCOVERED = 0.001
 """share of a scene beyond the DEM that is said"""
