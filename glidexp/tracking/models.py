@@ -63,7 +63,7 @@ def find_model(store: Store, reference: str) -> TrackedModel:
         way = "it was made with tracking.log_model=false" if state == "FINISHED" else "the same command goes on with it"
         if state == "FINISHED" and outputs_of(run):
             way = "that was deleted"
-        if run.data.tags.get(KIND_TAG) == EVALUATION:
+        elif run.data.tags.get(KIND_TAG) == EVALUATION:
             way = f"it scores the model of run {run.data.tags.get(MODEL_RUN_TAG) or 'another place'}: give that"
         if run.data.tags.get(KIND_TAG) == STUDY:
             way = "it is a study, whose trainings have one each; its report lists them"
