@@ -656,6 +656,8 @@ def test_a_run_on_slope_is_scored_mapped_and_judged(tmp_path: Path, capsys: pyte
     capsys.readouterr()
     assert told_by("validity", run, *over_dem, "--out", str(tmp_path / "page")) == 0
     assert "by statistics" in capsys.readouterr().out and "slope" in (tmp_path / "page" / "validity.md").read_text()
+    alone = ["validity", run, "--dem", str(folder / "dem"), *store, "--out", str(tmp_path / "page")]
+    assert told_by(*alone) == 2 and "--dem=" in (said := capsys.readouterr().err) and "would not be used" in said
     data = [word for word in words(tmp_path / "data", tmp_path / "mlruns") if not word.startswith(KEPT_OUT)]
     assert told_by("evaluate", run, *data, "eval.split=test") == 2
     assert "slope is missing. Choose data with these bands (dataset.bands=[red,green,blue,slope])" in (

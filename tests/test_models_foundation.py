@@ -125,6 +125,33 @@ def test_dofa_draws_the_kernels_of_its_paper_and_no_random_number() -> None:
     assert np.allclose(bias, by_hand[1], atol=1e-5) and np.abs(by_hand[1]).max() > 0.01
 
 
+def test_bands_of_a_dem_are_of_no_wavelength(tmp_path: Path) -> None:
+    """Kernels are drawn for the others, and theirs begin at 0; of a file of RGB, too, whose bands nobody names."""
+    torch.save(dofa(), tmp_path / "dofa.pth")
+    bands = [*RGB, "slope"]
+    names = BackboneConfig(name="vit_small"), DecoderConfig(name="dpt")
+
+    def built(file: str, **settings: Any) -> nn.Module:
+        init = InitConfig(kind=InitKind.external, scope=InitScope.encoder, checkpoint=str(tmp_path / file), **settings)
+        return build_model(*names, init, in_channels=4, bands=bands, terrain=["slope"]).eval()
+
+    plain = build(tmp_path / "dofa.pth").state_dict()
+    for settings in ({}, {"wavelengths_um": [0.665, 0.56, 0.49]}):
+        model = built("dofa.pth", **settings).state_dict()
+        kernel = model["encoder.model.patch_embed.proj.weight"]
+        assert kernel.shape[1] == 4 and not kernel[:, 3].any() and kernel[:, :3].abs().max() > 0.1
+        if not settings:
+            assert torch.equal(kernel[:, :3], plain["encoder.model.patch_embed.proj.weight"])
+    with pytest.raises(ConfigError, match=r"init\.wavelengths_um has 4 values, the data 3 bands"):
+        built("dofa.pth", wavelengths_um=[0.665, 0.56, 0.49, 1.0])
+    import timm
+
+    rgb = timm.create_model("vit_small_patch16_224", pretrained=False).state_dict()
+    torch.save(rgb, tmp_path / "rgb.pth")
+    kernel = built("rgb.pth").state_dict()["encoder.model.patch_embed.proj.weight"]
+    assert torch.equal(kernel[:, :3], rgb["patch_embed.proj.weight"]) and not kernel[:, 3].any()
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_file_of_dofa_fills_a_plain_transformer_for_any_bands(
     wrapped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture

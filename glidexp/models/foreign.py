@@ -109,7 +109,7 @@ def filling(
         file: of a state dict
         encoder: of the network that is to be filled
         init: settings, of which bands, wavelengths and the map of names are used
-        bands: of the images that the network will see
+        bands: of the images that the network will see, but for those of a DEM
 
     Returns:
         the weights as the file has them, those under the encoder's names, and the bands of their first layer, empty

@@ -156,7 +156,9 @@ def load_checkpoint(
     if foreign:
         from glidexp.models.foreign import STATISTIC, filling
 
-        found, weights, theirs = filling(file, target, init, bands)
+        seen = [band for band in bands if band not in terrain]  # a DEM's are of no wavelength, and in no such file
+        found, weights, theirs = filling(file, target, init, seen)
+        theirs = theirs or (seen if terrain else [])
         own = {name: value for name, value in own.items() if not name.endswith(STATISTIC) or name in weights}
     else:
         found = weights = read_safetensors(file)

@@ -125,6 +125,8 @@ def _matrix(store: "Store | None", given: Namespace) -> "FromMatrix | None":
 
 def _of_places(validity: "Validity", found: "FoundModel", places: list[str], given: Namespace) -> "Iterable[Judged]":
     if not places:
+        if given.dem:
+            raise ConfigError(f"--dem={given.dem} would not be used: it lies below scenes that are given as files.")
         return []
     from glidexp.mapping.verb_predict import scenes_of
     from glidexp.study.validity.scenes import of_files
