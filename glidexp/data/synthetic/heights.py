@@ -23,13 +23,13 @@ FLAT_SHARE = 2 / 3
 Field = NDArray[np.float32]
 
 
-def write_dem(plan: "Plan", ground: Field, lit: Field, water: NDArray[np.bool_], path: Path) -> None:
+def write_dem(plan: "Plan", ground: Field, with_lakes: Field, water: NDArray[np.bool_], path: Path) -> None:
     """Writes a GeoTIFF of heights in metres that covers the scene and a rim around it.
 
     Args:
         plan: the scene
         ground: (side, side) metres, without lakes
-        lit: likewise, with lakes that are flat
+        with_lakes: likewise, with lakes that are flat
         water: (side, side) where the lakes are
         path: of the file
     """
@@ -40,7 +40,7 @@ def write_dem(plan: "Plan", ground: Field, lit: Field, water: NDArray[np.bool_],
     rng = np.random.default_rng((*plan.seed, 1))  # of its own: no other file changes
     lakes, count = ndimage.label(water)
     there = np.append(False, rng.random(count) < FLAT_SHARE)[lakes]
-    heights = np.where(there, lit, ground).astype(np.float32)
+    heights = np.where(there, with_lakes, ground).astype(np.float32)
     side = int(np.ceil(plan.side_px * plan.gsd_m / CELL_M))
     crs = f"EPSG:{REGIONS[plan.region].epsg}"
     place = Affine(CELL_M, 0, plan.west_m, 0, -CELL_M, plan.north_m)
