@@ -38,6 +38,8 @@ from glidexp.data.synthetic.covers import CLASSES
 from glidexp.data.synthetic.truth import read_classes
 from glidexp.errors import ConfigError, DataError
 from glidexp.mapping import predict
+from glidexp.mapping.domain import header
+from glidexp.models.card import read_card
 from glidexp.models.predictor import Predictor
 from glidexp.release.card_page import _use
 from glidexp.release.stac_mlm import _input
@@ -620,10 +622,10 @@ def test_a_dem_that_lacks_or_is_not_wanted_is_told(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     scene = write_scene(tmp_path / "s.tif", pixels=with_lakes(), descriptions=["red", "green", "blue"])
-    dem = write_dem(tmp_path / "dem.tif", plane(20.0))
+    (file,) = find(scene, "sentinel2", dem=files_of(write_dem(tmp_path / "dem.tif", plane(20.0)), "--dem"))
+    with pytest.raises(ConfigError, match=r"--dem would not be used: the model takes red, green, blue\. Leave it out"):
+        header(read_card(model), file)
     words = ["predict", str(model), str(scene), "--out", str(tmp_path / "maps"), "--sensor", "sentinel2"]
-    assert told_by(*words, "--dem", str(dem)) == 2
-    assert "--dem would not be used: the model takes red, green, blue. Leave it out." in capsys.readouterr().err
     request.getfixturevalue("sloped")
     assert told_by(*words) == 2
     assert "the model takes slope of a DEM: give --dem, a raster of heights" in capsys.readouterr().err

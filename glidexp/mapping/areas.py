@@ -23,6 +23,7 @@ from glidexp.data.scenes.inventory import SEARCH_M, lakes_of
 from glidexp.data.scenes.polygons import Inventory
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sizes import size_of
+from glidexp.mapping import heights
 from glidexp.mapping.polygons import Geometries, smoothed, window_of
 from glidexp.mapping.runs import Runs, runs_of
 from glidexp.mapping.workfiles import INVALID, LIKELY, STEPS, SURE
@@ -116,10 +117,10 @@ def measured(
     return shapes, pd.DataFrame({name: table[name] for name in columns if name in table})
 
 
-def columns_of(of_mean: bool) -> list[str]:
-    """Of the table of lakes of a single network, or of a mean of several."""
-    place = COLUMNS.index("mean_probability") + 1
-    return [*COLUMNS[:place], *(OF_MEANS if of_mean else ()), *COLUMNS[place:]]
+def columns_of(of_mean: bool, over_dem: bool = False) -> list[str]:
+    """Of the table of lakes of a single network or of a mean of several, without a DEM or over one."""
+    mean, ice = (COLUMNS.index(name) + 1 for name in ("mean_probability", "within_10km"))
+    return [*COLUMNS[:mean], *OF_MEANS * of_mean, *COLUMNS[mean:ice], *heights.COLUMNS * over_dem, *COLUMNS[ice:]]
 
 
 def pixels_in(outlines: Geometries, levels_HW: Any, marks_HW: Any, mask_HW: Any, *, calibrated: bool) -> Pixels:

@@ -20,9 +20,10 @@ from PIL import Image
 
 from glidexp.beside import sweep
 from glidexp.data.builder.parts import writing
+from glidexp.data.scenes.dem import Dem
 from glidexp.data.scenes.polygons import Inventory, polygons_of
 from glidexp.data.scenes.reading import Scene
-from glidexp.mapping import areas, cog, polygons, raster
+from glidexp.mapping import areas, cog, heights, polygons, raster
 from glidexp.mapping.outputs import SUMMARY, lakes_table, write_lakes
 from glidexp.mapping.quicklook import draw, write_picture
 from glidexp.mapping.settings import MapSettings
@@ -51,6 +52,7 @@ def written(
     calibrated: bool,
     model: str,
     glaciers: Inventory | None = None,
+    under: Dem | None = None,
     image: bool = False,
 ) -> tuple[dict[str, Path], geopandas.GeoDataFrame]:
     """Writes all layers of a map beside each other, each aside and renamed.
@@ -63,6 +65,7 @@ def written(
         calibrated: whether the marks hold a calibrated interval
         model: what names it in the table
         glaciers: for distances
+        under: DEM, for heights and slopes of lakes
         image: also the small picture without outlines
 
     Returns:
@@ -79,7 +82,7 @@ def written(
             assets["spread"] = base.with_name(f"{base.name}_spread.tif")
             apart = cog.describe(files.folder / SPREAD, scene, name="standard deviation of networks", scale=1 / STEPS)
             jobs.append(threads.submit(cog.write_cog, apart, files.folder / SPREAD, assets["spread"], scene))
-        outlines, frame, ground = _lakes(scene, files, settings, calibrated, model, glaciers)
+        outlines, frame, ground = _lakes(scene, files, settings, calibrated, model, glaciers, under)
         lake = cog.describe(files.folder / MASK, scene, name="lake")
         jobs.append(threads.submit(cog.write_cog, lake, files.folder / MASK, assets["mask"], scene))
         assets["lakes"], assets["lakes_parquet"] = write_lakes(frame, ground, base)
@@ -158,7 +161,13 @@ def _north(scene: Scene) -> tuple[float, float]:
 
 
 def _lakes(
-    scene: Scene, files: WorkFiles, settings: MapSettings, calibrated: bool, model: str, glaciers: Inventory | None
+    scene: Scene,
+    files: WorkFiles,
+    settings: MapSettings,
+    calibrated: bool,
+    model: str,
+    glaciers: Inventory | None,
+    under: Dem | None,
 ) -> tuple[polygons.Geometries, geopandas.GeoDataFrame, Any]:
     """Outlines in pixels, the table of lakes, the ground that was looked at; the mask's file agrees with them.
 
@@ -180,6 +189,8 @@ def _lakes(
         polygons.burn(outlines[small], mask, 0)
         outlines, shapes, table = outlines[~small], shapes[~small], table[~small].reset_index(drop=True)
     distance = areas.to_ice(scene, shapes, glaciers)
+    if under is not None:
+        table = table.assign(**heights.of_lakes(scene, outlines, under))
     return outlines, lakes_table(scene, shapes, table, distance, model=model), looked_at(scene, marks)
 
 

@@ -45,9 +45,12 @@ def tasks_of(given: Namespace, files: Sequence[SceneFile], settings: MapSettings
     glaciers, ice = ice_of(given.glaciers, given.glaciers_layer)
     name = model.run_id or model.uri
     return [
-        SceneTask(file, model.bundle.absolute(), out, settings, name, glaciers, ice, again=given.again)
+        SceneTask(
+            file if model.card.get("terrain") else replace(file, dem=()), model.bundle.absolute(), out, settings, name,
+            heights=file.dem, glaciers=glaciers, ice=ice, again=given.again,
+        )
         for file in files
-    ]
+    ]  # fmt: skip
 
 
 def ice_of(place: str | None, layer: str | None) -> tuple[polygons.Inventory | None, tuple[str, int, int] | None]:

@@ -32,11 +32,11 @@ def lakes_table(
     Args:
         scene: its header
         shapes: outlines in the scene's CRS
-        table: of `areas.measured`
+        table: of `areas.measured`, with columns of `heights` where there is a DEM
         distance_m: to the nearest glacier; infinite where none is near, NaN where none was given
         model: what names it
     """
-    found, columns = table.copy(), columns_of("agreement" in table)
+    found, columns = table.copy(), columns_of("agreement" in table, "slope_deg" in table)
     far = np.isnan(distance_m)
     found["glacier_distance_m"] = np.where(np.isinf(distance_m), np.nan, distance_m)
     found["within_10km"] = pd.array(
@@ -59,7 +59,7 @@ def lakes_table(
     numbers = {
         name: float
         for name in columns
-        if name.endswith(("km2", "_km", "_m", "agreement")) and not name.startswith("within")
+        if name.endswith(("km2", "_km", "_m", "_deg", "agreement")) and not name.startswith("within")
     }
     return frame.astype(kinds | texts | numbers | {"lon": float, "lat": float})
 

@@ -14,13 +14,15 @@ import rasterio
 import torch
 
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.dem import read_of
 from glidexp.data.scenes.polygons import Inventory
 from glidexp.data.scenes.reading import STRIP_PX, Scene
+from glidexp.data.scenes.stand import stand
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.scenes.strips import Strips, ahead
 from glidexp.data.store import canonical
 from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
-from glidexp.mapping import areas, domain, layers, raster
+from glidexp.mapping import areas, domain, heights, layers, raster
 from glidexp.mapping.network import network, precision_on, predicting
 from glidexp.mapping.outputs import by_size
 from glidexp.mapping.settings import MapSettings, StretchFrom
@@ -53,6 +55,8 @@ class SceneTask:
     settings: MapSettings
     model: str
     """what names it in tables"""
+    heights: tuple[Path, ...] = ()
+    """rasters of a DEM, for the height of lakes; the model's bands come of `file.dem`"""
     glaciers: Inventory | None = None
     ice: tuple[str, int, int] | None = None
     """name, size and time of last change of the glaciers' file"""
@@ -147,6 +151,8 @@ def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
     scene = domain.header(card, task.file)
     said = [*scene.warnings, *domain.outside(card, scene)]
     said += domain.of_another_baseline(card, scene) if task.settings.stretch is StretchFrom.auto else []
+    under, words = heights.below(scene, task.heights)
+    said += words
     base, aside = task.base, task.aside
     keys = _keys(task, card, scene)
     item = base.with_name(f"{base.name}.json")
@@ -165,12 +171,12 @@ def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
         made = layers.new_folder(aside)
         assets, table = layers.written(
             scene, files, made / base.name, task.settings, calibrated=bool(card.get("temperature")), model=task.model,
-            glaciers=task.glaciers, image=task.image,
+            glaciers=task.glaciers, under=under, image=task.image,
         )  # fmt: skip
         sizes: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in by_size(table).to_dict("records")]
         clouds = task.file.clouds.name if task.file.clouds else None
         told |= {"sizes": sizes, "warnings": said, "clouds": clouds, "model": task.model, "key": keys[1]}
-        told |= {"dem": [path.name for grid in scene.dem.grids for path in grid]} if scene.dem else {}
+        told |= {"dem": [path.name for grid in under.grids for path in grid]} if under else {}
         layers.put(base, assets, write_item(made / item.name, scene, assets, told))
         files.drop()
     return SceneMap(scene.name, len(table), float(table["area_km2"].sum()), sizes, said)
@@ -189,7 +195,9 @@ def _keys(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[str, str
     if card.get("members"):
         pixels.append({"spread": SPREAD_FORMAT})
     first = hashlib.sha256(canonical(pixels)).hexdigest()
-    files = [first, later, task.ice, scene.file.sensor, scene.file.date]
+    files: list[Any] = [first, later, task.ice, scene.file.sensor, scene.file.date]
+    if task.heights:
+        files.append([row for path in read_of(task.heights) for row in stand(path)])
     if card.get("validity"):
         files.append(card["validity"]["sha256"])
     return first, hashlib.sha256(canonical(files)).hexdigest()

@@ -59,7 +59,9 @@ def map_options(parser: Parser) -> None:
     parser.add_argument("--sensor", default="unknown", help="sensor of scenes that name none (default: unknown)")
     parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
     parser.add_argument(
-        "--dem", metavar="PATH", help="raster of heights or folder of them, for models that take elevation or slope"
+        "--dem",
+        metavar="PATH",
+        help="raster of heights or folder of them, for height and slope of lakes and for models that take bands of it",
     )
     parser.add_argument("--glaciers", metavar="FILE", help="glacier outlines, for distances and the 10 km flag")
     parser.add_argument("--glaciers-layer", metavar="NAME", help="layer of --glaciers, if several hold polygons")

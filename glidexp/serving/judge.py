@@ -112,14 +112,15 @@ def judge(upload: Path, name: str, wish: Wish, card: dict[str, Any], settings: S
                 422, "the scene is a picture with a palette, which holds no colours of its own: save it as RGB."
             )
         gsd_m = wish.gsd_m or usual_gsd(card, wish.sensor)
-        if settings.dem and not placed:
+        below = settings.dem if card.get("terrain") else None
+        if below and not placed:
             raise Refusal(
                 422, "the scene does not say where it lies, and the model takes heights of its ground: send one with "
                 "a CRS and a position.",
             )  # fmt: skip
         seen = path if placed else laid_flat(path, width, height, gsd_m)
         try:
-            file = find(seen, wish.sensor, dem=files_of(settings.dem, "--dem"))[0]
+            file = find(seen, wish.sensor, dem=files_of(below, "--dem"))[0]
             scene = domain.header(card, file)
         except DataError as error:
             raise Refusal(422, str(error).replace(f"{path.parent}/", "").replace(seen.name, path.name)) from None

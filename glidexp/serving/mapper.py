@@ -1,7 +1,9 @@
 """What the process of `worker.py` does with a scene: maps it as `glidexp predict` does. Imported there alone."""
 
 from dataclasses import replace
+from typing import Any
 
+from glidexp.data.scenes.dem import files_of
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.mapping.many import ice_of, with_threads
 from glidexp.mapping.network import network
@@ -14,21 +16,22 @@ from glidexp.serving.worker import Answer, Setup, Step, Task
 
 
 def begin(setup: Setup) -> Answer:
-    """Loads network and glaciers; gives what maps a scene.
+    """Loads network and glaciers, finds the DEM; gives what maps a scene.
 
     Raises:
-        GlidexpError: a bundle or a file of glaciers that cannot be used
+        GlidexpError: a bundle, a file of glaciers or a DEM that cannot be used
     """
     maps = setup.settings.maps
     network(setup.bundle, read_card(setup.bundle), maps.tta, maps.device)
     glaciers, ice = ice_of(setup.settings.glaciers, setup.settings.glaciers_layer)
+    around = {"glaciers": glaciers, "ice": ice, "heights": files_of(setup.settings.dem, "--dem")}
 
     def answer(task: Task, step: Step) -> Result:
         judged, wish = task.scene, task.wish
         settings = maps if wish.threshold is None else replace(maps, threshold=wish.threshold)
-        ground = (glaciers, ice) if judged.placed else (None, None)
+        ground: dict[str, Any] = around if judged.placed else {}
         task.out.mkdir()
-        one = SceneTask(judged.file, setup.bundle, task.out, settings, setup.model, *ground, image=True)
+        one = SceneTask(judged.file, setup.bundle, task.out, settings, setup.model, **ground, image=True)
         try:
             made = map_scene(with_threads([one], 1)[0], counted(step))
         except RunFailed as error:

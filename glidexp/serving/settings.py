@@ -22,7 +22,7 @@ class ServeSettings:
     glaciers_layer: str | None = None
     """of their file, where several hold polygons"""
     dem: str | None = None
-    """raster or folder of heights, for models that take bands of a DEM"""
+    """raster or folder of heights, for those of lakes and for models that take bands of a DEM"""
     host: str = HOST
     """address that is listened at"""
     port: int = PORT

@@ -211,7 +211,7 @@ def _serve(given: Namespace, settings: ServeSettings, door: socket.socket, root:
     from glidexp.serving.worker import Setup, Worker, mapping
 
     found = find_named(given.model, mlruns=given.mlruns, uri=given.uri, folder=root / "model")
-    check_dem(found.card, given=bool(given.dem))
+    check_dem(found.card, given=bool(given.dem and found.card.get("terrain")))
     files_of(given.dem, "--dem")  # refuses what is not there
     name = name_of(found)
     worker = Worker(mapping, Setup(found.bundle.absolute(), name, settings))

@@ -49,6 +49,10 @@ UNCOVERED = 0.001
 Floats = npt.NDArray[np.float32]
 
 
+class BeyondDem(DataError):
+    """No raster of a DEM touches a scene."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dem:
     """The rasters of a DEM that touch a scene, and what is made of them."""
@@ -82,7 +86,7 @@ class Dem:
         for first in range(0, pixels.shape[1], rows):
             part = slice(first, min(first + rows, pixels.shape[1]))
             top, left = int(window.row_off) + part.start, int(window.col_off)
-            heights = self._heights(opened, top, left, part.stop - part.start, pixels.shape[2])
+            heights = self.heights(opened, top, left, part.stop - part.start, pixels.shape[2])
             steps = steps_m(scene, top, len(heights) - 2)
             valid[part] &= np.isfinite(heights[1:-1, 1:-1])
             for place, name in enumerate(self.names):
@@ -92,9 +96,17 @@ class Dem:
                 levels[place, part] = np.clip(np.rint(np.where(known, found, 0)), 0, 255).astype(np.uint8)
         return np.concatenate([pixels, levels.astype(pixels.dtype)])
 
-    def _heights(self, opened: Mapping[Path, Any], top: int, left: int, height: int, width: int) -> Floats:
+    def heights(self, opened: Mapping[Path, Any], top: int, left: int, height: int, width: int) -> Floats:
         """(height + 2, width + 2) metres of a window of the scene's files and of the pixels around it, NaN where there
-        is none."""
+        is none.
+
+        Args:
+            opened: as in `behind`
+            top, left, height, width: of the window, in pixels of the scene's files
+
+        Raises:
+            DataError: a raster cannot be read
+        """
         import rasterio
         import rasterio.errors
         from rasterio.windows import Window
@@ -205,15 +217,16 @@ def meaning(bands: Sequence[str]) -> str:
     )
 
 
-def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]]:
+def on_scene(scene: "Scene", bands: Sequence[str], lacking: str = "data") -> tuple[Dem, tuple[str, ...]]:
     """The part of a DEM that a scene needs, and what is to be said of it.
 
     Args:
         scene: its header, with the DEM's rasters in `file.dem`
         bands: of `TERRAIN`
+        lacking: what a pixel beyond the DEM is without, in words
 
     Raises:
-        DataError: a raster is no DEM, or none touches the scene
+        DataError: a raster is no DEM, or none touches the scene (`BeyondDem`)
     """
     import shapely
     from shapely.affinity import translate
@@ -232,7 +245,7 @@ def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]
             covered += near
     if not touching:
         others = f" and {len(scene.file.dem) - 1} others" * (len(scene.file.dem) > 1)
-        raise DataError(
+        raise BeyondDem(
             f"{scene.file.dem[0]}{others}: the DEM does not reach scene {scene.name}: add its ground, or take the "
             "scene out."
         )
@@ -241,11 +254,11 @@ def on_scene(scene: "Scene", bands: Sequence[str]) -> tuple[Dem, tuple[str, ...]
     beyond = 1 - shapely.union_all(covered).intersection(ground).area / ground.area
     grids, said = grids_of(touching, wrap), list[str]()
     if beyond > UNCOVERED:
-        said.append(f"{scene.file.path}: {beyond:.1%} lies beyond the DEM and is without data.")
+        said.append(f"{scene.file.path}: {beyond:.1%} lies beyond the DEM and is without {lacking}.")
     if len(grids) > 1:
         said.append(
             f"{scene.file.path}: the DEM's rasters lie on {len(grids)} grids there: where these meet and do not "
-            "overlap, up to four cells are without data. Bring them to one grid first (gdalwarp)."
+            f"overlap, up to four cells are without {lacking}. Bring them to one grid first (gdalwarp)."
         )
     return Dem(grids, tuple(bands), wrap), tuple(said)
 
