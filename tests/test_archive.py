@@ -226,9 +226,16 @@ def test_table_of_origins(tmp_path: Path) -> None:
     table.write_text("tile,scene\n99,x\n")
     with pytest.raises(DataError, match="names 1 tile that is not there, first '99'"):
         prepare(dataset, PX, tmp_path / "data", progress=False)
-    table.write_text("tile,row\n1,one\n")
-    with pytest.raises(DataError, match="row and col are whole"):
-        prepare(dataset, PX, tmp_path / "data", progress=False)
+    for text, says in (
+        ("tile,row\n1,one\n", "row and col are whole"),
+        ("tile,gsd_m\n1,-10\n", "gsd_m -10 is no size of a pixel"),
+        ("tile,scene\n1,a\n1.png,b\n", "names tile '1' in several rows"),
+    ):
+        table.write_text(text)
+        with pytest.raises(DataError, match=says):
+            prepare(dataset, PX, tmp_path / "data", progress=False)
+    table.write_text("\n".join([lines[0].title(), *lines[1:]]) + "\n")  # Tile, Scene ...
+    assert set(prepare(dataset, PX, tmp_path / "data", progress=False).index["sensor"]) == {"landsat8"}
 
 
 @pytest.mark.parametrize(

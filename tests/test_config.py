@@ -152,6 +152,16 @@ def test_what_was_added_with_a_plus_is_refused() -> None:
         composed("+train.foo=1")
 
 
+def test_what_refers_to_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(ConfigError, match=r"^paths\.mlruns is not possible: .*'NOT_SET' not found"):
+        composed("paths.mlruns=${oc.env:NOT_SET}/runs")
+    with pytest.raises(ConfigError, match=r"^seed is not possible: .*'nope' not found"):
+        composed("seed=${nope}")
+    with pytest.raises(ConfigError, match=r"^dataset is not possible"):
+        composed("dataset.bands=[[1]]")
+
+
 def test_ranges_of_training() -> None:
     for key in ("train.epochs", "train.batch_size", "train.accumulate", "train.patience"):
         with pytest.raises(ConfigError, match=key):

@@ -170,6 +170,11 @@ def test_shapefiles_of_a_folder_or_zip_are_its_layers(tmp_path: Path) -> None:
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
     for place in (folder, Path(packed)):
         assert polygons.read(place, "dataset.glaciers").read == 2
+    above = shutil.make_archive(str(tmp_path / "above"), "zip", tmp_path, "glims")
+    with pytest.raises(
+        DataError, match=r"above\.zip cannot be read as polygons: .*\. Unpack it, and name the file in it"
+    ):
+        polygons.read(above, "dataset.glaciers")
     outlines(4).to_file(folder / "debris.shp")
     with pytest.raises(
         DataError, match=r"several layers that may hold polygons \((outlines, debris|debris, outlines)\)"
@@ -196,6 +201,14 @@ def with_columns(path: Path, **columns: list) -> Path:
 def test_ids_and_types_of_lakes(tmp_path: Path, columns: dict, ids: list[str], types: list[str]) -> None:
     found = polygons.read(with_columns(tmp_path / "l.gpkg", **columns), "dataset.lakes")
     assert (found.ids.tolist(), found.types.tolist()) == (ids, types)
+
+
+def test_an_id_may_be_a_list_or_missing_as_tables_have_it(tmp_path: Path) -> None:
+    shapes = [lake(100 * k, 100, 20) for k in range(2)]
+    for n, (values, ids) in enumerate([([[1, 2], [3]], ["[1 2]", "[3]"]), (pd.array([7, None], "Int64"), ["7", "1"])]):
+        path = tmp_path / f"l{n}.parquet"
+        geopandas.GeoDataFrame({"id": values}, geometry=shapes, crs="EPSG:32645").to_parquet(path)
+        assert polygons.read(path, "dataset.lakes").ids.tolist() == ids
 
 
 def test_a_named_type_column_is_taken_and_must_be_there(tmp_path: Path) -> None:
@@ -268,6 +281,8 @@ def test_a_crs_is_taken_from_the_file_else_from_the_settings(
     assert "dataset.lakes is in EPSG:4326: transformed to that of the scenes (EPSG:32645)" in caplog.text
     with pytest.raises(ConfigError, match=r"dataset\.lakes_crs=utm is no CRS"):
         polygons.read(degrees, "dataset.lakes", crs="utm")
+    with pytest.raises(DataError, match=r"d\.shp: the CRS 'plan' says of no place .*: set dataset\.lakes_crs"):
+        polygons.read(degrees, "dataset.lakes", crs='LOCAL_CS["plan",UNIT["metre",1]]')
 
 
 def test_degrees_in_metres_and_metres_in_degrees_are_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

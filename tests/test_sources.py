@@ -1,6 +1,7 @@
 """Scenes from folders and catalogues, from one file or one a band: however pixels are stored, they are the same."""
 
 import json
+import math
 import pickle
 import re
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import rasterio.shutil
@@ -220,6 +222,14 @@ def test_a_scene_that_is_nowhere_on_earth_is_refused(
         one(path)
 
 
+def test_a_position_that_is_no_number_is_none(tmp_path: Path, rgb: np.ndarray) -> None:
+    path = write_scene(tmp_path / "s.tif", pixels=rgb)
+    with rasterio.open(path, "r+") as source:
+        source.transform = Affine(math.nan, 0, 5e5, 0, -10, 3e6)
+    with pytest.raises(DataError, match=r"s\.tif has no CRS or no position"):
+        one(path)
+
+
 @pytest.mark.parametrize(("crs", "pole"), [("EPSG:3413", 90.0), ("EPSG:3031", -90.0)])
 def test_a_scene_over_a_pole_has_the_pole_in_its_outline(
     tmp_path: Path, rgb: np.ndarray, crs: str, pole: float
@@ -246,7 +256,11 @@ def test_a_packed_product_is_told_to_be_unpacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.csv", "scene\nx\n", "has no column 'path'"),
+        ("a.csv", "scene\nx\n", "has no column 'path' but 'scene'"),
+        ("a.csv", "path;scene\ns.tif;x\n", "no column 'path' but 'path;scene': .*, with commas between"),
+        ("a.csv", "path,Path\ns.tif,s.tif\n", "has the column 'path' twice"),
+        ("a.csv", "path,date\ns.tif,T\n", "the date 'T' is no day like 2020-10-12"),
+        ("a.csv", "path,bands\n,red=a.tif red=b.tif\n", "bands 'red=a.tif red=b.tif' name a band twice"),
         ("a.csv", "path,bands\ns.tif,blue green\n", r"has 3 bands, the catalogue names 2 \(blue, green\)"),
         ("a.csv", "path,bands\n,red= green=g.tif\n", "must be 'red=FILE green=FILE ...'"),
         ("a.csv", "path\nd\n", "holds 0 scenes of one file a band"),
@@ -259,6 +273,13 @@ def test_a_packed_product_is_told_to_be_unpacked(tmp_path: Path) -> None:
         ("a.json", '{"id": "x", "assets": {"a": {"href": "s.tif"}, "b": {"href": "s.tif"}}}', "2 assets could be"),
         ("a.json", '{"id": "x", "properties": [1], "assets": {"a": {"href": "s.tif"}}}', "is not as STAC has it"),
         ("a.json", '{"id": "x", "assets": {"a": {"href": "s.tif", "eo:bands": 5}}}', "is not as STAC has it"),
+        ("a.json", "[" * 100_000, "cannot be read as JSON"),
+        ("a.json", '{"id": "x", "assets": {"a": {"href": "http://[s.tif"}}}', "is not as STAC has it"),
+        (
+            "a.json",
+            '{"id": "x", "properties": {"datetime": "12/10/2020"}, "assets": {"a": {"href": "s.tif"}}}',
+            "the date '12/10/2020' is no day like",
+        ),
         ("d/a.SAFE/x", "", "holds no band file at GRANULE"),
     ],
 )
@@ -270,6 +291,17 @@ def test_what_is_no_catalogue_is_one_sentence(tmp_path: Path, name: str, text: s
     with pytest.raises(GlidexpError, match=says) as caught:
         one(tmp_path / ("d" if name.startswith("d/") else name))
     assert "\n" not in str(caught.value)
+
+
+def test_columns_are_known_in_any_case_and_with_space_around(tmp_path: Path) -> None:
+    write_scene(tmp_path / "s.tif")
+    (tmp_path / "a.csv").write_text("Path, Scene ,SENSOR, region\ns.tif,x,sentinel2,andes\n")
+    pd.DataFrame({"Path": ["s.tif"], "Scene": ["x"], "Sensor": ["sentinel2"], "Region": ["andes"]}).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    for name in ("a.csv", "a.parquet"):
+        (file,) = find(tmp_path / name, "unknown")
+        assert (file.scene, file.sensor, file.region) == ("x", "sentinel2", "andes")
 
 
 @pytest.mark.parametrize("text", ["2020-10-12", "20201012", "2020-10-12T04:57:21Z", "2020-10-12 00:00:00"])

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from glidexp.config.data import (
     DatasetConfig,
@@ -170,19 +171,22 @@ def typed(composed: DictConfig, schema: type[Schema]) -> Schema:
     """Turns a composed config into an object of its schema. Every class checks its own values as it is made.
 
     Raises:
-        ConfigError: a value is missing or outside its range, or of no setting
+        ConfigError: a value is missing or outside its range, of no setting, or refers to what is not there
     """
     allowed = [field.name for field in fields(schema)]
-    missing = OmegaConf.missing_keys(composed)
-    if missing:
-        raise ConfigError(f"{sorted(missing)[0]} has no value: give it on the command line, {sorted(missing)[0]}=...")
-    unknown = [str(key) for key in composed if str(key) not in allowed]
-    if unknown:
-        raise ConfigError(f"there is no setting '{unknown[0]}'. Allowed to begin with: {', '.join(allowed)}.")
     try:
+        missing = OmegaConf.missing_keys(composed)
+        if missing:
+            raise ConfigError(f"{min(missing)} has no value: give it on the command line, {min(missing)}=...")
+        unknown = [str(key) for key in composed if str(key) not in allowed]
+        if unknown:
+            raise ConfigError(f"there is no setting '{unknown[0]}'. Allowed to begin with: {', '.join(allowed)}.")
         config = OmegaConf.to_object(composed)
     except AttributeError as error:  # +section.name=value adds what no class has
         raise ConfigError(f"a setting that does not exist was added: {error}.") from None
+    except OmegaConfBaseException as error:  # ${oc.env:NAME} of a variable that is not set, ${key} of no key
+        told = (str(error.msg) or str(error)).splitlines()[0].rstrip(".")
+        raise ConfigError(f"{error.full_key} is not possible: {told}. Give another value.") from None
     if not isinstance(config, schema):
         raise ConfigError(f"the composed config is a {type(config).__name__}, not a {schema.__name__}.")
     return config

@@ -138,7 +138,7 @@ def declared_sensors(dataset: DatasetConfig) -> list[str] | None:
     table = Path(dataset.manifest) if dataset.manifest else None
     if table is None:
         return None if dataset.kind == DatasetKind.glid else [dataset.sensor]
-    _, rows = read_csv(table)
+    _, rows = read_csv(table, known=("sensor",))
     if not rows:
         raise DataError(f"{table} has no rows: write one a scene or tile below its first line.")
     return sorted({row.get("sensor") or dataset.sensor for row in rows})

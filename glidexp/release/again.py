@@ -15,7 +15,7 @@ from glidexp.config.stored import read_values
 from glidexp.config.training import Precision
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore
-from glidexp.errors import DataError
+from glidexp.errors import DataError, GlidexpError
 from glidexp.models.hardware import device_of
 from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.models import read_text
@@ -66,7 +66,7 @@ def ground_of(store: Store, scored: TrackedRun, folder: Path) -> EvaluateConfig 
     try:
         merged = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), read_values(text or ""))
         return typed(merged, EvaluateConfig)  # type: ignore[arg-type]
-    except (OmegaConfBaseException, ValueError, TypeError, DataError) as error:
+    except (OmegaConfBaseException, ValueError, TypeError, GlidexpError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"the settings of evaluation {scored.run_id[:12]} cannot be read ({reason}).") from error
 

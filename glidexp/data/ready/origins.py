@@ -1,6 +1,7 @@
 """Where ready tiles come from, as far as somebody says: a table, the rule of their names, the file itself."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,10 +63,13 @@ def _of_rule(pair: Pair, sensor: str) -> Origin:
 
 
 def _read(path: Path, sensor: str, pairs: Sequence[Pair]) -> dict[str, Origin]:
-    columns, rows = read_csv(path, "dataset.manifest")
+    columns, rows = read_csv(path, "dataset.manifest", COLUMNS)
     if rows and "tile" not in columns:
         raise DataError(f"{path} has no column 'tile': its first line must be like {','.join(COLUMNS)}.")
     said = {row["tile"].removesuffix(".png"): _origin(path, row, sensor) for row in rows}
+    if len(said) < len(rows):
+        (twice, _), *_ = Counter(row["tile"].removesuffix(".png") for row in rows).most_common(1)
+        raise DataError(f"{path} names tile '{twice}' in several rows: leave one.")
     lost = sorted(said.keys() - {pair.name for pair in pairs})
     if lost:
         raise DataError(
@@ -81,6 +85,9 @@ def _origin(path: Path, text: Mapping[str, str], sensor: str) -> Origin:
     if text.get("split", "") not in ("", *SPLITS):
         raise DataError(f"{path}, tile {text.get('tile')}: split '{text['split']}' is not one of {', '.join(SPLITS)}.")
     try:
+        gsd_m = float(text.get("gsd_m") or nominal)
+        if gsd_m <= 0 or gsd_m == math.inf:
+            raise ValueError(f"gsd_m {gsd_m:g} is no size of a pixel")
         transform = tuple(float(part) for part in text.get("transform", "").split()) or None
         if transform is not None and (len(transform) != 6 or not all(map(math.isfinite, transform))):
             raise ValueError("transform is six numbers with spaces between")
@@ -88,7 +95,7 @@ def _origin(path: Path, text: Mapping[str, str], sensor: str) -> Origin:
             scene=text.get("scene") or "unknown",
             sensor=name,
             region=text.get("region") or "unknown",
-            gsd_m=float(text.get("gsd_m") or nominal),
+            gsd_m=gsd_m,
             row=int(text.get("row") or -1),
             col=int(text.get("col") or -1),
             block=text.get("block", ""),

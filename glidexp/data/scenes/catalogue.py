@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glidexp.data import sensors
-from glidexp.data.csv_rows import read_csv
+from glidexp.data.csv_rows import named_as_known, read_csv
 from glidexp.data.scenes import products
 from glidexp.data.scenes.dem import LEVELS_VERSION, read_of
 from glidexp.data.scenes.stac import SUFFIXES, read_items
@@ -204,7 +204,7 @@ def _of_rows(table: Path, sensor: str) -> Iterator[SceneFile]:
                 scene=item.scene,
                 sensor=own,
                 region=item.region,
-                date=item.date,
+                date=_day(table, item.date),
                 bands=_renamed(item.bands, own),
                 order=item.order,
                 fill=_fill(own) if item.bands else None,
@@ -244,6 +244,8 @@ def _of_row(table: Path, row: Mapping[str, str], sensor: str) -> SceneFile:
         if any(not (name and equals and file) for name, equals, file in pairs):
             raise DataError(f"{table}: bands '{row['bands']}' must be 'red=FILE green=FILE ...' or 'blue green red'.")
         bands = tuple((name.lower(), folder / file) for name, _, file in pairs)
+        if len(dict(bands)) < len(bands):
+            raise DataError(f"{table}: bands '{row['bands']}' name a band twice: leave one file for each.")
         scene = known["scene"] or Path(pairs[0][2]).stem
         region = known["region"] or "unknown"
         return SceneFile(bands[0][1], scene, own, region, known["date"], bands, fill=_fill(own), clouds=clouds)
@@ -273,12 +275,12 @@ def _day(table: Path, text: str) -> str:
     """A day as 2020-10-12, of that, of a time on it, or of 20201012; "" of "". Maps carry it."""
     try:
         return date.fromisoformat(text.replace("T", " ").split()[0]).isoformat() if text else ""
-    except ValueError:
+    except (ValueError, IndexError):
         raise DataError(f"{table}: the date '{text}' is no day like 2020-10-12: write it so.") from None
 
 
 def _csv_rows(table: Path) -> list[dict[str, str]]:
-    columns, rows = read_csv(table)
+    columns, rows = read_csv(table, known=COLUMNS)
     _need_path(table, columns)
     return rows
 
@@ -288,12 +290,13 @@ def _parquet_rows(table: Path) -> list[dict[str, str]]:
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(table).names
-        _need_path(table, names)
-        rows = pq.read_table(table, columns=[name for name in COLUMNS if name in names]).to_pylist()
+        written = pq.read_schema(table).names
+        names = dict(zip(written, named_as_known(table, written, COLUMNS), strict=True))
+        _need_path(table, list(names.values()))
+        rows = pq.read_table(table, columns=[own for own, name in names.items() if name in COLUMNS]).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{table} cannot be read as GeoParquet: {' '.join(str(error).split())[:120]}.") from None
-    return [{key: "" if value is None else _text(value) for key, value in row.items()} for row in rows]
+    return [{names[key]: "" if value is None else _text(value) for key, value in row.items()} for row in rows]
 
 
 def _text(value: Any) -> str:
@@ -302,4 +305,8 @@ def _text(value: Any) -> str:
 
 def _need_path(table: Path, header: Sequence[str]) -> None:
     if "path" not in header:
-        raise DataError(f"{table} has no column 'path': it must have columns like {','.join(COLUMNS)}.")
+        held = f" but '{' '.join(','.join(header).split())[:80]}'" if header else ""
+        raise DataError(
+            f"{table} has no column 'path'{held}: its first line must name columns like {','.join(COLUMNS)}, with "
+            "commas between."
+        )

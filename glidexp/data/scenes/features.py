@@ -231,4 +231,6 @@ def _unreadable(path: Path | str, setting: str, error: Exception) -> DataError:
         return DataError(f"{setting}={path} is a folder that cannot be read as polygons: name a file in it.")
     # what pyogrio says after that is for callers from Python
     text = " ".join(str(error).split()).partition("; It might help")[0].rstrip(".")
+    if Path(path).suffix.lower() == ".zip":  # GDAL sees files at its top alone
+        text += ". Unpack it, and name the file in it"
     return DataError(f"{setting}={path} cannot be read as polygons: {text[:200]}.")

@@ -1,5 +1,6 @@
 """What a raster must be before its pixels are read: one picture of 8 or 16 bit, on a grid of its own."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def check_grid(path: Path, source: rasterio.DatasetReader) -> None:
         DataError: one sentence with the file, what is wrong and the command that mends it
     """
     check_picture(path, source)
-    if source.crs is None or source.transform.is_identity:
+    if source.crs is None or source.transform.is_identity or not all(map(math.isfinite, source.transform)):
         raise DataError(f"{path} has no CRS or no position: georeference it (gdal_translate -a_srs -a_ullr).")
     check_numbers(path, source)
 

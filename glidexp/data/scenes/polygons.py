@@ -25,6 +25,8 @@ Texts = npt.NDArray[np.object_]
 POLYGONAL = (3, 6)
 """type numbers of Polygon and MultiPolygon in shapely"""
 COLLECTION = 7
+NOTHING = ("nan", "NaT", "<NA>")
+"""cells without a value, as text"""
 ID_COLUMNS = ("lake_id", "gl_id", "glake_id", "rgi_id", "rgiid", "id")
 TYPE_COLUMNS = ("lake_type", "gl_type", "type", "kind")
 """columns that are taken for a lake's id and type when none is named, in any case: ICIMOD's GL_ID
@@ -240,6 +242,15 @@ def _named(path: Path, columns: list[str], setting: str, named: str | None, know
 
 def _crs(path: Path, setting: str, own: str | None, given: str | None) -> pyproj.CRS:
     """The CRS that was given, else the file's own."""
+    crs = _crs_as_said(path, setting, own, given)
+    if not (crs.is_geographic or crs.is_projected or crs.is_derived):  # LOCAL_CS of CAD, a vertical one
+        raise DataError(
+            f"{setting}={path}: the CRS '{crs.name}' says of no place where on Earth it is: {_set_crs(setting)}."
+        )
+    return crs
+
+
+def _crs_as_said(path: Path, setting: str, own: str | None, given: str | None) -> pyproj.CRS:
     if not given:
         if not own:
             raise DataError(
@@ -282,8 +293,11 @@ def _name(crs: pyproj.CRS) -> str:
 
 def _texts(values: npt.NDArray[Any]) -> Texts:
     """As text, "" where there is nothing."""
-    texts = ["" if value is None or value != value else str(value).strip() for value in values.tolist()]
-    return np.array(texts, dtype=object)
+    texts = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values.tolist()):  # also lists and pandas.NA, which GeoJSON and GeoParquet may hold
+        nothing = value is None or (not isinstance(value, str) and str(value) in NOTHING)
+        texts[i] = "" if nothing else str(value).strip()
+    return texts
 
 
 def _endless(geometries: Geometries) -> npt.NDArray[np.bool_]:

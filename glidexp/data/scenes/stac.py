@@ -50,14 +50,14 @@ def read_items(table: Path) -> list[Item]:
     """
     try:
         content = json.loads(table.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{table} cannot be read as JSON: {error}.") from None
     if isinstance(content, dict) and isinstance(content.get("features"), list):
         content = content["features"]
     items = content if isinstance(content, list) else [content]
     try:
         return [_item(table, item) for item in items]
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{table} holds an item that is not as STAC has it ({error}): write it anew.") from None
 
 
