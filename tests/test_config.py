@@ -160,6 +160,8 @@ def test_what_refers_to_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         composed("seed=${nope}")
     with pytest.raises(ConfigError, match=r"^dataset is not possible"):
         composed("dataset.bands=[[1]]")
+    with pytest.raises(ConfigError, match=r"sensors\[0\] is not possible: Cannot convert 'list' to string"):
+        composed("sensor_mix.sensors=[[sentinel2]]")
 
 
 def test_ranges_of_training() -> None:

@@ -182,6 +182,7 @@ def typed(composed: DictConfig, schema: type[Schema]) -> Schema:
         if unknown:
             raise ConfigError(f"there is no setting '{unknown[0]}'. Allowed to begin with: {', '.join(allowed)}.")
         config = OmegaConf.to_object(composed)
+        to_dict(config)  # a list in a list of names is told here
     except AttributeError as error:  # +section.name=value adds what no class has
         raise ConfigError(f"a setting that does not exist was added: {error}.") from None
     except OmegaConfBaseException as error:  # ${oc.env:NAME} of a variable that is not set, ${key} of no key
