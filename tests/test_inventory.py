@@ -280,8 +280,9 @@ def test_a_crs_is_taken_from_the_file_else_from_the_settings(
     assert "dataset.lakes is in EPSG:4326: transformed to that of the scenes (EPSG:32645)" in caplog.text
     with pytest.raises(ConfigError, match=r"dataset\.lakes_crs=utm is no CRS"):
         polygons.read(degrees, "dataset.lakes", crs="utm")
-    with pytest.raises(DataError, match=r"d\.shp: the CRS 'plan' says of no place .*: set dataset\.lakes_crs"):
-        polygons.read(degrees, "dataset.lakes", crs='LOCAL_CS["plan",UNIT["metre",1]]')
+    degrees.with_suffix(".prj").write_text('LOCAL_CS["plan",UNIT["metre",1]]')  # of CAD
+    with pytest.raises(DataError, match=r"d\.shp has no CRS: set dataset\.lakes_crs"):
+        polygons.read(degrees, "dataset.lakes")
 
 
 def test_degrees_in_metres_and_metres_in_degrees_are_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

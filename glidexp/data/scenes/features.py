@@ -40,7 +40,7 @@ class Features:
     """What was read of a layer."""
 
     crs: str | None
-    """as the file says it"""
+    """as the file says it; None where it says no place on Earth"""
     numbers: npt.NDArray[np.int64]
     """of each feature in the file"""
     geometries: npt.NDArray[np.object_]
@@ -185,7 +185,7 @@ def read_features(path: Path | str, setting: str, columns: list[str], layer: int
     """
     if str(path).lower().endswith(PARQUET):
         frame = _frame(path, setting)
-        crs = frame.crs.to_wkt() if frame.crs else None
+        crs = _placed(frame.crs.to_wkt() if frame.crs else None)
         shapes = shapely.force_2d(np.asarray(frame.geometry, dtype=object))
         return Features(crs, np.arange(len(frame)), shapes, {name: frame[name].to_numpy() for name in columns})
     meta, fids, wkb, values = _unlocked(
@@ -200,7 +200,12 @@ def read_features(path: Path | str, setting: str, columns: list[str], layer: int
         by_name = {name: _as_written(column) for name, column in by_name.items()}
     with np.errstate(invalid="ignore"):  # coordinates that are no numbers are met by who takes the geometries
         geometries = shapely.from_wkb(wkb, on_invalid="ignore")
-    return Features(meta["crs"], fids, geometries, by_name)
+    return Features(_placed(meta["crs"]), fids, geometries, by_name)
+
+
+def _placed(crs: str | None) -> str | None:
+    """A CRS that says where on Earth it is; None of a plan's own metres, as GeoPackages write what has no CRS."""
+    return None if crs and crs.startswith(("LOCAL_CS[", "ENGCRS[", "ENGINEERINGCRS[")) else crs
 
 
 def _as_written(column: npt.NDArray[Any]) -> npt.NDArray[Any]:

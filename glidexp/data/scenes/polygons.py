@@ -242,15 +242,6 @@ def _named(path: Path, columns: list[str], setting: str, named: str | None, know
 
 def _crs(path: Path, setting: str, own: str | None, given: str | None) -> pyproj.CRS:
     """The CRS that was given, else the file's own."""
-    crs = _crs_as_said(path, setting, own, given)
-    if not (crs.is_geographic or crs.is_projected or crs.is_derived):  # LOCAL_CS of CAD, a vertical one
-        raise DataError(
-            f"{setting}={path}: the CRS '{crs.name}' says of no place where on Earth it is: {_set_crs(setting)}."
-        )
-    return crs
-
-
-def _crs_as_said(path: Path, setting: str, own: str | None, given: str | None) -> pyproj.CRS:
     if not given:
         if not own:
             raise DataError(
