@@ -238,6 +238,16 @@ def test_table_of_origins(tmp_path: Path) -> None:
     assert set(prepare(dataset, PX, tmp_path / "data", progress=False).index["sensor"]) == {"landsat8"}
 
 
+def test_a_mask_of_one_bit_is_lake_in_the_store_too(tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / "tiles", range(1, 13))
+    whole = prepare(folder(root), PX, tmp_path / "data", progress=False)
+    for path in (root / "labels").iterdir():
+        Image.open(path).convert("1").save(path)
+    again = prepare(folder(root), PX, tmp_path / "data", progress=False)
+    assert again.path != whole.path and (np.asarray(whole.labels) == 1).any()
+    assert np.array_equal(again.labels, whole.labels)
+
+
 @pytest.mark.parametrize(
     ("values", "lake", "grey"),
     [([0, 255], [False, True], 0), ([0, 1], [False, True], 0), ([0, 100, 128, 255], [False, False, True, True], 2)],

@@ -194,6 +194,20 @@ def test_a_spike_of_an_outline_is_no_lake(tmp_path: Path) -> None:
     assert np.array_equal(store.labels[0], expected)
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "says"),
+    [([], "has none, and a box is no outline"), ([[1, 2, 3, float("nan"), 5, 6]], "a coordinate is no number")],
+)
+def test_an_annotation_without_an_outline_is_told(tmp_path: Path, segmentation: list, says: str) -> None:
+    content = {
+        "categories": [{"id": 1, "name": "lake"}],
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(6)],
+        "annotations": [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 9, 9], "segmentation": segmentation}],
+    }
+    with pytest.raises(DataError, match=rf"lakes\.json, image 0\.png: a segmentation cannot be read: .*{says}"):
+        prepare(others(tmp_path, content), PX, tmp_path / "data", progress=False)
+
+
 def test_geojson_in_pixels_and_on_the_map(store: TileStore, tmp_path: Path) -> None:
     ring = [[10, 10], [20, 10], [20, 30], [10, 30], [10, 10]]
     feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}

@@ -134,12 +134,16 @@ def _coco_drawer(parts: Sequence[Any], file: Source, name: str) -> Callable[[int
 def _mask_of(part: Any, height: int, width: int) -> Mask:
     import shapely
 
+    if not part:
+        raise ValueError("an annotation has none, and a box is no outline")
     if isinstance(part, dict):
         if list(part["size"]) != [height, width]:
             raise ValueError(f"size {part['size']} where the image is {[height, width]}")
         counts = part["counts"]
         return mask_of(_unpacked(counts) if isinstance(counts, str) else counts, height, width)
     rings = [np.asarray(ring, dtype=float).reshape(-1, 2) for ring in part]
+    if not all(np.isfinite(ring).all() for ring in rings):
+        raise ValueError("a coordinate is no number")
     return _drawn([shapely.make_valid(shapely.Polygon(ring)) for ring in rings if len(ring) > 2], height, width)
 
 

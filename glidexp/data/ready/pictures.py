@@ -171,8 +171,8 @@ def read_label(path: Source) -> Label:
             if mode not in ("1", "L"):
                 raise DataError(f"{path} is a picture of mode {mode}: a label has one channel of 0 and 255.")
             pixels = np.asarray(picture)
-    if pixels.dtype == bool:
-        return Label(pixels.astype(bool, copy=False), ZERO_255 if pixels.any() else EMPTY, 0)
+    if pixels.dtype == bool:  # of a picture of 1 bit, where Pillow's true is a byte of 255 and would be written as that
+        return Label(pixels.view(np.uint8) > 0, ZERO_255 if pixels.any() else EMPTY, 0)
     highest = int(pixels.max())
     if highest <= 1:
         return Label(pixels == 1, ZERO_ONE if highest else EMPTY, 0)
