@@ -32,8 +32,8 @@ def some_metrics() -> dict[str, float]:
     return found | {f"test/naive/index_threshold/{name}": value for name, value in naive.items()}
 
 
-def row(text: str, label: str) -> list[str]:
-    return next(line for line in text.splitlines() if line.strip().startswith(label)).split()[-6:]
+def row(text: str, label: str, cells: int = 6) -> list[str]:
+    return next(line for line in text.splitlines() if line.strip().startswith(label)).split()[-cells:]
 
 
 def test_rows_hold_the_scores_and_the_numbers_behind_them() -> None:
@@ -76,12 +76,14 @@ def test_lakes_by_size_in_the_order_of_size_whatever_the_order_of_the_metrics() 
     sizes = ["over_1km2", "0.1-1km2", "0.01-0.05km2", "0.0054-0.01km2", "under_0.0054km2"]
     metrics |= {f"size/{name}/lakes": float(k) for k, name in enumerate(sizes)}
     metrics |= {"glacier_distance/0-2km/lake_recall": 0.75, "lake_type/ice_marginal/area_error_percent": 13.2}
+    metrics |= {"lakes_predicted": 31.0, "lakes_compared": 2.0, "size/over_1km2/lakes_predicted": 12345.0}
     text = lakes_printed({f"test/{name}": value for name, value in metrics.items()})
     shown = ["over 1 km²", "0.1-1 km²", "0.01-0.05 km²", "0.0054-0.01 km²", "under 0.0054 km²"]
     places = [text.index(f" {name} ") for name in shown]
     assert places == sorted(places, reverse=True)
-    assert row(text, "any overlap")[-5:] == ["7", "0.500", "-", "-", "12.00"]
-    assert row(text, "IoU 0.5 or more")[-5:] == ["7", "0.250", "-", "-", "-"]
+    assert row(text, "any overlap", 7) == ["7", "0.500", "31", "-", "2", "-", "12.00"]
+    assert row(text, "IoU 0.5 or more", 7) == ["7", "0.250", "31", "-", "-", "-", "-"]
+    assert row(text, "over 1 km²", 7) == ["0", "-", "12345", "-", "-", "-", "-"]
     assert row(text, "ice marginal")[-3:] == ["13.2", "%", "-"] and "ice at 0-2 km " in text and "0.810 at 2 px" in text
     assert max(len(line) for line in text.splitlines()) <= 80
 
@@ -90,7 +92,7 @@ def test_where_nothing_was_compared_that_is_said_and_no_unit_stands_alone() -> N
     metrics = {"lakes": 2.0, "lakes_compared": 0.0, "boundary_iou": 0.1, "lake_splits": 0.0, "lakes_cut": 1.0}
     text = " ".join(lakes_printed({f"test/{name}": value for name, value in metrics.items()}).split())
     assert "no lake was found that is not cut by an edge, so no area and no shore was compared; boundary IoU" in text
-    assert "HD95" not in text and "area bias" not in text and "split 0, merged -" in text and "shore: 1" in text
+    assert "HD95" not in text and "area bias" not in text and "split 0, merged -" in text and "ground: 1;" in text
 
 
 def test_no_lake_no_table_and_pixels_where_there_are_no_metres() -> None:

@@ -24,7 +24,8 @@ PLACES = ("sensor", "region", "scene")
 KINDS = ("size", "glacier_distance", "lake_type")
 """strata of lakes: no boundary scores, and no precision where predicted lakes do not have the property"""
 OF_STRATA = (
-    *("lakes", "lake_recall", "lake_precision", "lake_recall_iou50", "lake_precision_iou50"),
+    *("lakes", "lakes_predicted", "lakes_compared"),
+    *("lake_recall", "lake_precision", "lake_recall_iou50", "lake_precision_iou50"),
     *("area_bias_percent", "area_error_percent", "boundary_f1_2px", "boundary_iou", "assd_px", "assd_m"),
 )
 """scores of a stratum among the metrics"""

@@ -12,6 +12,7 @@ COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1", "lake_iou":
 TEST = "test/"
 """stands before the metrics that are shown"""
 _NONE = "-"
+_COMPARED = "n of errors: true lakes that were found, where nothing of them and of what they meet is cut"
 
 
 def bare_table(**about: Any) -> "Table":
@@ -63,6 +64,9 @@ def summary_table(metrics: dict[str, float], *, title: str | None = None) -> "Ta
 def lake_table(metrics: dict[str, float]) -> "Table | None":
     """Per-lake scores on test: all lakes, then every size class and lake type; None where there is no lake.
 
+    Each score stands behind the number of lakes, n, that it is of: recall of true ones, precision of predicted ones,
+    errors of those that were compared.
+
     Args:
         metrics: by the name they have in tracking; what is missing shows as "-"
 
@@ -78,7 +82,7 @@ def lake_table(metrics: dict[str, float]) -> "Table | None":
     unit = "m" if f"{TEST}assd_m" in metrics else "px"
     table = bare_table(caption=_lake_caption(metrics, unit))
     table.add_column("lakes", overflow="fold", max_width=21)
-    for heading in ("number", "recall", "precision", "area error", f"ASSD [{unit}]"):
+    for heading in ("n", "recall", "n", "precision", "n", "area error", f"ASSD [{unit}]"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     places = [("any overlap", f"{TEST}", "", False), ("IoU 0.5 or more", f"{TEST}", "_iou50", True)]
     for kind in ("size", "glacier_distance", "lake_type"):
@@ -86,11 +90,13 @@ def lake_table(metrics: dict[str, float]) -> "Table | None":
         what = {"size": "", "glacier_distance": "ice at ", "lake_type": ""}[kind]
         places += [(what + _in_words(name), f"{TEST}{kind}/{name}/", "", name == names[-1]) for name in names]
     for label, prefix, suffix, last in places:
-        cells = [_number(metrics.get(f"{prefix}lakes"), 0)]
-        cells += [_number(metrics.get(f"{prefix}{name}{suffix}"), 3) for name in ("lake_recall", "lake_precision")]
-        error = metrics.get(f"{prefix}area_error_percent") if not suffix else None
-        cells += [_NONE if error is None else f"{error:.1f} %"]
-        cells += [_number(metrics.get(f"{prefix}assd_{unit}") if not suffix else None, 2)]
+        cells = []
+        for n, score in (("lakes", "lake_recall"), ("lakes_predicted", "lake_precision")):
+            cells += [_number(metrics.get(prefix + n), 0), _number(metrics.get(f"{prefix}{score}{suffix}"), 3)]
+        errors = {} if suffix else metrics
+        error = errors.get(f"{prefix}area_error_percent")
+        cells += [_number(errors.get(f"{prefix}lakes_compared"), 0), _NONE if error is None else f"{error:.1f} %"]
+        cells += [_number(errors.get(f"{prefix}assd_{unit}"), 2)]
         table.add_row(Text(label), *cells, style="bold" if label == "any overlap" else None, end_section=last)
     return table
 
@@ -108,7 +114,7 @@ def _lake_caption(metrics: dict[str, float], unit: str) -> str:
         (f"HD95 {{}} {unit}", 2, (f"hd95_{unit}",)),
         ("area bias {} % (bound of half a pixel: {} %)", 1, ("area_bias_percent", "area_bound_percent")),
         ("split {}, merged {}", 0, ("lake_splits", "lake_merges")),
-        ("cut by the edge of the ground, and so in no error of area or shore: {}", 0, ("lakes_cut",)),
+        (f"cut by the edge of the ground: {{}}; {_COMPARED}", 0, ("lakes_cut",)),
     )
     said = []
     for words, digits, names in parts:
