@@ -157,7 +157,9 @@ def of_pixels(left: Left, split: str, edge: int, temperature: float) -> Scores:
     found[f"{split}/ece_calibrated"], found[f"{split}/nll_calibrated"] = calibrated(hist, temperature)
     found |= {f"{split}/threshold": 1 / (1 + math.exp(-(edge - 128) / 8)), f"{split}/temperature": temperature}
     found |= {f"{split}/tiles": len(index), f"{split}/scenes": len(set(scenes))}
-    return found | {f"{split}/tiles_empty": (counts[:, :3].sum(axis=1) == 0).sum()}
+    tp, fp, fn, _ = counts.T
+    found |= {f"{split}/tiles_with_lake": (tp + fn > 0).sum(), f"{split}/tiles_predicted": (tp + fp > 0).sum()}
+    return found | {f"{split}/tiles_empty": (tp + fp + fn == 0).sum()}
 
 
 def naive(left: Left, split: str) -> Scores:

@@ -97,9 +97,8 @@ def test_names_and_numbers_of_tiles_and_scenes() -> None:
     found = scores.score_split(index, hist, 0.4, "val")
     expected = {f"val/{name}_{how}" for name in PER_PLACE for how in ("pooled", "per_image", "per_scene")}
     expected |= {f"val/at_0.5/{name}_pooled" for name in (*PER_PLACE, "miou_two_class")}
-    expected |= {
-        f"val/{name}" for name in ("tiles", "scenes", "tiles_empty", "average_precision", "ece", "nll", "threshold")
-    }
+    expected |= {f"val/{name}" for name in ("average_precision", "ece", "nll", "threshold")}
+    expected |= {f"val/{name}" for name in ("tiles", "scenes", "tiles_empty", "tiles_with_lake", "tiles_predicted")}
     expected |= {"val/miou_two_class_pooled"}
     for stratum in ("sensor/sentinel2", "sensor/landsat8", "sensor/gaofen2", "region/andes", "region/himalaya"):
         expected |= {f"val/{stratum}/{name}_pooled" for name in PER_PLACE}
@@ -130,7 +129,7 @@ def test_empty_tiles_are_left_out_of_the_mean_over_images_unless_they_hold_a_fal
     assert found["test/lake_iou_per_image"] == pytest.approx((0.5 + 0 + 0) / 3)
     assert found["test/precision_per_image"] == pytest.approx((0.5 + 0) / 2)  # nothing predicted: no precision
     assert found["test/recall_per_image"] == pytest.approx((1 + 0) / 2)  # no lake: no recall
-    assert found["test/tiles_empty"] == 2
+    assert (found["test/tiles_empty"], found["test/tiles_predicted"], found["test/tiles_with_lake"]) == (2, 2, 2)
     assert found["test/lake_iou_per_scene"] == pytest.approx((0.5 + 0 + 0) / 3)
 
 
@@ -156,6 +155,8 @@ def test_no_lake_and_none_predicted_leaves_no_lake_score() -> None:
         "tiles",
         "scenes",
         "tiles_empty",
+        "tiles_with_lake",
+        "tiles_predicted",
         "ece",
         "nll",
         "threshold",

@@ -46,6 +46,13 @@ def test_rows_hold_the_scores_and_the_numbers_behind_them() -> None:
     assert "naive: background" not in text and "average precision" in text and "two-class mIoU" in text
 
 
+def test_means_of_precision_and_recall_say_of_how_many_tiles_they_are() -> None:
+    metrics = some_metrics()
+    assert "in the mean over tiles" not in printed(metrics)  # three tiles have all of the scores
+    said = " ".join(printed(metrics | {"test/tiles_predicted": 2.0}).split())
+    assert "precision is of the 2 with predicted lake, recall of the 3 with true lake" in said
+
+
 def test_it_fits_80_characters_and_a_log_gets_no_escape_codes() -> None:
     text = printed(some_metrics())
     assert "\x1b" not in text and max(len(line) for line in text.splitlines()) <= 80

@@ -83,7 +83,8 @@ def aggregate(index: pd.DataFrame, counts: Counts, prefix: str) -> dict[str, flo
 
     Returns:
         `<prefix>/<score>_<aggregation>`, the strata between, and the counts `<prefix>/tiles`, `<prefix>/scenes`,
-        `<prefix>/tiles_empty` (no lake in truth and prediction, so left out of the mean over images)
+        `<prefix>/tiles_empty` (no lake in truth and prediction, so left out of the mean over images),
+        `<prefix>/tiles_with_lake` and `<prefix>/tiles_predicted` (of which the means of recall and of precision are)
     """
     if len(index) != len(counts):
         raise ValueError(f"{len(index)} tiles in the index, {len(counts)} rows of counts: they must be the same tiles.")
@@ -94,6 +95,8 @@ def aggregate(index: pd.DataFrame, counts: Counts, prefix: str) -> dict[str, flo
         found[f"{name}_per_scene"] = mean_of_defined(SCORES[name](of_scenes))
     found |= {"tiles": len(index), "scenes": len(of_scenes)}
     found["tiles_empty"] = int((counts[:, :3].sum(axis=1) == 0).sum())
+    found["tiles_with_lake"] = int(np.isfinite(recall(counts)).sum())
+    found["tiles_predicted"] = int(np.isfinite(precision(counts)).sum())
     for kind in STRATA:
         for stratum, rows in strata(index[kind]).items():
             values = pooled_scores(counts[rows])

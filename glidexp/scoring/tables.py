@@ -171,6 +171,12 @@ def _caption(metrics: dict[str, float]) -> str:
     empty = metrics.get(f"{TEST}tiles_empty", 0)
     if empty:
         parts.append(f"tiles without lake, true or predicted, and so in no mean over tiles: {empty:.0f}")
+    of_precision, of_recall = (metrics.get(f"{TEST}tiles_{which}") for which in ("predicted", "with_lake"))
+    if of_recall is not None and {of_precision, of_recall} != {metrics[f"{TEST}tiles"] - empty}:
+        parts.append(
+            f"in the mean over tiles, precision is of the {of_precision:.0f} with predicted lake, recall of the "
+            f"{of_recall:.0f} with true lake"
+        )
     return "; ".join(parts)
 
 
