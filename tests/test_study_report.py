@@ -586,6 +586,12 @@ def test_effects_of_a_grid_by_hand(study: Study) -> None:
     (pure,) = interactions(factors, table, level=0.95, scores=plain)
     assert pure.effect.value == pytest.approx(0.90 - 0.61 - (0.72 - 0.50))
     assert "no interval" in interval(effect_of(np.zeros((3, 3))), 100.0), "without spread there is none to make"
+    # a difference of two arms has the interval that the first table gives it, whatever a third arm's scenes weigh
+    three = Factor("z", {arms[0]: "p", arms[1]: "q", arms[2]: "r"})
+    weights = {arm: np.arange(8.0) ** (3 * n) + 1 for n, arm in enumerate(arms)}
+    second = main_effects([three], table, level=0.95, weights=weights)[1].effect
+    pair = effect_of(table[arms[1]] - table[arms[0]], weights=(weights[arms[0]] + weights[arms[1]]) / 2)
+    assert second is not None and (second.low, second.high) == pytest.approx((pair.low, pair.high), rel=1e-12)
     shares = factor_shares(factors, {arm: np.full((1, 1), value) for arm, value in zip(arms, values, strict=True)})
     # means 0.675; x: 4 * 0.125^2, y: 4 * 0.075^2, all: 0.0875
     assert shares == pytest.approx({"x": 0.0625 / 0.0875, "y": 0.0225 / 0.0875, "interplay": 0.0025 / 0.0875})

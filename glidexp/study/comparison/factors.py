@@ -156,7 +156,7 @@ def main_effects(
     cells: Mapping[str, Floats],
     *,
     level: float,
-    weights: Floats | None = None,
+    weights: Mapping[str, Floats] | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> list[LevelEffect]:
     """Every level of every factor, averaged over the arms that have it.
@@ -165,7 +165,7 @@ def main_effects(
         factors: of a grid or of a balanced share of one, or from `around`, which averages nothing
         cells: from `values_by_cell`; they make the intervals
         level: of the intervals
-        weights: of the clusters, as for `effect_of`
+        weights: of the clusters in each arm, as for `effect_of`: those of the arms that are compared count
         scores: mean score of each arm, which pseudo-values only come near to; the cells' means when not given
     """
     scores = scores or {arm: float(table.mean()) for arm, table in cells.items()}
@@ -179,7 +179,9 @@ def main_effects(
             if name == factor.levels[0]:
                 first, effect = mean, None
             else:
-                effect = effect_of(table - tables[0], value=mean - first, level=level, weights=weights)
+                both = [arm for arm, at in factor.level.items() if at in (name, factor.levels[0])]
+                own = _weights(weights, both)
+                effect = effect_of(table - tables[0], value=mean - first, level=level, weights=own)
             found.append(LevelEffect(factor.name, name, mean, effect))
     return found
 
@@ -189,7 +191,7 @@ def interactions(
     cells: Mapping[str, Floats],
     *,
     level: float,
-    weights: Floats | None = None,
+    weights: Mapping[str, Floats] | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> list[Interaction]:
     """Of every pair of factors and of levels other than the first; of a grid. Arguments as for `main_effects`."""
@@ -198,9 +200,19 @@ def interactions(
     for one, other in combinations(factors, 2):
         for a, b in product(one.levels[1:], other.levels[1:]):
             table, value = _crossed(one, other, (a, b), cells), float(_crossed(one, other, (a, b), scores))
-            effect = effect_of(table, value=value, level=level, weights=weights)
+            four = [
+                arm
+                for arm in cells
+                if one.level[arm] in (one.levels[0], a) and other.level[arm] in (other.levels[0], b)
+            ]
+            effect = effect_of(table, value=value, level=level, weights=_weights(weights, four))
             found.append(Interaction(((one.name, a), (other.name, b)), effect))
     return found
+
+
+def _weights(of_arm: Mapping[str, Floats] | None, arms: Sequence[str]) -> Floats | None:
+    """Of the clusters in some arms together."""
+    return None if of_arm is None else np.asarray(np.mean([of_arm[arm] for arm in arms], axis=0), np.float64)
 
 
 def _crossed(one: Factor, other: Factor, levels: tuple[str, str], of_arm: Mapping[str, Any]) -> Any:
