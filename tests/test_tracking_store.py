@@ -388,6 +388,26 @@ def test_git_state_of_a_repository(tmp_path: Path) -> None:
     assert len(dirty.diff) < environment.DIFF_LIMIT_BYTES + 100
 
 
+def test_runs_are_told_as_made_with_the_code_that_was_loaded_not_with_what_was_committed_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from glidexp.study.execution import work
+    from glidexp.tracking import store
+
+    monkeypatch.setattr(work, "LATE", ())
+    monkeypatch.setattr(store, "warm_up", lambda: None)
+    monkeypatch.setattr(store, "import_pyfunc", lambda: None)
+    environment.own_code.cache_clear()
+    try:
+        monkeypatch.setattr(environment, "git_state", lambda: environment.GitState("a" * 40, "main", False, ""))
+        work.preload()  # in the process that the runs of a study are forked from, for as long as it lasts
+        monkeypatch.setattr(environment, "git_state", lambda: environment.GitState("b" * 40, "main", False, ""))
+        code = environment.own_code()
+        assert code is not None and code.commit == "a" * 40
+    finally:
+        environment.own_code.cache_clear()
+
+
 def test_requirements_name_what_is_installed() -> None:
     lines = environment.requirements().splitlines()
     assert any(line.startswith("torch==") for line in lines)

@@ -19,6 +19,7 @@ from glidexp.study.comparison.arms import arms_of, told_versions
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.execution.ledger import PLAN, Ledger
 from glidexp.tracking import resume
+from glidexp.tracking.environment import GitState
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri
@@ -94,7 +95,7 @@ def test_a_study_of_the_same_commands_with_other_runs_is_named(store: Store) -> 
 
 
 def test_a_run_that_goes_on_with_another_commit_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "commit_of", lambda folder: "b" * 40)
+    monkeypatch.setattr(resume, "own_code", lambda: GitState("b" * 40, "main", False, ""))
     given = {"experiment": "e", "run_name": "r", "config_flat": {"seed": 0}, "config_id": "abc"}
     for commit, said in (("a" * 40, f"commit: {'a' * 12} -> {'b' * 12}"), ("b" * 40, None)):
         first = Run.start(store, **given)

@@ -54,6 +54,16 @@ def git_state(folder: Path | None = None) -> GitState | None:
     return GitState(commit, branch.strip(), bool(status.strip()), diff)
 
 
+@functools.cache
+def own_code() -> GitState | None:
+    """The repository of glidexp's own code as it was when this process first asked, which it does when it loads it.
+
+    A process that makes several runs, and those that are forked from one that has everything loaded, go on with that
+    code, whatever is edited and committed meanwhile.
+    """
+    return git_state()
+
+
 def commit_of(folder: Path) -> str | None:
     """The commit that is checked out in the repository that holds a folder; None as for `git_state`."""
     found = _git(folder, "rev-parse", "HEAD")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glidexp.config.stored import without_secrets
 from glidexp.errors import TrackingError
-from glidexp.tracking.environment import COMMIT_TAG, commit_of
+from glidexp.tracking.environment import COMMIT_TAG, own_code
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.sink import ERROR_TAG, TAG_LIMIT, Sink
 from glidexp.tracking.spool import LOCK, LOCK_WAIT_S, Busy, Entry, Spool, hold
@@ -208,9 +208,9 @@ def _held(store: Store, run_id: str, params: dict[str, str], waiting: Iterable[E
             old |= entry.values["params"]
     tags = {"glidexp.resumes": str(int(before.data.tags.get("glidexp.resumes", "0")) + 1)}
     changed = [f"{key}: {old[key]} -> {value}" for key, value in params.items() if old.get(key, value) != value]
-    commit, now = before.data.tags.get(COMMIT_TAG), commit_of(Path(__file__).resolve().parent)
-    if commit and now and commit != now:  # the tag will name the later one alone
-        changed.append(f"commit: {commit[:12]} -> {now[:12]}")
+    commit, now = before.data.tags.get(COMMIT_TAG), own_code()
+    if commit and now and commit != now.commit:  # the tag will name the later one alone
+        changed.append(f"commit: {commit[:12]} -> {now.commit[:12]}")
     if changed:
         tags["glidexp.resumed_with"] = "; ".join(changed)[:TAG_LIMIT]
     for key, value in marks().items():  # at once, and before it is RUNNING: others look here

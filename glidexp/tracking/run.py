@@ -227,7 +227,7 @@ class Run:
             tags: what only the caller knows, e.g. accelerator and version of torch
         """
         found = environment.machine() | dict(tags or {})
-        git = environment.git_state()
+        git = environment.own_code()
         if git is not None:
             found |= {environment.COMMIT_TAG: git.commit, "mlflow.source.git.branch": git.branch}
             found["glidexp.git_dirty"] = str(git.dirty).lower()

@@ -184,8 +184,10 @@ def preload() -> None:
     """Imports everything that a run needs, in the process from which runs are forked. Starts no thread."""
     from importlib import import_module
 
+    from glidexp.tracking.environment import own_code
     from glidexp.tracking.store import import_pyfunc, warm_up
 
+    own_code()  # before another commit may be checked out: runs are told as made with what is loaded here
     warm_up()
     import_pyfunc()
     for name in LATE:
