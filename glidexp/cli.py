@@ -191,6 +191,7 @@ def evaluate_one(composed: "DictConfig", models: list[str]) -> "Outcome":
 def sweep(argv: list[str]) -> int:
     """Plans a study, carries it out and reports it; without study=NAME, a grid of the settings with several values."""
     from glidexp import door
+    from glidexp.composing import as_text
     from glidexp.study import verb_sweep
     from glidexp.study.plan.words import searched
 
@@ -198,7 +199,7 @@ def sweep(argv: list[str]) -> int:
         print(verb_sweep.help_text(door.SWEEP_GROUPS, door.options))
         return 0 if argv else 2
     prepare_process()
-    words, own = searched(argv, door.config_dir(argv))
+    words, own = searched([*map(as_text, argv)], door.config_dir(argv))
     return verb_sweep.run(words, door.compose, lambda given: door.compose_sweep([*given, *own]))
 
 

@@ -8,6 +8,7 @@ composed by Hydra once, with the chosen options in place of the default ones and
 
 import copy
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -80,6 +81,18 @@ class Composer:
         section = copy.deepcopy(self._schema[group])
         section.merge_with(found)
         return section if isinstance(section, DictConfig) else None
+
+
+def as_text(word: str) -> str:
+    """KEY=VALUE with the value quoted where it is plain text of letters or signs that Hydra's grammar does not know.
+
+    Such as the umlaut or the # of a path. A ~ at the beginning is left: nobody would make a home folder of it.
+    """
+    key, equals, value = word.partition("=")
+    plain = (
+        equals and not word.startswith(("-", "~")) and re.fullmatch(r"[^~'\"(){}\[\],=\\$][^'\"(){}\[\],=\\$]*", value)
+    )
+    return f"{key}='{value}'" if plain and re.search(r"[^\x20-\x7e]|[!#&;<>^`~]", value) else word
 
 
 composer = functools.cache(Composer)

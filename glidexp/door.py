@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from glidexp.composing import by_hydra, check_flags, composer, register
+from glidexp.composing import as_text, by_hydra, check_flags, composer, register
 from glidexp.errors import ConfigError, GlidexpError, no_value, unknown_name, unreadable
 
 if TYPE_CHECKING:
@@ -246,13 +246,13 @@ def config_dir(argv: list[str]) -> Path | None:
 
 
 def quoted(argv: list[str]) -> list[str]:
-    """Quotes options that look like numbers: Hydra takes `tile_size=512` for a number, not for an option's name."""
+    """Quotes options that look like numbers, which Hydra takes `tile_size=512` for, and text that it does not take."""
     out = []
     for word in argv:
         key, equals, value = word.partition("=")
         if key in GROUPS and equals and re.fullmatch(r"[0-9]+(,[0-9]+)*", value):
             value = ",".join(f"'{part}'" for part in value.split(","))
-        out.append(key + equals + value)
+        out.append(as_text(key + equals + value))
     return out
 
 

@@ -30,9 +30,10 @@ class TrackingError(GlidexpError):
 
 def unreadable(word: str) -> ConfigError:
     """Builds the error for a word of the command line that Hydra's grammar does not take."""
+    home = " For ~, the home folder, write $HOME." if "=~" in word else ""
     return ConfigError(
-        f"{word} cannot be read: brackets and quotes must come in pairs, and text with any of = , ( ) [ ] {{ }} in it "
-        "needs quotes of its own inside the shell's, such as \"KEY=['a=1','b=2']\"."
+        f"{word} cannot be read: brackets and quotes must come in pairs, and text with any of = , ( ) [ ] {{ }} in it, "
+        "or letters beyond a to z, needs quotes of its own inside the shell's, such as \"KEY=['a=1','b=2']\"." + home
     )
 
 

@@ -118,10 +118,21 @@ def test_cfg_shows_the_result() -> None:
         ("seed=0,1", "seed=0,1"),
         ("backbone=resnet18", "backbone=resnet18"),
         ("-m", "-m"),
+        ("paths.data=/home/jürgen/a b#1", "paths.data='/home/jürgen/a b#1'"),
+        ("+dataset.root=湖", "+dataset.root='湖'"),
+        ("dataset.name='ü'", "dataset.name='ü'"),
+        ("dataset.bands=[ü]", "dataset.bands=[ü]"),
+        ("~paths", "~paths"),
     ],
 )
 def test_numbers_that_are_names(typed: str, quoted: str) -> None:
     assert door.quoted([typed]) == [quoted]
+
+
+def test_a_path_of_any_letters_needs_no_quotes_and_a_home_folder_is_told() -> None:
+    assert door.compose(["paths.data=/home/jürgen/湖#1"]).paths.data == "/home/jürgen/湖#1"
+    with pytest.raises(ConfigError, match=r"^paths\.data=~/x cannot be read: .* write \$HOME\.$"):
+        door.compose(["paths.data=~/x"])
 
 
 def test_a_mistake_found_while_running_keeps_its_words(capsys: pytest.CaptureFixture[str]) -> None:
