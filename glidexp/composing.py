@@ -90,7 +90,9 @@ def as_text(word: str) -> str:
     """
     key, equals, value = word.partition("=")
     plain = (
-        equals and not word.startswith(("-", "~")) and re.fullmatch(r"[^~'\"(){}\[\],=\\$][^'\"(){}\[\],=\\$]*", value)
+        equals
+        and not word.startswith(("-", "~"))
+        and re.fullmatch(r"[^~'\"(){}\[\],=\\$\ud800-\udfff][^'\"(){}\[\],=\\$\ud800-\udfff]*", value)
     )
     return f"{key}='{value}'" if plain and re.search(r"[^\x20-\x7e]|[!#&;<>^`~]", value) else word
 

@@ -120,6 +120,7 @@ def test_cfg_shows_the_result() -> None:
         ("-m", "-m"),
         ("paths.data=/home/jürgen/a b#1", "paths.data='/home/jürgen/a b#1'"),
         ("+dataset.root=湖", "+dataset.root='湖'"),
+        ("paths.data=\udcfc", "paths.data=\udcfc"),  # a byte that is no UTF-8, which not every library takes
         ("dataset.name='ü'", "dataset.name='ü'"),
         ("dataset.bands=[ü]", "dataset.bands=[ü]"),
         ("~paths", "~paths"),

@@ -132,6 +132,13 @@ def test_without_interval_the_pixel_is_asked_for(tmp_path: Path) -> None:
     assert lake_map.read(path, "OLD", 10.0).bound_km2[0] == pytest.approx(0.5 * 10 * perimeter / 1e6, rel=2e-3)
 
 
+def test_an_outline_that_stands_there_twice_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "twice.gpkg"
+    geopandas.GeoDataFrame(geometry=[lake(0, 0, 300), lake(0, 0, 300), lake(900, 0, 300)], crs=32645).to_file(path)
+    (note,) = lake_map.read(path, "OLD", 10.0).notes
+    assert note.startswith("twice.gpkg has 1 outline more than once, which counts as often in areas")
+
+
 def test_a_map_without_lakes_is_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wide = lake(0, 0, 50_000)
     full = written(tmp_path / "full.gpkg", [lake(0, 0, 300), lake(2000, 0, 300)], 0.02, wide)

@@ -599,6 +599,10 @@ def test_what_cannot_be_a_series_is_told_in_one_line(tmp_path: Path, capsys: pyt
         assert f"MAP={path} does not say of which date it is: {how}" in refused(capsys, first, path)
     assert "--date=date" in (said := refused(capsys, odd, first, "--date", "date")) and "'autumn'" in said
     assert "which has lake_id, area_low_km2, area_high_km2, cut" in refused(capsys, first, second, "--date", "Jahr")
+    mixed = written(tmp_path / "lakes_2020.gpkg", [circle(0, 0.1), circle(900, 0.1)], None)
+    frame = geopandas.read_file(mixed, layer="lakes").assign(date=["2020-01-01", "autumn"])
+    frame.to_file(mixed, layer="lakes")
+    assert "holds dates in its column date, and 'autumn', which is none" in refused(capsys, first, mixed)
     assert "MAP: the one file is of one date (2000): a series needs two or more; add maps" in refused(capsys, first)
     assert f"MAP: {first} is given twice: give it once." in refused(capsys, first, second, first)
     days = [written(tmp_path / f"l_2000-0{m}-01.gpkg", one, None) for m in (7, 8)]

@@ -122,6 +122,11 @@ def _dated(
             "another column."
         )
     dates = sorted({date for date in known.values() if date})
+    if unread and dates:  # of others the column may be about something else
+        raise DataError(
+            f"{SETTING}={path} holds dates in its column {column}, and '{unread[0]}', which is none like 2015-10-30: "
+            "correct it, or name another column with --date."
+        )
     if unread or not dates:
         other = beside_it(path) or in_name(path)
         if other is None:

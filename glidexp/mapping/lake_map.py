@@ -30,6 +30,7 @@ CUT, PIXELS = "cut", "area_px"
 STRAIGHT_M = 2000.0
 """a side of the ground is bent into degrees in pieces of this length, 0.1 m off at most; one of 110 km is 140 m off"""
 
+TWICE = "more than once, which counts as often in areas: take copies out."
 BLIND = "no raster NAME_probability.tif lies beside it, so a lake that the network half saw counts as gone."
 LEAST_PX = 6
 """pixels of the smallest lake of a map, as `glidexp predict` leaves them"""
@@ -74,9 +75,16 @@ class Map:
                 f"{self.name} gives {many(self.lacking, 'lake')} no interval of areas, which counts as exact: "
                 "give --gsd."
             )
+        if self.copies:
+            notes.append(f"{self.name} has {many(self.copies, 'outline')} {TWICE}")
         if self.blind:
             notes.append(f"{self.name}: {BLIND}")
         return tuple(notes)
+
+    @property
+    def copies(self) -> int:
+        """Outlines that stand there already, point by point."""
+        return len(self.shapes) - len(set(shapely.to_wkb(shapely.normalize(self.shapes)).tolist()))
 
     @property
     def blind(self) -> bool:

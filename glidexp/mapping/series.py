@@ -14,7 +14,7 @@ from glidexp.data.steps import Step
 from glidexp.mapping.areas import ids_of, on_ellipsoid
 from glidexp.mapping.dated_maps import Dated
 from glidexp.mapping.known_again import one_lake
-from glidexp.mapping.lake_map import BLIND, some_of
+from glidexp.mapping.lake_map import BLIND, TWICE, some_of
 from glidexp.mapping.observed import ABSENT, SEEN, Observed, observed
 from glidexp.mapping.sudden import sudden_loss
 from glidexp.mapping.trend import Course, Trend, course, trend
@@ -204,6 +204,7 @@ def _notes(dated: Dated, seen: Observed, totals: pd.DataFrame) -> tuple[str, ...
             f"{some_of([one.name for one in everywhere])}: no layer ground says what was looked at, so a lake that is "
             "missing there counts as gone."
         )
+    notes += [f"{one.name} has {many(one.copies, 'outline')} {TWICE}" for one in dated.maps if one.copies]
     if inexact:
         lacking = sum(one.lacking for one in inexact)
         notes.append(
