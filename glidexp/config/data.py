@@ -160,6 +160,11 @@ class DatasetConfig:
     """lake polygons of an earlier version; what dataset.lakes changed goes into the manifest (kind=scenes)"""
     previous_layer: str | None = None
     """layer of dataset.previous, likewise (kind=scenes)"""
+    within: str | None = None
+    """polygons of the ground that dataset.lakes covers: beyond it no pixel is labelled; where they have a column
+    checked, those count that are (kind=scenes)"""
+    within_layer: str | None = None
+    """layer of dataset.within, likewise (kind=scenes)"""
     glaciers: str | None = None
     """glacier outlines, any vector format of GDAL; needed unless buffer_m is 0 (kind=scenes)"""
     sensor: str = "unknown"

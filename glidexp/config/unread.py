@@ -28,7 +28,8 @@ READ_BY: dict[str, tuple[DatasetKind, ...]] = {
     **dict.fromkeys(("empty_share", "split"), (*CUT, *READY)),
     **dict.fromkeys(("lakes", "lake_type_column", "lake_id_column", "lakes_crs", "lakes_layer"), (DatasetKind.scenes,)),
     **dict.fromkeys(("glaciers", "glaciers_crs", "glaciers_layer"), (DatasetKind.scenes,)),
-    **dict.fromkeys(("previous", "previous_layer", "part_km", "mask_clouds", "dem"), (DatasetKind.scenes,)),
+    **dict.fromkeys(("previous", "previous_layer"), (DatasetKind.scenes,)),
+    **dict.fromkeys(("within", "within_layer", "part_km", "mask_clouds", "dem"), (DatasetKind.scenes,)),
     **dict.fromkeys(("buffer_m", "min_lake_px", "bands", "all_touched", "overlap_px", "stretch"), CUT),
 }
 """Settings of a data set, or groups of them, and the kinds that read them. The generator's own are not among them:

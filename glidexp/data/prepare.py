@@ -198,9 +198,10 @@ def _recipe_of_files(dataset: DatasetConfig) -> dict[str, Any]:
         recipe |= _later(dataset, "part_km", "mask_clouds")
         if heights := dem.read_of(dem.files_of(dataset.dem, "dataset.dem")):
             recipe["dem"] = {"levels": dem.LEVELS_VERSION, **_fingerprint(heights, scenes=True)}
-        if dataset.previous:  # changes no tile and no split, but the manifest
-            recipe["previous"] = _fingerprint(_stem_files(dataset.previous))
-            recipe |= {"previous_layer": dataset.previous_layer} if dataset.previous_layer else {}
+        for key in ("previous", "within"):  # the earlier lakes change no tile and no split, but the manifest
+            if value := getattr(dataset, key):
+                layer = getattr(dataset, f"{key}_layer")
+                recipe |= {key: _fingerprint(_stem_files(value))} | ({f"{key}_layer": layer} if layer else {})
     recipe["inputs"] = {
         key: _fingerprint(files, scenes=key == "root" and dataset.kind == DatasetKind.scenes)
         for key, files in _inputs(dataset).items()

@@ -12,7 +12,7 @@ import shapely
 
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import cut_at_180, whole_in_degrees
-from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layer_of, layers_of, read_features
+from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, flags, layer_of, layers_of, read_features
 from glidexp.errors import DataError
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.map_dates import LAKES
@@ -212,9 +212,3 @@ def _numbers(values: npt.NDArray[Any], name: str, path: Path, setting: str) -> F
         raise DataError(
             f"{setting}={path}: its column {name} holds text that is no number: write numbers, or rename the column."
         ) from None
-
-
-def flags(values: npt.NDArray[Any]) -> Flags:
-    """Yes and no as drivers give them: as such, as numbers or text; nothing is no."""
-    yes = ("true", "1", "1.0", "yes", "y", "t")
-    return np.array([str(value).strip().lower() in yes for value in values], dtype=bool)

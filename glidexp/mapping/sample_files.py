@@ -20,11 +20,10 @@ from glidexp.beside import file_sha256, write_bytes
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
-from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layers_of, read_features
+from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, flags, layers_of, read_features
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.polygons import Geometries, multi
 from glidexp.errors import DataError
-from glidexp.mapping import lake_map
 from glidexp.mapping.cells import KINDS, Cells
 from glidexp.mapping.joined import Joined, off
 from glidexp.mapping.outputs import LAKES
@@ -163,7 +162,7 @@ def read_sample(folder: Path) -> Looked:
         raise DataError(
             f"{SETTING}={path}: cells were added, copied or renumbered: only checked and note are to be changed."
         )
-    done = lake_map.flags(own.values["checked"])
+    done = flags(own.values["checked"])
     if not done.any():
         raise DataError(
             f"{SETTING}={path}: no cell is checked: draw the lakes of a cell in the layer {LAKES}, then set its "

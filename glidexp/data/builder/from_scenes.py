@@ -11,6 +11,7 @@ of the scenes, so that the store is the same whoever made them.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from glidexp.data.builder.scene_part import Failed, Made, Places, SceneTask, Sce
 from glidexp.data.builder.tasks import share_out, tasks_of
 from glidexp.data.scenes import crop, inventory, polygons, products, stretch, versions
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.labelled_ground import lakes_on, read_ground, scenes_on
 from glidexp.data.scenes.reading import Scene, read_header
 from glidexp.data.sharing import RandomPlaces
 from glidexp.data.steps import untold
@@ -81,8 +83,13 @@ def build_scenes(
     failed = Failures(alone=len(files) == 1)
     scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
     water, ice = polygons.read_both(sources.lakes, sources.glaciers, job.dataset)
-    inventories = polygons.told_of(water, ice, scenes, aloud=job.dataset.kind == DatasetKind.scenes)
-    changes = versions.since(job.dataset, water)
+    ground, changes = read_ground(job.dataset), versions.since(job.dataset, water)
+    beyond = Counter[str]()
+    if ground is not None:
+        all_scenes, all_lakes = len(scenes), len(water.geometries)
+        scenes, water = scenes_on(ground, scenes), lakes_on(ground, water)
+        beyond.update(scenes_beyond=all_scenes - len(scenes), lakes_beyond=all_lakes - len(water.geometries))
+    inventories = polygons.told_of(water, ice, ground, scenes, aloud=job.dataset.kind == DatasetKind.scenes)
     places = _places(scenes, water, job)
     split = splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides)
     if not failed:  # what is frozen is the ground of all scenes
@@ -90,7 +97,7 @@ def build_scenes(
     workers, most_px = share_out(scenes, job, crew)
     crew = replace(crew, workers=workers)
     threads = 1 if crew.cluster else max(cores() // workers, 1)
-    tasks = tasks_of(job, scenes, (water, ice), (places, split.sides), parts, most_px=most_px, threads=threads)
+    tasks = tasks_of(job, scenes, (water, ice, ground), (places, split.sides), parts, most_px=most_px, threads=threads)
     if job.dataset.stretch.scope != "scene":
         tasks = _with_shared_limits(tasks, job.dataset, crew, failed)
     with steps(len(tasks)) as step:
@@ -98,6 +105,7 @@ def build_scenes(
     _note_empty(scenes, done, failed)
     failed.check([scene.name for scene in scenes], parts, "done")
     ledger = Ledger(parts=crop.told(scenes, job.dataset.part_km), inventories=inventories, changes=changes)
+    ledger.dropped.update(beyond)
     ledger.lakes.update({"read": water.read, "repaired": water.repaired, "unusable": water.unusable})
     _assemble(job, scenes, [done[scene.name] for scene in scenes], split, ledger, (water, skipped))
     drop_parts(parts)

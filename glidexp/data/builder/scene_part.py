@@ -43,6 +43,8 @@ class SceneTask:
     water: inventory.Inventory
     """lakes near the scene"""
     ice: inventory.Inventory | None
+    ground: inventory.Inventory | None
+    """polygons near the scene beyond which no pixel is labelled; None: there are labels everywhere"""
     places: Places
     sides: dict[str, str]
     dataset: DatasetConfig
@@ -186,7 +188,8 @@ def _judged(task: SceneTask) -> inventory.SceneLakes:
 
 
 def _mask(task: SceneTask, judged: inventory.SceneLakes) -> LakeMask:
-    return LakeMask(task.scene, judged.kept, all_touched=task.dataset.all_touched)
+    ground = None if task.ground is None else inventory.ground_of(task.scene, task.ground)
+    return LakeMask(task.scene, judged.kept, all_touched=task.dataset.all_touched, ground=ground)
 
 
 def _strips(task: SceneTask) -> Strips:

@@ -51,7 +51,7 @@ def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:
 def tasks_of(
     job: Job,
     scenes: Sequence[Scene],
-    outlines: tuple[inventory.Inventory, inventory.Inventory | None],
+    outlines: tuple[inventory.Inventory, inventory.Inventory | None, inventory.Inventory | None],
     where: tuple[Places, dict[str, str]],
     parts: Path,
     *,
@@ -63,13 +63,13 @@ def tasks_of(
     Args:
         job: settings
         scenes: headers of all scenes
-        outlines: of lakes and glaciers
+        outlines: of lakes, glaciers, and ground that is labelled
         where: how tiles find their unit of ground, and the side of each
         parts: folder for what is finished of single scenes
         most_px: most rows of a strip
         threads: of a process
     """
-    water, ice = outlines
+    water, ice, ground = outlines
     margin_m = max(job.dataset.buffer_m, inventory.SEARCH_M)
     return [
         SceneTask(
@@ -77,6 +77,7 @@ def tasks_of(
             stand=scene.file.stand,
             water=inventory.near(scene, water),
             ice=inventory.near(scene, ice, margin_m) if ice else None,
+            ground=inventory.near(scene, ground) if ground else None,
             places=where[0],
             sides=where[1],
             dataset=job.dataset,

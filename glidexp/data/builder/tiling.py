@@ -26,7 +26,7 @@ class Survey:
     histogram: Counts
     """(bands, 65536) values of valid pixels"""
     valid_px: Counts
-    """(rows, cols)"""
+    """(rows, cols) of valid pixels that have a label"""
     lake_px: Counts
     """(rows, cols) of valid lake pixels"""
     drawn_px: int = 0
@@ -117,7 +117,7 @@ def choose_tiles(
 
 
 def padded(
-    image: npt.NDArray[np.uint8], lake: Mask, valid: Mask, tile_px: int
+    image: npt.NDArray[np.uint8], lake: Mask, valid: Mask, tile_px: int, labelled: Mask | None = None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """A full tile of what lies in it: the rest is invalid, and invalid pixels are black.
 
@@ -126,16 +126,18 @@ def padded(
         lake: (h, w)
         valid: (h, w)
         tile_px: side of the tile
+        labelled: (h, w) valid pixels that have a label; others are seen and do not count. None: all of them
 
     Returns:
         image (tile_px, tile_px, C) and label (tile_px, tile_px) of 0, 1, 255
     """
     height, width, channels = image.shape
-    if height == width == tile_px and valid.all():
+    labelled = valid if labelled is None else labelled
+    if height == width == tile_px and labelled.all():
         return image, lake.view(np.uint8)
     out = np.zeros((tile_px, tile_px, channels), dtype=np.uint8)
     label = np.full((tile_px, tile_px), INVALID, dtype=np.uint8)
     out[:height, :width] = image
     out[:height, :width][~valid] = 0
-    label[:height, :width] = np.where(valid, lake, INVALID)
+    label[:height, :width] = np.where(labelled, lake, INVALID)
     return out, label

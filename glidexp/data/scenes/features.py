@@ -239,3 +239,9 @@ def _unreadable(path: Path | str, setting: str, error: Exception) -> DataError:
     if Path(path).suffix.lower() == ".zip":  # GDAL sees files at its top alone
         text += ". Unpack it, and name the file in it"
     return DataError(f"{setting}={path} cannot be read as polygons: {text[:200]}.")
+
+
+def flags(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Yes and no as drivers give them: as such, as numbers or text; nothing is no."""
+    yes = ("true", "1", "1.0", "yes", "y", "t")
+    return np.array([str(value).strip().lower() in yes for value in values], dtype=bool)

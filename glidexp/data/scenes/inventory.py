@@ -16,6 +16,8 @@ from glidexp.data.scenes.reading import Scene
 
 SEARCH_M = 15_000.0
 """glaciers are looked for at least this far around a scene, so that larger buffers can be judged afterwards"""
+STEP_M, STEP_DEG = 1000.0, 0.01
+"""between points along the edges of ground that is brought to another CRS"""
 
 
 @dataclass(slots=True)
@@ -133,6 +135,13 @@ def near(scene: Scene, inventory: Inventory, margin_m: float = 0.0) -> Inventory
     return replace(
         inventory, geometries=inventory.geometries[rows], ids=inventory.ids[rows], types=inventory.types[rows]
     )
+
+
+def ground_of(scene: Scene, ground: Inventory) -> Geometries:
+    """Polygons of ground near a scene, in its CRS; points along their edges let these bend as they should."""
+    own = ground.geometries[_near(scene, ground, 0.0)]
+    fine = shapely.segmentize(own, STEP_DEG if ground.crs.is_geographic else STEP_M)
+    return _turned(_transformed(fine, ground.crs, scene.crs), scene)
 
 
 def lonlat_points(lakes: Inventory) -> npt.NDArray[np.float64]:

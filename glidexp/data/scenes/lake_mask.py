@@ -27,14 +27,23 @@ class Grid(Protocol):
 class LakeMask:
     """Rasterises a scene's lakes strip by strip, on one grid: a pixel is lake where its centre lies in a polygon."""
 
-    def __init__(self, scene: Grid, lakes: npt.NDArray[np.object_], *, all_touched: bool = False) -> None:
+    def __init__(
+        self,
+        scene: Grid,
+        lakes: npt.NDArray[np.object_],
+        *,
+        all_touched: bool = False,
+        ground: npt.NDArray[np.object_] | None = None,
+    ) -> None:
         """Brings the outlines to pixels.
 
         Args:
             scene: where they lie
             lakes: polygons in the scene's CRS
             all_touched: a pixel is lake where a polygon touches it at all
+            ground: polygons beyond which no pixel is labelled; None: there are labels everywhere
         """
+        self._ground = None if ground is None else LakeMask(scene, ground)
         self._width, self._all_touched = scene.width, all_touched
         to_pixels = ~scene.transform
         # in pixel coordinates strips differ by a whole number, so that they agree along their seams
@@ -55,6 +64,15 @@ class LakeMask:
         found = self._found(top, height)
         shapes = [(self._drawn[i], i + 1) for i in found.tolist()]
         return self._burnt(shapes, "uint16" if len(self._shapes) < 65_535 else "int32", top, height)
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether each valid pixel has a label."""
+        return self._ground is None
+
+    def labelled(self, top: int, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """(height, width) of the rows from `top` on: which of the valid pixels have a label."""
+        return valid if self._ground is None else valid & self._ground.strip(top, len(valid))
 
     def _found(self, top: int, height: int) -> npt.NDArray[np.int64]:
         return np.sort(self._tree.query(shapely.box(0, top, self._width, top + height))).astype(np.int64)

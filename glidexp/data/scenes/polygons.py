@@ -31,6 +31,8 @@ ID_COLUMNS = ("lake_id", "gl_id", "glake_id", "rgi_id", "rgiid", "id")
 TYPE_COLUMNS = ("lake_type", "gl_type", "type", "kind")
 """columns that are taken for a lake's id and type when none is named, in any case: ICIMOD's GL_ID
 and Type, RGI's ids"""
+WITH_CRS = ("dataset.lakes", "dataset.glaciers")
+"""settings of files that have another setting for their CRS"""
 _RGI = re.compile(r"RGI(?:2000-v)?(\d)\.?(\d)-")
 """ids of the Randolph Glacier Inventory: RGI60-15.03410, RGI2000-v7.0-G-15-03410"""
 
@@ -177,10 +179,11 @@ def _tell_copies(lakes: Inventory) -> None:
 
 
 def told_of(
-    lakes: Inventory, glaciers: Inventory | None, scenes: Sequence[Scene], *, aloud: bool
+    lakes: Inventory, glaciers: Inventory | None, ground: Inventory | None, scenes: Sequence[Scene], *, aloud: bool
 ) -> dict[str, dict[str, Any]]:
-    """What the manifest says of both inventories; `aloud`: the log says when one is in another CRS than scenes are."""
-    found = {"lakes": told(lakes, scenes)} | ({"glaciers": told(glaciers, scenes)} if glaciers else {})
+    """What the manifest says of each file of polygons; `aloud`: the log says when one is in another CRS than scenes."""
+    given = {"lakes": lakes, "glaciers": glaciers, "within": ground}
+    found = {name: told(inventory, scenes) for name, inventory in given.items() if inventory}
     for name, entry in found.items():
         if aloud and entry["transformed_to"]:
             others = ", ".join(entry["transformed_to"])
@@ -271,8 +274,8 @@ def _check_coordinates(path: Path, setting: str, geometries: Geometries, crs: py
 
 
 def _set_crs(setting: str, crs: str = "") -> str:
-    """How a user says a file's CRS: settings of a data set have one beside them, options of verbs have none."""
-    if setting.startswith("dataset."):
+    """How a user says a file's CRS: some settings have one beside them, others and options of verbs have none."""
+    if setting in WITH_CRS:
         return f"set {setting}_crs={crs}" if crs else f"set {setting}_crs"
     return f"write it into the file, with ogr2ogr -a_srs {crs or 'CRS'}"
 

@@ -23,6 +23,8 @@ SMALLEST_PX = 6
 """lakes of fewer pixels are told apart: the smallest that lake inventories from 30 m pixels map"""
 REASONS = {
     "lakes_far_from_ice": "lakes farther from a glacier than dataset.buffer_m",
+    "scenes_beyond": "scenes beyond dataset.within",
+    "lakes_beyond": "lakes beyond dataset.within",
     "lakes_too_small": "lakes of fewer pixels than dataset.min_lake_px",
     "tiles_on_divided_ground": "tiles with lake on ground of two sides, or too near to it",
     "tiles_on_divided_ground_without_lake": "tiles without lake on such ground",

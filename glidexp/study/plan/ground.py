@@ -56,6 +56,12 @@ def _ground(one: Checked, base: Config, *, whole: bool) -> tuple[str, ...] | Non
             f"{one.name} has another dataset.dem ({own['dem']}) than the baseline ({reference['dem']}): where a DEM "
             "has no height a pixel is not scored. Give all arms the same; dataset.bands says which of them use it."
         )
+    if key := next((key for key in ("within", "within_layer") if key in differing), ""):
+        raise ConfigError(
+            f"{one.name} has another dataset.{key} ({own[key]}) than the baseline ({reference[key]}): ground is shared "
+            "out among training, val and test where it is labelled, so it would train on ground that the others are "
+            "scored on. Make one study for each."
+        )
     words = [word(f"dataset.{key}", value) for key, value in differing.items() if not (whole and key == "empty_share")]
     if whole:
         words.append(word("dataset.empty_share", ALL_BACKGROUND))
