@@ -275,7 +275,7 @@ def test_a_crs_is_taken_from_the_file_else_from_the_settings(
     found = polygons.read(degrees, "dataset.lakes", crs="EPSG:4326")
     judged = inventory.lakes_of(scene, found, None, buffer_m=0.0, min_lake_px=0)
     assert judged.geometries[0].area == pytest.approx(metres[0].area, rel=1e-6)
-    told = polygons.told_of(found, None, [scene], aloud=True)["lakes"]
+    told = polygons.told_of(found, None, [scene], ground=None, aloud=True)["lakes"]
     assert (told["crs"], told["crs_given"], told["transformed_to"]) == ("EPSG:4326", True, ["EPSG:32645"])
     assert "dataset.lakes is in EPSG:4326: transformed to that of the scenes (EPSG:32645)" in caplog.text
     with pytest.raises(ConfigError, match=r"dataset\.lakes_crs=utm is no CRS"):

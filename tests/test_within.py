@@ -124,9 +124,7 @@ def test_a_split_is_of_the_ground_that_is_labelled(tmp_path: Path) -> None:
     base = replace(small_config(tmp_path, tmp_path), dataset=dataset)
     arms = [Checked(Arm(name, ()), (), replace(base, dataset=one)) for name, one in (("a", dataset), ("b", within))]
     assert grounds([arms[0], arms[0]]) == [None, None]
-    with pytest.raises(
-        ConfigError, match=r"b has another dataset\.within .* than the baseline \(None\)"
-    ):
+    with pytest.raises(ConfigError, match=r"b has another dataset\.within .* than the baseline \(None\)"):
         grounds(arms)
 
 

@@ -89,7 +89,7 @@ def build_scenes(
         all_scenes, all_lakes = len(scenes), len(water.geometries)
         scenes, water = scenes_on(ground, scenes), lakes_on(ground, water)
         beyond.update(scenes_beyond=all_scenes - len(scenes), lakes_beyond=all_lakes - len(water.geometries))
-    inventories = polygons.told_of(water, ice, ground, scenes, aloud=job.dataset.kind == DatasetKind.scenes)
+    inventories = polygons.told_of(water, ice, scenes, ground=ground, aloud=job.dataset.kind == DatasetKind.scenes)
     places = _places(scenes, water, job)
     split = splits.Split(rule=splits.rule_of(job.dataset.split), sides=places.sides)
     if not failed:  # what is frozen is the ground of all scenes

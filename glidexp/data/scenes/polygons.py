@@ -179,7 +179,7 @@ def _tell_copies(lakes: Inventory) -> None:
 
 
 def told_of(
-    lakes: Inventory, glaciers: Inventory | None, ground: Inventory | None, scenes: Sequence[Scene], *, aloud: bool
+    lakes: Inventory, glaciers: Inventory | None, scenes: Sequence[Scene], *, ground: Inventory | None, aloud: bool
 ) -> dict[str, dict[str, Any]]:
     """What the manifest says of each file of polygons; `aloud`: the log says when one is in another CRS than scenes."""
     given = {"lakes": lakes, "glaciers": glaciers, "within": ground}
