@@ -107,6 +107,8 @@ def test_it_names_a_store_and_no_other(tmp_path: Path) -> None:
     assert len({*names, recipe_id(within, 32)}) == 4
     with pytest.raises(ConfigError, match=r"dataset\.within=.* would not be used with dataset\.kind=folder"):
         refuse_unread(DatasetConfig(kind=DatasetKind.folder, within="ground.gpkg"))
+    with pytest.raises(ConfigError, match=r"dataset\.within_layer=cells is a layer of dataset\.within, which is not"):
+        refuse_unread(DatasetConfig(kind=DatasetKind.scenes, within_layer="cells"))
     write_polygons(tmp_path / "ground.geojson", [shapely.Point(0, 0)], crs="EPSG:4326")
     with pytest.raises(DataError, match="but no polygon"):
         prepare(replace(dataset, within=str(tmp_path / "ground.geojson")), 32, tmp_path / "data", progress=False)

@@ -52,6 +52,11 @@ def refuse_unread(dataset: DatasetConfig) -> None:
                 f"dataset.{key}={_word(value)} would not be used with dataset.kind={dataset.kind}: it goes with "
                 f"dataset={'|'.join(kinds)}. Choose one of these, or leave it out."
             )
+    if dataset.within_layer and not dataset.within:
+        raise ConfigError(
+            f"dataset.within_layer={dataset.within_layer} is a layer of dataset.within, which is not given: give its "
+            "file, or leave the layer out."
+        )
     split = dataset.split
     for key, used, needs in (
         ("block_m", split.by is SplitBy.block, "dataset.split.by=block"),
