@@ -234,14 +234,18 @@ def test_noise_has_its_standard_deviation_in_every_band_and_is_each_tiles_own() 
     assert np.abs(related - np.eye(12)).max() < 0.08
 
 
-def test_color_acts_on_the_first_three_bands_and_gain_on_all() -> None:
+def test_hue_is_of_the_first_three_bands_and_light_and_gain_are_of_all() -> None:
     image = smooth(16, 24, 24, 4, 100, 150)
     label, rows = blobs(image), torch.arange(16)
-    colored = raw(
-        make(AugmentationConfig(color_p=1.0, brightness=0.2, contrast=0.2, hue=0.02), 4)(image, label, rows, 0)
-    )
-    torch.testing.assert_close(colored[:, 3], image[:, 3].float(), atol=1e-3, rtol=0)
-    assert (colored[:, :3] - image[:, :3]).abs().mean() > 1
+    hued = raw(make(AugmentationConfig(color_p=1.0, saturation=0.4, hue=0.1), 4)(image, label, rows, 0))
+    torch.testing.assert_close(hued[:, 3], image[:, 3].float(), atol=1e-3, rtol=0)
+    assert (hued[:, :3] - image[:, :3]).abs().mean() > 1
+    image[:, 3] = image[:, 1]
+    lit = raw(make(AugmentationConfig(color_p=1.0, brightness=0.2), 4)(image, label, rows, 0))
+    torch.testing.assert_close(lit[:, 3], lit[:, 1], atol=1e-3, rtol=0)
+    factors = (lit / image).flatten(2).mean(2)
+    torch.testing.assert_close(lit, factors[..., None, None] * image, atol=1e-3, rtol=0)
+    assert factors.std(0).min() > 0.05 and factors.min() >= 0.8 and factors.max() <= 1.2
     gained = raw(make(AugmentationConfig(gain_p=1.0, gain=0.2), 4)(image, label, rows, 0)) / image
     factors = gained.flatten(2).mean(2)
     torch.testing.assert_close(gained, factors[..., None, None].expand_as(gained), atol=1e-3, rtol=0)

@@ -102,3 +102,19 @@ def test_haze_is_strongest_in_blue() -> None:
     red, green, blue, infrared, next_one = own.haze_weights(5)
     assert blue > green > red > infrared == next_one
     assert len(own.haze_weights(1)) == 1
+
+
+def test_light_falls_on_bands_beyond_the_third() -> None:
+    """Brightness and contrast of each, around its own mean, as Kornia has them of a picture of that band alone; red,
+    green and blue are as without it, and saturation and hue stay theirs."""
+    tile = torch.rand(5, 12, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 0.4 + 0.2
+    found = apply(tile, (1.1, 0.8, 1.4, 0.03))
+    assert torch.allclose(found[:3], apply(tile[:3], (1.1, 0.8, 1.4, 0.03)))
+    for band in (3, 4):
+        grey = tile[band].mean()
+        wanted = enhance.adjust_brightness_accumulative((0.8 * tile[band] + 0.2 * grey)[None], 1.1)[0]
+        assert torch.allclose(found[band], wanted)
+    copied = torch.cat([tile[:3], tile[1:2]])
+    found = apply(copied, (1.3, 1.0, 1.0, 0.0))
+    assert torch.allclose(found[3], found[1]), "a copy of a band tells nothing that the band does not"
+    assert torch.allclose(apply(tile, (1.0, 1.0, 1.0, 0.0)), tile)

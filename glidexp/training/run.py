@@ -33,6 +33,7 @@ from glidexp.training.augmentation.telling import telling_of
 from glidexp.training.averages import renew_batch_statistics, shown_images, statistics_loader
 from glidexp.training.beginning.batch_size import settle, with_batch
 from glidexp.training.beginning.earlier import AutoBatch, alone, checkpoints_of, earlier_run, restore, told_older
+from glidexp.training.beginning.light import light_of
 from glidexp.training.beginning.pseudo_labels import taught_by
 from glidexp.training.beginning.start import settled, start_of
 from glidexp.training.check import check_shares, check_tiles
@@ -140,7 +141,7 @@ def _lead(config: Config, runtime: Runtime, choices: dict[str, str], name: str |
     config = settled(config, store)
     # the stack is left when the run is in the store, where others see that it is at work
     with start_of(config, store) as (first, start), ExitStack() as beginning:
-        tags, resolved = dict[str, str](), runtime.resolved() | start
+        tags, resolved = dict[str, str](), runtime.resolved() | start | light_of(config)
         if config.train.auto_batch:
             auto = AutoBatch(config, runtime, recipe, resolved)
             beginning.enter_context(alone(store, config, auto.key))

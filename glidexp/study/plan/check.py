@@ -215,6 +215,8 @@ def keys(one: Checked, seeds: Sequence[int], *, elsewhere: bool = False) -> list
         GlidexpError: weights that are not there, a device or precision that this machine does not have, or `auto`
             where another machine decides
     """
+    from glidexp.training.beginning.light import light_of
+
     config = one.config
     train = config.train
     resolved = {"train.precision": str(train.precision), "train.compile": str(train.compile)}
@@ -236,6 +238,7 @@ def keys(one: Checked, seeds: Sequence[int], *, elsewhere: bool = False) -> list
         from glidexp.models.adapters import require_adaptable
 
         require_adaptable(config.backbone.name, config.decoder.name, train.lora_rank)
+    resolved |= light_of(config)
     recipe = recipe_id(config.dataset, config.tile_size.px)
     return [config_id(replace(config, seed=seed), recipe=recipe, resolved=resolved) for seed in seeds]
 

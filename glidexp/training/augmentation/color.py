@@ -11,8 +11,10 @@ angle that Kornia adds to the hue of HSV. It is linear and keeps luma, Kornia's 
 both turn red towards yellow. On a Landsat scene of the Himalaya a turn of 0.02 moves a band by 0.5 of 255 on average,
 and the two results differ by 0.6 on average. Kornia's costs four times as much as all the rest of the jitter.
 
-The colour matrix acts on the first three channels, taken as R, G, B; gain and haze act on every channel. With one or
-two channels there is no saturation or hue, and luma is the mean of the channels.
+Saturation and hue act on the first three channels, taken as R, G, B; brightness, contrast, gain and haze on every
+channel, as a brighter day is brighter in the infrared too. A band that light left alone would tell a network what it
+hides in the others. The grey that contrast blends a band beyond the third with is that band's own mean. With one or two
+channels there is no saturation or hue, and luma is the mean of the channels.
 """
 
 import math
@@ -71,11 +73,15 @@ def jitter(factors: dict[str, Floats], channels: int) -> tuple[Floats, Floats]:
     Args:
         factors: (n,) each of brightness_factor, contrast_factor, saturation_factor (1 changes nothing) and hue_factor
             (turns, 0 changes nothing), named as Kornia's generator names them
-        channels: 1 to 3
+        channels: on which light falls, 1 or more
 
     Returns:
         (n, channels, channels) on the pixel and on the mean pixel of the tile
     """
+    if channels > 3:
+        pixel, mean = _each_by_itself(factors, channels)
+        pixel[:, :3, :3], mean[:, :3, :3] = jitter(factors, 3)
+        return pixel, mean
     brightness, contrast, saturation = (
         factors[name][:, None, None] for name in ("brightness_factor", "contrast_factor", "saturation_factor")
     )
@@ -86,6 +92,12 @@ def jitter(factors: dict[str, Floats], channels: int) -> tuple[Floats, Floats]:
         chroma = hue_matrix(factors["hue_factor"]) @ (saturation * eye + (1 - saturation) * grey)
     # Saturation and hue leave the grey that contrast adds as it is, so it is added in the end.
     return brightness * contrast * chroma, brightness * (1 - contrast) * grey
+
+
+def _each_by_itself(factors: dict[str, Floats], channels: int) -> tuple[Floats, Floats]:
+    """Brightness, and contrast around a channel's own mean, as `jitter` gives them."""
+    brightness, contrast = (factors[name][:, None, None] for name in ("brightness_factor", "contrast_factor"))
+    return brightness * contrast * np.eye(channels), brightness * (1 - contrast) * np.eye(channels)
 
 
 def haze_weights(channels: int) -> Floats:
@@ -99,7 +111,7 @@ def compose(
     """Colour, then gain, then haze, then the normalisation, as one map.
 
     Args:
-        pixel: (n, c, c) of `jitter`, c = min(3, C)
+        pixel: (n, c, c) of `jitter`, of the first c channels of C
         mean: (n, c, c) of `jitter`
         gain: (n, C) factor of each channel
         haze: (n, C) share of the signal replaced by path radiance in the bluest channel; 0 where no light falls

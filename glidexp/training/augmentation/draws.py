@@ -271,7 +271,7 @@ class Drawer:
         if cfg.affine_p:
             out["theta"] = affine_theta(cfg, numbers, height, width).numpy()
 
-        pixel, mean = jitter(color_factors(cfg, numbers), min(3, self._lit))
+        pixel, mean = jitter(color_factors(cfg, numbers), self._lit)
         with_gain, with_haze = u[:, Slot.GAIN] < cfg.gain_p, u[:, Slot.HAZE] < cfg.haze_p
         gain = _between([1 - cfg.gain, 1 + cfg.gain], u[:, Slot.BAND_GAIN :])
         gain = np.where(with_gain[:, None] & (np.arange(channels) < self._lit), gain, 1.0)
