@@ -94,7 +94,7 @@ def table_of(found: "Matrix") -> "Table":
     table.add_column("seeds", justify="right")
     for target, n in zip(found.targets, found.rest_on[1], strict=True):
         table.add_column(Text(f"{target}\n{n}"), justify="right", no_wrap=True)
-    table.add_column("regret", justify="right")
+    table.add_column("mean regret", justify="right")
     for source in found.sources:
         cells = [
             Text(f"{100 * found.pairs[source, target].mean:.2f}", style="bold" if source == target else "")
