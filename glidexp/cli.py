@@ -182,6 +182,9 @@ def evaluate_one(composed: "DictConfig", models: list[str]) -> "Outcome":
 
     config = load(composed)
     if models:
+        if config.model or config.others:
+            named = f"model={config.model}" if config.model else f"others=[{','.join(config.others)}]"
+            raise GlidexpError(f"{named} does not go with the models {' '.join(models)} before it: give all as words.")
         config.model, *config.others = models
     hydra = HydraConfig.get()
     given = [word.split("=", 1)[0].lstrip("+~") for word in hydra.overrides.task]
@@ -199,7 +202,8 @@ def sweep(argv: list[str]) -> int:
         print(verb_sweep.help_text(door.SWEEP_GROUPS, door.options))
         return 0 if argv else 2
     prepare_process()
-    words, own = searched([*map(as_text, argv)], door.config_dir(argv))
+    folder = door.config_dir(argv)
+    words, own = searched([*map(as_text, argv)], door.search_word(folder) if folder else None)
     return verb_sweep.run(words, door.compose, lambda given: door.compose_sweep([*given, *own]))
 
 

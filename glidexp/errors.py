@@ -54,4 +54,4 @@ def unknown_name(setting: str, value: str, allowed: Iterable[str]) -> ConfigErro
     names = sorted(allowed)
     near = get_close_matches(value, names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return ConfigError(f"{setting}='{value}' is not known.{hint} Allowed: {', '.join(names)}.")
+    return ConfigError(f"{setting}='{value}' is not known.{hint} Allowed: {', '.join(names) or 'none'}.")

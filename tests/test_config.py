@@ -158,7 +158,7 @@ def test_what_refers_to_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         composed("paths.mlruns=${oc.env:NOT_SET}/runs")
     with pytest.raises(ConfigError, match=r"^seed is not possible: .*'nope' not found"):
         composed("seed=${nope}")
-    with pytest.raises(ConfigError, match=r"^dataset is not possible"):
+    with pytest.raises(ConfigError, match=r"^dataset\.bands is not possible: a list stands in it"):
         composed("dataset.bands=[[1]]")
     with pytest.raises(ConfigError, match=r"sensors\[0\] is not possible: Cannot convert 'list' to string"):
         composed("sensor_mix.sensors=[[sentinel2]]")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from glidexp.config.data import (
@@ -187,7 +187,17 @@ def typed(composed: DictConfig, schema: type[Schema]) -> Schema:
         raise ConfigError(f"a setting that does not exist was added: {error}.") from None
     except OmegaConfBaseException as error:  # ${oc.env:NAME} of a variable that is not set, ${key} of no key
         told = (str(error.msg) or str(error)).splitlines()[0].rstrip(".")
+        if "unhashable" in told and (key := _in_a_list(composed, str(error.full_key))):
+            raise ConfigError(f"{key} is not possible: a list stands in it: write names alone, {key}=[A,B].") from None
         raise ConfigError(f"{error.full_key} is not possible: {told}. Give another value.") from None
     if not isinstance(config, schema):
         raise ConfigError(f"the composed config is a {type(config).__name__}, not a {schema.__name__}.")
     return config
+
+
+def _in_a_list(composed: DictConfig, section: str) -> str | None:
+    """The first key of a section whose list holds lists, or values by name."""
+    for key, value in OmegaConf.select(composed, section).items():
+        if isinstance(value, ListConfig) and any(isinstance(one, (ListConfig, DictConfig)) for one in value):
+            return f"{section}.{key}"
+    return None

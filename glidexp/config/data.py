@@ -128,6 +128,11 @@ class SyntheticConfig:
     scene_px: int = 1024
     """side of the square scenes at 2, 4 and 30 m, pixels; 1.5 times that at 10 m, so that the 10 km buffer fits"""
 
+    def __post_init__(self) -> None:
+        for name in ("sensors", "regions"):
+            if not getattr(self, name):
+                raise ConfigError(f"dataset.synthetic.{name}=[] makes no scenes: name at least one.")
+
 
 @dataclass(kw_only=True, slots=True)
 class DatasetConfig:

@@ -57,6 +57,8 @@ class EvalConfig:
             fits = False
         if not fits:
             raise ConfigError(f"eval.threshold={self.threshold} is neither card, val nor a probability from 0 to 1.")
+        if not self.regions:
+            raise ConfigError("eval.regions=[] scores nothing: name regions, or leave it out for all.")
         fits_to = self.threshold == VAL or self.adapt is not Adapt.none
         for name in ("fit_regions", "fit_sensors"):
             if getattr(self, name) and not fits_to:

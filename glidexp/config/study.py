@@ -48,13 +48,16 @@ class AxisConfig:
     when: str | None = None
     """AXIS=VALUE of another axis without which this one is not varied"""
 
-    def __post_init__(self) -> None:
+    def check(self, name: str) -> None:
+        """Raises ConfigError where the axis of this name has no values, or contradicts itself."""
         if bool(self.values) == bool(self.levels):
             raise ConfigError(
-                f"study.axes: an axis has values {self.values} and levels {list(self.levels)}: give one of the two."
+                f"study.axes.{name} has values {self.values} and levels {list(self.levels)}: give one of the two."
             )
         if self.key and self.levels:
-            raise ConfigError(f"study.axes: key={self.key} does not go with levels, whose words name their own keys.")
+            raise ConfigError(
+                f"study.axes.{name}: key={self.key} does not go with levels, whose words name their own keys."
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -124,8 +127,10 @@ class StudyConfig:
         within("study.alpha", self.alpha, 0.0001, 0.5, "a rate such as 0.05")
         within("study.power", self.power, 0.5, 0.999, "a probability such as 0.8")
         within("study.fraction", self.fraction, 0.01, 1, "a share of the combinations")
-        if not self.name.strip() or "/" in self.name:
-            raise ConfigError(f"study.name='{self.name}' is not possible: give a word such as backbones.")
+        for name, axis in self.axes.items():
+            axis.check(name)
+        if not self.name.strip() or "/" in self.name or not self.name.isprintable():
+            raise ConfigError(f"study.name={self.name!r} is not possible: give a word such as backbones.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"study.seeds={self.seeds} must be one seed or more, each once: such as [0,1,2].")
         for seed in self.seeds:

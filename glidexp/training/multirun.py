@@ -138,12 +138,7 @@ def check_combinations(overrides: list[str], own: Path | None = None) -> None:
     parsed = OverridesParser.create().parse_overrides(overrides)
     if any(item.is_sweep_override() and not item.is_discrete_sweep() for item in parsed):
         return
-    choices = [
-        [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
-        if item.is_sweep_override()
-        else [str(item.input_line)]
-        for item in parsed
-    ]
+    choices = [_values(item) if item.is_sweep_override() else [str(item.input_line)] for item in parsed]
     wrong: list[tuple[str, ConfigError]] = []
     checked = list(islice(product(*choices), CHECKED_FIRST))
     for combination in checked:
@@ -161,5 +156,22 @@ def check_combinations(overrides: list[str], own: Path | None = None) -> None:
         )
 
 
+def _values(item: Any) -> list[str]:
+    """The words of a setting that was given several values.
+
+    Raises:
+        ConfigError: a pattern of options that none fits
+    """
+    from hydra.core.override_parser.types import Glob
+
+    key, value = item.get_key_element(), item.value()
+    if not isinstance(value, Glob):
+        return [f"{key}={one}" for one in item.sweep_string_iterator()]
+    names = list(door.options(item.get_key_element().lstrip("+")))
+    if not (found := value.filter(names)):
+        raise ConfigError(f"{item.input_line}: no such option. Allowed: {', '.join(sorted(names)) or 'none'}.")
+    return [f"{key}={one}" for one in found]
+
+
 def _composed(overrides: list[str], own: Path | None) -> Config:
-    return door.compose([*overrides, f"hydra.searchpath=[file://{own}]"] if own is not None else overrides)
+    return door.compose([*overrides, door.search_word(own)] if own is not None else overrides)

@@ -86,8 +86,11 @@ def axes_of(study: StudyConfig, typed: Words) -> dict[str, Axis]:
     """
     axes: dict[str, Axis] = {}
     left = dict(typed.swept)
+    by_key: dict[str, str] = {}
     for name, cfg in study.axes.items():
         key = cfg.key or name
+        if not cfg.levels and by_key.setdefault(key, name) != name:
+            raise ConfigError(f"study.axes: {by_key[key]} and {name} both vary {key}: put their values into one axis.")
         axis = Axis(name, _words_by_level(cfg, key, left.pop(key, None)), _condition(cfg))
         if not cfg.levels:
             given = [value_of(one) for one in typed.base if key_of(one) == key]

@@ -19,6 +19,8 @@ from glidexp.wording import many
 
 BY_ARM = "arm:"
 """stands before the name of an arm in init.run: its run of the same seed"""
+OF_ALL = ("seed", "resume", "paths.data", "paths.mlruns", "tracking.uri", "tracking.experiment")
+"""keys that cannot differ between arms: of where runs are kept, and of what the arms are compared by"""
 SCORING = "eval."
 """how words begin that are about scoring: they are `glidexp evaluate`'s"""
 Compose = Callable[[list[str]], Config]
@@ -66,6 +68,7 @@ def checked(arms: Sequence[Arm], base: Sequence[str], compose: Compose) -> list[
         words = training_words(every)
         scoring = tuple(word for word in every if key_of(word).startswith(SCORING))
         try:
+            _refuse_of_all(arm)
             _check_scoring(scoring)
             if words not in composed:  # of arms that differ in their scoring alone
                 composed[words] = compose(list(words))
@@ -104,6 +107,18 @@ def told_idle(arms: Sequence[Checked]) -> list[str]:
         f"Warning: {sentence} Arms: {'all' if len(names) == len(arms) else ', '.join(names)}."
         for sentence, names in found.items()
     ]
+
+
+def _refuse_of_all(arm: Arm) -> None:
+    """Refuses an arm that would be trained with other seeds than the rest, or kept elsewhere.
+
+    Raises:
+        ConfigError: names its word
+    """
+    for found in arm.words:
+        if key_of(found) in OF_ALL:
+            way = "study.seeds=[0,1]" if key_of(found) == "seed" else "it on the command line"
+            raise ConfigError(f"{found} cannot be of one arm, as it is the same for all of them: give {way}.")
 
 
 def _check_scoring(words: Sequence[str]) -> None:

@@ -186,7 +186,15 @@ def all_checked(
 
 
 def base_of(study: StudyConfig, typed: Words) -> tuple[str, ...]:
-    """Words of every arm: the study's, and what was typed in their place; without the seed."""
+    """Words of every arm: the study's, and what was typed in their place; without the seed.
+
+    Raises:
+        ConfigError: a seed among the study's, which would not be used
+    """
+    if seeds := [word for word in study.base if key_of(word) == "seed"]:
+        raise ConfigError(
+            f"study.base: {seeds[0]} would not be used: give study.seeds=[0,1], or seed=0,1 as it is run."
+        )
     return tuple(word for word in merged(study.base, typed.base) if key_of(word) != "seed")
 
 

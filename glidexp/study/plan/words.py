@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from glidexp.config.study import OWN_KEYS
@@ -106,17 +105,17 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def searched(argv: Sequence[str], own: Path | None) -> tuple[list[str], list[str]]:
+def searched(argv: Sequence[str], setting: str | None) -> tuple[list[str], list[str]]:
     """`--config-dir FOLDER` as a setting of Hydra's, which every run can be given.
 
     Args:
         argv: as typed
-        own: that folder
+        setting: that word; None without such a folder
 
     Returns:
         the words with that setting in place of the flag, and the setting alone
     """
-    if own is None:
+    if setting is None:
         return list(argv), []
     left: list[str] = []
     rest = iter(argv)
@@ -125,7 +124,6 @@ def searched(argv: Sequence[str], own: Path | None) -> tuple[list[str], list[str
             next(rest, None)
         elif not word.startswith(("--config-dir=", "-cd=")):
             left.append(word)
-    setting = f"hydra.searchpath=[file://{own}]"
     return [*left, setting], [setting]
 
 
