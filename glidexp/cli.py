@@ -61,6 +61,7 @@ def _called(arguments: list[str]) -> int:
         ),
         "compare": ("study.verb_compare", "say which of several settings is better, by how much and how sure"),
         "release": ("release.verb_release", "check the best of some trainings, bundle it, and make it the champion"),
+        "qgis": ("release.verb_qgis", "write a model as a file that QGIS runs without Python (plugin Deepness)"),
         "verify": ("release.verb_verify", "check that a released bundle is what was released"),
         "transfer": (
             "study.verb_transfer",

@@ -21,7 +21,7 @@ from glidexp.data import verbs
 from glidexp.data.store import COLUMNS, INVENTORY_SCHEMA, TileStore
 from glidexp.errors import ConfigError, DataError
 from glidexp.mapping import verb_assess, verb_inventory, verb_predict, verb_sample, verb_series
-from glidexp.release import verb_release, verb_verify
+from glidexp.release import verb_qgis, verb_release, verb_verify
 from glidexp.serving import verb_serve
 from glidexp.study import verb_compare, verb_transfer, verb_validity
 from glidexp.study.comparison.compare import measure_of
@@ -191,6 +191,9 @@ def test_a_command_line_is_possible(name: str, line: str, tmp_path: Path, capsys
         given = verb_release.options().parse_args(arguments)
         assert re.fullmatch(verb_release.NAME, given.name) and (given.score is None or measure_of(given.score))
         assert given.rollback != bool(given.runs)
+        return
+    if verb == "qgis":
+        assert verb_qgis.options().parse_intermixed_args(arguments).out.endswith(verb_qgis.ENDING)
         return
     if verb == "verify":
         assert verb_verify.options().parse_args(arguments).bundle

@@ -90,16 +90,22 @@ def outside(card: Mapping[str, Any], scene: "Scene") -> list[str]:
     if known and own not in known:
         hint = " Name it with --sensor." if own == sensors.UNKNOWN else ""
         told.append(f"{scene.name}: sensor {own} is not one that the model was trained on ({', '.join(known)}).{hint}")
-    sizes: Mapping[str, Any] = card.get("gsd_m") or {
-        name: [sensors.get(name).gsd_m] * 2 for name in known if name in sensors.names()
-    }
-    met = sizes.get(own)
-    ranges = [[float(v) for v in pair] for pair in ([met] if met else sizes.values()) if pair[0] == pair[0]]
+    ranges = pixel_sizes(card, own)
     if ranges and not any(GSD_RATIO[0] * low <= scene.gsd_m <= GSD_RATIO[1] * high for low, high in ranges):
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
         size = f"{low:g} m" if low == high else f"{low:g} to {high:g} m"
         told.append(f"{scene.name}: a pixel is {scene.gsd_m:g} m, the model was trained on {size}.")
     return told
+
+
+def pixel_sizes(card: Mapping[str, Any], sensor: str) -> list[tuple[float, float]]:
+    """Least and largest ground sample distance of training, metres: of a sensor, of each where that is not known."""
+    known = [str(name) for name in card.get("sensors") or ()]
+    sizes: Mapping[str, Any] = card.get("gsd_m") or {
+        name: [sensors.get(name).gsd_m] * 2 for name in known if name in sensors.names()
+    }
+    met = sizes.get(sensor)
+    return [(float(low), float(high)) for low, high in ([met] if met else sizes.values()) if low == low]
 
 
 def limits_of(card: Mapping[str, Any], scene: "Scene") -> tuple[Stretch | None, str]:
@@ -108,6 +114,11 @@ def limits_of(card: Mapping[str, Any], scene: "Scene") -> tuple[Stretch | None, 
     Returns:
         the limits, None where they have to be fitted to the scene; and what is said of them
     """
+    return limits_for(card, scene.file.sensor, scene.name)
+
+
+def limits_for(card: Mapping[str, Any], sensor: str, name: str | None = None) -> tuple[Stretch | None, str]:
+    """Limits as of `limits_of`, of a scene of this sensor and name; without a name, those of every scene of it."""
     told = card.get("stretch")
     if not told:
         return None, "fitted to the scene (the model's card records no stretch)"
@@ -117,11 +128,11 @@ def limits_of(card: Mapping[str, Any], scene: "Scene") -> tuple[Stretch | None, 
     if scope == "global" and limits:
         return Stretch.from_json(next(iter(limits.values()))), "limits of the model's card for all scenes"
     if scope == "sensor":
-        for name, sensor in told.get("sensors", {}).items():
-            if sensor == scene.file.sensor:
-                return Stretch.from_json(limits[name]), f"limits of the model's card for sensor {sensor}"
-    elif scene.name in limits and told.get("sensors", {}).get(scene.name, scene.file.sensor) == scene.file.sensor:
-        return Stretch.from_json(limits[scene.name]), f"limits of the model's card for scene {scene.name}"
+        for known, own in told.get("sensors", {}).items():
+            if own == sensor:
+                return Stretch.from_json(limits[known]), f"limits of the model's card for sensor {sensor}"
+    elif name in limits and told.get("sensors", {}).get(name, sensor) == sensor:
+        return Stretch.from_json(limits[name]), f"limits of the model's card for scene {name}"
     return None, "fitted to the scene"
 
 

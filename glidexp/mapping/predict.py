@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-import rasterio
 import torch
 
 from glidexp.data.scenes.catalogue import SceneFile
@@ -21,8 +21,8 @@ from glidexp.data.scenes.stand import stand
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.scenes.strips import Strips, ahead
 from glidexp.data.store import canonical
-from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
-from glidexp.mapping import areas, domain, heights, layers, raster
+from glidexp.errors import ConfigError, GlidexpError, RunFailed
+from glidexp.mapping import areas, domain, heights, layers, levels, raster
 from glidexp.mapping.network import network, precision_on, predicting
 from glidexp.mapping.outputs import by_size
 from glidexp.mapping.settings import MapSettings, StretchFrom
@@ -134,7 +134,7 @@ def sides(task_settings: MapSettings, card: dict[str, Any], scene: Scene, stride
     return axis(scene.height, window, overlap, stride), axis(scene.width, window, overlap, stride)
 
 
-def usual_window(card: dict[str, Any]) -> int:
+def usual_window(card: Mapping[str, Any]) -> int:
     """Side of a window where none is asked for: twice the model's tile, but no more than `WINDOW_PX` through that.
 
     Of a larger window less is near an edge, where a network knows least. Networks that hold to the size they were made
@@ -237,7 +237,7 @@ def rasters(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFile
     before, seen = files.rows, 0
     with strips:
         if limits is None and settings.stretch is not StretchFrom.none:
-            limits = _fitted(strips, card, scene)
+            limits = levels.fitted(strips, card, scene)
         if limits is not None:
             files.limits = np.array([limits.low, limits.high])
         if files.rows < len(rows):
@@ -284,29 +284,10 @@ def _go_on(done: int, rows: int, name: str, step: RowStep) -> None:
 
 def _limits(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFiles) -> tuple[Stretch | None, str]:
     """Limits of the stretch, None where they are still to be fitted or none are wanted, and whose they are."""
-    limits, words = _limits_asked(task, card, scene)
+    limits, words = levels.limits_asked(task.settings.stretch, card, scene)
     if files.limits is not None:  # a run that was killed has fitted them
         limits = Stretch(low=tuple(files.limits[0].tolist()), high=tuple(files.limits[1].tolist()))
     return limits, words
-
-
-def _fitted(strips: Strips, card: dict[str, Any], scene: Scene) -> Stretch:
-    limits = raster.fitted(strips, domain.method_of(card))
-    if limits is None:
-        over = " over heights in metres" if scene.dem else ""
-        raise DataError(f"{scene.file.path} has no valid pixel{over}: there is nothing to map.")
-    return limits
-
-
-def _limits_asked(task: SceneTask, card: dict[str, Any], scene: Scene) -> tuple[Stretch | None, str]:
-    if task.settings.stretch is StretchFrom.none:
-        with rasterio.open(scene.paths[0]) as source:
-            if source.dtypes[0] != "uint8":
-                raise DataError(f"{scene.file.path} is not 8 bit: --stretch=none takes 8-bit scenes as they are.")
-        return None, "none, taken as they are"
-    if task.settings.stretch is StretchFrom.refit:
-        return None, "fitted to the scene, as was asked for"
-    return domain.limits_of(card, scene)
 
 
 def _cuts(threshold: float, card: dict[str, Any]) -> dict[int, float]:

@@ -1,7 +1,8 @@
 """A network as a graph that runs without this package: torch.export and ONNX, pixel values in, lake probability out.
 
 Normalisation is inside, padding is not: height and width must be multiples of the stride and no less than the smallest
-side, both of which stand in the ONNX file's metadata. Layout (B, C, H, W), float32 in 0-255.
+side, both of which stand in the ONNX file's metadata. A network that sees every image at one ground sample distance
+(`input.gsd_m`) takes images that have it. Layout (B, C, H, W), float32 in 0-255.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from torch import nn
 from glidexp.models import catalog
 from glidexp.models.predictor import Predictor
 from glidexp.models.program import as_data
+from glidexp.models.resampled import unscaled
+from glidexp.models.told import with_told
 
 IMAGE, PROBABILITY = "image", "probability"
 """names of the input and of the output"""
@@ -32,20 +35,25 @@ class Graph(nn.Module):
 
     Args:
         predictor: in evaluation mode
+        told: what the network is told of every image (`told.Told.vector` of a `Told` without gsd_m); of all zeros and
+            where it is not given, nothing
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
+    told: torch.Tensor | None
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, told: Sequence[float] = ()) -> None:
         super().__init__()
-        self.net = _poolable(predictor.net)
+        self.net = unscaled(_poolable(predictor.net))
         self.register_buffer("mean", predictor.mean.detach().clone())
         self.register_buffer("scale", predictor.std.detach().clone())
+        self.register_buffer("told", torch.tensor([*told]).view(1, -1) if any(told) else None)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) float32 in 0-255 -> lake probability (B, 1, H, W) in 0-1."""
-        return torch.sigmoid(self.net((image - self.mean) / self.scale).float())
+        fed = (image - self.mean) / self.scale
+        return torch.sigmoid(self.net(fed if self.told is None else with_told(fed, self.told)).float())
 
 
 class Pooled(nn.Module):
@@ -138,6 +146,17 @@ def export(predictor: Predictor, sizes: Sizes) -> torch.export.ExportedProgram:
         return torch.export.export(Graph(predictor).eval(), (example,), dynamic_shapes={IMAGE: shape}, strict=False)
 
 
+def export_fixed(module: nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+    """A module as torch.export keeps it, for images of one shape.
+
+    Args:
+        module: in evaluation mode, from one tensor to another
+        example: an image of that shape
+    """
+    with _quiet(), torch.no_grad():
+        return torch.export.export(module, (example,), strict=False)
+
+
 def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
     """Writes it as `.pt2`, without the example that it was traced with."""
     program.example_inputs = None  # would be pickled into the file
@@ -167,14 +186,31 @@ def save_onnx(program: torch.export.ExportedProgram, sizes: Sizes, facts: dict[s
         facts: for the file's metadata; anything JSON can hold
         path: of the file
     """
+    kept = {"stride": sizes.stride, "smallest_px": sizes.smallest_px, "fixed_px": sizes.fixed_px} | facts
+    write_onnx(program, kept, path)
+
+
+def write_onnx(
+    program: torch.export.ExportedProgram, facts: Mapping[str, object], path: Path, old: tuple[int, int] | None = None
+) -> None:
+    """Writes a program as one ONNX file.
+
+    Args:
+        program: of `export` or `export_fixed`
+        facts: all of the file's metadata; anything JSON can hold
+        path: of the file
+        old: set of operators and version of the format (IR) of older programs that are to read it; exporter's own
+            where not given
+    """
     _forget_folders(program)
     with _quiet():
         made = torch.onnx.export(
-            program, dynamo=True, input_names=[IMAGE], output_names=[PROBABILITY], optimize=True, verbose=False
-        )
+            program, dynamo=True, input_names=[IMAGE], output_names=[PROBABILITY], optimize=True, verbose=False,
+            opset_version=old[0] if old else None,
+        )  # fmt: skip
         assert made is not None
-        kept = {"stride": sizes.stride, "smallest_px": sizes.smallest_px, "fixed_px": sizes.fixed_px} | facts
-        made.model.metadata_props.update({key: json.dumps(value) for key, value in kept.items()})
+        made.model.ir_version = old[1] if old else made.model.ir_version
+        made.model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
         made.save(str(path), external_data=False)
 
 

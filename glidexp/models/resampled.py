@@ -5,6 +5,7 @@ as large for the network whatever the sensor, while labels, scores and maps stay
 to be scaled comes in two constant channels behind it; images without them are taken as they are.
 """
 
+import copy
 from functools import cache
 from typing import Any, cast
 
@@ -19,6 +20,8 @@ CHANNELS = 2
 SMALLEST_PX = 64
 """side to which scaled images are grown by reflection, so that batch statistics of one image have values enough"""
 STRIDE = 32
+SCALED = "scaled_from"
+"""attribute of a network that scales"""
 
 
 def scale_vector(gsd_m: float, target_m: float) -> list[float]:
@@ -44,6 +47,21 @@ def resampling(model: nn.Module, scaled_from: int) -> None:
     net.scaled_from = scaled_from
     known: Any = type(net)
     net.__class__ = _resampling(known)
+
+
+def unscaled(model: nn.Module) -> nn.Module:
+    """The network, or where it scales images a copy of it that takes each as it is.
+
+    It may lie within others, of views or of a mean. Exporters cannot follow a scale that an image brings along.
+    """
+    if not any(hasattr(part, SCALED) for part in model.modules()):
+        return model
+    model = copy.deepcopy(model)
+    for part in model.modules():
+        if hasattr(part, SCALED):
+            delattr(part, SCALED)
+            part.__class__ = type(part).__bases__[0]
+    return model
 
 
 @cache

@@ -25,6 +25,7 @@ from glidexp.errors import DataError, TrackingError
 from glidexp.models import graph
 from glidexp.models.card import CARD, GROUND, VALIDITY, WEIGHTS, check_card, read_card
 from glidexp.models.export import load_bundle
+from glidexp.models.told import told_of
 from glidexp.release.agreement import ONNX, PROGRAM
 from glidexp.release.probes import write_probes
 from glidexp.release.report import Report
@@ -70,6 +71,8 @@ def draft(folder: Path, bundle: Path, more: Mapping[str, Any], tiles: TileStore,
     with shown_stage("bundle: export of the network (torch.export)"):
         program = graph.export(predictor, sizes)
     facts = {key: card[key] for key in ("threshold", "bands", "name") if card.get(key) is not None}
+    if told := told_of(card).gsd_m:
+        facts["gsd_m"] = told  # of the images that the graphs take
     with shown_stage(f"bundle: {ONNX}"):
         graph.save_onnx(program, sizes, facts, folder / ONNX)
     with shown_stage(f"bundle: {PROGRAM}"):

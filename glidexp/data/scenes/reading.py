@@ -17,7 +17,6 @@ import rasterio
 import rasterio.errors
 import shapely
 from affine import Affine
-from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from glidexp.config.data import TERRAIN
@@ -27,6 +26,7 @@ from glidexp.data.scenes import bands as choice
 from glidexp.data.scenes import corners, dem, vrt
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.clouds import Clouds, on_grid
+from glidexp.data.scenes.declared import masked_of, no_data_of
 from glidexp.data.scenes.dem import Dem
 from glidexp.data.scenes.dem_grids import laid
 from glidexp.data.scenes.grid import check_grid, not_orthorectified
@@ -301,15 +301,7 @@ def read_window(
         pixels = first.read(scene.bands, window=window)
     else:
         pixels = np.stack([opened[p].read(b, window=window) for p, b in zip(scene.paths, scene.bands, strict=True)])
-    nodata = [
-        opened[path].nodatavals[band - 1] if opened[path].nodatavals[band - 1] is not None else scene.file.fill
-        for path, band in zip(scene.paths, scene.bands, strict=True)
-    ]
-    masked = [
-        opened[path]
-        for path in dict.fromkeys(scene.paths)
-        if MaskFlags.per_dataset in opened[path].mask_flag_enums[scene.bands[scene.paths.index(path)] - 1]
-    ]
+    nodata, masked = no_data_of(scene, opened), masked_of(scene, opened)
     valid = np.ones(pixels.shape[1:], dtype=bool)
     for source in masked:
         valid &= source.dataset_mask(window=window) > 0
