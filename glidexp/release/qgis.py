@@ -32,8 +32,8 @@ from glidexp.release.layer_source import Source, of_pictures, of_scene
 
 OLD = (18, 8)
 """set of operators and version of the format of the file"""
-LEAST_PERCENT, MOST_PERCENT = 25, 50
-"""overlap of tiles that is chosen where none is asked for"""
+MOST_PERCENT = 50
+"""largest overlap of tiles that is chosen where none is asked for"""
 DECIMALS = 2
 """of the plugin's fields"""
 
@@ -126,7 +126,7 @@ def write(found: FoundModel, file: SceneFile | None, asked: Asked, out: Path) ->
             compared = _compared(module, example, place)
     leaves = f"a raster of per cent, a lake from {100 * chosen.threshold:g} on" if asked.raster else "outlines of lakes"
     fields = (
-        f"fields: resolution {chosen.resolution_cm:g} cm, tiles of {chosen.tile_px} px, overlap {chosen.overlap} %, "
+        f"fields: resolution {chosen.resolution_cm:.10g} cm, tiles of {chosen.tile_px} px, overlap {chosen.overlap} %, "
         f"threshold {chosen.threshold:g}"
     )
     return Made([*source.said, fields, *words, f"leaves: {leaves}", compared], list(source.warnings))
@@ -196,13 +196,14 @@ def parameters(
 
 
 def _overlap(side: int, stride: int) -> int:
-    """Per cent: as much as maps have, and such that tiles begin at multiples of the stride, where there is one.
+    """Per cent: as much as maps have or more, such that tiles begin at multiples of the stride where one does that.
 
-    A network that pools gives other answers where the same ground is moved by less than its stride.
+    A network that pools gives other answers where the same ground is moved by less than its stride, which costs more
+    than some overlap gains.
     """
     usual = min(-(-100 * usual_overlap(side) // side), MOST_PERCENT)
-    even = [one for one in range(LEAST_PERCENT, usual + 1) if int(side * one / 100 * 2) // 2 % stride == 0]
-    return even[-1] if even else usual
+    even = (one for one in range(usual, MOST_PERCENT + 1) if int(side * one / 100 * 2) // 2 % stride == 0)
+    return next(even, usual)
 
 
 def _example(layer: Layer, side: int) -> torch.Tensor:
