@@ -45,7 +45,7 @@ def options() -> Parser:
         "--tile-px", type=int, default=0, metavar="PX", help="side of a tile (default: a window of glidexp predict)"
     )
     parser.add_argument(
-        "--overlap", type=int, metavar="PERCENT", help="of tiles (default: about that of glidexp predict)"
+        "--overlap", type=int, metavar="PERCENT", help="of tiles (default: that of glidexp predict, or more)"
     )
     parser.add_argument("--threshold", type=float, help="probability of a lake (default: the model's own)")
     parser.add_argument(
