@@ -21,6 +21,8 @@ from glidexp.tracking.multirun import OVERRIDES_TAG
 from glidexp.tracking.store import open_store, tracking_uri
 from glidexp.training.multirun import check_combinations, compose_first, run_multirun
 
+pytestmark = pytest.mark.usefixtures("plain_figures")
+
 
 class OwnLauncher(BasicLauncher):
     """As one that somebody has installed beside Hydra."""

@@ -1,6 +1,7 @@
 """The embedded scene generator on tiny scenes: same bytes, right place, truth that agrees with the inventories."""
 
 import hashlib
+import heapq
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from glidexp.data.synthetic.lakes import SIZE_EXPONENT, draw_areas
 from glidexp.data.synthetic.light import cast_shadow
 from glidexp.data.synthetic.noise import fractal
 from glidexp.data.synthetic.regions import REGIONS
+from glidexp.data.synthetic.terrain import OUTLET, SIDE, drain
 from glidexp.data.synthetic.world import plan_scenes
 from glidexp.errors import ConfigError
 
@@ -170,6 +172,40 @@ def test_drawn_areas_follow_the_size_law() -> None:
     areas = np.concatenate([draw_areas(rng, 1024) for _ in range(60)])
     # maximum likelihood of a Pareto law; the upper truncation at 640 times the smallest biases it by about 0.02
     assert 1 / np.mean(np.log(areas / areas.min())) == pytest.approx(SIZE_EXPONENT, abs=0.06)
+
+
+def test_water_takes_the_lowest_way_out_and_every_cell_counts_once() -> None:
+    """The drainage tree against one walked cell by cell: no way to the outlet has a lower highest pass."""
+    rng = np.random.default_rng(4)
+    height = rng.random((SIDE, SIDE))
+    tree = drain(height)
+    place = {cell: i for i, level in enumerate(tree.levels) for cell in level.tolist()}
+    assert sorted(place) == [*range(SIDE * SIDE)]
+    to, z = tree.receiver.tolist(), [*height.ravel().tolist(), -1.0]
+    assert all((to[cell] == OUTLET) == (i == 0) and (i == 0 or place[to[cell]] == i - 1) for cell, i in place.items())
+    area, highest = [1.0] * (OUTLET + 1), [-1.0] * (OUTLET + 1)
+    for cell in sorted(place, key=place.__getitem__, reverse=True):
+        area[to[cell]] += area[cell]
+    for cell in sorted(place, key=place.__getitem__):
+        highest[cell] = max(highest[to[cell]], z[cell])
+    assert tree.area.tolist() == area[:OUTLET] and area[OUTLET] == SIDE * SIDE + 1
+    flooded = [np.inf] * (OUTLET + 1)  # a priority flood from the rim
+    rows, columns = np.divmod(np.arange(OUTLET), SIDE)
+    rim = np.flatnonzero((rows % (SIDE - 1) == 0) | (columns % (SIDE - 1) == 0))
+    queue = [(z[cell], cell) for cell in rim.tolist()]
+    heapq.heapify(queue)
+    while queue:
+        level, cell = heapq.heappop(queue)
+        if level >= flooded[cell]:
+            continue
+        flooded[cell] = level
+        row, column = divmod(cell, SIDE)
+        for r in range(max(row - 1, 0), min(row + 2, SIDE)):
+            for c in range(max(column - 1, 0), min(column + 2, SIDE)):
+                heapq.heappush(queue, (max(level, z[r * SIDE + c]), r * SIDE + c))
+    found = np.array(highest[:OUTLET])
+    # a thousandth of the lower end's height breaks ties, and may so prefer a pass that is higher by as much
+    assert (np.abs(found - flooded[:OUTLET]) < 1e-3).all() and (found == flooded[:OUTLET]).mean() > 0.95
 
 
 @pytest.mark.parametrize("beta", [2.0, 3.0])

@@ -4,11 +4,12 @@ Heights are relative (0 lowest, 1 highest of the scene); the scene's relief in m
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from glidexp.data.synthetic.noise import Field, fractal
@@ -19,15 +20,21 @@ COARSE = 128
 MARGIN = 16
 """cells around it, so that the outlets of the drainage stay out of sight"""
 SIDE = COARSE + 2 * MARGIN
+OUTLET = SIDE * SIDE
+"""number of the place, behind all cells, where water leaves the grid"""
 EROSION_STEPS = 22
 
 
 @dataclass(frozen=True, slots=True)
 class Drainage:
-    """Drainage tree of the coarse grid: every cell's receiver, cells outlet first, upstream area in cells."""
+    """Drainage tree of the coarse grid: every cell's receiver, cells by their steps from the outlet, upstream area.
 
-    receiver: list[int]
-    order: list[int]
+    `levels[0]` are cells that flow into the outlet, which is no cell of the grid, `levels[1]` those that flow into
+    these, and so on: what water does on its way is done a level at a time. Area in cells.
+    """
+
+    receiver: NDArray[np.int64]
+    levels: list[NDArray[np.int64]]
     area: NDArray[np.float64]
 
 
@@ -71,8 +78,10 @@ class Ice:
         return cls(mask, outside, ndimage.distance_transform_edt(mask).astype(np.float32))
 
 
-def _edges() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both ends of every 8-neighbour edge of the coarse grid plus the edges from the rim to a virtual outlet."""
+@cache
+def _edges() -> tuple[NDArray[np.int64], NDArray[np.int64], csr_matrix]:
+    """Both ends of every 8-neighbour edge of the coarse grid plus the edges from the rim to a virtual outlet; and the
+    graph of them, whose values are the edges' numbers."""
     index = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
     pairs = [
         (index[:, :-1], index[:, 1:]),
@@ -82,8 +91,8 @@ def _edges() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     ]
     rim = np.unique(np.concatenate([index[0], index[-1], index[:, 0], index[:, -1]]))
     a = np.concatenate([p[0].ravel() for p in pairs] + [rim])
-    b = np.concatenate([p[1].ravel() for p in pairs] + [np.full(rim.size, SIDE * SIDE)])
-    return a, b
+    b = np.concatenate([p[1].ravel() for p in pairs] + [np.full(rim.size, OUTLET)])
+    return a, b, coo_matrix((np.arange(len(a)), (a, b)), shape=(OUTLET + 1, OUTLET + 1)).tocsr()
 
 
 def drain(height: NDArray[np.float64]) -> Drainage:
@@ -92,17 +101,27 @@ def drain(height: NDArray[np.float64]) -> Drainage:
     The tree of lowest passes is the minimum spanning tree under the weight max(z_a, z_b), which is what a priority
     flood finds too, but in compiled code; a small share of the lower end's height breaks ties towards steep descent.
     """
-    a, b = _edges()
+    a, b, numbers = _edges()
     z = np.append(height.ravel(), -1.0)
     weight = np.maximum(z[a], z[b]) + 1e-3 * np.minimum(z[a], z[b]) + 10.0
-    outlet = SIDE * SIDE
-    graph = coo_matrix((weight, (a, b)), shape=(outlet + 1, outlet + 1)).tocsr()
-    order, receiver = breadth_first_order(minimum_spanning_tree(graph), outlet, directed=False)
-    cells, to = order[1:].tolist(), receiver.tolist()
-    area = [1.0] * (outlet + 1)
-    for cell in reversed(cells):
-        area[to[cell]] += area[cell]
-    return Drainage(to, cells, np.asarray(area[:outlet]))
+    graph = csr_matrix((weight[numbers.data], numbers.indices, numbers.indptr), shape=numbers.shape)
+    order, found = breadth_first_order(minimum_spanning_tree(graph), OUTLET, directed=False)
+    cells, receiver = order[1:].astype(np.int64), found.astype(np.int64)
+    levels = np.split(cells, np.flatnonzero(np.diff(_steps(receiver)[cells])) + 1)
+    area = np.ones(OUTLET + 1)
+    for level in reversed(levels):
+        np.add.at(area, receiver[level], area[level])
+    return Drainage(receiver, levels, area[:OUTLET])
+
+
+def _steps(receiver: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many cells water passes from each cell to the outlet: paths are doubled until all end there."""
+    ahead = receiver.copy()
+    ahead[OUTLET] = OUTLET
+    steps = (ahead != np.arange(OUTLET + 1)).astype(np.int64)
+    while (ahead != OUTLET).any():
+        steps, ahead = steps + steps[ahead], ahead[ahead]
+    return steps
 
 
 def erode(rng: np.random.Generator, base: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,14 +141,12 @@ def erode(rng: np.random.Generator, base: NDArray[np.float64]) -> NDArray[np.flo
     rim[1:-1, 1:-1] = False
     for _ in range(EROSION_STEPS):
         tree = drain(height)
-        lifted = [*(height + np.where(rim, 0.0, 0.55 * uplift)).ravel().tolist(), -np.inf]
-        speed = (0.16 * tree.area**0.55).tolist()
-        outlet = SIDE * SIDE
-        for cell in tree.order:
-            to = tree.receiver[cell]
-            if to != outlet and lifted[to] < lifted[cell]:
-                lifted[cell] = (lifted[cell] + speed[cell] * lifted[to]) / (1.0 + speed[cell])
-        height = np.asarray(lifted[:outlet]).reshape(SIDE, SIDE)
+        lifted = (height + np.where(rim, 0.0, 0.55 * uplift)).ravel()
+        speed = 0.16 * tree.area**0.55
+        for level in tree.levels[1:]:
+            above, below, k = lifted[level], lifted[tree.receiver[level]], speed[level]
+            lifted[level] = np.where(below < above, (above + k * below) / (1.0 + k), above)
+        height = lifted.reshape(SIDE, SIDE)
         height = 0.55 * height + 0.45 * ndimage.uniform_filter(height, 3)
     inner = height[MARGIN:-MARGIN, MARGIN:-MARGIN]
     return (height - inner.min()) / (inner.max() - inner.min())
@@ -138,13 +155,12 @@ def erode(rng: np.random.Generator, base: NDArray[np.float64]) -> NDArray[np.flo
 def _ice_flux(height: NDArray[np.float64], tree: Drainage, ela: float, allowed: Mask) -> NDArray[np.float64]:
     """Ice flux down the drainage tree: gained above the equilibrium line, melted below it."""
     gain = np.clip((height - ela) * 9.0, -3.0, 0.8)
-    left = [*np.where(allowed, gain, -50.0).ravel().tolist(), 0.0]
-    for cell in reversed(tree.order):
-        if left[cell] > 0:
-            left[tree.receiver[cell]] += left[cell]
-        else:
-            left[cell] = 0.0
-    return np.asarray(left[:-1]).reshape(SIDE, SIDE)
+    left = np.append(np.where(allowed, gain, -50.0).ravel(), 0.0)
+    for level in reversed(tree.levels):
+        cells = level[::-1]
+        left[cells] = flux = np.maximum(left[cells], 0.0)
+        np.add.at(left, tree.receiver[cells], flux)
+    return left[:-1].reshape(SIDE, SIDE)
 
 
 def glaciate(
@@ -219,7 +235,7 @@ class Warp:
 
 def rivers(tree: Drainage, warp: Warp, least: float, wiggle: Field) -> list[NDArray[np.float64]]:
     """Smoothed courses of streams with more than `least` upstream cells: arrays (n, 3) of x, y in pixels, area."""
-    is_stream = tree.area > least
+    is_stream, receiver = tree.area > least, tree.receiver.tolist()
     visited: set[int] = set()
     courses: list[NDArray[np.float64]] = []
     sources = sorted(np.flatnonzero(is_stream).tolist(), key=lambda c: float(tree.area[c]))
@@ -227,9 +243,9 @@ def rivers(tree: Drainage, warp: Warp, least: float, wiggle: Field) -> list[NDAr
         if source in visited:
             continue
         chain, cell = [source], source
-        while cell not in visited and tree.receiver[cell] < SIDE * SIDE:
+        while cell not in visited and receiver[cell] < OUTLET:
             visited.add(cell)
-            cell = tree.receiver[cell]
+            cell = receiver[cell]
             chain.append(cell)
         if len(chain) < 6:
             continue
