@@ -84,6 +84,10 @@ def _called(arguments: list[str]) -> int:
         hint = f" Did you mean '{near[0]}'?" if near else ""
         return _say(f"glidexp {arguments[0]}: no such verb.{hint} Allowed: {', '.join(verbs)}.")
     verb, _ = verbs[arguments[0]]
+    try:
+        os.getcwd()
+    except OSError as error:
+        return _say(f"the current folder is not there any more ({error.strerror}): change to one that is, with cd.")
     return guarded(partial(own, verb) if isinstance(verb, str) else verb, arguments[1:])
 
 
@@ -185,7 +189,7 @@ def evaluate_one(composed: "DictConfig", models: list[str]) -> "Outcome":
     if models:
         if config.model or config.others:
             named = f"model={config.model}" if config.model else f"others=[{','.join(config.others)}]"
-            raise GlidexpError(f"{named} does not go with the models {' '.join(models)} before it: give all as words.")
+            raise GlidexpError(f"{named} does not go with the models {' '.join(models)}: give all as words.")
         config.model, *config.others = models
     hydra = HydraConfig.get()
     given = [word.split("=", 1)[0].lstrip("+~") for word in hydra.overrides.task]

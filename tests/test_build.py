@@ -14,6 +14,7 @@ import rasterio
 import rasterio.shutil
 import shapely
 from rasterio.rpc import RPC
+from rasterio.transform import Affine
 from tiny_scenes import NORTH, WEST, lake, placed_by_points, two_pages, world, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig, StretchConfig, StretchMethod, StretchScope
@@ -148,6 +149,38 @@ def test_bands_whose_names_tell_nothing_are_said_to(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "s.tif", descriptions=["B2", "B3", "B4"])
     (note,) = read_header(SceneFile(path, "s", "unknown")).warnings
     assert note == f"{path} names its bands B2, B3, B4, which tells no colour: its three are taken as R, G, B."
+
+
+@pytest.mark.parametrize("photometric", ["MINISBLACK", "RGB"])
+def test_bands_that_a_catalogue_names_are_no_others(tmp_path: Path, photometric: str) -> None:
+    """Who names bands means them: three that nobody knows would be read as red, green and blue."""
+    path = write_scene(tmp_path / "s.tif", photometric=photometric)
+    for order in (("x1", "x2", "x3"), ("b1", "b2", "b3"), ("red", "green", "blau")):
+        said = (
+            f"s.tif: the catalogue names its bands {', '.join(order)}, of which none or more than one is .*blue: name"
+        )
+        with pytest.raises(DataError, match=said):
+            read_header(SceneFile(path, "s", "unknown", order=order))
+    assert read_header(SceneFile(path, "s", "unknown", order=("b", "G", "red"))).bands == (3, 2, 1)
+
+
+def test_a_mask_that_hides_nothing_is_told_and_one_of_another_size_refused(tmp_path: Path) -> None:
+    """GDAL passes over the one, and of a larger one takes a corner: what they hide would be ground."""
+    path, mask = write_scene(tmp_path / "s.tif"), tmp_path / "s.tif.msk"
+
+    def read(width: int, **tags: str) -> tuple[str, ...]:
+        profile = {"width": width, "height": 64, "count": 1, "dtype": "uint8", "transform": Affine.scale(2)}
+        with rasterio.open(mask, "w", driver="GTiff", **profile) as sink:
+            sink.write(np.full((1, 64, width), 255, np.uint8))
+            sink.update_tags(**tags)
+        return tuple(note for note in read_header(SceneFile(path, "s", "unknown")).warnings if "msk" in note)
+
+    assert read(96, INTERNAL_MASK_FLAGS_1="2") == ()
+    for width in (95, 97):
+        with pytest.raises(DataError, match=rf"s.tif.msk is a mask of {width} x 64 px, and s.tif has 96 x 64: make"):
+            read(width, INTERNAL_MASK_FLAGS_1="2")
+    (note,) = read(96)
+    assert "s.tif.msk is not used, as it is no mask that GDAL knows" in note
 
 
 @pytest.mark.parametrize("photometric", ["MINISBLACK", "RGB"])

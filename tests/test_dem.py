@@ -433,6 +433,8 @@ def test_a_dem_on_the_other_side_of_180_degrees(tmp_path: Path, crs: str) -> Non
         ({"count": 3}, "must be one band of heights in metres"),
         ({"crs": None}, "must be one band of heights in metres"),
         ({"dtype": "complex64"}, "must be one band of heights in metres"),
+        ({"dtype": "uint8"}, "its values are of 8 bit, as those of a hillshade or a picture are"),
+        ({"transform": Affine(30, 0, WEST + 960, 0, -30, NORTH)}, r"the DEM does not reach scene s: add its ground"),
     ],
 )
 def test_what_is_no_dem_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -449,6 +451,18 @@ def test_what_is_no_dem_is_refused(tmp_path: Path, options: dict[str, Any], mess
         files_of(tmp_path / "nothing", "--dem")
     with pytest.raises(DataError, match="named slope: give a DEM, which these come of"):
         read_header(find(tmp_path / "s.tif", "sentinel2")[0], (*BANDS[:3], "slope"))
+
+
+def test_two_rasters_of_the_same_ground_are_told(tmp_path: Path) -> None:
+    """A slope beside the heights that it was made of would be taken for them, and is first by its name."""
+    folder = tmp_path / "heights"
+    folder.mkdir()
+    write_dem(folder / "a_slope.tif", lambda x, y: 20.0 + 0 * (x + y))
+    write_dem(folder / "height.tif", plane(20.0))
+    (told,) = over(scene_of(tmp_path), folder).warnings
+    assert "a_slope.tif and " in told and "height.tif hold the same ground, and where both have values one" in told
+    (folder / "height.tif").rename(folder / "height_dem.tif")
+    assert not over(scene_of(tmp_path), folder).warnings  # the heights alone are named as such
 
 
 def with_heights(root: Path, **settings: Any) -> DatasetConfig:
@@ -638,9 +652,16 @@ def test_heights_in_feet_that_nobody_tells_are_no_ground(
 ) -> None:
     """They lie above all mountains, so nothing is left to map, and that is said of the heights."""
     scene = write_scene(tmp_path / "s.tif", pixels=with_lakes(), descriptions=["red", "green", "blue"])
-    dem = write_dem(tmp_path / "dem.tif", lambda x, y: plane(20.0)(x, y) / 0.3048, size=(100, 100))
     words = ["predict", str(model), str(scene), "--out", str(tmp_path / "maps"), "--sensor", "sentinel2"]
+    dem = write_dem(tmp_path / "dem.tif", lambda x, y: plane(20.0)(x, y) / 0.3048, size=(100, 100))
     assert told_by(*words, "--dem", str(dem)) == 2
+    told = capsys.readouterr().err
+    assert (
+        "dem.tif is no DEM in metres: in its middle it holds 11,840 to 13,357, and no ground" in told
+        and "above 9,000 m: bring" in told
+    )
+    even = write_dem(tmp_path / "even.tif", lambda x, y: np.full_like(x + y, 13_000.0), size=(100, 100))
+    assert told_by(*words, "--dem", str(even)) == 2  # it might be a void
     assert "s.tif has no valid pixel over heights in metres: there is nothing to map." in capsys.readouterr().err
 
 

@@ -75,6 +75,29 @@ def test_one_line_exit_code_two(typed: str, capsys: pytest.CaptureFixture[str], 
     assert not list(tmp_path.iterdir()), "a wrong setting must not leave anything behind"
 
 
+def test_a_folder_that_was_deleted_under_a_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for verb in ("train", "data", "doctor", "predict"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([verb])
+        assert stop.value.code == 2
+        told = capsys.readouterr().err
+        assert told.startswith("glidexp: the current folder is not there any more") and told.count("\n") == 1
+
+
+def test_models_are_given_in_one_way(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("model=other", "others=[other]"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["evaluate", "1a2b3c4d", word])
+        assert stop.value.code == 2
+        assert f"{word} does not go with the models 1a2b3c4d: give all as words" in capsys.readouterr().err
+
+
 def test_wrong_settings_are_told_without_torch_or_mlflow() -> None:
     """Imports are what costs seconds: none of the heavy ones may be loaded by help or by a wrong setting."""
     code = (

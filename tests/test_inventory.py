@@ -120,6 +120,20 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         polygons.read(write_polygons(tmp_path / "p.gpkg", [shapely.Point(0, 0)]), "dataset.lakes")
 
 
+def test_features_without_a_polygon_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A lake drawn as a point would be missing in silence."""
+    shapes = [lake(100, 100, 20), shapely.Point(WEST, NORTH), shapely.LineString([(WEST, NORTH), (WEST, NORTH - 9)])]
+    frame = geopandas.GeoDataFrame({"n": range(3)}, geometry=shapes, crs=32645)
+    frame.to_file(tmp_path / "mixed.geojson")
+    assert len(polygons.read(tmp_path / "mixed.geojson", "--within").geometries) == 1
+    told = "mixed.geojson: 2 of 3 features are no polygon (points, lines, or nothing) and left out."
+    assert f"--within={tmp_path}/{told}" in caplog.text
+    caplog.clear()
+    frame[:1].to_file(tmp_path / "whole.geojson")
+    polygons.read(tmp_path / "whole.geojson", "--within")
+    assert not caplog.text
+
+
 def outlines(count: int) -> geopandas.GeoDataFrame:
     return geopandas.GeoDataFrame(
         {"n": range(count)}, geometry=[lake(100 * (k + 1), 100, 20) for k in range(count)], crs=32645

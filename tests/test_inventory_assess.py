@@ -490,6 +490,15 @@ def test_what_cannot_be_assessed_is_told(tmp_path: Path, capsys: pytest.CaptureF
     for column in ("checked", "cell_id"):
         cells.drop(columns=column).to_file(path, layer="cells")
         assert f"lost its column {column}" in fails("assess", one, "--reference", folder)
+    cells.assign(checked="done").to_file(path, layer="cells")
+    assert "sample.gpkg: checked: done is neither yes nor no: write 1 or 0" in fails(
+        "assess", one, "--reference", folder
+    )
+    ground = geopandas.read_file(path, layer="ground")
+    cells.to_file(path, layer="cells")
+    ground[:0].to_file(path, layer="ground")
+    assert "the layer ground is empty" in fails("assess", one, "--reference", folder)
+    ground.to_file(path, layer="ground")
     for change in (lambda cell: shapely.affinity.scale(cell, 0.5, 0.5), lambda cell: cell.buffer(0).difference(cell)):
         shapes = [change(cells.geometry[0]), *cells.geometry[1:]]
         cells.set_geometry(shapes, crs=4326).to_file(path, layer="cells")

@@ -79,6 +79,9 @@ def test_cells_that_were_not_looked_at_are_unknown(tmp_path: Path) -> None:
     geopandas.read_file(within).assign(checked=None).to_file(within, engine="pyogrio")
     with pytest.raises(DataError, match=r"dataset\.within=.*no polygon is checked: set the column checked to 1"):
         alone(tmp_path, LAKES, within=within)
+    geopandas.read_file(within).assign(checked=["yes", "done", None]).to_file(within, engine="pyogrio")
+    with pytest.raises(DataError, match=r"dataset\.within=.*: checked: done is neither yes nor no: write 1 or 0"):
+        alone(tmp_path, LAKES, within=within)  # a cell would be left out in silence
     geopandas.read_file(within).drop(columns="checked").to_file(within, engine="pyogrio")
     assert (tiles_of(alone(tmp_path, LAKES, within=within))[1] != 255).all()
 

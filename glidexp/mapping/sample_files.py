@@ -20,7 +20,7 @@ from glidexp.beside import file_sha256, write_bytes
 from glidexp.data.builder.parts import writing
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import LONLAT, cut_at_180, whole_in_degrees
-from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, flags, layers_of, read_features
+from glidexp.data.scenes.features import GROUND, PARQUET, columns_of, layers_of, marked, read_features
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.polygons import Geometries, multi
 from glidexp.errors import DataError
@@ -162,7 +162,7 @@ def read_sample(folder: Path) -> Looked:
         raise DataError(
             f"{SETTING}={path}: cells were added, copied or renumbered: only checked and note are to be changed."
         )
-    done = flags(own.values["checked"])
+    done = marked(own.values["checked"], f"{SETTING}={path}: checked")
     if not done.any():
         raise DataError(
             f"{SETTING}={path}: no cell is checked: draw the lakes of a cell in the layer {LAKES}, then set its "
@@ -173,6 +173,8 @@ def read_sample(folder: Path) -> Looked:
     lakes = cut_at_180(whole_in_degrees(drawn.geometries, drawn.crs))
     met = shapely.STRtree(boxes[done]).query(lakes, predicate="intersects")[0]
     ground = read_features(path, SETTING, [], names.index(GROUND))
+    if not len(ground.geometries):
+        raise DataError(f"{SETTING}={path}: the layer {GROUND} is empty: draw the sample again into another folder.")
     return Looked(
         boxes[done],
         np.array([KINDS.index(kinds[one]) for one in np.array(ids)[done]]),

@@ -7,10 +7,11 @@ A bundle is a folder: `weights.safetensors`, `card.json`, and where it is known 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from glidexp.config import Embed
 from glidexp.errors import DataError
 
 WEIGHTS = "weights.safetensors"
@@ -45,7 +46,69 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     weights = card.get("weights")
     if not isinstance(weights, dict) or not isinstance(weights.get("sha256"), str):
         raise DataError(f"{path} does not name the sha256 of its weights: copy the bundle again.")
+    for key, (meaning, fits) in PARTS.items():
+        if key in card and not fits(card[key], card):
+            raise DataError(
+                f"{path}: {key}={json.dumps(card[key])[:60]} is not possible: it must be {meaning}. Copy the bundle "
+                "again."
+            )
     return card
+
+
+def _texts(value: Any, card: Mapping[str, Any]) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _text(value: Any, card: Mapping[str, Any]) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _file(value: Any, card: Mapping[str, Any]) -> bool:
+    return value is None or (isinstance(value, dict) and all(isinstance(value.get(key), str) for key in FILE))
+
+
+def _bands(value: Any, card: Mapping[str, Any]) -> bool:
+    return _texts(value, card) and len({*value}) == len(value) == card["architecture"]["in_channels"]
+
+
+def _spans(value: Any, card: Mapping[str, Any]) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(span, list) and len(span) == 2 and all(map(_number, span)) and 0 < span[0] <= span[1]
+        for span in value.values()
+    )
+
+
+def _members(value: Any, card: Mapping[str, Any]) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) and isinstance(one.get("uri"), str) for one in value)
+
+
+def _told(value: Any, card: Mapping[str, Any]) -> bool:
+    if not isinstance(value, dict):
+        return value is None
+    size = value.get("gsd_m")
+    return value.get("kind") in {*Embed} and _texts(value.get("sensors"), card) and (size is None or _number(size))
+
+
+FILE = ("file", "sha256")
+PARTS: dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], bool]]] = {
+    "bands": ("a name a band, each once", _bands),
+    "tile_px": ("whole pixels above 0", lambda value, card: type(value) is int and value > 0),
+    "temperature": ("a number above 0, or null", lambda value, card: value is None or (_number(value) and value > 0)),
+    "tta": ("a text", lambda value, card: isinstance(value, str)),
+    "terrain": ("names of bands of a DEM", _texts),
+    "told": ("what the network is told: kind, sensors and gsd_m", _told),
+    **dict.fromkeys(("sensors", "regions"), ("a list of names", _texts)),
+    "gsd_m": ("least and most metres by sensor", _spans),
+    **dict.fromkeys(("ground", "validity"), (" and ".join(FILE), _file)),
+    "ancestors": ("a list of models", lambda v, card: isinstance(v, list) and all(isinstance(one, dict) for one in v)),
+    "members": ("a list of models, each with its uri", _members),
+    **dict.fromkeys(("run_id", "config_id", "split_hash", "data_hash"), ("a text", _text)),
+}
+"""What a card may say besides, in words, and whether a value is that."""
 
 
 def check_card(card: Mapping[str, Any], where: str) -> None:
@@ -56,19 +119,25 @@ def check_card(card: Mapping[str, Any], where: str) -> None:
     """
     shape = card.get("architecture")
     kinds = {"backbone": str, "decoder": str, "in_channels": int}
-    if not isinstance(shape, Mapping) or any(not isinstance(shape.get(key), kind) for key, kind in kinds.items()):
+    if not isinstance(shape, Mapping) or any(type(shape.get(key)) is not kind for key, kind in kinds.items()):
         raise DataError(f"{where}: architecture must give backbone and decoder (names) and in_channels (a number).")
+    classes = shape.get("classes", 1)
+    if type(classes) is not int or classes < 1 or shape["in_channels"] < 1:
+        raise DataError(
+            f"{where}: architecture has in_channels={shape['in_channels']} and classes={classes!r}: both must be whole "
+            "numbers above 0."
+        )
     for key in ("mean", "std"):
         values = card.get(key)
-        numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
-        if not numbers or len(values or ()) != shape["in_channels"] or not all(map(math.isfinite, values or ())):
+        numbers = isinstance(values, list | tuple) and all(map(_number, values))
+        if not numbers or len(values or ()) != shape["in_channels"]:
             raise DataError(
                 f"{where}: {key} must be a list of {shape['in_channels']} numbers, a value a band on 0-255."
             )
     if min(card["std"]) <= 0:
         raise DataError(f"{where}: std={card['std']} must be above 0 in every band.")
     threshold = card.get("threshold", 0.5)
-    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+    if not _number(threshold) or not 0 <= threshold <= 1:
         raise DataError(f"{where}: threshold={threshold} must be a probability between 0 and 1.")
 
 

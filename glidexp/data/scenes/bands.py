@@ -48,7 +48,14 @@ def choose(
         return tuple(described.index(name) + 1 for name in names), ()
     colours = [i for i, kind in enumerate(source.colorinterp, start=1) if kind != ColorInterp.alpha]
     numbers, how = _by_place([c.name for c in source.colorinterp], colours, sensor, names)
-    if numbers and not _contradicted(described, numbers, names):
+    sure = bool(numbers) and not _contradicted(described, numbers, names)
+    if file.order and sure:  # who names bands means them: no colour or place is taken instead
+        unknown = ", ".join(name for name in names if described.count(name) != 1)
+        raise DataError(
+            f"{file.path}: the catalogue names its bands {', '.join(file.order)}, of which none or more than one is "
+            f"{unknown}: name them as 'blue green red nir', or leave the column bands empty."
+        )
+    if sure:
         given = ", ".join(text for text in said if text)
         unnamed = f"names its bands {given}, which tells no colour" if given else "names no bands"
         return numbers, (f"{file.path} {unnamed}: {how}",) if how else ()

@@ -1,4 +1,6 @@
-"""Corners that a reprojection left black and nobody declared: they would be stretched, learnt and mapped."""
+"""Pixels without data that are not known to be: corners that a reprojection left black and nobody declared, and masks
+that GDAL passes over. They would be stretched, learnt and mapped.
+"""
 
 import math
 import warnings
@@ -12,6 +14,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from glidexp.data.scenes import vrt
+from glidexp.errors import DataError
 
 CORNER_PX = 8
 """of an edge, from a corner on, that are black where a picture was turned, be it by little"""
@@ -58,6 +61,37 @@ def undeclared(path: Path, source: rasterio.DatasetReader, numbers: tuple[int, .
     way = way or f"rio edit-info --nodata {found} {path.name}"
     note = f"a corner is {found} in all bands and no nodata is declared, so it counts as ground. If it is none: {way}."
     return (f"{path}: {note}",)
+
+
+def idle_mask(path: Path, source: rasterio.DatasetReader) -> tuple[str, ...]:
+    """A note where a mask lies beside a file and is not used: GDAL passes over one that is not made as its own are.
+
+    Args:
+        path: its place
+        source: opened
+
+    Raises:
+        DataError: the mask is used and of another size
+    """
+    beside = (path.with_name(path.name + ending) for ending in (".msk", ".MSK"))
+    found = next((mask for mask in beside if mask.is_file()), None)
+    if found is None:
+        return ()
+    if not any(MaskFlags.per_dataset in flags for flags in source.mask_flag_enums):
+        return (f"{found} is not used, as it is no mask that GDAL knows (INTERNAL_MASK_FLAGS): make it anew.",)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with rasterio.open(found) as mask:
+                size = mask.shape
+    except rasterio.errors.RasterioError:  # damage is told by who reads all of it
+        return ()
+    if size != source.shape:
+        raise DataError(
+            f"{found} is a mask of {size[1]} x {size[0]} px, and {path.name} has {source.width} x {source.height}: "
+            "make it anew, or take it out."
+        )
+    return ()
 
 
 def _factor(path: Path, source: rasterio.DatasetReader) -> int:

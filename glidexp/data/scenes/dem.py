@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.data.scenes import vrt
-from glidexp.data.scenes.dem_grids import BESIDE, grids_of
+from glidexp.data.scenes.dem_grids import BESIDE, grids_of, refuse_unlikely
 from glidexp.errors import DataError
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ LEVELS_VERSION = 1
 """counts up when other levels come of the same DEM, so that stores and maps of before are not taken for these"""
 UNCOVERED = 0.001
 """share of a scene beyond the DEM that is said"""
+NOTHING = 1e-6
+"""share of a scene on a DEM that is none: their edges touch"""
+TWICE = 0.1
+"""share of the smaller of two rasters that both cover, from which it is said; tiles share a rim at most"""
 Floats = npt.NDArray[np.float32]
 
 
@@ -233,7 +237,7 @@ def on_scene(scene: "Scene", bands: Sequence[str], lacking: str = "data") -> tup
 
     from glidexp.data.geodesy import TURNS
 
-    touching, covered, ground = [], [], scene.outline_lonlat
+    touching, edges, covered, ground = [], [], [], scene.outline_lonlat
     for path in scene.file.dem:
         try:
             edge = _edge(path, path.stat().st_mtime_ns)
@@ -241,9 +245,12 @@ def on_scene(scene: "Scene", bands: Sequence[str], lacking: str = "data") -> tup
             raise DataError(f"{path}, a raster of the DEM, cannot be read: {error.strerror}.") from None
         near = [moved for by in TURNS if (moved := translate(edge, by)).intersects(ground)]
         if near:
+            refuse_unlikely(path, path.stat().st_mtime_ns)
             touching.append(path)
+            edges.append(near[0])
             covered += near
-    if not touching:
+    beyond = 1 - shapely.union_all(covered).intersection(ground).area / ground.area if covered else 1.0
+    if beyond > 1 - NOTHING:
         others = f" and {len(scene.file.dem) - 1} others" * (len(scene.file.dem) > 1)
         raise BeyondDem(
             f"{scene.file.dem[0]}{others}: the DEM does not reach scene {scene.name}: add its ground, or take the "
@@ -251,16 +258,34 @@ def on_scene(scene: "Scene", bands: Sequence[str], lacking: str = "data") -> tup
         )
     middle = ground.centroid.x
     wrap = middle if abs(middle) > WRAPPED_FROM else None
-    beyond = 1 - shapely.union_all(covered).intersection(ground).area / ground.area
     grids, said = grids_of(touching, wrap), list[str]()
     if beyond > UNCOVERED:
         said.append(f"{scene.file.path}: {beyond:.1%} lies beyond the DEM and is without {lacking}.")
+    said += _twice(scene, touching, edges)
     if len(grids) > 1:
         said.append(
             f"{scene.file.path}: the DEM's rasters lie on {len(grids)} grids there: where these meet and do not "
             f"overlap, up to four cells are without {lacking}. Bring them to one grid first (gdalwarp)."
         )
     return Dem(grids, tuple(bands), wrap), tuple(said)
+
+
+def _twice(scene: "Scene", paths: Sequence[Path], edges: Sequence[Any]) -> list[str]:
+    """A note where two rasters have the same ground, of which one may be no DEM: slope, hillshade, another version.
+
+    Args:
+        scene: its header
+        paths: of the rasters
+        edges: outline of each, in degrees
+    """
+    for place, edge in enumerate(edges):
+        for path, before in zip(paths[:place], edges[:place], strict=False):
+            if edge.intersection(before).area > TWICE * min(edge.area, before.area):
+                return [
+                    f"{scene.file.path}: {path} and {paths[place]} hold the same ground, and where both have values "
+                    "one alone counts: if one of them is not of heights, or another version, take it out."
+                ]
+    return []
 
 
 @lru_cache(2**15)
@@ -278,6 +303,11 @@ def _edge(path: Path, changed_ns: int) -> Any:
             raise DataError(
                 f"{path} is no DEM: it must be one band of heights in metres, with a CRS and a position "
                 "(gdal_translate -b 1 -a_srs)."
+            )
+        if source.dtypes[0] in ("uint8", "int8") and source.scales[0] == 1:
+            raise DataError(
+                f"{path} is no DEM: its values are of 8 bit, as those of a hillshade or a picture are. Give heights in "
+                "metres, or take it out of the folder."
             )
         unit = source.units[0] or ""
         if unit.lower() not in METRES:

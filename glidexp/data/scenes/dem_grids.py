@@ -4,11 +4,14 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from xml.sax.saxutils import escape
 
 import numpy as np
+
+from glidexp.errors import DataError
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -19,6 +22,8 @@ OFF_CELLS = 0.01
 """what rasters of a grid may lie off it by rounding"""
 HEIGHTS_M = (-500.0, 9000.0)
 """what lies beyond is a void, whether the file declares it or not: -32768, -9999, 65535"""
+MIDDLE_CELLS, UNLIKELY_M = 32, 1e6
+"""side of the part of a raster that is looked at, and what heights in millimetres are below, voids often not"""
 KEPT = "<LUT>-1e300:nan,{0:.3f}:nan,{1}:{1},{2}:{2},{3:.3f}:nan,1e300:nan</LUT>".format(
     HEIGHTS_M[0] - 0.001, *HEIGHTS_M, HEIGHTS_M[1] + 0.001
 )
@@ -26,6 +31,38 @@ KEPT = "<LUT>-1e300:nan,{0:.3f}:nan,{1}:{1},{2}:{2},{3:.3f}:nan,1e300:nan</LUT>"
 BESIDE = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 """setting of GDAL: headers and masks beside a DEM count also in a server, which looks for none beside an upload"""
 WRAPPED = "+proj=longlat +datum=WGS84 +lon_wrap={:.0f} +no_defs"
+
+
+@lru_cache(2**15)
+def refuse_unlikely(path: Path, changed_ns: int) -> None:
+    """Refuses a raster whose middle is higher than any mountain: all of it would be taken for voids, in silence.
+
+    Args:
+        path: its place
+        changed_ns: when it was last changed: each file is looked at once
+
+    Raises:
+        DataError: says which values it holds
+    """
+    import rasterio.errors
+    from rasterio import Env
+    from rasterio.windows import Window
+
+    from glidexp.data.scenes.reading import opened_raster
+
+    with Env(**BESIDE), opened_raster(path) as source:
+        col, row = (max(side // 2 - MIDDLE_CELLS // 2, 0) for side in (source.width, source.height))
+        sides = min(MIDDLE_CELLS, source.width), min(MIDDLE_CELLS, source.height)
+        try:
+            values = source.read(1, window=Window(col, row, *sides), masked=True).compressed().astype(np.float64)
+        except rasterio.errors.RasterioError:  # damage is told by who reads all of it
+            return
+        heights = values[np.isfinite(values)] * source.scales[0] + source.offsets[0]
+    if len(heights) and HEIGHTS_M[1] < heights.min() < heights.max() < UNLIKELY_M:  # one value alone stands for voids
+        raise DataError(
+            f"{path} is no DEM in metres: in its middle it holds {heights.min():,.0f} to {heights.max():,.0f}, and no "
+            f"ground is above {HEIGHTS_M[1]:,.0f} m: bring its heights to metres first (gdal_calc)."
+        )
 
 
 def laid(grids: Sequence[tuple[Path, ...]], wrap: float | None, scene_file: Any, stack: ExitStack) -> dict[Path, Any]:

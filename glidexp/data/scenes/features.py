@@ -241,7 +241,26 @@ def _unreadable(path: Path | str, setting: str, error: Exception) -> DataError:
     return DataError(f"{setting}={path} cannot be read as polygons: {text[:200]}.")
 
 
+YES = ("true", "1", "1.0", "yes", "y", "t")
+NO = ("false", "0", "0.0", "no", "n", "f", "", "none", "nan", "<na>")
+
+
 def flags(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Yes and no as drivers give them: as such, as numbers or text; nothing is no."""
-    yes = ("true", "1", "1.0", "yes", "y", "t")
-    return np.array([str(value).strip().lower() in yes for value in values], dtype=bool)
+    return np.array([str(value).strip().lower() in YES for value in values], dtype=bool)
+
+
+def marked(values: npt.NDArray[Any], where: str) -> npt.NDArray[np.bool_]:
+    """The same of a column that a person fills: what is neither is no `no`.
+
+    Args:
+        values: of the column
+        where: file and column, in messages
+
+    Raises:
+        DataError: names such a value
+    """
+    odd = next((value for value in values if str(value).strip().lower() not in (*YES, *NO)), None)
+    if odd is not None:
+        raise DataError(f"{where}: {odd} is neither yes nor no: write 1 or 0.")
+    return flags(values)

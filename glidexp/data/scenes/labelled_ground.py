@@ -15,7 +15,7 @@ import shapely
 from glidexp.config import DatasetConfig
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.degrees import cut_at_180, whole_in_degrees
-from glidexp.data.scenes.features import columns_of, flags, layer_of, read_features
+from glidexp.data.scenes.features import columns_of, layer_of, marked, read_features
 from glidexp.data.scenes.polygons import Inventory
 from glidexp.data.scenes.reading import Scene
 from glidexp.errors import DataError
@@ -38,7 +38,7 @@ def read_ground(dataset: DatasetConfig) -> Inventory | None:
     number = layer_of(path, SETTING, layer)
     if CHECKED not in columns_of(path, SETTING, number):
         return found
-    done = flags(read_features(path, SETTING, [CHECKED], number).values[CHECKED])
+    done = marked(read_features(path, SETTING, [CHECKED], number).values[CHECKED], f"{SETTING}={path}: {CHECKED}")
     assert found.rows is not None  # it comes from a file
     if not done[found.rows].any():
         raise DataError(

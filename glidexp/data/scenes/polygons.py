@@ -113,6 +113,9 @@ def read(
         )
     if len(fixed):
         _check_coordinates(path, setting, fixed, found_crs)
+    if lost := len(raw) - len(fixed):
+        told = f"{lost} of {many(len(raw), 'feature')} {does(lost, 'are')} no polygon (points, lines, or nothing)"
+        log.warning("%s=%s: %s and left out.", setting, path, told)
     numbers = _texts(found.numbers)
     ids, types = (
         _texts(found.values[name]) if name else np.full(len(raw), "", object) for name in (id_column, type_column)

@@ -190,6 +190,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
                 strip_px=int(source.block_shapes[0][0]),
                 warnings=notes
                 + (() if file.bands else corners.undeclared(path, source, numbers))
+                + corners.idle_mask(path, source)
                 + not_orthorectified(path, source),
             )
         if scene is not None:
