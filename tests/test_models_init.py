@@ -364,3 +364,19 @@ def test_a_bundle_of_other_bands_is_matched_by_its_card(tmp_path: Path) -> None:
     bundle = save_bundle(tmp_path / "bundle", source, card=card)
     model = build("resnet18", "fcn", from_file(bundle), bands=RGB)
     assert torch.equal(model.encoder.conv1.weight, kernel[:, [2, 1, 0]])
+
+
+def test_a_bundle_whose_weights_are_damaged_is_no_start(tmp_path: Path) -> None:
+    """It would train from other weights, and what it was trained on would not be known."""
+    from glidexp.models.export import save_bundle
+
+    card = {"architecture": {"backbone": "mobilenetv3", "decoder": "fcn", "in_channels": 3}}
+    card |= {"mean": [0.0] * 3, "std": [1.0] * 3}
+    folder = save_bundle(tmp_path / "bundle", torch.nn.Conv2d(3, 1, 1), card=card)
+    assert checkpoint_digest(from_file(folder))["init.checkpoint"].startswith("sha256:")
+    file = folder / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"weights.safetensors is damaged: its sha256 is not the one in card.json"):
+        checkpoint_digest(from_file(folder))

@@ -15,7 +15,7 @@ from glidexp.beside import file_sha256
 from glidexp.config import BackboneConfig, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError, DataError
 from glidexp.models.bands import first_layer, matched
-from glidexp.models.card import members_of, read_card
+from glidexp.models.card import CARD, members_of, read_card
 from glidexp.models.catalog import Backbone, find
 from glidexp.models.told import NOTHING, WEIGHT, Told, told_of
 from glidexp.wording import many
@@ -216,9 +216,15 @@ def checkpoint_digest(init: InitConfig) -> dict[str, str]:
         {"init.checkpoint": "sha256:..."}
 
     Raises:
-        ConfigError: there is no such file
+        ConfigError: there is no such file, or it is not the one of the card beside it
     """
-    return {"init.checkpoint": f"sha256:{file_sha256(weights_file(init.checkpoint))}"}
+    file = weights_file(init.checkpoint)
+    found, named = file_sha256(file), _card_of(file).get("weights", {})
+    if file.name == named.get("file") and found != named.get("sha256"):
+        raise ConfigError(
+            f"init.checkpoint={file} is damaged: its sha256 is not the one in {CARD} beside it. Copy the bundle again."
+        )
+    return {"init.checkpoint": f"sha256:{found}"}
 
 
 def weights_file(path: str | None) -> Path:
