@@ -352,6 +352,25 @@ def test_foreign_files_that_do_not_do(tmp_path: Path) -> None:
         build("resnet18", "fcn", external(tmp_path / "code.pth"), bands=RGB)
 
 
+def test_weights_that_are_no_numbers_or_whole_ones_are_no_start(tmp_path: Path) -> None:
+    """The first would be told as a learning rate that is too high, the second train from next to nothing."""
+    weights = resnet18_of_five_bands()
+    bands = [*RGB, "nir", "swir1"]
+    name = "layer1.0.conv1.weight"
+    half = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    for file, change, told in (
+        ("nan", weights[name].clone().fill_(float("nan")), rf"{name} holds values that are no numbers"),
+        ("inf", weights[name].clone().index_fill_(0, torch.tensor([3]), float("inf")), "no numbers"),
+        ("int8", weights[name].to(torch.int8), rf"{name} holds whole numbers \(int8\), as a quantised network does"),
+    ):
+        torch.save(weights | {name: change}, tmp_path / f"{file}.pth")
+        with pytest.raises(ConfigError, match=told):
+            build("resnet18", "fcn", external(tmp_path / f"{file}.pth", bands=bands), in_channels=5, bands=bands)
+    torch.save(half, tmp_path / "half.pth")
+    model = build("resnet18", "fcn", external(tmp_path / "half.pth", bands=bands), in_channels=5, bands=bands)
+    assert torch.equal(model.encoder.layer1[0].conv1.weight, half[name].float())
+
+
 def test_a_bundle_of_other_bands_is_matched_by_its_card(tmp_path: Path) -> None:
     from glidexp.models.export import save_bundle
 

@@ -174,6 +174,7 @@ def load_checkpoint(
         first = first_layer(model, len(bands)).removeprefix("" if target is model else "encoder.")
         weights = {**weights, first: _first_of(weights, first, theirs, bands, file, terrain)}
     _compare(own, weights, file, init.scope, found if foreign else {})
+    _refuse_values(own, weights, file)
     with torch.no_grad():  # not load_state_dict: smp's encoders override it, each with another signature
         for name, value in own.items():
             value.copy_(weights[name])
@@ -259,6 +260,24 @@ def read_safetensors(file: Path) -> dict[str, torch.Tensor]:
             "give a .safetensors file or a bundle folder."
         ) from error
     return weights
+
+
+def _refuse_values(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Refuses weights that are no numbers, or whole ones: those of a quantised network mean nothing without scales."""
+    for name, value in own.items():
+        given = weights[name]
+        if not value.is_floating_point():
+            continue
+        if not given.is_floating_point():
+            raise ConfigError(
+                f"init.checkpoint={file}: {name} holds whole numbers ({str(given.dtype).removeprefix('torch.')}), as "
+                "a quantised network does: give the weights that it was made of."
+            )
+        if not bool(given.isfinite().all()):
+            raise ConfigError(
+                f"init.checkpoint={file}: {name} holds values that are no numbers (NaN or infinite): give a checkpoint "
+                "of before its training went astray."
+            )
 
 
 def _compare(
