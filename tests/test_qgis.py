@@ -264,6 +264,8 @@ def test_a_raster_in_whole_per_cent_tells_the_same_lakes(model: Path, tmp_path: 
         ({}, ("--threshold", "1"), "--threshold=1.0 must be a probability"),
         ({}, ("--sensor", "sentinel9"), "--sensor='sentinel9' is not known"),
         ({}, ("--gsd-m", "-1"), "'-1' is no number above 0"),
+        ({}, ("--no-data", "nan"), "--no-data=nan is no value of a layer: give a number"),
+        ({}, ("--no-data", "inf"), "--no-data=inf is no value of a layer: give a number"),
         ({}, ("--out", "lakes.tif"), "--out=lakes.tif must be a file that ends with .onnx"),
         ({}, ("--out", "/proc/lakes.onnx"), "--out=/proc/lakes.onnx cannot be written to"),
     ],

@@ -1,6 +1,7 @@
 """`glidexp qgis`: what it takes, and what it prints."""
 
 import logging
+import math
 import tempfile
 from argparse import Namespace
 from pathlib import Path
@@ -58,7 +59,7 @@ def options() -> Parser:
     parser.add_argument(
         "--raster", action="store_true", help="the plugin leaves the probability in per cent, not outlines"
     )
-    parser.add_argument("--sensor", default="unknown", help="of the layer (default: as SCENE's name says, or unknown)")
+    parser.add_argument("--sensor", default="unknown", help="of a layer that names none (default: unknown)")
     parser.add_argument("--sensors-file", metavar="YAML", help="sensors of your own, added to the registry")
     store_options(parser)
     return parser
@@ -103,6 +104,8 @@ def _settings(given: Namespace) -> MapSettings:
         raise ConfigError(f"--tile-px={given.tile_px} is outside {SIDES[0]} to {SIDES[1]}.")
     if given.overlap is not None and not 0 <= given.overlap <= MOST_OVERLAP:
         raise ConfigError(f"--overlap={given.overlap} is outside 0 to {MOST_OVERLAP} per cent.")
+    if given.no_data is not None and not math.isfinite(given.no_data):
+        raise ConfigError(f"--no-data={given.no_data} is no value of a layer: give a number, such as 0.")
     return MapSettings(
         tta=Tta(given.tta) if given.tta else None, threshold=given.threshold, stretch=StretchFrom(given.stretch)
     )
