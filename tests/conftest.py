@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
+    gc.disable()  # until all is imported, of which nothing goes
     warm.begin()  # workers inherit it
     multiprocessing.set_executable(warm.python())
 
@@ -38,6 +39,13 @@ def pytest_configure() -> None:
 def plain_figures() -> Iterator[None]:
     """For a whole file of tests that looks at no drawing: see `runs.undrawn`."""
     with undrawn():
+        yield
+
+
+@pytest.fixture
+def real_figures() -> Iterator[None]:
+    """For one test of such a file that looks at drawings, or draws what may be hard to draw."""
+    with undrawn(drawn=True):
         yield
 
 
@@ -125,9 +133,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What all tests import is looked through no more for what nobody holds: each time took up to a second."""
+    """What all tests import is looked through no more for what nobody holds: each time took up to a second.
+
+    What they make is looked through as seldom as in a process of glidexp's own.
+    """
     gc.collect()
     gc.freeze()
+    gc.enable()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

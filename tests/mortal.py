@@ -5,6 +5,7 @@ how it is to die: after `seconds` of its processor time, which a busy machine do
 Answers with its exit code and the processor time that it took.
 """
 
+import gc
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 import psutil
 import torch
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from runs import undrawn
 
 from glidexp import cli
 from glidexp.tracking import sink
@@ -121,14 +123,21 @@ def main() -> None:
     warm_up()
     import_pyfunc()
     import kornia
-    import matplotlib.pyplot
+    import matplotlib.figure
     import segmentation_models_pytorch
     import timm
 
     torch.set_num_threads(1)
-    Run.figure = lambda *_, **__: None  # type: ignore[method-assign]  # drawings take longest and no part in this
     print(json.dumps({"ready": [kornia.__version__, timm.__version__, segmentation_models_pytorch.__version__]}))
     del matplotlib
+    gc.collect()
+    gc.freeze()  # else each run looks through all that was imported
+    with undrawn():  # drawings take longest and no part in this
+        serve()
+
+
+def serve() -> None:
+    """Carries out what is ordered, one after the other."""
     for line in sys.stdin:
         order = json.loads(line)
         sys.stdout.flush()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from glidexp import door
 from glidexp.config import Config
@@ -38,15 +39,22 @@ def small_config(data: Path, mlruns: Path, *overrides: str) -> Config:
     return door.compose(words(data, mlruns, *overrides))
 
 
+REAL = (Figure.savefig, Figure.findobj)
+
+
 @contextmanager
-def undrawn() -> Iterator[None]:
-    """Figures are a dot: drawing them is a third of a small run, and where this is used nobody looks at them."""
+def undrawn(*, drawn: bool = False) -> Iterator[None]:
+    """Figures are a dot: drawing them is a third of a small run, and where this is used nobody looks at them.
+
+    With `drawn` they are themselves again.
+    """
     from PIL import Image
 
     def dot(figure: object, place: Any, **_: object) -> None:
         Image.new("RGB", (1, 1)).save(place, "PNG")
 
+    save, look = REAL if drawn else (dot, lambda *_, **__: [])  # looking for texts would make every tick
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr("matplotlib.figure.Figure.savefig", dot)
-        patches.setattr("matplotlib.figure.Figure.findobj", lambda *_, **__: [])  # would make every tick
+        patches.setattr(Figure, "savefig", save)
+        patches.setattr(Figure, "findobj", look)
         yield

@@ -34,6 +34,7 @@ from glidexp.scoring.sheet import POINTS
 from glidexp.scoring.stratified import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures("plain_figures")
 SIDE = 10_000.0
 GROUND = shapely.box(WEST, NORTH - SIDE, WEST + SIDE, NORTH)
 
@@ -102,6 +103,7 @@ TRUE = [
 ]
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_scores_against_an_inventory_are_those_of_all_lakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND)
     kinds = ["a", "a", "b", "b", "", "b", "a"]
@@ -287,6 +289,7 @@ def test_all_cells_looked_at_say_what_the_inventory_says(tmp_path: Path, capsys:
     assert not (tmp_path / "assessed" / "strata.csv").exists(), "of the sample before"
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_a_part_of_the_cells_is_weighed_by_its_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Cells with a mapped lake are drawn far more often than others, and so count less each."""
     rng = np.random.default_rng(3)
@@ -423,6 +426,7 @@ def test_ground_across_180_degrees(tmp_path: Path) -> None:
     assert again["value"]["area_true_km2"] == pytest.approx(table["value"]["area_true_km2"], rel=1e-5)
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_a_map_without_a_lake_has_missed_all(tmp_path: Path) -> None:
     one = written(tmp_path / "map_lakes.gpkg", [], None, ground=GROUND)
     table = assess(tmp_path, [one], inventory(tmp_path / "true.gpkg", TRUE))

@@ -24,6 +24,7 @@ from glidexp.mapping.settings import MapSettings
 from glidexp.mapping.sudden import sudden_loss
 
 WIDE = lake(20_000, 20_000, 60_000).envelope
+pytestmark = pytest.mark.usefixtures("plain_figures")
 YEARS = (2000, 2004, 2009, 2013, 2018)
 
 
@@ -137,6 +138,7 @@ def test_rates_of_known_growth_and_noise_that_is_none(tmp_path: Path, capsys: py
     assert re.search(rf"{grown.lake_id} +grows", told) and "note:" not in told
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_files_agree_and_nothing_is_left_beside_them(tmp_path: Path) -> None:
     maps = [written(tmp_path / f"{y}.gpkg", [circle(0, 0.1 + 0.01 * i)], y) for i, y in enumerate(YEARS)]
     lakes, dates, _ = series(tmp_path, maps)
@@ -183,6 +185,7 @@ def test_what_was_not_looked_at_or_is_cut_is_missing_and_not_zero(tmp_path: Path
     assert totals["ground_km2"].tolist() == pytest.approx([14_400, 14_400, 8400, 14_400, 14_400], rel=5e-3)
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_a_lake_that_coarse_pixels_cannot_show_is_not_absent_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -640,6 +643,7 @@ def test_what_cannot_be_a_series_is_told_in_one_line(tmp_path: Path, capsys: pyt
     assert "cannot be read as polygons" in refused(capsys, first, tmp_path / "text_2004.gpkg")
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_maps_without_lakes_are_dates_without_lakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     none = [written(tmp_path / f"none_{y}.gpkg", [], None) for y in YEARS[:2]]
     lakes, dates, totals = series(tmp_path, none)

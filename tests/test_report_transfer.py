@@ -21,6 +21,7 @@ from glidexp.study.report.making import report
 from glidexp.study.report.transfer import _ladder as ladder_blocks
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
+pytestmark = pytest.mark.usefixtures("plain_figures")
 SOURCE = ("subset.regions=[andes]", "subset.val_from=source")
 TARGET = ("subset.regions=[alaska]", "subset.val_from=source")
 
@@ -89,6 +90,7 @@ def ladder(store: Store, parents: dict[str, str]) -> Ladder:
     return found
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_the_matrix_of_a_study_is_in_its_report(store: Store, parents: dict[str, str]) -> None:
     found = findings(store, parents["matrix"])
     assert found.matrix is not None and found.factors == []
@@ -155,6 +157,7 @@ def test_what_images_add_is_held_against_going_on_without_them(
     assert "What the target&#x27;s images add without labels: self_training against longer" in said
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_where_scratch_catches_up_is_said_and_drawn(ladder: Ladder, store: Store, parents: dict[str, str]) -> None:
     full, scratch = ([step.mean for step in ladder.curve(rung)] for rung in ("full", "scratch"))
     at = crossings(ladder)["full"]

@@ -28,6 +28,7 @@ from glidexp.training.check import check, check_shares
 from glidexp.training.record import Outcome, Recorder
 from glidexp.training.run import run
 
+pytestmark = pytest.mark.usefixtures("plain_figures")
 ANDES = SubsetConfig(regions=["andes"])
 
 
@@ -298,7 +299,6 @@ def test_the_id_of_a_run_names_all_that_its_labels_follow_from(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("plain_figures")
 def test_what_such_a_run_leaves(source: Outcome, store: Store, place: Path) -> None:
     found = run(itself(place, source), choices={})
     tiles = TileStore.open(next((place / "data" / "stores").glob("[!.]*/manifest.json")).parent)

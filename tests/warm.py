@@ -65,9 +65,12 @@ def serve(folder: Path, owner: int) -> None:
     listener.listen(64)
     os.rename(folder / "aside", folder / "socket")
     defaults = list(warnings.filters)
+    gc.disable()
     _load()
     gc.collect()
     gc.freeze()
+    gc.enable()
+    gc.set_threshold(20_000, 10, 10)
     own.append(listener.fileno())
     while True:
         ready, _, _ = select.select([listener, end], [], [], 5)
