@@ -297,6 +297,9 @@ def test_what_is_no_model_is_told_in_one_line(
         f"there is no run ffffffff in {store.mlruns}/mlflow.db. The latest runs with a model are",
         trained.run_id[:12],
     )
+    gone = store.client.create_run(store.experiment_id("gone"), run_name="tried").info.run_id
+    store.client.delete_run(gone)
+    refused(evaluate(gone[:8]), f"{gone[:8]} is a run that was deleted, {gone[:12]} (tried, ", "under State: Deleted")
     refused(evaluate("ffffffff", at=tmp_path / "elsewhere"), f"no tracking store {tmp_path}/elsewhere/mlflow.db")
     assert not (tmp_path / "elsewhere").exists()
     refused(evaluate("nothing/like/it"), "is no model", "run id", "bundle", "models:/NAME@ALIAS")

@@ -366,6 +366,9 @@ def test_weights_that_are_no_numbers_or_whole_ones_are_no_start(tmp_path: Path) 
         torch.save(weights | {name: change}, tmp_path / f"{file}.pth")
         with pytest.raises(ConfigError, match=told):
             build("resnet18", "fcn", external(tmp_path / f"{file}.pth", bands=bands), in_channels=5, bands=bands)
+    torch.save({key: torch.zeros_like(value) for key, value in weights.items()}, tmp_path / "zeros.pth")
+    with pytest.raises(ConfigError, match=r"zeros\.pth: every kernel is 0, which learns nothing: give weights"):
+        build("resnet18", "fcn", external(tmp_path / "zeros.pth", bands=bands), in_channels=5, bands=bands)
     torch.save(half, tmp_path / "half.pth")
     model = build("resnet18", "fcn", external(tmp_path / "half.pth", bands=bands), in_channels=5, bands=bands)
     assert torch.equal(model.encoder.layer1[0].conv1.weight, half[name].float())

@@ -264,6 +264,7 @@ def test_a_raster_in_whole_per_cent_tells_the_same_lakes(model: Path, tmp_path: 
         ({}, ("--threshold", "1"), "--threshold=1.0 must be a probability"),
         ({}, ("--sensor", "sentinel9"), "--sensor='sentinel9' is not known"),
         ({}, ("--gsd-m", "-1"), "'-1' is no number above 0"),
+        ({}, ("--gsd-m", "1e9"), "--gsd-m=1000000000.0 is outside 0.01 to 1000: give metres"),
         ({}, ("--no-data", "nan"), "--no-data=nan is no value of a layer: give a number"),
         ({}, ("--no-data", "inf"), "--no-data=inf is no value of a layer: give a number"),
         ({}, ("--out", "lakes.tif"), "--out=lakes.tif must be a file that ends with .onnx"),

@@ -278,6 +278,11 @@ def _refuse_values(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.
                 f"init.checkpoint={file}: {name} holds values that are no numbers (NaN or infinite): give a checkpoint "
                 "of before its training went astray."
             )
+    kernels = [weights[name] for name, value in own.items() if value.is_floating_point() and value.ndim > 1]
+    if kernels and not any(bool(kernel.any()) for kernel in kernels):  # one look, where it is a network
+        raise ConfigError(
+            f"init.checkpoint={file}: every kernel is 0, which learns nothing: give weights, or init=scratch."
+        )
 
 
 def _compare(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.config import Tta
+from glidexp.config.ranges import within
 from glidexp.errors import ConfigError
 from glidexp.mapping.settings import MapSettings, StretchFrom
 from glidexp.options import Parser, above_0, filled, out_folder, store_options
@@ -100,6 +101,8 @@ def _settings(given: Namespace) -> MapSettings:
     Raises:
         ConfigError: a value outside its range
     """
+    if given.gsd_m is not None:
+        within("--gsd-m", given.gsd_m, 0.01, 1000, "metres, as a layer's properties in QGIS say")
     if given.tile_px and not SIDES[0] <= given.tile_px <= SIDES[1]:
         raise ConfigError(f"--tile-px={given.tile_px} is outside {SIDES[0]} to {SIDES[1]}.")
     if given.overlap is not None and not 0 <= given.overlap <= MOST_OVERLAP:

@@ -136,6 +136,11 @@ def one_run(store: Store, prefix: str) -> "Run":
     found = search(store, f"attributes.run_id LIKE '{prefix}%'")
     if len(found) == 1:
         return found[0]
+    if not found and (gone := search(store, f"attributes.run_id LIKE '{prefix}%'", deleted=True)):
+        raise TrackingError(
+            f"{prefix} is a run that was deleted, {_listed(gone)}: MLflow's pages list such runs under State: Deleted "
+            f"and can restore them. {_latest(store)}"
+        )
     if not found:
         raise TrackingError(f"there is no run {prefix} in {_place(store)}. {_latest(store)}")
     raise TrackingError(f"{len(found)} runs begin with {prefix}: {_listed(found)}. Give more characters.")
@@ -184,13 +189,16 @@ def _tracked(model: "LoggedModel") -> TrackedModel:
     return TrackedModel(f"models:/{model.model_id}", model.artifact_location, model.model_id, model.source_run_id)
 
 
-def search(store: Store, filter_string: str = "", most: int = LISTED) -> "list[Run]":
-    """Runs of all experiments by a filter of MLflow's, the latest first."""
+def search(store: Store, filter_string: str = "", most: int = LISTED, *, deleted: bool = False) -> "list[Run]":
+    """Runs of all experiments by a filter of MLflow's, the latest first; in place of them those that were deleted."""
+    from mlflow.entities import ViewType
+
     experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
     if not experiments:
         return []
     order = ["attributes.start_time DESC"]
-    return list(store.client.search_runs(experiments, filter_string, max_results=most, order_by=order))
+    which = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    return list(store.client.search_runs(experiments, filter_string, which, most, order))
 
 
 def outputs_of(run: "Run") -> "list[LoggedModelOutput]":
