@@ -299,7 +299,7 @@ def test_what_is_no_model_is_told_in_one_line(
     )
     gone = store.client.create_run(store.experiment_id("gone"), run_name="tried").info.run_id
     store.client.delete_run(gone)
-    refused(evaluate(gone[:8]), f"{gone[:8]} is a run that was deleted, {gone[:12]} (tried, ", "under State: Deleted")
+    refused(evaluate(gone[:8]), f"run {gone[:8]} was deleted, {gone[:12]} (tried, ", "under State: Deleted")
     refused(evaluate("ffffffff", at=tmp_path / "elsewhere"), f"no tracking store {tmp_path}/elsewhere/mlflow.db")
     assert not (tmp_path / "elsewhere").exists()
     refused(evaluate("nothing/like/it"), "is no model", "run id", "bundle", "models:/NAME@ALIAS")

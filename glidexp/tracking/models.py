@@ -138,8 +138,8 @@ def one_run(store: Store, prefix: str) -> "Run":
         return found[0]
     if not found and (gone := search(store, f"attributes.run_id LIKE '{prefix}%'", deleted=True)):
         raise TrackingError(
-            f"{prefix} is a run that was deleted, {_listed(gone)}: MLflow's pages list such runs under State: Deleted "
-            f"and can restore them. {_latest(store)}"
+            f"run {prefix} was deleted, {_listed(gone)}: MLflow's pages list it under State: Deleted and can restore "
+            f"it. {_latest(store)}"
         )
     if not found:
         raise TrackingError(f"there is no run {prefix} in {_place(store)}. {_latest(store)}")
