@@ -5,7 +5,6 @@ how it is to die: after `seconds` of its processor time, which a busy machine do
 Answers with its exit code and the processor time that it took.
 """
 
-import gc
 import io
 import json
 import os
@@ -130,8 +129,6 @@ def main() -> None:
     torch.set_num_threads(1)
     print(json.dumps({"ready": [kornia.__version__, timm.__version__, segmentation_models_pytorch.__version__]}))
     del matplotlib
-    gc.collect()
-    gc.freeze()  # else each run looks through all that was imported
     with undrawn():  # drawings take longest and no part in this
         serve()
 

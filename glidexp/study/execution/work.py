@@ -5,7 +5,6 @@ The process takes the cell's lock first, so that two sweeps never train the same
 told to save and stop.
 """
 
-import gc
 import json
 import logging
 import os
@@ -193,8 +192,6 @@ def preload() -> None:
     import_pyfunc()
     for name in LATE:
         import_module(name)
-    gc.collect()
-    gc.freeze()  # a run that looked through all of it for what nobody holds would also take memory of its own for it
 
 
 def _named(name: str) -> Callable[..., Done]:
