@@ -23,7 +23,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles al
 import pytest
 import torch
 import warm
-from runs import undrawn
+from runs import drawn, undrawn
+
+from glidexp.cli import SELDOM
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +47,7 @@ def plain_figures() -> Iterator[None]:
 @pytest.fixture
 def real_figures() -> Iterator[None]:
     """For one test of such a file that looks at drawings, or draws what may be hard to draw."""
-    with undrawn(drawn=True):
+    with drawn():
         yield
 
 
@@ -140,7 +142,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
-    gc.set_threshold(20_000, 10, 10)
+    gc.set_threshold(*SELDOM)
 
 
 @pytest.fixture(scope="session")

@@ -122,13 +122,11 @@ def main() -> None:
     warm_up()
     import_pyfunc()
     import kornia
-    import matplotlib.figure
     import segmentation_models_pytorch
     import timm
 
     torch.set_num_threads(1)
     print(json.dumps({"ready": [kornia.__version__, timm.__version__, segmentation_models_pytorch.__version__]}))
-    del matplotlib
     with undrawn():  # drawings take longest and no part in this
         serve()
 

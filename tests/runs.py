@@ -43,18 +43,27 @@ REAL = (Figure.savefig, Figure.findobj)
 
 
 @contextmanager
-def undrawn(*, drawn: bool = False) -> Iterator[None]:
-    """Figures are a dot: drawing them is a third of a small run, and where this is used nobody looks at them.
+def _figures(save: Any, look: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(Figure, "savefig", save)
+        patches.setattr(Figure, "findobj", look)
+        yield
 
-    With `drawn` they are themselves again.
-    """
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Figures are a dot: drawing them is a third of a small run, and where this is used nobody looks at them."""
     from PIL import Image
 
     def dot(figure: object, place: Any, **_: object) -> None:
         Image.new("RGB", (1, 1)).save(place, "PNG")
 
-    save, look = REAL if drawn else (dot, lambda *_, **__: [])  # looking for texts would make every tick
-    with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(Figure, "savefig", save)
-        patches.setattr(Figure, "findobj", look)
+    with _figures(dot, lambda *_, **__: []):  # looking for texts would make every tick
+        yield
+
+
+@contextmanager
+def drawn() -> Iterator[None]:
+    """Within `undrawn`, figures are themselves again."""
+    with _figures(*REAL):
         yield

@@ -70,7 +70,6 @@ def serve(folder: Path, owner: int) -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
-    gc.set_threshold(20_000, 10, 10)
     own.append(listener.fileno())
     while True:
         ready, _, _ = select.select([listener, end], [], [], 5)

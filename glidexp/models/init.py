@@ -263,7 +263,7 @@ def read_safetensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _refuse_values(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], file: Path) -> None:
-    """Refuses weights that are no numbers, or whole ones: those of a quantised network mean nothing without scales."""
+    """Refuses weights that are no numbers, whole ones (a quantised network's, without its scales), or 0 throughout."""
     for name, value in own.items():
         given = weights[name]
         if not value.is_floating_point():
