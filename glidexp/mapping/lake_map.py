@@ -23,7 +23,7 @@ Flags = npt.NDArray[np.bool_]
 HALF_PIXEL = ("area_low_km2", "area_high_km2")
 OF_NETWORK = ("area_p05_km2", "area_p95_km2")
 """what the network's probabilities leave open. Half a pixel alone held the true area of 41 % of the lakes in maps of a
-network, the wider of both that of 85 % (docs/predict.md)"""
+network, the wider of both that of 85 % (docs/inventories.md)"""
 OTHERWISE = {HALF_PIXEL: "leave both columns out and give --gsd", OF_NETWORK: "give --half-pixel"}
 """way out of an interval that is none"""
 CUT, PIXELS = "cut", "area_px"

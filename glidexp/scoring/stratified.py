@@ -6,7 +6,7 @@ of the residual y - R x (Cochran 1977, Sampling Techniques, 6.11; Stehman 2014, 
 
 The interval of a ratio from 0 to 1 is that of Clopper and Pearson with the effective number of units: as many as would
 say as much if they were drawn one by one (Korn and Graubard 1998, Surv. Methodol. 24). It does not close to a point
-where no mistake was met, and stays within 0 and 1. How often it holds the truth stands in docs/predict.md.
+where no mistake was met, and stays within 0 and 1. How often it holds the truth stands in docs/inventories.md.
 """
 
 from dataclasses import dataclass
