@@ -14,9 +14,9 @@ from glidexp.training.optim import build_optimizer, stage_ratios
 def on_paper(backbone: str, decoder: str) -> tuple[torch.nn.Module, list[list[str]]]:
     # smp's Mix Transformer reads numbers while it is built, which `meta` does not have
     with torch.device("cpu" if backbone.startswith("mit") else "meta"):
-        model = assemble(backbone, decoder, in_channels=4)
+        model = assemble(backbone, decoder, in_channels=3)
     side_px = catalog.smallest_px(backbone, decoder)
-    return model, encoder_stages(model, in_channels=4, side_px=side_px)
+    return model, encoder_stages(model, in_channels=3, side_px=side_px)
 
 
 @pytest.mark.usefixtures("cheap_draws")
@@ -38,7 +38,7 @@ def test_every_weight_has_one_stage_and_one_learning_rate_and_learns_with_blocks
 
     model = model.to("meta").train()
     assert len(recompute_blocks(model)) >= 8
-    model(torch.zeros(2, 4, 64, 64, device="meta")).sum().backward()
+    model(torch.zeros(2, 3, 64, 64, device="meta")).sum().backward()
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
@@ -61,11 +61,11 @@ def test_an_encoder_cut_short_has_the_stages_that_are_used() -> None:
 
 def test_looking_for_stages_leaves_the_network_and_the_seed_alone() -> None:
     torch.manual_seed(0)
-    model = assemble("mobilenetv3", "fcn", in_channels=3)
+    model = assemble("mobilenetv3", "fcn", in_channels=4)
     model.decoder.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state, modes = torch.get_rng_state(), [module.training for module in model.modules()]
-    encoder_stages(model, in_channels=3, side_px=32)
+    encoder_stages(model, in_channels=4, side_px=32)
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -6,7 +6,6 @@ layers are peft's, which imports transformers: it is imported where adapters are
 Source: Hu et al. 2021, LoRA (arXiv 2106.09685).
 """
 
-import copy
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -18,6 +17,7 @@ from torch import nn
 from glidexp.errors import ConfigError
 from glidexp.models import catalog
 from glidexp.models.build import assemble
+from glidexp.models.reach import empty_image, evaluating
 
 NAME = "default"
 """of the adapters in peft's dictionaries of them"""
@@ -60,13 +60,17 @@ def adaptable(model: nn.Module, rank: int, *, in_channels: int, side_px: int) ->
         in_channels: bands of the input
         side_px: side of an input that the network takes, pixels
     """
-    ghost = copy.deepcopy(model.get_submodule("encoder")).to("meta").eval()
+    encoder = model.get_submodule("encoder")
     called: list[str] = []
-    for name, layer in ghost.named_modules():
-        if _plain(layer) and _size(layer, rank) < layer.get_parameter("weight").numel():
-            layer.register_forward_hook(lambda *_, name=name: called.append(name))
-    with torch.no_grad():
-        ghost(torch.zeros(1, in_channels, side_px, side_px, device="meta"))
+    hooks = [
+        layer.register_forward_hook(lambda *_, name=name: called.append(name))
+        for name, layer in encoder.named_modules()
+        if _plain(layer) and _size(layer, rank) < layer.get_parameter("weight").numel()
+    ]
+    with evaluating(encoder), torch.no_grad():
+        encoder(empty_image(encoder, in_channels, side_px))
+    for hook in hooks:
+        hook.remove()
     return list(dict.fromkeys(called))
 
 

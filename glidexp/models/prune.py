@@ -1,15 +1,15 @@
 """Layers of an encoder that its decoder never looks at are taken out: no memory, no time, no idle weights."""
 
-import copy
-
 import torch
 from torch import nn
+
+from glidexp.models.reach import Reached, empty_image, evaluating
 
 
 def prune_unused(model: nn.Module, *, in_channels: int, side_px: int) -> list[str]:
     """Replaces every module whose weights do not reach the output by an identity.
 
-    A copy without memory (torch's `meta` device) is run forward and backward once; what got no gradient is unused.
+    It is run once, on an image of zeros; what its output is not made of is unused.
 
     Args:
         model: network from (B, in_channels, H, W) to logits; changed in place
@@ -19,10 +19,9 @@ def prune_unused(model: nn.Module, *, in_channels: int, side_px: int) -> list[st
     Returns:
         names of the modules taken out
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
-    with torch.enable_grad():
-        ghost(torch.zeros(1, in_channels, side_px, side_px, device="meta")).sum().backward()
-    dead = {name for name, weight in ghost.named_parameters() if weight.grad is None}
+    with evaluating(model), torch.enable_grad():
+        reached = Reached().by(model(empty_image(model, in_channels, side_px)))
+    dead = {name for name, weight in model.named_parameters() if id(weight) not in reached}
     gone: list[str] = []
     for name, module in list(model.named_modules()):
         weights = [f"{name}.{inner}" for inner, _ in module.named_parameters()]

@@ -5,12 +5,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from glidexp.models.reach import Reached, empty_image, evaluating
+
 
 def encoder_stages(model: nn.Module, *, in_channels: int, side_px: int) -> list[list[str]]:
     """Sorts the encoder's weights by depth: a weight belongs to the first feature map that it reaches.
 
-    Asked of the gradient, not of names, so that it holds for every encoder that gives feature maps. The encoder runs
-    once on torch's `meta` device: shapes only, no memory, no random numbers; the network is left as it was.
+    Asked of the graph of autograd, not of names, so that it holds for every encoder with feature maps. The encoder runs
+    once, on an image of zeros: no random numbers; the network is left as it was.
 
     Args:
         model: network whose `encoder` gives feature maps from shallow to deep
@@ -22,30 +24,20 @@ def encoder_stages(model: nn.Module, *, in_channels: int, side_px: int) -> list[
         in exactly one stage; one that reaches no map stands in the deepest.
     """
     encoder: nn.Module = model.get_submodule("encoder")
-    ghosts = {name: torch.empty_like(weight, device="meta") for name, weight in encoder.named_buffers()}
-    weights = {name: torch.empty_like(weight, device="meta") for name, weight in encoder.named_parameters()}
-    weights = {name: weight.requires_grad_() for name, weight in weights.items()}
-    image = torch.zeros(1, in_channels, side_px, side_px, device="meta")
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()  # batch statistics of one deep cell are refused in training
-    try:
-        with torch.enable_grad():
-            maps = _tensors(torch.func.functional_call(encoder, ghosts | weights, (image,)))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    stages: list[list[str]] = []
-    for feature in maps:
-        if feature.grad_fn is None or not weights:  # the image itself, or the empty map that smp puts at 1/2
-            continue
-        gradients = torch.autograd.grad(feature.sum(), list(weights.values()), allow_unused=True, retain_graph=True)
-        reached = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None]
-        if reached:
-            stages.append(reached)
-        weights = {name: weight for name, weight in weights.items() if name not in set(reached)}
+    weights = {name: weight.detach().requires_grad_() for name, weight in encoder.named_parameters()}
+    image = empty_image(encoder, in_channels, side_px)
+    with evaluating(encoder), torch.enable_grad():  # batch statistics of one deep cell are refused in training
+        maps = _tensors(torch.func.functional_call(encoder, weights, (image,)))
+    names = {id(weight): name for name, weight in weights.items()}
+    reached, stages = Reached(), []
+    for feature in maps:  # the image itself, and the empty map that smp puts at 1/2, are made of no weight
+        stage = reached.by(feature)
+        if stage:
+            stages.append([name for weight, name in names.items() if weight in stage])
+            names = {weight: name for weight, name in names.items() if weight not in stage}
     if not stages:
         stages.append([])
-    stages[-1].extend(weights)
+    stages[-1].extend(names.values())
     return [[f"encoder.{name}" for name in stage] for stage in stages]
 
 
