@@ -1,4 +1,4 @@
-"""Every pair that the catalogue allows builds, learns and takes more than one size of tile."""
+"""What the catalogue allows builds, learns and takes two sizes of tile: every decoder on each kind of encoder."""
 
 import logging
 
@@ -14,8 +14,8 @@ from glidexp.models.fcn import FcnDecoder
 pytestmark = pytest.mark.usefixtures("kept_memory")
 QUICK = {"regnetx_002", "resnet18", "efficientnet_b0", "mobilenetv3", "mit_b0"}
 QUICK_PAIRS = {("vit_small", "dpt"), ("vit_small", "unet_light")}
-LARGER = {"vit_base", "vit_large"}
-"""differ from vit_small in width and depth alone"""
+LARGER = {"resnet34", "resnet101", "efficientnet_b3", "convnext_small", "mit_b2", "mit_b5", "vit_base", "vit_large"}
+"""differ from a smaller one of their family in width and depth alone: they learn under one decoder or two"""
 PAIRS = [
     pytest.param(*pair, marks=() if pair[0] in QUICK or pair in QUICK_PAIRS else pytest.mark.slow, id="-".join(pair))
     for pair in ((name, one) for name, found in catalog.BACKBONES.items() for one in catalog.allowed_decoders(found))

@@ -17,6 +17,7 @@ from glidexp.errors import ConfigError
 from glidexp.models.build import build_model
 from glidexp.models.foundation import PRITHVI_BANDS, WAVELENGTHS_UM, drawn
 
+pytestmark = pytest.mark.usefixtures("cheap_draws")
 Floats = npt.NDArray[np.float64]
 RGB = ("red", "green", "blue")
 WIDTH, BLOCKS = 384, 12

@@ -1,7 +1,8 @@
 """Which backbones and decoders there are and which go together. No torch here: `check` answers before it loads.
 
 A backbone is an encoder that gives feature maps; a decoder turns them into one logit a pixel. Names are those typed as
-`backbone=...` and `decoder=...`. Every pair that `check` allows is built and trained a step by the tests.
+`backbone=...` and `decoder=...`. Every pair that `check` allows is built and trained a step by the tests; an encoder
+that differs from a smaller one in width and depth alone, under one decoder or two.
 """
 
 from dataclasses import dataclass
