@@ -28,6 +28,8 @@ from glidexp.tracking.found import TrackedRun, finished_runs
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import Store, open_store, tracking_uri
 
+pytestmark = pytest.mark.usefixtures("plain_figures")
+
 SCENES, TILES = 8, 4
 
 
@@ -178,6 +180,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     assert "different rules for the threshold" in told and "test/at_0.5/lake_iou_pooled" in told
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_a_parent_stands_for_its_children_and_files_are_written(
     store: Store, mlruns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,7 @@ from glidexp.training.record import Outcome, Recorder, requirements
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
+    pytest.mark.usefixtures("plain_figures"),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # of mlflow's own import
 ]
 NAME = "test-lakes"

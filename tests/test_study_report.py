@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import studies
+from runs import drawn
 from scipy import stats
 
 from glidexp.cli import guarded
@@ -69,6 +70,8 @@ from glidexp.study.tune.trials import Trial
 from glidexp.study.verb_compare import run as verb
 from glidexp.tracking.names import metric_name, part_names
 from glidexp.tracking.store import Store, open_store, tracking_uri
+
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +192,8 @@ def test_where_less_is_better_more_is_worse(study: Study, material: Material) ->
 
 @pytest.fixture(scope="module")
 def page(store: Store, parent: str) -> Path:
-    return report(store, parent[:12])
+    with drawn():
+        return report(store, parent[:12])
 
 
 def test_the_page_stands_alone_and_says_what_counts(page: Path, store: Store, study: Study) -> None:
@@ -282,19 +286,21 @@ def test_colours_and_words_follow_the_sense_of_the_score(
     assert colour is None or [mark.get_color() for mark in marks] == [colour]
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_pictures_of_a_comparison_say_what_they_rest_on(study: Study, material: Material) -> None:
     comparison = compare_arms(study.arms, material, measure_of("test/lake_iou_pooled"), ranks=False)
     n = sample([4, 4, 3], comparison)
     assert n == "3 or 4 seeds, 8 scenes" and sample([1], comparison) == "1 seed, 8 scenes"
-    drawn = (
+    pictures = (
         pareto_figure([("a", 50.0, 1.0, 1e6)], score="IoU", n=n),
         interaction_figure({("a", "b"): [50.0]}, names=("loss", "size"), score="IoU", n=n),
     )
-    assert {figure.get_supxlabel() for figure in drawn} == {"means over 3 or 4 seeds, 8 scenes"}
+    assert {figure.get_supxlabel() for figure in pictures} == {"means over 3 or 4 seeds, 8 scenes"}
     effects = effects_figure({"loss": [Point("bce", 50.0, 40.0, 60.0)]}, score="IoU", level=0.95, n=n)
     assert "means over 3 or 4 seeds, 8 scenes" in effects.axes[-1].get_xlabel()
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_pictures_of_a_hundred_arms_leave_room_for_their_panels() -> None:
     names = [f"backbone{place}, loss" for place in range(100)]
     pictures = [

@@ -21,6 +21,8 @@ from glidexp.study.report import making as report
 from glidexp.tracking.multirun import PARENT_VARIABLE
 from glidexp.tracking.store import ID_TAG, Store, store_at
 
+pytestmark = pytest.mark.usefixtures("plain_figures")
+
 
 class Ended(Job):
     """A job that was over when it began."""
