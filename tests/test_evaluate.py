@@ -300,6 +300,11 @@ def test_what_is_no_model_is_told_in_one_line(
     gone = store.client.create_run(store.experiment_id("gone"), run_name="tried").info.run_id
     store.client.delete_run(gone)
     refused(evaluate(gone[:8]), f"run {gone[:8]} was deleted, {gone[:12]} (tried, ", "under State: Deleted")
+    store.client.delete_experiment(store.experiment_id("gone"))
+    back = (
+        f"so was its experiment gone, whose runs all come back with MLFLOW_TRACKING_URI={store.uri} mlflow experiments"
+    )
+    refused(evaluate(gone[:8]), f"run {gone[:8]} was deleted, {gone[:12]} (tried, ", back)
     refused(evaluate("ffffffff", at=tmp_path / "elsewhere"), f"no tracking store {tmp_path}/elsewhere/mlflow.db")
     assert not (tmp_path / "elsewhere").exists()
     refused(evaluate("nothing/like/it"), "is no model", "run id", "bundle", "models:/NAME@ALIAS")

@@ -137,13 +137,21 @@ def one_run(store: Store, prefix: str) -> "Run":
     if len(found) == 1:
         return found[0]
     if not found and (gone := search(store, f"attributes.run_id LIKE '{prefix}%'", deleted=True)):
-        raise TrackingError(
-            f"run {prefix} was deleted, {_listed(gone)}: MLflow's pages list it under State: Deleted and can restore "
-            f"it. {_latest(store)}"
-        )
+        way = _brought_back(store, gone[0])
+        raise TrackingError(f"run {prefix} was deleted, {_listed(gone)}: {way}. {_latest(store)}")
     if not found:
         raise TrackingError(f"there is no run {prefix} in {_place(store)}. {_latest(store)}")
     raise TrackingError(f"{len(found)} runs begin with {prefix}: {_listed(found)}. Give more characters.")
+
+
+def _brought_back(store: Store, run: "Run") -> str:
+    """How a deleted run is restored."""
+    experiment = store.client.get_experiment(run.info.experiment_id)
+    if experiment.lifecycle_stage != "deleted":
+        return "MLflow's pages list it under State: Deleted and can restore it"
+    command = f"mlflow experiments restore --experiment-id {run.info.experiment_id}"
+    place = f"MLFLOW_TRACKING_URI={without_secrets(store.uri)}"
+    return f"so was its experiment {experiment.name}, whose runs all come back with {place} {command}"
 
 
 def _logged(store: Store, model_id: str) -> TrackedModel:
@@ -193,7 +201,8 @@ def search(store: Store, filter_string: str = "", most: int = LISTED, *, deleted
     """Runs of all experiments by a filter of MLflow's, the latest first; in place of them those that were deleted."""
     from mlflow.entities import ViewType
 
-    experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
+    wanted = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY  # with an experiment its runs are deleted, too
+    experiments = [experiment.experiment_id for experiment in store.client.search_experiments(wanted)]
     if not experiments:
         return []
     order = ["attributes.start_time DESC"]
