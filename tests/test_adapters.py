@@ -84,6 +84,13 @@ def test_a_rank_at_which_no_layer_is_left_is_refused() -> None:
         require_adaptable("test_resnet", "fcn", 400)
 
 
+@pytest.mark.parametrize("backbone", ["convnext_tiny", "mit_b0", "swin_tiny", "vit_small"])
+def test_encoders_of_every_family_have_layers_that_take_one(backbone: str) -> None:
+    state = torch.get_rng_state()
+    require_adaptable(backbone, "fcn", 4)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_nothing_changes_at_first_and_merging_changes_nothing() -> None:
     torch.manual_seed(0)
     plain = Network().eval()

@@ -42,7 +42,9 @@ def require_adaptable(backbone: str, decoder: str, rank: int) -> None:
 
 @lru_cache(maxsize=32)
 def _found_on_paper(backbone: str, decoder: str, rank: int) -> tuple[str, ...]:
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+    # smp's Mix Transformer reads numbers while it is built, which `meta` does not have
+    place = "cpu" if catalog.find(backbone).family is catalog.Family.mit else "meta"
+    with torch.device(place), torch.random.fork_rng(devices=[]):
         model = assemble(backbone, decoder, in_channels=3)
     return tuple(adaptable(model, rank, in_channels=3, side_px=catalog.smallest_px(backbone, decoder)))
 
@@ -67,10 +69,12 @@ def adaptable(model: nn.Module, rank: int, *, in_channels: int, side_px: int) ->
         for name, layer in encoder.named_modules()
         if _plain(layer) and _size(layer, rank) < layer.get_parameter("weight").numel()
     ]
-    with evaluating(encoder), torch.no_grad():
-        encoder(empty_image(encoder, in_channels, side_px))
-    for hook in hooks:
-        hook.remove()
+    try:
+        with evaluating(encoder), torch.no_grad():
+            encoder(empty_image(encoder, in_channels, side_px))
+    finally:
+        for hook in hooks:
+            hook.remove()
     return list(dict.fromkeys(called))
 
 
