@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from glidexp.errors import DataError
 from glidexp.models import catalog
 from glidexp.models.predictor import Predictor
 from glidexp.models.program import as_data
@@ -158,11 +159,24 @@ def export_fixed(module: nn.Module, example: torch.Tensor) -> torch.export.Expor
 
 
 def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Writes it as `.pt2`, without the example that it was traced with."""
+    """Writes it as `.pt2`, without the example that it was traced with.
+
+    Raises:
+        DataError: torch has no way to write one of its operations down, such as the rounding in a dilated ResNet-D
+    """
+    from torch._export.serde.serialize import SerializeError
+
     program.example_inputs = None  # would be pickled into the file
     _forget_folders(program)
-    with _quiet():
-        torch.export.save(program, path)
+    try:
+        with _quiet():
+            torch.export.save(program, path)
+    except SerializeError as error:
+        first = str(error).splitlines()[0]
+        raise DataError(
+            f"{path.name}: torch.export cannot write this network down ({first:.120}). It can be trained, scored and "
+            "mapped with; to release one, choose another decoder or another backbone."
+        ) from error
 
 
 def load_program(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
