@@ -1,6 +1,7 @@
 """Finds a model that a run left behind: by the run's id, by the model's own, or by a name of the registry."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -150,7 +151,7 @@ def _brought_back(store: Store, run: "Run") -> str:
     if experiment.lifecycle_stage != "deleted":
         return "MLflow's pages list it under State: Deleted and can restore it"
     command = f"mlflow experiments restore --experiment-id {run.info.experiment_id}"
-    place = f"MLFLOW_TRACKING_URI={without_secrets(store.uri)}"
+    place = f"MLFLOW_TRACKING_URI={shlex.quote(without_secrets(store.uri))}"
     return f"so was its experiment {experiment.name}, whose runs all come back with {place} {command}"
 
 
