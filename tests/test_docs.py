@@ -145,7 +145,7 @@ COMMANDS = command_lines()
 
 
 def test_there_are_commands_on_every_page_of_the_guide() -> None:
-    assert {"first_run.md", "configs.md", "data.md"} <= {name for name, _ in COMMANDS}
+    assert {"first_run.md", "configs.md", "data.md", "scenes.md"} <= {name for name, _ in COMMANDS}
     assert len(COMMANDS) > 20
 
 
