@@ -6,7 +6,6 @@ side, both of which stand in the ONNX file's metadata. A network that sees every
 """
 
 import contextlib
-import copy
 import io
 import json
 import logging
@@ -20,6 +19,7 @@ from torch import nn
 
 from glidexp.errors import DataError
 from glidexp.models import catalog
+from glidexp.models.exportable import exportable
 from glidexp.models.predictor import Predictor
 from glidexp.models.program import as_data
 from glidexp.models.resampled import unscaled
@@ -46,7 +46,7 @@ class Graph(nn.Module):
 
     def __init__(self, predictor: Predictor, told: Sequence[float] = ()) -> None:
         super().__init__()
-        self.net = unscaled(_poolable(predictor.net))
+        self.net = unscaled(exportable(predictor.net))
         self.register_buffer("mean", predictor.mean.detach().clone())
         self.register_buffer("scale", predictor.std.detach().clone())
         self.register_buffer("told", torch.tensor([*told]).view(1, -1) if any(told) else None)
@@ -55,52 +55,6 @@ class Graph(nn.Module):
         """(B, C, H, W) float32 in 0-255 -> lake probability (B, 1, H, W) in 0-1."""
         fed = (image - self.mean) / self.scale
         return torch.sigmoid(self.net(fed if self.told is None else with_told(fed, self.told)).float())
-
-
-class Pooled(nn.Module):
-    """Adaptive average pooling as two products of matrices, which a graph keeps for every size of the image.
-
-    Exporters write the places of torch's own cells down for the one size that they saw, or refuse it.
-
-    Args:
-        cells: rows and columns that come out
-    """
-
-    def __init__(self, cells: tuple[int, int]) -> None:
-        super().__init__()
-        self.cells = cells
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, C, *cells), as `torch.nn.AdaptiveAvgPool2d` gives them."""
-        rows, columns = (_shares(image, axis, count) for axis, count in zip((2, 3), self.cells, strict=True))
-        return rows @ image @ columns.T
-
-
-def _shares(image: torch.Tensor, axis: int, count: int) -> torch.Tensor:
-    """(count, length): what each place along an axis adds to each cell. Cell i reaches from floor(i L/n) on."""
-    length = image.shape[axis]
-    places = torch.arange(length, device=image.device)
-    cells = torch.arange(count, device=image.device)[:, None]
-    inside = (places >= cells * length // count) & (places * count < (cells + 1) * length)
-    return inside.to(image.dtype) / inside.sum(dim=1, keepdim=True)
-
-
-def _poolable(net: nn.Module) -> nn.Module:
-    """The network, or where it pools to more than one cell a copy of it that does so by `Pooled`."""
-
-    def pools(module: nn.Module) -> bool:
-        return isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1))
-
-    if not any(pools(module) for module in net.modules()):
-        return net
-    net = copy.deepcopy(net)
-    for name, module in [*net.named_modules()]:
-        if pools(module):
-            size = module.output_size
-            parent, _, child = name.rpartition(".")
-            cells = (size, size) if isinstance(size, int) else tuple(size)
-            setattr(net.get_submodule(parent), child, Pooled(cells))
-    return net
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +116,7 @@ def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
     """Writes it as `.pt2`, without the example that it was traced with.
 
     Raises:
-        DataError: torch has no way to write one of its operations down, such as the rounding in a dilated ResNet-D
+        DataError: torch has no way to write one of its operations down, such as rounding that depends on a size
     """
     from torch._export.serde.serialize import SerializeError
 
