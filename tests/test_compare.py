@@ -1,7 +1,9 @@
 """`glidexp compare`: arms from runs, differences with their intervals, and what it refuses."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,22 @@ from glidexp.scoring.lakes import PREDICTED, TRUE
 from glidexp.scoring.scores import score_split, scores_table, write_scores
 from glidexp.study.comparison import arms as arms_module
 from glidexp.study.comparison.arms import Arm, arms_of, common_ground
-from glidexp.study.comparison.compare import Comparison, compare, measure_of, verdict
+from glidexp.study.comparison.compare import (
+    Comparison,
+    compare,
+    compare_arms,
+    measure_of,
+    row_of,
+    sentence,
+    verdict,
+)
+from glidexp.study.comparison.material import Material
 from glidexp.study.comparison.measures import lake_sums
 from glidexp.study.comparison.pairing import pairs_of
+from glidexp.study.comparison.pick import Field, Limits, pick
 from glidexp.study.comparison.references import runs_of
+from glidexp.study.comparison.transfer import turned
+from glidexp.study.report.tables import interval, main_table
 from glidexp.study.verb_compare import run as verb
 from glidexp.tracking.found import TrackedRun, finished_runs
 from glidexp.tracking.run import Run
@@ -461,3 +475,68 @@ def test_which_way_is_better() -> None:
     assert {measure_of(f"test/{score}").better for score in higher} == {1}
     assert {measure_of(f"test/{score}").better for score in ("area_error_percent", "assd_px", "assd_m")} == {-1}
     assert measure_of("test/area_bias_percent").better == 0
+
+
+@pytest.mark.parametrize("score", ["recall_pooled", "recall_per_scene", "lake_iou_pooled", "miou_two_class_pooled"])
+@pytest.mark.parametrize("scenes", [2, 5])
+def test_scenes_without_a_lake_are_no_further_evidence(score: str, scenes: int) -> None:
+    """Whatever the score is not made of adds neither degrees of freedom nor signs that may be flipped."""
+    random, measure = np.random.default_rng(scenes), measure_of(f"test/{score}")
+    counts = random.integers(200, 900, (2, 3, scenes, 4))
+    bare = np.zeros((2, 3, 30, 4), dtype=np.int64)
+    bare[..., 3] = 5000
+    if score.startswith("recall"):
+        bare[..., 1] = random.integers(0, 9, bare.shape[:3])  # false alarms are no matter of recall
+    every = np.concatenate([counts, bare], axis=2)
+    arms = arm_of("0", "1", "2"), arm_of("0", "1", "2")
+    few, many = (row_of(arms[1], two[1], measure, 0.95, base=(arms[0], two[0])) for two in (counts, every))
+    assert few.effect is not None and many.effect is not None
+    assert many.effect.parts.clusters == scenes and np.count_nonzero(measure.weights(*every)) == scenes
+    if score != "miou_two_class_pooled":  # of which the background of such scenes is a part
+        assert many.effect.p == pytest.approx(few.effect.p) and many.effect.error == pytest.approx(few.effect.error)
+        assert many.p_flips == few.p_flips
+    assert many.p_flips >= 2 / 2**scenes
+
+
+@pytest.mark.parametrize(
+    ("score", "weights"), [("precision", [7, 0, 1]), ("recall", [5, 2, 0]), ("f1", [8, 2, 1]), ("lake_iou", [8, 2, 1])]
+)
+def test_scenes_weigh_as_many_pixels_as_the_score_is_of(score: str, weights: list[float]) -> None:
+    counts = np.array([[[4, 3, 1, 9], [0, 0, 2, 9], [0, 1, 0, 9]]])
+    assert measure_of(f"test/{score}_pooled").weights(counts, counts).tolist() == weights
+    assert measure_of("test/recall_per_scene").weights(counts, counts).tolist() == [1, 1, 0]
+
+
+def ground_of(skills: dict[tuple[str, int], float]) -> tuple[list[Arm], Material]:
+    """Arms by name and seed on six scenes, of networks that find this share of the lakes, a little more on each scene
+    than on the one before."""
+    arms: dict[str, list[TrackedRun]] = {}
+    tables = {}
+    for (name, seed), skill in skills.items():
+        tp = np.round(10_000 * skill + 10 * np.arange(6)).astype(int)
+        counts = {"tp": tp, "fp": 0, "fn": 10_000 - tp, "tn": 0}
+        scenes = {"tile": list("abcdef"), "scene": list("abcdef"), "valid_px": 10_000, "lake_px": 10_000}
+        run = TrackedRun(f"{name}{seed}", "r", {"seed": str(seed)}, {"test/recall_pooled": tp.mean() / 10_000}, {})
+        arms.setdefault(name, []).append(run)
+        tables[run.run_id] = pd.DataFrame(scenes | counts)
+    made = [Arm(name, tuple(runs)) for name, runs in arms.items()]
+    return made, Material(tables, {}, common_ground(tables))
+
+
+def test_an_arm_is_not_best_by_a_seed_that_another_lacks(store: Store) -> None:
+    """Of three seeds of b one failed; a has the higher mean by that seed alone, and is worse on both others."""
+    arms, material = ground_of({("a", 0): 0.5, ("a", 1): 0.501, ("a", 2): 0.8, ("b", 0): 0.55, ("b", 1): 0.5512})
+    field = Field(tuple(arms), {run.run_id: run for arm in arms for run in arm.runs}, ())
+    assert pick(store, field, measure_of("test/recall_pooled"), Limits(), material).arm == "b"
+
+
+def test_what_is_written_of_a_difference_agrees_with_its_verdict() -> None:
+    arms, material = ground_of({("a", 0): 0.5, ("a", 1): 0.51, ("b", 0): 0.502, ("b", 1): 0.513})
+    comparison = compare_arms(arms, material, measure_of("test/recall_pooled"), level=0.995)
+    row = comparison.rows[1]
+    assert row.effect is not None
+    near = replace(row, p_holm=0.001, effect=replace(row.effect, value=0.006, low=0.0003, high=0.0117))
+    assert sentence(near, comparison) == "+0.60 recall points [0.03, 1.17], better", "and not [0.0, 1.2]"
+    table = main_table(comparison)
+    assert table.headings[4] == "difference [99.5%]" and "with 99.5% interval" in table.caption
+    assert interval(turned(replace(row.effect, value=0.0, low=-0.00003, high=0.1)), 100.0) == "+0.000 [-10.000, 0.003]"

@@ -136,6 +136,12 @@ def test_sign_flips_are_scipys_exact_ones(clusters: int) -> None:
     assert sign_flips(np.ones(clusters)) == 2 / 2**clusters
 
 
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.3, -0.6], [0.1, 0.1, 0.1, -0.1, -0.1, -0.1]])
+def test_flips_of_differences_that_cancel_are_all_as_far_from_0(values: list[float]) -> None:
+    """In decimals these sum to 0, in binary to 1e-16, by the order in which they are added."""
+    assert sign_flips(np.array(values)) == sign_flips(np.array(values[::-1])) == 1
+
+
 def test_many_clusters_are_flipped_at_random() -> None:
     values = np.random.default_rng(2).normal(0.2, 1.0, 60)
     assert sign_flips(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)

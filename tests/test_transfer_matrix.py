@@ -191,3 +191,13 @@ def test_where_scratch_catches_up_is_said_in_shares_of_lakes(scratch: list[float
         ]
     ladder = Ladder("region", "andes", ("alaska",), "lakes", SCORE, tuple(steps), 0.95, "scene", 4)
     assert said_crossings(ladder) == [f"Training from scratch {said}"]
+
+
+def test_where_scratch_catches_up_is_said_of_budgets_that_both_have() -> None:
+    """Full's run on all lakes failed, and that from scratch on the fewest."""
+    scores = {"full": {0.05: 0.6, 0.1: 0.6, 0.5: 0.6}, "scratch": {0.1: 0.4, 0.5: 0.5, 1.0: 0.9}}
+    steps = [Step("zero", "zero_shot", None, (0.5,), None, 1.0, (), None)]
+    for rung, of in scores.items():
+        steps += [Step(f"{rung} {b}", rung, b, (score,), None, 1.0, (), None) for b, score in of.items()]
+    ladder = Ladder("region", "andes", ("alaska",), "lakes", SCORE, tuple(steps), 0.95, "scene", 4)
+    assert said_crossings(ladder) == ["Training from scratch has not caught up with full at 50 % of lakes."]

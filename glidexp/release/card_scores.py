@@ -66,15 +66,15 @@ def _row(run: TrackedRun, material: Material, measure: Measure, *, stratum: bool
     if not np.isfinite(value):
         return None
     low, high = NAN, NAN
-    if counts.shape[1] > 1:
-        pseudo = pseudo_values(counts, measure.of)
+    weights = measure.weights(counts)
+    if (many := np.count_nonzero(weights)) > 1:
+        pseudo = pseudo_values(counts, measure.of, weights)
         if np.isfinite(pseudo).all():
-            effect = effect_of(pseudo, value=value, weights=measure.weights(counts))
+            effect = effect_of(pseudo, value=value, weights=weights)
             if effect.known:
                 low, high = max(effect.low, 0.0), min(effect.high, 1.0)
     short = replace(measure, stratum=None).words
     on = f"{measure.stratum[0]} {measure.stratum[1]}" if measure.stratum else "all"
-    many = counts.shape[1]
     basis = f"{many} {material.ground.kind}{'s' * (many != 1)}"
     return ScoreRow(on, short, Interval(value, low, high), basis, stratum)
 

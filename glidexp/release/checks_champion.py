@@ -87,18 +87,20 @@ def beats(both: Pair, measure: Measure, uri: str) -> Check:
     if not np.isfinite(value):
         return judged(BEATS, False, f"{measure.name} has no value on the ground that both can be scored on (0/0).")
     scores = f"{100 * float(measure.of(mine)[0]):.2f} against {100 * float(measure.of(theirs)[0]):.2f} of {uri}"
-    where = f"{measure.name} on {many(ground.tiles, 'test tile')} of {many(mine.shape[1], ground.kind)}"
+    weights = measure.weights(mine, theirs)
+    count = np.count_nonzero(weights)
+    where = f"{measure.name} on {many(ground.tiles, 'test tile')} of {many(count, ground.kind)}"
     left = (
         f"; {many(both.left_out, 'tile')} that the champion has met {does(both.left_out, 'were')} left out"
         if both.left_out
         else ""
     )
     note = f"; {both.note}" if both.note else ""
-    table = pseudo_values(mine, measure.of) - pseudo_values(theirs, measure.of) if mine.shape[1] > 1 else None
+    table = np.subtract(*(pseudo_values(one, measure.of, weights) for one in (mine, theirs))) if count > 1 else None
     if table is None or not np.isfinite(table).all():
         said = "on one piece of ground nothing can be said about others"
         return judged(BEATS, False, f"{scores}, {where}: {said}{left}{note}.")
-    effect = effect_of(table, value=value, level=LEVEL, weights=measure.weights(mine, theirs))
+    effect = effect_of(table, value=value, level=LEVEL, weights=weights)
     told = f"difference {100 * value:+.2f} [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}], p {effect.p:.3g}"
     if not effect.known:
         told = f"difference {100 * value:+.2f}, the same on all of it, so that there is no interval"

@@ -8,6 +8,7 @@ import numpy as np
 
 from glidexp.scoring.labels import label, lines_of
 from glidexp.scoring.sheet import BLUE, LINE, PAGE, POINTS, SHEETS, VERMILION, Sheet, figure_of
+from glidexp.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def forest_figure(
     }  # long words go below the names, and are not cut off
     scores.set_xlabel(f"{score}, {unit}\na dot a training, a stroke their mean", **where)
     differences.set_xlabel(
-        f"difference to the baseline, {unit}\n{level:.0%} interval over {n}\nfilled: holds up after Holm", **where
+        f"difference to the baseline, {unit}\n{percent(level)} interval over {n}\nfilled: holds up after Holm", **where
     )
     for axes in (scores, differences):
         axes.grid(axis="y", visible=False)

@@ -119,21 +119,24 @@ class Effect:
         return bool(self.low > 0 or self.high < 0)
 
 
-def pseudo_values(counts: Counts, score: Score) -> Floats:
+def pseudo_values(counts: Counts, score: Score, weights: Floats | None = None) -> Floats:
     """Jackknife pseudo-values of a score by cluster; their mean over clusters is the bias-corrected score.
 
+    A cluster that weighs nothing, such as a scene without a lake, has none: its value would be the score of all, and so
+    it would count as one more piece of ground that says the same.
+
     Args:
-        counts: (S, C, 4) pixels of each training on each cluster, C at least 2
+        counts: (S, C, 4) pixels of each training on each cluster
         score: of (..., C, 4)
+        weights: (C,) of the clusters in the score, two or more above 0; all count when not given
 
     Returns:
-        (S, C)
+        (S, C), of the clusters that count
     """
-    clusters = counts.shape[1]
+    count = np.arange(counts.shape[1]) if weights is None else np.flatnonzero(weights)
     whole = score(counts)
-    keep = ~np.eye(clusters, dtype=bool)
-    without = np.stack([score(counts[:, keep[c]]) for c in range(clusters)], axis=1)
-    return clusters * whole[:, None] - (clusters - 1) * without
+    without = np.stack([score(np.delete(counts, c, axis=1)) for c in count], axis=1)
+    return len(count) * whole[:, None] - (len(count) - 1) * without
 
 
 def two_way(table: Floats, weights: Floats | None = None) -> Parts:
@@ -141,9 +144,12 @@ def two_way(table: Floats, weights: Floats | None = None) -> Parts:
 
     Args:
         table: of differences or of pseudo-values
-        weights: (C,) of the clusters in the score, 0 or more; equal when not given, or where the table has one column
+        weights: of the clusters in the score, 0 or more, (C,) or with those of 0 besides, as for `pseudo_values`; equal
+            when not given, or where the table has one column
     """
     seeds, clusters = table.shape
+    if weights is not None and len(weights) != clusters:
+        weights = weights[weights > 0]
     mean = table.mean()
     rows, columns = table.mean(1, keepdims=True), table.mean(0, keepdims=True)
     nothing = float("nan")
@@ -221,7 +227,8 @@ def sign_flips(values: Floats) -> float:
         for some in portions(EXACT_FLIPS, clusters):
             sums[some] = (1 - 2 * random.integers(0, 2, (len(sums[some]), clusters))) @ values
         sums[0] = values.sum()
-    return float((np.abs(sums) >= abs(values.sum()) * (1 - 1e-12)).mean())
+    as_seen = abs(values.sum()) - ROUNDING * np.abs(values).sum()  # the order in which they are added is no matter
+    return float((np.abs(sums) >= as_seen).mean())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

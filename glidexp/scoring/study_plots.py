@@ -24,6 +24,7 @@ from glidexp.scoring.sheet import (
     name_levels,
     roomy,
 )
+from glidexp.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +141,7 @@ def effects_figure(
         axes.set_ylim(len(points) - 0.4, -0.6)
         axes.set_title(label(name), fontsize=POINTS, loc="left", fontweight="bold")
         axes.grid(axis="y", visible=False)
-    words = f"{score}, means over {n};\n{level:.0%} interval of the difference\nto the first level (hollow)"
+    words = f"{score}, means over {n};\n{percent(level)} interval of the difference\nto the first level (hollow)"
     panels[-1].set_xlabel(words, loc="right" if sheet.narrow else "center")
     return figure
 

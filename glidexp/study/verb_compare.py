@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from glidexp.errors import ConfigError
 from glidexp.options import Parser, store_options, write_out
-from glidexp.wording import many
+from glidexp.wording import decimals, many, part, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -105,7 +105,13 @@ def table_of(comparison: "Comparison") -> "Table":
     heading, short = short_names([row.arm.name for row in comparison.rows])
     table.add_column(Text(heading), overflow="fold", min_width=len("naive: index"))
     of_means = any(row.arm.of_means for row in comparison.rows)
-    for heading in ("runs" if of_means else "seeds", "mean", "SD", f"difference [{comparison.level:.0%}]", "p Holm"):
+    for heading in (
+        "runs" if of_means else "seeds",
+        "mean",
+        "SD",
+        f"difference [{percent(comparison.level)}]",
+        "p Holm",
+    ):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     table.add_column("verdict", min_width=len("distinguishable:"))
     scale = comparison.measure.scale
@@ -125,8 +131,9 @@ def _cells(row: "Row", scale: float) -> list[str]:
     if effect is None:
         return [*cells, "-", "-"]
     value, low, high = (scale * number for number in (effect.value, effect.low, effect.high))
-    between = f"[{low:.2f}, {high:.2f}]" if effect.known else "[-, -]"
-    return [*cells, f"{value:+.2f} {between}", p_value(row.p_holm, "-")]
+    digits = decimals(value, low, high, least=2)
+    between = f"[{low:.{digits}f}, {high:.{digits}f}]" if effect.known else "[-, -]"
+    return [*cells, f"{value:+.{digits}f} {between}", p_value(row.p_holm, "-")]
 
 
 def _bootstraps(comparison: "Comparison") -> list[str]:
@@ -137,7 +144,8 @@ def _bootstraps(comparison: "Comparison") -> list[str]:
             continue
         low, high = (comparison.measure.scale * bound for bound in row.bootstrap)
         other = (low > 0 or high < 0) != row.effect.distinguishable
-        text = f"{row.arm.name}: bootstrap [{low:+.2f}, {high:+.2f}]"
+        digits = decimals(low, high, least=2)
+        text = f"{row.arm.name}: bootstrap [{low:+.{digits}f}, {high:+.{digits}f}]"
         said.append(text + ", which says otherwise than the interval above; that one decides" * other)
     return said
 
@@ -169,5 +177,6 @@ def _caption(comparison: "Comparison") -> str:
         elif least == least:
             said.append(f"80 % power to find {least:.2f} {unit}")
     best = int(comparison.ranks[:, 0].argmax())
-    said.append(f"best in {comparison.ranks[best, 0]:.0%} of redrawn worlds: {comparison.rows[best].arm.name}")
+    first = "best" if comparison.measure.better else "highest"
+    said.append(f"{first} in {part(comparison.ranks[best, 0])} of redrawn worlds: {comparison.rows[best].arm.name}")
     return "; ".join(said)

@@ -111,17 +111,24 @@ def gaps_of(found: "Matrix") -> "Table":
 
     from glidexp.scoring.tables import bare_table
     from glidexp.study.report.tables import p_value
+    from glidexp.wording import decimals, percent
 
     table = bare_table(title="gap: what the target's own source has more")
     table.add_column("source -> target", overflow="fold")
-    for heading in ("seeds", f"{found.ground}s", f"gap [{found.level:.0%}]", "p Holm", "asymmetry"):
+    for heading in ("seeds", f"{found.ground}s", f"gap [{percent(found.level)}]", "p Holm", "asymmetry"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     for pair in found.pairs.values():
         if pair.gap is None:
             continue
         value, low, high = (100 * number for number in (pair.gap.value, pair.gap.low, pair.gap.high))
-        between = f"[{low:+.2f}, {high:+.2f}]" if pair.gap.known else "[-, -]"
+        digits = decimals(value, low, high, least=2)
+        between = f"[{low:+.{digits}f}, {high:+.{digits}f}]" if pair.gap.known else "[-, -]"
         way = "-" if pair.asymmetry != pair.asymmetry else f"{100 * pair.asymmetry:+.2f}"
-        cells = [str(pair.gap.parts.seeds), str(pair.clusters), f"{value:+.2f} {between}", p_value(pair.p_holm, "-")]
+        cells = [
+            str(pair.gap.parts.seeds),
+            str(pair.clusters),
+            f"{value:+.{digits}f} {between}",
+            p_value(pair.p_holm, "-"),
+        ]
         table.add_row(Text(f"{pair.source} -> {pair.target}"), *cells, way)
     return table

@@ -12,7 +12,6 @@ from glidexp.scoring.confusion import Counts
 from glidexp.scoring.redrawing import rank_shares, redrawn
 from glidexp.scoring.statistics import (
     Effect,
-    Score,
     by_row,
     detectable,
     deviation,
@@ -28,7 +27,7 @@ from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, Places, pairs_of
 from glidexp.study.names import those
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
-from glidexp.wording import many
+from glidexp.wording import decimals, many
 
 __all__ = ["Comparison", "Measure", "Row", "compare", "measure_of", "verdict"]
 
@@ -162,7 +161,7 @@ def compare_arms(
     return Comparison(
         measure=measure,
         ground=ground,
-        clusters=counts[0].shape[1],
+        clusters=np.count_nonzero(measure.weights(*counts)),
         rows=tuple(rows),
         ranks=shares,
         level=level,
@@ -206,7 +205,8 @@ def sentence(row: Row, comparison: Comparison) -> str:
     if effect is None:
         return verdict(row, comparison)
     value, low, high = (measure.scale * number for number in (effect.value, effect.low, effect.high))
-    digits = 1 if max(abs(value), abs(high - low) if effect.known else 0.0) >= 1 else 2
+    least = 1 if max(abs(value), abs(high - low) if effect.known else 0.0) >= 1 else 2
+    digits = decimals(value, low, high, least=least)
     what = f"{measure.plain} {measure.unit}" if measure.unit == "points" else f"{measure.unit} of {measure.plain}"
     what += f" ({measure.place})" if measure.place else ""
     between = f"[{low:.{digits}f}, {high:.{digits}f}]" if effect.known else "[no interval]"
@@ -237,8 +237,8 @@ def row_of(
     value = float(np.mean(of_arm - of_base))
     if not np.isfinite(value):
         raise DataError(f"{measure.name} has no value for '{arm.name}' or '{other.name}' (0/0): compare another score.")
-    table = _differences(counts, base_counts, pairs, measure)
     weights = measure.weights(counts[_places(pairs.mine)], base_counts[_places(pairs.theirs)])
+    table = _differences(counts, base_counts, pairs, measure, weights)
     effect = effect_of(table, value=value, level=level, weights=weights)
     flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else float("nan")
     drawn = None
@@ -253,12 +253,14 @@ def _places(rows: Places) -> list[int]:
     return [place for row in rows for place in row]
 
 
-def _differences(counts: Counts, base: Counts, pairs: Pairs, measure: Measure) -> NDArray[np.float64]:
-    """(rows, C) differences by cluster; (rows, 1) where there is one cluster, or one without which the score has no
-    value."""
-    if counts.shape[1] > 1:
-        score: Score = measure.of
-        table = by_row(pseudo_values(counts, score), pairs.mine) - by_row(pseudo_values(base, score), pairs.theirs)
+def _differences(
+    counts: Counts, base: Counts, pairs: Pairs, measure: Measure, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(rows, C) differences by cluster that weighs anything; (rows, 1) where one does, or where the score has no value
+    without one."""
+    if np.count_nonzero(weights) > 1:
+        of_arm, of_base = (pseudo_values(table, measure.of, weights) for table in (counts, base))
+        table = by_row(of_arm, pairs.mine) - by_row(of_base, pairs.theirs)
         if np.isfinite(table).all():
             return table
     difference = by_row(measure.of(counts), pairs.mine) - by_row(measure.of(base), pairs.theirs)

@@ -134,7 +134,7 @@ def values_by_cell(
     """Of each arm the pseudo-values (S, C) over the seeds that all have, and the mean score of these; None without such
     a seed, or where the score has no value.
 
-    Columns are one where the score has no value without some cluster.
+    Clusters are those that weigh anything in some arm. Columns are one where the score has no value without one.
     """
     seeds = shared_seeds(arms)
     if not seeds:
@@ -144,8 +144,8 @@ def values_by_cell(
     if not all(np.isfinite(of).all() for of in values.values()):
         return None
     scores = {name: float(np.mean(of)) for name, of in values.items()}
-    if next(iter(kept.values())).shape[1] > 1:
-        found = {name: pseudo_values(table, measure.of) for name, table in kept.items()}
+    if np.count_nonzero(weights := measure.weights(*sums)) > 1:
+        found = {name: pseudo_values(table, measure.of, weights) for name, table in kept.items()}
         if all(np.isfinite(table).all() for table in found.values()):
             return found, scores
     return {name: of[:, None] for name, of in values.items()}, scores

@@ -121,7 +121,7 @@ def climb(
     if mine is not None and theirs is not None:
         longer = arms[theirs], on_target[theirs]
         of_images = row_of(arms[mine], on_target[mine], there, level, base=longer).effect
-    kind, clusters = material.ground.kind, on_target[0].shape[1]
+    kind, clusters = material.ground.kind, np.count_nonzero(there.weights(*on_target))
     return Ladder(by, target, sources, plan["unit"], measure, tuple(steps), level, kind, clusters, of_images)
 
 
@@ -156,21 +156,27 @@ def crossing(budgets: Sequence[float], scratch: Sequence[float], tuned: Sequence
 
 def crossings(ladder: Ladder) -> dict[str, float | None]:
     """Where scratch catches up with each rung that starts from the source, by rung; see `crossing`."""
-    scratch = {step.budget: step.mean for step in ladder.curve(Rung.scratch)}
     found = {}
     for rung in ladder.learning:
-        tuned = {step.budget: step.mean for step in ladder.curve(rung)}
-        budgets = sorted(budget for budget in tuned if budget is not None and budget in scratch)
-        if rung != Rung.scratch and budgets:
-            found[rung] = crossing(budgets, [scratch[b] for b in budgets], [tuned[b] for b in budgets])
+        both = _both(ladder, rung)
+        if rung != Rung.scratch and both:
+            scratch, tuned = zip(*both.values(), strict=True)
+            found[rung] = crossing(list(both), scratch, tuned)
     return found
+
+
+def _both(ladder: Ladder, rung: str) -> dict[float, tuple[float, float]]:
+    """Mean score from scratch and of a rung by budget, ascending, where there are both."""
+    scratch = {step.budget: step.mean for step in ladder.curve(Rung.scratch)}
+    tuned = {step.budget: step.mean for step in ladder.curve(rung) if step.budget in scratch}
+    return {budget: (scratch[budget], mean) for budget, mean in tuned.items() if budget is not None}
 
 
 def said_crossings(ladder: Ladder) -> list[str]:
     """The same in sentences."""
-    budgets = [step.budget or 0.0 for step in ladder.curve(Rung.scratch)]
     found = []
     for rung, at in crossings(ladder).items():
+        budgets = list(_both(ladder, rung))
         if at is None:
             last = said_budget(ladder.unit, budgets[-1])
             found.append(f"Training from scratch has not caught up with {rung} at {last}.")

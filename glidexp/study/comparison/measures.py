@@ -21,6 +21,8 @@ from glidexp.tracking.names import stratum_names
 FALLBACK = "test/lake_iou_pooled"
 """what is compared where a study's own score cannot be"""
 AGGREGATIONS = ("pooled", "per_scene")
+OF_PIXELS = {"precision": [0, 1], "recall": [0, 2]}
+"""places of the confusion counts that a score is of: predicted, or true lake; others are of both"""
 LAKE_STRATA = ("sensor", "region", "size", "glacier_distance", "lake_type")
 Terms = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -146,10 +148,11 @@ class Measure:
 
     def weights(self, *counts: Counts) -> NDArray[np.float64]:
         """What each cluster weighs in the score, (C,), from the (S, C, k) of one or more arms: its lakes, or the pixels
-        that are lake in truth or prediction; all the same in a mean over scenes."""
+        that the score is of; in a mean over scenes 1. It is 0 where no run has anything to score."""
         if self.aggregation == "per_scene":
-            return np.ones(counts[0].shape[1])
-        below = slice(1, 2) if self.of_lakes else slice(0, 3)
+            known = [np.isfinite(SCORES[self.score](table)).any(0) for table in counts]
+            return np.any(known, axis=0).astype(np.float64)
+        below = [1] if self.of_lakes else OF_PIXELS.get(self.score, [0, 1, 2])
         return np.asarray(np.mean([table[..., below].sum(-1).mean(0) for table in counts], axis=0), np.float64)
 
     def of(self, counts: Counts) -> NDArray[np.float64]:

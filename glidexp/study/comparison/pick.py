@@ -16,7 +16,7 @@ from glidexp.study.execution.ledger import DONE, Status
 from glidexp.tracking.found import TrackedRun, tracked_run
 from glidexp.tracking.store import EVALUATION, ID_TAG, KIND_TAG, MODEL_RUN_TAG, Store
 from glidexp.tracking.study_runs import BEST_ARM_TAG, BEST_TAG, BEST_WHY_TAG
-from glidexp.wording import does, many
+from glidexp.wording import does, many, percent
 
 USUAL_SCORE = "test/lake_iou_pooled"
 USUAL_LEVEL = 0.95
@@ -151,12 +151,11 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits, material:
         return Choice(run, scored, arms[0].name, _sentence(f"run {run.run_id[:12]} is {why}", how, left))
     means = {arm.name: _mean(arm, measure) for arm in arms}
     best = max(arms, key=lambda arm: means[arm.name])
-    ordered = [best, *(arm for arm in arms if arm is not best)]
-    runs = [run for arm in ordered for run in arm.runs]
+    runs = [run for arm in arms for run in arm.runs]
     same_rule(runs, measure)
     material = material or gather(store, runs, measure.split, lakes=measure.of_lakes)
-    found = compare_arms(ordered, material, measure, level=field.level, ranks=False)
-    rows = list(zip(ordered[1:], found.rows[1:], strict=True))
+    best, found = _ahead(best, arms, material, measure, field.level)
+    rows = [(row.arm, row) for row in found.rows[1:]]
     equal = [best, *(arm for arm, row in rows if not row.sure(field.level))]
     smaller = [arm for arm in equal if _parameters(field, arm) < _parameters(field, best)]
     simplest = min(smaller or [best], key=lambda arm: (_parameters(field, arm), -_speed(field, arm), -means[arm.name]))
@@ -170,11 +169,26 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits, material:
         why = (
             f"{simplest.name} has {_millions(field, simplest)} parameters and {100 * means[simplest.name]:.2f} over "
             f"{_trainings(simplest)}; {best.name} has {_millions(field, best)} and {100 * means[best.name]:.2f} over "
-            f"{_trainings(best)} by {measure.name}{apart}, which is not distinguishable at {field.level:.0%}, so the "
+            f"{_trainings(best)} by {measure.name}{apart}, which is not distinguishable at {percent(field.level)}, so the "
             "simpler one is taken"
         )
     scored, how = _best_on_val(field, simplest, measure)
     return Choice(field.trained[scored.run_id], scored, simplest.name, _sentence(why, how, left))
+
+
+def _ahead(
+    best: Arm, arms: Sequence[Arm], material: Material, measure: Measure, level: float
+) -> tuple[Arm, Comparison]:
+    """The arm of the highest mean, or one that is told to be better than it on the seeds that both have: a seed that
+    only one of them has may have lifted its mean. And the comparison with it."""
+    for _ in arms:
+        ordered = [best, *(arm for arm in arms if arm is not best)]
+        found = compare_arms(ordered, material, measure, level=level, ranks=False)
+        ahead = {row.effect.value: row.arm for row in found.rows if row.effect and row.sure(level)}
+        if max(ahead, default=0.0) <= 0:
+            break
+        best = ahead[max(ahead)]
+    return found.rows[0].arm, found
 
 
 def _trainings(arm: Arm) -> str:

@@ -129,7 +129,7 @@ def lay_out(arms: Sequence[Arm], material: Material, measure: Measure, *, by: st
     for target in targets:
         own, there = sources.get(target), measure.within(by, target)
         counts = dict(zip(sources, material.sums(list(sources.values()), there), strict=True))
-        clusters[target] = next(iter(counts.values())).shape[1]
+        clusters[target] = np.count_nonzero(there.weights(*counts.values()))
         for source, arm in sources.items():
             base = None if own is None or source == target else (own, counts[target])
             row = row_of(arm, counts[source], there, level, base=base)
@@ -160,7 +160,7 @@ def lay_out(arms: Sequence[Arm], material: Material, measure: Measure, *, by: st
 
 def turned(effect: Effect) -> Effect:
     """The difference the other way round."""
-    return replace(effect, value=-effect.value, low=-effect.high, high=-effect.low)
+    return replace(effect, value=0.0 - effect.value, low=-effect.high, high=-effect.low)
 
 
 def _sources(arms: Sequence[Arm], by: str, targets: Sequence[str]) -> dict[str, Arm]:

@@ -122,7 +122,8 @@ def _compare(store: Store, found: Findings, measure: Measure) -> None:
     found.comparison = compare_arms(arms, material, measure, level=level, bootstrap=True)
     _transfer(found, material, measure, level)
     sums = material.sums(arms, measure)
-    weights = {arm.name: measure.weights(table) for arm, table in zip(arms, sums, strict=True)}
+    count = measure.weights(*sums) > 0
+    weights = {arm.name: measure.weights(table)[count] for arm, table in zip(arms, sums, strict=True)}
     if (known := values_by_cell(arms, sums, measure)) is not None:
         cells, scores = known
         found.variance = variance_parts(cells, material.ground.kind)

@@ -12,7 +12,7 @@ from glidexp.study.comparison.factors import Factor, Layout, around, shared_seed
 from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Table, Text
 from glidexp.study.report.data import Findings
 from glidexp.study.report.tables import axis, interval, number, sample
-from glidexp.wording import many
+from glidexp.wording import many, percent
 
 MOST_PAIRS = 6
 """of factors, that are drawn"""
@@ -101,18 +101,17 @@ def _interactions(found: Findings, comparison: Comparison) -> Iterable[Block]:
         [" with ".join(f"{factor}={level}" for factor, level in one.levels), interval(one.effect, scale)]
         for one in found.interactions
     ]
-    caption = f"Interactions on {axis(measure)}: by how much one factor's effect is larger at the other's level."
-    table = Table("interactions", caption, ["levels", f"difference of differences [{comparison.level:.0%}]"], rows)
+    caption = f"Interactions on {axis(measure)}: by how much one factor's effect is larger at the other's level; "
+    caption += "not adjusted for being many."
+    table = Table("interactions", caption, ["levels", f"difference of differences [{percent(comparison.level)}]"], rows)
     yield Fold("Interactions in numbers", [table])
 
 
 def _by_levels(comparison: Comparison, along: Factor, lines: Factor) -> dict[tuple[str, str], list[float]]:
-    """Score of each seed by both levels; of several arms with the same two, the mean over those that have the seed."""
-    found: dict[tuple[str, str], dict[int, list[float]]] = {}
+    """Score of each seed that all arms have by both levels; of several arms with the same two, their mean."""
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    seeds = shared_seeds([row.arm for row in comparison.rows])
     for row in comparison.rows:
-        at = found.setdefault((along.level[row.arm.name], lines.level[row.arm.name]), {})
-        for seed, value in zip(row.arm.seeds, row.values, strict=True):
-            at.setdefault(seed, []).append(value)
-    return {
-        levels: [float(np.mean(values)) for _, values in sorted(by_seed.items())] for levels, by_seed in found.items()
-    }
+        at = found.setdefault((along.level[row.arm.name], lines.level[row.arm.name]), [])
+        at.append([row.values[row.arm.seeds.index(seed)] for seed in seeds])
+    return {levels: np.mean(values, axis=0).tolist() for levels, values in found.items()}

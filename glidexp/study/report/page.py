@@ -28,7 +28,7 @@ from glidexp.study.report.tables import (
     stratum_table,
 )
 from glidexp.study.report.transfer import transfer_blocks
-from glidexp.wording import does, many
+from glidexp.wording import does, many, part
 
 
 def sections(found: Findings, tiles: Sequence[Tiles], about_tiles: str, link: str, hint: str) -> list[Block]:
@@ -97,7 +97,7 @@ def _result(found: Findings) -> Iterable[Block]:
     first = "best" if comparison.measure.better else "highest"
     best = int(np.argmax(comparison.ranks[:, 0]))
     yield Text(
-        f"Rank stability: the {first} in {comparison.ranks[best, 0]:.0%} of 2,000 redrawn worlds "
+        f"Rank stability: the {first} in {part(comparison.ranks[best, 0])} of 2,000 redrawn worlds "
         f"({comparison.ground.kind}s and seeds drawn with replacement) is {comparison.rows[best].arm.name}."
     )
     yield Fold("All ranks, and second opinions", [_ranks(comparison), checks_table(comparison)])
@@ -127,7 +127,7 @@ def _ranks(comparison: Comparison) -> Table:
     ranks = range(len(comparison.rows))
     first = "best" if comparison.measure.better else "highest"
     rows = [
-        [row.arm.name, *(f"{100 * share:.0f}" for share in comparison.ranks[place])]
+        [row.arm.name, *(part(share).removesuffix("%") for share in comparison.ranks[place])]
         for place, row in enumerate(comparison.rows)
     ]
     return Table(

@@ -10,7 +10,7 @@ from glidexp.study.comparison.compare import Comparison, verdict
 from glidexp.study.comparison.measures import Measure
 from glidexp.study.names import short_names
 from glidexp.study.report.blocks import Table
-from glidexp.wording import many
+from glidexp.wording import decimals, many, percent
 
 NONE = "–"
 BEYOND = ">100"
@@ -40,7 +40,7 @@ def p_value(value: float, none: str = NONE) -> str:
 def main_table(comparison: Comparison) -> Table:
     """Naive rows, then a row an arm."""
     measure, scale = comparison.measure, comparison.measure.scale
-    headings = ["arm", "n", "mean", "SD", f"difference [{comparison.level:.0%}]", "p (Holm)", "verdict"]
+    headings = ["arm", "n", "mean", "SD", f"difference [{percent(comparison.level)}]", "p (Holm)", "verdict"]
     rows = [
         [f"naive: {name.replace('_', ' ')}", NONE, number(value, scale), NONE, NONE, NONE, ""]
         for name, value in comparison.naive.items()
@@ -52,7 +52,7 @@ def main_table(comparison: Comparison) -> Table:
     ground = f"{many(comparison.clusters, comparison.ground.kind)}, {many(comparison.ground.tiles, 'tile')}"
     caption = (
         f"{measure.words[:1].upper()}{measure.words[1:]} on {measure.split} [{measure.unit}]: mean and SD over n "
-        f"trainings, paired difference to the baseline with {comparison.level:.0%} interval over seeds and "
+        f"trainings, paired difference to the baseline with {percent(comparison.level)} interval over seeds and "
         f"{comparison.ground.kind}s ({ground}). Each interval is of its difference alone; p, and with it the verdict, "
         "is adjusted for all of them."
     )
@@ -66,13 +66,20 @@ def checks_table(comparison: Comparison) -> Table:
     flips = holm([row.p_flips for row in comparison.rows[1:]])
     for row, p in zip(comparison.rows[1:], flips, strict=True):
         low, high = row.bootstrap or (float("nan"), float("nan"))
-        drawn = f"[{scale * low:.2f}, {scale * high:.2f}]" if low == low else NONE
+        digits = decimals(scale * low, scale * high, least=2)
+        drawn = f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]" if low == low else NONE
         rows.append([row.arm.name, interval(row.effect, scale), p_value(row.p_holm), p_value(p), drawn])
     caption = (
         f"Second opinions. Sign flips take the trainings as given and ask about the {kind} alone; the hierarchical "
         f"bootstrap draws seeds and {kind} anew and covers too little where they are few. p values after Holm."
     )
-    headings = ["difference of", f"difference [{comparison.level:.0%}]", "p (Holm)", "sign flips (Holm)", "bootstrap"]
+    headings = [
+        "difference of",
+        f"difference [{percent(comparison.level)}]",
+        "p (Holm)",
+        "sign flips (Holm)",
+        "bootstrap",
+    ]
     return Table("checks", caption, headings, rows)
 
 
@@ -115,7 +122,7 @@ def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:
     first, level = comparisons[0], comparisons[0].level
     what = first.measure.score.replace("_", " ").replace("iou", "IoU") + f" [{first.measure.unit}]"
     caption = what if first.measure.stratum else "Scores beside the primary one, in the unit named"
-    caption += f"; difference to the baseline with {level:.0%} interval, not adjusted for being many."
+    caption += f"; difference to the baseline with {percent(level)} interval, not adjusted for being many."
     if less := [one.measure.plain for one in comparisons if one.measure.better < 0]:
         caption += f" Less is better of {', '.join(less)}."
     if any(one.measure.score.startswith("assd") for one in comparisons):
@@ -129,5 +136,7 @@ def interval(effect: Effect | None, scale: float) -> str:
     """`+1.80 [0.60, 3.10]`; – where there is none."""
     if effect is None:
         return NONE
-    between = f"[{scale * effect.low:.2f}, {scale * effect.high:.2f}]" if effect.known else "[no interval]"
-    return f"{scale * effect.value:+.2f} {between}".strip()
+    value, low, high = (scale * number for number in (effect.value, effect.low, effect.high))
+    digits = decimals(value, low, high, least=2)
+    between = f"[{low:.{digits}f}, {high:.{digits}f}]" if effect.known else "[no interval]"
+    return f"{value:+.{digits}f} {between}"

@@ -11,7 +11,7 @@ from glidexp.study.comparison.transfer import Matrix, Pair
 from glidexp.study.report.blocks import Block, Fold, Heading, Picture, Points, Table, Text
 from glidexp.study.report.data import Findings
 from glidexp.study.report.tables import NONE, interval, number, p_value
-from glidexp.wording import many
+from glidexp.wording import many, percent
 
 WAYS = {
     "zero-shot": "the source's network as it is",
@@ -83,7 +83,7 @@ def _matrix(matrix: Matrix) -> Iterable[Block]:
     ]
     pairs = Table(
         "transfer_pairs",
-        f"Gap: what the target's own source has more [points, {matrix.level:.0%} over seeds and test ground]; p "
+        f"Gap: what the target's own source has more [points, {percent(matrix.level)} over seeds and test ground]; p "
         "after Holm over all gaps. Regret: what the best source on this target has more. Asymmetry: how much better "
         "this way is than the way back.",
         ["source → target", "seeds", f"{matrix.ground}s", "gap", "p", "regret", "asymmetry"],
@@ -160,7 +160,7 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
             + (" Ringed: where training from scratch catches up." if met else ""),
         )
     rows = [_row(step) for step in ladder.steps]
-    level = f"{ladder.level:.0%}"
+    level = percent(ladder.level)
     yield Table(
         "ladder",
         f"{score}, means over n trainings. Gain over zero-shot on {many(ladder.clusters, ladder.ground)} of "

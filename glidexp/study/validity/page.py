@@ -23,7 +23,7 @@ from glidexp.study.report.blocks import Block, Heading, Picture, Points, Table, 
 from glidexp.study.report.tables import NONE
 from glidexp.study.validity.matrix import FromMatrix
 from glidexp.study.validity.scenes import Judged
-from glidexp.wording import does, many
+from glidexp.wording import does, many, part, percent
 
 SHOWN = 12
 """scenes that are told in sentences; the table has all"""
@@ -145,7 +145,7 @@ def _scenes(page: Page) -> Iterable[Block]:
         ]
         for one, verdict in known
     ]  # fmt: skip
-    score = [f"expected lake IoU [{page.matrix.expected.level:.0%}]"] if page.matrix is not None else []
+    score = [f"expected lake IoU [{percent(page.matrix.expected.level)}]"] if page.matrix is not None else []
     yield Table(
         "scenes",
         f"Distance: median over the scene's tiles; 1 is where {INSIDE:.0f} % of the held-out tiles lie within. In "
@@ -201,12 +201,12 @@ def _expected(page: Page) -> Iterable[Block]:
     points = [
         "Expected from how sure the network is of its own map (the IoU it would have if its probabilities held) and "
         "from the distance, as the scores of the matrix's networks on its test scenes depend on both.",
-        f"The interval is meant to hold the score of {expected.level:.0%} of scenes. It is of a single scene, not of a "
+        f"The interval is meant to hold the score of {percent(expected.level)} of scenes. It is of a single scene, not of a "
         "mean over scenes.",
     ]
     if (held := matrix.held_out) is not None and matrix.without is not None:
         points.append(
-            f"With each {matrix.by} in turn left out of the making, intervals held {held.share:.0%} of its "
+            f"With each {matrix.by} in turn left out of the making, intervals held {part(held.share)} of its "
             f"{held.scores} scores, at a mean width of {100 * held.width:.0f} points; without either sign they would "
             f"be {100 * matrix.without.width:.0f} points wide."
         )
