@@ -1,7 +1,6 @@
 """`glidexp compare`: arms from runs, differences with their intervals, and what it refuses."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from glidexp.scoring.lakes import PREDICTED, TRUE
 from glidexp.scoring.scores import score_split, scores_table, write_scores
 from glidexp.study.comparison import arms as arms_module
 from glidexp.study.comparison.arms import Arm, arms_of, common_ground
+from glidexp.study.comparison.clusters import Ground
 from glidexp.study.comparison.compare import (
     Comparison,
     compare,
@@ -515,12 +515,24 @@ def ground_of(skills: dict[tuple[str, int], float]) -> tuple[list[Arm], Material
     for (name, seed), skill in skills.items():
         tp = np.round(10_000 * skill + 10 * np.arange(6)).astype(int)
         counts = {"tp": tp, "fp": 0, "fn": 10_000 - tp, "tn": 0}
-        scenes = {"tile": list("abcdef"), "scene": list("abcdef"), "valid_px": 10_000, "lake_px": 10_000}
+        scenes = {"tile": list("abcdef"), "scene": list("abcdef"), "valid_px": 10_000, "lake_px": 10_000, "block": "b"}
         run = TrackedRun(f"{name}{seed}", "r", {"seed": str(seed)}, {"test/recall_pooled": tp.mean() / 10_000}, {})
         arms.setdefault(name, []).append(run)
         tables[run.run_id] = pd.DataFrame(scenes | counts)
     made = [Arm(name, tuple(runs)) for name, runs in arms.items()]
     return made, Material(tables, {}, common_ground(tables))
+
+
+def test_scenes_that_share_ground_are_told() -> None:
+    """A split by scene keeps a and b together, as they overlap; one by region or by block says nothing of that."""
+
+    def ground(*blocks: str) -> Ground:
+        tiles = {"tile": list("wxyz"), "scene": list("abcc"), "block": blocks, "valid_px": 9, "lake_px": 3}
+        return common_ground({"r": pd.DataFrame(tiles)})
+
+    assert ground("a+b", "a+b", "c", "c").caveat.startswith("2 of 3 scenes share ground with others, and are treated")
+    for blocks in (("a+q", "b", "c", "c"), ("andes",) * 4, ("", "", "", "")):
+        assert not ground(*blocks).caveat
 
 
 def test_an_arm_is_not_best_by_a_seed_that_another_lacks(store: Store) -> None:

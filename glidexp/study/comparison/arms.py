@@ -14,6 +14,7 @@ from glidexp.errors import DataError
 from glidexp.identity import FIRST_VERSION, INTRODUCED_AT, MODEL_VERSION_TAG, VERSION_TAG
 from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts, rows_of
 from glidexp.scoring.scores import read_scores
+from glidexp.study.comparison.clusters import Ground, cluster_kind, clusters_of, scenes_that_share
 from glidexp.tracking.found import TrackedRun, read_file
 from glidexp.tracking.store import Store
 
@@ -56,21 +57,6 @@ class Arm:
     def of_means(self) -> bool:
         """Whether its runs scored means of networks."""
         return any(len(seeds) > 1 for seeds in self.drawn)
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What the runs were scored on."""
-
-    clusters: tuple[str, ...]
-    kind: str
-    """scene, block or tile: what is drawn together when intervals are made"""
-    tiles: int
-
-    @property
-    def caveat(self) -> str:
-        """A sentence where the clusters are less than one could wish; else empty."""
-        return "tiles treated as independent: no scene or block is known" if self.kind == "tile" else ""
 
 
 def arms_of(runs: Sequence[TrackedRun]) -> list[Arm]:
@@ -222,7 +208,7 @@ def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
     reference: pd.DataFrame | None = None
     first = ""
     for run_id, table in tables.items():
-        sums = table.groupby(_cluster(table, kind))[["valid_px", "lake_px"]].sum()
+        sums = table.groupby(clusters_of(table, kind))[["valid_px", "lake_px"]].sum()
         if reference is None:
             reference, first = sums, run_id
             continue
@@ -240,7 +226,8 @@ def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
                 "one data set with glidexp evaluate."
             )
     assert reference is not None
-    return Ground(tuple(map(str, reference.index)), kind, len(tables[first]))
+    sharing = scenes_that_share(tables[first])
+    return Ground(tuple(map(str, reference.index)), kind, len(tables[first]), sharing)
 
 
 def counts_of(
@@ -275,22 +262,9 @@ def counts_of(
         if table.empty:
             known = ", ".join(sorted(set(tables[run.run_id][stratum[0]].astype(str)))) if stratum else ""
             raise DataError(f"no scored tile has {'='.join(stratum or ())}. There is: {known}.")
-        found.append(table.groupby(_cluster(table, ground.kind))[columns].sum())
+        found.append(table.groupby(clusters_of(table, ground.kind))[columns].sum())
     names = found[0].index
     return np.stack([frame.loc[names].to_numpy(np.int64) for frame in found]), names.to_numpy(dtype=object)
-
-
-def cluster_kind(table: pd.DataFrame) -> str:
-    """What counts as independent ground of these tiles: scene where two or more are known, else block, else tile."""
-    for kind in ("scene", "block"):
-        names = table[kind].astype(object).where(table[kind].notna(), "").astype(str)
-        if names.nunique() > 1 and not names.isin(UNKNOWN_SCENES).any():
-            return kind
-    return "tile"
-
-
-def _cluster(table: pd.DataFrame, kind: str) -> "pd.Series[str]":
-    return table[kind].astype(str)
 
 
 def read_lakes(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[str, pd.DataFrame]:
@@ -308,18 +282,3 @@ def read_lakes(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[str
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"lakes.parquet of run {run.run_id[:12]} ({run.name}) cannot be read.") from error
     return tables
-
-
-def lake_clusters(lakes: pd.DataFrame, tiles: pd.DataFrame, ground: Ground) -> "pd.Series[str]":
-    """The cluster of the ground that each lake lies in.
-
-    Args:
-        lakes: rows of lakes.parquet
-        tiles: rows of scores.parquet of the same run
-        ground: from `common_ground`
-    """
-    if ground.kind == "scene":
-        return _cluster(lakes, "scene")
-    if ground.kind == "tile":
-        return _cluster(lakes, "tile")
-    return lakes["tile"].map(dict(zip(tiles["tile"], _cluster(tiles, ground.kind), strict=True))).astype(str)

@@ -20,7 +20,8 @@ from glidexp.scoring.statistics import (
     pseudo_values,
     sign_flips,
 )
-from glidexp.study.comparison.arms import Arm, Ground, arms_of, told_leaks, told_versions
+from glidexp.study.comparison.arms import Arm, arms_of, told_leaks, told_versions
+from glidexp.study.comparison.clusters import Ground
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure, measure_of
 from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, Places, pairs_of

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from glidexp.scoring.confusion import Counts
-from glidexp.study.comparison.arms import Arm, Ground, common_ground, counts_of, lake_clusters, read_lakes, read_tables
+from glidexp.study.comparison.arms import Arm, common_ground, counts_of, read_lakes, read_tables
+from glidexp.study.comparison.clusters import Ground, lake_clusters
 from glidexp.study.comparison.measures import Measure, lake_sums
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store

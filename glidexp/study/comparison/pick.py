@@ -169,8 +169,8 @@ def pick(store: Store, field: Field, measure: Measure, limits: Limits, material:
         why = (
             f"{simplest.name} has {_millions(field, simplest)} parameters and {100 * means[simplest.name]:.2f} over "
             f"{_trainings(simplest)}; {best.name} has {_millions(field, best)} and {100 * means[best.name]:.2f} over "
-            f"{_trainings(best)} by {measure.name}{apart}, which is not distinguishable at {percent(field.level)}, so the "
-            "simpler one is taken"
+            f"{_trainings(best)} by {measure.name}{apart}, which is not distinguishable at {percent(field.level)}, so "
+            "the simpler one is taken"
         )
     scored, how = _best_on_val(field, simplest, measure)
     return Choice(field.trained[scored.run_id], scored, simplest.name, _sentence(why, how, left))

@@ -11,7 +11,7 @@ from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError
 from glidexp.scoring.confusion import UNKNOWN_SCENES, rows_of
-from glidexp.study.comparison.arms import cluster_kind
+from glidexp.study.comparison.clusters import cluster_kind
 from glidexp.study.plan.check import Checked
 
 if TYPE_CHECKING:
