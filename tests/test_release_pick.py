@@ -278,6 +278,12 @@ def test_the_scores_of_a_card_have_intervals_by_stratum_and_size(store: Store, f
         assert value.value == pytest.approx(run.metrics[f"test/{key}lake_iou_pooled"])
         assert value.low < value.value < value.high and found[name, score].basis.endswith("scenes")
     assert ("all", "precision") in found and any(row.score == "found" for row in rows)
+    of_lakes = {row.ground: row for row in rows_of(run, gather(store, [run], "test", lakes=True), deciding(IOU))}
+    for (ground, score), row in found.items():
+        if score == "found":  # as many lakes that are found and missed by scenes say less than one by one
+            wide, own = of_lakes[ground].interval, row.interval
+            assert wide.value == own.value and wide.low <= own.low and wide.high >= own.high
+            assert re.fullmatch(r"\d+ lakes? in \d scenes?", of_lakes[ground].basis)
     half = wilson(0.5, 10)  # Wilson's own form, worked by hand
     assert (half.low, half.high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
 

@@ -213,7 +213,8 @@ def _ground(card: Mapping[str, Any], folder: Path) -> str:
 def _scores(scores: Sequence[ScoreRow], ground: str) -> str:
     lines = ["| ground | score | value [95 %] | rests on |", "|---|---|---|---|"]
     lines += [f"| {row.ground} | {row.score} | {_value(row.interval)} | {row.basis} |" for row in scores]
-    said = f"On {ground}. Scores are 0-100. Intervals are over the ground: other scenes, or other lakes, drawn anew."
+    said = f"On {ground}. Scores are 0-100. Intervals are for other ground of the same kind; of lakes found "
+    said += "they are Wilson's, with as many lakes as tell as much as those of so many scenes do."
     return "\n".join(lines) + f"\n\n{said}"
 
 

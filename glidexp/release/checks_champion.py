@@ -88,7 +88,7 @@ def beats(both: Pair, measure: Measure, uri: str) -> Check:
         return judged(BEATS, False, f"{measure.name} has no value on the ground that both can be scored on (0/0).")
     scores = f"{100 * float(measure.of(mine)[0]):.2f} against {100 * float(measure.of(theirs)[0]):.2f} of {uri}"
     weights = measure.weights(mine, theirs)
-    count = np.count_nonzero(weights)
+    count = int(np.count_nonzero(weights))
     where = f"{measure.name} on {many(ground.tiles, 'test tile')} of {many(count, ground.kind)}"
     left = (
         f"; {many(both.left_out, 'tile')} that the champion has met {does(both.left_out, 'were')} left out"

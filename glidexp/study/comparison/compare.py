@@ -162,7 +162,7 @@ def compare_arms(
     return Comparison(
         measure=measure,
         ground=ground,
-        clusters=np.count_nonzero(measure.weights(*counts)),
+        clusters=int(np.count_nonzero(measure.weights(*counts))),
         rows=tuple(rows),
         ranks=shares,
         level=level,

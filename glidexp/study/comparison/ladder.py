@@ -121,7 +121,7 @@ def climb(
     if mine is not None and theirs is not None:
         longer = arms[theirs], on_target[theirs]
         of_images = row_of(arms[mine], on_target[mine], there, level, base=longer).effect
-    kind, clusters = material.ground.kind, np.count_nonzero(there.weights(*on_target))
+    kind, clusters = material.ground.kind, int(np.count_nonzero(there.weights(*on_target)))
     return Ladder(by, target, sources, plan["unit"], measure, tuple(steps), level, kind, clusters, of_images)
 
 

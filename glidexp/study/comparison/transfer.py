@@ -129,7 +129,7 @@ def lay_out(arms: Sequence[Arm], material: Material, measure: Measure, *, by: st
     for target in targets:
         own, there = sources.get(target), measure.within(by, target)
         counts = dict(zip(sources, material.sums(list(sources.values()), there), strict=True))
-        clusters[target] = np.count_nonzero(there.weights(*counts.values()))
+        clusters[target] = int(np.count_nonzero(there.weights(*counts.values())))
         for source, arm in sources.items():
             base = None if own is None or source == target else (own, counts[target])
             row = row_of(arm, counts[source], there, level, base=base)

@@ -201,8 +201,8 @@ def _expected(page: Page) -> Iterable[Block]:
     points = [
         "Expected from how sure the network is of its own map (the IoU it would have if its probabilities held) and "
         "from the distance, as the scores of the matrix's networks on its test scenes depend on both.",
-        f"The interval is meant to hold the score of {percent(expected.level)} of scenes. It is of a single scene, not of "
-        "a mean over scenes.",
+        f"The interval is meant to hold the score of {percent(expected.level)} of scenes. It is of a single scene, not "
+        "of a mean over scenes.",
     ]
     if (held := matrix.held_out) is not None and matrix.without is not None:
         points.append(
