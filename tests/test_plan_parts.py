@@ -273,8 +273,9 @@ def test_where_the_time_of_a_finished_run_went() -> None:
 # ---- data
 
 
-def stored(split: Sequence[str], **columns: Sequence[str]) -> Any:
-    return SimpleNamespace(index=pd.DataFrame({"split": list(split)} | {k: list(v) for k, v in columns.items()}))
+def stored(split: Sequence[str], **columns: Sequence[Any]) -> Any:
+    held = {"split": list(split), "lake_fraction": [0.1] * len(split)}
+    return SimpleNamespace(index=pd.DataFrame(held | {k: list(v) for k, v in columns.items()}))
 
 
 def test_what_counts_as_independent_ground(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +283,7 @@ def test_what_counts_as_independent_ground(monkeypatch: pytest.MonkeyPatch) -> N
     data = Data()
     split = ["train", "test", "test", "test", "test"]
 
-    def counted(stratum: tuple[str, str] | None = None, **columns: Sequence[str]) -> tuple[str, int]:
+    def counted(stratum: tuple[str, str] | None = None, **columns: Sequence[Any]) -> tuple[str, int]:
         monkeypatch.setattr(Data, "store", lambda *_: stored(split, **columns))
         return data.ground(Config(), stratum)
 
@@ -295,6 +296,8 @@ def test_what_counts_as_independent_ground(monkeypatch: pytest.MonkeyPatch) -> N
     assert counted(alaska, **where) == ("scene", 1)
     assert counted(alaska, **where | {"scene": ["unknown"] * 5, "block": [""] * 5}) == ("tile", 2)
     assert counted(("size", "0.01-0.05km2"), **where) == ("scene", 2)
+    assert counted(**where | {"lake_fraction": [0.1, 0.0, 0.1, 0.0, 0.0]}) == ("scene", 1)  # of scene b all are bare
+    assert counted(scene=["unknown"] * 5, block=[""] * 5, lake_fraction=[0.1, 0.0, 0.1, 0.0, 0.2]) == ("tile", 2)
 
 
 def test_an_arm_that_trains_on_the_baselines_test_scenes_is_refused(tmp_path: Path) -> None:

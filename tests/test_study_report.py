@@ -319,6 +319,12 @@ def test_a_difference_that_there_cannot_be_is_no_number() -> None:
     assert detectable(159.3, metres) == "159.30", "metres may be as many as they are"
 
 
+def test_a_small_difference_is_not_called_none() -> None:
+    assert "finds differences of 0.04 px, or" not in power([0.04, 0.3], "px")
+    assert "finds differences of 0.04 to 0.30 px, by arm, or more" in power([0.04, 0.3], "px")
+    assert "finds differences of 0.04 px or more" in power([0.04], "px")
+
+
 def test_a_name_with_a_bar_is_one_cell() -> None:
     text = markdown("t", [Tiles("tile0", "tile", [("a|b", b""), ("image", b"")])])
     assert "| a\\|b | image |" in text

@@ -79,7 +79,8 @@ class Data:
         return self.sizes(config).train
 
     def ground(self, config: Config, stratum: tuple[str, str] | None) -> tuple[str, int]:
-        """What counts as independent ground of the score that decides, scene, block or tile, and how much there is.
+        """What counts as independent ground of the score that decides, scene, block or tile, and how much there is that
+        holds lakes: other ground says little of most scores, and nothing of some.
 
         Args:
             config: of the baseline
@@ -90,7 +91,8 @@ class Data:
         kind = cluster_kind(index)  # of all ground, as scores are put together
         if stratum is not None and stratum[0] in ("sensor", "region"):
             index = index.iloc[rows_of(index[stratum[0]], stratum[1])]
-        return kind, len(index) if kind == "tile" else int(index[kind].nunique())
+        index = index[index["lake_fraction"] > 0]
+        return kind, max(len(index) if kind == "tile" else int(index[kind].nunique()), 1)
 
     def refuse_mixed_ground(self, arms: Sequence[Checked]) -> None:
         """Refuses arms of which one trains on scenes that another is scored on.

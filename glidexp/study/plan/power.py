@@ -9,7 +9,7 @@ from glidexp.errors import GlidexpError
 from glidexp.scoring.statistics import Parts, detectable
 from glidexp.tracking.history import PastRun
 from glidexp.tracking.store import Store
-from glidexp.wording import many
+from glidexp.wording import decimals, many
 
 MOST_RUNS = 12
 """of finished runs, that tell how far differences spread"""
@@ -100,7 +100,8 @@ def told(study: StudyConfig, spread: Spread, *, arms: int, seeds: int, clusters:
             f"with {100 * study.power:.0f} % power at alpha {study.alpha:g}{steps}, {many(seeds, 'seed')} and "
             f"{many(clusters, cluster)}"
         )
-        reach = f"a true difference of {scale * smallest:.1f} {unit} or more, {design}"
+        digits = decimals(scale * smallest, least=1)
+        reach = f"a true difference of {scale * smallest:.{digits}f} {unit} or more, {design}"
         if unit == "points" and smallest >= 1:
             reach = (
                 f"no difference that there can be, {design}. Warning: it would have to be {scale * smallest:.1f} "

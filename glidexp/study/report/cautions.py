@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from glidexp.study.comparison.compare import FEW, Comparison, Row, verdict
 from glidexp.study.comparison.studies import Study
 from glidexp.study.names import those
-from glidexp.wording import does, many
+from glidexp.wording import decimals, does, many
 
 LISTED = 3
 """arms that a caution gives numbers of; of more the tables have them"""
@@ -76,8 +76,9 @@ def undecided(rows: Sequence[Row], comparison: Comparison) -> str:
     known = [(row, row.effect) for row in rows if row.effect is not None and row.effect.known]
     if not known:
         return said
+    digits = decimals(*(measure.scale * end for _, effect in known for end in (effect.low, effect.high)), least=1)
     seen = "; ".join(
-        f"{row.arm.name} {measure.scale * effect.low:+.1f} to {measure.scale * effect.high:+.1f}"
+        f"{row.arm.name} {measure.scale * effect.low:+.{digits}f} to {measure.scale * effect.high:+.{digits}f}"
         for row, effect in known
     )
     said += (
@@ -93,7 +94,8 @@ def power(least: list[float], unit: str) -> str:
     found = sorted(value for value in least if unit != "points" or value <= 100)
     if not found:
         return "With 80 % power after Holm this design finds no difference that there can be."
-    said = f"{found[0]:.1f}" + (f" to {found[-1]:.1f}" if f"{found[0]:.1f}" != f"{found[-1]:.1f}" else "")
+    least_of, most_of = (f"{value:.{decimals(found[0], least=1)}f}" for value in (found[0], found[-1]))
+    said = least_of + (f" to {most_of}" if least_of != most_of else "")
     none = ", and for some arms none that there can be" * (len(found) < len(least))
     by_arm = ", by arm," * (" to " in said)
     return f"With 80 % power after Holm this design finds differences of {said} {unit}{by_arm} or more{none}."
