@@ -489,7 +489,7 @@ def test_scenes_without_a_lake_are_no_further_evidence(score: str, scenes: int) 
         bare[..., 1] = random.integers(0, 9, bare.shape[:3])  # false alarms are no matter of recall
     every = np.concatenate([counts, bare], axis=2)
     arms = arm_of("0", "1", "2"), arm_of("0", "1", "2")
-    few, many = (row_of(arms[1], two[1], measure, 0.95, base=(arms[0], two[0])) for two in (counts, every))
+    few, many = (row_of(arms[1], two[1], measure, 0.95, base=(arms[0], two[0]), flips=True) for two in (counts, every))
     assert few.effect is not None and many.effect is not None
     assert many.effect.parts.clusters == scenes and np.count_nonzero(measure.weights(*every)) == scenes
     if score != "miou_two_class_pooled":  # of which the background of such scenes is a part

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glidexp.scoring.confusion import lake_iou, precision
-from glidexp.scoring.redrawing import rank_shares, redrawn
+from glidexp.scoring.confusion import lake_iou, precision, recall
+from glidexp.scoring.redrawing import exchanged, rank_shares, redrawn
 from glidexp.scoring.statistics import (
     EXACT_FLIPS,
     SEED,
@@ -140,6 +140,33 @@ def test_sign_flips_are_scipys_exact_ones(clusters: int) -> None:
 def test_flips_of_differences_that_cancel_are_all_as_far_from_0(values: list[float]) -> None:
     """In decimals these sum to 0, in binary to 1e-16, by the order in which they are added."""
     assert sign_flips(np.array(values)) == sign_flips(np.array(values[::-1])) == 1
+
+
+PAIRED = [((0,), (0,)), ((1,), (1,))]
+
+
+def test_an_exchange_of_what_scenes_add_is_a_flip_of_their_differences() -> None:
+    """Pooled recall on the same lakes is a sum over scenes."""
+    random = np.random.default_rng(4)
+    lake = random.integers(50, 5000, 7)
+    found = random.integers(0, lake, (2, 2, 7))
+    counts = np.stack([found, found, lake - found, found], axis=-1)
+    p = exchanged(*counts, lambda c: recall(c.sum(axis=-2)), rows=PAIRED, weights=lake.astype(float))
+    assert p == sign_flips((found[1] - found[0]).sum(axis=0) / 1e4)
+    halves = [((0, 1), (0,))]  # a mean of both runs of the arm against one of the baseline
+    one = exchanged(*counts, lambda c: recall(c.sum(axis=-2)), rows=halves, weights=lake.astype(float))
+    assert one == sign_flips((found[1].mean(axis=0) - found[0, 0]) / 1e4)
+
+
+def test_scenes_of_unlike_size_raise_no_more_false_alarms_by_exchange() -> None:
+    random, alarms, by_pseudo = np.random.default_rng(0), 0, 0
+    for _ in range(150):
+        size, ease = np.round(2000 * np.exp(random.normal(0, 1.5, 8))) + 20, random.normal(1, 0.5, 8)
+        found = np.round(size / (1 + np.exp(-ease - random.normal(0, 0.4, (2, 1, 8)))))
+        counts = np.stack([found, 0 * found + np.round(size / 20), size - found, 0 * found], axis=-1).astype(np.int64)
+        alarms += exchanged(*counts, pooled, rows=PAIRED[:1], weights=size) <= 0.05
+        by_pseudo += sign_flips(np.subtract(*(pseudo_values(one, pooled)[0] for one in counts))) <= 0.05
+    assert alarms <= 14 < by_pseudo, "nominally 7 or 8"
 
 
 def test_many_clusters_are_flipped_at_random() -> None:

@@ -1,6 +1,7 @@
 """Worlds redrawn from what was measured: other clusters of ground and other trainings, drawn with replacement.
 
-They show how stable an order of arms is, and check the intervals of `scoring/statistics`.
+They show how stable an order of arms is, and check the intervals of `scoring/statistics`. So do worlds in which the
+arms have exchanged what they made of some clusters.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glidexp.scoring.confusion import Counts
-from glidexp.scoring.statistics import SEED, Floats, Score, by_row, portions
+from glidexp.scoring.statistics import SEED, Floats, Score, by_row, portions, sign_flips
 
 Places = Sequence[int]
 
@@ -98,3 +99,31 @@ def redrawn(
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def exchanged(
+    base: Counts, arm: Counts, score: Score, *, rows: Sequence[tuple[Places, Places]], weights: Floats
+) -> float:
+    """p of no difference of a pooled score by exchanging what the arms have on single clusters, in all ways: exact if
+    either arm could have had what the other has.
+
+    Signs of pseudo-values are not to be flipped in its place: those of clusters that weigh little are all near the
+    difference of all ground, so that flips of them call too much real (25 % at 5 %, of ten scenes whose sizes are
+    log-normal with 1.5). Other than that as `statistics.sign_flips`, which it is of counts.
+
+    Args:
+        base: (S, C, k) of the baseline
+        arm: (S', C, k), the same clusters
+        score: of (..., C, k), the same of counts that are all so many times as large
+        rows: as for `redrawn`
+        weights: (C,) of the clusters; those of 0, of which the score is not, stay as they are
+    """
+    mine = np.stack([arm[list(of_arm)].sum(axis=0) * len(of_base) for of_arm, of_base in rows])
+    theirs = np.stack([base[list(of_base)].sum(axis=0) * len(of_arm) for of_arm, of_base in rows])
+    both, apart = (mine + theirs).sum(axis=1), np.moveaxis((mine - theirs)[:, weights > 0], 1, 0)
+
+    def told(sums: Floats) -> Floats:
+        found = score((both + sums)[..., None, :]) - score((both - sums)[..., None, :])
+        return np.asarray(found.mean(axis=1), np.float64)
+
+    return sign_flips(apart, told)

@@ -207,28 +207,33 @@ def _p_value(size: float, error: float, parts: Parts) -> float:
     return float(np.exp(optimize.brentq(excess, lowest, 0.0))) if excess(lowest) > 0 else 0.0
 
 
-def sign_flips(values: Floats) -> float:
-    """p of no difference by flipping the signs of the clusters' mean differences: exact if they are symmetric about 0.
+def sign_flips(values: Floats, told: Callable[[Floats], Floats] | None = None) -> float:
+    """p of no difference by flipping the signs of the clusters' differences: exact if they are symmetric about 0.
 
     It takes the trainings at hand as given, so it is a second opinion on the ground alone. With C clusters it cannot be
     below 2 / 2^C.
 
     Args:
-        values: (C,) differences by cluster; where they are too many to try all patterns, some are drawn
+        values: (C, ...) differences by cluster; where they are too many to try all patterns, some are drawn
+        told: of (patterns, ...) sums over the clusters, the (patterns,) differences that are compared; the sums
+            themselves when not given
 
     Source: Fisher (1935), The Design of Experiments, 21.
     """
     clusters = len(values)
+    flat = values.reshape(clusters, -1).astype(np.float64)
     if 1 << min(clusters, 40) <= EXACT_FLIPS:
-        signs = 1 - 2 * ((np.arange(1 << clusters)[:, None] >> np.arange(clusters)) & 1)
-        sums = signs @ values
+        signs = 1.0 - 2 * ((np.arange(1 << clusters)[:, None] >> np.arange(clusters)) & 1)
+        sums = signs @ flat
     else:
-        random, sums = np.random.default_rng(SEED), np.empty(EXACT_FLIPS)
+        random, sums = np.random.default_rng(SEED), np.empty((EXACT_FLIPS, flat.shape[1]))
         for some in portions(EXACT_FLIPS, clusters):
-            sums[some] = (1 - 2 * random.integers(0, 2, (len(sums[some]), clusters))) @ values
-        sums[0] = values.sum()
-    as_seen = abs(values.sum()) - ROUNDING * np.abs(values).sum()  # the order in which they are added is no matter
-    return float((np.abs(sums) >= as_seen).mean())
+            sums[some] = (1.0 - 2 * random.integers(0, 2, (len(sums[some]), clusters))) @ flat
+        sums[0] = flat.sum(axis=0)
+    sums = sums.reshape(-1, *values.shape[1:])
+    found = np.abs(sums if told is None else told(sums))
+    # the order in which they are added is no matter; what has no score is as far as can be
+    return float((~(found < found[0] - ROUNDING * np.nanmax(found))).mean())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

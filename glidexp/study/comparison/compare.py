@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from glidexp.config.evaluation import CARD, VAL
 from glidexp.errors import DataError
 from glidexp.scoring.confusion import Counts
-from glidexp.scoring.redrawing import rank_shares, redrawn
+from glidexp.scoring.redrawing import exchanged, rank_shares, redrawn
 from glidexp.scoring.statistics import (
     Effect,
     by_row,
@@ -17,14 +17,13 @@ from glidexp.scoring.statistics import (
     deviation,
     effect_of,
     holm,
-    pseudo_values,
     sign_flips,
 )
 from glidexp.study.comparison.arms import Arm, arms_of, told_leaks, told_versions
 from glidexp.study.comparison.clusters import Ground
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure, measure_of
-from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, Places, pairs_of
+from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, differences, pairs_of
 from glidexp.study.names import those
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.store import Store
@@ -142,7 +141,7 @@ def compare_arms(
         material: from `gather`
         measure: of the same split
         level: of the intervals
-        ranks: how stable the order is takes most of the time; NaN where it is not wanted
+        ranks: how stable the order is, and sign flips, take most of the time; NaN where they are not wanted
         bootstrap: make that interval too
     """
     ground = material.ground
@@ -152,7 +151,7 @@ def compare_arms(
     base, family = (arms[0], counts[0]), len(arms) - 1
     rows = [row_of(*base, measure, level)]
     rows += [
-        row_of(arm, table, measure, level, base=base, bootstrap=bootstrap, family=family)
+        row_of(arm, table, measure, level, base=base, bootstrap=bootstrap, flips=ranks, family=family)
         for arm, table in zip(arms[1:], counts[1:], strict=True)
     ]
     adjusted = holm([row.effect.p for row in rows if row.effect])
@@ -222,12 +221,13 @@ def row_of(
     *,
     base: tuple[Arm, Counts] | None = None,
     bootstrap: bool = False,
+    flips: bool = False,
     family: int = 1,
 ) -> Row:
     """An arm beside another one, `base`, or alone; seeds that both have are paired, and clusters of ground.
 
-    Counts are (S, C, k), on the same C clusters; `bootstrap` is that of `compare_arms`; of `family` comparisons this is
-    one, so that its detectable difference is that of Holm's first step.
+    Counts are (S, C, k), on the same C clusters; `bootstrap` is that of `compare_arms`, `flips` whether p of sign flips
+    is wanted; of `family` comparisons this is one, so that its detectable difference is that of Holm's first step.
     """
     values = tuple(float(value) for value in np.atleast_1d(measure.of(counts)))
     if base is None:
@@ -238,34 +238,19 @@ def row_of(
     value = float(np.mean(of_arm - of_base))
     if not np.isfinite(value):
         raise DataError(f"{measure.name} has no value for '{arm.name}' or '{other.name}' (0/0): compare another score.")
-    weights = measure.weights(counts[_places(pairs.mine)], base_counts[_places(pairs.theirs)])
-    table = _differences(counts, base_counts, pairs, measure, weights)
+    mine, theirs = ([place for row in places for place in row] for places in (pairs.mine, pairs.theirs))
+    weights = measure.weights(counts[mine], base_counts[theirs])
+    table = differences(counts, base_counts, pairs, measure, weights)
     effect = effect_of(table, value=value, level=level, weights=weights)
-    flips = sign_flips(table.mean(axis=0)) if table.shape[1] > 1 else float("nan")
-    drawn = None
-    if bootstrap and effect.known:
-        rows = list(zip(pairs.mine, pairs.theirs, strict=True))
-        drawn = redrawn(base_counts, counts, measure.of, rows=rows, level=level)
+    p, rows = float("nan"), list(zip(pairs.mine, pairs.theirs, strict=True))
+    if flips and table.shape[1] > 1:
+        if measure.aggregation == "per_scene":
+            p = sign_flips(table.mean(axis=0))
+        else:
+            p = exchanged(base_counts, counts, measure.of, rows=rows, weights=weights)
+    drawn = redrawn(base_counts, counts, measure.of, rows=rows, level=level) if bootstrap and effect.known else None
     least = detectable(effect.parts, alpha=(1 - level) / family) if effect.known else float("nan")
-    return Row(arm, values, effect, p_flips=flips, pairs=pairs, detectable=least, bootstrap=drawn)
-
-
-def _places(rows: Places) -> list[int]:
-    return [place for row in rows for place in row]
-
-
-def _differences(
-    counts: Counts, base: Counts, pairs: Pairs, measure: Measure, weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(rows, C) differences by cluster that weighs anything; (rows, 1) where one does, or where the score has no value
-    without one."""
-    if np.count_nonzero(weights) > 1:
-        of_arm, of_base = (pseudo_values(table, measure.of, weights) for table in (counts, base))
-        table = by_row(of_arm, pairs.mine) - by_row(of_base, pairs.theirs)
-        if np.isfinite(table).all():
-            return table
-    difference = by_row(measure.of(counts), pairs.mine) - by_row(measure.of(base), pairs.theirs)
-    return difference[:, None]
+    return Row(arm, values, effect, p_flips=p, pairs=pairs, detectable=least, bootstrap=drawn)
 
 
 def same_rule(runs: Sequence[TrackedRun], measure: Measure) -> None:

@@ -3,13 +3,18 @@
 A training is known by its seed, a mean of networks by all of theirs. Runs of two arms that have a seed in common are
 not independent: they began alike, or the mean is made of that very training. So they are one row: a mean of seeds 0, 1
 and 2 against the average score of the trainings 0, 1 and 2. Runs that hang together by way of others are one row too.
+Of the rows differences are made, a column a cluster of ground.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from glidexp.scoring.confusion import Counts
+from glidexp.scoring.statistics import by_row, pseudo_values
 from glidexp.study.comparison.arms import Arm, joined, seed_order
+from glidexp.study.comparison.measures import Measure
 
 Places = tuple[tuple[int, ...], ...]
 """of runs within their arm, by row"""
@@ -75,3 +80,17 @@ def _in_order(arm: Arm, base: Arm) -> Pairs:
     else:
         mine = theirs = tuple((place,) for place in range(rows))
     return Pairs(mine, theirs, (), (), ())
+
+
+def differences(
+    counts: Counts, base: Counts, pairs: Pairs, measure: Measure, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(rows, C) differences by cluster that weighs anything; (rows, 1) where one does, or where the score has no value
+    without one."""
+    if np.count_nonzero(weights) > 1:
+        of_arm, of_base = (pseudo_values(table, measure.of, weights) for table in (counts, base))
+        table = by_row(of_arm, pairs.mine) - by_row(of_base, pairs.theirs)
+        if np.isfinite(table).all():
+            return table
+    difference = by_row(measure.of(counts), pairs.mine) - by_row(measure.of(base), pairs.theirs)
+    return difference[:, None]
