@@ -70,8 +70,8 @@ def checks_table(comparison: Comparison) -> Table:
         drawn = f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]" if low == low else NONE
         rows.append([row.arm.name, interval(row.effect, scale), p_value(row.p_holm), p_value(p), drawn])
     caption = (
-        f"Second opinions. Sign flips take the trainings as given and ask about the {kind} alone, of which arms exchange "
-        "what they made of them, in all ways; the hierarchical "
+        f"Second opinions. Sign flips take the trainings as given and ask about the {kind} alone, by exchange of "
+        "what arms made of single ones; the hierarchical "
         f"bootstrap draws seeds and {kind} anew and covers too little where they are few. p values after Holm."
     )
     headings = [
