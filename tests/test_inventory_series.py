@@ -1,6 +1,7 @@
 """Lakes over many dates: rates that are known, noise that is none, what was not seen, splits, scenes side by side."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from tiny_scenes import NORTH, WEST, lake
 from glidexp import cli
 from glidexp.errors import DataError
 from glidexp.mapping import diff, doubt, lake_map, trend, verb_inventory
+from glidexp.mapping.series import Series
 from glidexp.mapping.settings import MapSettings
 from glidexp.mapping.sudden import sudden_loss
+from glidexp.mapping.trend import NONE
+from glidexp.mapping.verb_series import told
 
 WIDE = lake(20_000, 20_000, 60_000).envelope
 pytestmark = pytest.mark.usefixtures("plain_figures")
@@ -757,3 +761,14 @@ def test_noise_anywhere_within_half_a_pixel_is_no_change(dates: int) -> None:
     assert found.count("varies") == 0 and found.count("no_change") > 975
     apart = np.where(np.arange(dates) % 2, 0.32, 0.3) + 0.021 * (np.arange(dates) == 1)
     assert trend.course(years, apart, bound, there).verdict == "varies"
+
+
+def test_a_slow_rate_and_a_small_p_are_no_zeros() -> None:
+    row = {"lake_id": "GL1", "verdict": "grows", "dates": 20, "first_km2": 0.006, "last_km2": 0.0064}
+    row |= {"km2_per_year": 2e-5, "km2_per_year_low": 3e-6, "km2_per_year_high": 4e-5, "p": 1e-9}
+    lakes: Any = pd.DataFrame([row | {"loss_held": 0, "loss_km2": math.nan, "most_parts": 1, "gaps": 0}])
+    total = {"maps": 1, "lakes": 1, "area_km2": 0.006, "area_low_km2": 0.005, "area_high_km2": 0.007}
+    totals = pd.DataFrame([total | {"date": "2000", "common_lakes": 0, "common_km2": 0.0}])
+    dates: Any = pd.DataFrame({"lake_id": ["GL1"], "state": ["seen"]})
+    line = next(line for line in told(Series(lakes, dates, totals, NONE, ()), "").split("\n") if "GL1" in line)
+    assert line.split()[5:] == ["0.000020", "0.000003", "0.000040", "<0.00001"]

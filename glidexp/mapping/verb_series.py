@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glidexp.options import Parser, above_0, filled
-from glidexp.wording import many
+from glidexp.wording import decimals, many
 
 if TYPE_CHECKING:
     from glidexp.mapping.series import Series
@@ -103,9 +103,11 @@ def told(series: "Series", rows: str) -> str:
     lakes, sure = series.lakes, fastest(series.lakes)
     where = f"all are in {rows}" if rows else "--out writes all"
     if len(sure):
-        shown = ["lake_id", "verdict", "dates", "first_km2", "last_km2", "km2_per_year"]
-        shown += ["km2_per_year_low", "km2_per_year_high", "p"]
-        lines.append(sure.head(SHOWN)[shown].to_string(index=False, float_format="%.5f", na_rep="-"))
+        rates = ["km2_per_year", "km2_per_year_low", "km2_per_year_high"]
+        shown = sure.head(SHOWN)[["lake_id", "verdict", "dates", "first_km2", "last_km2", *rates, "p"]]
+        digits = decimals(*shown[rates].to_numpy(dtype=float).ravel(), least=5, most=8)
+        looks = {"p": _p, **dict.fromkeys(rates, f"{{:.{digits}f}}".format)}
+        lines.append(shown.to_string(index=False, float_format="%.5f", formatters=looks, na_rep="-"))
         if len(sure) > SHOWN:
             lines.append(f"... and {len(sure) - SHOWN} that change less fast; {where}")
         lines.append("")
@@ -145,3 +147,7 @@ def told(series: "Series", rows: str) -> str:
             line += f", {series.total.rate:+.5f} km2 a year ({series.total.low:+.5f} to {series.total.high:+.5f})"
         lines.append(line)
     return "\n".join([*lines, *(f"note: {note}" for note in series.notes)])
+
+
+def _p(value: float) -> str:
+    return "<0.00001" if value < 1e-5 else f"{value:.5f}"
