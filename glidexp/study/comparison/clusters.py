@@ -41,6 +41,7 @@ def cluster_kind(table: pd.DataFrame) -> str:
 
 
 def clusters_of(table: pd.DataFrame, kind: str) -> "pd.Series[str]":
+    """The cluster of each row, by the name of its scene, block or tile."""
     return table[kind].astype(str)
 
 
