@@ -30,12 +30,14 @@ from glidexp.study.comparison.compare import (
     sentence,
     verdict,
 )
+from glidexp.study.comparison.factors import Factor
 from glidexp.study.comparison.material import Material
 from glidexp.study.comparison.measures import lake_sums
 from glidexp.study.comparison.pairing import pairs_of
 from glidexp.study.comparison.pick import Field, Limits, pick
 from glidexp.study.comparison.references import runs_of
 from glidexp.study.comparison.transfer import turned
+from glidexp.study.report.factors import _by_levels
 from glidexp.study.report.tables import interval, main_table
 from glidexp.study.verb_compare import run as verb
 from glidexp.tracking.found import TrackedRun, finished_runs
@@ -540,6 +542,17 @@ def test_an_arm_is_not_best_by_a_seed_that_another_lacks(store: Store) -> None:
     arms, material = ground_of({("a", 0): 0.5, ("a", 1): 0.501, ("a", 2): 0.8, ("b", 0): 0.55, ("b", 1): 0.5512})
     field = Field(tuple(arms), {run.run_id: run for arm in arms for run in arm.runs}, ())
     assert pick(store, field, measure_of("test/recall_pooled"), Limits(), material).arm == "b"
+
+
+def test_lines_of_an_interaction_are_over_the_seeds_that_all_arms_have() -> None:
+    """Of four arms at two levels of a one lost a seed: the mean of both at a level is of the same seeds as the other."""
+    skills = {(arm, seed): 0.5 + 0.1 * seed for arm in ("pu", "pv", "qu", "qv") for seed in (0, 1)}
+    arms, material = ground_of({key: skill for key, skill in skills.items() if key != ("qv", 1)})
+    comparison = compare_arms(arms, material, measure_of("test/recall_pooled"), ranks=False)
+    names = [arm.name for arm in arms]
+    one, other = (Factor(name, {arm: arm[at] for arm in names}) for at, name in enumerate("ab"))
+    levels = _by_levels(comparison, one, replace(other, level=dict.fromkeys(names, "all")))
+    assert levels == {("p", "all"): pytest.approx([0.5025]), ("q", "all"): pytest.approx([0.5025])}
 
 
 def test_what_is_written_of_a_difference_agrees_with_its_verdict() -> None:
