@@ -545,7 +545,7 @@ def test_an_arm_is_not_best_by_a_seed_that_another_lacks(store: Store) -> None:
 
 
 def test_lines_of_an_interaction_are_over_the_seeds_that_all_arms_have() -> None:
-    """Of four arms at two levels of a one lost a seed: the mean of both at a level is of the same seeds as the other."""
+    """Of four arms at two levels one lost a seed: means at both levels are of the same seeds."""
     skills = {(arm, seed): 0.5 + 0.1 * seed for arm in ("pu", "pv", "qu", "qv") for seed in (0, 1)}
     arms, material = ground_of({key: skill for key, skill in skills.items() if key != ("qv", 1)})
     comparison = compare_arms(arms, material, measure_of("test/recall_pooled"), ranks=False)
