@@ -186,6 +186,19 @@ def test_one_changed_byte_of_the_weights_is_seen(bundle: Path, tmp_path: Path) -
         ({"members": [{}]}, "it must be a list of models, each with its uri"),
         ({"sensors": [1]}, r"sensors=\[1\] is not possible: it must be a list of names"),
         ({"run_id": 5}, "run_id=5 is not possible: it must be a text"),
+        ({"mean": [1200.0, 1100.0, 900.0]}, "mean must be a list of 3 numbers, a value a band on 0-255"),
+        ({"bands": ["red", "Red", "blue"]}, "it must be a name a band, each once"),
+        ({"told": {"kind": [], "sensors": [], "gsd_m": None}}, "it must be what the network is told"),
+        ({"told": {"kind": "none", "sensors": [], "gsd_m": -5}}, "it must be what the network is told"),
+        ({"bands": ["slope", "red", "green"], "terrain": ["slope"]}, "and these the last of bands"),
+        ({"stretch": "fixed"}, 'stretch="fixed" is not possible: it must be how scenes are stretched'),
+        ({"stretch": {"method": "fixed"}}, "it must be how scenes are stretched"),
+        ({"stretch": {"method": "nosuch", "limits": {}}}, "it must be how scenes are stretched"),
+        ({"stretch": {"low": 98, "high": 2, "limits": {}}}, "it must be how scenes are stretched"),
+        ({"stretch": {"scope": "planet", "limits": {}}}, "it must be how scenes are stretched"),
+        ({"stretch": {"limits": {"x": {"low": [1, 2], "high": [3, 4]}}}}, "it must be how scenes are stretched"),
+        ({"stretch": {"limits": {"x": {"low": [9, 9, 9], "high": [3, 4, 5]}}}}, "it must be how scenes are stretched"),
+        ({"stretch": {"limits": {}, "sensors": {"x": "landsat8"}}}, "it must be how scenes are stretched"),
     ],
 )
 def test_a_foreign_card_is_refused_in_one_sentence(
@@ -201,9 +214,10 @@ def test_a_foreign_card_is_refused_in_one_sentence(
 def test_missing_and_broken_files_are_refused(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         load_bundle(tmp_path)
-    (tmp_path / CARD).write_text("{")
-    with pytest.raises(DataError, match="is not JSON"):
-        load_bundle(tmp_path)
+    for broken in ("{", "[" * 100_000):
+        (tmp_path / CARD).write_text(broken)
+        with pytest.raises(DataError, match="is not JSON"):
+            load_bundle(tmp_path)
     (tmp_path / CARD).write_text((bundle / CARD).read_text())
     with pytest.raises(DataError, match="copy the whole bundle again"):
         load_bundle(tmp_path)

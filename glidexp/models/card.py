@@ -8,11 +8,13 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from glidexp.config import Embed
-from glidexp.errors import DataError
+from glidexp.config import Embed, StretchConfig, StretchMethod
+from glidexp.config.data import TERRAIN, StretchScope
+from glidexp.errors import ConfigError, DataError
 
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
@@ -33,7 +35,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): a bundle holds {CARD} and {WEIGHTS}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}): copy the bundle again.") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise DataError(f"{path} is not the card of a glidexp bundle: its format must be '{FORMAT}'.")
@@ -72,7 +74,10 @@ def _file(value: Any, card: Mapping[str, Any]) -> bool:
 
 
 def _bands(value: Any, card: Mapping[str, Any]) -> bool:
-    return _texts(value, card) and len({*value}) == len(value) == card["architecture"]["in_channels"]
+    if not _texts(value, card):
+        return False
+    names = [one.lower() for one in value]
+    return len({*names}) == len(names) == card["architecture"]["in_channels"]
 
 
 def _spans(value: Any, card: Mapping[str, Any]) -> bool:
@@ -89,8 +94,48 @@ def _members(value: Any, card: Mapping[str, Any]) -> bool:
 def _told(value: Any, card: Mapping[str, Any]) -> bool:
     if not isinstance(value, dict):
         return value is None
-    size = value.get("gsd_m")
-    return value.get("kind") in {*Embed} and _texts(value.get("sensors"), card) and (size is None or _number(size))
+    size, known = value.get("gsd_m"), value.get("sensors")
+    sound = _texts(known, card) and len({*(known or ())}) == len(known or ())
+    return sound and _one_of(value.get("kind"), Embed) and (size is None or (_number(size) and size > 0))
+
+
+def _one_of(value: Any, kind: type[StrEnum]) -> bool:
+    return isinstance(value, str) and value in {*kind}
+
+
+def _terrain(value: Any, card: Mapping[str, Any]) -> bool:
+    """Scenes give their own bands, then those of a DEM, whatever the order on the card."""
+    if not _texts(value, card):
+        return False
+    of_dem = [str(one).lower() in TERRAIN for one in card.get("bands") or []]
+    return not value or of_dem == sorted(of_dem)
+
+
+def _stretch(value: Any, card: Mapping[str, Any]) -> bool:
+    if not value:
+        return value is None or value == {}
+    if not isinstance(value, dict):
+        return False
+    limits, of, bands = value.get("limits"), value.get("sensors", {}), card["architecture"]["in_channels"]
+    told = {key: value[key] for key in ("low", "high") if key in value}
+    if not isinstance(limits, dict) or not isinstance(of, dict) or not all(map(_number, told.values())):
+        return False
+    try:
+        method = StretchMethod(value.get("method", StretchMethod.percentile))
+        StretchScope(value.get("scope", StretchScope.scene))
+        StretchConfig(method=method, **told)
+    except (ValueError, ConfigError):
+        return False
+    return {*of} <= {*limits} and _texts([*of.values()], card) and all(_ends(one, bands) for one in limits.values())
+
+
+def _ends(value: Any, bands: int) -> bool:
+    """Whether these are values of each band that become 0 and 255."""
+    sides = [value.get(key) for key in ("low", "high")] if isinstance(value, dict) else []
+    sound = bool(sides) and all(
+        isinstance(side, list) and len(side) == bands and all(map(_number, side)) for side in sides
+    )
+    return sound and all(low <= high for low, high in zip(*sides, strict=True))
 
 
 FILE = ("file", "sha256")
@@ -99,7 +144,11 @@ PARTS: dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], bool]]] = {
     "tile_px": ("whole pixels above 0", lambda value, card: type(value) is int and value > 0),
     "temperature": ("a number above 0, or null", lambda value, card: value is None or (_number(value) and value > 0)),
     "tta": ("a text", lambda value, card: isinstance(value, str)),
-    "terrain": ("names of bands of a DEM", _texts),
+    "terrain": ("names of bands of a DEM, and these the last of bands", _terrain),
+    "stretch": (
+        "how scenes are stretched: method, scope, low below high, and by scene limits, low and high of every band",
+        _stretch,
+    ),
     "told": ("what the network is told: kind, sensors and gsd_m", _told),
     **dict.fromkeys(("sensors", "regions"), ("a list of names", _texts)),
     "gsd_m": ("least and most metres by sensor", _spans),
@@ -129,7 +178,7 @@ def check_card(card: Mapping[str, Any], where: str) -> None:
         )
     for key in ("mean", "std"):
         values = card.get(key)
-        numbers = isinstance(values, list | tuple) and all(map(_number, values))
+        numbers = isinstance(values, list | tuple) and all(_number(value) and abs(value) <= 255 for value in values)
         if not numbers or len(values or ()) != shape["in_channels"]:
             raise DataError(
                 f"{where}: {key} must be a list of {shape['in_channels']} numbers, a value a band on 0-255."
