@@ -43,6 +43,8 @@ from glidexp.training.rescoring.scored import (
 
 log = logging.getLogger("glidexp")
 
+FED = ("mean", "std", "bands", "told")
+"""of a card: what of a tile the network is given"""
 SPLIT = "test"
 """stands before the metrics, whatever the tiles are called in their own data set: to this model they are test ground"""
 
@@ -132,6 +134,7 @@ def evaluation_id(
     values = {
         "evaluated": found.card["weights"]["sha256"],
         "tta": found.card.get("tta", ""),
+        "fed": {key: found.card.get(key) for key in FED},  # a card may have been edited by hand
         "ground": found.card.get("ground", {}).get("sha256", ""),  # decides, with the split, what counts as met
         "tiles": data_hash(tiles.index["xxh3"].iloc[rows].tolist()),
         "split_hash": tiles.split_hash,
