@@ -48,6 +48,8 @@ def test_the_loaded_model_equals_the_network_for_any_size(made: tuple[Path, Path
         np.testing.assert_array_equal(probability, expected)
     with pytest.raises(mlflow.exceptions.MlflowException):
         model.predict(image[:, :3])
+    with pytest.raises(ValueError, match=r"holds values of 0 to 255, not of 0 to 25500: stretch a scene of 16 bit"):
+        model.predict(image * 100)
 
 
 def test_nothing_in_the_model_is_pickled(made: tuple[Path, Path]) -> None:

@@ -45,7 +45,7 @@ def probabilities_of(
     if not place.exists():
         raise DataError(f"{place} does not exist: give a raster or a folder of rasters.")
     known = [str(name) for name in read_card(bundle).get("sensors") or ()]
-    files = find(place, known[0] if len(known) == 1 else UNKNOWN, dem=files_of(dem, DEM))
+    files = find(place, known[0] if len(known) == 1 else UNKNOWN, "scene", dem=files_of(dem, DEM))
     chosen = settings or MapSettings()
     folder = place.is_dir() and place.suffix.lower() != SAFE
     if len(files) == 1 and not folder:

@@ -6,6 +6,7 @@ to. The card's temperature is not applied: sigmoid(logit / temperature) is for t
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -136,6 +137,25 @@ class Predictor(nn.Module):
         """uint8 or float (B, C, H, W) in 0-255 -> what the network is fed: normalised, of sides that it takes."""
         height, width = (grown_px(side, self.stride, self.smallest_px) for side in image.shape[-2:])
         return grown(self.normalise(image), height, width)
+
+
+def check_levels(image: np.ndarray) -> None:
+    """Refuses pixels that no network was trained on, such as those of a scene of 16 bit: any answer would be arbitrary.
+
+    Args:
+        image: any shape, of whoever calls a model without `glidexp`
+
+    Raises:
+        ValueError: values below 0, above 255, or no numbers
+    """
+    if image.dtype == np.uint8 or image.size == 0:
+        return
+    least, most = image.min(), image.max()
+    if not (least >= 0 and most <= 255):  # true of NaN too
+        raise ValueError(
+            f"an image batch holds values of 0 to 255, not of {least:g} to {most:g}: stretch a scene of 16 bit to 8 "
+            "first, and fill pixels without data with 0."
+        )
 
 
 def _traced() -> bool:

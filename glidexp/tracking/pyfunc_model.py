@@ -35,9 +35,15 @@ class LakeModel(PythonModel):
 
         Returns:
             float32 (B, 1, H, W) in 0-1
+
+        Raises:
+            ValueError: another number of bands, or values beyond 0-255
         """
         import torch
 
+        from glidexp.models.predictor import check_levels
+
+        check_levels(np.asarray(model_input))
         image = torch.from_numpy(np.ascontiguousarray(model_input))
         with torch.inference_mode():
             probability: np.ndarray = self.predictor(image).cpu().numpy()

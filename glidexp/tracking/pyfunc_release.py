@@ -12,6 +12,9 @@ import numpy as np
 from mlflow.pyfunc import PythonModel
 from mlflow.pyfunc.model import PythonModelContext
 
+KEYS = {"scene", "dem"}
+"""of a dict"""
+
 with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets filters of its own as it says so
 
     class ReleasedLakeModel(PythonModel):
@@ -39,10 +42,14 @@ with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets
                 0-1, of scenes in steps of 1/254, NaN where a scene has no data
 
             Raises:
-                ValueError: a shape, type or number of bands that the model does not take
+                ValueError: a shape, type or number of bands that the model does not take, or values beyond 0-255
                 GlidexpError: a scene that cannot be read, or a folder without any
             """
             told = model_input if isinstance(model_input, dict) else {"scene": model_input}
+            if isinstance(model_input, dict) and not (isinstance(told.get("scene"), (str, Path)) and {*told} <= KEYS):
+                raise ValueError(
+                    f'a scene is given as {{"scene": PATH}}, with "dem": PATH, not with {[*map(str, told)]}.'
+                )
             if isinstance(told.get("scene"), (str, Path)):
                 from glidexp.mapping.arrays import probabilities_of
 
@@ -52,9 +59,12 @@ with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets
         def _of_array(self, image: np.ndarray) -> np.ndarray:
             import torch
 
+            from glidexp.models.predictor import check_levels
+
             alone = image.ndim == 3
             if image.dtype != np.uint8:
                 image = image.astype(np.float32)
+            check_levels(image)
             batch = torch.from_numpy(np.ascontiguousarray(image[None] if alone else image))
             with torch.inference_mode():
                 found: np.ndarray = self.predictor(batch).cpu().numpy()
