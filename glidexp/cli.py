@@ -118,6 +118,10 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
         number = signal.Signals(next((one for one in stop.args if isinstance(one, int)), signal.SIGINT))
         print(f"glidexp: stopped by {number.name}.", file=sys.stderr)
         return 128 + number
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise
+        return _say(f"{error.object[:200]!a} is not in UTF-8, as names of files must be: rename it.")
     except OSError as error:
         if error.errno not in REFUSED:
             raise

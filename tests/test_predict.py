@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import json
 import os
+import pickle
 import resource
 import threading
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -32,12 +34,13 @@ from torch import nn
 
 from glidexp import cli
 from glidexp.config import Precision
+from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.geopackage import write_layers
 from glidexp.data.scenes.reading import read_header
 from glidexp.data.scenes.strips import Strips
 from glidexp.data.steps import Step
-from glidexp.errors import ConfigError, GlidexpError, RunFailed
+from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
 from glidexp.mapping import (
     areas,
     cog,
@@ -102,6 +105,17 @@ def model(tmp_path: Path) -> Path:
     (folder / "card.json").write_text(json.dumps(card))
     (folder / "weights.safetensors").write_bytes(b"")
     return folder
+
+
+def edited(model: Path, **changes: Any) -> None:
+    """The card as somebody changed it by hand."""
+    card = json.loads((model / "card.json").read_text()) | changes
+    (model / "card.json").write_text(json.dumps(card))
+
+
+def properties(out: Path) -> dict[str, Any]:
+    """What the item of the map of s.tif tells."""
+    return json.loads((out / "s.json").read_text())["properties"]
 
 
 def pixels(height: int = 150, width: int = 200) -> np.ndarray:
@@ -418,6 +432,88 @@ def test_limits_of_the_card_are_replayed(model: Path, bright: Bright, tmp_path: 
     assert mapped(model, tmp_path / "maps", scene, more=("--sensor", "sentinel2", "--stretch", "refit")) == 0
     told = json.loads((tmp_path / "maps" / "s.json").read_text())["properties"]
     assert told["glidexp:sizes"][-1]["lakes"] == 3
+
+
+def test_a_scene_without_data_is_refused_under_limits_of_the_card_too(
+    model: Path, bright: Bright, tmp_path: Path
+) -> None:
+    """A map of it would say that there are no lakes."""
+    edited(model, stretch={"method": "fixed", "limits": {"x": {"low": [0.0] * 3, "high": [3000.0] * 3}}})
+    void = write_scene(tmp_path / "s.tif", pixels=pixels() * 0, nodata=0)
+    with pytest.raises(DataError, match="has no valid pixel: there is nothing to map"):
+        mapped(model, tmp_path / "maps", void)
+    assert not (tmp_path / "maps" / "s.json").exists()
+
+
+def test_another_tile_on_the_card_is_another_map(
+    model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows are as large as it says: rows of windows of a killed map are counted in those of before."""
+    monkeypatch.setattr(workfiles, "KEEP_EVERY_S", 0.0)
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels(300, 90))
+    assert mapped(model, tmp_path / "whole", scene) == 0
+    bright.stop_after = bright.seen + 4
+    with pytest.raises(KeyboardInterrupt):
+        mapped(model, tmp_path / "maps", scene)
+    bright.stop_after = 10**9
+    edited(model, tile_px=100)
+    for out in ("maps", "whole", "new"):
+        assert mapped(model, tmp_path / out, scene) == 0
+        assert properties(tmp_path / out)["glidexp:window_px"] == 100
+    assert len({(tmp_path / out / "s_probability.tif").read_bytes() for out in ("maps", "whole", "new")}) == 1
+    before = bright.seen
+    assert mapped(model, tmp_path / "maps", scene) == 0 and bright.seen == before
+
+
+def test_a_card_without_names_of_bands_is_told_unless_they_are_three(
+    model: Path, bright: Bright, tmp_path: Path
+) -> None:
+    card = json.loads((model / "card.json").read_text())
+    del card["bands"]
+    (model / "card.json").write_text(json.dumps(card))
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels())
+    assert mapped(model, tmp_path / "maps", scene) == 0
+    edited(model, mean=[128.0] * 4, std=[64.0] * 4, architecture={**card["architecture"], "in_channels": 4})
+    with pytest.raises(DataError, match="names no bands, and its network takes 4"):
+        mapped(model, tmp_path / "maps", scene)
+
+
+def test_a_very_large_temperature_is_a_number(model: Path, bright: Bright, tmp_path: Path) -> None:
+    edited(model, temperature=1e9)
+    assert mapped(model, tmp_path / "maps", write_scene(tmp_path / "s.tif", pixels=pixels())) == 0
+
+
+def test_sensors_of_ones_own_are_known_to_other_processes(
+    model: Path, bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go with the task; a process that has just begun knows those of the registry alone."""
+    fresh = sensors._registry().copy()
+    monkeypatch.setattr(sensors, "_registry", lambda own=fresh: own)
+    (tmp_path / "own.yaml").write_text("skysat: {gsd_m: 10, bands: [blue, green, red, nir]}\n")
+    scene = write_scene(tmp_path / "s.tif", bands=4)
+    sent = []
+    monkeypatch.setattr(verb_predict, "_all", lambda tasks, *_: sent.extend(tasks) or [])
+    mapped(model, tmp_path / "maps", scene, more=("--sensor", "skysat", "--sensors-file", str(tmp_path / "own.yaml")))
+    (task,) = pickle.loads(pickle.dumps(sent))
+    assert [sensor.name for sensor in task.own_sensors] == ["skysat"]
+    del fresh["skysat"]
+    (tmp_path / "maps").mkdir(exist_ok=True)
+    assert not predict.map_scene(task).failed
+
+
+def test_names_that_no_file_of_the_map_can_have_are_told(
+    model: Path, bright: Bright, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = write_scene(tmp_path / "s.tif", pixels=pixels())
+    long = write_scene(tmp_path / f"{'x' * 230}.tif", pixels=pixels())
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/sc\xe4ne.tif"))
+    odd.write_bytes(good.read_bytes())
+    assert mapped(model, tmp_path / "maps", good, long, odd) == 1
+    said = caplog.text
+    assert (
+        "has 230 bytes, and with more than 215" in said and "sc\\udce4ne.tif' has a name that is not in UTF-8" in said
+    )
+    assert (tmp_path / "maps" / "s.json").exists()
 
 
 def test_limits_of_another_baseline_of_sentinel_2_are_told(

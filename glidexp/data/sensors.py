@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,8 +39,13 @@ class Sensor:
 
 
 @cache
-def _registry() -> dict[str, Sensor]:
+def _shipped() -> dict[str, Sensor]:
     return _read(Path(__file__).with_name("sensors.yaml"))
+
+
+@cache
+def _registry() -> dict[str, Sensor]:
+    return dict(_shipped())
 
 
 def names() -> list[str]:
@@ -82,8 +87,18 @@ def register_file(path: Path | str) -> list[str]:
         DataError: unreadable, or a sensor without a positive gsd_m or with bands that are not names
     """
     added = _read(Path(path))
-    _registry().update(added)
+    add(added.values())
     return sorted(added)
+
+
+def add(added: Iterable[Sensor]) -> None:
+    """Adds sensors, as of `own` of another process; a name that is known already is replaced."""
+    _registry().update({sensor.name: sensor for sensor in added})
+
+
+def own() -> tuple[Sensor, ...]:
+    """What was added here: other processes and machines do not know it unless it is sent along."""
+    return tuple(sensor for name, sensor in _registry().items() if _shipped().get(name) is not sensor)
 
 
 def _read(path: Path) -> dict[str, Sensor]:

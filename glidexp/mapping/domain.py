@@ -11,7 +11,7 @@ from glidexp.data import sensors
 from glidexp.data.scenes import products
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.store import TileStore
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # a training asks for `domain_of` alone, and does without GDAL
     from glidexp.data.scenes.catalogue import SceneFile
@@ -45,8 +45,19 @@ def domain_of(tiles: TileStore, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
 
 
 def bands_of(card: Mapping[str, Any]) -> tuple[str, ...]:
-    """Bands that the network takes, by name, in its order."""
-    return tuple(str(band).lower() for band in card.get("bands") or sensors.RGB)
+    """Bands that the network takes, by name, in its order.
+
+    Raises:
+        DataError: the card names none, and they are not three
+    """
+    bands = tuple(str(band).lower() for band in card.get("bands") or sensors.RGB)
+    count = (card.get("architecture") or {}).get("in_channels", len(bands))
+    if len(bands) != count:
+        raise DataError(
+            f"the model's card names no bands, and its network takes {count}: write their names into its card.json, "
+            'such as "bands": ["red", "green", "blue", "nir"], in the order of its training.'
+        )
+    return bands
 
 
 def header(card: Mapping[str, Any], file: "SceneFile", setting: str = "--dem") -> "Scene":

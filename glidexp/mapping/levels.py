@@ -39,9 +39,14 @@ def fitted(strips: Strips, card: Mapping[str, Any], scene: Scene) -> Stretch:
     """
     limits = raster.fitted(strips, domain.method_of(card))
     if limits is None:
-        over = " over heights in metres" if scene.dem else ""
-        raise DataError(f"{scene.file.path} has no valid pixel{over}: there is nothing to map.")
+        raise void(scene)
     return limits
+
+
+def void(scene: Scene) -> DataError:
+    """What is said of a scene without a valid pixel, of which a map would say that it has no lakes."""
+    over = " over heights in metres" if scene.dem else ""
+    return DataError(f"{scene.file.path} has no valid pixel{over}: there is nothing to map.")
 
 
 def limits_of_map(stretch: StretchFrom, card: Mapping[str, Any], scene: Scene) -> tuple[Stretch | None, str]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from glidexp.data import sensors
 from glidexp.data.scenes import polygons
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.steps import Step, shown_steps
@@ -48,6 +49,7 @@ def tasks_of(given: Namespace, files: Sequence[SceneFile], settings: MapSettings
         SceneTask(
             file if model.card.get("terrain") else replace(file, dem=()), model.bundle.absolute(), out, settings, name,
             heights=file.dem, glaciers=glaciers, ice=ice, again=given.again,
+            own_sensors=sensors.own(),
         )
         for file in files
     ]  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.dem import read_of
 from glidexp.data.scenes.polygons import Inventory
@@ -21,7 +22,7 @@ from glidexp.data.scenes.stand import stand
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.data.scenes.strips import Strips, ahead
 from glidexp.data.store import canonical
-from glidexp.errors import ConfigError, GlidexpError, RunFailed
+from glidexp.errors import ConfigError, DataError, GlidexpError, RunFailed
 from glidexp.mapping import areas, domain, heights, layers, levels, raster
 from glidexp.mapping.network import network, precision_on, predicting
 from glidexp.mapping.outputs import by_size
@@ -42,7 +43,11 @@ FORMAT = 2
 SPREAD_FORMAT = 1
 """likewise, of what a mean of networks leaves besides"""
 SURE_FROM = 0.95
+MOST_LOGIT = 700.0
+"""its exponential is still a number; no probability of a network lies beyond"""
 WINDOW_PX = 512
+LONGEST_NAME = 215
+"""bytes: file systems take 255, and what is written aside (`beside`) and SQLite's journal are named by it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class SceneTask:
     """also where it is finished"""
     image: bool = False
     """write the small picture also without outlines"""
+    own_sensors: tuple[sensors.Sensor, ...] = ()
+    """that the registry lacks in another process"""
 
     @property
     def base(self) -> Path:
@@ -113,6 +120,7 @@ def map_scene(task: SceneTask, step: RowStep = untold) -> SceneMap:
         ConfigError: settings that no scene could be mapped with
         RunFailed: the disk refuses it or memory is full, which no other scene would escape
     """
+    sensors.add(task.own_sensors)
     try:
         return _mapped(task, step)
     except (ConfigError, RunFailed):
@@ -149,6 +157,11 @@ def usual_window(card: Mapping[str, Any]) -> int:
 def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
     card = read_card(task.bundle)
     scene = domain.header(card, task.file)
+    if (long := len(task.base.name.encode())) > LONGEST_NAME:
+        raise DataError(
+            f"{task.file.path}: the scene's name has {long} bytes, and with more than {LONGEST_NAME} the files of its "
+            "map cannot be named by it: rename it, or name it in the column scene of a catalogue."
+        )
     said = [*scene.warnings, *domain.outside(card, scene)]
     said += domain.of_another_baseline(card, scene) if task.settings.stretch is StretchFrom.auto else []
     under, words = heights.below(scene, task.heights)
@@ -156,7 +169,10 @@ def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
     base, aside = task.base, task.aside
     keys = _keys(task, card, scene)
     item = base.with_name(f"{base.name}.json")
+    window = task.settings.window_px or usual_window(card)
     known = None if task.again else done_before(item, keys[1])
+    if known is not None and known.get("glidexp:window_px") != min(window, scene.height):
+        known = None  # mapped when the card told of another tile
     networks = len(card.get("members", ()))
     if known is not None:
         drop_left(aside)
@@ -165,7 +181,7 @@ def _mapped(task: SceneTask, step: RowStep) -> SceneMap:
         return SceneMap(scene.name, before[-1]["lakes"], before[-1]["area_km2"], before, said, found=True)
     torch.set_num_threads(task.threads)
     look = raster.look_shape(scene)
-    with WorkFiles(aside, keys[0], scene.height, scene.width, look, networks) as files:
+    with WorkFiles(aside, f"{keys[0]} {window}", scene.height, scene.width, look, networks) as files:
         told = rasters(task, card, scene, files, step)
         said += told.pop("said")
         made = layers.new_folder(aside)
@@ -252,6 +268,8 @@ def rasters(task: SceneTask, card: dict[str, Any], scene: Scene, files: WorkFile
     log.info("%s: stretch %s", scene.name, words)
     verdict = _judged(known, sample, scene, limits, predictor) if known is not None else {}
     seen += raster.windows_with_data(files.read(MARKS), rows, cols, before)
+    if not seen:
+        raise levels.void(scene)
     where = {"window_px": rows.window, "windows": [len(rows), len(cols)], "windows_seen": seen}
     return {
         "said": verdict.get("said", []),
@@ -294,7 +312,7 @@ def _cuts(threshold: float, card: dict[str, Any]) -> dict[int, float]:
     """Probabilities of the network at the threshold, and where a calibrated one, if there is one, is 0.05 and 0.95."""
     if not card.get("temperature"):
         return {LAKE: threshold}
-    logit = math.log(SURE_FROM / (1 - SURE_FROM)) * float(card["temperature"])
+    logit = min(math.log(SURE_FROM / (1 - SURE_FROM)) * float(card["temperature"]), MOST_LOGIT)
     return {LAKE: threshold, LIKELY: 1 / (1 + math.exp(logit)), SURE: 1 / (1 + math.exp(-logit))}
 
 

@@ -204,6 +204,7 @@ def name_of(found: "FoundModel") -> str:
 
 
 def _serve(given: Namespace, settings: ServeSettings, door: socket.socket, root: Path) -> int:
+    from glidexp.data import sensors
     from glidexp.data.scenes.dem import files_of
     from glidexp.mapping.domain import check_dem
     from glidexp.models.load import find_named
@@ -214,7 +215,7 @@ def _serve(given: Namespace, settings: ServeSettings, door: socket.socket, root:
     check_dem(found.card, given=bool(given.dem and found.card.get("terrain")))
     files_of(given.dem, "--dem")  # refuses what is not there
     name = name_of(found)
-    worker = Worker(mapping, Setup(found.bundle.absolute(), name, settings))
+    worker = Worker(mapping, Setup(found.bundle.absolute(), name, settings, sensors.own()))
     try:
         print(f"Loading {given.model} ...", flush=True)
         asyncio.run(worker.wait_ready())

@@ -19,6 +19,7 @@ from glidexp.errors import GlidexpError
 from glidexp.serving.refusal import ALONE, Refusal
 
 if TYPE_CHECKING:
+    from glidexp.data.sensors import Sensor
     from glidexp.serving.judge import Judged
     from glidexp.serving.results import Result
     from glidexp.serving.settings import ServeSettings, Wish
@@ -38,6 +39,8 @@ class Setup:
     model: str
     """what names it in tables"""
     settings: "ServeSettings"
+    own_sensors: "tuple[Sensor, ...]" = ()
+    """that the registry lacks in the process"""
 
 
 @dataclass(frozen=True, slots=True)

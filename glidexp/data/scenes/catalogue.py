@@ -67,16 +67,23 @@ class SceneFile:
         return (tuple(path for _, path in self.bands) or (self.path,)) + ((self.clouds,) if self.clouds else ())
 
     def require(self) -> None:
-        """Refuses a scene whose files are not all there.
+        """Refuses a scene whose files are not all there, or have names that GDAL cannot be told.
 
         Raises:
             DataError: names the first that is not
         """
         for path in self.own:
+            if not_utf8(path):
+                raise DataError(f"{str(path)!a} has a name that is not in UTF-8: rename it.")
             if not path.is_file():
                 raise DataError(
                     f"{path} of scene '{self.scene}' is not there: correct its path in the catalogue, or take it out."
                 )
+
+
+def not_utf8(path: Path) -> bool:
+    """Whether a name holds bytes that are no letters, as of a disk of another encoding."""
+    return any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
 def find(
