@@ -37,6 +37,7 @@ from tiny_scenes import placed_by_points, two_pages, write_scene
 from torch import nn
 
 from glidexp import cli
+from glidexp.data import sensors
 from glidexp.data.scenes.catalogue import find
 from glidexp.errors import GlidexpError
 from glidexp.mapping import predict
@@ -239,12 +240,48 @@ def test_a_form_is_taken_as_the_file_itself(server: tuple[str, Inside], tmp_path
     refused(requests.post(f"{server[0]}/predict", data=b"hello", headers=head, timeout=60), 400, "broken")
 
 
+def test_a_size_of_pixels_that_the_position_contradicts_is_told(server: tuple[str, Inside], tmp_path: Path) -> None:
+    lakes = sent(server[0], a_scene(tmp_path).read_bytes(), gsd_m=3).json()
+    assert lakes["summary"]["gsd_m"] == 10.0
+    assert lakes["summary"]["warnings"] == ["gsd_m=3 is not used: by its position a pixel of the scene is 10 m."]
+
+
+@pytest.mark.parametrize(
+    ("told", "needed"),
+    [
+        (None, False),
+        ({"kind": "sensor", "sensors": ["sentinel2"], "gsd_m": None}, False),
+        ({"kind": "gsd", "sensors": [], "gsd_m": None}, True),
+        ({"kind": "none", "sensors": [], "gsd_m": 20.0}, True),
+    ],
+)
+def test_a_network_that_is_told_an_assumed_size_of_pixels_says_so(told: dict[str, Any] | None, needed: bool) -> None:
+    assert mapper.needs_gsd({"told": told}) is needed
+    words = mapper.without(False, 10.0, needed=needed)
+    assert ("the network is told that a pixel is 10 m, so give gsd_m where it is not" in words) is needed
+    assert mapper.without(True, 10.0, needed=True) == mapper.without(True, 10.0, needed=False)
+
+
+def test_sensors_of_ones_own_go_to_the_process_that_maps(
+    bundle: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = sensors._registry().copy()
+    monkeypatch.setattr(sensors, "_registry", lambda own=fresh: own)
+    skysat = sensors.Sensor(name="skysat", gsd_m=0.5, bands=("blue", "green", "red", "nir"))
+    mapper.begin(pickle.loads(pickle.dumps(Setup(bundle[0], "a-model", ServeSettings(), (skysat,)))))
+    assert sensors.get("skysat") == skysat and [one.name for one in sensors.own()] == ["skysat"]
+
+
 def test_a_picture_without_position_is_told_in_pixels(server: tuple[str, Inside], tmp_path: Path) -> None:
     Image.fromarray(levels(np.uint8).transpose(1, 2, 0)).save(tmp_path / "t.png")
     content = (tmp_path / "t.png").read_bytes()
     plainly, sized = (sent(server[0], content, name="t.png", **more).json() for more in ({}, {"gsd_m": 4.0}))
     assert plainly["coordinates"].startswith("pixels") and plainly["summary"]["area_km2"] is None
-    assert "no position" in plainly["summary"]["warnings"][0]
+    (said,) = plainly["summary"]["warnings"]
+    assert said.startswith("the scene has no position: lakes are told in pixels, and areas are in pixels")
+    assert sized["summary"]["warnings"][1:] == [
+        "t: a pixel is 4 m where sentinel2 has 10 m.", "t: a pixel is 4 m, the model was trained on 10 m."
+    ]  # fmt: skip
     assert sorted(one["properties"]["area_px"] for one in plainly["features"]) == LAKES_PX
     for bare, one in zip(plainly["features"], sized["features"], strict=True):
         shape = shapely.geometry.shape(one["geometry"])

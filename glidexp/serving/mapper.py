@@ -1,14 +1,18 @@
 """What the process of `worker.py` does with a scene: maps it as `glidexp predict` does. Imported there alone."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from glidexp.config import Embed
+from glidexp.data import sensors
 from glidexp.data.scenes.dem import files_of
 from glidexp.errors import GlidexpError, RunFailed
 from glidexp.mapping.many import ice_of, with_threads
 from glidexp.mapping.network import network
 from glidexp.mapping.predict import RowStep, SceneTask, map_scene
 from glidexp.models.card import read_card
+from glidexp.models.told import told_of
 from glidexp.serving.judge import Judged
 from glidexp.serving.refusal import Refusal
 from glidexp.serving.results import Result, collect
@@ -21,8 +25,9 @@ def begin(setup: Setup) -> Answer:
     Raises:
         GlidexpError: a bundle, a file of glaciers or a DEM that cannot be used
     """
-    maps = setup.settings.maps
-    network(setup.bundle, read_card(setup.bundle), maps.tta, maps.device)
+    sensors.add(setup.own_sensors)
+    maps, card = setup.settings.maps, read_card(setup.bundle)
+    network(setup.bundle, card, maps.tta, maps.device)
     glaciers, ice = ice_of(setup.settings.glaciers, setup.settings.glaciers_layer)
     around = {"glaciers": glaciers, "ice": ice, "heights": files_of(setup.settings.dem, "--dem")}
 
@@ -42,8 +47,15 @@ def begin(setup: Setup) -> Answer:
             raise Refusal(422, by_name(made.failed, judged))
         said = [by_name(words, judged) for words in made.said]
         sized = judged.placed or wish.gsd_m is not None
-        if not judged.placed:  # what mapping says of a pixel's size is of the ground on which the picture was laid
-            said = [without(sized, judged.gsd_m), *(words for words in said if "pixel is" not in words)]
+        if not sized:  # what mapping says of a pixel's size is of the ground on which the picture was laid
+            said = [words for words in said if "pixel is" not in words]
+        if not judged.placed:
+            said = [without(sized, judged.gsd_m, needed=needs_gsd(card)), *said]
+        elif wish.gsd_m is not None:
+            said = [
+                f"gsd_m={wish.gsd_m:g} is not used: by its position a pixel of the scene is {judged.gsd_m:g} m.",
+                *said,
+            ]
         return collect(task.out, judged.name, placed=judged.placed, sized=sized, said=said, model=setup.model)
 
     return answer
@@ -67,7 +79,21 @@ def counted(step: Step) -> RowStep:
     return one_more
 
 
-def without(sized: bool, gsd_m: float) -> str:
-    """What is said of a picture without position."""
+def needs_gsd(card: Mapping[str, Any]) -> bool:
+    """Whether a network's answer depends on metres to a pixel, beside the pixels."""
+    told = told_of(card)
+    return told.kind is Embed.gsd or told.gsd_m is not None
+
+
+def without(sized: bool, gsd_m: float, *, needed: bool) -> str:
+    """What is said of a picture without position.
+
+    Args:
+        sized: the request says metres to a pixel
+        gsd_m: these, or what is taken for them
+        needed: by the network
+    """
     told = f"a pixel is taken as {gsd_m:g} m" if sized else "areas are in pixels (give gsd_m for km2)"
+    if needed and not sized:
+        told += f"; the network is told that a pixel is {gsd_m:g} m, so give gsd_m where it is not"
     return f"the scene has no position: lakes are told in pixels, and {told}."
