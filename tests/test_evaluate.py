@@ -104,7 +104,7 @@ def test_on_its_own_test_split_it_repeats_the_numbers_of_its_run(
     tags = made.data.tags
     assert tags["glidexp.model"] == f"models:/{of_run.model_id}" and tags["glidexp.kind"] == "evaluation"
     assert tags["glidexp.model_run_id"] == trained.run_id and tags["glidexp.leak"] == "false"
-    assert made.data.params["backbone"] == "mobilenetv3" and made.data.params["eval.split"] == "auto"
+    assert made.data.params["backbone"] == "test_resnet" and made.data.params["eval.split"] == "auto"
     # MLflow's page of the model shows what was logged as its metrics
     shown = {metric.key: metric for metric in store.client.get_logged_model(of_run.model_id).metrics}
     assert shown["test/f1_pooled"].value == own["test/f1_pooled"]

@@ -79,7 +79,7 @@ print(json.dumps(told))
 def test_what_is_dear_to_import_comes_when_it_is_needed(small_data: Path, tmp_path: Path) -> None:
     """One process, in the order in which things are needed."""
     asked = sorted(HEAVY | NOT_TRAINING | OF_NETWORKS | OF_DATABASES)
-    typed = words(small_data, tmp_path / "runs", "augmentation=none")
+    typed = words(small_data, tmp_path / "runs", "backbone=mobilenetv3", "augmentation=none")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *map(json.dumps, (asked, str(tmp_path / "server"), typed))],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, capture_output=True, text=True,

@@ -357,11 +357,11 @@ def test_a_network_is_told_in_the_graph_and_scales_nothing_there() -> None:
 @pytest.mark.slow
 def test_a_real_network_that_is_told_and_flipped_in_a_tile(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    net, told = assemble("regnetx_002", "fcn", in_channels=3), Told(Embed.sensor, ("landsat8", "sentinel2"), 10.0)
+    net, told = assemble("test_resnet", "fcn", in_channels=3), Told(Embed.sensor, ("landsat8", "sentinel2"), 10.0)
     listening(net, told, in_channels=3)
     (name,) = (name for name, _ in net.named_parameters() if name.endswith(".told"))
     nn.init.normal_(net.get_parameter(name))
-    card = {"architecture": {"backbone": "regnetx_002", "decoder": "fcn", "in_channels": 3}, "tile_px": 64}
+    card = {"architecture": {"backbone": "test_resnet", "decoder": "fcn", "in_channels": 3}, "tile_px": 128}
     card |= {"mean": [60.0] * 3, "std": [50.0] * 3, "bands": ["red", "green", "blue"], "told": told.to_json()}
     bundle = save_bundle(tmp_path / "bundle", net, card=card)
     pixels = ground(3, 128, 128).astype(np.uint16)

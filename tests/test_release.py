@@ -64,10 +64,10 @@ def a_run(data: Path, mlruns: Path, store: Store, folder: Path, *, lifted: float
 
     That a training's own scores repeat is the matter of test_evaluate. `lifted` is added to every logit.
     """
-    config = small_config(data, mlruns, "backbone=resnet18", "init=scratch")
+    config = small_config(data, mlruns, "init=scratch")
     tiles = prepare(config.dataset, 64, data, progress=False)
     torch.manual_seed(0)
-    model = assemble("resnet18", "fcn", in_channels=3)
+    model = assemble(config.backbone.name, config.decoder.name, in_channels=3)
     with torch.no_grad():
         model.decoder.skips[-1].bias += lifted
     given = {"experiment": "glidexp", "run_name": "drawn", "config_flat": flat(config), "choices": {"dataset": "smoke"}}

@@ -113,7 +113,7 @@ def test_what_a_finished_run_holds(finished: Outcome, artifacts: Path, small_dat
     assert held.info.status == "FINISHED"
     assert {"glidexp.config_id", "glidexp.split_hash", "glidexp.data_hash", "glidexp.torch"} <= set(held.data.tags)
     assert held.data.params["backbone"] == "mobilenetv3"
-    assert held.data.params["backbone.name"] == "mobilenetv3"
+    assert held.data.params["backbone.name"] == "test_resnet"
     assert held.data.params["train.epochs"] == "2"
     scores = ["lake_iou_pooled", "f1_pooled", "precision_pooled", "recall_pooled", "miou_two_class_pooled"]
     scores += [

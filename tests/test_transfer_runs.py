@@ -106,7 +106,7 @@ def test_what_cannot_be_started_from_is_told(source: Outcome, store: Store, plac
     refused(TrackingError, "there is no run ffffff", "init.run=ffffff")
     refused(TrackingError, "init.run=regioms is neither a model nor a study .* a study's name", "init.run=regioms")
     mine = f"init.run={source.run_id}"
-    refused(ConfigError, r"backbone\.name=resnet18, the model has mobilenetv3", mine, "backbone=resnet18")
+    refused(ConfigError, r"backbone\.name=resnet18, the model has test_resnet", mine, "backbone=resnet18")
     refused(ConfigError, r"decoder\.name=unet, the model has fcn: .* init\.scope=encoder", mine, "decoder=unet")
 
 
@@ -154,14 +154,15 @@ def test_adapters_are_merged_into_weights_that_never_moved(
 
 
 def test_a_checkpoint_holds_adapters_and_the_merged_best(place: Path, tiles: TileStore, tmp_path: Path) -> None:
-    config = config_of(place, "train.lora_rank=4", "optimizer.layer_decay=0.5", "train.gradient_checkpointing=true")
+    network, more = "backbone=mobilenetv3", ("optimizer.layer_decay=0.5", "train.gradient_checkpointing=true")
+    config = config_of(place, network, "train.lora_rank=4", *more)
     runtime = resolve(config.train)
     first, second = (build_parts(config, runtime, tiles) for _ in range(2))
     with torch.no_grad():
         for weight in first.optimizer.param_groups[0]["params"]:
             weight += 0.1
     first.keep_best()
-    plain = build_parts(config_of(place), runtime, tiles).model
+    plain = build_parts(config_of(place, network), runtime, tiles).model
     plain.load_state_dict(first.best)
     series = Series(tmp_path / "last.pt", config_id="c")
     assert series.save(first.state())
@@ -176,7 +177,7 @@ def test_a_checkpoint_holds_adapters_and_the_merged_best(place: Path, tiles: Til
 
 def test_a_rank_beyond_every_layer_is_refused_before_data_is_made(place: Path) -> None:
     config = config_of(place, f"paths.data={place / 'none'}", "train.lora_rank=4096")
-    with pytest.raises(ConfigError, match=r"train\.lora_rank=4096.*backbone\.name=mobilenetv3"):
+    with pytest.raises(ConfigError, match=r"train\.lora_rank=4096.*backbone\.name=test_resnet"):
         run(config, choices={})
     assert not (place / "none").exists()
 

@@ -384,7 +384,14 @@ def test_a_search_is_checked_and_its_best_repeated_as_an_ordinary_study(small_da
     from runs import words
 
     sweep = door.compose_sweep(["study=tune", "study.tune.trials=4", "study.tune.space.lr.low=0.001"])
-    typed = split([*words(small_data, tmp_path / "mlruns"), "loss=bce,dice", "optimizer.weight_decay=0", "seed=4,5"])
+    typed = split(
+        [
+            *words(small_data, tmp_path / "mlruns", "backbone=mobilenetv3"),
+            "loss=bce,dice",
+            "optimizer.weight_decay=0",
+            "seed=4,5",
+        ]
+    )
     found = tuning(sweep.study, typed, door.compose)
     assert [one.name for one in found.edges.arms] == [
         "baseline", "augmentation=standard", "augmentation=flips", "augmentation=strong", "optimizer.lr=0.001",

@@ -152,7 +152,7 @@ def test_the_best_of_a_search_is_repeated_before_anything_is_claimed(
 ) -> None:
     mlruns = tmp_path / "mlruns"
     fixed = ("augmentation=standard", "optimizer.lr=0.001", "optimizer.weight_decay=0", "train.device=cpu")
-    typed = words(small_data, mlruns, *fixed, "train.compile=off", "loss=bce,dice", "seed=0,1")
+    typed = words(small_data, mlruns, "backbone=mobilenetv3", *fixed, "train.compile=off", "loss=bce,dice", "seed=0,1")
     typed = ["study=tune", "study.tune.trials=4", *typed]
     monkeypatch.setattr(verb_tune, "report", lambda store, run_id: trainer.reports.append(run_id))
     trainer.dies_at, trainer.broken = 1, False
