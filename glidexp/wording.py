@@ -22,6 +22,11 @@ def does(count: int, verb: str) -> str:
     return verb if count != 1 else _IRREGULAR.get(verb, f"{verb}s")
 
 
+def legible(name: str) -> str:
+    """A file's name that can be written down: bytes in it that are not UTF-8 as `\\udce4`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def percent(share: float) -> str:
     """A level as it was given: `95%`, `99.5%`."""
     return f"{100 * share:.6g}%"

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, Protocol
 
+from glidexp.wording import legible
+
 log = logging.getLogger("glidexp")
 FIRST_S, MOST_S = 30.0, 600.0
 """seconds until a `Pace` is due for the first time, and at most between two times"""
@@ -126,7 +128,7 @@ def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, l
 
             def drawn(name: str, count: int | Fraction = 1, *, before: bool = False) -> None:
                 left.add(count, before)
-                bar.update(task, completed=float(left.done), description=said.format(name) if name else what)
+                bar.update(task, completed=float(left.done), description=said.format(legible(name)) if name else what)
 
             yield drawn
         return
@@ -136,7 +138,7 @@ def shown_steps(total: int, unit: str, progress: bool, what: str = "tiles", *, l
         left.add(count, before)
         due = pace.due() if late else left.done * LINES // total > (left.done - count) * LINES // total
         if progress and due and (seconds := left.seconds()) is not None:
-            named = f" ({name})" if name else ""
+            named = f" ({legible(name)})" if name else ""
             about = f", about {span(seconds)} left" * (seconds >= 1)
             log.info("%s: %d of %d %s done%s%s", what, int(left.done), total, unit, named, about)
 
