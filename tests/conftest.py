@@ -101,8 +101,14 @@ def composed_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def fresh_log() -> Iterator[None]:
-    """A door gives the log a handler on the stderr of its test, which is closed after it."""
+    """A door gives the log a handler on the stderr of its test, which is closed after it; so does one that a fixture of
+    the module has gone through before, whose stderr is not that of the test."""
+    _forget_handlers()
     yield
+    _forget_handlers()
+
+
+def _forget_handlers() -> None:
     log = logging.getLogger("glidexp")
     log.handlers.clear()
     log.propagate = True  # else pytest gives the log handlers of its own, and a door finds it has some already
