@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from glidexp.beside import flushed, together
 from glidexp.errors import ConfigError, GlidexpError
+from glidexp.wording import legible
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,9 +21,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def filled(text: str) -> str:
-    """Type of an argument that names a place: an unset variable of the shell must not become the current folder."""
+    """Type of an argument that names a place: an unset variable of the shell must not become the current folder, and
+    what cannot be written down is told before any work."""
     if not text.strip():
         raise argparse.ArgumentTypeError("nothing is given: a variable of the shell may not be set")
+    if (name := legible(text)) != text:
+        raise argparse.ArgumentTypeError(f"'{name}' is not in UTF-8: give a name that is")
     return text
 
 

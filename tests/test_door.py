@@ -170,6 +170,15 @@ def test_a_mistake_found_while_running_keeps_its_words(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "glidexp: first second\n"
 
 
+def test_names_that_are_not_utf8_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.guarded(lambda argv: len(argv[0].encode()), ["d\udce4/x"]) == 2, "of whatever library it is"
+    assert capsys.readouterr().err == "glidexp: 'd\\udce4/x' is not in UTF-8, as names of files must be: rename it.\n"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["predict", "m", "s.tif", "--out", "m\udce4ps"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "--out: 'm\\udce4ps' is not in UTF-8: give a name that is" in said
+
+
 def test_what_a_disk_refuses_is_told_in_one_line_wherever_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     def verb(argv: list[str]) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")

@@ -15,7 +15,7 @@ from glidexp.data.scenes.stac import SUFFIXES, read_items
 from glidexp.data.scenes.stand import Row, stand
 from glidexp.data.scenes.vrt import sources_of
 from glidexp.errors import DataError
-from glidexp.wording import many
+from glidexp.wording import legible, many
 
 log = logging.getLogger("glidexp")
 
@@ -73,17 +73,12 @@ class SceneFile:
             DataError: names the first that is not
         """
         for path in self.own:
-            if not_utf8(path):
-                raise DataError(f"{str(path)!a} has a name that is not in UTF-8: rename it.")
+            if (name := legible(str(path))) != str(path):
+                raise DataError(f"'{name}' has a name that is not in UTF-8: rename it.")
             if not path.is_file():
                 raise DataError(
                     f"{path} of scene '{self.scene}' is not there: correct its path in the catalogue, or take it out."
                 )
-
-
-def not_utf8(path: Path) -> bool:
-    """Whether a name holds bytes that are no letters, as of a disk of another encoding."""
-    return any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
 def find(
