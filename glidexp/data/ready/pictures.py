@@ -240,6 +240,11 @@ def opened(path: Source, content: bytes) -> Iterator[Image.Image]:
         # by its ending a file is one of these; others are told by what they hold, and one is run by another program
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             picture.load()
+            if picture.mode in ("RGB", "RGBA") and png.bits(content) > 8:  # Pillow leaves the lower half away
+                raise DataError(
+                    f"{path} is a picture of 16 bit, not RGB of 8 bit: stretch it to 8 bit first, or build tiles from "
+                    "scenes, which are stretched (dataset=scenes)."
+                )
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; fetch it again.") from None

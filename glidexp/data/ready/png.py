@@ -16,6 +16,8 @@ from rasterio.io import MemoryFile
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 6: 4}
 """by the header's colour type: grey, RGB, RGBA"""
+DEPTH_AT = 24
+"""byte of a PNG that says how many bits a channel has: signature, length, IHDR, width, height lie before it"""
 
 
 def decoded(content: bytes) -> npt.NDArray[np.uint8] | None:
@@ -39,6 +41,11 @@ def decoded(content: bytes) -> npt.NDArray[np.uint8] | None:
     except RasterioError:
         return None
     return pixels
+
+
+def bits(content: bytes) -> int:
+    """Bits a channel that the header of a PNG says; 0 of anything else."""
+    return content[DEPTH_AT] if content.startswith(SIGNATURE) and len(content) > DEPTH_AT else 0
 
 
 def _header(content: bytes) -> tuple[int, int, int] | None:
