@@ -12,6 +12,7 @@ import pyogrio
 import pyproj
 import pytest
 import shapely
+from test_inventory_diff import across_180
 from tiny_scenes import NORTH, WEST, lake, write_polygons, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind
@@ -69,6 +70,26 @@ def test_lakes_on_both_sides_of_180_degrees_are_met(tmp_path: Path, crs: str) ->
     mask = LakeMask(met, found.kept).strip(0, 200)
     area_m2 = 0.01**2 * 111_320 * 111_500 * np.cos(np.radians(65.915))
     assert mask.sum() == pytest.approx(2 * area_m2 / met.gsd_m**2, rel=0.05), "the last two are one place"
+
+
+@pytest.mark.parametrize("way", ["metres", "beyond", "cut", "jump"])
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:4326", "EPSG:4269"])
+def test_a_lake_across_180_degrees_is_drawn_whole(tmp_path: Path, crs: str, way: str) -> None:
+    """And so is ground that is labelled, whichever way a file writes either, and in whichever CRS the scene lies."""
+    west, north, gsd = 179.95, 66.02, 0.0005
+    if crs == "EPSG:32660":
+        (west, north), gsd = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(west, north), 50.0
+    path = write_scene(tmp_path / "s.tif", crs=crs, west=west, north=north, gsd_m=gsd, width=200, height=80)
+    met = read_header(SceneFile(path, "s", "unknown"))
+    shapes = [shapely.Point(x, 0).buffer(r) for x, r in ((50, 800), (1800, 300), (-1400, 300))]
+    written = across_180(tmp_path / "l.gpkg", way, shapes, shapely.box(-1000, -900, 2200, 900))
+    lakes = polygons.read(written, "dataset.lakes", layer="lakes")
+    found = inventory.lakes_of(met, lakes, lakes, buffer_m=1.0, min_lake_px=0)
+    assert found.area_px * met.gsd_m**2 == pytest.approx([shape.area for shape in shapes], rel=0.01)
+    mask = LakeMask(met, found.kept).strip(0, 80)
+    assert mask.sum() * met.gsd_m**2 == pytest.approx(sum(shape.area for shape in shapes), rel=0.03)
+    within = inventory.ground_of(met, polygons.read(written, "dataset.within", layer="ground"))
+    assert LakeMask(met, within).strip(0, 80).sum() * met.gsd_m**2 == pytest.approx(3200 * 1800, rel=0.03)
 
 
 def test_distance_to_the_nearest_glacier_decides(tmp_path: Path, scene) -> None:

@@ -21,13 +21,19 @@ def whole_in_degrees(shapes: Geometries, crs: pyproj.CRS) -> Geometries:
 
     An outline is taken the shorter way round, but for one that has all longitudes.
     """
-    moved = shapes if crs == LONLAT else reprojected(shapes, crs, LONLAT)
-    wide = _width(moved) > HALF
-    if wide.any():
-        moved = moved.copy()
-        moved[wide] = [_in_one_piece(shape) for shape in moved[wide]]
+    moved = in_one_piece(shapes if crs == LONLAT else reprojected(shapes, crs, LONLAT))
     valid: Geometries = np.where(shapely.is_valid(moved), moved, shapely.make_valid(moved))
     return valid
+
+
+def in_one_piece(lonlat: Geometries) -> Geometries:
+    """Polygons in degrees of any CRS, those across 180 degrees in one piece, whichever way they are written there."""
+    wide = _width(lonlat) > HALF
+    if not wide.any():
+        return lonlat
+    out = lonlat.copy()
+    out[wide] = [_joined(shape) for shape in lonlat[wide]]
+    return out
 
 
 def cut_at_180(shapes: Geometries) -> Geometries:
@@ -54,7 +60,7 @@ def _width(shapes: Geometries) -> npt.NDArray[np.float64]:
     return width
 
 
-def _in_one_piece(shape: shapely.Geometry) -> shapely.Geometry:
+def _joined(shape: shapely.Geometry) -> shapely.Geometry:
     """First each part by itself, whose points jump, then parts that were cut from each other."""
     parts = shapely.get_parts(shape)
     width = _width(parts)

@@ -11,6 +11,7 @@ import pyproj
 import shapely
 
 from glidexp.data.geodesy import reprojected, to_lonlat, turned
+from glidexp.data.scenes.degrees import in_one_piece
 from glidexp.data.scenes.polygons import Geometries, Inventory, Texts, polygons_of
 from glidexp.data.scenes.reading import Scene
 
@@ -140,6 +141,7 @@ def near(scene: Scene, inventory: Inventory, margin_m: float = 0.0) -> Inventory
 def ground_of(scene: Scene, ground: Inventory) -> Geometries:
     """Polygons of ground near a scene, in its CRS; points along their edges let these bend as they should."""
     own = ground.geometries[_near(scene, ground, 0.0)]
+    own = in_one_piece(own) if ground.crs.is_geographic else own
     fine = shapely.segmentize(own, STEP_DEG if ground.crs.is_geographic else STEP_M)
     return _turned(_transformed(fine, ground.crs, scene.crs), scene)
 
@@ -153,7 +155,8 @@ def lonlat_points(lakes: Inventory) -> npt.NDArray[np.float64]:
 def _near(scene: Scene, inventory: Inventory, margin_m: float) -> npt.NDArray[np.int64]:
     """Rows of the polygons whose box meets the scene's box grown by a margin, ascending."""
     crs = scene.metric_crs
-    outline = _transformed(np.array([scene.outline], dtype=object), scene.crs, crs)[0]
+    outline = np.array([scene.outline], dtype=object)
+    outline = (outline if scene.crs == crs else reprojected(outline, scene.crs, crs))[0]
     # a little more than asked for, since a line that is straight in one CRS bends in another
     left, bottom, right, top = outline.bounds
     slack = margin_m + 0.01 * max(right - left, top - bottom)
@@ -181,9 +184,14 @@ def _turned(geometries: Geometries, scene: Scene) -> Geometries:
 
 
 def _transformed(geometries: Geometries, source: pyproj.CRS, target: pyproj.CRS) -> Geometries:
-    if source == target or len(geometries) == 0:
+    if len(geometries) == 0:
         return geometries
-    moved = reprojected(geometries, source, target)
+    # before rings are looked at: one that jumps from end to end of the longitudes may cross itself, or none of itself
+    whole = in_one_piece(geometries) if source.is_geographic else geometries
+    if source == target:
+        return whole
+    moved = reprojected(whole, source, target)
+    moved = in_one_piece(moved) if target.is_geographic else moved
     bad = ~shapely.is_valid(moved)
     if bad.any():
         moved[bad] = [polygons_of(geometry) for geometry in shapely.make_valid(moved[bad])]
