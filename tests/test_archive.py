@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 from PIL import Image
@@ -238,6 +239,41 @@ def test_table_of_origins(tmp_path: Path) -> None:
     assert set(prepare(dataset, PX, tmp_path / "data", progress=False).index["sensor"]) == {"landsat8"}
 
 
+def test_tiles_that_share_ground_across_two_zones_are_on_one_side(tmp_path: Path) -> None:
+    """Of 30 places by the border of two UTM zones, each as a tile of either, 17 were on two sides."""
+    root, data = tmp_path / "tiles", tmp_path / "data"
+    across = pyproj.Transformer.from_crs(32645, 32644, always_xy=True)
+    for number in range(30):
+        at = (300_000 + 2000 * number, 3_100_000)
+        for zone, (west, north) in ((45, at), (44, across.transform(*at))):
+            name = f"{zone}_{1000 * (zone - 44) + 7 * number}"
+            image = root / "images" / f"{name}.tif"
+            place = {"crs": f"EPSG:326{zone}", "west": west, "north": north, "photometric": "RGB"}
+            write_scene(image, dtype="uint8", width=PX, seed=zone + 100 * number, **place)
+            (root / "labels").mkdir(exist_ok=True)
+            Image.fromarray(label(number)).save(root / "labels" / f"{name}.png")
+    store = prepare(folder(root), PX, data, progress=False)
+    sides = dict(zip(store.index["tile"], store.index["split"], strict=True))
+    assert all(sides[f"45_{1000 + 7 * n}"] == sides[f"44_{7 * n}"] for n in range(30))
+    assert set(sides.values()) == {"train", "val", "test"}
+    table = tmp_path / "origins.csv"
+    table.write_text("tile,crs,transform\n44_0,EPSG:32699,10 0 1e12 0 -10 1e12\n")
+    with pytest.raises(DataError, match="tile 44_0: crs 'EPSG:32699' is none, such as EPSG:32645"):
+        prepare(folder(root, manifest=str(table)), PX, data, progress=False)
+
+
+def test_only_tiles_whose_places_may_be_in_several_crs_are_of_another_recipe(tmp_path: Path) -> None:
+    root, table = write_pairs(tmp_path / "tiles", range(1, 13)), tmp_path / "origins.csv"
+    rows = ["tile,crs,transform", *(f"{n},EPSG:326{44 + n % 2},10 0 {64_000 * n} 0 -10 3000000" for n in range(1, 13))]
+    table.write_text("\n".join(rows))
+    assert "places" not in prepare_module._recipe(folder(root), PX)
+    assert prepare_module._recipe(folder(root, manifest=str(table)), PX)["places"] == 2
+    table.write_text("\n".join(rows).replace("EPSG:32644", "EPSG:32645"))
+    assert "places" not in prepare_module._recipe(folder(root, manifest=str(table)), PX)
+    table.write_text("tile,crs,transform\n1,EPSG:32645,10 0 1e12 0 -10 1e12\n2,EPSG:32644,10 0 5e5 0 -10 3e6\n")
+    assert len(prepare(folder(root, manifest=str(table)), PX, tmp_path / "data", progress=False)) == 12
+
+
 def test_a_mask_of_one_bit_is_lake_in_the_store_too(tmp_path: Path) -> None:
     root = write_pairs(tmp_path / "tiles", range(1, 13))
     whole = prepare(folder(root), PX, tmp_path / "data", progress=False)
@@ -354,6 +390,10 @@ def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
     image.write_bytes(whole)
     Image.fromarray(np.zeros((PX, PX), np.uint8)).save(image)
     refused(r"3\.png is a picture of mode L, not RGB")
+    for bands in (3, 4):  # of which Pillow gives the upper half of each value: 300 and 3,000 become 1 and 11
+        with rasterio.open(image, "w", driver="PNG", width=PX, height=PX, count=bands, dtype="uint16") as sink:
+            sink.write(np.full((bands, PX, PX), 3000, np.uint16))
+        refused(r"3\.png is a picture of 16 bit, not RGB of 8 bit: stretch it to 8 bit first, or build tiles from sc")
     image.write_bytes(whole)
     Image.fromarray(np.full((PX, PX), 7, np.uint8)).save(mask)
     refused(r"3\.png holds values up to 7")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, StretchConfig, to_dict
 from glidexp.config.data import GENERATED
 from glidexp.data import sensors
-from glidexp.data.builder.earlier import COPIES_VERSION, built_before, differs
+from glidexp.data.builder.earlier import COPIES_VERSION, PLACES_VERSION, built_before, differs
 from glidexp.data.builder.making import GENERATOR_VERSION, Making, digest, locked
 from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready import inputs
@@ -202,10 +202,10 @@ def _recipe_of_files(dataset: DatasetConfig) -> dict[str, Any]:
             if value := getattr(dataset, key):
                 layer = getattr(dataset, f"{key}_layer")
                 recipe |= {key: _fingerprint(_stem_files(value))} | ({f"{key}_layer": layer} if layer else {})
-    recipe["inputs"] = {
-        key: _fingerprint(files, scenes=key == "root" and dataset.kind == DatasetKind.scenes)
-        for key, files in _inputs(dataset).items()
-    }
+    found, scenes = _inputs(dataset), dataset.kind == DatasetKind.scenes
+    if not scenes and inputs.in_several_crs(dataset, found):
+        recipe["places"] = PLACES_VERSION
+    recipe["inputs"] = {key: _fingerprint(files, scenes=scenes and key == "root") for key, files in found.items()}
     return recipe
 
 

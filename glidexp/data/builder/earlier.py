@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-VERSIONS = ("build", "read", "copies", "generator")
+VERSIONS = ("build", "read", "copies", "places", "generator")
 """keys of a recipe that say in which way settings and files become tiles"""
 COPIES_VERSION = 2
 """bumped when other ready tiles are taken for the same ground, and so put on one side; not of the published set.
 2: their grain has to agree"""
+PLACES_VERSION = 2
+"""bumped when ready tiles whose places are known are taken for the same ground otherwise; of those that may lie in
+several CRSs. 2: they are compared across these"""
 FIRST = 1
 """of a recipe that does not say its own"""
 

@@ -52,7 +52,7 @@ def digest(value: Any, digits: int = 16) -> str:
 
 def split_id(recipe: dict[str, Any]) -> str:
     """Names the split file: the ground and the rule, not what is done with the ground."""
-    keys = ("kind", "split", "generator", "synthetic", "sensor", "part_km", "inputs", "without", "layout")
+    keys = ("kind", "split", "generator", "synthetic", "sensor", "part_km", "inputs", "without", "layout", "places")
     within = ("within", "within_layer")  # what nobody labelled is on no side
     return digest({key: recipe[key] for key in (*keys, *within) if key in recipe})
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from glidexp.config import DatasetConfig, DatasetKind
+from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready.layout import GLID_COUNTS, PARTS, describe, folder_place, glid_places
 from glidexp.errors import ConfigError, DataError
 
@@ -49,6 +50,19 @@ def tile_files(dataset: DatasetConfig, root: Path) -> dict[str, list[Path]]:
         for part in PARTS:
             files[name + part] = sorted(p for p in (place.source / part).rglob("*") if p.is_file())
     return files
+
+
+def in_several_crs(dataset: DatasetConfig, files: dict[str, list[Path]]) -> bool:
+    """Whether tiles may have positions in several CRSs: by a table of origins that names these, or as TIFFs.
+
+    Args:
+        dataset: settings
+        files: from `tile_files`
+    """
+    if any(file.suffix.lower() in (".tif", ".tiff") for listed in files.values() for file in listed):
+        return True
+    rows = read_csv(Path(dataset.manifest), known=("crs",))[1] if dataset.manifest else []
+    return len({row["crs"] for row in rows if row.get("crs")}) > 1
 
 
 def manifest_of(root: str | None) -> dict[str, Any]:

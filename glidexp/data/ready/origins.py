@@ -4,16 +4,27 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import pyproj.exceptions
+import shapely
 
 from glidexp.data import sensors
 from glidexp.data.csv_rows import read_csv
+from glidexp.data.geodesy import TURNS, around, outline_lonlat, to_lonlat, turned
 from glidexp.data.ready.pairs import Pair
 from glidexp.data.store import SPLITS
 from glidexp.errors import DataError
 from glidexp.wording import does, many
 
+SHARED = 1e-3
+"""share of the smaller of two tiles up to which they only touch"""
+SIDE_POINTS = 4
+"""points an edge of a tile, which bends in degrees"""
 COLUMNS = ("tile", "scene", "sensor", "region", "gsd_m", "row", "col", "block", "split", "transform", "crs")
 
 
@@ -91,6 +102,8 @@ def _origin(path: Path, text: Mapping[str, str], sensor: str) -> Origin:
         transform = tuple(float(part) for part in text.get("transform", "").split()) or None
         if transform is not None and (len(transform) != 6 or not all(map(math.isfinite, transform))):
             raise ValueError("transform is six numbers with spaces between")
+        if text.get("crs"):
+            crs_of(text["crs"])
         return Origin(
             scene=text.get("scene") or "unknown",
             sensor=name,
@@ -112,30 +125,55 @@ def _origin(path: Path, text: Mapping[str, str], sensor: str) -> Origin:
 def shared_ground(origins: Sequence[Origin], sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Pairs (a, b), a < b, of tiles whose positions are known and that overlap by more than an edge.
 
+    Those of one CRS are compared in it, others in degrees, such as tiles on either side of the border of two UTM zones.
+
     Args:
         origins: of the tiles
         sizes: height and width of each, pixels
     """
-    links: list[tuple[int, int]] = []
-    by_crs: dict[str, list[int]] = {}
+    by_crs: dict[pyproj.CRS, list[int]] = {}
     for i, origin in enumerate(origins):
         if origin.transform is not None and origin.crs:
-            by_crs.setdefault(origin.crs, []).append(i)
-    if not by_crs:
-        return links
-    import shapely
-
+            by_crs.setdefault(crs_of(origin.crs), []).append(i)
+    links: list[tuple[int, int]] = []
     for members in by_crs.values():
-        boxes = [_footprint(origins[i].transform or (), *sizes[i]) for i in members]
-        for a, b in shapely.STRtree(boxes).query(boxes, predicate="intersects").T.tolist():
-            if a < b and shapely.intersection(boxes[a], boxes[b]).area > 1e-3 * min(boxes[a].area, boxes[b].area):
-                links.append((members[a], members[b]))
+        outlines = [shapely.Polygon(_edge(origins[i], sizes[i], 1)) for i in members]
+        links += [(members[a], members[b]) for a, b in _overlapping(np.array(outlines, dtype=object))]
+    if len(by_crs) > 1:
+        crs = {i: crs for crs, members in by_crs.items() for i in members}
+        edges = {i: _edge(origins[i], sizes[i], SIDE_POINTS).T for i in sorted(crs)}
+        every = [i for i, edge in edges.items() if np.isfinite(to_lonlat(crs[i], *edge)).all()]  # others are nowhere
+        outlines = [outline_lonlat(crs[i], *edges[i]) for i in every]
+        found = {
+            (every[a], every[b])
+            for turn in TURNS  # of two tiles at 180 degrees one may be written on either side of the line
+            for a, b in _overlapping(np.array(outlines, dtype=object), turn)
+        }
+        links += sorted((a, b) for a, b in found if crs[a] != crs[b])
     return links
 
 
-def _footprint(transform: Sequence[float], height: int, width: int) -> Any:
-    from shapely import Polygon
+@cache
+def crs_of(text: str) -> pyproj.CRS:
+    """The CRS that a table or a file names; raises ValueError where it is none."""
+    try:
+        return pyproj.CRS.from_user_input(text)
+    except pyproj.exceptions.CRSError:
+        raise ValueError(f"crs '{text[:60]}' is none, such as EPSG:32645") from None
 
-    a, b, c, d, e, f = transform
-    corners = [(0, 0), (width, 0), (width, height), (0, height)]
-    return Polygon([(a * x + b * y + c, d * x + e * y + f) for x, y in corners])
+
+def _edge(origin: Origin, size: tuple[int, int], points: int) -> npt.NDArray[np.float64]:
+    """(n, 2) points along the edge of a tile, in its CRS."""
+    a, b, c, d, e, f = origin.transform or ()
+    across, down = around(points)
+    col, row = across * size[1], down * size[0]
+    return np.column_stack([a * col + b * row + c, d * col + e * row + f])
+
+
+def _overlapping(outlines: npt.NDArray[np.object_], turn: float = 0.0) -> list[tuple[int, int]]:
+    """Places of those that overlap by more than an edge, the smaller first; one of both turned by so many degrees."""
+    moved = turned(outlines, turn) if turn else outlines
+    a, b = shapely.STRtree(outlines).query(moved, predicate="intersects")
+    shared = shapely.area(shapely.intersection(moved[a], outlines[b]))
+    met = (a < b) & (shared > SHARED * np.minimum(shapely.area(outlines[a]), shapely.area(outlines[b])))
+    return list(zip(a[met].tolist(), b[met].tolist(), strict=True))
