@@ -120,7 +120,10 @@ def no_setting(key: str, allowed: Sequence[str], known: Sequence[str] = ()) -> G
         allowed: keys in its place
         known: further keys that may have been meant
     """
-    near = get_close_matches(key, [*known, *allowed], n=1)
+    leaf = key.rpartition(".")[2]  # train.lr: the word is right, the section is not
+    sections = {name.partition(".")[0] for name in known}
+    same = [leaf] if leaf in sections else [name for name in known if name.rpartition(".")[2] == leaf]
+    near = same if len(same) == 1 else get_close_matches(key, [*same, *known, *allowed], n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     parent = key.rpartition(".")[0]
     below = f"Allowed below {parent}: " if parent and allowed[0].startswith(f"{parent}.") else "Allowed to begin with: "

@@ -740,9 +740,9 @@ def test_a_scene_and_its_dem_are_given_to_a_model_of_mlflow(
         assert found.shape == (150, 200) and np.abs(found - expected).max() < 0.1
     with pytest.raises(DataError, match=r"none\.tif does not exist"):
         released.predict(None, {"scene": scene, "dem": tmp_path / "none.tif"})
-    for odd in ({"scene": str(scene), "sensor": "sentinel2"}, {"Scene": str(scene)}, {"scene": np.zeros((4, 9, 9))}):
+    for odd in ({"scene": str(scene), "sensors": "sentinel2"}, {"Scene": str(scene)}, {"scene": np.zeros((4, 9, 9))}):
         with pytest.raises(
-            ValueError, match=re.escape('a scene is given as {"scene": PATH}, with "dem": PATH, not with')
+            ValueError, match=re.escape('a scene is given as {"scene": PATH}, with "dem": PATH and "sensor": NAME, not')
         ):
             released.predict(None, odd)
     for beyond in (np.full((4, 9, 9), 3000, np.uint16), np.full((4, 9, 9), -1.0), np.full((4, 9, 9), np.nan)):

@@ -434,6 +434,37 @@ def test_limits_of_the_card_are_replayed(model: Path, bright: Bright, tmp_path: 
     assert told["glidexp:sizes"][-1]["lakes"] == 3
 
 
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # of mlflow's own import
+@pytest.mark.parametrize(("sensor", "lakes"), [(None, 3), ("sentinel2", 0)])
+def test_a_model_of_mlflow_gives_the_pixels_that_predict_writes_with_and_without_a_sensor(
+    sensor: str | None, lakes: int, model: Path, bright: Bright, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model of one sensor does not take an unnamed scene for one of it: what is dark or bright depends on it."""
+    from glidexp.tracking.pyfunc_release import ReleasedLakeModel
+
+    edited(
+        model,
+        stretch={
+            "method": "percentile", "low": 2.0, "high": 98.0, "scope": "sensor", "sensors": {"x": "sentinel2"},
+            "limits": {"x": {"low": [0.0] * 3, "high": [20000.0] * 3}},
+        },
+        sensors=["sentinel2"],
+    )  # fmt: skip
+    scene = write_scene(tmp_path / "s.tif", pixels=pixels())
+    assert mapped(model, tmp_path / "maps", scene, more=("--sensor", sensor) if sensor else ()) == 0
+    assert properties(tmp_path / "maps")["glidexp:sizes"][-1]["lakes"] == lakes
+    with rasterio.open(tmp_path / "maps" / "s_probability.tif") as written:
+        expected = written.read(1)
+    caplog.clear()
+    released = ReleasedLakeModel()
+    released.bundle = model
+    found = released.predict(None, {"scene": scene, "sensor": sensor})
+    assert np.array_equal(np.rint(found * 254), expected)
+    assert ('Name it with {"scene": PATH, "sensor": NAME}.' in caplog.text) == (sensor is None)
+    with pytest.raises(ConfigError, match="sensor of scene s"):
+        released.predict(None, {"scene": scene, "sensor": "landsat99"})
+
+
 def test_a_scene_without_data_is_refused_under_limits_of_the_card_too(
     model: Path, bright: Bright, tmp_path: Path
 ) -> None:

@@ -19,12 +19,18 @@ from glidexp.models.card import read_card
 
 log = logging.getLogger("glidexp")
 DEM = '{"scene": PATH, "dem": PATH}'
-"""how a scene and its DEM are given to a model that MLflow has loaded"""
+SENSOR = '{"scene": PATH, "sensor": NAME}'
+"""how a scene, its DEM and its sensor are given to a model that MLflow has loaded"""
 Floats = npt.NDArray[np.float32]
 
 
 def probabilities_of(
-    bundle: Path, place: Path, settings: MapSettings | None = None, *, dem: Path | str | None = None
+    bundle: Path,
+    place: Path,
+    settings: MapSettings | None = None,
+    *,
+    dem: Path | str | None = None,
+    sensor: str = UNKNOWN,
 ) -> Floats | dict[str, Floats]:
     """Lake probability of a scene, or of every scene of a folder.
 
@@ -33,19 +39,20 @@ def probabilities_of(
         place: a raster, VRT, catalogue or .SAFE; or a folder of them
         settings: window, stretch, device ...; the usual ones when not given
         dem: raster of heights or folder of them, for a model that takes bands of a DEM
+        sensor: of scenes that name none, as `--sensor` of `glidexp predict`
 
     Returns:
         float32 (H, W) in steps of 1/254 from 0 to 1, NaN where the scene has no data; by name where there are several
         scenes, and for a folder other than .SAFE
 
     Raises:
-        ConfigError: settings that no scene could be mapped with, or a DEM that lacks or is not wanted
+        ConfigError: settings that no scene could be mapped with, a DEM that lacks or is not wanted, or a sensor that is
+            not known
         DataError: nothing there, a band is missing, a damaged file
     """
     if not place.exists():
         raise DataError(f"{place} does not exist: give a raster or a folder of rasters.")
-    known = [str(name) for name in read_card(bundle).get("sensors") or ()]
-    files = find(place, known[0] if len(known) == 1 else UNKNOWN, "scene", dem=files_of(dem, DEM))
+    files = find(place, sensor, "scene", dem=files_of(dem, DEM))
     chosen = settings or MapSettings()
     folder = place.is_dir() and place.suffix.lower() != SAFE
     if len(files) == 1 and not folder:
@@ -56,7 +63,7 @@ def probabilities_of(
 def _of_scene(bundle: Path, file: SceneFile, settings: MapSettings) -> Floats:
     card = read_card(bundle)
     scene = domain.header(card, file, DEM)
-    for word in (*scene.warnings, *domain.outside(card, scene)):
+    for word in (*scene.warnings, *domain.outside(card, scene, SENSOR)):
         log.warning("warning: %s", word)
     look = raster.look_shape(scene)
     with tempfile.TemporaryDirectory(prefix="glidexp-scene-") as aside:

@@ -94,12 +94,12 @@ def check_dem(card: Mapping[str, Any], *, given: bool, setting: str = "--dem") -
         raise ConfigError(f"{setting} would not be used: the model takes {', '.join(bands_of(card))}. Leave it out.")
 
 
-def outside(card: Mapping[str, Any], scene: "Scene") -> list[str]:
-    """Sentences on what of a scene the model was not trained for."""
+def outside(card: Mapping[str, Any], scene: "Scene", setting: str = "--sensor") -> list[str]:
+    """Sentences on what of a scene the model was not trained for; `setting` is what names a sensor."""
     known = [str(name) for name in card.get("sensors") or ()]
     own, told = scene.file.sensor, []
     if known and own not in known:
-        hint = " Name it with --sensor." if own == sensors.UNKNOWN else ""
+        hint = f" Name it with {setting}." if own == sensors.UNKNOWN else ""
         told.append(f"{scene.name}: sensor {own} is not one that the model was trained on ({', '.join(known)}).{hint}")
     ranges = pixel_sizes(card, own)
     if ranges and not any(GSD_RATIO[0] * low <= scene.gsd_m <= GSD_RATIO[1] * high for low, high in ranges):

@@ -12,7 +12,7 @@ import numpy as np
 from mlflow.pyfunc import PythonModel
 from mlflow.pyfunc.model import PythonModelContext
 
-KEYS = {"scene", "dem"}
+KEYS = {"scene", "dem", "sensor"}
 """of a dict"""
 
 with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets filters of its own as it says so
@@ -33,8 +33,9 @@ with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets
             Args:
                 context: unused
                 model_input: uint8 or float array (B, C, H, W) or (C, H, W) in 0-255; or the path of a scene as
-                    `glidexp predict` takes it, with its stretch; or a folder, of which every scene is taken; or, for a
-                    model that takes bands of a DEM, {"scene": such a path, "dem": a raster or folder of heights}
+                    `glidexp predict` takes it, with its stretch; or a folder, of which every scene is taken; or
+                    {"scene": such a path}, with "sensor": its name where the scene tells none, and, for a model that
+                    takes bands of a DEM, "dem": a raster or folder of heights
                 params: unused
 
             Returns:
@@ -48,12 +49,14 @@ with warnings.catch_warnings(record=True):  # MLflow misses type hints, and sets
             told = model_input if isinstance(model_input, dict) else {"scene": model_input}
             if isinstance(model_input, dict) and not (isinstance(told.get("scene"), (str, Path)) and {*told} <= KEYS):
                 raise ValueError(
-                    f'a scene is given as {{"scene": PATH}}, with "dem": PATH, not with {[*map(str, told)]}.'
+                    f'a scene is given as {{"scene": PATH}}, with "dem": PATH and "sensor": NAME, not with '
+                    f"{[*map(str, told)]}."
                 )
             if isinstance(told.get("scene"), (str, Path)):
                 from glidexp.mapping.arrays import probabilities_of
 
-                return probabilities_of(self.bundle, Path(told["scene"]), dem=told.get("dem"))
+                also = {key: value for key, value in told.items() if key != "scene" and value is not None}
+                return probabilities_of(self.bundle, Path(told["scene"]), **also)
             return self._of_array(np.asarray(model_input))
 
         def _of_array(self, image: np.ndarray) -> np.ndarray:
