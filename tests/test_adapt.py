@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glidexp.config import SubsetConfig, TrainConfig
+from glidexp.config import Precision, SubsetConfig, TrainConfig
 from glidexp.config.evaluation import Adapt, EvalConfig, EvalSplit
 from glidexp.data.band_statistics import band_histograms, matching, moments, statistics_of
 from glidexp.errors import ConfigError, DataError
@@ -84,3 +84,29 @@ def test_what_is_fitted_is_not_scored() -> None:
         EvalConfig(**values)
         with pytest.raises(ConfigError, match=r"eval\.split=test"):
             EvalConfig(split=EvalSplit.all, **values)
+
+
+class Scenes:
+    """Ten tiles of 8 px with one band, as a store holds them: of a dark scene, then of one of bright water."""
+
+    channels, path = 1, "nowhere"
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.images = rng.integers(0, 40, (10, 8, 8, 1), dtype=np.uint8)
+        self.images[5:] += 200
+        self.labels = np.zeros((10, 8, 8), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("batch", [4, 3])
+def test_batch_statistics_of_a_target_are_of_its_scenes_together(batch: int) -> None:
+    """Batches of one scene each do not show how far scenes are apart, and a last one of fewer tiles is no more than
+    these."""
+    store, runtime = Scenes(), resolve(TrainConfig(threads=1, precision=Precision.fp32))
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
+    normalise = plain([0.0], [1.0], runtime)
+    found = adapt.with_statistics_of(model, store, np.arange(10), normalise, runtime, batch)[0]
+    pixels = store.images.astype(float)
+    assert found.running_mean.item() == pytest.approx(pixels.mean(), rel=0.12)
+    assert found.running_var.item() == pytest.approx(pixels.var(), rel=0.3), "of each scene alone it is 1 % of that"
+    assert model[0].running_mean.item() == 0, "the model stays as it was"

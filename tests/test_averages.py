@@ -127,6 +127,13 @@ def test_batch_statistics_are_the_mean_over_batches_without_dropout_or_a_random_
     assert not average.training and not any(module.training for module in average.module.modules())
 
 
+def test_a_last_batch_of_fewer_tiles_counts_by_its_tiles() -> None:
+    average = torch.optim.swa_utils.AveragedModel(torch.nn.Sequential(torch.nn.BatchNorm2d(1)))
+    batches = [torch.zeros(8, 1, 2, 2), torch.full((2, 1, 2, 2), 10.0)]
+    renew_batch_statistics(average, batches, Training(config()).runtime, frozen=set())
+    assert average.module[0].running_mean.item() == pytest.approx(2.0)
+
+
 class Judge:
     """A recorder that gives the average a score of its own."""
 

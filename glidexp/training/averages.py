@@ -100,7 +100,8 @@ def renew_batch_statistics(
 ) -> None:
     """Gives averaged weights the batch statistics that they would have had: their mean over some training batches.
 
-    Unlike `swa_utils.update_bn` it leaves out dropout, which would draw random numbers, and layers that were frozen.
+    A batch counts by its tiles, as a last one of fewer says less. Unlike `swa_utils.update_bn` it leaves out dropout,
+    which would draw random numbers, and layers that were frozen.
 
     Args:
         average: changed in place
@@ -119,9 +120,11 @@ def renew_batch_statistics(
     for norm in norms:
         norm.reset_running_stats()
         norm.train()
-    for number, image in enumerate(images, start=1):
+    tiles = 0
+    for image in images:
+        tiles += len(image)
         for norm in norms:
-            norm.momentum = 1 / number  # a plain mean over the batches; None would ask the device how many there were
+            norm.momentum = len(image) / tiles  # a mean over all; None would ask the device how many there were
         with runtime.autocast():
             average(image)
     for norm, momentum in norms.items():

@@ -9,6 +9,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from glidexp.config.evaluation import Adapt
+from glidexp.data import order as data_order
 from glidexp.data.band_statistics import band_histograms, matching, moments
 from glidexp.data.loader import Loader
 from glidexp.data.store import TileStore
@@ -75,7 +76,8 @@ def with_statistics_of(
     """The network with batch statistics of the target's images (AdaBN).
 
     Source: Li et al. 2016, Revisiting batch normalization for practical domain adaptation, arXiv 1603.04779. Here the
-    mean over plain batches of all given tiles, weights untouched.
+    mean over plain batches of all given tiles, weights untouched. The tiles are mixed: a store has those of a scene
+    beside each other, and batches of one scene each would miss by how much scenes differ.
 
     Raises:
         ConfigError: a network without batch normalisation
@@ -83,7 +85,10 @@ def with_statistics_of(
     if not any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         raise ConfigError("eval.adapt=batch_norm: this network has no batch normalisation: choose another adaptation.")
     copied = AveragedModel(model)
-    loader = Loader(tiles, rows, batch_size, device=runtime.device, shuffle=False)
+    mixed = rows[data_order.order(len(rows), seed=0, epoch=0, weights=None)]
+    if len(mixed) > batch_size and len(mixed) % batch_size == 1:
+        mixed = mixed[:-1]  # of one tile there may be a single value to normalise by
+    loader = Loader(tiles, mixed, batch_size, device=runtime.device, shuffle=False)
     renew_batch_statistics(copied, shown_images(loader, normalise, 0, runtime), runtime, frozen=set())
     network: torch.nn.Module = copied.module
     return network

@@ -17,6 +17,7 @@ from glidexp.data.band_statistics import band_histograms
 from glidexp.data.leakage import ground_of, join
 from glidexp.data.store import TileStore
 from glidexp.mapping.domain import domain_of
+from glidexp.models import catalog
 from glidexp.models.card import VALIDITY, read_part
 from glidexp.models.export import save_bundle
 from glidexp.models.lineage import Lineage
@@ -92,6 +93,7 @@ def fit_to(
         normalise = adapt.matched(normalise, found.card, bands, tiles, rows["train"], runtime.device)
     model = runtime.place(network_of(found.bundle, bands, tiles.channels, told.size))
     if kind is Adapt.batch_norm:
+        catalog.check_batch(found.card["architecture"]["decoder"], tiles.tile_px, min(size, len(rows["train"])))
         model = adapt.with_statistics_of(model, tiles, rows["train"], normalise, runtime, size)
     temperature = found.card.get("temperature")
     if threshold is None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glidexp.config import Compile, TrainConfig
-from glidexp.config.evaluation import VAL, EvaluateConfig
+from glidexp.config.evaluation import VAL, Adapt, EvaluateConfig
 from glidexp.data.prepare import prepare
 from glidexp.data.store import TileStore, data_hash
 from glidexp.data.workers import Crew
@@ -145,6 +145,8 @@ def evaluation_id(
     }
     if fit:
         values |= {"adapt": str(config.eval.adapt)}
+        if config.eval.adapt is Adapt.batch_norm:  # they were of tiles in the order of the store once
+            values |= {"statistics": f"mixed, {config.train.batch_size} tiles a batch"}
         if config.eval.log_fitted:
             values |= {"log_fitted": True}  # else a run that has no model would be shown
         values |= {f"fit_{side}": data_hash(tiles.index["xxh3"].iloc[of].tolist()) for side, of in fit.items()}
