@@ -26,7 +26,7 @@ from glidexp.study.plan import hours as plan_hours
 from glidexp.study.plan import power as plan_power
 from glidexp.study.plan import show as plan_show
 from glidexp.study.plan.arms import Arm
-from glidexp.study.plan.budget import Spent, equal, spent, told
+from glidexp.study.plan.budget import Spent, by_seed, equal, spent, told
 from glidexp.study.plan.check import Checked, keys, resolved_elsewhere
 from glidexp.study.plan.cost import Speed
 from glidexp.study.plan.data import Data, Sizes
@@ -63,11 +63,36 @@ def test_as_many_steps_from_fewer_tiles() -> None:
     assert [one.config.train.epochs for one in found] == [10, 40, 10]  # 12 and 3 steps an epoch
     assert found[1].words == ("x=quarter", "train.epochs=40") and found[2] is arms[2]
     sums = [spent(one.config, counts[one.config.subset.fraction]) for one in found]
-    assert told(BudgetConfig(), sums) == "Budget: 120 optimizer steps in every arm exactly."
+    assert told(BudgetConfig(), [sums]) == "Budget: 120 optimizer steps in every arm exactly."
     odd = [sums[0], replace(sums[1], steps=123)]
-    assert told(BudgetConfig(), odd) == (
+    assert told(BudgetConfig(), [odd]) == (
         "Budget: 120 optimizer steps in every arm, by whole epochs: at most 2.5 % off."
     )
+
+
+def test_where_a_seed_draws_its_own_scenes_its_epochs_are_its_own() -> None:
+    def counts(config: Config) -> int:
+        return 80 if config.subset.scenes is None else {0: 40, 7: 16}[config.seed]
+
+    def each(*arms: Checked) -> list[list[Checked]]:
+        return by_seed(arms, [0, 7], lambda own: equal(own, BudgetConfig(), counts))
+
+    arms = [arm("all"), arm("one", subset={"scenes": 1})]
+    found = each(*arms)
+    assert [[one.config.train.epochs for one in own] for own in found] == [[10, 20], [10, 50]]
+    assert found[1][1].words == ("x=one", "train.epochs=50") and found[1][1].config.seed == 7
+    sums = [[spent(one.config, counts(one.config)) for one in own] for own in found]
+    assert told(BudgetConfig(), sums) == "Budget: 100 optimizer steps in every arm exactly."
+    off = [sums[0], [sums[1][0], replace(sums[1][1], steps=40)]]
+    assert "at most 60.0 % off" in told(BudgetConfig(), off), "as much as with one epoch number for all seeds"
+    both = each(arm("a", subset={"scenes": 1}), arm("b", subset={"scenes": 1}, loss={"bce": 1.0}))
+    assert both[0][1].words == both[1][1].words == ("x=b",), "arms of a seed see the same tiles"
+    sums = [[spent(one.config, counts(one.config)) for one in own] for own in both]
+    assert told(BudgetConfig(), sums) == "Budget: 20 to 50 optimizer steps, by seed, in every arm exactly."
+    same = each(arm("all"), arm("one", subset={"scenes": 1, "seed": 0}))
+    assert same[0] is same[1], "all seeds see the same scenes"
+    with pytest.raises(ConfigError, match=r"^one: train\.batch_size=32 .* its 16 training tiles with seed 7: lower it"):
+        each(arm("all"), arm("one", subset={"scenes": 1}, train={"batch_size": 32}))
 
 
 def test_as_many_pixels_a_batch() -> None:
@@ -80,7 +105,7 @@ def test_as_many_pixels_a_batch() -> None:
     assert [one.config.train.epochs for one in found] == [10, 8, 12]
     assert found[1].words[1:] == ("train.batch_size=32", "train.epochs=8")
     sums = [spent(one.config, counts[one.config.tile_size.px]) for one in found]
-    assert "at most 4.0 % off. Batches hold as many pixels" in told(cfg, sums)
+    assert "at most 4.0 % off. Batches hold as many pixels" in told(cfg, [sums])
     with pytest.raises(ConfigError, match=r"^1024: tiles of 1024 px .* would be a batch of 0\.5"):
         equal([*arms, arm("1024", tile_size={"px": 1024})], cfg, lambda _: 100)
 

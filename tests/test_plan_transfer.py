@@ -15,8 +15,9 @@ from glidexp.scoring.confusion import rows_of, strata
 from glidexp.study.comparison.measures import measure_of
 from glidexp.study.execution.cells import Cell, Plan, take_ready
 from glidexp.study.plan.arms import Arm
+from glidexp.study.plan.budget import spent
 from glidexp.study.plan.check import checked
-from glidexp.study.plan.making import make_plan, outline
+from glidexp.study.plan.making import Planned, make_plan, outline
 from glidexp.study.plan.transfer import Present, primary, transfer_arms
 from glidexp.study.plan.words import Words, split
 
@@ -149,17 +150,22 @@ def test_words_of_scoring_are_checked_and_kept_apart() -> None:
 
 
 @pytest.fixture(scope="module")
-def ladder(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Planned:
     """A real plan, on generated scenes of two regions."""
     place = tmp_path_factory.mktemp("ladder")
     words = [
         *SMALL, f"paths.data={place}", f"paths.mlruns={place}", "dataset.synthetic.regions=[andes,greenland]",
         "dataset.synthetic.scenes_per_sensor=8", "dataset.split.val=0.25", "dataset.split.test=0.25", "train.epochs=8",
-        "train.compile=off",
+        "train.compile=off", "train.batch_size=5",
     ]  # fmt: skip
     typed = split([*words, "study=transfer_ladder", "study.transfer.budgets=[1,2,5]", "study.seeds=[0,1]"])
     study = door.compose_sweep(list(typed.own)).study
-    return make_plan(study, typed, door.compose).plan
+    return make_plan(study, typed, door.compose)
+
+
+@pytest.fixture(scope="module")
+def ladder(planned: Planned) -> Plan:
+    return planned.plan
 
 
 def test_rungs_are_no_equal_arms_before_their_data_is_made(tmp_path: Path) -> None:
@@ -203,6 +209,19 @@ def test_every_rung_learns_as_many_steps_and_frozen_ones_follow(ladder: Plan) ->
     assert staged["train.freeze_encoder_epochs"] == staged["train.epochs"] // 4
     last = staged["train.freeze_encoder_epochs"] + 4 * staged["train.unfreeze_every"]
     assert last < staged["train.epochs"], "the stem never learns"
+
+
+def test_each_seed_takes_as_many_steps_as_its_source_from_the_scenes_that_it_draws(planned: Planned) -> None:
+    steps, tiles = dict[str, int](), dict[str, int]()
+    for cell in planned.plan.cells:
+        config = door.compose([word for word in cell.words if not word.startswith(("init=", "init.run="))])
+        assert config.seed == cell.seed
+        tiles[cell.name] = planned.data.train_tiles(config)
+        steps[cell.name] = spent(config, tiles[cell.name]).steps
+    assert tiles["full 1 scene|0"] // 5 != tiles["full 1 scene|1"] // 5, "else this test is of nothing"
+    for cell in planned.plan.cells:
+        an_epoch = tiles[cell.name] // 5
+        assert abs(steps[cell.name] - steps[f"zero-shot|{cell.seed}"]) <= an_epoch / 2 + 1e-9, cell.name
 
 
 def test_an_arm_may_start_from_another_one_and_not_from_itself(tmp_path: Path) -> None:

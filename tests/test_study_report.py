@@ -731,6 +731,18 @@ def test_curves_are_along_what_the_budget_makes_equal(study: Study) -> None:
     assert axis_of(replace(study.plan, spent={}), arms) == ("epoch", {"plain": 1.0, "twin": 1.0}), "of an older study"
 
 
+def test_a_seed_with_epochs_of_its_own_has_a_curve_of_the_same_length(study: Study) -> None:
+    """The budget is the same; from fewer tiles it takes more epochs."""
+    spent = {"epochs": 4, "steps": 40, "pixels": 400}
+    plan = replace(study.plan, equal="steps", spent={one.name: spent for one in study.arms})
+    plan.spent["twin"] = {**spent, "epochs": 8}
+    first = next(one for one in study.arms if one.name == "twin").runs[0]
+    trained = study.trained | {first.run_id: replace(first, params=first.params | {"train.epochs": "16"})}
+    store: Any = SimpleNamespace(history=lambda run_id, name: {16 if run_id == first.run_id else 8: 0.5, 1: 0.2})
+    found = trainings.curves_of(store, replace(study, plan=plan, trained=trained), measure_of("test/lake_iou_pooled"))
+    assert max(found.by_arm["twin"][0]) == 40
+
+
 def test_an_arm_without_a_curve_has_a_word_why(study: Study) -> None:
     logged = {"plain": [(1, 0.5), (2, 0.6)], "twin": [(1, 0.4)], "broken <b>": []}
     by_run = {run.run_id: logged[arm.name] for arm in study.arms for run in arm.runs}

@@ -129,7 +129,10 @@ def curves_of(store: Store, study: Study, measure: Measure) -> Curves:
             epochs = trained.params.get("train.epochs", "")
             last = int(epochs) if epochs.isdigit() else None
             points = store.history(trained.run_id, name).items()
-            curve = {epoch * an_epoch[arm.name]: value for epoch, value in points if last is None or epoch <= last}
+            each = an_epoch[arm.name]
+            if along != "epoch" and last:  # of a seed with tiles of its own an epoch is another share of the same whole
+                each *= study.plan.spent[arm.name]["epochs"] / last
+            curve = {epoch * each: value for epoch, value in points if last is None or epoch <= last}
             if curve:
                 trainings.append(curve)
         # beside those of several epochs, what has a point so far says nothing

@@ -1,8 +1,9 @@
 """The same budget in every arm: epochs, and if asked for batches, that follow from the number of tiles.
 
 The baseline's settings say how much is spent. Rules: `steps` gives every arm as many optimizer steps, `pixels` lets it
-see as many pixels; both by whole epochs, so that arms differ by half an epoch at most, which is told. With
-`batch=pixels` a batch holds as many pixels as the baseline's.
+see as many pixels; both by whole epochs, so that arms differ by half an epoch at most, which is told. Where each seed
+draws scenes or lakes of its own, the epochs are each seed's own too. With `batch=pixels` a batch holds as many pixels
+as the baseline's.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,6 +68,29 @@ def equal(arms: Sequence[Checked], cfg: BudgetConfig, tiles: Tiles) -> list[Chec
     return found
 
 
+def drawn(config: Config) -> bool:
+    """Whether each seed draws scenes or lakes of its own, of which some have more tiles than others."""
+    subset = config.subset
+    return subset.seed is None and (subset.scenes is not None or subset.lakes < 1)
+
+
+def by_seed(
+    arms: Sequence[Checked], seeds: Sequence[int], settle: Callable[[Sequence[Checked]], list[Checked]]
+) -> list[list[Checked]]:
+    """The arms of each seed, settled: where a seed draws its own tiles, arms of it are equal to its own baseline.
+
+    Args:
+        arms: baseline first, with the first seed
+        seeds: of the study
+        settle: gives arms the budget
+    """
+    first = settle(arms)
+    if not any(drawn(one.config) for one in arms):
+        return [first] * len(seeds)
+    others = [[replace(one, config=replace(one.config, seed=seed)) for one in arms] for seed in seeds[1:]]
+    return [first, *map(settle, others)]
+
+
 def spent(config: Config, tiles: int) -> Spent:
     """What a training costs that has so many tiles. A last batch that is not full is left out, as in training."""
     train = config.train
@@ -76,16 +100,22 @@ def spent(config: Config, tiles: int) -> Spent:
     return Spent(train.epochs, train.epochs * steps, train.epochs * pixels)
 
 
-def told(cfg: BudgetConfig, all_spent: Sequence[Spent]) -> str:
-    """What is equal in every arm, in a sentence, and by how much it is not."""
-    base = all_spent[0]
+def told(cfg: BudgetConfig, all_spent: Sequence[Sequence[Spent]]) -> str:
+    """What is equal in every arm, in a sentence, and by how much it is not.
+
+    Args:
+        cfg: the rule
+        all_spent: of each seed, its arms with the baseline first
+    """
     if cfg.kind is BudgetKind.epochs:
-        return f"Budget: epochs as the arms say ({base.epochs} in the baseline), so steps may differ."
-    of = [getattr(one, cfg.kind.value) for one in all_spent]
-    most = max(abs(value - of[0]) / of[0] for value in of) if of[0] else 0.0
-    what = (
-        f"{many(base.steps, 'optimizer step')}" if cfg.kind is BudgetKind.steps else f"{base.pixels / 1e6:.1f} M pixels"
-    )
+        return f"Budget: epochs as the arms say ({all_spent[0][0].epochs} in the baseline), so steps may differ."
+    of = [[getattr(one, cfg.kind.value) for one in arms] for arms in all_spent]
+    most = max(abs(value - arms[0]) / arms[0] if arms[0] else 0.0 for arms in of for value in arms)
+    low, high = (choose(arms[0] for arms in of) for choose in (min, max))
+    if cfg.kind is BudgetKind.steps:
+        what = many(low, "optimizer step") if low == high else f"{low} to {high} optimizer steps, by seed,"
+    else:
+        what = f"{low / 1e6:.1f} M pixels" if low == high else f"{low / 1e6:.1f} to {high / 1e6:.1f} M pixels, by seed,"
     off = f", by whole epochs: at most {100 * most:.1f} % off" if most else " exactly"
     batch = " Batches hold as many pixels as the baseline's." if cfg.batch is BudgetBatch.pixels else ""
     return f"Budget: {what} in every arm{off}.{batch}"
@@ -136,7 +166,8 @@ def _changed(config: Config, **train: Any) -> Config:
 def refuse_too_few(one: Checked, count: int) -> None:
     """Raises ConfigError where an arm has fewer training tiles than a batch."""
     if count < one.config.train.batch_tiles:
+        own = f" with seed {one.config.seed}" * drawn(one.config)
         raise ConfigError(
-            f"{one.name}: train.batch_size={one.config.train.batch_tiles} is more than its {count} training tiles: "
-            "lower it."
+            f"{one.name}: train.batch_size={one.config.train.batch_tiles} is more than its {count} training tiles"
+            f"{own}: lower it."
         )

@@ -75,14 +75,17 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
         index = data.store(base).index
         plan_sides.refuse_bare(study, base.dataset, index)
         beside = set(index.loc[index["split"] == "test", study.transfer.by.value].astype(str))
-    settled = plan_transfer.settled(plan_budget.equal(arms, study.budget, data.train_tiles))
+    each = plan_budget.by_seed(
+        arms,
+        seeds,
+        lambda own: plan_transfer.settled(plan_budget.equal(own, study.budget, data.train_tiles)),
+    )
+    settled = each[0]
     sizes = [data.sizes(one.config) for one in settled]
     data.refuse_mixed_ground(settled)
-    for one, size in zip(settled, sizes, strict=True):
-        plan_budget.refuse_too_few(one, size.train)
+    spent = _spent(each, sizes, data)
     leaks = plan_leak.refuse_leaks(settled, seeds, data, transfer=transfer or any(one.start for one in settled))
-    cells = _cells(settled, grounds, seeds, elsewhere=elsewhere)
-    spent = [plan_budget.spent(one.config, size.train) for one, size in zip(settled, sizes, strict=True)]
+    cells = _cells(each, grounds, seeds, elsewhere=elsewhere)
     plan = Plan(
         name=study.name,
         question=study.question,
@@ -93,11 +96,31 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
         alpha=study.alpha,
         budget=plan_budget.told(study.budget, spent),
         equal=study.budget.kind.value,
-        spent={one.name: asdict(cost) for one, cost in zip(settled, spent, strict=True)},
+        spent={one.name: asdict(cost) for one, cost in zip(settled, spent[0], strict=True)},
         laid_out=plan_transfer.laid_out(study, settled),
         leaks=leaks,
     )
-    return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent), data, tuple(grounds))
+    return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent[0]), data, tuple(grounds))
+
+
+def _spent(each: Sequence[Sequence[Checked]], sizes: Sequence[Sizes], data: Data) -> list[list[plan_budget.Spent]]:
+    """What the trainings of each seed are made of.
+
+    Args:
+        each: the arms of each seed
+        sizes: of those of the first seed
+        data: with their stores
+
+    Raises:
+        ConfigError: an arm has fewer tiles than a batch
+    """
+    found = []
+    for arms in each:
+        counts = [size.train for size in sizes] if arms is each[0] else [data.train_tiles(one.config) for one in arms]
+        for one, count in zip(arms, counts, strict=True):
+            plan_budget.refuse_too_few(one, count)
+        found.append([plan_budget.spent(one.config, count) for one, count in zip(arms, counts, strict=True)])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +152,8 @@ def outline(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bo
     grounds = plan_ground.grounds(arms)
     ground = plan_ground.told(arms, grounds)
     # rungs differ by what they hold fixed, for as long as the epochs of now say
-    equal = told_equal(_cells(plan_transfer.settled(arms), grounds, seeds, elsewhere=elsewhere))
+    each = [plan_transfer.settled(arms)] * len(seeds)
+    equal = told_equal(_cells(each, grounds, seeds, elsewhere=elsewhere))
     missing = Data().missing([one.config for one in arms])
     return Outline(study, tuple(arms), tuple(seeds), ground, tuple(missing), tuple(equal))
 
@@ -144,15 +168,27 @@ def _told_missing(data: Data, configs: Sequence[Config]) -> None:
 
 
 def _cells(
-    arms: Sequence[Checked], grounds: Sequence[tuple[str, ...] | None], seeds: Sequence[int], *, elsewhere: bool
+    each: Sequence[Sequence[Checked]],
+    grounds: Sequence[tuple[str, ...] | None],
+    seeds: Sequence[int],
+    *,
+    elsewhere: bool,
 ) -> list[Cell]:
-    ids = all_keys(arms, seeds, elsewhere=elsewhere)
+    """A cell for each arm and seed, of the arms that each seed has."""
+    alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+    for place, arms in enumerate(each):
+        alike.setdefault(tuple(one.words for one in arms), []).append(place)
+    ids: dict[tuple[str, int], str] = {}
+    for places in alike.values():
+        own = [seeds[place] for place in places]
+        for name, keys in all_keys(each[places[0]], own, elsewhere=elsewhere).items():
+            ids |= {(name, seed): key for seed, key in zip(own, keys, strict=True)}
     found = []
-    for one, ground in zip(arms, grounds, strict=True):
-        starts = [None] * len(seeds) if one.start is None else ids[one.start]
-        for seed, key, start in zip(seeds, ids[one.name], starts, strict=True):
+    for ground, *of_arm in zip(grounds, *each, strict=True):
+        for seed, one in zip(seeds, of_arm, strict=True):
+            start = None if one.start is None else ids[one.start, seed]
             words = one.words if start is None else started_from(one, start).words
-            found.append(Cell(one.name, seed, (*words, f"seed={seed}"), key, ground, start))
+            found.append(Cell(one.name, seed, (*words, f"seed={seed}"), ids[one.name, seed], ground, start))
     return found
 
 

@@ -20,6 +20,7 @@ from glidexp.study.names import short_names
 from glidexp.study.plan import cost as plan_cost
 from glidexp.study.plan import ground as plan_ground
 from glidexp.study.plan import power as plan_power
+from glidexp.study.plan.budget import drawn
 from glidexp.study.plan.check import told_idle
 from glidexp.study.plan.data import Sizes
 from glidexp.study.plan.hours import disk_told, places_of, time_told
@@ -304,4 +305,7 @@ def _seeds(planned: Planned) -> str:
     early = " Training may stop early (train.patience), so the budget is a limit." * (
         planned.baseline.train.patience is not None
     )
-    return f"Seeds: {seeds}, the same in every arm.{early}"
+    apart = len(planned.plan.seeds) > 1 and any(drawn(one.config) for one in planned.arms)
+    first = planned.plan.seeds[0]
+    own = f" Each draws scenes or lakes of its own: tiles, epochs and time above are those of seed {first}." * apart
+    return f"Seeds: {seeds}, the same in every arm.{own}{early}"
