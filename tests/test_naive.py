@@ -86,6 +86,32 @@ def test_both_rows_equal_brute_force() -> None:
     assert not any("sensor" in name or "tiles" in name for name in found)
 
 
+def test_each_index_has_a_row_where_its_band_is_there() -> None:
+    """NDWI is of green and near infrared, MNDWI of green and short-wave infrared, each as if they were alone."""
+    store = watery()
+    red, green, blue = np.moveaxis(store.images, -1, 0)
+    darker = np.where(store.labels == 1, red // 3, red)
+    every = Store(
+        np.stack([darker, blue, green, red], axis=-1), store.labels, store.split,
+        {"bands": ["NIR", "swir1", "green", "red"]},
+    )  # fmt: skip
+    found = naive.naive_scores(every, "test")
+    assert {name.split("/")[2] for name in found} == {*naive.ROWS}
+    alone = {"index_threshold": red, "ndwi_threshold": darker, "mndwi_threshold": blue}
+    for row, band in alone.items():
+        one = naive.naive_scores(
+            Store(np.stack([band, green], axis=-1), store.labels, store.split, {"bands": ["red", "green"]}), "test"
+        )
+        own = {name.replace(row, "index_threshold"): value for name, value in found.items() if row in name.split("/")}
+        assert own == {name: value for name, value in one.items() if "background" not in name} and len(own) > 5
+    pooled = [found[f"test/naive/{row}/lake_iou_pooled"] for row in ("ndwi_threshold", "index_threshold")]
+    assert pooled[0] > pooled[1] + 0.1
+    del every.manifest["bands"][3]
+    every.images = every.images[..., :3]
+    without = naive.naive_scores(every, "test")
+    assert without == {name: value for name, value in found.items() if "index_threshold" not in name.split("/")}
+
+
 def test_bands_are_found_by_name() -> None:
     store = watery()
     turned = Store(store.images[..., ::-1].copy(), store.labels, store.split, {"bands": ["blue", "green", "Red"]})
@@ -94,11 +120,11 @@ def test_bands_are_found_by_name() -> None:
 
 def test_without_red_and_green_only_the_background_is_scored(caplog: pytest.LogCaptureFixture) -> None:
     store = watery()
-    store.manifest = {"bands": ["nir", "green", "blue"]}
+    store.manifest = {"bands": ["yellow", "green", "blue"]}
     with caplog.at_level(logging.INFO):
         found = naive.naive_scores(store, "test")
     assert found and all("/background/" in name for name in found)
-    assert "no red and green" in caplog.text
+    assert "no green beside one of red, nir, swir1" in caplog.text
     with pytest.raises(ValueError, match="no red and green"):
         naive.index_confusion(store, store.rows("test"), 0.0)
 

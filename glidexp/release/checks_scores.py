@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from glidexp.release.report import Check, judged, skipped
+from glidexp.scoring.naive import ROWS
 from glidexp.study.comparison.compare import Measure, measure_of, naive_of
 from glidexp.wording import does, many
 
@@ -36,7 +37,7 @@ def repeated(claimed: Mapping[str, float], again: Mapping[str, float]) -> Check:
 
 
 def beats_naive(scores: Mapping[str, float], measure: Measure) -> Check:
-    """Whether the candidate is above an index threshold and above calling everything background."""
+    """Whether the candidate is above a threshold of each water index and above calling everything background."""
     name = "beats_naive"
     own = scores.get(measure.name)
     if own is None:
@@ -47,8 +48,10 @@ def beats_naive(scores: Mapping[str, float], measure: Measure) -> Check:
         score = FALLBACK
         known, own = naive_of(scores, measure_of(score)), scores.get(score)
     if not known or own is None:
-        return skipped(name, f"no naive row has {score}: the data lacks red and green bands, or the score is 0/0.")
-    told = ", ".join(f"{kind.replace('_', ' ')} {100 * value:.2f}" for kind, value in known.items())
+        return skipped(
+            name, f"no naive row has {score}: the data lacks green and a band beside it, or the score is 0/0."
+        )
+    told = ", ".join(f"{ROWS[kind]} {100 * value:.2f}" for kind, value in known.items())
     return judged(name, own > max(known.values()), f"{score} is {100 * own:.2f}, naive rows: {told}.")
 
 

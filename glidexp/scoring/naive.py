@@ -1,9 +1,9 @@
-"""The rows that a network has to beat: all background, and a threshold of (G - R) / (G + R).
+"""The rows that a network has to beat: all background, and a threshold of each water index that the bands allow.
 
-Red, green and blue hold no near infrared, so the usual water indices cannot be had; (G - R) / (G + R) is what is left.
-Its threshold is Otsu's, fitted without labels on a split that is not the one scored. The index depends on the pair
-(red, green) of two bytes alone: 65,536 pairs, so that the fit works on an exact joint histogram and a tile is
-classified by looking up a table.
+Every index is the normalised difference of green and a band in which water is darker: near infrared (NDWI, McFeeters
+1996), short-wave infrared (MNDWI, Xu 2006), and red, which is what red, green and blue leave. Its threshold is Otsu's,
+fitted without labels on a split that is not the one scored. The index depends on a pair of two bytes alone: 65,536
+pairs, so that the fit works on an exact joint histogram and a tile is classified by looking up a table.
 """
 
 import logging
@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 from glidexp.scoring.confusion import Counts, aggregate
 from glidexp.scoring.predictions import Tiles
 
+INDICES = {"index_threshold": "red", "ndwi_threshold": "nir", "mndwi_threshold": "swir1"}
+"""the rows of indices, and the band X of each one's (G - X) / (G + X)"""
+ROWS = {
+    "index_threshold": "index threshold",
+    "ndwi_threshold": "NDWI threshold",
+    "mndwi_threshold": "MNDWI threshold",
+    "background": "background",
+}
+"""all rows in the order of tables, and what they are called there"""
 FIT_TILES = 1000
 """at most so many tiles, drawn with a fixed seed, go into the fit; every tile of the split is scored"""
 _FIT_SEED = 0
@@ -31,19 +40,19 @@ def naive_scores(
     fit_rows: NDArray[np.int64] | None = None,
     told: Callable[[int], object] | None = None,
 ) -> dict[str, float]:
-    """Scores both naive rows on every tile of a split, a tile in memory at a time.
+    """Scores the naive rows on every tile of a split, a tile in memory at a time.
 
     Args:
         store: images (N, H, W, C) uint8, labels (N, H, W) uint8 with 0, 1 and 255 for not valid, manifest["bands"]
         split: the split that is scored
         rows: rows of the store to score under the name of the split; its own when not given
-        fit_rows: rows of the store whose pixels give the threshold of the index; those of val when not given
-        told: called with 1 after each tile to which the index is applied
+        fit_rows: rows of the store whose pixels give the thresholds of the indices; those of val when not given
+        told: called with 1 after each tile to which an index is applied
 
     Returns:
-        `<split>/naive/background/<score>_<aggregation>` and the same under index_threshold, with
-        `<split>/naive/index_threshold/threshold` in units of the index, -1 to 1. Without a red and a green band, or
-        without a tile to fit on, only the background; nothing for a split without tiles.
+        `<split>/naive/background/<score>_<aggregation>` and the same under each of `INDICES` whose bands the store has,
+        as index_threshold, with `<split>/naive/index_threshold/threshold` in units of the index, -1 to 1. Without a
+        tile to fit on only the background; nothing for a split without tiles.
     """
     rows = store.rows(split) if rows is None else rows
     if not len(rows):
@@ -53,18 +62,28 @@ def naive_scores(
     lake, valid = _pixels(store, rows)
     nothing = np.zeros_like(lake)
     found = _named(index, np.stack([nothing, nothing, lake, valid - lake], axis=1), f"{split}/naive/background")
-    threshold = fit_threshold(store, fit_rows)
-    if threshold is None:
-        return found
-    prefix = f"{split}/naive/index_threshold"
-    found |= _named(index, index_confusion(store, rows, threshold, told), prefix)
-    return found | {f"{prefix}/threshold": threshold}
+    for name in possible(store):
+        threshold = fit_threshold(store, fit_rows, name)
+        if threshold is not None:
+            prefix = f"{split}/naive/{name}"
+            found |= _named(index, index_confusion(store, rows, threshold, told, name), prefix)
+            found[f"{prefix}/threshold"] = threshold
+    return found
+
+
+def possible(store: Tiles) -> list[str]:
+    """The rows of `INDICES` whose bands a store has; a log line where there is none."""
+    bands = _bands(store)
+    names = [name for name, other in INDICES.items() if "green" in bands and other in bands]
+    if not names:
+        _log.info("no index threshold: bands %s hold no green beside one of %s", bands, ", ".join(INDICES.values()))
+    return names
 
 
 def index_of_pairs() -> NDArray[np.float64]:
-    """(65536,) value of (G - R) / (G + R) at red * 256 + green, -1 to 1; 0 where both are 0."""
-    red, green = np.divmod(np.arange(65536), 256)
-    return np.divide(green - red, green + red, out=np.zeros(65536), where=green + red > 0)
+    """(65536,) value of (G - X) / (G + X) at X * 256 + G, -1 to 1; 0 where both are 0."""
+    other, green = np.divmod(np.arange(65536), 256)
+    return np.divide(green - other, green + other, out=np.zeros(65536), where=green + other > 0)
 
 
 def otsu(values: NDArray[np.float64], weights: NDArray[np.integer]) -> float | None:
@@ -87,11 +106,13 @@ def otsu(values: NDArray[np.float64], weights: NDArray[np.integer]) -> float | N
     return float(distinct[1:][np.argmax(between)])
 
 
-def fit_threshold(store: Tiles, rows: NDArray[np.int64] | None = None) -> float | None:
-    """Otsu's threshold of the index over the valid pixels of some tiles, or of val; None, and a log line, without."""
-    bands = _red_green(store)
-    if bands is None:
-        return None
+def fit_threshold(store: Tiles, rows: NDArray[np.int64] | None = None, name: str = "index_threshold") -> float | None:
+    """Otsu's threshold of an index over the valid pixels of some tiles, or of val; None, and a log line, without.
+
+    Raises:
+        ValueError: the store lacks a band of the index
+    """
+    bands = _pair_of(store, name)
     rows = store.rows("val") if rows is None else rows
     if len(rows) > FIT_TILES:
         rows = np.sort(np.random.default_rng(_FIT_SEED).choice(rows, FIT_TILES, replace=False))
@@ -100,23 +121,25 @@ def fit_threshold(store: Tiles, rows: NDArray[np.int64] | None = None) -> float 
         pairs += np.bincount(_pair(store.images[row], bands)[store.labels[row] <= 1], minlength=65536)
     threshold = otsu(index_of_pairs(), pairs)
     if threshold is None:
-        _log.info("no index threshold: (G-R)/(G+R) has fewer than two values on the tiles that would give it")
+        _log.info("no %s: its index has fewer than two values on the tiles that would give it", name)
     return threshold
 
 
 def index_confusion(
-    store: Tiles, rows: NDArray[np.int64], threshold: float, told: Callable[[int], object] | None = None
+    store: Tiles,
+    rows: NDArray[np.int64],
+    threshold: float,
+    told: Callable[[int], object] | None = None,
+    name: str = "index_threshold",
 ) -> Counts:
-    """(len(rows), 4) tp, fp, fn, tn of each tile with lake where (G - R) / (G + R) is at the threshold or above.
+    """(len(rows), 4) tp, fp, fn, tn of each tile with lake where an index of `INDICES` is at the threshold or above.
 
     `told` is called with 1 after each tile.
 
     Raises:
-        ValueError: the store has no red and green band
+        ValueError: the store lacks a band of the index
     """
-    bands = _red_green(store)
-    if bands is None:
-        raise ValueError(f"bands {store.manifest.get('bands')} hold no red and green.")
+    bands = _pair_of(store, name)
     is_lake = index_of_pairs() >= threshold
     counts = np.empty((len(rows), 4), dtype=np.int64)
     for place, row in enumerate(rows):
@@ -131,16 +154,20 @@ def index_confusion(
 
 
 def _pair(image: NDArray[np.uint8], bands: tuple[int, int]) -> NDArray[np.uint16]:
-    """(H, W, C) -> (H, W) red * 256 + green."""
+    """(H, W, C) -> (H, W) X * 256 + G."""
     return image[..., bands[0]].astype(np.uint16) * np.uint16(256) + image[..., bands[1]]
 
 
-def _red_green(store: Tiles) -> tuple[int, int] | None:
-    bands = [str(band).lower() for band in store.manifest.get("bands", [])]
-    if "red" in bands and "green" in bands:
-        return bands.index("red"), bands.index("green")
-    _log.info("no index threshold: bands %s hold no red and green", bands)
-    return None
+def _bands(store: Tiles) -> list[str]:
+    return [str(band).lower() for band in store.manifest.get("bands", [])]
+
+
+def _pair_of(store: Tiles, name: str) -> tuple[int, int]:
+    """Places of X and green among the channels."""
+    bands, other = _bands(store), INDICES[name]
+    if other not in bands or "green" not in bands:
+        raise ValueError(f"bands {bands} hold no {other} and green.")
+    return bands.index(other), bands.index("green")
 
 
 def _pixels(store: Tiles, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

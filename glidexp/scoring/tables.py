@@ -38,6 +38,8 @@ def summary_table(metrics: dict[str, float], *, title: str | None = None) -> "Ta
     Returns:
         a table 80 characters wide or less, for `rich.console.Console.print`, on a terminal and in a log
     """
+    from glidexp.scoring.naive import ROWS
+
     table = bare_table(title=(title or "Scores on test") + leak_warning(metrics), caption=_caption(metrics))
     table.add_column("lake pixels", overflow="fold", max_width=28)
     for heading in ("tiles", "scenes", *COLUMNS.values()):
@@ -54,10 +56,10 @@ def summary_table(metrics: dict[str, float], *, title: str | None = None) -> "Ta
         for name in names:
             prefix = f"{TEST}{kind}/{name}/"
             _row(table, metrics, name, prefix, "pooled", numbers=prefix, last=name == names[-1])
-    for name in ("index_threshold", "background"):
+    for name, label in ROWS.items():
         prefix = f"{TEST}naive/{name}/"
         if any(key.startswith(prefix) for key in metrics):
-            _row(table, metrics, f"naive: {name.replace('_', ' ')}", prefix, "pooled")
+            _row(table, metrics, f"naive: {label}", prefix, "pooled")
     return table
 
 

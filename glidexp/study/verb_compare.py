@@ -96,6 +96,7 @@ def table_of(comparison: "Comparison") -> "Table":
     """Naive rows first, then a row an arm."""
     from rich.text import Text
 
+    from glidexp.scoring.naive import ROWS
     from glidexp.scoring.tables import bare_table
     from glidexp.study.comparison.compare import verdict
     from glidexp.study.names import short_names
@@ -117,7 +118,7 @@ def table_of(comparison: "Comparison") -> "Table":
     scale = comparison.measure.scale
     for place, (name, value) in enumerate(comparison.naive.items()):
         last = place == len(comparison.naive) - 1
-        table.add_row(f"naive: {name.replace('_', ' ')}", "-", f"{scale * value:.2f}", *["-"] * 3, "", end_section=last)
+        table.add_row(f"naive: {ROWS[name]}", "-", f"{scale * value:.2f}", *["-"] * 3, "", end_section=last)
     for row in comparison.rows:
         table.add_row(Text(short[row.arm.name]), *_cells(row, scale), verdict(row, comparison))
     return table

@@ -28,7 +28,7 @@ from glidexp.scoring.confusion import scene_rows
 from glidexp.scoring.lake_scores import lake_scores, named, say_what_is_left_out
 from glidexp.scoring.lakes import score_lakes, write_lakes
 from glidexp.scoring.mistakes import mistake_scores, mistakes, summary, worst_tiles, write_mistakes
-from glidexp.scoring.naive import naive_scores
+from glidexp.scoring.naive import INDICES, ROWS, naive_scores
 from glidexp.scoring.predictions import Predictions, Tiles
 from glidexp.scoring.scores import best_threshold, score_split, scores_table, write_scores
 from glidexp.tracking.run import Run
@@ -125,7 +125,7 @@ def log_results(
         scored: by split; the last one is reported, its masks and its sheet are kept
         tracking: how much of it is wanted
         step: of pictures, epochs done + 1
-        fit_rows: tiles that give the naive index its threshold; those of val when not given
+        fit_rows: tiles that give the naive indices their thresholds; those of val when not given
 
     Returns:
         every final metric by name, not logged yet
@@ -220,9 +220,11 @@ def _masks(folder: Path, predictions: Predictions) -> Path:
 
 def _curves(tracked: Run, scored: Sequence[Predictions], metrics: dict[str, float]) -> None:
     for one in scored:
-        row = f"{one.split}/naive/index_threshold"
-        point = metrics.get(f"{row}/recall_pooled", np.nan), metrics.get(f"{row}/precision_pooled", np.nan)
-        naive = {"index threshold": point}
+        naive = {}
+        for name in INDICES:
+            row = f"{one.split}/naive/{name}"
+            point = metrics.get(f"{row}/recall_pooled", np.nan), metrics.get(f"{row}/precision_pooled", np.nan)
+            naive[ROWS[name]] = point
         curve = plots.pr_figure(one.hist, one.threshold, naive=naive, title=one.split)
         reliability = plots.reliability_figure(one.hist, temperature=one.temperature, title=one.split)
         for name, drawn in ((f"pr_{one.split}", curve), (f"reliability_{one.split}", reliability)):

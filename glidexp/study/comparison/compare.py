@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from glidexp.config.evaluation import CARD, VAL
 from glidexp.errors import DataError
 from glidexp.scoring.confusion import Counts
+from glidexp.scoring.naive import ROWS
 from glidexp.scoring.redrawing import exchanged, rank_shares, redrawn
 from glidexp.scoring.statistics import (
     Effect,
@@ -89,7 +90,7 @@ class Comparison:
     """(arms, arms) share of redrawn worlds in which an arm takes a rank"""
     level: float
     naive: dict[str, float]
-    """the naive rows' score by name, the same for every arm"""
+    """the naive rows' score by name: the baseline's, and where it lacks the bands that of another arm"""
     notes: tuple[str, ...]
 
 
@@ -165,7 +166,7 @@ def compare_arms(
         rows=tuple(rows),
         ranks=shares,
         level=level,
-        naive=naive_of(arms[0].runs[0].metrics, measure),
+        naive=_naive_of_all(arms, measure),
         notes=_notes(arms, rows, ground),
     )
 
@@ -283,8 +284,16 @@ def naive_of(metrics: Mapping[str, float], measure: Measure) -> dict[str, float]
     if measure.stratum is not None:
         return {}
     score = measure.name.removeprefix(f"{measure.split}/").removeprefix("at_0.5/")
-    names = {kind: f"{measure.split}/naive/{kind}/{score}" for kind in ("index_threshold", "background")}
+    names = {kind: f"{measure.split}/naive/{kind}/{score}" for kind in ROWS}
     return {kind: metrics[name] for kind, name in names.items() if name in metrics}
+
+
+def _naive_of_all(arms: Sequence[Arm], measure: Measure) -> dict[str, float]:
+    """Naive rows are of the same ground in every arm, but an arm has those alone whose bands it has."""
+    found: dict[str, float] = {}
+    for arm in arms:
+        found = naive_of(arm.runs[0].metrics, measure) | found
+    return {kind: found[kind] for kind in ROWS if kind in found}
 
 
 def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[str, ...]:

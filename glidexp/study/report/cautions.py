@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from glidexp.scoring.naive import ROWS
 from glidexp.study.comparison.compare import FEW, Comparison, Row, verdict
 from glidexp.study.comparison.studies import Study
 from glidexp.study.names import those
@@ -59,7 +60,7 @@ def naive(comparison: Comparison) -> Iterable[str]:
     for name, value in comparison.naive.items():
         behind = [row.arm.name for row in comparison.rows if measure.better * (row.mean - value) <= 0]
         if behind and measure.better:
-            said = f"no better than the naive row {name.replace('_', ' ')} ({measure.scale * value:.1f} {measure.unit})"
+            said = f"no better than the naive row {ROWS[name]} ({measure.scale * value:.1f} {measure.unit})"
             yield _sentence(f"{those(behind, every)}: on average {said}", comparison)
 
 

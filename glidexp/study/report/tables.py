@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from glidexp.scoring.forest import Bar, forest_figure, parts_of
+from glidexp.scoring.naive import ROWS
 from glidexp.scoring.sheet import Draw
 from glidexp.scoring.statistics import Effect, holm
 from glidexp.study.comparison.compare import Comparison, verdict
@@ -42,7 +43,7 @@ def main_table(comparison: Comparison) -> Table:
     measure, scale = comparison.measure, comparison.measure.scale
     headings = ["arm", "n", "mean", "SD", f"difference [{percent(comparison.level)}]", "p (Holm)", "verdict"]
     rows = [
-        [f"naive: {name.replace('_', ' ')}", NONE, number(value, scale), NONE, NONE, NONE, ""]
+        [f"naive: {ROWS[name]}", NONE, number(value, scale), NONE, NONE, NONE, ""]
         for name, value in comparison.naive.items()
     ]
     quiet = len(rows)
