@@ -6,15 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import shapely
 from announced import Announced
 from test_near import KINDS, texture, turned
-from tiny_scenes import world
+from tiny_scenes import NORTH, WEST, lake, world, write_polygons, write_scene
 
 from glidexp import cli
-from glidexp.config import Config, DatasetConfig
+from glidexp.config import Config, DatasetConfig, DatasetKind, SplitBy, SplitConfig
 from glidexp.data import steps
+from glidexp.data.check import divided
 from glidexp.data.prepare import prepare
+from glidexp.data.show.summary import cautions
 from glidexp.data.store import TileStore
 from glidexp.data.verbs import verb_show
 from glidexp.data.writer import StoreWriter
@@ -245,3 +249,40 @@ def test_a_changed_inventory_is_damage_and_so_are_distances_to_ice(tmp_path: Pat
         assert check(store.path, "--out", tmp_path / "two") == 1
         assert "wrong damaged" in told(tmp_path / "two")
         file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("buffer_m", [0.0, 100.0])
+def test_lakes_of_which_two_sides_show_a_part_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, buffer_m: float
+) -> None:
+    """Blocks of 1 km in four columns and a row, tiles of 125 m: a lake along all of them, and one in each block."""
+    write_scene(tmp_path / "s" / "s.tif", width=1024, height=240, north=NORTH - 31.25, gsd_m=3.90625)
+    long = shapely.LineString([(WEST + 50, NORTH - 100), (WEST + 3950, NORTH - 100)]).buffer(40)
+    lakes = [long, *(lake(x + 400, 600, 60) for x in range(0, 4000, 1000))]
+    write_polygons(tmp_path / "l.gpkg", lakes)
+    split = SplitConfig(by=SplitBy.block, block_m=1000, buffer_m=buffer_m, val=0.25, test=0.25)
+    dataset = DatasetConfig(
+        kind=DatasetKind.scenes, root=str(tmp_path / "s"), lakes=str(tmp_path / "l.gpkg"), buffer_m=0, split=split
+    )
+    with caplog.at_level("WARNING", "glidexp"):
+        store = prepare(dataset, 32, tmp_path / "data", progress=False)
+    number = store.inventory.loc[store.inventory["area_km2"].idxmax(), "lake"]
+    found = divided.of_store(store)
+    assert set(found["lake"]) == {number} and set(found["side"]) == {"val", "test"}
+    side = dict(zip(store.index["tile"], store.index["split"], strict=True))
+    on_it = store.inventory[(store.inventory["lake"] == number) & (store.inventory["tile"] != "")]["tile"]
+    assert sorted(found["tile"]) == sorted(tile for tile in on_it if side[tile] != "train")
+    says = "1 lake of val and 1 lake of test lie in part in tiles of another side, too, on ground of its own: a larger "
+    says += f"dataset.split.buffer_m than {buffer_m:g} leaves more ground between sides"
+    assert f"{says}." in caplog.messages and cautions(store) == [says]
+    check(store.path, "--out", tmp_path / "check")
+    assert told(tmp_path / "check")["doubtful lake"] == sorted(set(found["tile"]))
+
+
+def test_an_id_that_two_lakes_share_makes_them_no_divided_one() -> None:
+    rows = [("a", "t0", 1.0, 9), ("a", "t1", 1.02, 9), ("b", "t0", 1.0, 9), ("b", "t1", 2.0, 9), ("c", "t0", 1.0, 9)]
+    rows += [("c", "", 1.0, 0), ("d", "t1", 1.0, 9), ("d", "t2", 1.0, 9), ("e", "t3", 1.0, 9), ("e", "t0", 1.0, 9)]
+    inventory = pd.DataFrame(rows, columns=["lake", "tile", "area_km2", "px"])
+    sides = {"t0": "train", "t1": "test", "t2": "val"}  # t3 was left out
+    found = divided.divided_lakes(inventory, sides)
+    assert found.to_numpy().tolist() == [["a", "test", "t1"], ["d", "test", "t1"]]

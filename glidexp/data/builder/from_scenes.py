@@ -17,9 +17,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy
 from glidexp.data import splits
@@ -30,6 +32,7 @@ from glidexp.data.builder.parts import drop_parts, mark_whole, writing
 from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, manifest_of, warn_of_lost
 from glidexp.data.builder.scene_part import Failed, Made, Places, SceneTask, SceneTiles, cut_scene, survey_task
 from glidexp.data.builder.tasks import share_out, tasks_of
+from glidexp.data.check import divided
 from glidexp.data.scenes import crop, inventory, polygons, products, stretch, versions
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.labelled_ground import lakes_on, read_ground, scenes_on
@@ -275,10 +278,21 @@ def _assemble(
             ledger.seams = seams.across_sides(scenes, writer.records, split.sides, job.tile_px)
             if ledger.seams:
                 log.warning("%s.", seams.told(ledger.seams))
+        known = [row for tiles in done for row in tiles.known]
+        _warn_of_divided(known, writer.records, job)
         manifest = manifest_of(job, split, writer.records, ledger)
         mark_whole(done[0].part.folder.parent, job.path)
         writer.close(
             manifest | ({"skipped": skipped} if skipped else {}),
-            inventory=[row for tiles in done for row in tiles.known],
+            inventory=known,
             ice=[row for tiles in done for row in tiles.ice] or None,
         )
+
+
+def _warn_of_divided(known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], job: Job) -> None:
+    """Says which lakes tiles of two sides show a part of."""
+    if job.dataset.split.by == SplitBy.random or not known:
+        return
+    found = divided.divided_lakes(pd.DataFrame(known), {record["tile"]: record["split"] for record in records})
+    if len(found):
+        log.warning("%s.", divided.told(found, splits.rule_of(job.dataset.split)))

@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from glidexp.data.band_statistics import mean_and_spread
+from glidexp.data.check import divided
 from glidexp.data.check.likeness import Colours, Counted, cells_of, counted, ranked
 from glidexp.data.check.near import Looks, small_picture
 from glidexp.data.check.overlay import grey_of
@@ -49,7 +50,7 @@ class Finding:
 
     severity: Severity
     kind: str
-    """damaged, values, fractions, constant, clipped, mask, copy, overlap, scene, balance"""
+    """damaged, values, fractions, constant, clipped, mask, copy, overlap, scene, lake, balance"""
     what: str
     """a sentence"""
     tiles: list[str] = field(default_factory=list)
@@ -222,6 +223,18 @@ def scenes_on_two_sides(tiles: TileStore) -> list[Finding]:
         severity = Severity.doubtful if by == "random" and trained else Severity.note
         what = f"{what}: the split is by {by or 'an unknown rule'}"
     return [Finding(severity, "scene", what, known["tile"][known["scene"].isin(mixed)].tolist())]
+
+
+def lakes_on_two_sides(tiles: TileStore) -> list[Finding]:
+    """Lakes of val and test of which a tile of another side shows a part."""
+    try:
+        found = divided.of_store(tiles)
+    except DataError:  # told by `inventory`
+        return []
+    if not len(found):
+        return []
+    what = divided.told(found, tiles.manifest.get("split_rule", {}))
+    return [Finding(Severity.doubtful, "lake", what, sorted(set(found["tile"])))]
 
 
 def _few(names: Sequence[str]) -> str:

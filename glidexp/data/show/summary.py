@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glidexp.config import DatasetKind
+from glidexp.data.check import divided
 from glidexp.data.ready.layout import GLID_COUNTS
 from glidexp.data.ready.pictures import GREY, ZERO_255, ZERO_ONE
 from glidexp.data.sizes import SIZES_KM2, size_of
@@ -116,6 +117,8 @@ def cautions(store: TileStore) -> list[str]:
         from glidexp.data.builder import seams  # which knows GDAL
 
         found.append(seams.told(manifest["seams"]))
+    if len(lakes := divided.of_store(store)):
+        found.append(divided.told(lakes, manifest["split_rule"]))
     return found + [f"scene left out: {reason}" for reason in manifest.get("skipped", {}).values()]
 
 

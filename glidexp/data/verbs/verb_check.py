@@ -64,7 +64,7 @@ def run(argv: list[str], compose: "Compose") -> int:
     balance, odd = faults.balance(store)
     with shown_steps(len(store), "masks", True, what="masks against pictures") as step:
         masks, doubted = faults.masks(store, seen, step)
-    findings += odd + doubted + faults.scenes_on_two_sides(store)
+    findings += odd + doubted + faults.scenes_on_two_sides(store) + faults.lakes_on_two_sides(store)
     where = f" with {other.path.name}" if other else ""
     looked_up = len(store) + (len(store) + len(other) if other else 0)
     with shown_steps(looked_up, "tiles", True, what="ground", late=True) as step:
