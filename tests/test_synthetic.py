@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import rasterio
 import shapely
+from rasterio.enums import ColorInterp
 from rasterio.features import rasterize
 
 from glidexp.config import SyntheticConfig
@@ -24,6 +25,7 @@ from glidexp.data.synthetic.light import cast_shadow
 from glidexp.data.synthetic.noise import fractal
 from glidexp.data.synthetic.regions import REGIONS
 from glidexp.data.synthetic.terrain import OUTLET, SIDE, drain
+from glidexp.data.synthetic.truth import read_classes
 from glidexp.data.synthetic.world import plan_scenes
 from glidexp.errors import ConfigError
 
@@ -74,6 +76,26 @@ def test_same_settings_give_the_same_bytes_with_any_number_of_workers(tiny: Path
         patch.setattr(world, "SPAWN_PIXELS", 0)
         again = generate(TINY, tmp_path / "again", progress=False, workers=2)
     assert digest(again) == digest(tiny)
+
+
+def test_near_infrared_is_a_fourth_band_and_changes_nothing_else(tiny: Path, tmp_path: Path) -> None:
+    """Water is dark in it, and it is no layer of transparency, which a reader would take for a mask."""
+    four = generate(TINY, tmp_path / "four", progress=False, nir=True)
+    before, after = digest(tiny), digest(four)
+    assert {name for name in before if before[name] != after[name]} == {name for name in before if "scenes/" in name}
+    for row in pd.read_csv(four / "scenes.csv").itertuples():
+        with rasterio.open(tiny / row.path) as three, rasterio.open(four / row.path) as scene:
+            image = scene.read()
+            assert np.array_equal(three.read(), image[:3])
+            assert scene.descriptions == ("red", "green", "blue", "nir") and scene.nodata == 0
+            assert ColorInterp.alpha not in scene.colorinterp
+        codes = read_classes(four, row.scene)
+        assert ((image[3] == 0) == (codes == CLASSES["nodata"])).all()
+        green, nir = image[1].astype(float), image[3].astype(float)
+        index = (green - nir) / np.maximum(green + nir, 1)
+        lake = codes == CLASSES["lake"]
+        dry = np.isin(codes, [CLASSES[name] for name in ("rock", "moraine", "vegetation")])
+        assert np.median(index[lake]) > np.quantile(index[dry], 0.95) and lake.sum() > 50
 
 
 def test_another_seed_is_another_world(tiny: Path, tmp_path: Path) -> None:

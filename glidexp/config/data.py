@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from glidexp.config.ranges import at_least, within
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, unknown_name
 
 
 class DatasetKind(StrEnum):
@@ -20,6 +20,8 @@ TERRAIN = ("elevation", "slope")
 """bands that a DEM gives a scene"""
 GENERATED = "generated"
 """`dataset.classes` of generated scenes, whose ground is known"""
+GENERATED_BANDS = ("red", "green", "blue", "nir")
+"""of generated scenes, the last one where it is asked for"""
 
 
 class StretchMethod(StrEnum):
@@ -224,7 +226,11 @@ class DatasetConfig:
             raise ConfigError(
                 f"dataset.bands=[{','.join(self.bands)}] must be lower-case names, each once: such as [red,green,blue]."
             )
-
+        if self.kind is DatasetKind.synthetic:
+            known = (*GENERATED_BANDS, *TERRAIN)
+            for band in self.bands:
+                if band not in known:
+                    raise unknown_name("dataset.bands", band, known)
         self._check_terrain()
 
     @property

@@ -225,9 +225,10 @@ def parts_id(recipe: dict[str, Any]) -> str:
 
 
 def generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
-    """Folder of the generated scenes, made where it is not there yet; with their DEM if bands of it are asked for."""
-    with_dem = bool(dataset.terrain)
-    made_of = [GENERATOR_VERSION, to_dict(dataset.synthetic), *(["dem"] if with_dem else [])]
+    """Folder of the generated scenes, made where it is not there yet; with DEM and near infrared where asked for."""
+    with_dem, with_nir = bool(dataset.terrain), "nir" in dataset.bands
+    also = [*(["dem"] if with_dem else []), *(["nir"] if with_nir else [])]
+    made_of = [GENERATOR_VERSION, to_dict(dataset.synthetic), *also]
     folder = data_dir / "scenes" / digest(made_of)
     if not folder.exists():
         with locked(folder):
@@ -236,5 +237,5 @@ def generated(dataset: DatasetConfig, data_dir: Path, progress: bool) -> Path:
                 from glidexp.data.synthetic import generate
 
                 with writing(folder, "the same command begins anew"):
-                    generate(dataset.synthetic, folder, progress=progress, dem=with_dem)
+                    generate(dataset.synthetic, folder, progress=progress, dem=with_dem, nir=with_nir)
     return folder

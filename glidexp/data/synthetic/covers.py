@@ -19,10 +19,12 @@ CLASSES: dict[str, int] = {
     "lake": 8, "frozen_lake": 9, "shadow": 10, "cloud": 11, "cloud_shadow": 12,
 }  # fmt: skip
 """Codes of the truth class maps. A lake stays a lake under shadow and thin cloud, as it does in an inventory."""
-SNOW: Colour = (0.66, 0.68, 0.70)
-LAKE_ICE: Colour = (0.50, 0.56, 0.60)
-MELT_WATER: Colour = (0.10, 0.26, 0.42)
-SILT: Colour = (0.150, 0.155, 0.140)
+SNOW: Colour = (0.66, 0.68, 0.70, 0.60)
+LAKE_ICE: Colour = (0.50, 0.56, 0.60, 0.36)
+MELT_WATER: Colour = (0.10, 0.26, 0.42, 0.030)
+SILT: Colour = (0.150, 0.155, 0.140, 0.105)
+BED = (0.06, 0.06, 0.06, 0.008)
+"""what the bed adds near a shore; near infrared hardly comes back through water"""
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ class Ground:
 
     codes: NDArray[np.uint8]
     reflectance: NDArray[np.float32]
-    """(3, side, side), red green blue"""
+    """(bands, side, side), red green blue, and near infrared where it was asked for"""
     height: Field
     """flat on lakes"""
     water: Mask
@@ -40,8 +42,8 @@ class Ground:
 class Canvas:
     """A scene being painted: reflectance, class codes, and the three textures that every cover shares."""
 
-    def __init__(self, rng: np.random.Generator, side: int) -> None:
-        self.reflectance = np.zeros((3, side, side), np.float32)
+    def __init__(self, rng: np.random.Generator, side: int, bands: int) -> None:
+        self.reflectance = np.zeros((bands, side, side), np.float32)
         self.codes = np.full((side, side), CLASSES["rock"], np.uint8)
         self.rough = fractal(rng, side, 2.0)
         self.patch = fractal(rng, side, 2.8)
@@ -53,7 +55,7 @@ class Canvas:
 
     def paint(self, where: Field, colour: Sequence[float] | list[Field], texture: Field, name: str) -> None:
         """Blends a colour (or one picture a band) times a texture over the scene, with opacity `where` of 0-1."""
-        for band in range(3):
+        for band in range(len(self.reflectance)):
             value = colour[band]
             layer = texture * (value if isinstance(value, np.ndarray) else np.float32(value))
             layer -= self.reflectance[band]
@@ -61,18 +63,19 @@ class Canvas:
             self.reflectance[band] += layer
         self.codes[where > 0.5] = CLASSES[name]
 
+    def between(self, first: Colour, second: Colour, share: Field) -> list[Field]:
+        """A picture a band: `first` where share is 1, `second` where it is 0."""
+        return [first[b] * share + second[b] * (1 - share) for b in range(len(self.reflectance))]
+
 
 def _soft(value: Field, width: float) -> Field:
     """0 below -width, 1 above width, straight in between."""
     return np.clip(value / (2 * width) + 0.5, 0, 1).astype(np.float32)
 
 
-def _between(first: Colour, second: Colour, share: Field) -> list[Field]:
-    """A picture a band: `first` where share is 1, `second` where it is 0."""
-    return [first[b] * share + second[b] * (1 - share) for b in range(3)]
-
-
-def build_ground(rng: np.random.Generator, terrain: Terrain, ice: Ice, lakes: list[Lake], region: Region) -> Ground:
+def build_ground(
+    rng: np.random.Generator, terrain: Terrain, ice: Ice, lakes: list[Lake], region: Region, *, bands: int = 3
+) -> Ground:
     """Paints covers from the ground up: rock, vegetation, moraine, snow, ice with debris, rivers, lakes.
 
     Args:
@@ -81,17 +84,18 @@ def build_ground(rng: np.random.Generator, terrain: Terrain, ice: Ice, lakes: li
         ice: its glaciers
         lakes: in pixel coordinates
         region: palette and shares
+        bands: 3, or 4 with near infrared, which changes nothing of the others
     """
     z, ela, side = terrain.height, terrain.ela, terrain.height.shape[0]
-    canvas = Canvas(rng, side)
+    canvas = Canvas(rng, side, bands)
     rough, patch = canvas.rough, canvas.patch
     gy, gx = np.gradient(ndimage.gaussian_filter(z, 1.5))
     slope = (np.hypot(gy, gx) * side).astype(np.float32)
     everywhere = np.ones_like(z)
-    canvas.paint(everywhere, _between(*region.rock, _soft(patch, 1.2)), canvas.texture(0.20, 0.08), "rock")
+    canvas.paint(everywhere, canvas.between(*region.rock, _soft(patch, 1.2)), canvas.texture(0.20, 0.08), "rock")
 
     green = _soft((ela - region.vegetation_line - z) / 0.06 + 0.8 * patch - np.clip(slope - 2.5, 0, 4), 0.6)
-    meadow = _between(*region.vegetation, _soft(rough, 1.0))
+    meadow = canvas.between(*region.vegetation, _soft(rough, 1.0))
     canvas.paint(green * ~ice.mask, meadow, canvas.texture(0.08, 0.12), "vegetation")
     del gx, gy, green, meadow, everywhere  # memory
 
@@ -148,11 +152,16 @@ def river_mask(terrain: Terrain) -> Mask:
 
 
 def lake_colour(lake: Lake) -> NDArray[np.float64]:
-    """Reflectance of water: clear and deep is nearly black, rock flour turns it turquoise, mud grey-green."""
+    """Reflectance of water: clear and deep is nearly black, rock flour turns it turquoise, mud grey-green.
+
+    In near infrared water is dark, the less so the more it carries.
+    """
     if lake.kind == "supraglacial" and lake.turbidity < 0.6:
         return np.array(MELT_WATER) * (1.25 - 0.75 * lake.depth)
-    deep, shallow = np.array([0.014, 0.040, 0.062]), np.array([0.032, 0.085, 0.100])
-    turquoise, milky, mud = np.array([[0.050, 0.150, 0.170], [0.120, 0.200, 0.205], [0.165, 0.186, 0.165]])
+    deep, shallow = np.array([0.014, 0.040, 0.062, 0.008]), np.array([0.032, 0.085, 0.100, 0.014])
+    turquoise, milky, mud = np.array(
+        [[0.050, 0.150, 0.170, 0.028], [0.120, 0.200, 0.205, 0.068], [0.165, 0.186, 0.165, 0.115]]
+    )
     clear = deep * lake.depth + shallow * (1 - lake.depth)
     stops = np.stack([clear, clear * 0.7 + turquoise * 0.3, turquoise, milky, mud])
     at = lake.turbidity * 4
@@ -168,7 +177,7 @@ def _paint_lakes(rng: np.random.Generator, canvas: Canvas, height: Field, lakes:
     water = ids > 0
     if not lakes:
         return height, water
-    colour, is_ice = np.zeros((len(lakes) + 1, 3), np.float32), np.zeros(len(lakes) + 1, bool)
+    colour, is_ice = np.zeros((len(lakes) + 1, 4), np.float32), np.zeros(len(lakes) + 1, bool)
     for i, lake in enumerate(lakes, 1):
         is_ice[i] = lake.frozen
         colour[i] = np.array(LAKE_ICE) * rng.uniform(0.7, 1.25) if lake.frozen else lake_colour(lake)
@@ -176,9 +185,10 @@ def _paint_lakes(rng: np.random.Generator, canvas: Canvas, height: Field, lakes:
     frozen = is_ice[inner]
     grain = np.where(frozen, 1 + 0.08 * np.clip(canvas.rough[water], -1, 1), np.exp(0.07 * plume[water]))
     inland = ndimage.uniform_filter(water.astype(np.float32), 7)[water]
-    bed = np.where(frozen, 0.0, 0.06 * np.clip(1 - inland, 0, 0.5))  # the bed shines through near the shore
-    for band in range(3):
-        canvas.reflectance[band][water] = colour[:, band][inner] * grain + bed
+    shore = np.clip(1 - inland, 0, 0.5)
+    for band, picture in enumerate(canvas.reflectance):
+        bed = np.where(frozen, 0.0, BED[band] * shore)  # the bed shines through near the shore
+        picture[water] = colour[:, band][inner] * grain + bed
     canvas.codes[water] = np.where(frozen, CLASSES["frozen_lake"], CLASSES["lake"])
     level = np.bincount(inner, weights=height[water]) / np.maximum(np.bincount(inner), 1)
     height = height.copy()

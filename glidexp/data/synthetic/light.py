@@ -13,13 +13,13 @@ from glidexp.data.synthetic.noise import Field, fractal
 from glidexp.data.synthetic.regions import Colour, Radiometry
 from glidexp.data.synthetic.terrain import Mask
 
-SKY_LIGHT: Colour = (0.125, 0.190, 0.270)
+SKY_LIGHT: Colour = (0.125, 0.190, 0.270, 0.075)
 """light of the sky as a share of full light; bluish, so shadows are"""
-PATH: Colour = (0.012, 0.022, 0.042)
+PATH: Colour = (0.012, 0.022, 0.042, 0.005)
 """reflectance that clear air adds"""
-VEIL: Colour = (0.055, 0.065, 0.080)
+VEIL: Colour = (0.055, 0.065, 0.080, 0.045)
 """reflectance that full haze adds"""
-CLOUD: Colour = (0.68, 0.70, 0.73)
+CLOUD: Colour = (0.68, 0.70, 0.73, 0.72)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _shift(field: Field, dy: int, dx: int) -> Field:
 
 
 def light(rng: np.random.Generator, ground: Ground, sky: Sky, relief_px: float) -> NDArray[np.float32]:
-    """Top-of-atmosphere reflectance (3, side, side) of the lit ground; writes shadow and cloud into `ground.codes`.
+    """Top-of-atmosphere reflectance (bands, side, side) of the lit ground; writes shadow and cloud into `ground.codes`.
 
     Args:
         rng: generator of the clouds
@@ -96,7 +96,7 @@ def light(rng: np.random.Generator, ground: Ground, sky: Sky, relief_px: float) 
     direct = direct * (1 - 0.75 * cloud_shadow)
     ground.codes[(cloud_shadow > 0.5) & ~lakes] = CLASSES["cloud_shadow"]
     out = ground.reflectance
-    for band in range(3):
+    for band in range(len(out)):
         lit = out[band] * (direct * (1 - SKY_LIGHT[band]) + SKY_LIGHT[band] * ambient)
         lit = lit * (1 - 0.22 * sky.haze) + PATH[band] + VEIL[band] * sky.haze
         out[band] = lit + (CLOUD[band] - lit) * cloud
@@ -124,13 +124,18 @@ def _clouds(rng: np.random.Generator, water: Mask, sky: Sky) -> tuple[Field, Fie
     return opacity * thin, shadow * (1 - opacity) * thin
 
 
-def expose(rng: np.random.Generator, reflectance: NDArray[np.float32], radiometry: Radiometry) -> NDArray[np.uint16]:
-    """Point spread, gain, noise, quantising: (3, side, side) reflectance to uint16, at least 1 as 0 is nodata."""
+def expose(
+    rng: np.random.Generator, reflectance: NDArray[np.float32], radiometry: Radiometry, beyond: np.random.Generator
+) -> NDArray[np.uint16]:
+    """Point spread, gain, noise, quantising: (bands, side, side) reflectance to uint16, at least 1 as 0 is nodata.
+
+    Noise of red, green and blue is drawn from `rng`, of a fourth band from `beyond`: so it changes nothing of theirs.
+    """
     out = np.empty(reflectance.shape, np.uint16)
-    for band in range(3):
+    for band in range(len(reflectance)):
         seen = ndimage.gaussian_filter(reflectance[band], radiometry.psf_sigma_px, truncate=3.0)
         signal = seen * radiometry.gain[band] + radiometry.offset
-        noise = rng.standard_normal(signal.shape, np.float32)
+        noise = (rng if band < 3 else beyond).standard_normal(signal.shape, np.float32)
         signal += noise * np.sqrt(radiometry.shot * np.maximum(signal, 0) + radiometry.read**2)
         levels = np.rint(signal / radiometry.step) * radiometry.step
         out[band] = np.clip(levels, 1, radiometry.top)

@@ -14,6 +14,7 @@ import shapely.affinity
 
 from glidexp.beside import folder_beside
 from glidexp.config import SyntheticConfig
+from glidexp.config.data import GENERATED_BANDS
 from glidexp.data import sensors
 from glidexp.data.synthetic.covers import CLASSES, build_ground
 from glidexp.data.synthetic.heights import write_dem
@@ -129,7 +130,7 @@ def _refuse_shared_ground(plans: list[Plan], cfg: SyntheticConfig) -> None:
                 )
 
 
-def make_scene(plan: Plan, out: Path, *, dem: bool = False) -> Made:
+def make_scene(plan: Plan, out: Path, *, dem: bool = False, nir: bool = False) -> Made:
     """Makes one scene and writes its image and class map, and its DEM if that is asked for, under `out`."""
     rng = np.random.default_rng(plan.seed)
     region = REGIONS[plan.region]
@@ -149,18 +150,19 @@ def make_scene(plan: Plan, out: Path, *, dem: bool = False) -> Made:
     relief_px = 0.23 * region.relief * plan.side_px * (extent_m / 4000.0) ** -0.12
     shade = cast_shadow(terrain.height * np.float32(relief_px), sky.sun_elevation_deg, sky.sun_azimuth_deg)
     lakes = place_lakes(rng, terrain, ice, shade, plan.gsd_m, region)
-    ground = build_ground(rng, terrain, ice, lakes, region)
+    ground = build_ground(rng, terrain, ice, lakes, region, bands=4 if nir else 3)
     if dem:
         metres = np.float32(relief_px * plan.gsd_m)
         place = out / "dem" / f"{plan.name}.tif"
         write_dem(plan, terrain.height * metres, ground.height * metres, ground.water, place)
     del terrain, shade  # memory: the light needs as much again
-    image = expose(rng, light(rng, ground, sky, relief_px), RADIOMETRY[plan.sensor])
+    beyond = np.random.default_rng((*plan.seed, 2))  # of its own, as that of a DEM
+    image = expose(rng, light(rng, ground, sky, relief_px), RADIOMETRY[plan.sensor], beyond)
     if RADIOMETRY[plan.sensor].wedge and plan.seed[-1] % 3 == 2:
-        beyond = _beyond_swath(rng, plan.side_px)
-        image[:, beyond] = 0
-        ground.codes[beyond] = CLASSES["nodata"]
-    _write(plan, image, out / "scenes" / f"{plan.name}.tif", ["red", "green", "blue"], 0)
+        unseen = _beyond_swath(rng, plan.side_px)
+        image[:, unseen] = 0
+        ground.codes[unseen] = CLASSES["nodata"]
+    _write(plan, image, out / "scenes" / f"{plan.name}.tif", list(GENERATED_BANDS[: len(image)]), 0)
     _write(plan, ground.codes[None], out / "classes" / f"{plan.name}.tif", ["class"], None)
     return Made(plan, sky.taken, lakes, [_to_map(plan, lake.polygon) for lake in lakes], _glaciers(plan, ice.mask))
 
@@ -220,7 +222,7 @@ def _write(plan: Plan, bands: np.ndarray, path: Path, names: list[str], nodata: 
     if len(bands) == 1:
         profile["compress"] = "deflate"
     else:
-        profile.update(photometric="RGB", interleave="pixel")
+        profile.update(photometric="RGB", interleave="pixel", **({"alpha": "no"} if len(bands) > 3 else {}))
     with rasterio.open(path, "w", **profile) as sink:
         sink.write(bands)
         for i, name in enumerate(names, 1):
@@ -230,7 +232,13 @@ def _write(plan: Plan, bands: np.ndarray, path: Path, names: list[str], nodata: 
 
 
 def generate(
-    cfg: SyntheticConfig, out: Path, *, progress: bool = True, workers: int | None = None, dem: bool = False
+    cfg: SyntheticConfig,
+    out: Path,
+    *,
+    progress: bool = True,
+    workers: int | None = None,
+    dem: bool = False,
+    nir: bool = False,
 ) -> Path:
     """Makes the whole data set under `out`; the same settings give the same bytes, whatever the number of workers.
 
@@ -240,6 +248,7 @@ def generate(
         progress: a line a scene on stderr
         workers: processes; all cores when not given
         dem: also heights of the ground, which change no other file
+        nir: scenes have a fourth band, near infrared, which changes nothing else
 
     Returns:
         `out`, holding scenes/, classes/, scenes.csv, lakes.gpkg, glaciers.gpkg, and dem/ if it was asked for.
@@ -253,26 +262,26 @@ def generate(
     with folder_beside(out) as aside:
         for folder in ("scenes", "classes", *(["dem"] if dem else [])):
             (aside / folder).mkdir()
-        made = _make_all(plans, aside, workers or os.cpu_count() or 1, progress, dem)
+        made = _make_all(plans, aside, workers or os.cpu_count() or 1, progress, (dem, nir))
         write_tables(made, aside)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(aside, out)
     return out
 
 
-def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool, dem: bool) -> list[Made]:
+def _make_all(plans: list[Plan], out: Path, workers: int, progress: bool, also: tuple[bool, bool]) -> list[Made]:
     if sum(plan.side_px**2 for plan in plans) < SPAWN_PIXELS:
         workers = 1
     made: dict[str, Made] = {}
-    for one in mapped(_make_task, [(plan, out, dem) for plan in plans], workers=workers, killed=KILLED):
+    for one in mapped(_make_task, [(plan, out, *also) for plan in plans], workers=workers, killed=KILLED):
         made[one.plan.name] = one
         _say(progress, one, len(made), len(plans))
     return [made[plan.name] for plan in plans]
 
 
-def _make_task(task: tuple[Plan, Path, bool]) -> Made:
-    plan, out, dem = task
-    return make_scene(plan, out, dem=dem)
+def _make_task(task: tuple[Plan, Path, bool, bool]) -> Made:
+    plan, out, dem, nir = task
+    return make_scene(plan, out, dem=dem, nir=nir)
 
 
 def _say(progress: bool, made: Made, done: int, total: int) -> None:
