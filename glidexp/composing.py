@@ -9,7 +9,7 @@ composed by Hydra once, with the chosen options in place of the default ones and
 import copy
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +20,9 @@ from glidexp.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
+
+PARTS_OF_HYDRA = ("hydra.launcher", "hydra.sweeper")
+"""sections of Hydra's own that an option of a group makes; a text in their place is met only by -m"""
 
 
 class Composer:
@@ -171,3 +174,27 @@ def check_flags(argv: list[str], known: list[str]) -> None:
         name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
         near = next((key for key in known if key == name or key.endswith(f".{name}")), None)
         refuse(f"there is no option {unknown[0]}{f', but a setting {near}=VALUE' if near else ''}")
+
+
+def check_words(words: Sequence[str], known: Sequence[str], groups: Iterable[str]) -> None:
+    """Refuses words that Hydra takes without a word and that do not do what they say.
+
+    Args:
+        words: of a command line
+        known: dotted keys
+        groups: of options
+
+    Raises:
+        ConfigError: a setting is taken out, which then has the value of its class, or one of Hydra's parts is a text
+    """
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        whole = key in groups or any(name == key or name.startswith(f"{key}.") for name in known)
+        if word.startswith("~") and whole:
+            raise ConfigError(
+                f"{word} is not possible: a setting always has a value and cannot be taken out: give {key}=VALUE, or "
+                "leave the word away for the usual one."
+            )
+        if key in PARTS_OF_HYDRA and "=" in word:
+            group = key.replace(".", "/")
+            raise ConfigError(f"{word} is not possible: Hydra's are chosen as {group}=NAME, which goes with train -m.")

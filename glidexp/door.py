@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from glidexp.composing import as_text, by_hydra, check_flags, composer, register
+from glidexp.composing import as_text, by_hydra, check_flags, check_words, composer, register
 from glidexp.errors import ConfigError, GlidexpError
 from glidexp.explaining import GROUPS, SWEEP_GROUPS, TAKES_A_WORD, conf_dir, explain, known_keys, options
 from glidexp.own_yaml import check_own, config_dir, own_folders, search_word
@@ -85,6 +85,7 @@ def run_hydra(task: Callable[[DictConfig], object], argv: list[str], config_name
     register()
     argv = overrides_first(quoted(argv))
     check_flags(argv, known_keys(config_name))
+    refuse_words(argv, config_name)
     check_own(own_folders(argv), argv, config_name)
     told: list[BaseException] = []  # by the task itself; kept from Hydra, which would print a line of its own
     alone = "-m" not in argv and "--multirun" not in argv
@@ -111,6 +112,12 @@ def run_hydra(task: Callable[[DictConfig], object], argv: list[str], config_name
         sys.argv = program
     if told:
         raise told[0]
+
+
+def refuse_words(words: list[str], config_name: str = "train") -> None:
+    """Refuses words that Hydra takes and that do not do what they say: `composing.check_words`."""
+    if any(word.lstrip("+").startswith(("~", "hydra.")) for word in words):  # a study composes dozens of configs
+        check_words(words, known_keys(config_name), (*GROUPS, *SWEEP_GROUPS))
 
 
 def compose(overrides: list[str]) -> "Config":
@@ -148,6 +155,7 @@ def compose_sweep(overrides: list[str]) -> "SweepConfig":
 
 def _composed(overrides: list[str], config_name: str) -> DictConfig:
     words = quoted(overrides)
+    refuse_words(words, config_name)
     check_own(own_folders(words), words, config_name)
     if config_name == "train" and (plain := composer(conf_dir()).composed(words)) is not None:
         return plain

@@ -82,7 +82,7 @@ def explain(error: Exception, argv: list[str], known: list[str] | None = None) -
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        if (conf_dir() / group).is_dir() and group:
+        if group and ((conf_dir() / group).is_dir() or group.startswith("hydra/")):
             told = unknown_name(group, name.removesuffix(".yaml"), error.options or options(group))
             number = re.fullmatch(r"tile_size/([0-9]+)(\.yaml)?", str(error.missing_cfg_file))
             return ConfigError(f"{told} Another one is set as tile_size.px={number[1]}.") if number else told

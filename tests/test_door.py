@@ -63,6 +63,12 @@ WRONG = {
     "dataset.split.test=0": ["dataset.split.test=0", "above 0"],
     "seed=-1": ["seed=-1", "outside 0"],
     "--config-dir conf train.epochs=x": ["train.epochs=x is not possible: give a whole number."],
+    "~seed": ["~seed is not possible", "give seed=VALUE"],
+    "~loss": ["~loss is not possible", "give loss=VALUE"],
+    "-m ~train.epochs seed=0,1": ["~train.epochs is not possible"],
+    "hydra.launcher=foo": ["hydra.launcher=foo is not possible", "hydra/launcher=NAME"],
+    "-m hydra/launcher=foo seed=0,1": ["hydra/launcher='foo' is not known", "basic"],
+    "train.threads=100000": ["train.threads=100000", "outside 1 to 1024"],
     "decoder.name=unett": ["unett", "Did you mean 'unet'"],
 }
 

@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 
 from glidexp.config import PathsConfig, Resume, TrackingConfig, typed
 from glidexp.config.data import DatasetConfig, SensorMixConfig, TileSizeConfig
-from glidexp.config.ranges import at_least
-from glidexp.config.training import Precision
+from glidexp.config.ranges import at_least, within
+from glidexp.config.training import MOST_THREADS, Precision
 from glidexp.errors import ConfigError
 
 CARD = "card"
@@ -94,7 +94,7 @@ class ScoringConfig:
     def __post_init__(self) -> None:
         at_least("train.batch_size", self.batch_size, 1)
         if self.threads is not None:
-            at_least("train.threads", self.threads, 1)
+            within("train.threads", self.threads, 1, MOST_THREADS, "threads, as many as cores at most")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -91,6 +91,9 @@ class AugmentationConfig:
 AUTO = "auto"
 """what a number is called that is found on the machine"""
 
+MOST_THREADS = 1024
+"""of torch: a process that cannot begin as many ends without saying why"""
+
 LOSS_TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky", "lovasz", "boundary")
 """fields of `LossConfig` that are weights of a term on lake and background"""
 
@@ -224,9 +227,10 @@ class TrainConfig:
             )
         for name in ("epochs", "accumulate", "checkpoint_every", "lora_alpha"):
             at_least(f"train.{name}", getattr(self, name), 1)
-        for name in ("threads", "patience"):
-            if getattr(self, name) is not None:
-                at_least(f"train.{name}", getattr(self, name), 1)
+        if self.patience is not None:
+            at_least("train.patience", self.patience, 1)
+        if self.threads is not None:
+            within("train.threads", self.threads, 1, MOST_THREADS, "threads, as many as cores at most")
         for name in ("clip_norm", "freeze_encoder_epochs", "unfreeze_every", "lora_rank"):
             at_least(f"train.{name}", getattr(self, name), 0)
         if self.ema_decay is not None:

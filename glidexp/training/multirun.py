@@ -31,6 +31,7 @@ def run_multirun(argv: list[str]) -> int:
     Raises:
         ConfigError: a combination is impossible; nothing was started
     """
+    door.refuse_words(argv)
     overrides = [word for word in door.quoted(argv) if "=" in word and not word.startswith("-")]
     own = door.config_dir(argv)
     config = compose_first(overrides, own)
