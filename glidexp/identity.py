@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from glidexp.config import Config, SubsetConfig, flat
+from glidexp.config import AugmentationConfig, Config, Embed, SubsetConfig, Weighting, flat
 
 RESULTS_VERSION = 1
 """Bumped by a bug fix that changes results, so that old runs are not taken for new ones."""
@@ -105,6 +105,16 @@ def config_id(
         values["normalised_by"] = "part"
     if config.train.accumulate > 1:  # an epoch's last, smaller group was divided by the whole `accumulate` once
         values["accumulated"] = "mean"
+    if _repeats(config) and (config.augmentation != AugmentationConfig() or config.input.embed is not Embed.none):
+        values["drawn"] = "each time"  # a tile that an epoch gave several times was the same one each time once
     values["recipe"] = recipe
     values["results_version"] = RESULTS_VERSION if version is None else version
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _repeats(config: Config) -> bool:
+    """Whether an epoch may give a tile several times, since others weigh less."""
+    mix, several = config.sensor_mix, "all" in config.sensor_mix.sensors or len(config.sensor_mix.sensors) > 1
+    uneven = mix.weighting is Weighting.balanced or any(weight not in (0, 1) for weight in mix.weights.values())
+    drawn = config.self_training.on and config.self_training.draw is not None
+    return (several and uneven) or bool(mix.region_weights) or drawn

@@ -185,6 +185,20 @@ def test_a_tile_comes_out_the_same_in_any_batch(name: str) -> None:
         assert not torch.equal(other.image, whole.image)
 
 
+@pytest.mark.parametrize("name", ["flips", "standard", "strong", "cross_sensor"])
+def test_a_tile_that_an_epoch_gives_again_is_drawn_anew(name: str) -> None:
+    """As of a rare sensor that is drawn as often as others: copies of one picture would add nothing."""
+    image = smooth(1, 48, 48, low=0, high=255).expand(6, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    label, rows = blobs(image), torch.full((6,), 2000)
+    once = make(preset(name))(image[:1], label[:1], rows[:1], 7)
+    found = make(preset(name))(image, label, rows, 7, torch.arange(6))
+    torch.testing.assert_close(found.image[0], once.image[0], atol=2e-5, rtol=0)
+    assert len({one.numpy().tobytes() for one in found.image}) > 3
+    third = make(preset(name))(image[:1], label[:1], rows[:1], 7, torch.tensor([2]))
+    torch.testing.assert_close(found.image[2], third.image[0], atol=2e-5, rtol=0)
+    assert len({one.numpy().tobytes() for one in make(preset(name))(image, label, rows, 7).image}) == 1
+
+
 class Count(TorchDispatchMode):
     """Counts operations that touch memory, and notes those that would wait for a device."""
 

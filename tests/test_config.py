@@ -105,6 +105,29 @@ def test_what_the_id_depends_on(key: str, changes: bool) -> None:
     assert (config_id(other, recipe="r") != config_id(composed(), recipe="r")) == changes
 
 
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        (["sensor_mix=balanced", "augmentation=flips"], True),
+        (["+sensor_mix.weights.landsat8=3", "augmentation=flips"], True),
+        (["+sensor_mix.region_weights.andes=3", "augmentation=flips"], True),
+        (["sensor_mix=balanced", "augmentation=none", "input.embed=gsd"], True),
+        (["self_training.regions=[andes]", "self_training.draw=0.5", "augmentation=flips"], True),
+        (["augmentation=flips"], False),
+        (["sensor_mix=balanced", "augmentation=none"], False),
+        (["sensor_mix=balanced", "sensor_mix.sensors=[landsat8]", "augmentation=flips"], False),
+        (["+sensor_mix.weights.landsat8=0", "augmentation=flips"], False),
+        (["self_training.regions=[andes]", "augmentation=flips"], False),
+    ],
+)
+def test_ids_change_where_tiles_that_come_again_were_drawn_once(
+    words: list[str], changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = config_id(composed(*words), recipe="r")
+    monkeypatch.setattr("glidexp.identity._repeats", lambda _: False)
+    assert (config_id(composed(*words), recipe="r") != now) == changes
+
+
 def test_the_data_recipe_and_resolved_values_count() -> None:
     config = Config()
     ids = {

@@ -40,7 +40,7 @@ def test_resident_tiles_make_the_same_batches(px: int, weights: np.ndarray | Non
         ring, there = Loader(store, rows, 4, **whole), Loader(store, rows, 4, **whole, resident=True)
         for epoch, skip in ((0, 0), (1, 2), (2, len(ring))):
             for one, other in zip(ring.epoch(epoch, skip), there.epoch(epoch, skip), strict=True):
-                assert torch.equal(one.rows, other.rows)
+                assert torch.equal(one.rows, other.rows) and torch.equal(one.again, other.again)
                 assert torch.equal(one.image, other.image) and torch.equal(one.label, other.label)
                 assert one.image.stride() == other.image.stride()
     kept = Loader(store, rows, 4, shuffle=False, resident=True)
@@ -122,6 +122,21 @@ def test_a_batch_stays_valid_while_the_next_is_looked_at() -> None:
                 if one is not None:
                     assert np.array_equal(one.image.permute(0, 2, 3, 1).numpy(), store.images[one.rows.numpy()])
             before = batch
+
+
+@pytest.mark.parametrize("skip", [0, 3])
+def test_a_batch_says_how_often_the_epoch_gave_its_tiles_before(skip: int) -> None:
+    loader = Loader(memory(), np.arange(23), 4, seed=1, weights=np.array([9.0] * 3 + [1.0] * 20))
+    came = Counter(row for batch in seen(loader, 5)[:skip] for row in batch)
+    most = 0
+    for batch in loader.epoch(5, skip):
+        for row, again in zip(batch.rows.tolist(), batch.again.tolist(), strict=True):
+            assert again == came[row]
+            came[row] += 1
+            most = max(most, again)
+    assert most > 1
+    plain = Loader(memory(), np.arange(23), 4, seed=1)
+    assert not any(batch.again.any() for batch in plain.epoch(0))
 
 
 def test_weighted_draw_keeps_every_groups_share() -> None:

@@ -100,6 +100,8 @@ def test_a_share_is_told_nothing_and_the_same_ones_each_time() -> None:
     assert 0.15 < 1 - told.float().mean().item() < 0.35
     assert torch.equal(some(image[:9], rows.flip(0)[:9], 5)[:, 3:, 0, 0].any(1), told.flip(0)[:9])
     assert not torch.equal(some(image, rows, 6)[:, 3:, 0, 0].any(1), told)
+    assert torch.equal(some(image, rows, 5, torch.zeros_like(rows))[:, 3:, 0, 0].any(1), told)
+    assert not torch.equal(some(image, rows, 5, torch.ones_like(rows))[:, 3:, 0, 0].any(1), told), "given again"
 
 
 def test_images_are_seen_at_one_distance_and_answered_on_their_own_pixels() -> None:

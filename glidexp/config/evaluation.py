@@ -84,7 +84,7 @@ class ScoringConfig:
     """What the network is run on, under the names that training uses."""
 
     batch_size: int = 8
-    """tiles a forward pass; no score depends on it"""
+    """tiles a forward pass; no score depends on it but with eval.adapt=batch_norm"""
     precision: Precision = Precision.auto
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from glidexp.data.order import Rows, order
+from glidexp.data.order import Rows, order, times_before
 from glidexp.data.resident import Arrays, ResidentTiles
 from glidexp.errors import ConfigError
 from glidexp.wording import does, many
@@ -42,6 +42,8 @@ class Batch:
     """(B, H, W) uint8 of 0, 1, 255, on the loader's device"""
     rows: torch.Tensor
     """(B,) int64 rows of the store, on the CPU"""
+    again: torch.Tensor
+    """(B,) int64 on the CPU: how often the epoch gave each of them before; 0 without weights"""
 
 
 @dataclass(slots=True)
@@ -152,6 +154,11 @@ class Loader:
             return np.arange(len(self.rows))
         return order(len(self.rows), seed=self.seed, epoch=epoch, weights=self.weights)
 
+    def _again(self, drawn: Rows, skip: int) -> Iterator[torch.Tensor]:
+        """How often the tiles of each batch came before in an order."""
+        before = np.zeros_like(drawn) if self.weights is None else times_before(drawn)
+        yield from map(torch.from_numpy, self._batches(before, skip))
+
     def _batches(self, drawn: Rows, skip: int) -> list[Rows]:
         """This process's part of each batch of an order."""
         whole = [drawn[i * self.batch_size : (i + 1) * self.batch_size] for i in range(skip, len(self))]
@@ -166,7 +173,8 @@ class Loader:
         if self._resident is not None:
             yield from self._gathered(self._resident, epoch, skip)
             return
-        batches = self._batches(self.epoch_rows(epoch), skip)
+        drawn = self.epoch_rows(epoch)
+        batches, again = self._batches(drawn, skip), self._again(drawn, skip)
         free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         ready: queue.SimpleQueue[tuple[_Slot, Batch] | BaseException | None] = queue.SimpleQueue()
         ring, self._ring = self._ring or self._new_ring(), None
@@ -186,6 +194,7 @@ class Loader:
                 if isinstance(item, BaseException):
                     raise item
                 slot, batch = item
+                batch.again = next(again)
                 if slot.filled is not None:
                     torch.cuda.current_stream(self.device).wait_event(slot.filled)
                 ring.held.append(slot)
@@ -199,14 +208,17 @@ class Loader:
 
     def _gathered(self, tiles: ResidentTiles, epoch: int, skip: int) -> Iterator[Batch]:
         """Batches of tiles that are on the device: no thread, no ring, nothing to wait for."""
-        batches = self._batches(self._positions(epoch), skip)
+        drawn = self._positions(epoch)
+        batches, again = self._batches(drawn, skip), self._again(drawn, skip)
         if not batches:
             return
         index, at = tiles.index(np.concatenate(batches)), 0
         for positions in batches:
             image, label = tiles.gather(index[at : at + len(positions)])
             at += len(positions)
-            yield self._batch(image, label, torch.from_numpy(self.rows[positions]))
+            batch = self._batch(image, label, torch.from_numpy(self.rows[positions]))
+            batch.again = next(again)
+            yield batch
 
     def _fill(
         self,
@@ -250,7 +262,8 @@ class Loader:
         """The batch that looks at these words."""
         height, width, channels = self._tile
         pixels = image.view(torch.uint8).view(len(rows), height, width, channels).permute(0, 3, 1, 2)
-        return Batch(image=pixels, label=label.view(torch.uint8).view(len(rows), height, width), rows=rows)
+        labels = label.view(torch.uint8).view(len(rows), height, width)
+        return Batch(image=pixels, label=labels, rows=rows, again=torch.zeros_like(rows))
 
     def _copy_stream(self) -> torch.cuda.Stream | None:
         """A stream of its own for the copies to a GPU, so that they run beside the step."""

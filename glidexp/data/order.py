@@ -28,3 +28,13 @@ def order(n: int, *, seed: int, epoch: int, weights: npt.NDArray[np.float64] | N
     counts = np.diff(np.concatenate([[0.0], upto])).astype(np.int64)
     drawn = np.repeat(by_weight, counts)
     return drawn[np.argsort(words.random_raw(n), kind="stable")]
+
+
+def times_before(drawn: Rows) -> Rows:
+    """How often each of these was there before, in the order in which they come: (n,) from 0."""
+    sorted_ = np.argsort(drawn, kind="stable")
+    ordered, place = drawn[sorted_], np.arange(len(drawn))
+    first = np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(drawn)]
+    found = np.empty_like(place)
+    found[sorted_] = place - np.maximum.accumulate(np.where(first, place, 0))
+    return found

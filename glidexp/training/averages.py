@@ -86,7 +86,7 @@ def shown_images(
     """Images (B, C, H, W) of an epoch as the network gets them; shows how far it is, as renewing may take long."""
     with shown_steps(len(loader), "batches", runtime.ranks.first, what="batch statistics", late=True) as step:
         for batch in loader.epoch(epoch):
-            yield augment(batch.image, batch.label, batch.rows, epoch).image
+            yield augment(batch.image, batch.label, batch.rows, epoch, batch.again).image
             step("")
 
 

@@ -39,7 +39,7 @@ def fit(
     Args:
         parts: the network, which gives logits (B, 1, H, W), its optimizer, and where in the training they are
         loader: batches of tiles, or this process's part of each; their order depends on (seed, epoch) alone
-        augment: uint8 batch to normalised image, mask, valid; depends on (seed, epoch, tile) alone
+        augment: uint8 batch to normalised image, mask, valid; depends on (seed, epoch, tile, time in the epoch) alone
         loss_fn: (logits, mask, valid) to a scalar
         runtime: device and precision
         cfg: train.*
@@ -68,7 +68,7 @@ def fit(
         meter.start_epoch(epoch, done=position.batch)
         for batch in loader.epoch(epoch, skip=position.batch):
             together = min(cfg.accumulate, len(loader) - position.batch // cfg.accumulate * cfg.accumulate)
-            ready = augment(batch.image, batch.label, batch.rows, epoch)
+            ready = augment(batch.image, batch.label, batch.rows, epoch, batch.again)
             with runtime.autocast():
                 logits = forward(ready.image)
             loss = loss_fn(logits, ready.mask, ready.valid)

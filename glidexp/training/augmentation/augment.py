@@ -83,14 +83,28 @@ class Augment:
         self._active = cfg.flip or cfg.rot90 or any((cfg.affine_p, cfg.color_p, cfg.gain_p, cfg.haze_p))
         self._active |= any((cfg.gsd_p, cfg.blur_p, cfg.noise_p))
 
-    def __call__(self, image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, epoch: int) -> Prepared:
+    def __call__(
+        self,
+        image: torch.Tensor,
+        label: torch.Tensor,
+        rows: torch.Tensor,
+        epoch: int,
+        again: torch.Tensor | None = None,
+    ) -> Prepared:
         """`of_pixels`, and what else the network is told of each tile."""
-        ready = self.of_pixels(image, label, rows, epoch)
+        ready = self.of_pixels(image, label, rows, epoch, again)
         if self.telling is not None:
-            ready.image = self.telling(ready.image, rows, epoch)
+            ready.image = self.telling(ready.image, rows, epoch, again)
         return ready
 
-    def of_pixels(self, image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, epoch: int) -> Prepared:
+    def of_pixels(
+        self,
+        image: torch.Tensor,
+        label: torch.Tensor,
+        rows: torch.Tensor,
+        epoch: int,
+        again: torch.Tensor | None = None,
+    ) -> Prepared:
         """Prepares a batch. The inputs are left as they are.
 
         Args:
@@ -98,6 +112,8 @@ class Augment:
             label: uint8 (B, H, W), 0 background, 1 lake (or classes), 255 not valid
             rows: int64 (B,) rows of the tile store, on the CPU; with seed and epoch they fix what is drawn
             epoch: from 0
+            again: int64 (B,) how often the epoch gave each of them before, which is drawn anew each time; never when
+                not given
         """
         given = label
         _, channels, height, width = image.shape
@@ -106,7 +122,7 @@ class Augment:
         pixels = image.permute(0, 2, 3, 1)
         if not self._active:
             return Prepared(self._plain(pixels), *self._targets(label))
-        drawn = self._draw(rows.numpy(), epoch, height, width)
+        drawn = self._draw(rows.numpy(), epoch, height, width, None if again is None else again.numpy())
         pixels, label = turn(pixels, drawn["d4"]), turn(label, drawn["d4"])
         warp = drawn["warp"]
         more = warp | drawn["color"] | (drawn["gsd"] >= 0) | (drawn["sigma"] > 0) | (drawn["noise"] >= 0)

@@ -1,4 +1,5 @@
-"""Random parameters of a tile as a pure function of (seed, epoch, row), whatever batch or device it is on.
+"""Random parameters of a tile as a pure function of (seed, epoch, row), and of how often the epoch gave it before,
+whatever batch or device it is on.
 
 Kornia's generators give the distributions (what a range means, which centre, which bounds), but they draw from the
 global generator, in the order of the batch. Here their samplers are fed instead: every tile has a row of 24-bit
@@ -62,12 +63,12 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
-def raw_draws(seed: int, epoch: int, rows: NDArray[np.int64], count: int) -> NDArray[np.uint64]:
+def raw_draws(seed: int, epoch: int | NDArray[np.int64], rows: NDArray[np.int64], count: int) -> NDArray[np.uint64]:
     """Random 64-bit numbers of tiles: SplitMix64 with a state hashed from (seed, epoch, row).
 
     Args:
         seed: of the run
-        epoch: from 0
+        epoch: from 0, of all or (n,) of each
         rows: (n,) rows of the tile store
         count: numbers for each tile
 
@@ -84,6 +85,11 @@ def raw_draws(seed: int, epoch: int, rows: NDArray[np.int64], count: int) -> NDA
         state = _mix(state + golden) ^ word
     steps = np.arange(1, count + 1, dtype=np.uint64) * golden
     return _mix(_mix(state + golden)[:, None] + steps)
+
+
+def nth(epoch: Any, again: Any) -> Any:
+    """What stands for an epoch in draws for a tile that it gave so many times before; itself for the first time."""
+    return epoch + again * 2**32
 
 
 def uniforms(raw: NDArray[np.uint64]) -> NDArray[np.float32]:
@@ -238,26 +244,28 @@ class Drawer:
         self.cfg, self.seed, self._lit = cfg, seed, len(scale) - terrain
         self.scale, self.shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
         self._of: tuple[int, int, int] | None = None
-        self._table = np.empty(0, record_type(len(self.scale)))
-        self._known = np.empty(0, np.bool_)
+        self._type = record_type(len(self.scale))
+        self._blocks: dict[tuple[int, int], NDArray[np.void]] = {}
+        """records by how often a tile came before, and by block of rows"""
 
-    def __call__(self, rows: NDArray[np.int64], epoch: int, height: int, width: int) -> NDArray[np.void]:
-        """The records of tiles, (n,), in the order of `rows`."""
-        blocks = rows // BLOCK
+    def __call__(
+        self, rows: NDArray[np.int64], epoch: int, height: int, width: int, again: NDArray[np.int64] | None = None
+    ) -> NDArray[np.void]:
+        """The records of tiles, (n,), in the order of `rows`; anew each time that the epoch gives a tile."""
         if self._of != (epoch, height, width):
             self._of = (epoch, height, width)
-            self._known = np.zeros_like(self._known)
-        more = int(blocks.max()) + 1 - len(self._known)
-        if more > 0:
-            self._known = np.concatenate([self._known, np.zeros(more, np.bool_)])
-            self._table = np.concatenate([self._table, np.zeros(more * BLOCK, self._table.dtype)])
-        for block in np.unique(blocks[~self._known[blocks]]).tolist():
-            these = np.arange(block * BLOCK, (block + 1) * BLOCK)
-            # Kornia draws an order of operations even when fed: not ours to spend
-            with torch.random.fork_rng(devices=[]):
-                self._table[these] = self.draw(these, epoch, height, width)
-            self._known[block] = True
-        return self._table[rows]
+            self._blocks.clear()
+        out = np.empty(len(rows), self._type)
+        places = np.stack([np.zeros_like(rows) if again is None else again, rows // BLOCK], axis=1)
+        for time, block in np.unique(places, axis=0).tolist():
+            if (time, block) not in self._blocks:
+                these = np.arange(block * BLOCK, (block + 1) * BLOCK)
+                # Kornia draws an order of operations even when fed: not ours to spend
+                with torch.random.fork_rng(devices=[]):
+                    self._blocks[time, block] = self.draw(these, nth(epoch, time), height, width)
+            own = (places == (time, block)).all(axis=1)
+            out[own] = self._blocks[time, block][rows[own] - block * BLOCK]
+        return out
 
     def draw(self, rows: NDArray[np.int64], epoch: int, height: int, width: int) -> NDArray[np.void]:
         """Draws the records of tiles anew, (n,)."""
@@ -265,7 +273,7 @@ class Drawer:
         raw = raw_draws(self.seed, epoch, rows, Slot.BAND_GAIN + channels)
         u = uniforms(raw)
         numbers = torch.from_numpy(u)
-        out = np.zeros(len(rows), self._table.dtype)
+        out = np.zeros(len(rows), self._type)
         out["d4"] = d4_codes(u[:, Slot.FLIP_X : Slot.AFFINE], flip=cfg.flip, rot90=cfg.rot90, square=height == width)
         out["warp"] = u[:, Slot.AFFINE] < cfg.affine_p
         if cfg.affine_p:

@@ -9,7 +9,7 @@ from glidexp.data.sensor_mix import training_rows
 from glidexp.data.store import TileStore
 from glidexp.errors import ConfigError
 from glidexp.models.told import NOTHING, Told, with_told
-from glidexp.training.augmentation.draws import raw_draws, uniforms
+from glidexp.training.augmentation.draws import nth, raw_draws, uniforms
 from glidexp.training.augmentation.indexing import send
 
 LARGEST_SCALE = 4
@@ -62,17 +62,22 @@ class Telling:
         self.learnt = told.learnt
         self.unknown, self.seed = unknown, seed ^ APART
 
-    def __call__(self, image: torch.Tensor, rows: torch.Tensor, epoch: int) -> torch.Tensor:
+    def __call__(
+        self, image: torch.Tensor, rows: torch.Tensor, epoch: int, again: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(B, C, H, W) normalised -> (B, C + E, H, W).
 
         Args:
             image: normalised batch
             rows: int64 (B,) rows of the store, on the CPU; with seed and epoch they fix of which nothing is told
             epoch: from 0
+            again: int64 (B,) how often the epoch gave each of them before; never when not given
         """
         vectors = self.table[rows.numpy()]
         if self.unknown > 0 and self.learnt:
-            drawn = uniforms(raw_draws(self.seed, epoch, rows.numpy(), 1))[:, 0]
+            drawn = uniforms(
+                raw_draws(self.seed, epoch if again is None else nth(epoch, again.numpy()), rows.numpy(), 1)
+            )[:, 0]
             vectors[:, : self.learnt] *= (drawn >= self.unknown)[:, None]
         return with_told(image, send(vectors, image.device))
 

@@ -34,10 +34,17 @@ class Matched:
         self.normalise = normalise
         self.table = torch.from_numpy(table).to(device)
 
-    def __call__(self, image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, epoch: int) -> Prepared:
+    def __call__(
+        self,
+        image: torch.Tensor,
+        label: torch.Tensor,
+        rows: torch.Tensor,
+        epoch: int,
+        again: torch.Tensor | None = None,
+    ) -> Prepared:
         """(B, C, H, W) uint8 -> as `Augment` gives it."""
         bands = [self.table[band][image[:, band].long()] for band in range(len(self.table))]
-        return self.normalise(torch.stack(bands, dim=1), label, rows, epoch)
+        return self.normalise(torch.stack(bands, dim=1), label, rows, epoch, again)
 
 
 def target_moments(tiles: TileStore, rows: Rows) -> tuple[list[float], list[float]]:
