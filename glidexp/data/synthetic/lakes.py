@@ -25,6 +25,8 @@ FILTER_M, GUARD_M = 10_000.0, 400.0
 """no lake lies within GUARD_M of the 10 km line, so that its kind does not hang on the map projection"""
 KINDS = ("supraglacial", "proglacial", "ice_marginal", "unconnected", "nonglacial")
 _BLOCKED = 4.0
+BESIDE = ndimage.generate_binary_structure(2, 1)
+"""a pixel's four neighbours"""
 
 
 @dataclass(slots=True)
@@ -79,14 +81,20 @@ class Grower:
         self.side = terrain.height.shape[0]
         self.ground = ndimage.gaussian_filter(terrain.height, self.side / 400)
         self.taken = np.zeros((self.side, self.side), bool)
-        self.texture = fractal(rng, 256, 3.3, longest_px=90)
+        # filtered once, not for each of some hundred windows
+        self.texture = ndimage.spline_filter(fractal(rng, 256, 3.3, longest_px=90), order=2, mode="grid-wrap")
 
     def _noise(self, y: Field, x: Field, radius: float) -> Field:
         """A fresh window of the noise tile, at a scale that grows with the lake."""
         start = self.rng.random(2) * 256
         zoom = 26.0 / radius
         return ndimage.map_coordinates(
-            self.texture, [y * zoom + start[0], x * zoom + start[1]], order=2, mode="grid-wrap", output=np.float32
+            self.texture,
+            [y * zoom + start[0], x * zoom + start[1]],
+            order=2,
+            mode="grid-wrap",
+            output=np.float32,
+            prefilter=False,
         )
 
     def grow(self, seed: tuple[int, int], area_px: float, kind: str) -> Polygon | None:
@@ -129,7 +137,7 @@ class Grower:
             return None
         for _ in range(9):
             level = 0.5 * (low + high)
-            parts, _ = ndimage.label(cost < level)
+            parts, _ = ndimage.label(cost < level, BESIDE)
             size = int((parts == parts[at]).sum()) if parts[at] else 0
             low, high = (level, high) if size < area_px else (low, level)
         lines = contourpy.contour_generator(z=cost, fill_type="OuterOffset").filled(-1e9, high)
