@@ -977,6 +977,8 @@ def test_odd_names_and_shapes(model: Path, bright: Bright, tmp_path: Path, capsy
         mapped(model, Path("x"), same, more=("--out", ""))
     with pytest.raises(ConfigError, match=r"--out=.*s\.tif cannot be written to"):
         mapped(model, write_scene(tmp_path / "s.tif"), same)
+    with pytest.raises(ConfigError, match=r"--out=/proc cannot be written to"):  # it is there, and takes no file
+        mapped(model, Path("/proc"), same)
     with pytest.raises(GlidexpError, match=r"^SCENE=.*none does not exist"):
         mapped(model, out, tmp_path / "none")
 

@@ -1,6 +1,7 @@
 """`glidexp predict`: a model and scenes to maps of lakes."""
 
 import logging
+import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,6 +134,8 @@ def run(argv: list[str]) -> int:
     tasks = tasks_of(given, files, settings, out)  # a model that is not there leaves no folder behind
     with out_folder(out):
         out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):  # one that may only be read is told before anything is mapped
+            pass
     maps = _all(tasks, crew, given.device)
     return _report(maps, out)
 
