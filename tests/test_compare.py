@@ -20,7 +20,7 @@ from glidexp.scoring.lakes import PREDICTED, TRUE
 from glidexp.scoring.scores import score_split, scores_table, write_scores
 from glidexp.study.comparison import arms as arms_module
 from glidexp.study.comparison.arms import Arm, arms_of, common_ground
-from glidexp.study.comparison.clusters import Ground
+from glidexp.study.comparison.clusters import Ground, scenes_of_one_lake
 from glidexp.study.comparison.compare import (
     Comparison,
     compare,
@@ -528,15 +528,29 @@ def ground_of(skills: dict[tuple[str, int], float]) -> tuple[list[Arm], Material
 
 
 def test_scenes_that_share_ground_are_told() -> None:
-    """A split by scene keeps a and b together, as they overlap; one by region or by block says nothing of that."""
+    """A split by scene keeps a and b together, as they overlap; one by block has tiles of both on a block; one by
+    region says nothing of it."""
 
-    def ground(*blocks: str) -> Ground:
-        tiles = {"tile": list("wxyz"), "scene": list("abcc"), "block": blocks, "valid_px": 9, "lake_px": 3}
+    def ground(*blocks: str, scenes: str = "a b c c") -> Ground:
+        tiles = {"tile": list("wxyz"), "scene": scenes.split(), "block": blocks, "valid_px": 9, "lake_px": 3}
         return common_ground({"r": pd.DataFrame(tiles)})
 
     assert ground("a+b", "a+b", "c", "c").caveat.startswith("2 of 3 scenes share ground with others, and are treated")
-    for blocks in (("a+q", "b", "c", "c"), ("andes",) * 4, ("", "", "", "")):
+    squares = [f"utm45/10000m/{i}/0" for i in (1, 2, 1, 3)]
+    assert ground(*squares).caveat.startswith("2 of 3 scenes share blocks of ground with others, and are treated as")
+    for blocks in (("a+q", "b", "c", "c"), ("andes",) * 4, ("", "", "", ""), [f"utm45/1m/{i}/0" for i in range(4)]):
         assert not ground(*blocks).caveat
+    parts = "a_p0_0 a_p0_1 b_p0_0 c"
+    assert ground("a+b", "a+b", "a+b", "c", scenes=parts).sharing == 3, "parts of two scenes that overlap"
+    assert ground("a", "a", "b", "c", scenes=parts).sharing == 0, "parts of one scene share no ground"
+
+
+def test_scenes_of_one_lake_are_counted_where_the_split_does_not_tell() -> None:
+    rows = [("s", "1", 2.0), ("t", "1", 2.01), ("u", "2", 1.0), ("v", "2", 3.0), ("w", "", 1.0), ("x", "", 1.0)]
+    rows += [("y_p0_0", "3", 1.0), ("y_p0_1", "3", 1.0), ("s", "4", 1.0), ("z", "4", 1.0)]
+    lakes = pd.DataFrame(rows, columns=["scene", "inventory_id", "inventory_area_km2"]).assign(kind="true")
+    assert scenes_of_one_lake(lakes) == 3, "s and t, s and z; u and v share an id alone, y is one scene in two parts"
+    assert scenes_of_one_lake(lakes.assign(kind="predicted")) == 0
 
 
 def test_an_arm_is_not_best_by_a_seed_that_another_lacks(store: Store) -> None:

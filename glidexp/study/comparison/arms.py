@@ -14,7 +14,7 @@ from glidexp.errors import DataError
 from glidexp.identity import FIRST_VERSION, INTRODUCED_AT, MODEL_VERSION_TAG, VERSION_TAG
 from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts, rows_of
 from glidexp.scoring.scores import read_scores
-from glidexp.study.comparison.clusters import Ground, cluster_kind, clusters_of, scenes_that_share
+from glidexp.study.comparison.clusters import UNTOLD, Ground, cluster_kind, clusters_of, scenes_that_share
 from glidexp.tracking.found import TrackedRun, read_file
 from glidexp.tracking.store import Store
 
@@ -226,8 +226,8 @@ def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
                 "one data set with glidexp evaluate."
             )
     assert reference is not None
-    sharing = scenes_that_share(tables[first])
-    return Ground(tuple(map(str, reference.index)), kind, len(tables[first]), sharing)
+    sharing = scenes_that_share(tables[first]) or UNTOLD
+    return Ground(tuple(map(str, reference.index)), kind, len(tables[first]), *sharing)
 
 
 def counts_of(

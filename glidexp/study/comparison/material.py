@@ -1,16 +1,18 @@
 """What the runs of a comparison left behind, and the sums that scores are made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from glidexp.errors import TrackingError
 from glidexp.scoring.confusion import Counts
 from glidexp.study.comparison.arms import Arm, common_ground, counts_of, read_lakes, read_tables
-from glidexp.study.comparison.clusters import Ground, lake_clusters
+from glidexp.study.comparison.clusters import Ground, lake_clusters, scenes_of_one_lake
 from glidexp.study.comparison.measures import Measure, lake_sums
-from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.found import TrackedRun, read_file
 from glidexp.tracking.store import Store
 
 
@@ -61,5 +63,9 @@ def gather(store: Store, runs: Sequence[TrackedRun], split: str, *, lakes: bool 
         TrackingError: a run without scores
     """
     tables = read_tables(store, runs, split)
-    ground = common_ground(tables)
-    return Material(tables, read_lakes(store, runs, split) if lakes else {}, ground)
+    ground, found = common_ground(tables), read_lakes(store, runs, split) if lakes else {}
+    if ground.kind == "scene" and not ground.shared:  # as of a split by region
+        with suppress(TrackingError, OSError, KeyError, ValueError):  # then nothing is said of it, as before
+            table = read_file(store, runs[0], "lakes.parquet", pd.read_parquet)
+            ground = replace(ground, sharing=scenes_of_one_lake(table[table["split"] == split]), shared="lakes")
+    return Material(tables, found, ground)
