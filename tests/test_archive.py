@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+import shapely
 from PIL import Image
 from test_near import KINDS, texture
-from tiny_scenes import WEST, write_scene
+from tiny_scenes import WEST, lake, write_scene
 
 from glidexp.config import DatasetConfig, DatasetKind, SplitBy, SplitConfig
 from glidexp.data import prepare as prepare_module
@@ -229,6 +231,7 @@ def test_table_of_origins(tmp_path: Path) -> None:
         prepare(dataset, PX, tmp_path / "data", progress=False)
     for text, says in (
         ("tile,row\n1,one\n", "row and col are whole"),
+        ("tile,row\n1,99999999999999999999\n", "lie in no picture"),
         ("tile,gsd_m\n1,-10\n", "gsd_m -10 is no size of a pixel"),
         ("tile,scene\n1,a\n1.png,b\n", "names tile '1' in several rows"),
     ):
@@ -260,6 +263,42 @@ def test_tiles_that_share_ground_across_two_zones_are_on_one_side(tmp_path: Path
     table.write_text("tile,crs,transform\n44_0,EPSG:32699,10 0 1e12 0 -10 1e12\n")
     with pytest.raises(DataError, match="tile 44_0: crs 'EPSG:32699' is none, such as EPSG:32645"):
         prepare(folder(root, manifest=str(table)), PX, data, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("crs", "written", "says"),
+    [
+        ("urn:ogc:def:crs:EPSG::32645", "metres", ""),
+        ("", "degrees", ""),
+        ("", "metres", "are no degrees, but EPSG:4326 has degrees"),
+        ("EPSG:32645", "degrees", "look like degrees, but EPSG:32645 has metres"),
+        ("EPSG:1", "metres", "names a CRS that is none: write it anew"),
+        ("", "swapped", "no outline of dataset.labels=lakes.geojson covers a pixel of an image: look at its CRS"),
+        ("", "points", "holds 6 features but no polygon: give outlines"),
+    ],
+)
+def test_outlines_that_cannot_be_of_the_images_are_refused(tmp_path: Path, crs: str, written: str, says: str) -> None:
+    """They left every tile without a lake, in silence, or ended with a trace."""
+    for number in range(6):
+        place = {"west": WEST + 640 * number, "photometric": "RGB"}
+        write_scene(tmp_path / "t" / "images" / f"{number}.tif", dtype="uint8", width=PX, seed=number, **place)
+    shapes = [lake(640 * number + 300, 300, 100) for number in range(6)]
+    if written != "metres":
+        to = pyproj.Transformer.from_crs(32645, 4326, always_xy=True)
+        turn = (lambda x, y: to.transform(x, y)[::-1]) if written == "swapped" else to.transform
+        shapes = [shapely.transform(shape, turn, interleaved=False) for shape in shapes]
+    if written == "points":
+        shapes = [shape.centroid for shape in shapes]
+    content = {"type": "FeatureCollection", "features": [{"geometry": shapely.geometry.mapping(s)} for s in shapes]}
+    content |= {"crs": {"type": "name", "properties": {"name": crs}}} if crs else {}
+    (tmp_path / "t" / "lakes.geojson").write_text(json.dumps(content))
+    dataset = folder(tmp_path / "t", labels="lakes.geojson")
+    if says:
+        with pytest.raises(DataError, match=says):
+            prepare(dataset, PX, tmp_path / "data", progress=False)
+    else:
+        store = prepare(dataset, PX, tmp_path / "data", progress=False)
+        assert (np.asarray(store.labels) == 1).sum() == pytest.approx(6 * np.pi * 100, rel=0.02)
 
 
 def test_only_tiles_whose_places_may_be_in_several_crs_are_of_another_recipe(tmp_path: Path) -> None:

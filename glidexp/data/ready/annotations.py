@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from glidexp.data.ready.layout import Source, children
 from glidexp.data.ready.pairs import Drawn, Pair, images_of, number_of
-from glidexp.data.scenes.polygons import polygons_of
+from glidexp.data.scenes.polygons import check_coordinates, polygons_of
 from glidexp.errors import DataError
 from glidexp.wording import does, many
 
@@ -194,15 +194,20 @@ def _of_geojson(file: Source, content: dict[str, Any]) -> Drawn:
         shapes = shapely.make_valid(shapely.force_2d(shapely.from_geojson(texts)))
     except (KeyError, TypeError, shapely.errors.GEOSException) as error:
         raise DataError(f"{file} is no GeoJSON of polygons: {' '.join(str(error).split())}.") from None
-    named = content.get("crs") or {}
-    crs = str(named.get("properties", {}).get("name", "")) if isinstance(named, dict) else ""
+    shapes = np.array([polygons_of(shape) for shape in shapes], dtype=object)
+    if len(shapes) and shapely.is_empty(shapes).all():
+        raise DataError(
+            f"{file} holds {many(len(shapes), 'feature')} but no polygon: give outlines, not points or lines."
+        )
 
     def draw(height: int, width: int, place: Place) -> Mask:
         geometries, (transform, image_crs) = list(shapes), place
         if transform is not None and image_crs and geometries:
             import geopandas
 
-            series = geopandas.GeoSeries(geometries, crs=crs or "EPSG:4326").to_crs(image_crs)
+            crs = _crs_of(file, content)  # of outlines in pixels nobody asks
+            check_coordinates(Path(str(file)), "dataset.labels", shapes, crs)
+            series = geopandas.GeoSeries(geometries, crs=crs).to_crs(image_crs)
             a, b, c, d, e, f = transform
             det = a * e - b * d
             inverse = [e / det, -b / det, -d / det, a / det, (b * f - e * c) / det, (d * c - a * f) / det]
@@ -217,6 +222,24 @@ def _of_geojson(file: Source, content: dict[str, Any]) -> Drawn:
         return _drawn(geometries, height, width)
 
     return Drawn(Path(str(file)), str(file), draw)
+
+
+def _crs_of(file: Source, content: dict[str, Any]) -> Any:
+    """The CRS that a GeoJSON names, or WGS84.
+
+    Raises:
+        DataError: it names none that there is
+    """
+    import pyproj
+    import pyproj.exceptions
+
+    try:
+        name = str(content["crs"]["properties"]["name"]) if content.get("crs") else "EPSG:4326"
+        return pyproj.CRS.from_user_input(name)
+    except (KeyError, TypeError, pyproj.exceptions.CRSError):
+        raise DataError(
+            f"{file} names a CRS that is none: write it anew (ogr2ogr), or take crs out for WGS84."
+        ) from None
 
 
 def _drawn(geometries: Sequence[Any], height: int, width: int) -> Mask:

@@ -28,8 +28,8 @@ from glidexp.data.ready.class_maps import ClassTable, cut_pair, read_table
 from glidexp.data.ready.groups import group_name, grouped, warn_of_loose
 from glidexp.data.ready.layout import GLID_COUNTS, Place, Source, folder_place, glid_places
 from glidexp.data.ready.origins import Origin, read_origins, shared_ground
-from glidexp.data.ready.pairs import Pair, find_pairs
-from glidexp.data.ready.pictures import allow_no_position, check_holds_a_tile, read_pair
+from glidexp.data.ready.pairs import Drawn, Pair, find_pairs
+from glidexp.data.ready.pictures import EMPTY, allow_no_position, check_holds_a_tile, read_pair
 from glidexp.data.ready.regions import pairs_by_region
 from glidexp.data.sensors import RGB
 from glidexp.data.workers import in_threads
@@ -113,6 +113,11 @@ def build_pairs(job: Job, steps: Steps) -> None:
                 ledger.lakes["grey_label_px"] += one.grey_px
                 ledger.labels[one.label_kind] += 1
                 ledger.dropped.update(one.dropped)
+        if set(ledger.labels) == {EMPTY} and isinstance(pairs[0].label, Drawn):
+            raise DataError(
+                f"no outline of dataset.labels={job.dataset.labels} covers a pixel of an image: look at its CRS, and "
+                "whether its x are longitudes."
+            )
         if not all(origin.split for origin in origins):  # a table that shares out all tiles says what it wants
             check_sides(writer.records, job)
         classes = {"classes": list(table.names)} if table else {}

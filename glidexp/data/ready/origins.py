@@ -25,6 +25,8 @@ SHARED = 1e-3
 """share of the smaller of two tiles up to which they only touch"""
 SIDE_POINTS = 4
 """points an edge of a tile, which bends in degrees"""
+MOST_PX = 2**31
+"""of the side of a picture"""
 COLUMNS = ("tile", "scene", "sensor", "region", "gsd_m", "row", "col", "block", "split", "transform", "crs")
 
 
@@ -104,13 +106,16 @@ def _origin(path: Path, text: Mapping[str, str], sensor: str) -> Origin:
             raise ValueError("transform is six numbers with spaces between")
         if text.get("crs"):
             crs_of(text["crs"])
+        row, col = (int(text.get(key) or -1) for key in ("row", "col"))
+        if max(row, col) >= MOST_PX:
+            raise ValueError(f"row {row} and col {col} lie in no picture")
         return Origin(
             scene=text.get("scene") or "unknown",
             sensor=name,
             region=text.get("region") or "unknown",
             gsd_m=gsd_m,
-            row=int(text.get("row") or -1),
-            col=int(text.get("col") or -1),
+            row=row,
+            col=col,
             block=text.get("block", ""),
             split=text.get("split", ""),
             transform=transform,

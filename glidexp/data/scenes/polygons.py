@@ -112,7 +112,7 @@ def read(
             f"{setting}={path} holds {many(len(raw), 'feature')} but no polygon: give outlines, not points or lines."
         )
     if len(fixed):
-        _check_coordinates(path, setting, fixed, found_crs)
+        check_coordinates(path, setting, fixed, found_crs)
     if lost := len(raw) - len(fixed):
         told = f"{lost} of {many(len(raw), 'feature')} {does(lost, 'are')} no polygon (points, lines, or nothing)"
         log.warning("%s=%s: %s and left out.", setting, path, told)
@@ -264,8 +264,18 @@ def _crs(path: Path, setting: str, own: str | None, given: str | None) -> pyproj
     return crs
 
 
-def _check_coordinates(path: Path, setting: str, geometries: Geometries, crs: pyproj.CRS) -> None:
-    """Refuses degrees in a CRS of metres and the reverse, which would put every lake in the sea without a word."""
+def check_coordinates(path: Path, setting: str, geometries: Geometries, crs: pyproj.CRS) -> None:
+    """Refuses degrees in a CRS of metres and the reverse, which would put every lake in the sea without a word.
+
+    Args:
+        path: of the file, for messages
+        setting: that named it
+        geometries: polygons, some of them not empty
+        crs: that they are said to be in
+
+    Raises:
+        DataError: says how to set the CRS
+    """
     left, bottom, right, top = shapely.total_bounds(geometries).tolist()
     degrees = left >= -360.0 and right <= 360.0 and bottom >= -90.0 and top <= 90.0
     where = f"x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g}"
