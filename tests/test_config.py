@@ -168,6 +168,26 @@ def test_values_of_another_type_become_what_their_field_says() -> None:
         to_dict(replace(Config(), allow_leak="perhaps"))
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["dataset.empty_share=inf"], "is no number that can be used: it must be finite"),
+        (["dataset.split.buffer_m=inf"], "is no number that can be used: it must be finite"),
+        (["dataset.split.by=block", "dataset.split.block_m=inf"], "must be above 0 metres, and finite"),
+        (
+            ["dataset.split.by=block", "dataset.split.buffer_m=1e9"],
+            "is more than 100 blocks of .*=10000, which leaves no",
+        ),
+        (["dataset.stretch.method=fixed", "dataset.stretch.high=inf"], "high=inf must be finite"),
+        (["dataset.stretch.method=minmax", "dataset.stretch.high=inf"], "high=inf must be finite"),
+    ],
+)
+def test_numbers_without_end_are_refused(words: list[str], says: str) -> None:
+    """They ended with traces, and a buffer of thousands of blocks did not end at all."""
+    with pytest.raises(ConfigError, match=says):
+        composed(*words)
+
+
 def test_what_was_added_with_a_plus_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no setting 'foo'"):
         composed("+foo=1")

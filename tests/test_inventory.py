@@ -108,6 +108,14 @@ def test_distance_to_the_nearest_glacier_decides(tmp_path: Path, scene) -> None:
     assert not inventory.lakes_of(scene, water, None, buffer_m=0.0, min_lake_px=4.0).small.any(), "4 px are enough"
 
 
+def test_a_buffer_of_a_thousandth_of_a_metre_needs_no_more_points_than_pixels_do(tmp_path: Path, scene) -> None:
+    """It ended with a trace, for want of memory."""
+    ice = shapely.box(WEST - 20_000, NORTH - 20_000, WEST, NORTH)
+    glaciers = polygons.read(write_polygons(tmp_path / "g.gpkg", [ice]), "dataset.glaciers")
+    found = inventory.to_ice(scene, glaciers, np.array([0.0, 3.0]), np.array([30.0, 30.05]), buffer_m=0.001)
+    assert found == pytest.approx([0.0, 30.0], abs=0.05)
+
+
 def test_distance_from_degrees_is_in_metres(tmp_path: Path, scene) -> None:
     ice = shapely.box(WEST - 1000, NORTH - 600, WEST, NORTH)
     lakes = [lake(300, 300, 50)]

@@ -19,7 +19,7 @@ from glidexp.data.geodesy import to_lonlat
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import Scene, read_header
 from glidexp.data.splits import ScenePlaces, Unit
-from glidexp.errors import DataError
+from glidexp.errors import ConfigError, DataError
 
 
 def scene(path: Path, name: str, *, sensor: str = "sentinel2", region: str = "andes", **options) -> Scene:
@@ -162,6 +162,13 @@ def test_scenes_in_degrees_know_their_metres(tmp_path: Path) -> None:
     mercator = scene(tmp_path, "web", gsd_m=10.0, west=9.67e6, north=3.25e6, crs="EPSG:3857")
     assert mercator.metric_crs.to_epsg() == 32645
     assert mercator.gsd_m == pytest.approx(10 * np.cos(np.radians(28.0)), rel=5e-3)
+
+
+def test_blocks_of_a_centimetre_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"block_m=0\.01 divides scene a into 6\.\de\+09 blocks: give metres, some four"
+    ):
+        blocks([scene(tmp_path / "a.tif", "a")], block_m=0.01)
 
 
 def test_ground_of_no_block_has_no_side(tmp_path: Path) -> None:

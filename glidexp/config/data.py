@@ -1,5 +1,6 @@
 """Settings of the data: where tiles come from, which ground trains and which reports, which sensors are drawn."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,6 +19,8 @@ class DatasetKind(StrEnum):
 
 TERRAIN = ("elevation", "slope")
 """bands that a DEM gives a scene"""
+MOST_BLOCKS_BETWEEN = 100
+"""of the split by block: wider than that no ground is left between sides"""
 GENERATED = "generated"
 """`dataset.classes` of generated scenes, whose ground is known"""
 GENERATED_BANDS = ("red", "green", "blue", "nir")
@@ -62,6 +65,8 @@ class StretchConfig:
 
     def __post_init__(self) -> None:
         at_least("dataset.stretch.sample_blocks", self.sample_blocks, 0)
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ConfigError(f"dataset.stretch.low={self.low} and dataset.stretch.high={self.high} must be finite.")
         if self.method == StretchMethod.minmax:
             return
         if not self.low < self.high:
@@ -97,9 +102,14 @@ class SplitConfig:
                 f"dataset.split.val={self.val} and dataset.split.test={self.test} must be 0 or more and leave a share "
                 "to train: their sum must be below 1."
             )
-        if not self.block_m > 0:
-            raise ConfigError(f"dataset.split.block_m={self.block_m} must be above 0 metres.")
+        if not 0 < self.block_m < math.inf:
+            raise ConfigError(f"dataset.split.block_m={self.block_m} must be above 0 metres, and finite.")
         at_least("dataset.split.buffer_m", self.buffer_m, 0)
+        if self.by == SplitBy.block and self.buffer_m > MOST_BLOCKS_BETWEEN * self.block_m:
+            raise ConfigError(
+                f"dataset.split.buffer_m={self.buffer_m:g} is more than {MOST_BLOCKS_BETWEEN} blocks of "
+                f"dataset.split.block_m={self.block_m:g}, which leaves no tile: lower it."
+            )
         at_least("dataset.split.fold", self.fold, 0)
         least = 3 if self.val > 0 else 2
         if self.folds and not (self.folds >= least and 0 <= self.fold < self.folds):

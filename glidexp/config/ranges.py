@@ -4,9 +4,11 @@ from glidexp.errors import ConfigError
 
 
 def at_least(setting: str, value: float, low: float) -> None:
-    """Raises ConfigError below `low`."""
+    """Raises ConfigError below `low`, and for what is without end."""
     if not value >= low:
         raise ConfigError(f"{setting}={value} is too small: it must be at least {low}.")
+    if value == float("inf"):
+        raise ConfigError(f"{setting}={value} is no number that can be used: it must be finite, and at least {low}.")
 
 
 def within(setting: str, value: float, low: float, high: float, what: str) -> None:

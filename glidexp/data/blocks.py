@@ -15,11 +15,14 @@ from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.sharing import may_test
 from glidexp.data.splits import Place, Unit, choose, joined
+from glidexp.errors import ConfigError
 
 SLACK_M = 0.01
 """what two transformations of one point may differ by, metres"""
 SIDE_POINTS = 5
 """points an edge of a footprint"""
+MOST_BLOCKS = 10**6
+"""of a scene: more are narrower than any tile, and no unit that was meant"""
 Points = npt.NDArray[np.float64]
 
 
@@ -101,6 +104,11 @@ class BlockPlaces:
             zone_ = n % 60 + 1
             part = shapely.transform(strip, _to_zone(zone_).transform, interleaved=False)
             low_x, low_y, high_x, high_y = (math.floor(v / self._block_m) for v in part.bounds)
+            if (count := (high_x - low_x + 1) * (high_y - low_y + 1)) > MOST_BLOCKS:
+                raise ConfigError(
+                    f"dataset.split.block_m={self._block_m:g} divides scene {scene.name} into {count:.2g} blocks: give "
+                    "metres, some four times as many as a tile has."
+                )
             cells = [(i, j) for i in range(low_x, high_x + 1) for j in range(low_y, high_y + 1)]
             m = self._block_m
             boxes = [shapely.box(i * m, j * m, (i + 1) * m, (j + 1) * m) for i, j in cells]

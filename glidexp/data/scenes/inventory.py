@@ -102,7 +102,7 @@ def to_ice(
 
     Taken to points along the outlines, as there are too many corners for the outlines themselves: too large by less
     than a hundredth of the buffer squared over 8 times the distance, which is 0.1 m at 10 km, and never by more than
-    half a hundredth.
+    half a hundredth; of a buffer under ten pixels a tenth of a pixel stands for the hundredth.
 
     Args:
         scene: header of the scene
@@ -118,7 +118,8 @@ def to_ice(
         return np.full(len(col), np.inf)
     ice = _transformed(near, glaciers.crs, scene.metric_crs)
     corners = _transformed(shapely.points(*scene.xy(col, row)), scene.crs, scene.metric_crs)
-    along = shapely.get_coordinates(shapely.segmentize(shapely.boundary(ice), buffer_m / 100))
+    step_m = max(buffer_m / 100, min(scene.pixel_m) / 10)  # of a buffer of a metre there would be no end of points
+    along = shapely.get_coordinates(shapely.segmentize(shapely.boundary(ice), step_m))
     distance_m: npt.NDArray[np.float64] = cKDTree(along).query(shapely.get_coordinates(corners))[0]
     distance_m[shapely.STRtree(ice).query(corners, predicate="intersects")[0]] = 0.0
     return distance_m
