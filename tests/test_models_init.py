@@ -1,10 +1,12 @@
 """First weights: ImageNet from the cache, a clear sentence without it, and files of ours."""
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
 import torch
+from runs import small_config
 from safetensors.torch import save_file
 
 from glidexp.config import BackboneConfig, DecoderConfig, InitConfig, InitKind, InitScope
@@ -12,6 +14,7 @@ from glidexp.errors import ConfigError
 from glidexp.models import init as module
 from glidexp.models.build import build_model
 from glidexp.models.init import checkpoint_digest, require_weights
+from glidexp.training.beginning.start import start_of
 
 IMAGENET = InitConfig(kind=InitKind.imagenet)
 RGB = ("red", "green", "blue")
@@ -100,6 +103,41 @@ def test_rgb_kernels_are_repeated_in_turn_for_more_bands(hub: Path, caplog: pyte
     )
 
 
+@pytest.mark.parametrize(
+    ("bands", "told"),
+    [
+        (
+            ["nir", "blue", "green", "red"],
+            "RGB weights for blue, green, red; their mean for nir",
+        ),
+        (
+            ["red", "nir"],
+            "RGB weights for red; their mean for nir; left out: green, blue",
+        ),
+        (["blue", "green", "red"], "RGB weights for blue, green, red"),
+        (["green", "slope"], "RGB weights for green; 0 for slope; left out: red, blue"),
+    ],
+)
+def test_imagenet_s_kernels_go_to_the_bands_of_their_names(
+    bands: list[str], told: str, hub: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever their order; near infrared begins as brightness, and what else is drawn is drawn as without it."""
+    names = BackboneConfig(name="resnet18"), DecoderConfig(name="unet")
+    kernel = resnet18_cached(hub)["conv1.weight"]
+    terrain = [band for band in bands if band == "slope"]
+    with caplog.at_level(logging.INFO, "glidexp"):
+        torch.manual_seed(5)
+        model = build_model(*names, IMAGENET, in_channels=len(bands), bands=bands, terrain=terrain)
+    expected = {"nir": kernel.mean(dim=1), "slope": torch.zeros_like(kernel[:, 0])}
+    expected |= {band: kernel[:, place] for place, band in enumerate(RGB)}
+    assert torch.equal(model.encoder.conv1.weight, torch.stack([expected[band] for band in bands], dim=1))
+    assert model.encoder.conv1.weight.requires_grad and told in caplog.text
+    torch.manual_seed(5)
+    in_turn = build_model(*names, IMAGENET, in_channels=len(bands))
+    for name, value in in_turn.state_dict().items():
+        assert name == "encoder.conv1.weight" or torch.equal(model.state_dict()[name], value), name
+
+
 def test_bands_of_a_dem_begin_at_nothing(hub: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Beside ImageNet's kernels as they are, and beside those of a network without: it begins with its answers."""
     import timm
@@ -111,10 +149,11 @@ def test_bands_of_a_dem_begin_at_nothing(hub: Path, tmp_path: Path, caplog: pyte
     weight = model.encoder.conv1.weight
     assert torch.allclose(weight[:, :3], kernel) and not weight[:, 3:].any() and weight.requires_grad
     assert (
-        "5 input channels: the first convolution's RGB weights; those of elevation and slope begin at 0" in caplog.text
+        "5 input channels: the first convolution by name: RGB weights for red, green, blue; 0 for elevation, slope"
+        in caplog.text
     )
-    four = ["nir", *RGB, "slope"]
-    wide = build_model(*names, IMAGENET, in_channels=5, bands=four, terrain=["slope"]).encoder.conv1.weight
+    unknown = ["nir", "swir1", "swir2", "rededge", "slope"]
+    wide = build_model(*names, IMAGENET, in_channels=5, bands=unknown, terrain=["slope"]).encoder.conv1.weight
     assert torch.allclose(wide[:, :4], kernel[:, [0, 1, 2, 0]] * 3 / 4) and not wide[:, 4].any()
     torch.manual_seed(42)
     whole = timm.create_model("mobilenetv3_large_100", pretrained=False).state_dict()
@@ -402,3 +441,23 @@ def test_a_bundle_whose_weights_are_damaged_is_no_start(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"weights.safetensors is damaged: its sha256 is not the one in card.json"):
         checkpoint_digest(from_file(folder))
+
+
+def test_first_layers_by_name_are_another_start(tmp_path: Path) -> None:
+    """Runs of ImageNet's weights on other bands than red, green and blue took the kernels in turn once."""
+    mine = {"init.first_layer": "by name"}
+    for words, found in (
+        (["init=imagenet"], {}),
+        (["init=imagenet", "dataset.bands=[red,green,blue,nir]"], mine),
+        (["init=imagenet", "dataset.bands=[blue,green,red]"], mine),
+        (["init=imagenet", "dataset.bands=[nir]"], {}),
+        (["init=scratch", "dataset.bands=[red,green,blue,nir]"], {}),
+    ):
+        with start_of(small_config(tmp_path, tmp_path, *words)) as (_, digest):
+            assert digest == found
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({"recipe": {}, "sensors": {}, "bands": ["blue", "green", "red"]})
+    )
+    store = ["dataset=store", f"dataset.root={tmp_path}", "init=imagenet"]
+    with start_of(small_config(tmp_path, tmp_path, *store)) as (_, digest):
+        assert digest == mine

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import nn
 
+from glidexp.data.sensors import RGB
 from glidexp.errors import ConfigError
 
 
@@ -59,8 +60,43 @@ def matched(
     return torch.stack(parts, dim=1), unmatched, [band for band in theirs if band not in ours]
 
 
+def by_name(bands: Sequence[str]) -> bool:
+    """Whether an encoder of ImageNet, which knows red, green and blue, is to begin with kernels by the bands' names."""
+    return tuple(bands) != RGB and bool({*bands} & {*RGB})
+
+
+def rgb_by_name(model: nn.Module, theirs: nn.Module, bands: Sequence[str], terrain: Collection[str] = ()) -> str | None:
+    """Gives the first layer the kernels of an encoder of ImageNet, band by band as `matched`.
+
+    Args:
+        model: for our bands; changed in place
+        theirs: the same network for red, green and blue, with ImageNet's weights
+        bands: ours
+        terrain: those of them that come of a DEM
+
+    Returns:
+        what was done; None, and nothing is changed, where no first layer of so many bands is found
+    """
+    try:
+        place = first_layer(model, len(bands))
+        kernel = theirs.get_parameter(first_layer(theirs, len(RGB)))
+    except ConfigError:
+        return None
+    given, new, left = matched(kernel.detach(), RGB, bands, "ImageNet", terrain)
+    with torch.no_grad():
+        model.get_parameter(place).copy_(given)
+    kinds = {
+        "RGB weights": [band for band in bands if band in RGB],
+        "their mean": [band for band in new if band not in terrain],
+        "0": [band for band in new if band in terrain],
+    }
+    parts = [f"{what} for {', '.join(names)}" for what, names in kinds.items() if names]
+    parts += [f"left out: {', '.join(left)}"] * bool(left)
+    return f"the first convolution by name: {'; '.join(parts)}"
+
+
 def terrain_at_zero(model: nn.Module, channels: int, terrain: int) -> None:
-    """Lets an encoder of ImageNet, which was adapted to all bands, begin with those of the scenes alone.
+    """Lets an encoder of ImageNet, adapted to bands of other names, begin with those of the scenes alone.
 
     The adaptation repeats the kernels of R, G and B in turn and scales them by 3 / channels. Those of the scenes are
     scaled back, and those of a DEM begin at 0.

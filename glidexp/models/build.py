@@ -10,7 +10,7 @@ from torch import nn
 
 from glidexp.config import BackboneConfig, DecoderConfig, InitConfig, InitKind
 from glidexp.models import catalog
-from glidexp.models.bands import terrain_at_zero
+from glidexp.models.bands import by_name, rgb_by_name, terrain_at_zero
 from glidexp.models.fcn import Fcn
 from glidexp.models.init import imagenet_arguments, load_checkpoint
 from glidexp.models.prune import prune_unused
@@ -70,13 +70,19 @@ def build_model(
     if init.kind is InitKind.imagenet:
         pretrained = imagenet_arguments(backbone.name, catalog.find(backbone.name))
     model = assemble(backbone.name, decoder.name, in_channels=in_channels, pretrained=pretrained, classes=classes)
-    if pretrained and terrain:
+    known = None
+    if pretrained and bands and by_name(bands):
+        with torch.random.fork_rng(devices=[]):  # the same weights are drawn after it
+            theirs = assemble(backbone.name, decoder.name, in_channels=3, pretrained=pretrained)
+        known = rgb_by_name(model, theirs, bands, terrain)
+    if pretrained and terrain and known is None:
         terrain_at_zero(model, in_channels, len(terrain))
     listening(model, told, in_channels=in_channels)
     if init.checkpoint is not None:
         load_checkpoint(model, init, bands or [f"band {place}" for place in range(in_channels)], told, terrain)
-    elif in_channels != 3:
-        _log.info("3 -> %d input channels: %s", in_channels, _adaptation(init.kind, in_channels, terrain))
+    elif in_channels != 3 or known is not None:
+        how = known or _adaptation(init.kind, in_channels, terrain)
+        _log.info("3 -> %d input channels: %s", in_channels, how)
     return model
 
 

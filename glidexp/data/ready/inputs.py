@@ -7,6 +7,7 @@ from typing import Any
 from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.csv_rows import read_csv
 from glidexp.data.ready.layout import GLID_COUNTS, PARTS, describe, folder_place, glid_places
+from glidexp.data.sensors import RGB
 from glidexp.errors import ConfigError, DataError
 
 
@@ -63,6 +64,13 @@ def in_several_crs(dataset: DatasetConfig, files: dict[str, list[Path]]) -> bool
         return True
     rows = read_csv(Path(dataset.manifest), known=("crs",))[1] if dataset.manifest else []
     return len({row["crs"] for row in rows if row.get("crs")}) > 1
+
+
+def bands_of(dataset: DatasetConfig) -> list[str]:
+    """Names of the bands that tiles will have, as far as settings and a finished store tell."""
+    if dataset.kind == DatasetKind.store:
+        return [str(band) for band in manifest_of(dataset.root).get("bands", RGB)]
+    return dataset.bands if dataset.kind in (DatasetKind.scenes, DatasetKind.synthetic) else list(RGB)
 
 
 def manifest_of(root: str | None) -> dict[str, Any]:

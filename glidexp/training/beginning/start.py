@@ -15,8 +15,10 @@ from typing import Any
 
 from glidexp.beside import file_sha256
 from glidexp.config import Config, InitConfig, InitKind, InitScope
+from glidexp.data.ready.inputs import bands_of
 from glidexp.errors import ConfigError, TrackingError
 from glidexp.models import catalog
+from glidexp.models.bands import by_name
 from glidexp.models.card import CARD, classes_of, members_of, read_card, require_lakes
 from glidexp.models.init import checkpoint_digest, weights_file
 from glidexp.models.load import FoundModel, find, is_place
@@ -80,6 +82,10 @@ def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitC
     labels = config.self_training.on
     if config.init.kind is not InitKind.run:
         digest = checkpoint_digest(config.init) if config.init.checkpoint else {}
+        if config.init.kind is InitKind.imagenet and by_name(bands_of(config.dataset)):
+            digest |= {
+                "init.first_layer": "by name"
+            }  # their kernels were taken in turn, whatever the bands' names, once
         if labels:
             _, card = labeller(config.init, config.tile_size.px, f"init.checkpoint={config.init.checkpoint}")
             digest |= {"self_training.labeller": labels_digest(card)}
