@@ -1,5 +1,8 @@
 """What names an evaluation."""
 
+import hashlib
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from glidexp.config.evaluation import Adapt, EvalConfig, EvalSplit, EvaluateConfig
+from glidexp.study.execution.cells import Plan
+from glidexp.study.execution.ledger import SCORED_ON_TAG, Entry, Ledger, scored_on
+from glidexp.tracking.store import FoundRun
 from glidexp.training.rescoring.rescore import evaluation_id
 
 
@@ -38,3 +44,24 @@ def test_the_batch_is_a_part_of_the_id_where_batch_statistics_follow_from_it() -
 
     assert named(Adapt.batch_norm, 4) != named(Adapt.batch_norm, 8)
     assert named(Adapt.normalise, 4) == named(Adapt.normalise, 8)
+
+
+def test_scores_of_batch_statistics_in_another_order_are_not_taken_for_those_of_now(tmp_path: Path) -> None:
+    """A study finds an evaluation by the words it was made with, or by its own note of it."""
+    plan = Plan(name="n", question="", primary="p", arms=("a",), seeds=(0,), cells=())
+    for adapt, again in (("batch_norm", True), ("normalise", False)):
+        words = (f"eval.adapt={adapt}", "eval.split=test")
+        before = hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:16]
+        made = {"old": FoundRun("old", "FINISHED", {}, False, {SCORED_ON_TAG: before})}
+
+        def find(value: str, *_: object, made: dict[str, FoundRun] = made, **__: object) -> FoundRun | None:
+            return next((run for run in made.values() if run.tags[SCORED_ON_TAG] == value), None)
+
+        store: Any = SimpleNamespace(mlruns=tmp_path, found=made.get, find_run=find)
+        ledger = Ledger(plan, store, "e")
+        for entry in (Entry(scored="old"), Entry()):
+            found = ledger._scored("t", words, entry)
+            assert (found is None) == again
+        made["new"] = FoundRun("new", "FINISHED", {}, False, {SCORED_ON_TAG: scored_on(words)})
+        found = ledger._scored("t", words, Entry(scored="old"))
+        assert found is not None and found.run_id == ("new" if again else "old")

@@ -1,5 +1,6 @@
 """Parts of the training tiles: nested, drawn by seed, counted in scenes and lakes, and nothing else is remembered."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,14 +9,14 @@ import pandas as pd
 import pytest
 from runs import small_config
 
-from glidexp.config import Config, SensorMixConfig, SubsetConfig, ValFrom, flat
+from glidexp.config import Config, SensorMixConfig, SubsetConfig, TrainConfig, ValFrom, flat
 from glidexp.data.prepare import prepare
 from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.store import TileStore
 from glidexp.data.subset import part_of
-from glidexp.errors import ConfigError
+from glidexp.errors import ConfigError, GlidexpError
 from glidexp.identity import config_id
-from glidexp.training.check import check
+from glidexp.training.check import check, check_judging
 
 REGIONS = ("andes", "himalaya")
 
@@ -205,3 +206,20 @@ def test_on_a_real_store(small_data: Path) -> None:
     ]
     of_half = known[known["tile"].isin(store.index["tile"].iloc[half])]["lake"].nunique()
     assert of_half >= known["lake"].nunique() / 2
+
+
+def test_val_tiles_that_cannot_tell_epochs_apart_are_refused() -> None:
+    """Their score would have no value after any epoch, and the first one would be kept."""
+    config, store = Config(), Store()
+    store.classes = ()
+    assert check_judging(config, store) == 80
+    by_scene = replace(config, train=TrainConfig(select="val/f1_per_scene"))
+    assert check_judging(by_scene, store) == 80
+    for unknown in ("", "unknown", None):
+        store.index["scene"] = unknown
+        assert check_judging(config, store) == 80
+        with pytest.raises(GlidexpError, match=r"val/f1_per_scene .* no val tile says .* give val/f1_pooled"):
+            check_judging(by_scene, store)
+    store.index["lake_fraction"] = 0.0
+    with pytest.raises(GlidexpError, match=r"none of the 80 val tiles .* has a lake, so val/lake_iou_pooled cannot"):
+        check_judging(config, store)

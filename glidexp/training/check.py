@@ -159,6 +159,32 @@ def check_shares(config: Config, processes: int, *, common_statistics: bool) -> 
         ) from None
 
 
+def check_judging(config: Config, tiles: "TileStore") -> int:
+    """Refuses val tiles by which no epoch can be chosen: the first would be kept, whatever came after it.
+
+    Returns:
+        number of val tiles that choose
+
+    Raises:
+        GlidexpError: none of them has a lake, or a scene where `train.select` is a mean over scenes
+    """
+    from glidexp.scoring.confusion import UNKNOWN_SCENES  # knows pandas
+
+    rows, select = judging_rows(tiles, config.sensor_mix, config.subset, config.seed), config.train.select
+    index = tiles.index.iloc[rows]
+    if not tiles.classes and len(rows) and not (index["lake_fraction"] > 0).any():
+        raise GlidexpError(
+            f"none of the {len(rows)} val tiles that choose epoch and threshold has a lake, so {select} cannot tell "
+            "epochs apart: give other regions, sensors or dataset.split, or subset.val_from=all."
+        )
+    if select.endswith("_per_scene") and index["scene"].fillna("").isin(UNKNOWN_SCENES).all():
+        raise GlidexpError(
+            f"train.select={select} is a mean over scenes, and no val tile says which scene it is of: give "
+            f"{select.replace('_per_scene', '_pooled')}, or name scenes in dataset.manifest."
+        )
+    return len(rows)
+
+
 def check_tiles(config: Config, tiles: "TileStore") -> None:
     """Refuses data that cannot be trained on or scored, before a run is begun.
 
@@ -168,7 +194,7 @@ def check_tiles(config: Config, tiles: "TileStore") -> None:
     for split in ("val", "test"):
         if not len(tiles.rows(split)):
             raise GlidexpError(f"the data set has no {split} tiles: change dataset.split so that every side gets some.")
-    judging_rows(tiles, config.sensor_mix, config.subset, config.seed)
+    check_judging(config, tiles)
     rows, _ = training_rows(tiles, config.sensor_mix, config.subset, config.seed, config.self_training)
     if len(rows) < config.train.batch_tiles:
         raise GlidexpError(

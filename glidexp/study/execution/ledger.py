@@ -35,6 +35,8 @@ log = logging.getLogger("glidexp")
 FOLDER, CELLS, PLAN, CANCEL = left.STUDIES, left.CELLS, left.PLAN, "cancel"
 SCORED_ON_TAG = "glidexp.scored_on"
 """words of a study's ground on an evaluation, by which it is found again"""
+MIXED = "eval.adapt=batch_norm"
+"""word of evaluations whose tag differs from those of before, which took batch statistics in the order of the store"""
 
 
 class Status(StrEnum):
@@ -223,10 +225,11 @@ class Ledger:
         return found
 
     def _scored(self, train: str, words: tuple[str, ...], entry: Entry) -> FoundRun | None:
-        if entry.scored is not None and (known := self.store.found(entry.scored)) is not None:
+        own = scored_on(words)
+        known = self.store.found(entry.scored) if entry.scored is not None else None
+        if known is not None and known.tags.get(SCORED_ON_TAG, own) == own:  # else it was made in another way
             return known
-        tag, also = (SCORED_ON_TAG, scored_on(words)), {MODEL_RUN_TAG: train}
-        return self.store.find_run(tag[1], self.experiment, tag=tag[0], also=also)
+        return self.store.find_run(own, self.experiment, tag=SCORED_ON_TAG, also={MODEL_RUN_TAG: train})
 
 
 def _words(plan: Plan) -> list[tuple[object, ...]]:
@@ -236,7 +239,8 @@ def _words(plan: Plan) -> list[tuple[object, ...]]:
 
 def scored_on(words: tuple[str, ...]) -> str:
     """The words of a ground, as a tag holds them."""
-    return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:16]
+    said = [*words, *["mixed"] * (MIXED in words)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from glidexp.config import Config, DatasetKind
 from glidexp.data.prepare import prepare, recipe_id
-from glidexp.data.sensor_mix import judging_rows, training_rows
+from glidexp.data.sensor_mix import training_rows
 from glidexp.data.workers import Crew
 from glidexp.errors import ConfigError
 from glidexp.scoring.confusion import UNKNOWN_SCENES, rows_of
 from glidexp.study.comparison.clusters import cluster_kind
 from glidexp.study.plan.check import Checked
+from glidexp.training.check import check_judging
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +72,7 @@ class Data:
         """
         store = self.store(config)
         train, _ = training_rows(store, config.sensor_mix, config.subset, config.seed, config.self_training)
-        val = judging_rows(store, config.sensor_mix, config.subset, config.seed)
-        return Sizes(len(train), len(val), len(store.rows("test")))
+        return Sizes(len(train), check_judging(config, store), len(store.rows("test")))
 
     def train_tiles(self, config: Config) -> int:
         """Number of training tiles."""
