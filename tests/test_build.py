@@ -550,6 +550,27 @@ def test_a_sensor_that_ends_without_a_tile_is_named(caplog: pytest.LogCaptureFix
     assert "landsat8" not in caplog.text
 
 
+def test_scenes_that_the_glaciers_do_not_reach_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Their lakes were counted as far from ice, and of their region nothing was said."""
+    dataset = replace(world(tmp_path, scenes=4, apart_m=40_000.0), split=SplitConfig(val=0.0, test=0.0))
+    table = Path(str(dataset.root)).read_text().replace("s2.tif,s2,sentinel2,south", "s2.tif,s2,sentinel2,andes")
+    Path(str(dataset.root)).write_text(table)
+    ice = geopandas.read_file(str(dataset.glaciers))
+    with caplog.at_level("WARNING", "glidexp"):
+        prepare(dataset, 32, tmp_path / "data", progress=False)
+        assert "no glacier" not in caplog.text and "no tile of" not in caplog.text
+        ice[:2].to_file(str(dataset.glaciers))
+        store = prepare(dataset, 32, tmp_path / "data", progress=False)
+        assert store.manifest["dropped"]["lakes_far_from_ice"] == 6
+        said = (
+            "no glacier lies within 15 km of s2, s3: all lakes there (6) are left out as far from ice. Does dataset.gla"
+        )
+        assert said in caplog.text and "no tile of region andes was kept" in caplog.text
+        caplog.clear()
+        prepare(replace(dataset, buffer_m=0), 32, tmp_path / "data", progress=False)
+    assert "no glacier" not in caplog.text
+
+
 def test_the_store_keeps_what_the_inventory_says(tmp_path: Path) -> None:
     """One lake across two tiles, one in one tile, one too far, one too small, one without a pixel centre."""
     write_scene(tmp_path / "s.tif")  # 64 rows, 96 columns of 10 m

@@ -29,7 +29,7 @@ from glidexp.data.blocks import BlockPlaces
 from glidexp.data.builder import seams
 from glidexp.data.builder.other_blocks import other_blocks
 from glidexp.data.builder.parts import drop_parts, mark_whole, writing
-from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, manifest_of, warn_of_lost
+from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, manifest_of, warn_of_lost, warn_of_no_ice
 from glidexp.data.builder.scene_part import Failed, Made, Places, SceneTask, SceneTiles, cut_scene, survey_task
 from glidexp.data.builder.tasks import share_out, tasks_of
 from glidexp.data.check import divided
@@ -267,6 +267,7 @@ def _assemble(
     if anew < len(done):
         log.info("%d of %s done before, taken as they are", len(done) - anew, many(len(done), "scene"))
     check_lakes(scenes, done, water, ledger, job.dataset)
+    warn_of_no_ice(done, job.dataset)
     with writing(job.path), StoreWriter(job.path, tile_px=job.tile_px, bands=job.dataset.bands) as writer:
         for tiles in done:
             part = tiles.part
@@ -274,6 +275,7 @@ def _assemble(
         better = partial(other_blocks, scenes, water, done, job)
         check_sides(writer.records, job, max(scene.gsd_m for scene in scenes), dropped=ledger.dropped, better=better)
         warn_of_lost({scene.file.sensor for scene in scenes}, writer.records)
+        warn_of_lost({scene.file.region for scene in scenes}, writer.records, "region")
         if job.dataset.split.by in (SplitBy.scene, SplitBy.region):
             ledger.seams = seams.across_sides(scenes, writer.records, split.sides, job.tile_px)
             if ledger.seams:

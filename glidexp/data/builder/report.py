@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import shapely
 
 from glidexp.config import DatasetConfig, SplitBy
+from glidexp.data.scenes.inventory import SEARCH_M
 from glidexp.data.scenes.polygons import Inventory, bounds_text, swapped
 from glidexp.data.scenes.reading import Scene
 from glidexp.data.splits import Split
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from glidexp.data.builder.scene_part import SceneTiles
 
 log = logging.getLogger("glidexp")
+SHOWN = 5
+"""scenes that are named"""
 WIDE = 4
 """tiles across a block, below which most tiles lie on the ground of several"""
 
@@ -153,14 +157,41 @@ def check_lakes(
         log.warning("%s: lakes lie in it, but none covers the centre of a pixel.", name)
 
 
-def warn_of_lost(sensors: Collection[str], records: Sequence[dict[str, Any]]) -> None:
-    """Says when a sensor has scenes but no tile: without that, it is missing from every table in silence."""
-    for sensor in sorted(set(sensors) - {record["sensor"] for record in records}):
+def warn_of_lost(names: Collection[str], records: Sequence[dict[str, Any]], what: str = "sensor") -> None:
+    """Says when a sensor has scenes but no tile: without that, it is missing from every table in silence.
+
+    Args:
+        names: of those that have scenes
+        records: of the tiles
+        what: sensor or region
+    """
+    for name in sorted(set(names) - {record[what] for record in records}):
         log.warning(
-            "no tile of sensor %s was kept: its scenes hold no labelled lake, or every tile lies on divided ground "
+            "no tile of %s %s was kept: its scenes hold no labelled lake, or every tile lies on divided ground "
             "(dataset.split.block_m, tile_size, dataset.empty_share)",
-            sensor,
+            what,
+            name,
         )
+
+
+def warn_of_no_ice(done: "Sequence[SceneTiles]", dataset: DatasetConfig) -> None:
+    """Says which scenes lose all their lakes because no glacier is near: mostly the inventory ends before them."""
+    bare = [
+        tiles
+        for tiles in done
+        if tiles.known and all(math.isinf(row["glacier_distance_m"]) for row in tiles.known) and dataset.buffer_m > 0
+    ]
+    if not bare:
+        return
+    lakes, scenes = sum(tiles.lakes["in_scenes"] for tiles in bare), [tiles.scene for tiles in bare]
+    shown = ", ".join(scenes[:SHOWN]) + f" and {len(scenes) - SHOWN} more" * (len(scenes) > SHOWN)
+    log.warning(
+        "no glacier lies within %g km of %s: all lakes there (%d) are left out as far from ice. Does "
+        "dataset.glaciers reach there?",
+        max(dataset.buffer_m, SEARCH_M) / 1000,
+        shown,
+        lakes,
+    )
 
 
 def manifest_of(job: Job, split: Split, records: Sequence[dict[str, Any]], ledger: Ledger) -> dict[str, Any]:
