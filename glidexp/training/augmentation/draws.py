@@ -245,8 +245,9 @@ class Drawer:
         self.scale, self.shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
         self._of: tuple[int, int, int] | None = None
         self._type = record_type(len(self.scale))
-        self._blocks: dict[tuple[int, int], NDArray[np.void]] = {}
-        """records by how often a tile came before, and by block of rows"""
+        self._table, self._known = np.empty(0, self._type), np.empty(0, np.bool_)
+        self._again: dict[tuple[int, int], NDArray[np.void]] = {}
+        """records of tiles that came before, by how often and by block of rows: few, where the table has all"""
 
     def __call__(
         self, rows: NDArray[np.int64], epoch: int, height: int, width: int, again: NDArray[np.int64] | None = None
@@ -254,18 +255,30 @@ class Drawer:
         """The records of tiles, (n,), in the order of `rows`; anew each time that the epoch gives a tile."""
         if self._of != (epoch, height, width):
             self._of = (epoch, height, width)
-            self._blocks.clear()
-        out = np.empty(len(rows), self._type)
-        places = np.stack([np.zeros_like(rows) if again is None else again, rows // BLOCK], axis=1)
-        for time, block in np.unique(places, axis=0).tolist():
-            if (time, block) not in self._blocks:
-                these = np.arange(block * BLOCK, (block + 1) * BLOCK)
-                # Kornia draws an order of operations even when fed: not ours to spend
-                with torch.random.fork_rng(devices=[]):
-                    self._blocks[time, block] = self.draw(these, nth(epoch, time), height, width)
-            own = (places == (time, block)).all(axis=1)
-            out[own] = self._blocks[time, block][rows[own] - block * BLOCK]
+            self._known = np.zeros_like(self._known)
+            self._again.clear()
+        blocks = rows // BLOCK
+        more = int(blocks.max()) + 1 - len(self._known)
+        if more > 0:
+            self._known = np.concatenate([self._known, np.zeros(more, np.bool_)])
+            self._table = np.concatenate([self._table, np.zeros(more * BLOCK, self._type)])
+        for block in np.unique(blocks[~self._known[blocks]]).tolist():
+            self._table[block * BLOCK : (block + 1) * BLOCK] = self._block(block, epoch, height, width)
+            self._known[block] = True
+        out = self._table[rows]
+        if again is not None and again.any():
+            places = np.stack([again, blocks], axis=1)
+            for time, block in np.unique(places[again > 0], axis=0).tolist():
+                if (time, block) not in self._again:
+                    self._again[time, block] = self._block(block, nth(epoch, time), height, width)
+                own = (places == (time, block)).all(axis=1)
+                out[own] = self._again[time, block][rows[own] - block * BLOCK]
         return out
+
+    def _block(self, block: int, epoch: int, height: int, width: int) -> NDArray[np.void]:
+        """Draws a block's records. Kornia draws an order of operations even when fed: not ours to spend."""
+        with torch.random.fork_rng(devices=[]):
+            return self.draw(np.arange(block * BLOCK, (block + 1) * BLOCK), epoch, height, width)
 
     def draw(self, rows: NDArray[np.int64], epoch: int, height: int, width: int) -> NDArray[np.void]:
         """Draws the records of tiles anew, (n,)."""
