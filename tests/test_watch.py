@@ -31,8 +31,8 @@ def poison(training: Training, at: int, value: float) -> list[list[int]]:
     """Puts `value` into the image of batch `at`, from 0. Returns the rows of every batch that was seen."""
     real, seen = training.augment, []
 
-    def augment(image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, epoch: int) -> Prepared:
-        ready = real(image, label, rows, epoch)
+    def augment(image: torch.Tensor, label: torch.Tensor, rows: torch.Tensor, *when: Any) -> Prepared:
+        ready = real(image, label, rows, *when)
         seen.append(rows.tolist())
         if len(seen) - 1 == at:
             ready.image[0, 0, 3, 3] = value
