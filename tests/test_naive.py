@@ -95,7 +95,9 @@ def test_each_index_has_a_row_where_its_band_is_there() -> None:
         np.stack([darker, blue, green, red], axis=-1), store.labels, store.split,
         {"bands": ["NIR", "swir1", "green", "red"]},
     )  # fmt: skip
-    found = naive.naive_scores(every, "test")
+    told: list[int] = []
+    found = naive.naive_scores(every, "test", told=told.append)
+    assert told == [1] * len(every.rows("test")), "a bar over the tiles ends with them, however many indices there are"
     assert {name.split("/")[2] for name in found} == {*naive.ROWS}
     alone = {"index_threshold": red, "ndwi_threshold": darker, "mndwi_threshold": blue}
     for row, band in alone.items():
@@ -126,7 +128,7 @@ def test_without_red_and_green_only_the_background_is_scored(caplog: pytest.LogC
     assert found and all("/background/" in name for name in found)
     assert "no green beside one of red, nir, swir1" in caplog.text
     with pytest.raises(ValueError, match="no red and green"):
-        naive.index_confusion(store, store.rows("test"), 0.0)
+        naive.index_confusion(store, store.rows("test"), {"index_threshold": 0.0})
 
 
 def test_nothing_to_fit_on_or_to_score() -> None:

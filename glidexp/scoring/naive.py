@@ -8,7 +8,7 @@ pairs, so that the fit works on an exact joint histogram and a tile is classifie
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ def naive_scores(
         split: the split that is scored
         rows: rows of the store to score under the name of the split; its own when not given
         fit_rows: rows of the store whose pixels give the thresholds of the indices; those of val when not given
-        told: called with 1 after each tile to which an index is applied
+        told: called with 1 after each tile to which the indices are applied
 
     Returns:
         `<split>/naive/background/<score>_<aggregation>` and the same under each of `INDICES` whose bands the store has,
@@ -62,12 +62,11 @@ def naive_scores(
     lake, valid = _pixels(store, rows)
     nothing = np.zeros_like(lake)
     found = _named(index, np.stack([nothing, nothing, lake, valid - lake], axis=1), f"{split}/naive/background")
-    for name in possible(store):
-        threshold = fit_threshold(store, fit_rows, name)
-        if threshold is not None:
-            prefix = f"{split}/naive/{name}"
-            found |= _named(index, index_confusion(store, rows, threshold, told, name), prefix)
-            found[f"{prefix}/threshold"] = threshold
+    fitted = {name: fit_threshold(store, fit_rows, name) for name in possible(store)}
+    thresholds = {name: threshold for name, threshold in fitted.items() if threshold is not None}
+    for name, counts in index_confusion(store, rows, thresholds, told).items():
+        prefix = f"{split}/naive/{name}"
+        found |= _named(index, counts, prefix) | {f"{prefix}/threshold": thresholds[name]}
     return found
 
 
@@ -128,26 +127,33 @@ def fit_threshold(store: Tiles, rows: NDArray[np.int64] | None = None, name: str
 def index_confusion(
     store: Tiles,
     rows: NDArray[np.int64],
-    threshold: float,
+    thresholds: Mapping[str, float],
     told: Callable[[int], object] | None = None,
-    name: str = "index_threshold",
-) -> Counts:
-    """(len(rows), 4) tp, fp, fn, tn of each tile with lake where an index of `INDICES` is at the threshold or above.
+) -> dict[str, Counts]:
+    """Counts of each tile with lake where an index is at its threshold or above. A tile is read once for all of them.
 
-    `told` is called with 1 after each tile.
+    Args:
+        store: as for `naive_scores`
+        rows: of the tiles
+        thresholds: of indices, by their names in `INDICES`
+        told: called with 1 after each tile, where there is an index
+
+    Returns:
+        (len(rows), 4) tp, fp, fn, tn by index
 
     Raises:
-        ValueError: the store lacks a band of the index
+        ValueError: the store lacks a band of an index
     """
-    bands = _pair_of(store, name)
-    is_lake = index_of_pairs() >= threshold
-    counts = np.empty((len(rows), 4), dtype=np.int64)
-    for place, row in enumerate(rows):
-        label = store.labels[row]
-        predicted = is_lake[_pair(store.images[row], bands)]
+    index = index_of_pairs()
+    tables = {name: (_pair_of(store, name), index >= threshold) for name, threshold in thresholds.items()}
+    counts = {name: np.empty((len(rows), 4), dtype=np.int64) for name in tables}
+    for place, row in enumerate(rows if tables else ()):
+        image, label = store.images[row], store.labels[row]
         lake, background = label == 1, label == 0
-        tp, fp = np.count_nonzero(predicted & lake), np.count_nonzero(predicted & background)
-        counts[place] = tp, fp, np.count_nonzero(lake) - tp, np.count_nonzero(background) - fp
+        for name, (bands, is_lake) in tables.items():
+            predicted = is_lake[_pair(image, bands)]
+            tp, fp = np.count_nonzero(predicted & lake), np.count_nonzero(predicted & background)
+            counts[name][place] = tp, fp, np.count_nonzero(lake) - tp, np.count_nonzero(background) - fp
         if told is not None:
             told(1)
     return counts
