@@ -70,18 +70,18 @@ def build_model(
     if init.kind is InitKind.imagenet:
         pretrained = imagenet_arguments(backbone.name, catalog.find(backbone.name))
     model = assemble(backbone.name, decoder.name, in_channels=in_channels, pretrained=pretrained, classes=classes)
-    known = None
+    taken = None
     if pretrained and bands and by_name(bands):
         with torch.random.fork_rng(devices=[]):  # the same weights are drawn after it
             theirs = assemble(backbone.name, decoder.name, in_channels=3, pretrained=pretrained)
-        known = rgb_by_name(model, theirs, bands, terrain)
-    if pretrained and terrain and known is None:
+        taken = rgb_by_name(model, theirs, bands, terrain)
+    if pretrained and terrain and taken is None:
         terrain_at_zero(model, in_channels, len(terrain))
     listening(model, told, in_channels=in_channels)
     if init.checkpoint is not None:
         load_checkpoint(model, init, bands or [f"band {place}" for place in range(in_channels)], told, terrain)
-    elif in_channels != 3 or known is not None:
-        how = known or _adaptation(init.kind, in_channels, terrain)
+    elif in_channels != 3 or taken is not None:
+        how = taken or _adaptation(init.kind, in_channels, terrain)
         _log.info("3 -> %d input channels: %s", in_channels, how)
     return model
 

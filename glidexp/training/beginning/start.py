@@ -83,9 +83,7 @@ def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitC
     if config.init.kind is not InitKind.run:
         digest = checkpoint_digest(config.init) if config.init.checkpoint else {}
         if config.init.kind is InitKind.imagenet and by_name(bands_of(config.dataset)):
-            digest |= {
-                "init.first_layer": "by name"
-            }  # their kernels were taken in turn, whatever the bands' names, once
+            digest |= {"init.first_layer": "by name"}  # kernels were taken in turn once, whatever the bands' names
         if labels:
             _, card = labeller(config.init, config.tile_size.px, f"init.checkpoint={config.init.checkpoint}")
             digest |= {"self_training.labeller": labels_digest(card)}
