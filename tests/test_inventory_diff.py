@@ -11,7 +11,7 @@ import pyproj
 import pytest
 import shapely
 from announced import Announced
-from tiny_scenes import lake
+from tiny_scenes import NORTH, WEST, lake
 
 from glidexp import cli
 from glidexp.data.scenes import polygons, versions
@@ -59,6 +59,30 @@ def test_changes_and_their_uncertainty(
     layers = ["--old-layer", "y2000", "--new-layer", "y2020"]
     assert verb_inventory.run(["diff", str(both), str(both), *layers]) == 0
     assert "1 appeared, 2 vanished, 1 grown, 1 shrunk, 1 unchanged, 0 not seen" in capsys.readouterr().out
+
+
+def test_what_an_edge_cuts_has_not_grown_where_the_other_map_shows_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two scenes that overlap: lakes that the edge of one cuts say nothing; a whole one in the strip that the coarse
+    ground lacks counts."""
+    west, east = (
+        shapely.box(WEST + left, NORTH - 9000, WEST + right, NORTH + 9000) for left, right in ((-9000, 3000), (0, 9000))
+    )
+    lakes = [lake(2800, 0, 400), lake(1000, 0, 300), lake(-150, -3000, 300), lake(2960, 5000, 50)]
+    grown = lakes[3].buffer(12)
+    first = written(tmp_path / "old.gpkg", [one.intersection(west) for one in lakes[:3]] + lakes[3:], 0.0001, west)
+    second = written(tmp_path / "new.gpkg", [one.intersection(east) for one in lakes[:3]] + [grown], 0.0001, east)
+    for path, number in ((first, 0), (second, 2)):
+        frame = geopandas.read_file(path, layer="lakes")
+        frame.assign(cut=frame.index == number).to_file(path, layer="lakes")
+    out = tmp_path / "out.gpkg"
+    assert verb_inventory.run(["diff", str(first), str(second), "--out", str(out)]) == 0
+    found = geopandas.read_file(out).set_index("old_ids")["change"]
+    assert dict(found) == {"L0": "not_seen", "L1": "unchanged", "L2": "not_seen", "L3": "grown"}
+    km2 = [(lakes[1].area + one.area) / 1e6 for one in (lakes[3], grown)]
+    assert f"2 not seen, 0 too small, 0 half seen; {km2[0]:.3f}" in (told := capsys.readouterr().out)
+    assert f"km2, +{km2[1] - km2[0]:.4f} +- 0.0002 km2" in told
 
 
 def test_finer_pixels_make_no_small_lake_appear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,14 +12,14 @@ from glidexp.data.scenes.polygons import Geometries
 from glidexp.data.scenes.versions import shown
 from glidexp.data.splits import connected
 from glidexp.mapping.doubt import half_seen
-from glidexp.mapping.known_again import met
+from glidexp.mapping.known_again import accounted, met
 from glidexp.mapping.lake_map import Map, least_km2
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 CHANGES = ("appeared", "vanished", "grown", "shrunk", "unchanged", "not_seen", "too_small", "half_seen")
-"""not_seen: it lies, in part at least, where the other map looked at nothing; too_small: it is less than that map's
-pixels can show; half_seen: that map's network half saw it. None says anything of a change"""
+"""not_seen: one map looked at none of it or at a part; too_small: it is less than the other map's pixels can show;
+half_seen: the other map's network half saw it. None says anything of a change"""
 NO_CHANGE_KNOWN = CHANGES[5:]
 
 
@@ -33,6 +33,7 @@ def compared(old: Map, new: Map, *, progress: bool = False) -> geopandas.GeoData
     """
     n, (first, second) = len(old.shapes), met(old.shapes, new.shapes)
     links = [(a, n + b) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
+    shapely.prepare([one.ground for one in (old, new) if one.ground is not None])
     half = _half_seen(new, old.shapes, first), _half_seen(old, new.shapes, second)
     rows = []
     for group in shown(connected(n + len(new.shapes), links), progress):
@@ -84,6 +85,20 @@ def _change(old: Map, new: Map, was: list[int], now: list[int], grown: float, sp
         if other.gsd_m and size < least_km2(np.array(other.gsd_m)):
             return "too_small"
         return "vanished" if was else "appeared"
+    shapes = np.concatenate([old.shapes[was], new.shapes[now]])
+    if not (_whole(old, was, shapes) and _whole(new, now, shapes)):
+        return "not_seen"
     if abs(grown) <= spread:
         return "unchanged"
     return "grown" if grown > 0 else "shrunk"
+
+
+def _whole(one: Map, own: list[int], of_lake: Geometries) -> bool:
+    """Whether a map shows all of a lake that it has: what its edge cuts has not grown where the other shows the rest.
+
+    Args:
+        one: the map
+        own: rows of its outlines of the lake
+        of_lake: outlines of both maps
+    """
+    return not one.cut[own].any() and accounted(of_lake, one.shapes[own], one.ground)

@@ -1,6 +1,7 @@
 """Lakes known again by their ground, in two maps or in many."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,13 @@ from glidexp.data.scenes.versions import LINK
 from glidexp.data.steps import Step
 
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
-def shared(one: Geometries, other: Geometries) -> npt.NDArray[np.bool_]:
+def shared(one: Geometries, other: Geometries) -> Flags:
     """Which pairs of outlines are of one lake: a tenth of the smaller is common to both. Broadcasts."""
     common = shapely.area(shapely.intersection(one, other))
-    found: npt.NDArray[np.bool_] = common > LINK * np.minimum(shapely.area(one), shapely.area(other))
+    found: Flags = common > LINK * np.minimum(shapely.area(one), shapely.area(other))
     return found
 
 
@@ -25,6 +27,22 @@ def met(old: Geometries, new: Geometries) -> tuple[Ints, Ints]:
     first, second = shapely.STRtree(new).query(old, predicate="intersects")
     linked = shared(old[first], new[second])
     return first[linked], second[linked]
+
+
+def looked_at(shapes: Geometries, ground: Any) -> Flags:
+    """Whether all of the ground of each was looked at; True where that is not known (None)."""
+    if ground is None:
+        return np.ones(len(shapes), dtype=bool)
+    found: Flags = shapely.covers(ground, shapes)
+    return found
+
+
+def accounted(of_lake: Geometries, own: Geometries, ground: Any) -> bool:
+    """Whether a map or a date whose outlines are whole says all of a lake: each outline of any is one of these again,
+    or lies on ground that was looked at. The outline of the ground is coarse, so that it lacks a strip at the scene's
+    edge in which lakes are whole."""
+    rest = of_lake[~looked_at(of_lake, ground)]
+    return bool(shared(rest[:, None], own[None, :]).any(axis=1).all())
 
 
 def one_lake(maps: Sequence[Geometries], step: Step) -> Ints:

@@ -17,7 +17,7 @@ from glidexp.data.steps import Step
 from glidexp.mapping.areas import on_ellipsoid
 from glidexp.mapping.dated_maps import Dated
 from glidexp.mapping.doubt import half_seen
-from glidexp.mapping.known_again import shared
+from glidexp.mapping.known_again import accounted, looked_at
 from glidexp.mapping.lake_map import least_km2
 
 Floats = npt.NDArray[np.float64]
@@ -142,13 +142,13 @@ def _states(every: _All, unions: Geometries, grounds: Sequence[Any], cut: Flags,
     """What each date says of each lake: (G, D) of `SEEN` and the others."""
     looked = np.empty(cut.shape, dtype=bool)
     for d, ground in enumerate(grounds):
-        looked[:, d] = _looked_at(unions, ground)
+        looked[:, d] = looked_at(unions, ground)
         step("")
     there = np.array([len(rows) > 0 for rows in every.of_cell], dtype=bool).reshape(cut.shape)
     for g, d in np.argwhere(there & ~cut & ~looked).tolist():
         rows = every.of_cell[g * len(grounds) + d]
         own = rows[every.keep[rows]]
-        looked[g, d] = _accounted(every.shapes[every.of_lake[g]], every.shapes[own], grounds[d])
+        looked[g, d] = accounted(every.shapes[every.of_lake[g]], every.shapes[own], grounds[d])
     state = np.where(there, SEEN, ABSENT).astype(object)
     state[~looked] = NOT_LOOKED
     state[cut] = CUT
@@ -207,22 +207,6 @@ def _together(grounds: Sequence[Any]) -> Any:
     return ground
 
 
-def _looked_at(shapes: Geometries, ground: Any) -> Flags:
-    """Whether all of the ground of each was looked at."""
-    if ground is None:
-        return np.ones(len(shapes), dtype=bool)
-    found: Flags = shapely.covers(ground, shapes)
-    return found
-
-
-def _accounted(of_lake: Geometries, own: Geometries, ground: Any) -> bool:
-    """Whether a date whose outlines are whole says all of a lake: each outline of any date is one of these again, or
-    lies on ground that was looked at. The outline of the ground is coarse, so that it lacks a strip at the scene's
-    edge in which lakes are whole."""
-    rest = of_lake[~_looked_at(of_lake, ground)]
-    return bool(shared(rest[:, None], own[None, :]).any(axis=1).all())
-
-
 def _whole(every: _All, rows: Ints, of_lake: Ints, grounds: Sequence[Any]) -> int | None:
     """The map that shows a lake whole, of several that do the one with the least bound; None where none does.
 
@@ -235,7 +219,7 @@ def _whole(every: _All, rows: Ints, of_lake: Ints, grounds: Sequence[Any]) -> in
             continue
         ground = grounds[number]
         nowhere = shapely.Polygon() if ground is None else ground
-        if _accounted(every.shapes[of_lake], every.shapes[own], nowhere):
+        if accounted(every.shapes[of_lake], every.shapes[own], nowhere):
             found.append((float((every.bound[own] ** 2).sum()), number))
     return min(found)[1] if found else None
 

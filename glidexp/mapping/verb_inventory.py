@@ -5,7 +5,7 @@ from pathlib import Path
 
 from glidexp.errors import ConfigError
 from glidexp.mapping import verb_assess, verb_sample, verb_series
-from glidexp.options import Parser, filled
+from glidexp.options import Parser, above_0, filled
 
 OTHERS = {"series": verb_series.run, "sample": verb_sample.run, "assess": verb_assess.run}
 """further verbs, by name"""
@@ -26,7 +26,7 @@ def options() -> Parser:
     for name in ("old", "new"):
         parser.add_argument(f"--{name}-layer", metavar="NAME", help=f"layer of {name.upper()}, of several")
     parser.add_argument(
-        "--gsd", type=float, metavar="M", help="pixel of outlines that give no area_low_km2, for half a pixel's bound"
+        "--gsd", type=above_0, metavar="M", help="pixel of outlines that give no area_low_km2, for half a pixel's bound"
     )
     verb_series.add_half_pixel(parser)
     return parser
@@ -45,8 +45,6 @@ def run(argv: list[str]) -> int:
     if argv[0] != "diff":
         raise ConfigError(f"glidexp inventory {argv[0]} is not known. Allowed: diff, {', '.join(OTHERS)}.")
     given = options().parse_args(argv[1:])
-    if given.gsd is not None and not given.gsd > 0:
-        raise ConfigError(f"--gsd={given.gsd} must be above 0 metres.")
     from glidexp.data.scenes.geopackage import check_out, write_layers
     from glidexp.data.scenes.versions import largest
     from glidexp.mapping.diff import compared, totals
