@@ -246,6 +246,23 @@ def test_a_lake_goes_on_from_one_map_to_the_next(tmp_path: Path) -> None:
     assert table["units"][["lake_recall", "lake_precision"]].tolist() == [1, 1]
 
 
+def test_a_map_is_not_blamed_for_what_lies_beyond_its_edge(tmp_path: Path) -> None:
+    """Of lakes that go on beyond the ground a map shows all that lies on it, and no more: a perfect one is perfect."""
+    true = [square(1000, 1000), square(SIDE - 150, 3000), square(SIDE - 50, 5000), square(5000, -120)]
+    one = written(tmp_path / "map_lakes.gpkg", [lake.intersection(GROUND) for lake in true], None, ground=GROUND)
+    table = assess(tmp_path, [one], inventory(tmp_path / "true.gpkg", true))
+    lakes = ["lake_recall", "lake_recall_iou50", "lake_precision", "lake_precision_iou50"]
+    assert table["value"][lakes].tolist() == [1, 1, 1, 1]
+    layers = (geopandas.read_file(tmp_path / "assessed" / "assessed.gpkg", layer=name) for name in ("mapped", "true"))
+    assert [layer["best_iou"].tolist() for layer in layers] == [pytest.approx([1] * 4)] * 2
+    # what the picture shows lies on the line, and the size of a lake is that of all of it
+    cells, ground = np.array([GROUND], dtype=object), GROUND
+    mapped = np.array([lake.intersection(GROUND) for lake in true], dtype=object)
+    found = against(mapped, np.array(true, dtype=object), cells, ground=ground)
+    assert found.true.shown_km2 == pytest.approx(found.mapped.shown_km2)
+    assert found.true.area_km2 == pytest.approx([0.04] * 4) and found.true.shown_km2[2] == pytest.approx(0.01)
+
+
 def test_a_lake_that_leaves_its_cell_may_be_mapped_beyond_it(tmp_path: Path) -> None:
     """The part that is mapped does not touch the cell in which the lake's point lies."""
     folder, size = tmp_path / "sample", 1000.0

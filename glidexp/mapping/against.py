@@ -1,6 +1,7 @@
 """Mapped lakes laid over reference lakes: what each cell holds of both, and which lakes were found."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,9 @@ class Met:
     touched: Flags
     """shares ground with a lake of the other side"""
     best_iou: Floats
-    """the largest with one lake of the other side"""
+    """the largest with one lake of the other side, of what of both lies on the ground"""
+    shown_km2: Floats
+    """what of it lies on the ground"""
 
     @property
     def alike(self) -> Flags:
@@ -50,7 +53,9 @@ class Against:
     """(n,) of the mapped, and of the true lakes of the least size alone; None where each lake counts"""
 
 
-def against(mapped: Geometries, true: Geometries, cells: Geometries, least_km2: float = 0.0) -> Against:
+def against(
+    mapped: Geometries, true: Geometries, cells: Geometries, least_km2: float = 0.0, ground: Any = None
+) -> Against:
     """Lays both sides over each other.
 
     Ground of smaller lakes than the least counts only where it lies on one of the other side that counts: a part of a
@@ -61,18 +66,24 @@ def against(mapped: Geometries, true: Geometries, cells: Geometries, least_km2: 
         true: lakes of the reference, all that touch the cells
         cells: without common ground
         least_km2: of the lakes whose areas count
+        ground: prepared; of a lake that goes on beyond it, only what lies on it is held against the other side, as no
+            map can show more. None: no lake does
     """
     first, second = shapely.STRtree(true).query(mapped, predicate="intersects")
-    common = shapely.area(shapely.intersection(mapped[first], true[second]))
-    first, second, common = first[common > 0], second[common > 0], common[common > 0]
+    met = shapely.area(shapely.intersection(mapped[first], true[second])) > 0
+    first, second = first[met], second[met]
     areas = [np.asarray(shapely.area(side), dtype=np.float64) for side in (mapped, true)]
-    iou = common / (areas[0][first] + areas[1][second] - common)
+    here = [_on(ground, side) for side in (mapped, true)]
+    shown = [np.asarray(shapely.area(side), dtype=np.float64) for side in here]
+    common = shapely.area(shapely.intersection(here[0][first], here[1][second]))
+    either = shown[0][first] + shown[1][second] - common
+    iou = np.divide(common, either, out=np.zeros(len(first)), where=either > 0)
     sides = []
-    for shapes, area, own in zip((mapped, true), areas, (first, second), strict=True):
+    for shapes, area, part, own in zip((mapped, true), areas, shown, (first, second), strict=True):
         best = np.zeros(len(shapes))
         np.maximum.at(best, own, iou)
         touched = np.bincount(own, minlength=len(shapes)) > 0
-        sides.append(Met(_cell_of(shapes, cells), area / 1e6, touched, best))
+        sides.append(Met(_cell_of(shapes, cells), area / 1e6, touched, best, part / 1e6))
     partner = np.full(len(true), -1)
     order = np.argsort(iou, kind="stable")
     partner[second[order]] = first[order]
@@ -85,6 +96,15 @@ def against(mapped: Geometries, true: Geometries, cells: Geometries, least_km2: 
     beside = [ground_of(found[0], true, cells)[2], ground_of(mapped, found[1], cells)[2]]
     right = beside[0] + beside[1] - both
     return Against(sides[0], sides[1], right + kept - beside[0], right + held - beside[1], right, partner, (kept, held))
+
+
+def _on(ground: Any, shapes: Geometries) -> Geometries:
+    """What of each outline lies on the ground."""
+    if ground is None:
+        return shapes
+    beyond, cut = ~shapely.covers(ground, shapes), shapes.copy()
+    cut[beyond] = shapely.intersection(shapes[beyond], ground)
+    return cut
 
 
 def _cell_of(shapes: Geometries, cells: Geometries) -> Ints:

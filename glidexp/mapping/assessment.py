@@ -104,7 +104,7 @@ def made(sides: Sides, *, min_km2: float | None) -> Assessment:
         raise DataError(f"{SETTING}={sides.reference}: none of its lakes lies on the ground of the maps: give another.")
     near[0] |= _touching(maps.shapes, true[near[1]])  # a lake that leaves its cell may be mapped beyond it alone
     counted = min_km2 or 0.0
-    met = against(maps.shapes[near[0]], true[near[1]], cells, counted)
+    met = against(maps.shapes[near[0]], true[near[1]], cells, counted, maps.ground)
     same = looked is None or {file_sha256(path) for path in sides.paths} == looked.maps
     least = maps.least_km2 if min_km2 is None else min_km2
     found = assessed(
