@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -444,7 +445,7 @@ def test_ground_across_180_degrees(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("real_figures")
-def test_a_map_without_a_lake_has_missed_all(tmp_path: Path) -> None:
+def test_a_map_without_a_lake_has_missed_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = written(tmp_path / "map_lakes.gpkg", [], None, ground=GROUND)
     table = assess(tmp_path, [one], inventory(tmp_path / "true.gpkg", TRUE))
     assert table["value"][["lake_recall", "recall_pooled", "lake_iou_pooled"]].tolist() == [0, 0, 0]
@@ -454,6 +455,9 @@ def test_a_map_without_a_lake_has_missed_all(tmp_path: Path) -> None:
     drawn(folder, [])
     table = assess(tmp_path, [one], folder)
     assert table["value"]["area_true_km2"] == 0 and math.isnan(table["value"]["lake_iou_pooled"])
+    # no lake was met that would tell how large others may be: that there is none is not known
+    assert math.isnan(table["high"]["area_true_km2"])
+    assert re.search(r"area_true_km2 +0 +0 +- +30 cells", capsys.readouterr().out)
     drawn(folder, [square(0, 0, SIDE)])
     table = assess(tmp_path, [one], folder)
     assert table["value"]["area_true_km2"] == pytest.approx(100, rel=0.3) and table["value"]["recall_pooled"] == 0

@@ -76,7 +76,7 @@ def run(argv: list[str]) -> int:
 
 
 def told(scores: "pd.DataFrame") -> str:
-    """The table of scores as text, intervals where there are any."""
-    sampled = bool((scores["high"] > scores["low"]).any())
+    """The table of scores as text, intervals where there are any; an end that is not known is one too."""
+    sampled = bool(((scores["high"] > scores["low"]) | (scores["value"].notna() & scores["high"].isna())).any())
     shown = scores if sampled else scores.drop(columns=["low", "high"])
     return str(shown.to_string(index=False, float_format="%.4g", na_rep="-"))
