@@ -80,7 +80,7 @@ def _drawn(found: Assessment) -> tuple[list[Interval], list[Interval], np.ndarra
     ]
     met = found.met
     some = (met.true.cell >= 0) & (met.true.area_km2 >= found.least_km2) & (met.partner >= 0)
-        # a lake that an edge cuts is on the map what lies before it, so it is in the reference
+    # a lake that an edge cuts is on the map what lies before it, so it is in the reference
     some &= (met.true.shown_km2 > 0) & (np.append(met.mapped.shown_km2, 0.0)[met.partner] > 0)
     return scores, sizes, met.true.shown_km2[some], met.mapped.shown_km2[met.partner[some]]
 

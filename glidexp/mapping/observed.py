@@ -1,7 +1,7 @@
 """What each date says of each lake: its area and how sure that is, that it is not there, or nothing.
 
-Where several maps of one date show a lake, the one that shows it whole with the least bound counts, so that ground that
-two scenes share is not counted twice. Where none shows it whole, what all of them show is put together.
+Where several maps of one date show a lake, the one that shows it whole and is surest of its shore counts, so that
+ground that two scenes share is not counted twice. Where none shows it whole, what all of them show is put together.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,8 @@ TOO_SMALL, HALF_SEEN = "too_small", "half_seen"
 """of a lake on a date: it is there; its ground was looked at and holds none; seen, but not to its end; its ground, or
 a part of it, was not looked at; none is there, and it was never large enough to be mapped with that date's pixels; none
 is there, but the network half saw one. The latter four say nothing of its area"""
+LEAST_KM2 = 1e-12
+"""an outline may be a line, but for rounding"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,9 @@ def _together(grounds: Sequence[Any]) -> Any:
 
 
 def _whole(every: _All, rows: Ints, of_lake: Ints, grounds: Sequence[Any]) -> int | None:
-    """The map that shows a lake whole, of several that do the one with the least bound; None where none does.
+    """The map that shows a lake whole, of several that do the one with the least bound for a lake of its size; None
+    where none does. By the bound alone the smaller outline would win, whose shore is shorter: areas on ground that
+    scenes share would be too small, and those of dates with a single map not.
 
     A map that does not say what it looked at shows a lake whole where every outline of it is met again.
     """
@@ -220,7 +224,8 @@ def _whole(every: _All, rows: Ints, of_lake: Ints, grounds: Sequence[Any]) -> in
         ground = grounds[number]
         nowhere = shapely.Polygon() if ground is None else ground
         if accounted(every.shapes[of_lake], every.shapes[own], nowhere):
-            found.append((float((every.bound[own] ** 2).sum()), number))
+            size = max(float(every.area[own].sum()), LEAST_KM2)
+            found.append((float((every.bound[own] ** 2).sum()) / size, number))
     return min(found)[1] if found else None
 
 
