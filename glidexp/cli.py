@@ -131,6 +131,13 @@ def guarded(verb: Callable[[list[str]], int], argv: list[str]) -> int:
             "command again."
         )
         return 1
+    except Exception as error:
+        if type(error).__module__ != "mlflow.exceptions":  # which is imported late
+            raise
+        from glidexp.tracking.database import first_line
+
+        _say(f"the tracking store failed: {first_line(error)}. Give the same command again when it answers.")
+        return 1
 
 
 def own(module: str, argv: list[str]) -> int:

@@ -104,3 +104,12 @@ def unread() -> bool:
 def silent() -> None:
     """Lets go what is printed from now on, and what waits to be: Python would try again, and complain, at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def signal_name(code: int) -> str:
+    """Of the signal that an exit code stands for."""
+    number = -code if code < 0 else code - 128
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"exit code {code}"

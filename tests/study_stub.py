@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from glidexp.study.execution.work import Done, Order
 from glidexp.tracking.environment import process_tags
 from glidexp.tracking.liveness import marks
 from glidexp.tracking.multirun import parent_run_id
+from glidexp.tracking.spool import Spool
 from glidexp.tracking.store import ID_TAG, MODEL_RUN_TAG, Store, open_store, warm_up
 
 warm_up()  # once, in the process that the runs are forked off
@@ -116,6 +118,12 @@ def train(words: tuple[str, ...]) -> Done:
         run_id = found.run_id
     if end == "always killed" or (end == "killed" and found is None):
         die()
+    if end == "unsent" and found is None:  # a server that is away at the end of a run
+        spool = Spool.open(store.spool_folder(run_id))
+        spool.append("end", {"status": "FINISHED", "error": ""})
+        spool.close()
+        return Done(run_id, {SCORE: 0.5})
+    shutil.rmtree(store.spool_folder(run_id), ignore_errors=True)
     if end == "error" and not (mlruns / "mended").exists():
         store.client.set_terminated(run_id, status="FAILED")
         raise ValueError("the network gives NaN")

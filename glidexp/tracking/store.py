@@ -32,6 +32,7 @@ from glidexp.tracking.database import (
 )
 from glidexp.tracking.liveness import at_work
 from glidexp.tracking.spool import FOLDER as SPOOL
+from glidexp.tracking.writer import is_refusal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -197,18 +198,16 @@ class Store:
             max_results=50,
         )
         finished = [run for run in runs if run.info.status == "FINISHED"]
-        if not runs:
-            return None
-        return self._found((finished or runs)[0])
+        return self._found((finished or runs)[0]) if runs else None
 
     def found(self, run_id: str) -> FoundRun | None:
-        """A run by its id; None where it is not in the store, or in its bin."""
-        from mlflow.exceptions import MlflowException
-
+        """A run by its id; None where it is not in the store, or in its bin. A store that is away raises its error."""
         try:
             run = self.client.get_run(run_id)
-        except MlflowException:
-            return None
+        except Exception as error:
+            if is_refusal(error):  # there is none
+                return None
+            raise
         return self._found(run) if run.info.lifecycle_stage == "active" else None
 
     def share_of_epochs(self, run_id: str) -> float | None:

@@ -263,6 +263,13 @@ def is_refusal(error: BaseException) -> bool:
     return getattr(error, "error_code", None) in REFUSED and not str(error).startswith("API request")
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether a store did not answer, or could not for now: the same may be asked again."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and not is_refusal(error)
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether nobody answered: then every other entry would meet the same."""
     return any(isinstance(cause, ConnectionError | TimeoutError) for cause in _causes(error))

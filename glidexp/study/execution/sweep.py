@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from glidexp.config.launcher import LauncherConfig
-from glidexp.signals import Signals
+from glidexp.signals import Signals, signal_name
 from glidexp.study.execution.cells import Cell, take_ready
 from glidexp.study.execution.feed import Feed
-from glidexp.study.execution.launchers.choice import Job, Launcher, build_launcher
+from glidexp.study.execution.launchers.choice import Job, Launcher, NotTaken, build_launcher
 from glidexp.study.execution.ledger import CANCEL, DONE, Entry, Ledger, Status
 from glidexp.study.execution.live import Live
 from glidexp.study.execution.parent import keep_alive
+from glidexp.study.execution.patience import Patience
 from glidexp.study.execution.work import BUSY, Order, environment
+from glidexp.tracking.database import first_line
+from glidexp.tracking.spool import waiting_in
+from glidexp.tracking.writer import is_away
 from glidexp.wording import does, many
 
 log = logging.getLogger("glidexp")
@@ -63,7 +67,8 @@ class Sweep:
         self.attempts: dict[str, int] = {}
         self.cancelled = self._stopping = False
         self._looked = self._beaten = time.monotonic()
-        self._began = time.time()
+        self.patience = Patience()
+        self._before = self._cancel_text()
         self.live = Live(ledger, most=feed.most if feed is not None else 0)
 
     def sort(self, cells: list[Cell], *, retry_failed: bool) -> None:
@@ -94,7 +99,7 @@ class Sweep:
                 while self._left():
                     if self._stop_asked() and not self.running:
                         break
-                    if not self._step(launcher):
+                    if not self._patient_step(launcher):
                         time.sleep(LOOK_S)
         finally:
             for one in self.running:  # after an error, or a second signal
@@ -117,13 +122,35 @@ class Sweep:
             self._feed(1)
         return bool(self.waiting or self.running or self.elsewhere)
 
+    def _patient_step(self, launcher: Launcher) -> bool:
+        """As `_step`. While the tracking store is away runs go on, and it is asked again after a pause.
+
+        Raises:
+            RunFailed: it is away for long, and no run is at work
+        """
+        if self.patience.pausing and not self._stopping:
+            return False
+        what = "the tracking store does not answer"
+        try:
+            return self._step(launcher)
+        except NotTaken as error:
+            if not self.attempts and not self.running:  # it is what was asked for, not the hour
+                raise
+            what, reason = "the scheduler takes no jobs", str(error)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            reason = first_line(error)
+        self.patience.failed(what, reason, idle=all(one.job.poll() is not None for one in self.running))
+        return False
+
     def _step(self, launcher: Launcher) -> bool:
         """One look at everything; tells whether something ended or began."""
         launcher.look()
         ended = [(one, code) for one in self.running if (code := one.job.poll()) is not None]
         for one, code in ended:
-            self.running.remove(one)
             self._end(one, code)
+            self.running.remove(one)  # not before the store was asked, which may be away
         begun = 0 if self._stopping else self._fill(launcher)
         now = time.monotonic()
         if now - self._looked > ELSEWHERE_S:
@@ -137,13 +164,33 @@ class Sweep:
         return bool(ended or begun)
 
     def _fill(self, launcher: Launcher) -> int:
-        orders, begun = list[tuple[Cell, Order]](), 0
         self._feed(launcher.slots - len(self.running) - len(self.waiting))
+        orders = list[tuple[Cell, Order]]()
+        try:
+            begun = self._taken(launcher, orders)
+            jobs = launcher.start([order for _, order in orders]) if orders else []
+        except BaseException:
+            self.waiting[:0] = [cell for cell, _ in orders]  # none was begun: another try, or the same command, does
+            raise
+        for (cell, _), job in zip(orders, jobs, strict=True):
+            self.attempts[cell.name] = self.attempts.get(cell.name, 0) + 1
+            self.running.append(_Running(cell, job))
+            if job.name:
+                self.ledger.update(cell, job=job.name)
+        return begun + len(jobs)
+
+    def _taken(self, launcher: Launcher, orders: list[tuple[Cell, Order]]) -> int:
+        """Orders for the free places, as far as there are cells; gives how many are with the scheduler already."""
+        begun = 0
         while len(self.running) + len(orders) < launcher.slots:
             at_work = [*(one.cell for one in self.running), *(cell for cell, _ in orders), *self.elsewhere]
             if (cell := take_ready(self.waiting, at_work)) is None:
                 break
-            entry = self.ledger.look(cell)  # another sweep may have been faster
+            try:
+                entry = self.ledger.look(cell)  # another sweep may have been faster
+            except BaseException:
+                self.waiting.insert(0, cell)
+                raise
             if entry.status in DONE:
                 self._ended(cell, entry)
             elif entry.status is Status.running:
@@ -155,13 +202,7 @@ class Sweep:
                 if entry.job:  # which the scheduler has no more
                     self.ledger.update(cell, job="")
                 orders.append((cell, self._order(cell, launcher.threads)))
-        jobs = launcher.start([order for _, order in orders]) if orders else []
-        for (cell, _), job in zip(orders, jobs, strict=True):
-            self.attempts[cell.name] = self.attempts.get(cell.name, 0) + 1
-            self.running.append(_Running(cell, job))
-            if job.name:
-                self.ledger.update(cell, job=job.name)
-        return begun + len(jobs)
+        return begun
 
     def _order(self, cell: Cell, threads: int | None) -> Order:
         ledger = self.ledger
@@ -199,12 +240,19 @@ class Sweep:
                 one.job.stop(signal.SIGTERM)
 
     def _ended(self, cell: Cell, entry: Entry) -> None:
-        self.live.ended(cell, entry)
         if self.feed is not None:
             self.feed.ended(cell, entry)
+        self.live.ended(cell, entry)
 
     def _end(self, one: _Running, code: int) -> None:
-        cell, entry = one.cell, self.ledger.look(one.cell)
+        cell = one.cell
+        try:
+            entry = self.ledger.look(cell)
+        except Exception as error:
+            if self._stopping and is_away(error):
+                return  # the same command asks the store
+            raise
+        unsent = code == 0 and not one.job.why and self._unsent(entry)
         if one.job.name:
             entry = self.ledger.update(cell, job="")
         if entry.status is Status.finished or (entry.status is Status.failed and not one.job.why):
@@ -215,7 +263,7 @@ class Sweep:
             if code != BUSY and not self._stopping:
                 log.info(NO_SIGN, cell.name, signal_name(code))
             self.elsewhere.append(cell)
-        elif one.job.why or code in (0, 1, 2):
+        elif one.job.why or (code in (0, 1, 2) and not unsent):
             reason = one.job.why or f"ended with exit code {code} and no finished run: see {self.ledger.log_path(cell)}"
             self._ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
         elif self._stop_asked():
@@ -227,9 +275,15 @@ class Sweep:
             )
             self._ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
         else:
-            log.info("%s was killed by %s and goes on", cell.name, signal_name(code))
+            told = "ended while the tracking store was away: what waits of it is sent" if unsent else ""
+            log.info("%s %s", cell.name, told or f"was killed by {signal_name(code)} and goes on")
             self.ledger.update(cell, status=Status.killed)
             self.waiting.insert(0, cell)
+
+    def _unsent(self, entry: Entry) -> bool:
+        """Whether a run, or its evaluation, left something in its spool: the same command sends it, and is done."""
+        folder = self.ledger.store.spool_folder
+        return any(run_id and waiting_in(folder(run_id)) for run_id in (entry.train, entry.scored))
 
     def _look_elsewhere(self) -> None:
         for cell in list(self.elsewhere):
@@ -264,16 +318,11 @@ class Sweep:
         return True
 
     def _cancel_asked(self) -> bool:
+        return self._cancel_text() != self._before
+
+    def _cancel_text(self) -> str:
+        """What the last one wrote who asked for the end. A time, but clocks differ between machines, and are set."""
         try:
-            return float((self.ledger.folder / CANCEL).read_text(encoding="utf-8")) > self._began
-        except (FileNotFoundError, ValueError):
-            return False
-
-
-def signal_name(code: int) -> str:
-    """Of the signal that an exit code stands for."""
-    number = -code if code < 0 else code - 128
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"exit code {code}"
+            return (self.ledger.folder / CANCEL).read_text(encoding="utf-8")
+        except OSError:
+            return ""

@@ -10,6 +10,10 @@ from glidexp.study.execution.ledger import Entry
 from glidexp.study.execution.work import Order
 
 
+class NotTaken(GlidexpError):
+    """The scheduler took none of the jobs."""
+
+
 class Job(ABC):
     """One cell on its way."""
 
@@ -41,7 +45,11 @@ class Launcher(ABC):
 
     @abstractmethod
     def start(self, orders: list[Order]) -> list[Job]:
-        """A job for each order. Never more than there are free slots."""
+        """A job for each order. Never more than there are free slots.
+
+        Raises:
+            NotTaken: the scheduler refuses them, or does not answer
+        """
 
     def adopt(self, entry: Entry) -> Job | None:
         """The job that an earlier sweep left with a scheduler; None where there is none that may still run."""

@@ -17,16 +17,18 @@ from typing import Any
 
 import psutil
 import submitit
+from submitit.core.utils import FailedJobError
 from submitit.helpers import Checkpointable, DelayedSubmission
 
 from glidexp.beside import write_text
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import GlidexpError
 from glidexp.study.execution.launchers import scheduler
-from glidexp.study.execution.launchers.choice import Job, Launcher
+from glidexp.study.execution.launchers.choice import Job, Launcher, NotTaken
 from glidexp.study.execution.ledger import Entry
 from glidexp.study.execution.slots import CORES_ELSEWHERE, SCHEDULED
 from glidexp.study.execution.work import Order
+from glidexp.wording import many
 
 MEMORY_GB = 16.0
 DAY_MIN = 24 * 60
@@ -163,10 +165,17 @@ class SlurmLauncher(Launcher):
     def start(self, orders: list[Order]) -> list[Job]:
         """As `Launcher.start`."""
         tasks = [CellTask(str(self._written(order)), self._cfg.slurm.notice_s) for order in orders]
-        if len(tasks) == 1:
-            return [SlurmJob(self._executor.submit(tasks[0]), lasts=self._lasts)]
-        with self._executor.batch():
-            jobs = [self._executor.submit(task) for task in tasks]
+        try:
+            if len(tasks) == 1:
+                return [SlurmJob(self._executor.submit(tasks[0]), lasts=self._lasts)]
+            with self._executor.batch():
+                jobs = [self._executor.submit(task) for task in tasks]
+        except FailedJobError as error:
+            reason = " ".join(str(error).replace("sbatch: error:", "").split())[:300]
+            raise NotTaken(
+                f"launcher=slurm: sbatch refused {many(len(tasks), 'job')} ({reason.rstrip('.')}): correct "
+                "launcher.slurm.* or launcher.memory_gb, or hand in fewer at once, launcher.slots."
+            ) from None
         return [SlurmJob(job, lasts=self._lasts) for job in jobs]
 
     def _written(self, order: Order) -> Path:
