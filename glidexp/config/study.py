@@ -87,6 +87,7 @@ class AssumeConfig:
             within(f"study.assume.{name}", getattr(self, name), 0, 1, "a standard deviation of a score of 0 to 1")
 
 
+MOST_FOLDS = 100
 GRID = "grid"
 """name of a study that is only typed"""
 
@@ -105,6 +106,9 @@ class StudyConfig:
     """share of the combinations (design=fraction)"""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """trainings of every arm: the same seeds in all of them"""
+    folds: int = 0
+    """cross-validation: every arm is trained with every seed on each of so many folds of the ground, so that all of it
+    is test once; 0: the split of the data set"""
     base: list[str] = field(default_factory=list)
     """words of every arm, as train.py takes them; the command line's come after them"""
     axes: dict[str, AxisConfig] = field(default_factory=dict)
@@ -135,6 +139,13 @@ class StudyConfig:
             raise ConfigError(f"study.seeds={self.seeds} must be one seed or more, each once: such as [0,1,2].")
         for seed in self.seeds:
             at_least("study.seeds", seed, 0)
+        if self.folds and not 2 <= self.folds <= MOST_FOLDS:
+            raise ConfigError(f"study.folds={self.folds} must be 0, or 2 to {MOST_FOLDS} folds of the ground.")
+        if self.folds and self.design in (Design.tune, Design.matrix, Design.ladder):
+            raise ConfigError(
+                f"study.folds does not go with study.design={self.design}: give study.folds=0, and dataset.split.folds "
+                "with a dataset.split.fold for one fold of the ground."
+            )
         if self.design is Design.list and self.axes:
             raise ConfigError("study.design=list takes its arms from study.arms: study.axes does not go with it.")
         if self.axes and self.design in (Design.matrix, Design.ladder):

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from glidexp.release.report import Check, judged, skipped
 from glidexp.scoring.naive import ROWS
-from glidexp.study.comparison.compare import Measure, measure_of, naive_of
+from glidexp.study.comparison.compare import Measure, measure_of
+from glidexp.study.comparison.naive_rows import naive_of
 from glidexp.wording import does, many
 
 FALLBACK = "test/lake_iou_pooled"

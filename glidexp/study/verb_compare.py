@@ -165,6 +165,7 @@ def _threshold(comparison: "Comparison") -> str:
 def _caption(comparison: "Comparison") -> str:
     """What the numbers rest on, where the spread comes from, and how stable the order is."""
     said = [f"{many(comparison.ground.tiles, 'tile')}, {many(comparison.clusters, comparison.ground.kind)}"]
+    said += [f"{comparison.folds} folds"] * bool(comparison.folds)
     said.append(_threshold(comparison))
     if any(row.arm.of_means for row in comparison.rows):
         said.append("networks=N: a run is the mean of the probabilities of N networks, and counts as one")

@@ -1,7 +1,7 @@
 """Runs of a store that are to be compared: found by id or by their parent, with what they were given and gave."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +32,18 @@ class TrackedRun:
     hours: float | None = None
     """from its beginning to its end; None while it is under way"""
     experiment_id: str = ""
+    folds: "tuple[TrackedRun, ...]" = ()
+    """of a run that stands for one on each fold of the ground: these"""
+
+    @property
+    def parts(self) -> "tuple[TrackedRun, ...]":
+        """The runs that it stands for: those of its folds, else itself."""
+        return self.folds or (self,)
+
+
+def all_parts(runs: Iterable[TrackedRun]) -> list[TrackedRun]:
+    """The runs that these stand for, see `TrackedRun.parts`."""
+    return [part for run in runs for part in run.parts]
 
 
 def finished_runs(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], list[str]]:

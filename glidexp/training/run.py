@@ -275,4 +275,5 @@ def score(recorder: Recorder | Follower, loader: Loader, augment: Augment, parts
 
 def _name(config: Config) -> str:
     network = f"{config.decoder.name}-{config.backbone.name}"
-    return f"{config.dataset.name}-{network}-{config.tile_size.px}px-seed{config.seed}"
+    fold = f"-fold{config.dataset.split.fold}" * bool(config.dataset.split.folds)
+    return f"{config.dataset.name}-{network}-{config.tile_size.px}px-seed{config.seed}{fold}"

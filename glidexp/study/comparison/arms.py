@@ -1,7 +1,7 @@
 """Arms: runs that differ in nothing but their seed, and their scores on the same ground, laid side by side."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,9 @@ from glidexp.identity import FIRST_VERSION, INTRODUCED_AT, MODEL_VERSION_TAG, VE
 from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts, rows_of
 from glidexp.scoring.scores import read_scores
 from glidexp.study.comparison.clusters import UNTOLD, Ground, cluster_kind, clusters_of, scenes_that_share
-from glidexp.tracking.found import TrackedRun, read_file
+from glidexp.tracking.found import TrackedRun, all_parts, read_file
 from glidexp.tracking.store import Store
+from glidexp.wording import does, many
 
 ELSEWHERE = ("seed", "paths.", "tracking", "resume", "allow_leak", "train.device", "train.threads", "train.resident",
              "train.checkpoint_every", "train.gradient_checkpointing", "eval.", "model")  # fmt: skip
@@ -67,7 +68,7 @@ def arms_of(runs: Sequence[TrackedRun]) -> list[Arm]:
     """
     grouped: dict[tuple[tuple[str, str], ...], list[TrackedRun]] = {}
     for run in runs:
-        grouped.setdefault(_setting(run), []).append(run)
+        grouped.setdefault(setting_of(run), []).append(run)
     varied = _differing([dict(key) for key in grouped])
     if NETWORKS not in varied and any(dict(key)[NETWORKS] != "1" for key in grouped):
         varied.append(NETWORKS)  # beside arms of a study it is what tells them apart
@@ -83,7 +84,7 @@ def arms_of(runs: Sequence[TrackedRun]) -> list[Arm]:
 def told_versions(runs: Iterable[TrackedRun]) -> list[str]:
     """A sentence where runs, or the networks that they scored, are of several `identity.RESULTS_VERSION`; else none."""
     by: dict[str, list[str]] = {}
-    for run in runs:
+    for run in all_parts(runs):
         version = run.tags.get(VERSION_TAG, str(FIRST_VERSION))
         trained = run.tags.get(MODEL_VERSION_TAG, version)
         said = version if trained == version else f"{version} of networks of {trained}"
@@ -99,7 +100,8 @@ def told_versions(runs: Iterable[TrackedRun]) -> list[str]:
 
 def told_leaks(runs: Sequence[TrackedRun]) -> list[str]:
     """A sentence on runs whose test ground was met in training, and on those of which that is not known; else none."""
-    marked = {leak: [run.run_id[:12] for run in runs if run.tags.get("glidexp.leak") == leak] for leak in LEAKS}
+    parts = all_parts(runs)
+    marked = {leak: [run.run_id[:12] for run in parts if run.tags.get("glidexp.leak") == leak] for leak in LEAKS}
     return [LEAKS[leak].format(", ".join(ids)) for leak, ids in marked.items() if ids]
 
 
@@ -151,7 +153,8 @@ def _later() -> dict[str, str]:
     return {key: str(value) for key, value in (INTRODUCED_AT | of_data).items()}
 
 
-def _setting(run: TrackedRun) -> tuple[tuple[str, str], ...]:
+def setting_of(run: TrackedRun) -> tuple[tuple[str, str], ...]:
+    """All that runs of one arm have in common: params and their values."""
     known = USUAL | complete(run.params)
     return tuple(sorted((key, value) for key, value in known.items() if not key.startswith(ELSEWHERE)))
 
@@ -171,16 +174,36 @@ def read_tables(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[st
 
     Raises:
         TrackingError: a run left none
-        DataError: it cannot be read, or has no tile of that split
+        DataError: it cannot be read, or has no tile of that split, or folds share a tile
     """
-    tables = {}
-    for run in shown(runs, "reading scores"):
+
+    def scores(run: TrackedRun) -> pd.DataFrame:
         table, _ = read_file(store, run, "scores.parquet", read_scores)
         table = table[table["split"] == split].reset_index(drop=True)
         if table.empty:
             raise DataError(f"run {run.run_id[:12]} ({run.name}) has no scored tile of split '{split}'.")
-        tables[run.run_id] = table
+        return table
+
+    tables = _read(runs, scores, "reading scores")
+    for run in runs:
+        tiles = tables[run.run_id]["tile"]
+        if run.folds and len(met := tiles[tiles.duplicated()]):
+            ids, count = ", ".join(part.run_id[:12] for part in run.parts), len(met)
+            raise DataError(
+                f"runs {ids} are of several folds, and {many(count, 'tile')} ({met.iloc[0]}) {does(count, 'are')} test "
+                "in two of them: their data or its split is not the same."
+            )
     return tables
+
+
+def _read(runs: Sequence[TrackedRun], read: Callable[[TrackedRun], pd.DataFrame], what: str) -> dict[str, pd.DataFrame]:
+    """A table of each run, by its id; of one on folds all of theirs, with a column `fold` that says whose a row is."""
+    known = {run.run_id: read(run) for run in shown(all_parts(runs), what)}
+    found = {}
+    for run in runs:
+        of_folds = [known[part.run_id].assign(fold=place) for place, part in enumerate(run.folds)]
+        found[run.run_id] = pd.concat(of_folds, ignore_index=True) if of_folds else known[run.run_id]
+    return found
 
 
 def shown(runs: Sequence[TrackedRun], what: str) -> Iterator[TrackedRun]:
@@ -274,11 +297,12 @@ def read_lakes(store: Store, runs: Sequence[TrackedRun], split: str) -> dict[str
         TrackingError: a run left none
         DataError: it cannot be read
     """
-    tables = {}
-    for run in shown(runs, "reading lakes"):
+
+    def lakes(run: TrackedRun) -> pd.DataFrame:
         try:
             table = read_file(store, run, "lakes.parquet", pd.read_parquet)
-            tables[run.run_id] = table[table["split"] == split].reset_index(drop=True)
+            return table[table["split"] == split].reset_index(drop=True)
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"lakes.parquet of run {run.run_id[:12]} ({run.name}) cannot be read.") from error
-    return tables
+
+    return _read(runs, lakes, "reading lakes")

@@ -1,6 +1,6 @@
 """`glidexp compare`: is one arm better than another, by how much, and how sure is that? From `scores.parquet` alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from glidexp.config.evaluation import CARD, VAL
 from glidexp.errors import DataError
 from glidexp.scoring.confusion import Counts
-from glidexp.scoring.naive import ROWS
 from glidexp.scoring.redrawing import exchanged, rank_shares, redrawn
 from glidexp.scoring.statistics import (
     Effect,
@@ -22,11 +21,13 @@ from glidexp.scoring.statistics import (
 )
 from glidexp.study.comparison.arms import Arm, arms_of, told_leaks, told_versions
 from glidexp.study.comparison.clusters import Ground
+from glidexp.study.comparison.folds import over_folds, told
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure, measure_of
+from glidexp.study.comparison.naive_rows import naive_of_all
 from glidexp.study.comparison.pairing import NO_PAIRS, Pairs, differences, pairs_of
 from glidexp.study.names import those
-from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.found import TrackedRun, all_parts
 from glidexp.tracking.store import Store
 from glidexp.wording import decimals, many
 
@@ -92,6 +93,11 @@ class Comparison:
     naive: dict[str, float]
     """the naive rows' score by name: the baseline's, and where it lacks the bands that of another arm"""
     notes: tuple[str, ...]
+
+    @property
+    def folds(self) -> int:
+        """That each seed was trained on; 0 where it is a single training."""
+        return over_folds(row.arm for row in self.rows)
 
 
 def compare(
@@ -166,7 +172,7 @@ def compare_arms(
         rows=tuple(rows),
         ranks=shares,
         level=level,
-        naive=_naive_of_all(arms, measure),
+        naive=naive_of_all(arms, material.tables, measure),
         notes=_notes(arms, rows, ground),
     )
 
@@ -262,7 +268,7 @@ def same_rule(runs: Sequence[TrackedRun], measure: Measure) -> None:
     """
     if measure.at_half:
         return
-    rules = {run.params.get("eval.threshold", CARD): run for run in runs}
+    rules = {run.params.get("eval.threshold", CARD): run for run in all_parts(runs)}
     if len(rules) > 1:
         (one, first), (other, second) = list(rules.items())[:2]
         said = "; ".join(f"{rule}: {FOUND[rule]}" for rule in (one, other) if rule in FOUND)
@@ -279,23 +285,6 @@ def _instead(measure: Measure) -> str:
     return f"score the runs with one rule (glidexp evaluate), or compare {half}"
 
 
-def naive_of(metrics: Mapping[str, float], measure: Measure) -> dict[str, float]:
-    """Naive rows of the same score, among a run's metrics. They have no threshold of a network and no strata."""
-    if measure.stratum is not None:
-        return {}
-    score = measure.name.removeprefix(f"{measure.split}/").removeprefix("at_0.5/")
-    names = {kind: f"{measure.split}/naive/{kind}/{score}" for kind in ROWS}
-    return {kind: metrics[name] for kind, name in names.items() if name in metrics}
-
-
-def _naive_of_all(arms: Sequence[Arm], measure: Measure) -> dict[str, float]:
-    """Naive rows are of the same ground in every arm, but an arm has those alone whose bands it has."""
-    found: dict[str, float] = {}
-    for arm in arms:
-        found = naive_of(arm.runs[0].metrics, measure) | found
-    return {kind: found[kind] for kind in ROWS if kind in found}
-
-
 def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[str, ...]:
     held: dict[str, list[str]] = {}
     for row in rows[1:]:
@@ -305,7 +294,7 @@ def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[st
     notes = [ground.caveat] if ground.caveat else []
     notes += [f"{those(names, every)}: {note}" for note, names in held.items()]
     runs = [run for arm in arms for run in arm.runs]
-    return (*notes, *told_versions(runs), *told_leaks(runs))
+    return (*notes, *told(arms), *told_versions(runs), *told_leaks(runs))
 
 
 def _notes_of(row: Row, base: Arm, ground: Ground) -> Iterable[str]:

@@ -66,6 +66,7 @@ def gather(store: Store, runs: Sequence[TrackedRun], split: str, *, lakes: bool 
     ground, found = common_ground(tables), read_lakes(store, runs, split) if lakes else {}
     if ground.kind == "scene" and not ground.shared:  # as of a split by region
         with suppress(TrackingError, OSError, KeyError, ValueError):  # then nothing is said of it, as before
-            table = read_file(store, runs[0], "lakes.parquet", pd.read_parquet)
+            own = [read_file(store, part, "lakes.parquet", pd.read_parquet) for part in runs[0].parts]
+            table = pd.concat(own, ignore_index=True)
             ground = replace(ground, sharing=scenes_of_one_lake(table[table["split"] == split]), shared="lakes")
     return Material(tables, found, ground)

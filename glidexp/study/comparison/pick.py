@@ -9,6 +9,7 @@ from statistics import fmean
 from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.study.comparison.arms import Arm, arms_of
 from glidexp.study.comparison.compare import Comparison, Measure, Row, compare_arms, measure_of, same_rule
+from glidexp.study.comparison.folds import over_folds
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.references import runs_of
 from glidexp.study.comparison.studies import Study, load_study
@@ -77,16 +78,37 @@ def field_of(store: Store, references: Sequence[str]) -> Field:
     runs, left, _ = runs_of(store, references)
     if not runs:
         raise ConfigError("none of these runs is finished: there is nothing to release.")
-    return Field(tuple(arms_of(runs)), {run.run_id: _training_of(store, run) for run in runs}, tuple(left))
+    arms = tuple(arms_of(runs))
+    _refuse_folds(arms)
+    return Field(arms, {run.run_id: _training_of(store, run) for run in runs}, tuple(left))
 
 
 def _of_study(study: Study) -> Field:
-    """Of arms that are other scorings of the same trainings, as the rungs of a ladder that learn nothing, the first."""
+    """Of arms that are other scorings of the same trainings, as the rungs of a ladder that learn nothing, the first.
+
+    Raises:
+        ConfigError: its trainings are of several folds
+    """
+    _refuse_folds(study.arms)
     by_training: dict[tuple[str, ...], Arm] = {}
     for arm in study.arms:
         by_training.setdefault(tuple(study.trained[run.run_id].run_id for run in arm.runs), arm)
     arms = tuple(by_training.values())
     return Field(arms, study.trained, tuple(study.missing), study.plan.primary, 1 - study.plan.alpha)
+
+
+def _refuse_folds(arms: Sequence[Arm]) -> None:
+    """Refuses trainings of which none stands for its seed: each was tested on another part of the ground.
+
+    Raises:
+        ConfigError: with what to do instead
+    """
+    if count := over_folds(arms):
+        raise ConfigError(
+            f"cross-validation over {count} folds says which setting is best, and leaves {count} networks of each "
+            "seed, all tested on other ground: train that setting on one split (`python train.py` with its words), and "
+            "take that run."
+        )
 
 
 def best_tags(store: Store, study: Study, material: Material | None = None) -> dict[str, str]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from glidexp.errors import TrackingError, unknown_name
 from glidexp.study.comparison.arms import Arm, arms_of
 from glidexp.study.comparison.evaluated import laid_beside
+from glidexp.study.comparison.folds import together
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import PLAN
 from glidexp.study.names import short_names
-from glidexp.tracking.found import TrackedRun, finished_runs
+from glidexp.tracking.found import TrackedRun, all_parts, finished_runs
 from glidexp.tracking.store import Store
 
 MARK = ":"
@@ -35,7 +36,6 @@ def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], 
         TrackingError: no such run or study, or an arm without a finished run
         ConfigError: a study has no such arm
     """
-    found: dict[str, TrackedRun] = {}
     left: list[str] = []
     parts: list[Part] = []
     studies: dict[str, Study | None] = {}
@@ -49,23 +49,42 @@ def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], 
             if arm is not None:
                 raise TrackingError(f"'{reference}': run {name} is no study, so it has no arms.")
             runs, said = finished_runs(store, [reference])
-            runs = laid_beside(store, runs)
-            parts.append(([], runs))
+            parts.append(([], laid_beside(store, runs)))
         elif arm is None:
             parts.append(([(study, one) for one in study.arms], []))
-            runs, said = [run for one in study.arms for run in one.runs], study.missing
+            said = study.missing
         else:
             some_arm = True
             one = _arm(study, arm)
             parts.append(([(study, one)], []))
-            runs, said = list(one.runs), study.missing_of(one.name)
+            said = study.missing_of(one.name)
         left += [sentence for sentence in said if sentence not in left]
-        for run in runs:
+    parts, lacking = _put_together(parts)
+    found: dict[str, TrackedRun] = {}
+    for of_studies, alone in parts:
+        for run in (*(run for _, arm in of_studies for run in arm.runs), *alone):
             found.setdefault(run.run_id, run)
     arms = None
     if some_arm or (len(references) == 1 and any(studies.values())):
         arms = _arms(parts)
-    return list(found.values()), left, arms
+    return list(found.values()), [*left, *lacking], arms
+
+
+def _put_together(parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
+    """The same, without runs by themselves that an arm holds, and of the others those on all folds as one."""
+    taken = {run.run_id for arms, _ in parts for _, arm in arms for run in all_parts(arm.runs)}
+    loose = {run.run_id: run for _, alone in parts for run in alone if run.run_id not in taken}
+    found, left = together(list(loose.values()))
+    wholes = {part.run_id: run for run in found for part in run.parts}
+    put: list[Part] = []
+    for arms, alone in parts:
+        # each where the first of its parts was named
+        own = {run.run_id: wholes.pop(run.run_id) for run in alone if run.run_id in wholes}
+        for whole in own.values():
+            for part in whole.parts:
+                wholes.pop(part.run_id, None)
+        put.append((arms, list({run.run_id: run for run in own.values()}.values())))
+    return put, left
 
 
 def _split(reference: str) -> tuple[str, str | None]:
@@ -109,9 +128,8 @@ def _arms(parts: Sequence[Part]) -> list[Arm]:
     """Every arm once, in the order given. Runs that came by themselves are in none of a study's, and grouped."""
     named: list[tuple[Study | None, Arm]] = []
     known: set[frozenset[str]] = set()
-    taken = {run.run_id for of_studies, _ in parts for _, arm in of_studies for run in arm.runs}
     for of_studies, alone in parts:
-        loose = arms_of([run for run in alone if run.run_id not in taken])
+        loose = arms_of(alone)
         for study, arm in [*of_studies, *((None, arm) for arm in loose)]:
             runs = frozenset(run.run_id for run in arm.runs)
             if runs not in known:

@@ -4,12 +4,13 @@ import atexit
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glidexp.errors import TrackingError
 from glidexp.study.comparison.arms import Arm
+from glidexp.study.comparison.folds import joined
 from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
 from glidexp.tracking.found import TrackedRun, tracked, tracked_run, tracked_runs
@@ -28,8 +29,8 @@ class Study:
     entries: dict[str, Entry]
     """by cell name, in the plan's order"""
     arms: tuple[Arm, ...]
-    """baseline first, with the finished runs; of a run that was scored elsewhere, that scoring. Arms without any are
-    left out"""
+    """baseline first, with the finished runs; of a run that was scored elsewhere, that scoring; of a seed on several
+    folds one run, where all are finished. Arms without any are left out"""
     trained: dict[str, TrackedRun]
     """the training by id of the run that holds its scores; mostly the same"""
     folder: Path
@@ -154,7 +155,7 @@ def _fetched(store: Store, parent: TrackedRun) -> Path:
 
 
 def _arms(store: Store, plan: Plan, entries: dict[str, Entry]) -> tuple[list[Arm], dict[str, TrackedRun]]:
-    found: dict[str, list[TrackedRun]] = {name: [] for name in plan.arms}
+    found: dict[str, dict[int, list[TrackedRun]]] = {name: {} for name in plan.arms}
     trained: dict[str, TrackedRun] = {}
     done = [entries[cell.name] for cell in plan.cells if entries[cell.name].status is Status.finished]
     ids = dict.fromkeys(run_id for entry in done for run_id in (entry.train, entry.scored) if run_id is not None)
@@ -169,6 +170,15 @@ def _arms(store: Store, plan: Plan, entries: dict[str, Entry]) -> tuple[list[Arm
             scores = replace(other, params=run.params | {k: v for k, v in other.params.items() if k[:5] == "eval."})
         scores = replace(scores, params=scores.params | {"seed": str(cell.seed)})
         trained[scores.run_id] = run
-        found[cell.arm].append(scores)
-    arms = [Arm(name, tuple(sorted(runs, key=lambda run: int(run.params["seed"])))) for name, runs in found.items()]
+        found[cell.arm].setdefault(cell.seed, []).append(scores)
+    arms = [Arm(name, tuple(_of_seeds(plan, by_seed))) for name, by_seed in found.items()]
     return [arm for arm in arms if arm.runs], trained
+
+
+def _of_seeds(plan: Plan, by_seed: Mapping[int, list[TrackedRun]]) -> Iterable[TrackedRun]:
+    """A run for each seed, in their order; of a study over folds, for each seed that is finished on all of them."""
+    for _, runs in sorted(by_seed.items()):
+        if not plan.folds:
+            yield from runs
+        elif len(runs) == plan.folds:
+            yield joined(runs)

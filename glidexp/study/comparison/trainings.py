@@ -9,7 +9,7 @@ from glidexp.study.comparison.arms import Arm
 from glidexp.study.comparison.measures import Measure
 from glidexp.study.comparison.studies import Study
 from glidexp.study.execution.cells import Plan
-from glidexp.tracking.found import TrackedRun
+from glidexp.tracking.found import TrackedRun, all_parts
 from glidexp.tracking.gathered import energy
 from glidexp.tracking.store import Store
 
@@ -92,7 +92,7 @@ def costs_of(store: Store, study: Study) -> tuple[list[Cost], Total]:
 
 
 def _cost_of(study: Study, arm: Arm, kwh: Mapping[str, float | None]) -> Cost:
-    runs = [study.trained[run.run_id] for run in arm.runs]
+    runs = [study.trained[run.run_id] for run in all_parts(arm.runs)]
 
     def mean(values: list[float | None]) -> float | None:
         known = [value for value in values if value is not None]
@@ -124,7 +124,7 @@ def curves_of(store: Store, study: Study, measure: Measure) -> Curves:
     found = Curves(name, along)
     for arm in study.arms:
         trainings = []
-        for run in arm.runs:
+        for run in all_parts(arm.runs):
             trained = study.trained[run.run_id]
             epochs = trained.params.get("train.epochs", "")
             last = int(epochs) if epochs.isdigit() else None

@@ -1,4 +1,4 @@
-"""What a study consists of: arms, seeds, and a cell for each of both, which is one training and where it is scored."""
+"""What a study consists of: arms, seeds, folds, and a cell for each: one training, and where it is scored."""
 
 import fnmatch
 import json
@@ -10,6 +10,7 @@ from typing import Any
 from glidexp.config.stored import without_secrets
 from glidexp.config.study import GRID
 from glidexp.errors import ConfigError
+from glidexp.wording import many
 
 LABEL = 120
 """characters of a plan's label, at most"""
@@ -17,7 +18,7 @@ LABEL = 120
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One training of a study: an arm with a seed."""
+    """One training of a study: an arm with a seed, on a fold of the ground where the study has folds."""
 
     arm: str
     seed: int
@@ -29,11 +30,22 @@ class Cell:
     """what `glidexp evaluate RUN` is given to score it on the study's ground; None: its own test set is that ground"""
     needs: str | None = None
     """config id of the run that this one starts from, which comes first"""
+    fold: int | None = None
+    """that is test; None in a study without folds"""
 
     @property
     def name(self) -> str:
-        """`arm|seed`, the cell's name in `cells.json`."""
-        return f"{self.arm}|{self.seed}"
+        """`arm|seed`, or `arm|seed|fold`: the cell's name in `cells.json`."""
+        return "|".join(map(str, (self.arm, self.seed, *self._fold)))
+
+    @property
+    def training(self) -> str:
+        """`seed 0`, or `seed 0 fold 2`."""
+        return " fold ".join(map(str, (f"seed {self.seed}", *self._fold)))
+
+    @property
+    def _fold(self) -> tuple[int, ...]:
+        return () if self.fold is None else (self.fold,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,13 @@ class Plan:
     """how the arms belong together, for the report: a matrix or a ladder of transfer; else empty"""
     leaks: tuple[str, ...] = ()
     """a sentence for each leak that was found beforehand and allowed"""
+    folds: int = 0
+    """of the ground, on each of which every arm is trained with every seed; 0: the data set's own split"""
+
+    @property
+    def size(self) -> str:
+        """`2 arms x 3 seeds`, or `2 arms x 3 seeds x 5 folds`."""
+        return sized(len(self.arms), len(self.seeds), self.folds)
 
     @property
     def title(self) -> str:
@@ -142,21 +161,29 @@ def chosen(plan: Plan, only: str | None) -> list[Cell]:
     Raises:
         ConfigError: none
     """
-    refuse_none(only, plan.arms, plan.seeds)
-    cells = [cell for cell in plan.cells if _is_named(only, cell.arm, cell.seed)]
+    refuse_none(only, plan.arms, plan.seeds, plan.folds)
+    cells = [cell for cell in plan.cells if _is_named(only, cell.arm, cell.seed, cell.fold)]
     places = {arm: place for place, arm in enumerate(plan.arms)}
     seeds = {seed: place for place, seed in enumerate(plan.seeds)}
-    return sorted(cells, key=lambda cell: (seeds.get(cell.seed, cell.seed), places.get(cell.arm, 0)))
+    return sorted(cells, key=lambda cell: (seeds.get(cell.seed, cell.seed), cell.fold or 0, places.get(cell.arm, 0)))
 
 
-def refuse_none(only: str | None, arms: Sequence[str], seeds: Sequence[int]) -> None:
-    """Raises ConfigError where a pattern names no run of these arms and seeds."""
-    if not any(_is_named(only, arm, seed) for arm in arms for seed in seeds):
-        raise ConfigError(f"only={only} names no run: give a pattern of arms, {', '.join(arms)}, or of ARM|SEED.")
+def refuse_none(only: str | None, arms: Sequence[str], seeds: Sequence[int], folds: int = 0) -> None:
+    """Raises ConfigError where a pattern names no run of these arms, seeds and folds."""
+    each = [(arm, seed, fold) for arm in arms for seed in seeds for fold in (range(folds) if folds else (None,))]
+    if not any(_is_named(only, *of) for of in each):
+        names = "ARM|SEED or ARM|SEED|FOLD" if folds else "ARM|SEED"
+        raise ConfigError(f"only={only} names no run: give a pattern of arms, {', '.join(arms)}, or of {names}.")
 
 
-def _is_named(only: str | None, arm: str, seed: int) -> bool:
-    return only is None or any(fnmatch.fnmatchcase(name, only) for name in (arm, f"{arm}|{seed}"))
+def _is_named(only: str | None, arm: str, seed: int, fold: int | None) -> bool:
+    names = (arm, f"{arm}|{seed}", *([] if fold is None else [f"{arm}|{seed}|{fold}"]))
+    return only is None or any(fnmatch.fnmatchcase(name, only) for name in names)
+
+
+def sized(arms: int, seeds: int, folds: int) -> str:
+    """`2 arms x 3 seeds`, with `x 5 folds` where there are some."""
+    return f"{many(arms, 'arm')} x {many(seeds, 'seed')}" + f" x {many(folds, 'fold')}" * bool(folds)
 
 
 def take_ready(waiting: list[Cell], at_work: Iterable[Cell]) -> Cell | None:

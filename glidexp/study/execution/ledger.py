@@ -2,7 +2,7 @@
 
     <mlruns>/studies/<study id>/
       study.json    the plan
-      cells.json    by `arm|seed`: run ids, status, score, error
+      cells.json    by `arm|seed`, or `arm|seed|fold`: run ids, status, score, error
       logs/         what each run printed
       cancel        asks those at work on the study to stop
     <mlruns>/studies/at_work/<config id>/lock      held by the process that carries out a cell
@@ -106,8 +106,9 @@ class Ledger:
     def log_path(self, cell: Cell) -> Path:
         """Where what a cell's run prints is kept."""
         plain = re.sub(r"[^A-Za-z0-9._=+-]+", "_", cell.arm)[:80]
+        training = cell.training.replace(" fold ", "-fold").replace(" ", "")
         mark = hashlib.sha256(cell.name.encode()).hexdigest()[:6]  # two arms may become the same name
-        return self.folder / "logs" / f"{plain}-seed{cell.seed}-{mark}.log"
+        return self.folder / "logs" / f"{plain}-{training}-{mark}.log"
 
     def entries(self) -> dict[str, Entry]:
         """What `cells.json` says, by cell name, in the plan's order."""

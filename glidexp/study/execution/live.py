@@ -58,8 +58,7 @@ class Live:
         count = Counter(entry.status for entry in entries.values())
         parts = [f"{count[status]} {status}" for status in Status if count[status] and status is not Status.planned]
         plan = self.ledger.plan
-        size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')}"
-        size = f"{size}, {many(len(plan.cells), 'run')}; {len(waiting)} to run"
+        size = f"{plan.size}, {many(len(plan.cells), 'run')}; {len(waiting)} to run"
         log.info(
             "study %s (%s): %s%s%s",
             plan.title,
@@ -134,10 +133,10 @@ class Live:
         spent = now - self._began[cell.name]
         if not share:
             mean = statistics.mean(self._took) if self._took else None
-            return f"seed {cell.seed} " + (f"{clock(max(mean - spent, 0))} to go" if mean else f"since {clock(spent)}")
+            return f"{cell.training} " + (f"{clock(max(mean - spent, 0))} to go" if mean else f"since {clock(spent)}")
         if share >= 1:
-            return f"seed {cell.seed} is scored"
-        return f"seed {cell.seed} {share:.0%}, {clock(spent / share * (1 - share))} to go"
+            return f"{cell.training} is scored"
+        return f"{cell.training} {share:.0%}, {clock(spent / share * (1 - share))} to go"
 
 
 def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = "") -> Table:
@@ -155,16 +154,17 @@ def table(ledger: Ledger, running: dict[str, str] | None = None, title: str = ""
     found.add_column(heading, overflow="fold")
     for name in ("done", "failed"):
         found.add_column(name, justify="right", no_wrap=True)
-    found.add_column(f"{score}\nmean (SD)", justify="right")
+    found.add_column(f"{score}\n{'mean of runs' if plan.folds else 'mean (SD)'}", justify="right")
     found.add_column("running")
     for arm in plan.arms:
         cells = [cell for cell in plan.cells if cell.arm == arm]
         own = [entries[cell.name] for cell in cells]
         scores = [entry.score for entry in own if entry.status is Status.finished and entry.score is not None]
         text = f"{statistics.mean(scores):.4f}" if scores else ""
-        text += f" ({statistics.stdev(scores):.4f})" if len(scores) > 1 else ""
+        if len(scores) > 1 and not plan.folds:  # of which the folds differ more than the seeds
+            text += f" ({statistics.stdev(scores):.4f})"
         at_work = [
-            (running or {}).get(cell.name, f"seed {cell.seed} {'at work' if running is None else 'elsewhere'}")
+            (running or {}).get(cell.name, f"{cell.training} {'at work' if running is None else 'elsewhere'}")
             for cell in cells
             if cell.name in (running or {}) or entries[cell.name].status is Status.running
         ]

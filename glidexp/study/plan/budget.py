@@ -100,12 +100,13 @@ def spent(config: Config, tiles: int) -> Spent:
     return Spent(train.epochs, train.epochs * steps, train.epochs * pixels)
 
 
-def told(cfg: BudgetConfig, all_spent: Sequence[Sequence[Spent]]) -> str:
+def told(cfg: BudgetConfig, all_spent: Sequence[Sequence[Spent]], *, by: str = "seed") -> str:
     """What is equal in every arm, in a sentence, and by how much it is not.
 
     Args:
         cfg: the rule
-        all_spent: of each seed, its arms with the baseline first
+        all_spent: of each seed, on each fold, its arms with the baseline first
+        by: what its baselines may differ by, in words
     """
     if cfg.kind is BudgetKind.epochs:
         return f"Budget: epochs as the arms say ({all_spent[0][0].epochs} in the baseline), so steps may differ."
@@ -113,9 +114,9 @@ def told(cfg: BudgetConfig, all_spent: Sequence[Sequence[Spent]]) -> str:
     most = max(abs(value - arms[0]) / arms[0] if arms[0] else 0.0 for arms in of for value in arms)
     low, high = (choose(arms[0] for arms in of) for choose in (min, max))
     if cfg.kind is BudgetKind.steps:
-        what = many(low, "optimizer step") if low == high else f"{low} to {high} optimizer steps, by seed,"
+        what = many(low, "optimizer step") if low == high else f"{low} to {high} optimizer steps, by {by},"
     else:
-        what = f"{low / 1e6:.1f} M pixels" if low == high else f"{low / 1e6:.1f} to {high / 1e6:.1f} M pixels, by seed,"
+        what = f"{low / 1e6:.1f} M pixels" if low == high else f"{low / 1e6:.1f} to {high / 1e6:.1f} M pixels, by {by},"
     off = f", by whole epochs: at most {100 * most:.1f} % off" if most else " exactly"
     batch = " Batches hold as many pixels as the baseline's." if cfg.batch is BudgetBatch.pixels else ""
     return f"Budget: {what} in every arm{off}.{batch}"

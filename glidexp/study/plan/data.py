@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from glidexp.config import Config, DatasetKind
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.sensor_mix import training_rows
@@ -16,8 +18,6 @@ from glidexp.study.plan.check import Checked
 from glidexp.training.check import check_judging
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from glidexp.data.store import TileStore
 
 
@@ -78,16 +78,16 @@ class Data:
         """Number of training tiles."""
         return self.sizes(config).train
 
-    def ground(self, config: Config, stratum: tuple[str, str] | None) -> tuple[str, int]:
+    def ground(self, configs: Sequence[Config], stratum: tuple[str, str] | None) -> tuple[str, int]:
         """What counts as independent ground of the score that decides, scene, block or tile, and how much there is that
         holds lakes: other ground says little of most scores, and nothing of some.
 
         Args:
-            config: of the baseline
+            configs: of the baseline, on each fold
             stratum: of that score, `Measure.stratum`: of one sensor or region its own ground alone counts; None: all
         """
-        index = self.store(config).index
-        index = index[index["split"] == "test"]
+        tables = [self.store(config).index for config in configs]
+        index = pd.concat([table[table["split"] == "test"] for table in tables], ignore_index=True)
         kind = cluster_kind(index)  # of all ground, as scores are put together
         if stratum is not None and stratum[0] in ("sensor", "region"):
             index = index.iloc[rows_of(index[stratum[0]], stratum[1])]

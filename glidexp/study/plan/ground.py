@@ -49,7 +49,8 @@ def _ground(one: Checked, base: Config, *, whole: bool) -> tuple[str, ...] | Non
     if split:
         raise ConfigError(
             f"{one.name} has another dataset.{split[0]} ({own[split[0]]}) than the baseline ({reference[split[0]]}): "
-            "it would train on ground that the others are scored on. Make one study for each split."
+            "it would train on ground that the others are scored on. Make one study for each split"
+            f"{', or give study.folds=N, which puts the folds together' * split[0].startswith('split.fold')}."
         )
     if "dem" in differing:
         raise ConfigError(

@@ -24,6 +24,7 @@ from glidexp.study.plan.check import (
     training_words,
 )
 from glidexp.study.plan.data import Data, Sizes
+from glidexp.study.plan.folds import folds_of, on_fold, refuse_typed
 from glidexp.study.plan.words import Words, key_of, merged
 
 log = logging.getLogger("glidexp")
@@ -44,10 +45,32 @@ class Planned:
     data: Data
     grounds: tuple[tuple[str, ...] | None, ...]
     """words that score each arm on the common ground; None: its own test set is that"""
+    others: tuple[tuple[Checked, ...], ...] = ()
+    """the arms on each fold but the first, of which `arms`, `sizes` and `spent` are; none in a study without folds"""
 
     @property
     def baseline(self) -> Config:
         return self.arms[0].config
+
+    @property
+    def every(self) -> tuple[tuple[Checked, ...], ...]:
+        """The arms on each fold."""
+        return (self.arms, *self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A study on one fold of the ground, or on all of it."""
+
+    fold: int | None
+    each: list[list[Checked]]
+    """arms of each seed"""
+    grounds: list[tuple[str, ...] | None]
+    sizes: list[Sizes]
+    """of each arm, of the first seed"""
+    spent: list[list[plan_budget.Spent]]
+    """by seed and arm"""
+    leaks: tuple[str, ...]
 
 
 def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bool = False) -> Planned:
@@ -64,17 +87,62 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
     """
     seeds = seeds_of(study, typed)
     data = Data()
-    arms = pinned(all_checked(study, typed, compose, seeds[0], data))
-    grounds = plan_ground.grounds(arms)
+    by_fold = _on_folds(study, typed, compose, seeds[0], data)
+    arms = by_fold[0][1]
+    grounds = [plan_ground.grounds(own) for _, own in by_fold]
     # weights or a device that are not there are told before data is made
     all_keys(arms, seeds, elsewhere=elsewhere)
-    _told_missing(data, [one.config for one in arms])
-    transfer, beside = study.design in plan_transfer.DESIGNS, set[str]()
-    if transfer:
+    _told_missing(data, [one.config for _, own in by_fold for one in own])
+    beside = set[str]()
+    if study.design in plan_transfer.DESIGNS:
         base = arms[0].config
         index = data.store(base).index
         plan_sides.refuse_bare(study, base.dataset, index)
         beside = set(index.loc[index["split"] == "test", study.transfer.by.value].astype(str))
+    parts = [_part(study, *of, words, seeds, data) for of, words in zip(by_fold, grounds, strict=True)]
+    cells = [
+        cell for part in parts for cell in _cells(part.each, part.grounds, seeds, fold=part.fold, elsewhere=elsewhere)
+    ]
+    settled, spent = parts[0].each[0], parts[0].spent[0]
+    plan = Plan(
+        name=study.name,
+        question=study.question,
+        primary=plan_transfer.primary(study, beside),
+        arms=tuple(one.name for one in settled),
+        seeds=tuple(seeds),
+        cells=tuple(cells),
+        alpha=study.alpha,
+        budget=plan_budget.told(
+            study.budget, [own for part in parts for own in part.spent], by="fold" if study.folds else "seed"
+        ),
+        equal=study.budget.kind.value,
+        spent={one.name: asdict(cost) for one, cost in zip(settled, spent, strict=True)},
+        laid_out=plan_transfer.laid_out(study, settled),
+        leaks=tuple(dict.fromkeys(leak for part in parts for leak in part.leaks)),
+        folds=study.folds,
+    )
+    others = tuple(tuple(part.each[0]) for part in parts[1:])
+    sizes = tuple(parts[0].sizes)
+    return Planned(plan, study, tuple(settled), sizes, tuple(spent), data, tuple(parts[0].grounds), others)
+
+
+def _on_folds(
+    study: StudyConfig, typed: Words, compose: Compose, seed: int, data: Data | None = None
+) -> list[tuple[int | None, list[Checked]]]:
+    """The arms as `all_checked` gives them, on each fold; of a study without folds once, with None."""
+    refuse_typed(study, typed)
+    return [(fold, pinned(all_checked(study, typed, compose, seed, data, fold=fold))) for fold in folds_of(study)]
+
+
+def _part(
+    study: StudyConfig,
+    fold: int | None,
+    arms: Sequence[Checked],
+    grounds: list[tuple[str, ...] | None],
+    seeds: Sequence[int],
+    data: Data,
+) -> _Part:
+    """What is planned on one ground: its data is made, and the arms get the budget."""
     each = plan_budget.by_seed(
         arms,
         seeds,
@@ -84,23 +152,9 @@ def make_plan(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: 
     sizes = [data.sizes(one.config) for one in settled]
     data.refuse_mixed_ground(settled)
     spent = _spent(each, sizes, data)
-    leaks = plan_leak.refuse_leaks(settled, seeds, data, transfer=transfer or any(one.start for one in settled))
-    cells = _cells(each, grounds, seeds, elsewhere=elsewhere)
-    plan = Plan(
-        name=study.name,
-        question=study.question,
-        primary=plan_transfer.primary(study, beside),
-        arms=tuple(one.name for one in settled),
-        seeds=tuple(seeds),
-        cells=tuple(cells),
-        alpha=study.alpha,
-        budget=plan_budget.told(study.budget, spent),
-        equal=study.budget.kind.value,
-        spent={one.name: asdict(cost) for one, cost in zip(settled, spent[0], strict=True)},
-        laid_out=plan_transfer.laid_out(study, settled),
-        leaks=leaks,
-    )
-    return Planned(plan, study, tuple(settled), tuple(sizes), tuple(spent[0]), data, tuple(grounds))
+    transfer = study.design in plan_transfer.DESIGNS or any(one.start for one in settled)
+    leaks = plan_leak.refuse_leaks(settled, seeds, data, transfer=transfer)
+    return _Part(fold, each, grounds, sizes, spent, leaks)
 
 
 def _spent(each: Sequence[Sequence[Checked]], sizes: Sequence[Sizes], data: Data) -> list[list[plan_budget.Spent]]:
@@ -148,13 +202,14 @@ class Outline:
 def outline(study: StudyConfig, typed: Words, compose: Compose, *, elsewhere: bool = False) -> Outline:
     """As `make_plan`, as far as that goes without making data: nothing is written."""
     seeds = seeds_of(study, typed)
-    arms = pinned(all_checked(study, typed, compose, seeds[0]))
+    by_fold = _on_folds(study, typed, compose, seeds[0])
+    arms = by_fold[0][1]
     grounds = plan_ground.grounds(arms)
     ground = plan_ground.told(arms, grounds)
     # rungs differ by what they hold fixed, for as long as the epochs of now say
     each = [plan_transfer.settled(arms)] * len(seeds)
     equal = told_equal(_cells(each, grounds, seeds, elsewhere=elsewhere))
-    missing = Data().missing([one.config for one in arms])
+    missing = Data().missing([one.config for _, own in by_fold for one in own])
     return Outline(study, tuple(arms), tuple(seeds), ground, tuple(missing), tuple(equal))
 
 
@@ -173,8 +228,9 @@ def _cells(
     seeds: Sequence[int],
     *,
     elsewhere: bool,
+    fold: int | None = None,
 ) -> list[Cell]:
-    """A cell for each arm and seed, of the arms that each seed has."""
+    """A cell for each arm and seed, of the arms that each seed has, on a fold."""
     alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
     for place, arms in enumerate(each):
         alike.setdefault(tuple(one.words for one in arms), []).append(place)
@@ -188,12 +244,18 @@ def _cells(
         for seed, one in zip(seeds, of_arm, strict=True):
             start = None if one.start is None else ids[one.start, seed]
             words = one.words if start is None else started_from(one, start).words
-            found.append(Cell(one.name, seed, (*words, f"seed={seed}"), ids[one.name, seed], ground, start))
+            found.append(Cell(one.name, seed, (*words, f"seed={seed}"), ids[one.name, seed], ground, start, fold))
     return found
 
 
 def all_checked(
-    study: StudyConfig, typed: Words, compose: Compose, seed: int, data: Data | None = None
+    study: StudyConfig,
+    typed: Words,
+    compose: Compose,
+    seed: int,
+    data: Data | None = None,
+    *,
+    fold: int | None = None,
 ) -> list[Checked]:
     """Every arm, composed with the study's first seed and checked; the seed is not among the words.
 
@@ -203,11 +265,12 @@ def all_checked(
         compose: from the door
         seed: the first
         data: asked by transfer studies alone, which take sources and budgets from it
+        fold: of the ground, that is test; None: the split of the data set
 
     Raises:
         ConfigError: an arm cannot run, or nothing varies
     """
-    base = base_of(study, typed)
+    base = on_fold(base_of(study, typed), study, fold)
     varied = typed.seedless
     alone = not study.axes and not study.arms and not varied.swept and "seed" in typed.swept  # one setting, many seeds
     if study.design in plan_transfer.DESIGNS:

@@ -14,7 +14,7 @@ from glidexp.config import Config
 from glidexp.config.launcher import LauncherConfig
 from glidexp.errors import ConfigError
 from glidexp.study.comparison.measures import FALLBACK, measure_of
-from glidexp.study.execution.cells import Cell, Plan, chosen, refuse_none, told_equal
+from glidexp.study.execution.cells import Cell, Plan, chosen, refuse_none, sized, told_equal
 from glidexp.study.execution.pace import seconds_to_go
 from glidexp.study.names import short_names
 from glidexp.study.plan import cost as plan_cost
@@ -79,8 +79,8 @@ class History:
 
     def finished(self) -> set[str]:
         """Names of the plan's cells that are finished."""
-        configs = {one.name: one.config for one in self._planned.arms}
-        done = {past.run.tags.get("glidexp.config_id") for config in configs.values() for past in self.past(config)}
+        configs = [one.config for arms in self._planned.every for one in arms]
+        done = {past.run.tags.get("glidexp.config_id") for config in configs for past in self.past(config)}
         return {cell.name for cell in self._planned.plan.cells if cell.key in done}
 
     def spread(self) -> plan_power.Spread:
@@ -123,7 +123,7 @@ def show(
     wanted = {cell.arm for cell in cells}
     speeds = speeds_of(planned, history, threads, wanted, calibrate=calibrate and not launcher.elsewhere)
     table, equal = _table(planned, finished, speeds)
-    size = f"{many(len(plan.arms), 'arm')} x {many(len(plan.seeds), 'seed')} = {many(len(plan.cells), 'run')}"
+    size = f"{plan.size} = {many(len(plan.cells), 'run')}"
     lines = [
         *told_equal(plan.cells),
         *told_idle(planned.arms),
@@ -169,7 +169,8 @@ def _seconds_left(planned: Planned, speeds: Sequence[plan_cost.Speed | None], to
 def _can_be_found(planned: Planned, history: History) -> list[str]:
     """Sentences on the differences that the design can tell."""
     plan = planned.plan
-    cluster, clusters = planned.data.ground(planned.baseline, _stratum(plan.primary))
+    baselines = [arms[0].config for arms in planned.every]
+    cluster, clusters = planned.data.ground(baselines, _stratum(plan.primary))
     return plan_power.told(
         planned.study,
         history.spread(),
@@ -194,11 +195,11 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
     Raises:
         ConfigError: `only` names no run
     """
-    refuse_none(only, [one.name for one in found.arms], found.seeds)
     console, study = console or Console(), found.study
-    runs = len(found.arms) * len(found.seeds)
+    refuse_none(only, [one.name for one in found.arms], found.seeds, study.folds)
+    runs = len(found.arms) * len(found.seeds) * max(study.folds, 1)
     heading, short = short_names([one.name for one in found.arms])
-    size = f"{many(len(found.arms), 'arm')} x {many(len(found.seeds), 'seed')} = {many(runs, 'run')}"
+    size = f"{sized(len(found.arms), len(found.seeds), study.folds)} = {many(runs, 'run')}"
     table = Table()
     for name in (heading, "epochs", "batch"):
         table.add_column(name, justify="left" if name == heading else "right", overflow="fold")
@@ -207,7 +208,8 @@ def show_outline(found: Outline, console: Console | None = None, *, only: str | 
     lines = (
         *found.equal,
         *told_idle(found.arms),
-        f"Seeds: {', '.join(map(str, found.seeds))}, the same in every arm. All arms are checked, and can run.",
+        f"Seeds: {', '.join(map(str, found.seeds))}, the same in every arm.{_folds(study.folds)} All arms are checked, "
+        "and can run.",
         f"Budget: as many {study.budget.kind} in every arm, which sets its epochs once its tiles are counted."
         if study.budget.kind != "epochs"
         else "Budget: epochs as the arms say.",
@@ -290,12 +292,12 @@ def _table(planned: Planned, finished: set[str], speeds: list[plan_cost.Speed | 
     for name in ("done", *(name for name in values if name not in equal), *time):
         table.add_column(name, justify="right")
     for number, (arm, speed) in enumerate(zip(plan.arms, speeds, strict=True)):
-        done = sum(f"{arm}|{seed}" in finished for seed in plan.seeds)
+        own_cells = [cell.name in finished for cell in plan.cells if cell.arm == arm]
         batch = planned.arms[number].config.train.batch_tiles
         each = plan_cost.seconds(speed, planned.spent[number], planned.sizes[number], batch) if speed else None
         own = [texts[number] for name, texts in values.items() if name not in equal]
         own += [f"{each / 60:.1f}" if each else ""] * len(time)
-        table.add_row(Text(short[arm]), f"{done}/{len(plan.seeds)}", *own)
+        table.add_row(Text(short[arm]), f"{sum(own_cells)}/{len(own_cells)}", *own)
     said = ", ".join(f"{name} {text}" for name, text in equal.items())
     return table, [f"In every arm: {said}."] if equal else []
 
@@ -308,4 +310,12 @@ def _seeds(planned: Planned) -> str:
     apart = len(planned.plan.seeds) > 1 and any(drawn(one.config) for one in planned.arms)
     first = planned.plan.seeds[0]
     own = f" Each draws scenes or lakes of its own: tiles, epochs and time above are those of seed {first}." * apart
-    return f"Seeds: {seeds}, the same in every arm.{own}{early}"
+    first_fold = " Tiles, epochs and time above are those of fold 0." * bool(planned.plan.folds)
+    return f"Seeds: {seeds}, the same in every arm.{_folds(planned.plan.folds)}{first_fold}{own}{early}"
+
+
+def _folds(folds: int) -> str:
+    """What folds are for; empty without."""
+    if not folds:
+        return ""
+    return f" Folds: each of {folds} parts of the ground is test once, in trainings that have not met it."

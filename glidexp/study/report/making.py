@@ -31,6 +31,7 @@ from glidexp.study.report.data import Findings, find
 from glidexp.study.report.latex import as_latex
 from glidexp.study.report.page import sections
 from glidexp.study.report.tiles import probe_tiles
+from glidexp.tracking.found import all_parts
 from glidexp.tracking.gathered import leave_with_parent
 from glidexp.tracking.multirun import comparison_link, ui_hint
 from glidexp.tracking.names import part_names
@@ -85,7 +86,7 @@ def report(store: Store, parent_run_id: str, *, folder: Path | None = None) -> P
 
 
 def _link(store: Store, study: Study) -> str:
-    ids = list(dict.fromkeys(study.trained[run.run_id].run_id for arm in study.arms for run in arm.runs))
+    ids = list(dict.fromkeys(study.trained[run.run_id].run_id for arm in study.arms for run in all_parts(arm.runs)))
     return comparison_link(store.uri, study.parent.experiment_id, ids) if len(ids) > 1 else ""
 
 

@@ -10,6 +10,7 @@ from glidexp.scoring.study_plots import curves_figure, pareto_figure, variance_f
 from glidexp.study.comparison.compare import Comparison, sentence, verdict
 from glidexp.study.comparison.factors import factors_of
 from glidexp.study.comparison.trainings import Curves, unlike_tiles
+from glidexp.study.execution.cells import sized
 from glidexp.study.names import those
 from glidexp.study.report.blocks import Block, Fold, Heading, Link, Picture, Points, Table, Text, Tiles
 from glidexp.study.report.cautions import naive
@@ -28,6 +29,7 @@ from glidexp.study.report.tables import (
     stratum_table,
 )
 from glidexp.study.report.transfer import transfer_blocks
+from glidexp.tracking.found import all_parts
 from glidexp.wording import does, many, part
 
 
@@ -145,7 +147,8 @@ def _design(found: Findings) -> Iterable[Block]:
     # of arms without a finished run as well
     factors = [] if study.plan.laid_out else factors_of(study.plan, study.plan.arms)
     varied = "; ".join(f"{factor.name}: {', '.join(factor.levels)}" for factor in factors)
-    size = f"{many(len(study.plan.arms), 'arm')} x {many(len(study.plan.seeds), 'seed')} ({seeds})"
+    size = sized(len(study.plan.arms), len(study.plan.seeds), 0) + f" ({seeds})"
+    size += f" x {many(study.plan.folds, 'fold')} of the ground, each of them test once" * bool(study.plan.folds)
     yield Text(
         f"{size}, the same in every arm, scored on the same ground. "
         f"Varied: {varied or _laid_out(study.plan.laid_out)}. Primary score: {study.plan.primary}; at most "
@@ -279,7 +282,7 @@ def _runs(found: Findings, link: str, hint: str) -> Iterable[Block]:
         yield Link(f"Side by side in MLflow{f' ({hint})' if hint else ''}", link)
     runs = []
     for arm in found.study.arms:
-        for run in arm.runs:
+        for run in all_parts(arm.runs):
             trained = found.study.trained[run.run_id]
             key = trained.tags.get("glidexp.config_id", NONE)
             runs.append([arm.name, run.params["seed"], key, trained.run_id, run.run_id if run is not trained else ""])

@@ -53,11 +53,16 @@ def main_table(comparison: Comparison) -> Table:
     ground = f"{many(comparison.clusters, comparison.ground.kind)}, {many(comparison.ground.tiles, 'tile')}"
     caption = (
         f"{measure.words[:1].upper()}{measure.words[1:]} on {measure.split} [{measure.unit}]: mean and SD over n "
-        f"trainings, paired difference to the baseline with {percent(comparison.level)} interval over seeds and "
-        f"{comparison.ground.kind}s ({ground}). Each interval is of its difference alone; p, and with it the verdict, "
-        "is adjusted for all of them."
+        f"{_counted(comparison)}, paired difference to the baseline with {percent(comparison.level)} interval over "
+        f"seeds and {comparison.ground.kind}s ({ground}). Each interval is of its difference alone; p, and with it the "
+        "verdict, is adjusted for all of them."
     )
     return Table("result", caption, headings, rows, quiet=quiet)
+
+
+def _counted(comparison: Comparison) -> str:
+    """What n counts."""
+    return f"seeds, each trained on {comparison.folds} folds of the ground" if comparison.folds else "trainings"
 
 
 def checks_table(comparison: Comparison) -> Table:
@@ -109,7 +114,8 @@ def sample(seeds: Iterable[int], comparison: Comparison) -> str:
     """What a picture rests on: `3 seeds, 8 scenes`, or `2 or 3 seeds` where arms have unlike numbers of them."""
     counts = sorted(set(seeds))
     said = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
-    return f"{said}, {many(comparison.clusters, comparison.ground.kind)}"
+    folds = f" on {comparison.folds} folds" * bool(comparison.folds)
+    return f"{said}{folds}, {many(comparison.clusters, comparison.ground.kind)}"
 
 
 def stratum_table(name: str, comparisons: Sequence[Comparison]) -> Table:

@@ -33,13 +33,13 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
 
     Args:
         store: holds the runs
-        study: whose arms are shown, each by its first seed
+        study: whose arms are shown, each by its first seed, over folds on the first of them
         split: that was scored
 
     Returns:
         a block a tile; and why there are none, else how to read them
     """
-    runs = {arm.name: arm.runs[0] for arm in study.arms}
+    runs = {arm.name: arm.runs[0].parts[0] for arm in study.arms}
     if len(runs) < 2:
         return [], "Fewer than two arms have a finished run."
     try:
@@ -67,12 +67,13 @@ def probe_tiles(store: Store, study: Study, split: str) -> tuple[list[Tiles], st
     if not blocks:
         return [], "No tiles are shown: the arms' tiles are others, and do not cover the same pixels."
     seed = next(iter(runs.values())).params.get("seed", "0")
+    fold = " on fold 0" * bool(study.plan.folds)
     cut = [f"{name} ({found.px} px)" for name, found in answers.items() if found.px != tiles.tile_px]
     more = f" Put together from tiles of their own size: {', '.join(cut)}." if cut else ""
     return blocks, (
-        f"Chosen by the data alone, not by the result: in turn from every sensor, those with most lake. Seed {seed} of "
-        "each arm. Predictions: hits blue, false alarms vermilion, misses yellow. Differences: blue where the arm is "
-        f"right and {base} wrong, vermilion where it is the other way round.{more}"
+        "Chosen by the data alone, not by the result: in turn from every sensor, those with most lake. "
+        f"Seed {seed}{fold} of each arm. Predictions: hits blue, false alarms vermilion, misses yellow. Differences: "
+        f"blue where the arm is right and {base} wrong, vermilion where it is the other way round.{more}"
     )
 
 
