@@ -28,14 +28,15 @@ MANIFEST = {"recipe": {}, "recipe_id": "r", "split_hash": "5" * 64, "sensors": {
 
 
 def ground(
-    folder: Path, *, scenes: int = 8, tiles: int = 2, seed: int = 0, px: int = PX, placed: bool = False
+    folder: Path, *, scenes: int = 8, tiles: int = 2, seed: int = 0, px: int = PX, placed: bool = False, first: int = 0
 ) -> TileStore:
-    """A store of test tiles with round lakes, two sensors and two regions; `placed`: side by side in their scene."""
+    """A store of test tiles with round lakes, two sensors and two regions; `placed`: side by side in their scene;
+    scenes are numbered from `first`."""
     random = np.random.default_rng(seed)
     rows, cols = np.indices((px, px))
     with StoreWriter(folder, tile_px=px, bands=("red", "green", "blue")) as writer:
         for number in range(scenes * tiles):
-            scene = number // tiles
+            scene = first + number // tiles
             label = np.zeros((px, px), np.uint8)
             for _ in range(3):
                 y, x, radius = random.uniform(4, px - 4), random.uniform(4, px - 4), random.uniform(2, px / 6)
@@ -157,6 +158,7 @@ def make_study(
     equal: str = "steps",
     grounds: Mapping[str, TileStore] | None = None,
     perfect: bool = False,
+    folds: Sequence[TileStore] = (),
 ) -> tuple[str, Plan]:
     """A study with its runs, plan and cells; gives the id of its parent run.
 
@@ -167,14 +169,26 @@ def make_study(
         spent, equal: as the plan has them
         grounds: tiles on which an arm was scored, where they are others
         perfect: every network gives the truth, whatever its skill
+        folds: the test tiles of each, where the study has some
     """
+
+    def of_fold(fold: int | None) -> list[str]:
+        return [] if fold is None else [f"dataset.split.folds={len(folds)}", f"dataset.split.fold={fold}"]
+
     cells = tuple(
-        Cell(arm, seed, ("dataset=made", *words, f"seed={seed}"), f"{number:08x}{seed:08x}")
+        Cell(
+            arm,
+            seed,
+            ("dataset=made", *words, *of_fold(fold), f"seed={seed}"),
+            f"{number:06x}{seed:08x}{n:02x}",
+            fold=fold,
+        )
         for number, (arm, (words, _)) in enumerate(arms.items())
         for seed in seeds
+        for n, fold in enumerate(range(len(folds)) if folds else (None,))
     )
     plan = Plan(name, "Which is best?", primary, tuple(arms), tuple(seeds), cells, budget="the same 400 steps")
-    plan = replace(plan, laid_out=dict(laid_out or {}), spent=dict(spent or {}), equal=equal)
+    plan = replace(plan, laid_out=dict(laid_out or {}), spent=dict(spent or {}), equal=equal, folds=len(folds))
     identity = study_id(plan)
     tags = {"glidexp.study": name, "glidexp.study_id": identity, "glidexp.kind": "study"}
     parent = store.client.create_run(store.experiment_id("glidexp"), tags=tags, run_name=f"study {name}").info.run_id
@@ -190,12 +204,12 @@ def make_study(
         }
         about = {"glidexp.config_id": cell.key, "mlflow.parentRunId": parent, "glidexp.parameters": str(size)}
         about |= {"glidexp.data_hash": tiles.data_hash, "mlflow.source.git.commit": "c" * 40, "glidexp.device": "cpu"}
-        own = (grounds or {}).get(cell.arm, tiles)
+        own = (grounds or {}).get(cell.arm, tiles) if cell.fold is None else folds[cell.fold]
         about["glidexp.data_hash"] = own.data_hash
         truth = np.where(np.asarray(own.labels) == 1, BINS - 1, 0).astype(np.uint8) if perfect else None
         run, final = leave(
-            store, folder / str(number), own, arms[cell.arm][1], 1000 * (1 + list(arms).index(cell.arm)) + cell.seed,
-            params, about, truth,
+            store, folder / str(number), own, arms[cell.arm][1],
+            1000 * (1 + list(arms).index(cell.arm)) + 100 * (cell.fold or 0) + cell.seed, params, about, truth,
         )  # fmt: skip
         entries[cell.name] = Entry(train=run, status=Status.finished, score=final[primary], seconds=60.0)
     at = store.mlruns / FOLDER / identity

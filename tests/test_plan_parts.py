@@ -310,7 +310,7 @@ def test_what_counts_as_independent_ground(monkeypatch: pytest.MonkeyPatch) -> N
 
     def counted(stratum: tuple[str, str] | None = None, **columns: Sequence[Any]) -> tuple[str, int]:
         monkeypatch.setattr(Data, "store", lambda *_: stored(split, **columns))
-        return data.ground(Config(), stratum)
+        return data.ground([Config()], stratum)
 
     where = {"scene": ["a", "b", "c", "c", "b"], "region": ["andes", "andes", "alaska", "alaska", "andes"]}
     where["block"] = list("12345")

@@ -51,10 +51,17 @@ def _over_folds(run: TrackedRun, table: pd.DataFrame, measure: Measure) -> dict[
     found = {}
     for kind in ROWS:
         prefix = f"{measure.split}/naive/{kind}/"
-        if all(f"{prefix}miou_two_class_{POOLED}" in part.metrics for part, _ in of_each):
+        if all(_has(part.metrics, prefix) for part, _ in of_each):
             counts = [_counts(part.metrics, prefix, own) for part, own in of_each]
             found[kind] = float(SCORES[measure.score](np.sum(counts, axis=0)))
     return {kind: value for kind, value in found.items() if np.isfinite(value)}
+
+
+def _has(metrics: Mapping[str, float], prefix: str) -> bool:
+    """Whether a run has a row: of ground without lake, and none predicted, no score of it has a value."""
+    if prefix.endswith("/background/"):
+        return any(name.startswith(prefix.removesuffix("background/")) for name in metrics)
+    return f"{prefix}threshold" in metrics
 
 
 def _counts(metrics: Mapping[str, float], prefix: str, table: pd.DataFrame) -> list[int]:
