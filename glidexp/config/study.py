@@ -170,7 +170,8 @@ class SweepConfig:
     retry: str | None = None
     """failed: begin the runs again that failed"""
     only: str | None = None
-    """runs that are carried out: a pattern of arms (resnet*) or of ARM|SEED; all when not given"""
+    """runs that are carried out: a pattern of arms (resnet*), of ARM|SEED, or over folds of ARM|SEED|FOLD; all when not
+    given"""
     cancel: bool = False
     """end the study's runs that are at work"""
 

@@ -65,6 +65,7 @@ def forest_figure(
     unit: str,
     better: int = 1,
     beside: Sequence[Bar] = (),
+    dot: str = "training",
     sheet: Sheet = PAGE,
 ) -> "Figure":
     """Scores and, beside or below them, differences to the first arm, one line an arm.
@@ -79,6 +80,7 @@ def forest_figure(
         unit: of the axes
         better: -1 where a lower score is better
         beside: bars of other pictures, whose axes are to be the same
+        dot: what each score is of
         sheet: what it is drawn for; the panels of a narrow one stand one below the other
     """
     names, height = _names(bars, sheet), _inches(bars, sheet)
@@ -104,7 +106,7 @@ def forest_figure(
     where: dict[str, Any] = {
         "loc": "right" if sheet.narrow else "center"
     }  # long words go below the names, and are not cut off
-    scores.set_xlabel(f"{score}, {unit}\na dot a training, a stroke their mean", **where)
+    scores.set_xlabel(f"{score}, {unit}\na dot a {dot}, a stroke their mean", **where)
     differences.set_xlabel(
         f"difference to the baseline, {unit}\n{percent(level)} interval over {n}\nfilled: holds up after Holm", **where
     )

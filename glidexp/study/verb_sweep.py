@@ -43,8 +43,8 @@ def help_text(groups: Mapping[str, str], options: Callable[[str], Mapping[str, s
         out.append("")
     out += [
         "Keys: plan=true, plan=dry (makes no data), status=true, retry=failed, only='ARM*', cancel=true,",
-        "  study.seeds=[0,1,2], study.primary=SCORE, study.design (ofat | full | fraction | list),",
-        "  study.axes.NAME.values=[A,B],",
+        "  study.seeds=[0,1,2], study.folds=5 (cross-validation), study.primary=SCORE,",
+        "  study.design (ofat | full | fraction | list), study.axes.NAME.values=[A,B],",
         "  study.budget.kind (steps | pixels | epochs). Your own YAML: --config-dir FOLDER, with study/NAME.yaml in it",
         "Settings of the runs: python train.py --help",
     ]

@@ -17,6 +17,7 @@ from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.statistics import Effect, deviation, holm
 from glidexp.study.comparison.arms import Arm, arms_of, told_leaks, told_versions
 from glidexp.study.comparison.compare import Row, row_of
+from glidexp.study.comparison.folds import told
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.measures import Measure
 from glidexp.tracking.found import TrackedRun
@@ -228,7 +229,7 @@ def _notes(
             "self_training.sensors), so a target among them is not ground that was never seen"
         )
     runs = [run for arm in arms.values() for run in arm.runs]
-    return (*notes, *told_versions(runs), *told_leaks(runs))
+    return (*notes, *told(list(arms.values())), *told_versions(runs), *told_leaks(runs))
 
 
 def _itself(arm: Arm) -> bool:

@@ -41,7 +41,7 @@ def execute(
         store: where the runs go
         settings: of the launcher
         experiment: of the runs and of their parent
-        only: cells to run, a pattern of arms (`resnet*`) or of `arm|seed`
+        only: cells to run, a pattern of arms (`resnet*`), of `arm|seed`, or over folds of `arm|seed|fold`
         retry_failed: run those again that failed; else they are only named
         prepare: makes the data of cells that are to be run
         order: may change what a process is told to do

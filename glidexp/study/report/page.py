@@ -119,9 +119,9 @@ def _arms(found: Findings) -> Iterable[Table]:
 def _forest_caption(comparison: Comparison) -> str:
     up, down = ("better", "worse") if comparison.measure.better else ("higher", "lower")
     return (
-        f"Left: every training's {comparison.measure.words}. Right: paired difference to the baseline "
-        f"({comparison.rows[0].arm.name}); where it holds up after Holm it is filled, blue for {up} and orange for "
-        f"{down}; where it does not it is hollow and grey."
+        f"Left: every {'seed' if comparison.folds else 'training'}'s {comparison.measure.words}. Right: paired "
+        f"difference to the baseline ({comparison.rows[0].arm.name}); where it holds up after Holm it is filled, blue "
+        f"for {up} and orange for {down}; where it does not it is hollow and grey."
     )
 
 

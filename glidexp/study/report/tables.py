@@ -106,6 +106,7 @@ def forests(name: str, comparison: Comparison) -> dict[str, Draw]:
     draw = partial(
         forest_figure, score=comparison.measure.words, level=comparison.level, n=sample(seeds, comparison),
         unit=comparison.measure.unit, better=comparison.measure.better, beside=bars if len(parts) > 1 else (),
+        dot="seed" if comparison.folds else "training",
     )  # fmt: skip
     return {f"{name}{place}" if place > 1 else name: partial(draw, part) for place, part in enumerate(parts, 1)}
 

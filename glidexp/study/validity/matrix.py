@@ -16,7 +16,7 @@ from glidexp.scoring.scores import read_scores
 from glidexp.study.comparison.arms import shown
 from glidexp.study.comparison.references import runs_of
 from glidexp.study.validity.lacking import why_no_distances
-from glidexp.tracking.found import TrackedRun, read_file
+from glidexp.tracking.found import TrackedRun, all_parts, read_file
 from glidexp.tracking.store import Store
 
 
@@ -55,7 +55,7 @@ def from_matrix(store: Store, references: Sequence[str], *, by: str = "region", 
         DataError: too few scenes
     """
     runs, notes, _ = runs_of(store, references)
-    scenes, left = scenes_of(store, runs)
+    scenes, left = scenes_of(store, all_parts(runs))
     if scenes.empty:
         raise TrackingError(
             f"no run of {', '.join(references)} tells how far its scenes lie: {'; '.join(left or notes)}. Give "
