@@ -1010,6 +1010,18 @@ def test_an_item_across_the_antimeridian_is_cut_there(given: tuple, parts: list[
     assert -180 <= east[0] <= 180
 
 
+@pytest.mark.parametrize("code", [3413, 32601])
+def test_an_island_is_no_part_of_the_lake_around_it_across_180_degrees(code: int) -> None:
+    crs = pyproj.CRS(code)
+    x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(180.0, 71.0)
+    square = shapely.box(x - 450, y - 450, x + 450, y + 450)
+    for east, north in ((0, 0), (-300, 0), (300, 0), (0, 300), (0, -300)):
+        island = shapely.box(x + east - 100, y + north - 100, x + east + 100, y + north + 100)
+        area, perimeter, *_ = areas.geodesic(crs, np.array([square.difference(island), square, island], dtype=object))
+        assert area[0] == pytest.approx(area[1] - area[2], rel=1e-9)
+        assert perimeter[0] == pytest.approx(perimeter[1] + perimeter[2])
+
+
 @pytest.mark.parametrize(("window", "overlap"), [(1024, 256), (512, 128), (256, 96), (128, 64), (32, 16)])
 def test_the_usual_overlap_is_a_quarter_but_96_px_where_half_a_window_allows(window: int, overlap: int) -> None:
     assert usual_overlap(window) == overlap

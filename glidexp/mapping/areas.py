@@ -188,17 +188,18 @@ def geodesic(crs: pyproj.CRS, geometries: Geometries) -> tuple[Floats, Floats, F
 
 def on_ellipsoid(lonlat: Geometries) -> tuple[Floats, Floats]:
     """Area m2 and perimeter m of polygons in degrees, a value each; shores of islands count."""
-    parts, of_part = shapely.get_parts(shapely.orient_polygons(lonlat), return_index=True)
+    parts, of_part = shapely.get_parts(lonlat, return_index=True)
     rings, of_ring = shapely.get_rings(parts, return_index=True)
     xy, of_point = shapely.get_coordinates(rings, return_index=True)
     points = np.bincount(of_point, minlength=len(rings))
     ends = np.cumsum(points)
-    # a hole runs the other way round, so its area is negative
     found = [GEOD.polygon_area_perimeter(*xy[b:e].T) for b, e in zip(ends - points, ends, strict=True)]
-    sums = np.array(found, np.float64).reshape(-1, 2)
+    sums = np.abs(np.array(found, np.float64).reshape(-1, 2))
+    # a hole follows its shore; which way round a ring runs is not seen in degrees that jump at 180
+    sums[np.diff(of_ring, prepend=-1) == 0, 0] *= -1
     owner, n = of_part[of_ring], len(lonlat)
     area, perimeter = (np.bincount(owner, weights=some, minlength=n).astype(np.float64) for some in sums.T)
-    return np.abs(area), perimeter
+    return area, perimeter
 
 
 def to_ice(scene: Scene, shapes: Geometries, glaciers: Inventory | None) -> Floats:
