@@ -380,6 +380,21 @@ def test_a_killed_map_goes_on_and_ends_the_same(
     assert told[0]["glidexp:windows_seen"] == told[1]["glidexp:windows_seen"] == seen
 
 
+@pytest.mark.parametrize(("shift", "shared"), [(0, True), (100, True), (200, False), (3000, False)])
+def test_sums_over_scenes_of_the_same_ground_say_so(
+    shift: int, shared: bool, model: Path, bright: Bright, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bands = ["red", "green", "blue"]
+    scenes = [
+        write_scene(tmp_path / f"{name}.tif", pixels=pixels(), west=WEST + 10.0 * px, descriptions=bands)
+        for name, px in (("first", 0), ("second", shift), ("third", 6000))
+    ]
+    assert mapped(model, tmp_path / "out", *scenes) == 0
+    said = capsys.readouterr().out
+    assert ("2 scenes share ground (first, second): a lake there counts once for each" in said) is shared
+    assert ("share ground" in said) is shared
+
+
 def test_a_damaged_scene_is_told_and_the_others_finish(
     model: Path, bright: Bright, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,11 +1,12 @@
 """A STAC item of what was made of a scene: where it lies, what it shows, by which model, under which settings."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
 from shapely.affinity import translate
 
@@ -15,6 +16,8 @@ from glidexp.data.scenes.polygons import polygons_of
 from glidexp.data.scenes.reading import Scene
 
 VERSION = "1.0.0"
+SLIVER = 1e-3
+"""part of the smaller of two scenes up to which they share no ground, as tiles that were cut side by side"""
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 KINDS = {
@@ -101,3 +104,14 @@ def done_before(path: Path, key: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return told if whole and told.get("glidexp:key") == key else None
+
+
+def sharing_ground(items: Sequence[Path]) -> list[str]:
+    """Names of the maps that share ground with another one, of the items beside them."""
+    told = [json.loads(path.read_text(encoding="utf-8")) for path in items]
+    shapes = np.array([shapely.geometry.shape(one["geometry"]) for one in told], dtype=object)
+    first, second = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    first, second = first[first != second], second[first != second]
+    common = shapely.area(shapely.intersection(shapes[first], shapes[second]))
+    met = common > SLIVER * np.minimum(*(shapely.area(shapes[some]) for some in (first, second)))
+    return [str(told[i]["id"]) for i in np.unique(first[met]).tolist()]

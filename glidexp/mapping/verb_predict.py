@@ -215,7 +215,25 @@ def _report(maps: "list[SceneMap]", out: Path) -> int:
         place = out / SUMMARY
         with writing(place):
             write_text(place, table.to_csv(index=False))
+        if note := _on_shared_ground(maps, out):
+            print(f"note: {note}")
     print(f"\nmaps: {out}")
     if failed:
         log.error("%d of %s could not be mapped.", len(failed), many(len(maps), "scene"))
     return 1 if failed else 0
+
+
+def _on_shared_ground(maps: "list[SceneMap]", out: Path) -> str:
+    """A sentence where the sums over scenes count some lakes more than once; else nothing."""
+    from glidexp.mapping.areas import plain
+    from glidexp.mapping.lake_map import some_of
+    from glidexp.mapping.outputs import SUMMARY
+    from glidexp.mapping.stac import sharing_ground
+
+    names = sharing_ground([out / f"{plain(one.scene)}.json" for one in maps if not one.failed])
+    if not names:
+        return ""
+    return (
+        f"{len(names)} scenes share ground ({some_of(names)}): a lake there counts once for each of them, in these "
+        f"sums and in {SUMMARY}."
+    )
