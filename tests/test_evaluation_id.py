@@ -16,9 +16,33 @@ from glidexp.tracking.store import FoundRun
 from glidexp.training.rescoring.rescore import evaluation_id
 
 
+def tiles_of(*pixels: str, manifest: Any = None, bands: tuple[str, ...] = ("red", "green"), **changes: Any) -> Any:
+    """A store of tiles with these hashes."""
+    about: dict[str, Any] = {"scene": "s", "sensor": "landsat8", "region": "r", "gsd_m": np.nan, "row": -1, "col": -1}
+    about |= {"block": "b", "crs": "", "transform": None} | changes
+    rows = [{"tile": str(place), "xxh3": pixel} | about for place, pixel in enumerate(pixels)]
+    return SimpleNamespace(index=pd.DataFrame(rows), split_hash="s", bands=list(bands), manifest=manifest or {})
+
+
+def test_what_is_said_of_the_same_pixels_is_a_part_of_the_id() -> None:
+    """A manifest that gives the sensor, a ground sample distance, another scene; bands by other names; an inventory."""
+    runtime, found = SimpleNamespace(precision="fp32"), SimpleNamespace(card={"weights": {"sha256": "0"}})
+
+    def named(tiles: Any) -> str:
+        return evaluation_id(EvaluateConfig(), found, tiles, np.array([0]), 0.5, {}, runtime)  # type: ignore[arg-type]
+
+    facts: list[dict[str, Any]] = [{"gsd_m": 10.0}, {"sensor": "sentinel2"}, {"region": "q"}, {"scene": "t"}]
+    facts += [{"row": 3}, {"transform": np.array([10.0, 0, 0, 0, -10.0, 0])}, {"crs": "EPSG:32645"}, {"block": "c"}]
+    facts += [{"bands": ("green", "red")}, {"manifest": {"inventory_sha256": "1"}}, {"manifest": {"ice_sha256": "1"}}]
+    assert len({named(tiles_of("a", "b", **one)) for one in [{}, *facts]}) == 1 + len(facts)
+    other = tiles_of("a", "b")
+    other.index.loc[1, "region"] = "another"  # of a tile that is not scored
+    assert named(other) == named(tiles_of("a", "b"))
+
+
 def test_what_a_network_is_fed_is_a_part_of_the_evaluations_id() -> None:
     """A card that was edited by hand is another model, whatever its weights."""
-    tiles = SimpleNamespace(index=pd.DataFrame({"xxh3": ["a", "b"]}), split_hash="s")
+    tiles = tiles_of("a", "b")
     runtime, config = SimpleNamespace(precision="fp32"), EvaluateConfig()
     card = {"weights": {"sha256": "0"}, "mean": [1.0] * 3, "std": [2.0] * 3, "bands": ["red", "green", "blue"]}
 
@@ -33,7 +57,7 @@ def test_what_a_network_is_fed_is_a_part_of_the_evaluations_id() -> None:
 
 
 def test_the_batch_is_a_part_of_the_id_where_batch_statistics_follow_from_it() -> None:
-    tiles = SimpleNamespace(index=pd.DataFrame({"xxh3": ["a", "b", "c"]}), split_hash="s")
+    tiles = tiles_of("a", "b", "c")
     runtime, found = SimpleNamespace(precision="fp32"), SimpleNamespace(card={"weights": {"sha256": "0"}})
 
     def named(adapt: Adapt, batch_size: int) -> str:

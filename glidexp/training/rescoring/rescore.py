@@ -37,6 +37,7 @@ from glidexp.training.rescoring.scored import (
     digest_of,
     fitted_rows,
     fixed_threshold,
+    known_of,
     rows_of,
     which_split,
 )
@@ -137,6 +138,8 @@ def evaluation_id(
         "fed": {key: found.card.get(key) for key in FED},  # a card may have been edited by hand
         "ground": found.card.get("ground", {}).get("sha256", ""),  # decides, with the split, what counts as met
         "tiles": data_hash(tiles.index["xxh3"].iloc[rows].tolist()),
+        # a manifest may say more, or other things, of the same pixels
+        "known": known_of(tiles, np.unique(np.concatenate([rows, *fit.values()]))),
         "split_hash": tiles.split_hash,
         "threshold": VAL if threshold is None else threshold,
         "allow_leak": config.allow_leak,

@@ -1,5 +1,6 @@
 """Which tiles are scored, by which bands, and which ones the model may be fitted to before."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,11 +9,14 @@ import numpy.typing as npt
 
 from glidexp.config.evaluation import CARD, VAL, Adapt, EvalSplit, EvaluateConfig
 from glidexp.data.sensor_mix import chosen_sensors
-from glidexp.data.store import TileStore, data_hash
+from glidexp.data.store import ICE, INVENTORY, TileStore, canonical, data_hash, sha_key
 from glidexp.data.subset import chosen_regions
 from glidexp.errors import ConfigError
 from glidexp.tracking.run import DIGEST_LIMIT
 from glidexp.training.rescoring.adapt import unlabelled_rows
+
+KNOWN = ("tile", "scene", "sensor", "region", "gsd_m", "row", "col", "block", "crs")
+"""of a store's index beside the transform: by these tiles are grouped, put together and measured"""
 
 
 def which_split(wanted: EvalSplit, card: Mapping[str, Any], tiles: TileStore) -> str:
@@ -109,3 +113,15 @@ def digest_of(tiles: TileStore, rows: npt.NDArray[np.int64], split: str) -> str:
     whole = len(tiles) if split == "all" else len(tiles.rows("test"))
     digest = tiles.data_hash if len(rows) == whole else data_hash(tiles.index["xxh3"].iloc[rows].tolist())
     return digest[:DIGEST_LIMIT]
+
+
+def known_of(tiles: TileStore, rows: npt.NDArray[np.int64]) -> str:
+    """sha256 of what a store says of tiles beside their pixels and labels, which their own hashes hold: the names of
+    the bands, where tiles lie, of which sensor and scene they are, and what an inventory says of their lakes."""
+    index = tiles.index.iloc[rows]
+    known: dict[str, Any] = {name: index[name].astype(object).where(index[name].notna(), None) for name in KNOWN}
+    known = {name: values.tolist() for name, values in known.items()}
+    known["transform"] = [None if one is None else [float(value) for value in one] for one in index["transform"]]
+    known["bands"] = tiles.bands
+    known |= {name: tiles.manifest.get(sha_key(name)) for name in (INVENTORY, ICE)}
+    return hashlib.sha256(canonical(known)).hexdigest()
