@@ -247,6 +247,25 @@ def test_a_lake_goes_on_from_one_map_to_the_next(tmp_path: Path) -> None:
     assert table["units"][["lake_recall", "lake_precision"]].tolist() == [1, 1]
 
 
+def test_a_lake_goes_on_to_a_map_that_lies_beside_and_shares_no_ground(tmp_path: Path) -> None:
+    """Tiles of one mosaic: rounding lays some lakes a hair's breadth apart."""
+    middle = WEST + 5000
+    west, east = shapely.box(*GROUND.bounds[:2], middle, NORTH), shapely.box(middle, *GROUND.bounds[1:])
+    # corners along the edge are not the same on both sides
+    lakes = [
+        (square(4800 - 7 * i, 100 * i, 60 + i % 9).union(square(5000 - i, 100 * i + i % 5, 40))) for i in range(99)
+    ]
+    lakes = [one.envelope for one in lakes]
+    maps = [
+        written(tmp_path / f"{name}_lakes.gpkg", [one.intersection(side) for one in lakes], None, ground=side)
+        for name, side in (("a", west), ("b", east))
+    ]
+    for order in (maps, maps[::-1]):
+        table = assess(tmp_path, order, inventory(tmp_path / "true.gpkg", lakes))
+        assert table["units"][["lake_recall", "lake_precision"]].tolist() == [99, 99]
+        assert table["value"]["lake_precision_iou50"] == 1
+
+
 def test_a_map_is_not_blamed_for_what_lies_beyond_its_edge(tmp_path: Path) -> None:
     """Of lakes that go on beyond the ground a map shows all that lies on it, and no more: a perfect one is perfect."""
     true = [square(1000, 1000), square(SIDE - 150, 3000), square(SIDE - 50, 5000), square(5000, -120)]

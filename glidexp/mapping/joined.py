@@ -24,6 +24,8 @@ from glidexp.mapping.map_dates import gsd_beside_it
 from glidexp.wording import many
 
 SETTING = "MAP"
+TOUCH_M = 0.2
+"""lakes of two maps touch, where their edges have no ground in common: moved into the plane, edges are that much off"""
 FARTHEST_M = 10_000_000.0
 """from the middle of the ground, where squares of the plane are twice as long as wide on the ground"""
 
@@ -100,13 +102,13 @@ def _added(shapes: Geometries, more: Geometries, before: Any) -> tuple[Geometrie
         more: of one more map
         before: ground that others looked at; prepared
     """
-    both = shapely.intersects(before, more)
+    both = shapely.dwithin(before, more, TOUCH_M)
     beyond = more.copy()
     beyond[both] = shapely.difference(more[both], before)
     new = shapely.area(beyond) > 0
     rest = np.flatnonzero(both & new)
     known = shapes.copy()
-    for lake, one in np.stack(shapely.STRtree(shapes).query(more[rest], predicate="intersects"), 1).tolist():
+    for lake, one in np.stack(shapely.STRtree(shapes).query(more[rest], "dwithin", TOUCH_M), 1).tolist():
         if new[rest[lake]]:  # to one of those that it touches
             known[one] = shapely.union(known[one], beyond[rest[lake]])
             new[rest[lake]] = False
