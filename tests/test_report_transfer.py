@@ -43,6 +43,7 @@ LADDER = {
     "full 4 scenes": ((*TARGET, "subset.scenes=4"), skill(0.55, 0.9)),
     "scratch 4 scenes": ((*TARGET, "subset.scenes=4", "x=1"), skill(0.4, 1.1)),
     "longer": ((*SOURCE, "x=2"), skill(1.0, 0.6)),
+    "style": ((*SOURCE, "x=4"), skill(0.95, 0.65)),
     "self_training": ((*SOURCE, "x=3"), skill(0.9, 0.75)),
 }
 RUNGS = {name: [name.split()[0], float(([*name.split(), "0"])[1])] for name in LADDER}
@@ -146,14 +147,17 @@ def test_what_images_add_is_held_against_going_on_without_them(
     ladder: Ladder, store: Store, parents: dict[str, str]
 ) -> None:
     steps = {step.arm: step for step in ladder.steps}
-    assert ladder.of_images is not None
-    assert ladder.of_images.value == pytest.approx(steps["self_training"].mean - steps["longer"].mean)
-    assert 0.1 < ladder.of_images.value < 0.2
+    assert list(ladder.of_images) == ["style", "self_training"]
+    assert ladder.of_images["style"].value == pytest.approx(steps["style"].mean - steps["longer"].mean)
+    value = ladder.of_images["self_training"].value
+    assert value == pytest.approx(steps["self_training"].mean - steps["longer"].mean)
+    assert 0.1 < value < 0.2
     found = findings(store, parents["ladder"])
     assert found.material is not None
     arms = [arm for arm in found.study.arms if arm.name != "longer"]
-    assert climb(arms, found.material, ladder.measure, found.study.plan.laid_out, level=0.95).of_images is None
+    assert climb(arms, found.material, ladder.measure, found.study.plan.laid_out, level=0.95).of_images == {}
     said = report(store, parents["ladder"]).read_text()
+    assert "What the target&#x27;s images add without labels: style against longer" in said
     assert "What the target&#x27;s images add without labels: self_training against longer" in said
 
 

@@ -35,6 +35,7 @@ from glidexp.config.network import (
 from glidexp.config.plain import flat, to_dict
 from glidexp.config.ranges import at_least
 from glidexp.config.self_training import SelfTrainingConfig
+from glidexp.config.style import StyleConfig
 from glidexp.config.subset import SubsetConfig, ValFrom
 from glidexp.config.training import (
     AugmentationConfig,
@@ -142,6 +143,7 @@ class Config:
     sensor_mix: SensorMixConfig = field(default_factory=SensorMixConfig)
     subset: SubsetConfig = field(default_factory=SubsetConfig)
     self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
     tile_size: TileSizeConfig = field(default_factory=TileSizeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

@@ -17,6 +17,12 @@ def within(setting: str, value: float, low: float, high: float, what: str) -> No
         raise ConfigError(f"{setting}={value} is outside {low} to {high}: give {what}.")
 
 
+def each_once(setting: str, names: list[str]) -> None:
+    """Raises ConfigError where a list has a name twice."""
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{setting}=[{','.join(names)}] names something twice: each once.")
+
+
 def low_high(setting: str, values: list[float], low: float, high: float, what: str) -> None:
     """Raises ConfigError unless `values` are a low and a high end within [low, high]."""
     if len(values) != 2 or not low <= values[0] <= values[1] <= high:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from glidexp.config.ranges import each_once
 from glidexp.errors import ConfigError
 
 
@@ -28,9 +29,7 @@ class SelfTrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("regions", "sensors"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise ConfigError(f"self_training.{name}=[{','.join(values)}] names something twice: each once.")
+            each_once(f"self_training.{name}", getattr(self, name))
         if not (math.isfinite(self.keep) and 0 < self.keep <= 1):
             raise ConfigError(f"self_training.keep={self.keep} is not possible: give a share above 0 and at most 1.")
         if self.draw is not None and not 0 < self.draw < 1:

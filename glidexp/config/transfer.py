@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from glidexp.config.ranges import each_once
 from glidexp.errors import ConfigError
 
 
@@ -17,6 +18,7 @@ class Rung(StrEnum):
     histogram = "histogram"
     batch_norm = "batch_norm"
     longer = "longer"
+    style = "style"
     self_training = "self_training"
     head = "head"
     staged = "staged"
@@ -33,8 +35,10 @@ class Unit(StrEnum):
 TRAINED_ON = {By.region: "subset.regions", By.sensor: "sensor_mix.sensors"}
 """setting that says what a run is trained on"""
 TRAINED = (Rung.head, Rung.staged, Rung.full, Rung.lora, Rung.scratch)
-"""rungs that learn from labels of the target, as many as a budget allows; `longer` and `self_training` learn too, but
-from labels of the sources"""
+"""rungs that learn from labels of the target, as many as a budget allows; those of `GOING_ON` learn too, but from
+labels of the sources"""
+GOING_ON = (Rung.longer, Rung.style, Rung.self_training)
+"""rungs in which the source's network goes on learning from the sources; the others are held against `longer`"""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -63,9 +67,7 @@ class TransferConfig:
 
     def __post_init__(self) -> None:
         for name in ("sources", "rungs", "budgets"):
-            values = [str(value) for value in getattr(self, name)]
-            if len(set(values)) < len(values):
-                raise ConfigError(f"study.transfer.{name}=[{','.join(values)}] names something twice: each once.")
+            each_once(f"study.transfer.{name}", [str(value) for value in getattr(self, name)])
         whole = self.unit is Unit.scenes
         for budget in self.budgets:
             if not (budget >= 1 and budget == int(budget) if whole else 0 < budget <= 1):

@@ -110,6 +110,9 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
     if not config.self_training.on:
         for key in ("keep", "draw"):
             yield f"self_training.{key}", "self_training.regions and self_training.sensors are empty"
+    if not config.style.on:
+        for key in ("p", "beta"):
+            yield f"style.{key}", "style.regions and style.sensors are empty"
     if config.input.embed is Embed.none:
         yield "input.unknown", "input.embed is none"
     if config.dataset.stretch.method is StretchMethod.minmax:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from glidexp.config import SelfTrainingConfig, SubsetConfig, ValFrom
+from glidexp.config import SelfTrainingConfig, StyleConfig, SubsetConfig, ValFrom
 from glidexp.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -101,18 +101,38 @@ def unlabelled_of(store: "TileStore", labelled: Rows, wanted: SelfTrainingConfig
     Raises:
         ConfigError: a region or sensor that the data does not have, or no row left
     """
-    rows = np.setdiff1d(store.rows("train"), labelled)
+    rows = _of_places(store, np.setdiff1d(store.rows("train"), labelled), wanted, "self_training")
+    if not len(rows):
+        raise ConfigError(
+            f"{_named(wanted, 'self_training')}: no training tile there whose label is not trained on: leave them out "
+            "of subset.regions or sensor_mix.sensors, or take a part of them (subset.scenes)."
+        )
+    return rows
+
+
+def lenders_of(store: "TileStore", wanted: StyleConfig) -> Rows:
+    """Training rows whose look others take on, ascending, whether they are trained on or not.
+
+    Raises:
+        ConfigError: a region or sensor that the data does not have, or no row left
+    """
+    rows = _of_places(store, store.rows("train"), wanted, "style")
+    if not len(rows):
+        raise ConfigError(f"{_named(wanted, 'style')}: no training tile is there: name other regions or sensors.")
+    return rows
+
+
+def _of_places(store: "TileStore", rows: Rows, wanted: SelfTrainingConfig | StyleConfig, section: str) -> Rows:
+    """Those of the rows that lie in the named regions and are of the named sensors."""
     for column, names in (("region", wanted.regions), ("sensor", wanted.sensors)):
         if names:
             here = store.index[column].to_numpy(dtype=object).astype(str)
-            rows = rows[np.isin(here[rows], chosen_regions(names, here.tolist(), f"self_training.{column}s"))]
-    if not len(rows):
-        named = ", ".join(f"self_training.{key}=[{','.join(getattr(wanted, key))}]" for key in ("regions", "sensors"))
-        raise ConfigError(
-            f"{named}: no training tile there whose label is not trained on: leave them out of subset.regions or "
-            "sensor_mix.sensors, or take a part of them (subset.scenes)."
-        )
+            rows = rows[np.isin(here[rows], chosen_regions(names, here.tolist(), f"{section}.{column}s"))]
     return rows
+
+
+def _named(wanted: SelfTrainingConfig | StyleConfig, section: str) -> str:
+    return ", ".join(f"{section}.{key}=[{','.join(getattr(wanted, key))}]" for key in ("regions", "sensors"))
 
 
 def _of_regions(store: "TileStore", rows: Rows, subset: SubsetConfig) -> Rows:

@@ -204,6 +204,12 @@ def _ground(card: Mapping[str, Any], folder: Path) -> str:
             f" {unlabelled} of the training tiles were learnt from without their labels: the network that it started "
             "from gave labels to those of their pixels of which it was surest (self-training)."
         )
+    if style := card.get("style"):
+        named = [f"{key} {', '.join(style[key])}" for key in ("regions", "sensors") if style.get(key)]
+        line += (
+            f" With probability {style.get('p', 0):g} a training tile took on the look of one of "
+            f"{' and '.join(named)}, of which no label was read (Fourier domain adaptation)."
+        )
     return (
         f"Data set `{card.get('dataset', 'unknown')}` (split `{str(card.get('split_hash', 'unknown'))[:16]}`): {known}"
         f"{place}.{line}"

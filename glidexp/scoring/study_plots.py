@@ -245,7 +245,7 @@ def variance_figure(shares: Mapping[str, float], sheet: Sheet = PAGE) -> "Figure
     return figure
 
 
-LEVEL_STYLES = (":", "--", "-.")
+LEVEL_STYLES = (":", "--", "-.", (0, (6, 1.5, 1, 1.5, 1, 1.5)))
 """of lines that are the same at every budget, told apart in grey"""
 
 
@@ -262,7 +262,7 @@ def few_shot_figure(
 
     Args:
         curves: values of the trainings by budget, by way; in the unit of the axis
-        levels: values of the trainings that need no budget, by name, at most three: a line each, of the first with a
+        levels: values of the trainings that need no budget, by name, at most four: a line each, of the first with a
             band from the lowest to the highest
         unit: what budgets are, as the axis says it
         score: likewise

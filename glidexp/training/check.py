@@ -52,9 +52,11 @@ def check(config: Config) -> None:
     if regions is not None:
         chosen_regions(config.subset.regions, regions)
         chosen_regions(config.self_training.regions, regions, "self_training.regions")
+        chosen_regions(config.style.regions, regions, "style.regions")
     sensors = declared_sensors(config.dataset)
     if sensors is not None:
         chosen_regions(config.self_training.sensors, sensors, "self_training.sensors")
+        chosen_regions(config.style.sensors, sensors, "style.sensors")
     if config.self_training.on and config.init.kind not in (InitKind.run, InitKind.checkpoint):
         raise ConfigError(
             f"init.kind={config.init.kind}: self_training takes the labels from the model that a run starts from: give "

@@ -218,6 +218,7 @@ class Recorder(Judge):
             "run_id": self.tracked.run_id,
             "ground": {"train": len(own[0]), "val": len(own[1])},
             **({"self_training": asdict(self.config.self_training) | {"tiles": unlabelled}} if unlabelled else {}),
+            **({"style": asdict(self.config.style)} if self.config.style.on else {}),
             "ancestors": ancestors,
             "leak": marks(self.line, self.leak)[0].get("glidexp.leak", "false"),
             "scores": scores_of(metrics),

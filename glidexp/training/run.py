@@ -29,6 +29,7 @@ from glidexp.models.tta import with_views
 from glidexp.signals import Signals
 from glidexp.tracking.store import store_at
 from glidexp.training.augmentation.augment import Augment
+from glidexp.training.augmentation.style import style_of
 from glidexp.training.augmentation.telling import telling_of
 from glidexp.training.averages import renew_batch_statistics, shown_images, statistics_loader
 from glidexp.training.beginning.batch_size import settle, with_batch
@@ -243,6 +244,7 @@ def training_tiles(judge: Judge) -> tuple[Loader, Augment]:
         classes=bool(tiles.classes),
         telling=telling_of(judge.told, tiles, unknown=config.input.unknown, seed=config.seed),
         terrain=len(tiles.terrain),
+        style=style_of(config.style, tiles, seed=config.seed, silent=not runtime.ranks.first),
     )
     return loader, augment
 

@@ -4,12 +4,12 @@ Every rung is scored on the whole test ground, so that what is left of the sourc
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from glidexp.config.transfer import Rung
+from glidexp.config.transfer import GOING_ON, Rung
 from glidexp.errors import DataError
 from glidexp.scoring.statistics import Effect, holm
 from glidexp.study.comparison.arms import Arm
@@ -59,9 +59,9 @@ class Ladder:
     """what counts as independent ground: scene, block or tile"""
     clusters: int
     """of it, of the target"""
-    of_images: Effect | None = None
-    """what self-training has more than `longer`, which goes on as long without the target's images; None where one of
-    them is missing"""
+    of_images: Mapping[str, Effect] = field(default_factory=dict)
+    """what rungs that see the target's images without labels have more than `longer`, which goes on as long without
+    them, by rung; nothing where one of both is missing"""
 
     @property
     def zero(self) -> Step:
@@ -116,11 +116,12 @@ def climb(
         kept = None if rung == Rung.scratch else home.effect
         steps.append(Step(row.arm.name, rung, budget or None, row.values, row.effect, p, home.values, kept))
     places = {rungs[arm.name][0]: at for at, arm in enumerate(arms)}
-    mine, theirs = places.get(Rung.self_training), places.get(Rung.longer)
-    of_images = None
-    if mine is not None and theirs is not None:
-        longer = arms[theirs], on_target[theirs]
-        of_images = row_of(arms[mine], on_target[mine], there, level, base=longer).effect
+    of_images: dict[str, Effect] = {}
+    if (longer := places.get(Rung.longer)) is not None:
+        base = arms[longer], on_target[longer]
+        for rung in (rung for rung in GOING_ON if rung in places and rung is not Rung.longer):
+            effect = row_of(arms[places[rung]], on_target[places[rung]], there, level, base=base).effect
+            of_images |= {} if effect is None else {rung.value: effect}
     kind, clusters = material.ground.kind, int(np.count_nonzero(there.weights(*on_target)))
     return Ladder(by, target, sources, plan["unit"], measure, tuple(steps), level, kind, clusters, of_images)
 

@@ -226,15 +226,16 @@ def _notes(
     if seeing:
         notes.append(
             f"{', '.join(seeing)}: learnt also from images without labels (self_training.regions, "
-            "self_training.sensors), so a target among them is not ground that was never seen"
+            "self_training.sensors, style.regions, style.sensors), so a target among them is not ground that was never "
+            "seen"
         )
     runs = [run for arm in arms.values() for run in arm.runs]
     return (*notes, *told(list(arms.values())), *told_versions(runs), *told_leaks(runs))
 
 
 def _itself(arm: Arm) -> bool:
-    """Whether its runs learnt from tiles with a model's labels."""
-    keys = ("self_training.regions", "self_training.sensors")
+    """Whether its runs learnt from tiles with a model's labels, or from others in their look."""
+    keys = ("self_training.regions", "self_training.sensors", "style.regions", "style.sensors")
     return any(arm.runs[0].params.get(key, "[]") != "[]" for key in keys)
 
 

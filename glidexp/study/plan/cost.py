@@ -46,6 +46,7 @@ DECIDES = (
     "tile_size.",
     "subset.",
     "self_training.",
+    "style.",
     "sensor_mix.",
     "train.batch_size",
     "train.accumulate",

@@ -2,8 +2,8 @@
 
 In a matrix every source is trained once a seed, and its one scoring on the common test ground gives all targets. In a
 ladder the source is trained once a seed too: rungs that do not learn score it anew, the others start from it. Self-
-training learns from the sources and from the target's images, without a label of the target; `longer` is what it is to
-be held against, since going on alone changes a network too.
+training learns from the sources and from the target's images, without a label of the target, `style` from the sources
+in the look of these images; `longer` is what both are to be held against, since going on alone changes a network too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 from glidexp.config import Config
 from glidexp.config.study import Design, StudyConfig
-from glidexp.config.transfer import TRAINED, TRAINED_ON, By, Rung, TransferConfig, Unit
+from glidexp.config.transfer import GOING_ON, TRAINED, TRAINED_ON, By, Rung, TransferConfig, Unit
 from glidexp.data.prepare import declared_regions, declared_sensors
 from glidexp.errors import ConfigError, unknown_name
 from glidexp.study.comparison.ladder import said_budget
@@ -112,9 +112,9 @@ def _ladder(cfg: TransferConfig, there: Present) -> list[Arm]:
         if rung in FITTED:
             words = (*zero.words, FITTED[rung], word(f"eval.fit_{cfg.by}s", [cfg.target]))
             found.append(Arm(rung.value, words, (("rung", rung.value),)))
-        elif rung in (Rung.longer, Rung.self_training):
-            unlabelled = (word(f"self_training.{cfg.by}s", [cfg.target]),) if rung is Rung.self_training else ()
-            words = (*zero.words, "init=run", f"init.run={BY_ARM}{ZERO}", *unlabelled, *cfg.tune)
+        elif rung in GOING_ON:
+            of_images = () if rung is Rung.longer else (word(f"{rung}.{cfg.by}s", [cfg.target]),)
+            words = (*zero.words, "init=run", f"init.run={BY_ARM}{ZERO}", *of_images, *cfg.tune)
             found.append(Arm(rung.value, words, (("rung", rung.value),)))
     for budget in _budgets(cfg, there):
         part = word("subset.scenes", int(budget)) if cfg.unit is Unit.scenes else word("subset.lakes", budget)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
-from glidexp.config.transfer import Rung
+from glidexp.config.transfer import GOING_ON, Rung
 from glidexp.scoring.heatmap import heatmap_figure
 from glidexp.scoring.study_plots import few_shot_figure
 from glidexp.study.comparison.ladder import Ladder, Step, crossings, said_crossings
@@ -20,6 +20,7 @@ WAYS = {
     Rung.histogram: "the target's values on the source's distribution",
     Rung.batch_norm: "batch statistics of the target's images (AdaBN)",
     Rung.longer: "on the sources for as many steps again",
+    Rung.style: "on the sources in the look of the target's images (FDA)",
     Rung.self_training: "on the sources, and on the target's images with labels that the network gave",
     Rung.head: "the decoder learns, the encoder stays",
     Rung.staged: "the decoder first, then a stage of the encoder after the other",
@@ -134,18 +135,18 @@ def _ladder(ladder: Ladder) -> Iterable[Block]:
             f"{100 * best.mean:.1f}, which is {interval(best.gain, 100.0)}.",
             *said,
         ]
-    if ladder.of_images is not None:
-        said.append(
-            "What the target's images add without labels: self_training against longer, which goes on as long without "
-            f"them, {interval(ladder.of_images, 100.0)}."
-        )
+    said += [
+        f"What the target's images add without labels: {rung} against longer, which goes on as long without them, "
+        f"{interval(effect, 100.0)}."
+        for rung, effect in ladder.of_images.items()
+    ]
     yield Points(said)
     curves = {
         rung: {step.budget or 0.0: [100 * value for value in step.values] for step in ladder.curve(rung)}
         for rung in ladder.learning
     }
     if curves:
-        going_on = [step for step in ladder.steps[1:] if step.rung in (Rung.longer, Rung.self_training)]
+        going_on = [step for step in ladder.steps[1:] if step.rung in GOING_ON]
         levels = {step.arm: [100 * value for value in step.values] for step in (ladder.zero, *going_on)}
         unit = "training scenes of the target" if ladder.unit == "scenes" else "share of the target's lakes"
         met = {rung: at for rung, at in crossings(ladder).items() if at is not None and at > min(curves[rung])}

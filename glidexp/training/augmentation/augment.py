@@ -6,8 +6,9 @@ composed, because Kornia computes each on the whole batch and then blends:
 
 1. flips and quarter turns by indexing, on uint8;
 2. normalisation of the whole batch, one multiply-add;
-3. for the tiles that drew more, and only these: one warp (the affine map of `RandomAffine`, one grid for image and
-   label), one matrix for colour, gain, haze and normalisation, then sampling distance, blur and noise.
+3. for the tiles that drew more, and only these: the look of another tile, one warp (the affine map of `RandomAffine`,
+   one grid for image and label), one matrix for colour, gain, haze and normalisation, then sampling distance, blur and
+   noise.
 
 What a warp brings in from outside the tile is the tile's reflection, so that the network sees no invented edge, and is
 not valid. Labels are warped to the nearest pixel; sampling distance and blur leave them as they are.
@@ -26,6 +27,7 @@ from glidexp.config import AugmentationConfig
 from glidexp.data.store import INVALID, LAKE
 from glidexp.training.augmentation.draws import Drawer, gsd_factors
 from glidexp.training.augmentation.indexing import put, send, take, turn
+from glidexp.training.augmentation.style import Style
 from glidexp.training.augmentation.telling import Telling
 
 MIN_SIGMA_PX = 1e-3
@@ -58,6 +60,7 @@ class Augment:
         classes: labels are of several classes, and the mask is to hold them
         telling: puts behind the bands what is known of each tile, where the network is told
         terrain: how many of the last channels come of a DEM: colour, gain and haze leave them alone
+        style: puts the look of other tiles on some
     """
 
     def __init__(
@@ -71,8 +74,9 @@ class Augment:
         classes: bool = False,
         telling: Telling | None = None,
         terrain: int = 0,
+        style: Style | None = None,
     ) -> None:
-        self.cfg, self.dtype, self.telling = cfg, dtype, telling
+        self.cfg, self.dtype, self.telling, self.style = cfg, dtype, telling, style
         self._targets = _class_targets if classes else _targets
         self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         scale, shift = 1 / self.std, -self.mean / self.std
@@ -81,7 +85,7 @@ class Augment:
         self._draw = Drawer(cfg, seed, scale.tolist(), shift.tolist(), terrain)
         self._constants: dict[tuple[str, torch.device, int], torch.Tensor] = {}
         self._active = cfg.flip or cfg.rot90 or any((cfg.affine_p, cfg.color_p, cfg.gain_p, cfg.haze_p))
-        self._active |= any((cfg.gsd_p, cfg.blur_p, cfg.noise_p))
+        self._active |= any((cfg.gsd_p, cfg.blur_p, cfg.noise_p)) or style is not None
 
     def __call__(
         self,
@@ -122,10 +126,14 @@ class Augment:
         pixels = image.permute(0, 2, 3, 1)
         if not self._active:
             return Prepared(self._plain(pixels), *self._targets(label))
-        drawn = self._draw(rows.numpy(), epoch, height, width, None if again is None else again.numpy())
+        number, times = rows.numpy(), None if again is None else again.numpy()
+        drawn = self._draw(number, epoch, height, width, times)
+        styled = self.style.places(number, epoch, times) if self.style else np.full(len(number), -1)
         pixels, label = turn(pixels, drawn["d4"]), turn(label, drawn["d4"])
         warp = drawn["warp"]
-        more = warp | drawn["color"] | (drawn["gsd"] >= 0) | (drawn["sigma"] > 0) | (drawn["noise"] >= 0)
+        more = (
+            warp | drawn["color"] | (drawn["gsd"] >= 0) | (drawn["sigma"] > 0) | (drawn["noise"] >= 0) | (styled >= 0)
+        )
         if not more.any():
             return Prepared(self._plain(pixels), *self._targets(label))
         out = torch.empty(pixels.shape, dtype=self.dtype, device=pixels.device)
@@ -139,7 +147,7 @@ class Augment:
         step = CPU_CHUNK if image.device.type == "cpu" else len(order)
         for at in range(0, len(order), step):
             index = order[at : at + step]
-            put(out, index, self._work(pixels, label, index, drawn[index]).permute(0, 2, 3, 1))
+            put(out, index, self._work(pixels, label, index, drawn[index], styled[index]).permute(0, 2, 3, 1))
         return Prepared(out.permute(0, 3, 1, 2), *self._targets(label))
 
     def _constant(self, name: str, device: torch.device, size: int) -> torch.Tensor:
@@ -170,6 +178,7 @@ class Augment:
         label: torch.Tensor,
         index: NDArray[np.intp],
         drawn: NDArray[np.void],
+        styled: NDArray[np.int64],
     ) -> torch.Tensor:
         """What a tile may draw beyond flips and turns, for the tiles `index`; the label is changed in place.
 
@@ -178,11 +187,14 @@ class Augment:
             label: uint8 (B, H, W)
             index: (n,) positions in the batch, warped ones first
             drawn: (n,) their records
+            styled: (n,) whose look they take on, -1 for none
 
         Returns:
             (n, C, H, W) normalised
         """
         tiles = take(pixels, index).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        if self.style is not None:
+            self.style.put_on(tiles, styled)
         warped = int(drawn["warp"].sum())
         if warped:
             grid = self._grid(drawn["theta"][:warped], tiles)
