@@ -567,6 +567,15 @@ def test_what_cannot_be_assessed_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert left.value.code == 2
 
 
+@pytest.mark.parametrize("nothing", [shapely.MultiPolygon([shapely.Polygon()]), shapely.Point(WEST, NORTH)])
+def test_maps_that_looked_at_no_ground_are_told(nothing: shapely.Geometry, tmp_path: Path) -> None:
+    """As that of a scene whose gaps meet every square of 16 pixels."""
+    one = written(tmp_path / "gaps_lakes.gpkg", MAPPED, None, ground=nothing)
+    reference = inventory(tmp_path / "true.gpkg", TRUE)
+    for words in (("sample", one, "--out", tmp_path / "s"), ("assess", one, "--reference", reference)):
+        assert "MAP: gaps_lakes.gpkg: no ground was looked at, by the layer ground" in fails(*words)
+
+
 def test_a_map_may_lack_a_rim_of_narrow_cells(tmp_path: Path) -> None:
     """Half a metre is much of a cell that the ground's edge cuts, and nothing of a whole one."""
     one, folder = written(tmp_path / "map_lakes.gpkg", MAPPED, None, ground=GROUND), tmp_path / "sample"

@@ -19,7 +19,7 @@ from glidexp.data.steps import Step
 from glidexp.errors import DataError
 from glidexp.mapping import lake_map
 from glidexp.mapping.areas import GEOD
-from glidexp.mapping.lake_map import STRAIGHT_M, least_km2
+from glidexp.mapping.lake_map import STRAIGHT_M, least_km2, some_of
 from glidexp.mapping.map_dates import gsd_beside_it
 from glidexp.wording import many
 
@@ -72,6 +72,11 @@ def joined(paths: Sequence[Path], step: Step, *, layer: str | None = None, withi
         maps.append(one)
         step(path.name, Fraction(1, 2))
     grounds = np.array([within if one.ground is None else one.ground for one in maps], dtype=object)
+    if not shapely.area(grounds).any():
+        raise DataError(
+            f"{SETTING}: {some_of([one.name for one in maps])}: no ground was looked at, by the layer ground (squares "
+            "of 16 pixels with data throughout): give other maps."
+        )
     plane = plane_of(grounds)
     looked = on(plane, grounds)
     if within is not None:
