@@ -111,6 +111,6 @@ def told(arms: Sequence[Arm]) -> list[str]:
     if not count:
         return []
     return [
-        f"cross-validation over {count} folds: a seed is {count} trainings, scored together; folds share training "
-        "ground, which no interval knows, so that intervals are somewhat too narrow"
+        f"cross-validation over {count} folds: a seed is {count} trainings, scored together. They share training "
+        "ground, so they are not quite independent, which no interval knows; in simulated studies intervals held"
     ]
