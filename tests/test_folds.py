@@ -138,8 +138,8 @@ def test_an_outline_counts_folds_and_names_the_data_of_each(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["study.folds=1"], "study.folds=1 must be 0, or 2 to 100"),
-        (["study.folds=-3"], "study.folds=-3 must be 0, or 2 to 100"),
+        (["study.folds=2"], "study.folds=2 must be 0, or 3 to 100: one fold is test, one val, the rest trains"),
+        (["study.folds=-3"], "study.folds=-3 must be 0, or 3 to 100"),
         (["study.folds=3", "dataset.split.fold=1"], r"dataset\.split\.fold does not go with study\.folds=3"),
         (["study.folds=3", "dataset.split.folds=5"], r"dataset\.split\.folds does not go with study\.folds=3"),
         (["study.folds=3", "dataset.split.fold=0,1"], r"dataset\.split\.fold does not go with study\.folds=3"),

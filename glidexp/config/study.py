@@ -139,8 +139,10 @@ class StudyConfig:
             raise ConfigError(f"study.seeds={self.seeds} must be one seed or more, each once: such as [0,1,2].")
         for seed in self.seeds:
             at_least("study.seeds", seed, 0)
-        if self.folds and not 2 <= self.folds <= MOST_FOLDS:
-            raise ConfigError(f"study.folds={self.folds} must be 0, or 2 to {MOST_FOLDS} folds of the ground.")
+        if self.folds and not 3 <= self.folds <= MOST_FOLDS:
+            raise ConfigError(
+                f"study.folds={self.folds} must be 0, or 3 to {MOST_FOLDS}: one fold is test, one val, the rest trains."
+            )
         if self.folds and self.design in (Design.tune, Design.matrix, Design.ladder):
             raise ConfigError(
                 f"study.folds does not go with study.design={self.design}: give study.folds=0, and dataset.split.folds "
