@@ -7,6 +7,8 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from glidexp.config import Precision, TileSizeConfig, flat
 from glidexp.config.evaluation import EvalConfig, EvalSplit, EvaluateConfig
 from glidexp.data import steps
 from glidexp.data.prepare import prepare
-from glidexp.errors import ConfigError, DataError
+from glidexp.errors import ConfigError, DataError, GlidexpError
 from glidexp.models.build import assemble
 from glidexp.models.card import VALIDITY, read_card
 from glidexp.models.export import save_bundle
@@ -332,6 +334,22 @@ def test_the_champion_is_beaten_only_on_ground_that_it_has_not_met(
     assert f"; {met} tiles that the champion has met were left out" in beats.sentence
     assert f"on {len(again.tiles) - met} test tiles" in beats.sentence
     assert strata.state == "passed" and "changed by +0.00 points" in strata.sentence
+
+
+@pytest.mark.parametrize("error", [ConfigError("tile_size.px=56 does not suit it."), DataError("nir is missing.")])
+def test_a_champion_that_cannot_be_scored_fails_its_checks_and_stops_nothing_else(
+    store: Store, released: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, error: GlidexpError, tmp_path: Path
+) -> None:
+    """So that the bundle is written, and --force can release a network that takes other tiles or bands."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("glidexp.release.gate.score_again", refuse)
+    champion, again = registry.holder(store, NAME), SimpleNamespace(config=None)
+    terms, place = Terms(name=NAME, measure=deciding("test/f1_pooled")), Place(store, tmp_path, "glidexp")
+    for check in _of_champion(store, again, champion, terms, place):  # type: ignore[arg-type]
+        assert check.state == "failed" and str(error) in check.sentence
 
 
 def test_a_worse_second_release_is_refused_and_the_champion_stays(

@@ -26,7 +26,7 @@ from glidexp.release import card_page, checks_champion
 from glidexp.release.again import ground_of
 from glidexp.release.card_scores import rows_of, wilson
 from glidexp.release.checks_scores import beats_naive
-from glidexp.study.comparison.arms import Arm
+from glidexp.study.comparison.arms import Arm, common_ground
 from glidexp.study.comparison.material import Material, gather
 from glidexp.study.comparison.pick import Field, Limits, best_tags, deciding, field_of, pick
 from glidexp.study.comparison.studies import load_study
@@ -255,6 +255,21 @@ def test_tiles_that_the_champion_has_met_are_left_out_of_both(store: Store, fiel
     none = replace(one, material=None)
     assert checks_champion.beats(none, deciding(IOU), "models:/lakes/1").state == "skipped"
     assert checks_champion.no_stratum_worse(none, deciding(IOU), 0.02).state == "skipped"
+
+
+def test_tiles_of_one_scene_say_nothing_of_other_ground(store: Store, tmp_path: Path) -> None:
+    """However many there are; where their scene is not known they are compared, and the sentence says as what."""
+    tags = {"glidexp.config_id": "e" * 16}
+    tiles = studies.ground(tmp_path / "one", scenes=1, tiles=12)
+    runs = [studies.leave(store, tmp_path / str(skill), tiles, skill, 3, {}, tags)[0] for skill in (1.0, 0.2)]
+    pair = beside(store, *(tracked_run(store, run) for run in runs))
+    check = checks_champion.beats(pair, deciding(IOU), "models:/lakes/1")
+    assert check.state == "failed" and "12 test tiles of scene s0 alone: on one piece of ground" in check.sentence
+    assert pair.material is not None and "all of them are of scene s0" in pair.material.ground.caveat
+    tables = {name: table.assign(scene="", block="") for name, table in pair.material.tables.items()}
+    unknown = replace(pair, material=Material(tables, {}, common_ground(tables)))
+    check = checks_champion.beats(unknown, deciding(IOU), "models:/lakes/1")
+    assert check.state == "passed" and "better; tiles treated as independent: no scene or block" in check.sentence
 
 
 def test_naive_rows_are_those_of_the_score_that_decides_or_of_lake_iou() -> None:

@@ -30,6 +30,9 @@ a part of it, was not looked at; none is there, and it was never large enough to
 is there, but the network half saw one. The latter four say nothing of its area"""
 LEAST_KM2 = 1e-12
 """an outline may be a line, but for rounding"""
+EDGE_DEG = 5e-6
+"""half a metre: an outline that lies nearer to the edge of what was looked at is cut by it. Edges are straight in the
+map's CRS and bend in degrees, and an outline along them would lie a hair's breadth within"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,4 +236,5 @@ def _seen_together(shapes: Geometries, ground: Any) -> bool:
     """Whether a lake that an edge of each map cuts lies within what they looked at together."""
     if ground is None:
         return False
-    return bool(shapely.contains_properly(ground, shapely.union_all(shapes)))
+    around = shapely.buffer(shapely.union_all(shapes), EDGE_DEG, quad_segs=1)
+    return bool(shapely.contains_properly(ground, around))
