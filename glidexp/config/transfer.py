@@ -54,8 +54,8 @@ class TransferConfig:
     """matrix: arms also for all sources together, and for all but one"""
     target: str | None = None
     """region or sensor that the network is adapted to (ladder)"""
-    rungs: list[Rung] = field(default_factory=lambda: [*Rung])
-    """ways to adapt it, beside zero-shot (ladder)"""
+    rungs: list[Rung] = field(default_factory=lambda: [rung for rung in Rung if rung is not Rung.style])
+    """ways to adapt it, beside zero-shot (ladder); all but `style`, which lost on generated scenes"""
     unit: Unit = Unit.scenes
     """what budgets count: training scenes of the target, or shares of its lakes"""
     budgets: list[float] = field(default_factory=lambda: [1, 2, 5, 10])

@@ -194,7 +194,8 @@ def verdict(row: Row, comparison: Comparison) -> str:
         said = ("higher", "lower") if not better else ("better", "worse")
         return said[0 if effect.value * (better or 1) > 0 else 1] + (f", on the {only[0]} at hand" if only else "")
     if effect.distinguishable:
-        return f"not distinguishable among {many(len(comparison.rows) - 1, 'comparison')} (alone it would be)"
+        tests = sum(row.effect is not None and row.effect.known for row in comparison.rows)  # that Holm counts
+        return f"not distinguishable among {many(tests, 'comparison')} (alone it would be)"
     kind, shares = f"{comparison.ground.kind}s", effect.parts.shares
     if effect.parts.seeds == 1:
         means = row.arm.of_means or comparison.rows[0].arm.of_means
