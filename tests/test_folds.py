@@ -233,7 +233,7 @@ def compared(store: Store, study: Study, score: str = "test/lake_iou_pooled") ->
 
 def test_a_seed_counts_with_all_its_folds_pooled_and_not_without_one(store: Store, study: Study) -> None:
     assert [arm.seeds for arm in study.arms] == [[0, 1, 2], [0, 1]]
-    assert study.missing == ["broken|2|1 is failed: the loss became NaN"]
+    assert study.missing == ["broken|2|1 is failed, so that its seed is left out: the loss became NaN"]
     assert over_folds(study.arms) == FOLDS and len(study.trainings) == 17
     found = compared(store, study)
     for row in found.rows:
@@ -306,6 +306,8 @@ def test_a_seed_that_lacks_a_fold_is_left_out_and_told(store: Store, study: Stud
     a, b = ids(study, 0, 2, folds=(0, 2))
     assert left == [f"seed 2 has folds 0, 2 of 0 to 2 (runs {a[:12]}, {b[:12]}), and is left out"]
     assert [len(run.parts) for run in runs] == [FOLDS] * 4
+    each, left, _ = runs_of(store, [*ids(study, 0, 2, folds=(0, 2)), *ids(study, 1, 0, folds=[1])], whole=False)
+    assert [len(run.parts) for run in each] == [1, 1, 1] and not left
     with pytest.raises(DataError, match=r"seed 0 has fold 1 of 0 to 2 \(run \w{12}\), and no seed of this setting"):
         runs_of(store, [*ids(study, 0, 0, 1), *ids(study, 1, 0, folds=[1])])
 

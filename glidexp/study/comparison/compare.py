@@ -299,7 +299,8 @@ def _notes(arms: Sequence[Arm], rows: Sequence[Row], ground: Ground) -> tuple[st
 
 
 def _notes_of(row: Row, base: Arm, ground: Ground) -> Iterable[str]:
-    pairs, one = row.pairs, "run" if row.arm.of_means or base.of_means else "training"
+    one = "seed" if row.arm.runs[0].folds else "run" if row.arm.of_means or base.of_means else "training"
+    pairs = row.pairs
     if not pairs.shared:
         yield f"no seed in common with the baseline; {one}s were matched in order"
     elif pairs.extra:

@@ -21,12 +21,15 @@ Part = tuple[list[tuple[Study, Arm]], list[TrackedRun]]
 """what a reference stands for: arms of a study, or runs that are in none of them"""
 
 
-def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], list[str], list[Arm] | None]:
+def runs_of(
+    store: Store, references: Sequence[str], *, whole: bool = True
+) -> tuple[list[TrackedRun], list[str], list[Arm] | None]:
     """Runs that are to be compared: of studies, of single arms of theirs, of other parents, or one by one.
 
     Args:
         store: holds them
         references: as typed; `STUDY:ARM` is an arm, by its name, its short name, or the beginning of one of these
+        whole: of trainings on several folds of the ground, those of a setting and seed are one; else each is by itself
 
     Returns:
         the finished ones, each once; a sentence for each that is left out; and the arms as the studies' plans name
@@ -59,7 +62,7 @@ def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], 
             parts.append(([(study, one)], []))
             said = study.missing_of(one.name)
         left += [sentence for sentence in said if sentence not in left]
-    parts, lacking = _put_together(parts)
+    parts, lacking = _put_together(parts, whole)
     found: dict[str, TrackedRun] = {}
     for of_studies, alone in parts:
         for run in (*(run for _, arm in of_studies for run in arm.runs), *alone):
@@ -70,19 +73,18 @@ def runs_of(store: Store, references: Sequence[str]) -> tuple[list[TrackedRun], 
     return list(found.values()), [*left, *lacking], arms
 
 
-def _put_together(parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
+def _put_together(parts: Sequence[Part], whole: bool) -> tuple[list[Part], list[str]]:
     """The same, without runs by themselves that an arm holds, and of the others those on all folds as one."""
     taken = {run.run_id for arms, _ in parts for _, arm in arms for run in all_parts(arm.runs)}
     loose = {run.run_id: run for _, alone in parts for run in alone if run.run_id not in taken}
-    found, left = together(list(loose.values()))
+    found, left = together(list(loose.values())) if whole else (list(loose.values()), [])
     wholes = {part.run_id: run for run in found for part in run.parts}
     put: list[Part] = []
     for arms, alone in parts:
         # each where the first of its parts was named
         own = {run.run_id: wholes.pop(run.run_id) for run in alone if run.run_id in wholes}
-        for whole in own.values():
-            for part in whole.parts:
-                wholes.pop(part.run_id, None)
+        for part in all_parts(own.values()):
+            wholes.pop(part.run_id, None)
         put.append((arms, list({run.run_id: run for run in own.values()}.values())))
     return put, left
 

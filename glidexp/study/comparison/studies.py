@@ -47,7 +47,8 @@ class Study:
         for cell in self.plan.cells:
             entry = self.entries[cell.name]
             if cell.arm == arm and entry.status is not Status.finished:
-                said.append(f"{cell.name} is {entry.status.value}" + (f": {entry.error}" if entry.error else ""))
+                left = ", so that its seed is left out" * bool(self.plan.folds)
+                said.append(f"{cell.name} is {entry.status.value}{left}" + (f": {entry.error}" if entry.error else ""))
         return said
 
     @property

@@ -288,4 +288,4 @@ def _runs(found: Findings, link: str, hint: str) -> Iterable[Block]:
             runs.append([arm.name, run.params["seed"], key, trained.run_id, run.run_id if run is not trained else ""])
     rows = [[*row[:4], row[4] if row[4] != row[3] else NONE] for row in runs]
     headings = ["arm", "seed", "config id", "training", "scored as"]
-    yield Fold("The runs", [Table("runs", "Every finished run.", headings, rows)])
+    yield Fold("The runs", [Table("runs", "Every finished run that is compared.", headings, rows)])

@@ -54,7 +54,7 @@ def from_matrix(store: Store, references: Sequence[str], *, by: str = "region", 
         TrackingError: no such study, or none of its runs kept distances
         DataError: too few scenes
     """
-    runs, notes, _ = runs_of(store, references)
+    runs, notes, _ = runs_of(store, references, whole=False)
     scenes, left = scenes_of(store, all_parts(runs))
     if scenes.empty:
         raise TrackingError(
