@@ -19,6 +19,7 @@ from glidexp.config import DatasetConfig, DatasetKind
 from glidexp.data.builder.tile_records import known_ice
 from glidexp.data.scenes import inventory, polygons
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.copies import alike, tell_copies
 from glidexp.data.scenes.lake_mask import LakeMask
 from glidexp.data.scenes.reading import read_header
 from glidexp.errors import ConfigError, DataError
@@ -278,13 +279,37 @@ def test_lakes_that_come_twice_or_share_an_id_are_told(tmp_path: Path, caplog: p
         path = tmp_path / "l.gpkg"
         path.unlink(missing_ok=True)
         geopandas.GeoDataFrame({"id": ids}, geometry=shapes[: len(ids)], crs=32645).to_file(path)
-        polygons.read_both(path, None, settings)
+        tell_copies(polygons.read_both(path, None, settings)[0])
         return caplog.text
 
     assert not said(["a", "b"])
     assert "1 copy of others among 3 outlines counts as a lake again" in said(["a", "b", "a"])
     assert "another one's" not in caplog.text
     assert "1 of 2 lakes has another one's id: those of a scene count as one" in said(["a", "a"])
+
+
+def test_lakes_of_two_inventories_in_one_file_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The same lakes drawn by two people; not lakes that touch, lie within larger ones, or overlap a little."""
+
+    def found(*shapes: shapely.Polygon) -> list[list[int]]:
+        ids = [f"L{number}" for number in range(len(shapes))]
+        geopandas.GeoDataFrame({"id": ids}, geometry=list(shapes), crs=32645).to_file(tmp_path / "l.gpkg")
+        lakes = polygons.read(tmp_path / "l.gpkg", "dataset.lakes")
+        caplog.clear()
+        tell_copies(lakes)
+        return alike(lakes).tolist()
+
+    box = shapely.box
+    assert found(box(0, 0, 100, 100), box(500, 0, 600, 100), box(5, 5, 104, 103)) == [[0, 2]]
+    assert "1 of 3 outlines covers another one for half of what both cover or more (L0 and L2)" in caplog.text
+    apart = [box(0, 0, 100, 100), box(100, 0, 200, 100), box(0, 100, 10, 110), box(0, -60, 100, 40)]
+    assert found(*apart) == [] and not caplog.text  # the last one shares a fourth of both
+    half = [box(0, 0, 300, 100), box(100, 0, 400, 100), box(250, 0, 550, 100)]
+    assert found(*half) == [[0, 1]]  # 200 of 400; of the next ones 150 of 450
+    assert found(box(0, 0, 100, 100), box(0, 0, 100, 100)) == [] and "1 copy of others" in caplog.text
+    more = [box(n, 0, n + 100, 100) for n in range(5)]
+    assert len(found(*more)) == 10 and "4 of 5 outlines cover another one" in caplog.text
+    assert "(L0 and L1, L0 and L2, L0 and L3 ...)" in caplog.text
 
 
 def test_ids_stay_with_their_polygons_when_others_are_left_out(tmp_path: Path) -> None:

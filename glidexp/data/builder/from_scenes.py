@@ -35,6 +35,7 @@ from glidexp.data.builder.tasks import share_out, tasks_of
 from glidexp.data.check import divided
 from glidexp.data.scenes import crop, inventory, polygons, products, stretch, versions
 from glidexp.data.scenes.catalogue import SceneFile
+from glidexp.data.scenes.copies import tell_copies
 from glidexp.data.scenes.labelled_ground import lakes_on, read_ground, scenes_on
 from glidexp.data.scenes.reading import Scene, read_header
 from glidexp.data.sharing import RandomPlaces
@@ -86,6 +87,8 @@ def build_scenes(
     failed = Failures(alone=len(files) == 1)
     scenes = [scene for scene in _headers(files, job.dataset, failed) if scene.name not in skipped]
     water, ice = polygons.read_both(sources.lakes, sources.glaciers, job.dataset)
+    if job.dataset.kind == DatasetKind.scenes:
+        tell_copies(water)
     ground, changes = read_ground(job.dataset), versions.since(job.dataset, water)
     beyond = Counter[str]()
     if ground is not None:

@@ -160,25 +160,9 @@ def read_both(lakes: Path, glaciers: Path | None, dataset: DatasetConfig) -> tup
     water = read(
         lakes, "dataset.lakes", type_column=kind, id_column=number, crs=dataset.lakes_crs, layer=dataset.lakes_layer
     )
-    _tell_copies(water)
     if not glaciers:
         return water, None
     return water, read(glaciers, "dataset.glaciers", crs=dataset.glaciers_crs, layer=dataset.glaciers_layer)
-
-
-def _tell_copies(lakes: Inventory) -> None:
-    """Warns of outlines that come twice, as where two inventories were put together, and of lakes that share an id."""
-    n = len(lakes.geometries)
-    copies = n - len(set(shapely.to_wkb(shapely.normalize(lakes.geometries)).tolist()))
-    if copies:
-        told = many(copies, "copy"), n, does(copies, "count")
-        log.warning("%s: %s of others among %d outlines %s as a lake again.", lakes.path, *told)
-    shared = n - len(set(lakes.ids.tolist())) - copies
-    if lakes.id_column and shared > 0:
-        log.warning(
-            "%s: %d of %s %s another one's %s: those of a scene count as one. Others are named by "
-            "dataset.lake_id_column.", lakes.path, shared, many(n, "lake"), does(shared, "have"), lakes.id_column,
-        )  # fmt: skip
 
 
 def told_of(
