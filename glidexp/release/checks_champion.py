@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from glidexp.errors import DataError
+from glidexp.errors import DataError, GlidexpError
 from glidexp.models import lineage
 from glidexp.models.load import find
 from glidexp.release.again import Rescored
@@ -89,14 +89,16 @@ def beats(both: Pair, measure: Measure, uri: str) -> Check:
     scores = f"{100 * float(measure.of(mine)[0]):.2f} against {100 * float(measure.of(theirs)[0]):.2f} of {uri}"
     weights = measure.weights(mine, theirs)
     count = int(np.count_nonzero(weights))
-    where = f"{measure.name} on {many(ground.tiles, 'test tile')} of {many(count, ground.kind)}"
+    of = f"scene {ground.scene} alone" if ground.one_piece else many(count, ground.kind)
+    where = f"{measure.name} on {many(ground.tiles, 'test tile')} of {of}"
     left = (
         f"; {many(both.left_out, 'tile')} that the champion has met {does(both.left_out, 'were')} left out"
         if both.left_out
         else ""
     )
-    note = f"; {both.note}" if both.note else ""
-    table = np.subtract(*(pseudo_values(one, measure.of, weights) for one in (mine, theirs))) if count > 1 else None
+    several = count > 1 and not ground.one_piece
+    note = "".join(f"; {one}" for one in (ground.caveat if several else "", both.note) if one)
+    table = np.subtract(*(pseudo_values(one, measure.of, weights) for one in (mine, theirs))) if several else None
     if table is None or not np.isfinite(table).all():
         said = "on one piece of ground nothing can be said about others"
         return judged(BEATS, False, f"{scores}, {where}: {said}{left}{note}.")
@@ -149,7 +151,7 @@ def without_champion(name: str) -> tuple[Check, Check]:
     return skipped(BEATS, told), skipped(STRATA, told)
 
 
-def not_comparable(error: DataError) -> tuple[Check, Check]:
+def not_comparable(error: GlidexpError) -> tuple[Check, Check]:
     """Both checks where champion and candidate cannot be scored on one ground."""
     told = f"the champion cannot be scored on the candidate's test ground: {error}"
     return judged(BEATS, False, told), judged(STRATA, False, told)

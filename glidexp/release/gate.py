@@ -170,7 +170,7 @@ def _of_champion(
                 checks_champion.beats(both, terms.measure, champion.uri),
                 checks_champion.no_stratum_worse(both, terms.measure, terms.margin),
             )
-    except DataError as error:
+    except (ConfigError, DataError) as error:  # such as a tile that it does not take, or a band that is not there
         return checks_champion.not_comparable(error)
 
 

@@ -14,7 +14,14 @@ from glidexp.errors import DataError
 from glidexp.identity import FIRST_VERSION, INTRODUCED_AT, MODEL_VERSION_TAG, VERSION_TAG
 from glidexp.scoring.confusion import UNKNOWN_SCENES, Counts, rows_of
 from glidexp.scoring.scores import read_scores
-from glidexp.study.comparison.clusters import UNTOLD, Ground, cluster_kind, clusters_of, scenes_that_share
+from glidexp.study.comparison.clusters import (
+    UNTOLD,
+    Ground,
+    cluster_kind,
+    clusters_of,
+    scene_of_all,
+    scenes_that_share,
+)
 from glidexp.tracking.found import TrackedRun, all_parts, read_file
 from glidexp.tracking.store import Store
 from glidexp.wording import does, many
@@ -250,7 +257,8 @@ def common_ground(tables: dict[str, pd.DataFrame]) -> Ground:
             )
     assert reference is not None
     sharing = scenes_that_share(tables[first]) or UNTOLD
-    return Ground(tuple(map(str, reference.index)), kind, len(tables[first]), *sharing)
+    names, scene = tuple(map(str, reference.index)), scene_of_all(tables[first])
+    return Ground(names, kind, len(tables[first]), *sharing, scene=scene)
 
 
 def counts_of(

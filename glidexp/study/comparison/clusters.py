@@ -28,12 +28,20 @@ class Ground:
     """scenes that lie on ground of other ones, in part at least"""
     shared: str = "ground"
     """what they have in common, as far as is known: ground, blocks of ground, lakes"""
+    scene: str = ""
+    """the one that all tiles are of; "" where they are of several, or some do not say"""
+
+    @property
+    def one_piece(self) -> bool:
+        """Whether all of it is one scene and no part of it is known that could stand for other ground."""
+        return self.kind == "tile" and bool(self.scene)
 
     @property
     def caveat(self) -> str:
         """A sentence where the clusters are less than one could wish; else empty."""
         if self.kind == "tile":
-            return "tiles treated as independent: no scene or block is known"
+            why = f"all of them are of scene {self.scene}" if self.scene else "no scene or block is known"
+            return f"tiles treated as independent: {why}"
         if self.kind == "scene" and self.sharing:
             return (
                 f"{self.sharing} of {len(self.clusters)} scenes share {self.shared} with others, and are treated as "
@@ -49,6 +57,12 @@ def cluster_kind(table: pd.DataFrame) -> str:
         if names.nunique() > 1 and not names.isin(UNKNOWN_SCENES).any():
             return kind
     return "tile"
+
+
+def scene_of_all(table: pd.DataFrame) -> str:
+    """The scene that all tiles are of; "" where they are of several, or some do not say."""
+    names = {*table["scene"].astype(object).where(table["scene"].notna(), "").astype(str)}
+    return names.pop() if len(names) == 1 and not names & {*UNKNOWN_SCENES} else ""
 
 
 def clusters_of(table: pd.DataFrame, kind: str) -> "pd.Series[str]":
