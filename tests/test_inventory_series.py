@@ -445,6 +445,21 @@ def test_scenes_of_one_date_side_by_side_count_shared_ground_once(tmp_path: Path
     assert (dates["state"] == "cut").sum() == 2 * 3  # long on four dates, once on the left scene's
 
 
+@pytest.mark.parametrize("crs", [32645, 4326])
+def test_lakes_that_one_edge_of_two_passes_cuts_are_not_whole(crs: int, tmp_path: Path) -> None:
+    """Two scenes of a footprint in a year: laid over each other they show no more of a lake than each by itself."""
+    ground = shapely.box(WEST, NORTH - 20_000, WEST + 20_000, NORTH)
+    whole = [lake(30 * (i % 7) - 60, 500 + 900 * i, 200) for i in range(20)]
+    part = [one.intersection(ground) for one in whole]
+    maps = [
+        written(tmp_path / f"{day}.gpkg", part, day, ground=ground, cut=tuple(range(20)), crs=crs)
+        for day in ("2000-07-01", "2000-08-01")
+    ]
+    _, dates, totals = series(tmp_path, [*maps, written(tmp_path / "2010.gpkg", whole, 2010, crs=crs)], "--by", "year")
+    assert dates["state"].tolist() == ["cut", "seen"] * 20
+    assert totals["common_lakes"].tolist() == [0, 0]
+
+
 def test_of_two_maps_of_a_date_the_smaller_outlines_are_not_chosen(tmp_path: Path) -> None:
     """Lakes that two scenes show with errors of 5 % are on average as large as they are, whatever the errors."""
     rng = np.random.default_rng(0)
