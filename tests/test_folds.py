@@ -119,6 +119,12 @@ def test_steps_that_differ_by_fold_are_told(planned: Planned, place: Path) -> No
     assert f"{min(steps)} to {max(steps)} optimizer steps, by fold, in every arm exactly" in unlike.plan.budget
 
 
+def test_a_fold_with_too_few_tiles_is_named(place: Path) -> None:
+    said = r"loss=bce: train.batch_size=27 is more than its 2\d training tiles on fold [0-2]: lower it"
+    with pytest.raises(ConfigError, match=said):
+        planning(place, "seed=1", f"study.folds={FOLDS}", "train.batch_size=27")
+
+
 def planned_steps(found: Planned, fold: int) -> int:
     config = found.every[fold][0].config
     return int(config.train.epochs * (found.data.sizes(config).train // config.train.batch_tiles))

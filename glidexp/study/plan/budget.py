@@ -167,8 +167,9 @@ def _changed(config: Config, **train: Any) -> Config:
 def refuse_too_few(one: Checked, count: int) -> None:
     """Raises ConfigError where an arm has fewer training tiles than a batch."""
     if count < one.config.train.batch_tiles:
-        own = f" with seed {one.config.seed}" * drawn(one.config)
+        own, split = f" with seed {one.config.seed}" * drawn(one.config), one.config.dataset.split
+        fold = f" on fold {split.fold}" * bool(split.folds)
         raise ConfigError(
-            f"{one.name}: train.batch_size={one.config.train.batch_tiles} is more than its {count} training tiles"
-            f"{own}: lower it."
+            f"{one.name}: train.batch_size={one.config.train.batch_tiles} is more than its "
+            f"{many(count, 'training tile')}{own}{fold}: lower it."
         )
