@@ -266,6 +266,18 @@ def test_a_lake_goes_on_to_a_map_that_lies_beside_and_shares_no_ground(tmp_path:
         assert table["value"]["lake_precision_iou50"] == 1
 
 
+def test_lakes_side_by_side_share_no_ground(tmp_path: Path) -> None:
+    """Such of one grid of pixels, whose corners differ: moved into another plane, the line between is no longer one."""
+    places = [(300 * i, 300 * j, 10 + 10 * ((i + j) % 3)) for i in range(12) for j in range(12)]
+    one = written(tmp_path / "map_lakes.gpkg", [square(x, y, 50) for x, y, _ in places], None, ground=GROUND)
+    beside = inventory(tmp_path / "true.gpkg", [square(x + 50, y + down, 30) for x, y, down in places])
+    table = assess(tmp_path, [one], beside)
+    assert table["value"][["lake_recall", "lake_precision"]].tolist() == [0, 0]
+    over = inventory(tmp_path / "over.gpkg", [square(x + 49, y + down, 30) for x, y, down in places])
+    table = assess(tmp_path, [one], over)
+    assert table["value"][["lake_recall", "lake_precision"]].tolist() == [1, 1]
+
+
 def test_a_map_is_not_blamed_for_what_lies_beyond_its_edge(tmp_path: Path) -> None:
     """Of lakes that go on beyond the ground a map shows all that lies on it, and no more: a perfect one is perfect."""
     true = [square(1000, 1000), square(SIDE - 150, 3000), square(SIDE - 50, 5000), square(5000, -120)]

@@ -13,6 +13,8 @@ from glidexp.data.splits import connected
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+COMMON_M2 = 0.1
+"""lakes that lie side by side have as much in common by rounding alone, the smallest pixels more"""
 HALF = 0.5
 """IoU from which a lake is drawn well enough to be called the same"""
 
@@ -70,7 +72,7 @@ def against(
             map can show more. None: no lake does
     """
     first, second = shapely.STRtree(true).query(mapped, predicate="intersects")
-    met = shapely.area(shapely.intersection(mapped[first], true[second])) > 0
+    met = shapely.area(shapely.intersection(mapped[first], true[second])) > COMMON_M2
     first, second = first[met], second[met]
     areas = [np.asarray(shapely.area(side), dtype=np.float64) for side in (mapped, true)]
     here = [_on(ground, side) for side in (mapped, true)]
