@@ -1,8 +1,10 @@
 """The tile store: what is written is read, and what is damaged is refused."""
 
+import errno
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +214,36 @@ def test_distances_to_ice_are_there_or_not_and_changed_ones_are_refused(tmp_path
     (store.path / "ice.parquet").write_bytes(b"x")
     with pytest.raises(DataError, match=r"ice.parquet is damaged"):
         _ = TileStore.open(store.path).ice
+
+
+def test_stores_of_the_same_pixels_keep_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As folds of one ground. Not those of other pixels, nor of a damaged store, nor where files cannot be linked."""
+    made = tiles()
+
+    def inodes(store: TileStore) -> list[int]:
+        return [(store.path / name).stat().st_ino for name in ("images.u8", "masks.u8")]
+
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text("[1]")
+    first = write(tmp_path / "one", made)
+    second = write(tmp_path / "two", made)
+    assert inodes(first) == inodes(second)
+    second.verify()
+    assert sorted(path.name for path in second.path.iterdir()) == sorted(path.name for path in first.path.iterdir())
+    assert not {*inodes(write(tmp_path / "unlike", made[:5]))} & {*inodes(first)}
+    shutil.rmtree(first.path)
+    assert np.array_equal(TileStore.open(second.path).images[3], made[3][0]), "the other one keeps its own"
+    damaged = bytearray((second.path / "masks.u8").read_bytes())
+    damaged[7] ^= 1
+    (second.path / "masks.u8").write_bytes(damaged)
+    third = write(tmp_path / "three", made)
+    assert inodes(third)[0] == inodes(second)[0] and inodes(third)[1] != inodes(second)[1]
+    third.verify()
+    monkeypatch.setattr("glidexp.data.writer.os.link", refused)
+    alone = write(tmp_path / "alone", made)
+    assert not {*inodes(alone)} & {*inodes(third)}
+    alone.verify()
+
+
+def refused(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")

@@ -1,5 +1,6 @@
 """Writes a tile store: tiles stream to flat files in a folder aside, then index and manifest, then it is renamed."""
 
+import filecmp
 import hashlib
 import json
 import os
@@ -222,7 +223,25 @@ class StoreWriter:
         full["manifest_sha256"] = hashlib.sha256(canonical(full)).hexdigest()
         text = json.dumps(full, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")
+        self._share(full)
         os.replace(self.folder, self.path)
+
+    def _share(self, manifest: Mapping[str, Any]) -> None:
+        """Keeps pixels once on disk that a store beside this one has, too: folds of one ground differ in sides alone.
+
+        A file system without hard links keeps them twice.
+        """
+        for other in sorted(self.path.parent.glob(f"[!.]*/{MANIFEST}")):
+            with suppress(OSError, ValueError, KeyError, TypeError):  # whatever lies there
+                theirs = json.loads(other.read_text(encoding="utf-8"))
+                if theirs["data_hash"] != manifest["data_hash"]:
+                    continue
+                for name in (IMAGES, LABELS):
+                    if filecmp.cmp(other.with_name(name), self.folder / name, shallow=False):
+                        linked = self.folder / f"{name}.linked"
+                        os.link(other.with_name(name), linked)
+                        os.replace(linked, self.folder / name)
+                return
 
 
 @dataclass(frozen=True, slots=True)
