@@ -14,6 +14,7 @@ from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.ledger import SCORED_ON_TAG, Entry, Ledger, scored_on
 from glidexp.tracking.store import FoundRun
 from glidexp.training.rescoring.rescore import evaluation_id
+from glidexp.training.rescoring.scored import naive_rows
 
 
 def tiles_of(*pixels: str, manifest: Any = None, bands: tuple[str, ...] = ("red", "green"), **changes: Any) -> Any:
@@ -38,6 +39,16 @@ def test_what_is_said_of_the_same_pixels_is_a_part_of_the_id() -> None:
     other = tiles_of("a", "b")
     other.index.loc[1, "region"] = "another"  # of a tile that is not scored
     assert named(other) == named(tiles_of("a", "b"))
+
+
+def test_naive_indices_get_no_threshold_from_sensors_that_are_not_scored() -> None:
+    """Of all tiles of one sensor the val tiles beside them are another sensor's."""
+    store: Any = SimpleNamespace(rows=lambda split: np.array([2, 3]) if split == "val" else np.array([]))
+    one_sensor = np.array([0, 2, 4])
+    assert naive_rows(store, one_sensor, "all").tolist() == [0, 2, 4]
+    assert naive_rows(store, np.array([4, 5]), "test").tolist() == [2, 3]
+    store = SimpleNamespace(rows=lambda _: np.array([], dtype=np.int64))
+    assert naive_rows(store, np.array([4, 5]), "test").tolist() == [4, 5]
 
 
 def test_what_a_network_is_fed_is_a_part_of_the_evaluations_id() -> None:

@@ -38,6 +38,7 @@ from glidexp.training.rescoring.scored import (
     fitted_rows,
     fixed_threshold,
     known_of,
+    naive_rows,
     rows_of,
     which_split,
 )
@@ -96,8 +97,8 @@ def rescore(config: EvaluateConfig, found: FoundModel, store: Store, *, choices:
             fixed = {"threshold": fitted.threshold, "temperature": fitted.temperature}
             with scoring(evaluator, split):
                 seen = predict(evaluator, fitted.model, SPLIT, **fixed, scratch=Path(config.paths.mlruns))
-            apart = np.setdiff1d(tiles.rows("val"), rows)
-            metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=apart if len(apart) else rows)
+            naive = naive_rows(tiles, rows, split)
+            metrics = log_results(tracked, [seen], config.tracking, step=0, fit_rows=naive)
             metrics |= leaked
             if config.eval.log_fitted:
                 about = {

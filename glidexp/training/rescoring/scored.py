@@ -108,6 +108,15 @@ def rows_of(config: EvaluateConfig, tiles: TileStore, split: str) -> npt.NDArray
     return np.flatnonzero(taken).astype(np.int64)
 
 
+def naive_rows(tiles: TileStore, rows: npt.NDArray[np.int64], split: str) -> npt.NDArray[np.int64]:
+    """Rows whose pixels give the naive indices their thresholds: val's, or those that are scored.
+
+    Where all tiles are scored, val tiles beside them are those of sensors or regions that were not asked for.
+    """
+    val = tiles.rows("val")
+    return val if split == "test" and len(val) else rows
+
+
 def digest_of(tiles: TileStore, rows: npt.NDArray[np.int64], split: str) -> str:
     """Names the scored tiles in tracking: the whole store's hash, as in training, unless some were left out."""
     whole = len(tiles) if split == "all" else len(tiles.rows("test"))
