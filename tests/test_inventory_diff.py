@@ -61,6 +61,17 @@ def test_changes_and_their_uncertainty(
     assert "1 appeared, 2 vanished, 1 grown, 1 shrunk, 1 unchanged, 0 not seen" in capsys.readouterr().out
 
 
+def test_the_bound_of_a_thin_lake_is_half_a_pixel_of_its_shore(tmp_path: Path) -> None:
+    """It is more than the lake's area, and the interval stops at 0."""
+    path = written(tmp_path / "map.gpkg", [lake(0, 0, 50), lake(2000, 0, 50)], 0.004, lake(0, 0, 9000))
+    frame = geopandas.read_file(path, layer="lakes")
+    area = frame.area / 1e6
+    frame.assign(area_low_km2=[0.0, area[1] - 0.004], area_high_km2=area.add([0.012, 0.004])).to_file(
+        path, layer="lakes"
+    )
+    assert lake_map.read(path, "OLD", None).bound_km2 == pytest.approx([0.012, 0.004], rel=1e-3)
+
+
 def test_what_an_edge_cuts_has_not_grown_where_the_other_map_shows_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

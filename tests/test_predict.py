@@ -998,7 +998,7 @@ def test_odd_names_and_shapes(model: Path, bright: Bright, tmp_path: Path, capsy
         mapped(model, out, tmp_path / "none")
 
 
-@pytest.mark.parametrize("wrong", [{"min_km2": float("nan")}, {"smooth": 30}])
+@pytest.mark.parametrize("wrong", [{"min_km2": float("nan")}, {"min_km2": float("inf")}, {"smooth": 30}])
 def test_settings_that_no_scene_could_be_mapped_with(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="must be"):
         MapSettings(**wrong)  # type: ignore[arg-type]

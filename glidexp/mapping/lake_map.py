@@ -136,6 +136,7 @@ def read(
     if HALF_PIXEL in intervals:  # around the mapped area, also where that was rounded or smoothed
         low, high = _ordered(known, HALF_PIXEL, path, setting)
         bound = (high - low) / 2
+        bound = np.where(low == 0, np.fmax(bound, high - area), bound)  # of a thin lake the lower end stops at 0
     if gsd_m:
         bound = np.where(np.isnan(bound), 0.5 * gsd_m * perimeter, bound)
     if OF_NETWORK in intervals:

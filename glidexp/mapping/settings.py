@@ -1,5 +1,6 @@
 """How a model meets new scenes: windows, stretch, rules for lakes. Nothing heavy is imported here."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,7 +57,7 @@ class MapSettings:
             raise ConfigError(f"--overlap={self.overlap_px} must be at most half of --window={self.window_px}.")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ConfigError(f"--threshold={self.threshold} must be a probability above 0 and below 1.")
-        if not self.min_km2 >= 0:
-            raise ConfigError(f"--min-km2={self.min_km2} must be 0 or more.")
+        if not 0 <= self.min_km2 < math.inf:
+            raise ConfigError(f"--min-km2={self.min_km2} must be 0 or more km2.")
         if self.smooth > MOST_ROUNDS:
             raise ConfigError(f"--smooth={self.smooth} must be {MOST_ROUNDS} or less: each round doubles the points.")
