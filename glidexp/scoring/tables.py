@@ -124,7 +124,9 @@ def _lake_caption(metrics: dict[str, float], unit: str) -> str:
         if any(value is not None for value in values):
             said.append(words.format(*(_number(value, digits) for value in values)))
     if metrics.get(f"{TEST}lakes_compared") == 0:
-        said.insert(0, "no lake was found that is not cut by an edge, so no area and no shore was compared")
+        said.insert(
+            0, "no lake was found where nothing of it and of what it meets is cut, so no area and no shore was compared"
+        )
     return "; ".join(said)
 
 
