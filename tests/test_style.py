@@ -128,6 +128,22 @@ def test_how_often_and_from_whom() -> None:
     assert (Style(torch.zeros(7, 3, 1, 1), p=1.0, seed=1).places(np.arange(50), 0) >= 0).all()
 
 
+@pytest.mark.gpu
+def test_gpu_gives_what_the_cpu_gives_and_never_waits() -> None:
+    images, label = tiles(16), torch.zeros(16, 40, 40, dtype=torch.uint8)
+    cfg = dataclasses.replace(EVERYTHING, noise_p=0.0)  # noise has other bits there
+    lent = amplitudes(tiles(4, seed=8), 2)
+    on_cpu = augment(Style(lent, p=0.5, seed=3), cfg)(images, label, torch.arange(16), 0)
+    there, inputs = augment(Style(lent, p=0.5, seed=3), cfg), (images.cuda(), label.cuda(), torch.arange(16), 0)
+    there(*inputs)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = there(*inputs)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(found.image.cpu(), on_cpu.image, atol=2e-3, rtol=0)
+
+
 # ---- whose look
 
 
