@@ -21,6 +21,8 @@ from glidexp.mapping.runs import runs_of
 
 Geometries = npt.NDArray[np.object_]
 Bytes = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 LAKE, NODATA = 1, 255
 LARGE_POINTS = 5000
 """of an outline that is drawn anew from its pixels where it touches itself: the time that GEOS takes to repair it grows
@@ -60,11 +62,18 @@ def outlines(vrt: Path, mask_HW: Bytes, *, fill_px: int, min_px: int) -> Geometr
 
 def smoothed(geometries: Geometries, rounds: int) -> Geometries:
     """Cuts the corners of outlines; what crosses itself afterwards is repaired."""
-    if not rounds:
+    if not rounds or not len(geometries):
         return geometries
-    out = [shapely.MultiPolygon([_cut(part, rounds) for part in shapely.get_parts(one)]) for one in geometries]
-    fixed = [one if shapely.is_valid(one) else polygons_of(shapely.make_valid(one)) for one in out]
-    return np.array(fixed, dtype=object)
+    parts, of_part = shapely.get_parts(geometries, return_index=True)
+    rings, of_ring = shapely.get_rings(parts, return_index=True)
+    xy, of_point = shapely.get_coordinates(rings, return_index=True)
+    for _ in range(rounds):
+        xy, of_point = _corners(xy, of_point)
+    cut = shapely.polygons(shapely.linearrings(xy, indices=of_point), indices=of_ring)
+    found: Geometries = shapely.multipolygons(cut, indices=of_part)
+    for i in np.flatnonzero(~shapely.is_valid(found)):
+        found[i] = polygons_of(shapely.make_valid(found[i]))
+    return found
 
 
 def _rings(vrt: Path) -> tuple[Geometries, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -127,15 +136,12 @@ def burn(shapes: Geometries, mask_HW: Bytes, value: int) -> None:
         flat[places] = value
 
 
-def _cut(polygon: Any, rounds: int) -> Any:
-    rings = [shapely.get_coordinates(ring) for ring in (polygon.exterior, *polygon.interiors)]
-    for _ in range(rounds):
-        rings = [_corners(ring) for ring in rings]
-    return shapely.Polygon(rings[0], rings[1:])
-
-
-def _corners(ring: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    here, there = ring[:-1], ring[1:]
+def _corners(xy: Points, ring: Rows) -> tuple[Points, Rows]:
+    """Points of all rings, each closed, after one round of corner cutting, and the ring of each."""
+    edges = np.flatnonzero(ring[1:] == ring[:-1])
+    here, there = xy[edges], xy[edges + 1]
     near, far = here + CORNER * (there - here), there - CORNER * (there - here)
-    points = np.stack([near, far], axis=1).reshape(-1, 2)
-    return np.vstack([points, points[:1]])
+    points, of = np.stack([near, far], axis=1).reshape(-1, 2), np.repeat(ring[edges], 2)
+    first = np.flatnonzero(np.diff(of, prepend=-1))  # of each ring, which closes it as well
+    ends = np.append(first[1:], len(of))
+    return np.insert(points, ends, points[first], axis=0), np.insert(of, ends, of[first])
