@@ -388,7 +388,7 @@ def matrix_scenes() -> pd.DataFrame:
 def test_the_page_tells_scenes_and_what_to_expect(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validity_matrix, "runs_of", lambda *_: ([], ["one is left out"], None))
+    monkeypatch.setattr(validity_matrix, "runs_of", lambda *_, whole: ([], ["one is left out"], None))
     monkeypatch.setattr(validity_matrix, "scenes_of", lambda *_: (matrix_scenes(), []))
     places = [str(scene_of(tmp_path / f"{name}.tif", level)) for name, level in (("usual", 150), ("dark", 60))]
     out = tmp_path / "page"
@@ -477,7 +477,7 @@ def test_runs_without_distances_are_told_with_the_reason_that_their_card_has(
         "without distances, and so left out: ffffffffffff (run f), dddddddddddd (run d): it was trained"
     )
     assert "trained on too few" in few and "from before" in old and "scored no test scene" in unscored
-    monkeypatch.setattr(validity_matrix, "runs_of", lambda *_: (runs[:1], [], None))
+    monkeypatch.setattr(validity_matrix, "runs_of", lambda *_, whole: (runs[:1], [], None))
     with pytest.raises(TrackingError, match=r"^no run of STUDY tells how far its scenes lie: .* trained on too few"):
         validity_matrix.from_matrix(store, ["STUDY"], level=0.9)
     monkeypatch.setattr(lacking, "find", none)
