@@ -35,7 +35,7 @@ class Composer:
     def __init__(self, folder: Path) -> None:
         from glidexp.config import Config
 
-        self._folder, self._schema = folder, OmegaConf.structured(Config)
+        self._folder, self._schema = folder, _schema(Config)
         self._usual = by_hydra(folder, [], "train")
         self._options: dict[tuple[str, str], DictConfig | None] = {}
 
@@ -114,9 +114,22 @@ def register() -> None:
     from glidexp.config.study import SweepConfig
 
     schemas = ConfigStore.instance()
-    schemas.store(name="schema", node=Config)
-    schemas.store(name="evaluate_schema", node=EvaluateConfig)
-    schemas.store(name="sweep_schema", node=SweepConfig)
+    schemas.store(name="schema", node=_schema(Config))
+    schemas.store(name="evaluate_schema", node=_schema(EvaluateConfig))
+    schemas.store(name="sweep_schema", node=_schema(SweepConfig))
+
+
+def _schema(of: type[object]) -> DictConfig:
+    """A class as a schema whose dictionaries take any key: Hydra wants a + for `sensor_mix.weights.landsat8=3`."""
+    schema = OmegaConf.structured(of)
+    pending = [schema]
+    while pending:
+        section = pending.pop()
+        inner = [section._get_node(key) for key in section]
+        pending += [node for node in inner if isinstance(node, DictConfig) and not node._is_none()]
+        if OmegaConf.get_type(section) is dict:
+            OmegaConf.set_struct(section, False)
+    return schema
 
 
 def by_hydra(folder: Path, words: Sequence[str], config_name: str) -> DictConfig:
@@ -169,7 +182,9 @@ def check_flags(argv: list[str], known: list[str]) -> None:
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
-    _, unknown = parser.parse_known_args(argv)
+    given, unknown = parser.parse_known_args(argv)
+    if given.cfg and given.multirun:
+        raise ConfigError("--cfg shows one config, and -m runs several: leave one out.")
     if unknown:
         name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
         near = next((key for key in known if key == name or key.endswith(f".{name}")), None)

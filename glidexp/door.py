@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from glidexp.config import Config
     from glidexp.config.evaluation import EvaluateConfig
     from glidexp.config.study import SweepConfig
-__all__ = ["GROUPS", "SWEEP_GROUPS", "conf_dir", "config_dir", "explain", "known_keys", "options", "search_word"]
+__all__ = [
+    "GROUPS",
+    "SWEEP_GROUPS",
+    "check_flags",
+    "conf_dir",
+    "config_dir",
+    "explain",
+    "known_keys",
+    "options",
+    "search_word",
+]
 
 
 def help_text(command: str) -> str:

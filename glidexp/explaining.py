@@ -87,15 +87,15 @@ def explain(error: Exception, argv: list[str], known: list[str] | None = None) -
             number = re.fullmatch(r"tile_size/([0-9]+)(\.yaml)?", str(error.missing_cfg_file))
             return ConfigError(f"{told} Another one is set as tile_size.px={number[1]}.") if number else told
     for before, override in zip(["", *argv], argv, strict=False):
-        if before in TAKES_A_WORD:
+        if before in TAKES_A_WORD or override.startswith("-"):
             continue
-        if "=" not in override and not override.startswith(("-", "~")):
+        if "=" not in override and not override.startswith("~"):
             return ConfigError(f"'{override}' is neither GROUP=OPTION nor KEY=VALUE: for example backbone=resnet34.")
         key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         value = override.split("=", 1)[-1]
         if value == "null" and "Got NoneType" in text and (conf_dir() / key).is_dir():
             return no_value(f"{key}={value}", options(key))
-        one = re.search(rf"override {re.escape(key)}=(\S+)", text)  # of several that -m was given
+        one = None if override in text else re.search(rf"override {re.escape(key)}=(\S+)", text)  # of those of -m
         if one:
             value = one[1]
         if f"override '{key}'" in text or f"full_key: {key}" in text or f"'{key}'" in text or override in text or one:
@@ -107,7 +107,8 @@ def _wrong_override(key: str, value: str, reason: str, known: list[str]) -> Glid
     sections = sorted({name.split(".")[0] for name in known} | ({"experiment"} if "seed" in known else set()))
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
-    if key not in sections and not any(name == key or name.startswith(key + ".") for name in known):
+    named = key in sections or any(name == key or name.startswith(f"{key}.") for name in known)
+    if not named and "reference_type=Dict[" not in reason:  # that is one of a dictionary, which may have any name
         return no_setting(key, siblings if siblings and parent else sections, known)
     return why_not(key, value, reason)
 

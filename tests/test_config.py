@@ -106,6 +106,14 @@ def test_what_the_id_depends_on(key: str, changes: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    "word", ["sensor_mix.weights.landsat8=3", "+sensor_mix.weights.landsat8=3", "sensor_mix.weights={landsat8: 3}"]
+)
+@pytest.mark.parametrize("also", [[], ["experiment=smoke"]], ids=["plain", "by Hydra"])
+def test_names_with_values_are_given_as_any_value(word: str, also: list[str]) -> None:
+    assert composed(word, *also).sensor_mix.weights == {"landsat8": 3.0}
+
+
+@pytest.mark.parametrize(
     ("words", "changes"),
     [
         (["sensor_mix=balanced", "augmentation=flips"], True),

@@ -31,6 +31,7 @@ def run_multirun(argv: list[str]) -> int:
     Raises:
         ConfigError: a combination is impossible; nothing was started
     """
+    door.check_flags(argv, door.known_keys("train"))
     door.refuse_words(argv)
     overrides = [word for word in door.quoted(argv) if "=" in word and not word.startswith("-")]
     own = door.config_dir(argv)
