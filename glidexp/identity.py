@@ -111,6 +111,8 @@ def config_id(
         values["accumulated"] = "mean"
     if _repeats(config) and (config.augmentation != AugmentationConfig() or config.input.embed is not Embed.none):
         values["drawn"] = "each time"  # a tile that an epoch gave several times was the same one each time once
+    if config.input.gsd_m is not None and config.train.average_last:  # a batch's last scale counted as the whole once
+        values["renewed"] = "by image"
     values["recipe"] = recipe
     values["results_version"] = RESULTS_VERSION if version is None else version
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -110,9 +110,10 @@ class Two(torch.nn.Module):
 def test_batch_statistics_are_the_mean_over_batches_without_dropout_or_a_random_number(frozen: bool) -> None:
     average = torch.optim.swa_utils.AveragedModel(Two())
     batches = [torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) * 3 + 1 for seed in range(3)]
+    runtime = Training(config()).runtime  # of which a network is made, from random numbers
     before, mode = torch.get_rng_state(), average.module.first.momentum
     fixed = {"first.weight", "first.bias"} if frozen else set()
-    renew_batch_statistics(average, batches, Training(config()).runtime, frozen=fixed)
+    renew_batch_statistics(average, batches, runtime, frozen=fixed)
     assert torch.equal(torch.get_rng_state(), before)
     first, second = average.module.first, average.module.second
     if frozen:
@@ -132,6 +133,25 @@ def test_a_last_batch_of_fewer_tiles_counts_by_its_tiles() -> None:
     batches = [torch.zeros(8, 1, 2, 2), torch.full((2, 1, 2, 2), 10.0)]
     renew_batch_statistics(average, batches, Training(config()).runtime, frozen=set())
     assert average.module[0].running_mean.item() == pytest.approx(2.0)
+
+
+class InParts(torch.nn.Module):
+    """A network that takes the first image of a batch by itself, as of another scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.norm(image[:1]).sum() + self.norm(image[1:]).sum()
+
+
+def test_parts_of_a_batch_that_go_through_a_network_by_themselves_count_by_their_tiles() -> None:
+    average = torch.optim.swa_utils.AveragedModel(InParts())
+    batches = [torch.tensor(values).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2) for values in ([0.0, 8, 8, 8], [8.0, 0.0])]
+    renew_batch_statistics(average, batches, Training(config()).runtime, frozen=set())
+    assert average.module.norm.running_mean.item() == pytest.approx(32 / 6)
+    assert not average.module.norm._forward_pre_hooks
 
 
 class Judge:

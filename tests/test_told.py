@@ -14,6 +14,7 @@ from glidexp import cli
 from glidexp.config import BackboneConfig, DecoderConfig, Embed, InitConfig, InitKind
 from glidexp.errors import ConfigError
 from glidexp.mapping.arrays import probabilities_of
+from glidexp.models import resampled
 from glidexp.models.build import build_model
 from glidexp.models.export import load_bundle, save_bundle
 from glidexp.models.load import find
@@ -25,9 +26,11 @@ from glidexp.training.run import run
 GSD, PAIR = Told(Embed.gsd), Told(Embed.sensor, ("landsat8", "sentinel2"))
 
 
-def network(told: Told, backbone: str = "mobilenetv3", init: InitConfig | None = None) -> nn.Module:
+def network(
+    told: Told, backbone: str = "mobilenetv3", init: InitConfig | None = None, decoder: str = "fcn"
+) -> nn.Module:
     torch.manual_seed(0)
-    names = BackboneConfig(name=backbone), DecoderConfig(name="fcn")
+    names = BackboneConfig(name=backbone), DecoderConfig(name=decoder)
     return build_model(*names, init or InitConfig(), in_channels=3, bands=["red", "green", "blue"], told=told).eval()
 
 
@@ -124,6 +127,25 @@ def test_images_are_seen_at_one_distance_and_answered_on_their_own_pixels() -> N
         assert torch.allclose(answer[2:], back, atol=1e-5)
         wide = told(with_told(image[:1, :, :40], vectors[:1]))  # 20 px are grown to 64, and cut off again
     assert wide.shape == (1, 1, 40, 128)
+
+
+@pytest.mark.parametrize("decoder", ["deeplabv3plus", "upernet"])
+@pytest.mark.parametrize("side", [32, 96])
+def test_one_image_of_a_scale_learns_under_decoders_that_normalise_what_they_pool_to_one_value(
+    decoder: str, side: int
+) -> None:
+    net = network(Told(Embed.none, gsd_m=20.0), "test_resnet", decoder=decoder).train()
+    vectors = torch.tensor([Told(Embed.none, gsd_m=20.0).vector(gsd_m=g) for g in (10.0, 20.0, 20.0)])
+    image = torch.randn(3, 3, side, side)
+    pooled = [part for part in net.modules() if resampled._to_one_cell(part) for part in part.modules()]
+    norms = [part for part in pooled if isinstance(part, nn.BatchNorm2d)]
+    assert len(norms) == 1
+    for groups in (vectors, vectors[[1, 0, 0]]):  # the one is scaled, or is as it is
+        before = norms[0].num_batches_tracked.item()
+        net(with_told(image, groups)).sum().backward()
+        assert norms[0].num_batches_tracked.item() == before + 1, "of the two alone"
+    assert all(part.training for part in net.modules())
+    assert norms[0].weight.grad is not None and torch.isfinite(norms[0].weight.grad).all()
 
 
 def test_a_scale_survives_half_precision() -> None:

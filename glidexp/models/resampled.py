@@ -6,12 +6,15 @@ to be scaled comes in two constant channels behind it; images without them are t
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from glidexp.models.padding import grown, grown_px
 
@@ -89,6 +92,29 @@ def _resampling(kind: type[nn.Module]) -> type[nn.Module]:
     return cast(type[nn.Module], type(f"Resampling{kind.__name__}", (kind,), {"forward": forward}))
 
 
+@contextmanager
+def _pooled_norms_still(net: nn.Module) -> Iterator[None]:
+    """What an image is pooled to, one value a band, is normalised by the running statistics: one image has no others.
+
+    A batch of several scales can hold one image of a scale, which goes through the network by itself.
+    """
+    pools = filter(_to_one_cell, net.modules())
+    norms = [part for pool in pools for part in pool.modules() if isinstance(part, _BatchNorm) and part.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+def _to_one_cell(part: nn.Module) -> bool:
+    """Whether a row of layers begins by pooling an image to one cell."""
+    first = next(iter(part), None) if isinstance(part, nn.Sequential) else None
+    return isinstance(first, nn.AdaptiveAvgPool2d) and first.output_size in (1, (1, 1))
+
+
 def _scaled(kind: type[nn.Module], net: nn.Module, image: torch.Tensor, scale: float) -> torch.Tensor:
     """Logits (B, K, H, W) of images (B, C, H, W) that the network sees at `scale` times their size."""
     size = image.shape[-2:]
@@ -97,10 +123,12 @@ def _scaled(kind: type[nn.Module], net: nn.Module, image: torch.Tensor, scale: f
     if small != [*size]:
         seen = functional.interpolate(image.float(), size=small, mode="bilinear", antialias=scale < 1).to(image.dtype)
         seen = seen.contiguous(memory_format=torch.channels_last)
-    if scale != 1:
+    alone = len(seen) == 1 and any(part.training for part in net.modules())
+    if scale != 1 or alone:
         height, width = (grown_px(side, STRIDE, SMALLEST_PX) for side in small)
         seen = grown(seen, height, width)
-    logits: torch.Tensor = kind.forward(net, seen)
+    with _pooled_norms_still(net) if alone else nullcontext():
+        logits: torch.Tensor = kind.forward(net, seen)
     logits = logits[..., : small[0], : small[1]]
     if small == [*size]:
         return logits.float()

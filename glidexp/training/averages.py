@@ -100,7 +100,8 @@ def renew_batch_statistics(
 ) -> None:
     """Gives averaged weights the batch statistics that they would have had: their mean over some training batches.
 
-    A batch counts by its tiles, as a last one of fewer says less. Unlike `swa_utils.update_bn` it leaves out dropout,
+    A batch counts by its tiles, as a last one of fewer says less; and so does each part of one that a network takes by
+    itself, as of one scale, or of one view. Unlike `swa_utils.update_bn` it leaves out dropout,
     which would draw random numbers, and layers that were frozen.
 
     Args:
@@ -117,16 +118,22 @@ def renew_batch_statistics(
     }
     if not norms:
         return
+    seen = dict.fromkeys(norms, 0)
+
+    def counted(norm: Any, given: tuple[torch.Tensor, ...]) -> None:
+        if norm.training:
+            seen[norm] += len(given[0])
+            norm.momentum = len(given[0]) / seen[norm]  # a mean over all; None would ask the device how many there were
+
+    hooks = [norm.register_forward_pre_hook(counted) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.train()
-    tiles = 0
     for image in images:
-        tiles += len(image)
-        for norm in norms:
-            norm.momentum = len(image) / tiles  # a mean over all; None would ask the device how many there were
         with runtime.autocast():
             average(image)
+    for hook in hooks:
+        hook.remove()
     for norm, momentum in norms.items():
         norm.momentum = momentum
     average.eval()

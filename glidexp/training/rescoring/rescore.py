@@ -151,6 +151,10 @@ def evaluation_id(
         values |= {"adapt": str(config.eval.adapt)}
         if config.eval.adapt is Adapt.batch_norm:  # they were of tiles in the order of the store once
             values |= {"statistics": f"mixed, {config.train.batch_size} tiles a batch"}
+            if found.card.get("tta") or (found.card.get("told") or {}).get(
+                "gsd_m"
+            ):  # the last part counted as all once
+                values |= {"counted": "by image"}
         if config.eval.log_fitted:
             values |= {"log_fitted": True}  # else a run that has no model would be shown
         values |= {f"fit_{side}": data_hash(tiles.index["xxh3"].iloc[of].tolist()) for side, of in fit.items()}
