@@ -105,7 +105,10 @@ def config_id(
     values = {key: value for key, value in flat(config).items() if not key.startswith(OUTSIDE_THE_ID)}
     values.update(resolved or {})
     values = {key: value for key, value in values.items() if key not in INTRODUCED_AT or INTRODUCED_AT[key] != value}
-    if config.subset != SubsetConfig():  # such runs were normalised by the whole store's statistics once
+    part = config.subset != SubsetConfig() or "all" not in config.sensor_mix.sensors
+    if (
+        part or 0 in config.sensor_mix.weights.values()
+    ):  # such runs were normalised by the whole store's statistics once
         values["normalised_by"] = "part"
     if config.train.accumulate > 1:  # an epoch's last, smaller group was divided by the whole `accumulate` once
         values["accumulated"] = "mean"

@@ -136,6 +136,14 @@ def test_ids_change_where_tiles_that_come_again_were_drawn_once(
     assert (config_id(composed(*words), recipe="r") != now) == changes
 
 
+@pytest.mark.parametrize(
+    ("word", "before"),
+    [("sensor_mix=landsat8", "fcc9b07380c404ee"), ("sensor_mix.weights.landsat8=0", "8e7d01a5aa88bfa2")],
+)
+def test_a_part_by_sensors_is_another_run_than_when_all_sensors_tiles_normalised_it(word: str, before: str) -> None:
+    assert config_id(composed(word), recipe="r") != before
+
+
 def test_the_data_recipe_and_resolved_values_count() -> None:
     config = Config()
     ids = {

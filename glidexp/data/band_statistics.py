@@ -54,15 +54,15 @@ def statistics_of(
 ) -> tuple[list[float], list[float]]:
     """Mean and standard deviation that the images of a run are normalised with, a value a band.
 
-    Those of all training tiles of the store, from its manifest; of a part of them its own, so that a source knows
-    nothing of a target.
+    Those of all training tiles of the store, from its manifest; of a part of them, by `subset` or by sensors, its own,
+    so that a source knows nothing of a target.
 
     Args:
         store: opened store
         rows: (n,) the training tiles that are used
         subset: settings, by which they are a part
     """
-    if subset == SubsetConfig():
+    if subset == SubsetConfig() and len(rows) == len(store.rows("train")):
         return list(store.manifest["channel_mean"]), list(store.manifest["channel_std"])
     return moments(histograms_of(store, rows))
 
