@@ -16,7 +16,7 @@ from tiny_scenes import write_scene
 from torch import nn
 
 from glidexp import cli
-from glidexp.config import Embed
+from glidexp.config import Embed, Precision
 from glidexp.mapping import predict
 from glidexp.mapping.arrays import probabilities_of
 from glidexp.mapping.settings import MapSettings, StretchFrom
@@ -149,7 +149,9 @@ def ground(bands: int = 4, height: int = 90, width: int = 150, high: int = 4000)
 def alike(plugin: Plugin, scene: Path, bundle: Path, **settings: Any) -> np.ndarray:
     """Holds the plugin's map against that of predict; gives the probability."""
     found, lakes = plugin.layer(scene)
-    expected = probabilities_of(bundle, scene, MapSettings(window_px=64, device="cpu", **settings))
+    expected = probabilities_of(
+        bundle, scene, MapSettings(window_px=64, device="cpu", precision=Precision.fp32, **settings)
+    )
     assert isinstance(expected, np.ndarray)
     inside = np.ones_like(lakes)
     inside[-REACH:], inside[:, -REACH:] = False, False  # beyond the edge the plugin sees black, predict nothing

@@ -351,7 +351,7 @@ def bad_scenes(folder: Path) -> dict[str, tuple[bytes, int, str]]:
         "a PNG in name alone": (b"\x89PNG\r\n\x1a\n<VRTDataset rasterXSize='1' rasterYSize='1'/>", 415, "PNG"),
         "too many pixels": (large.read_bytes(), 413, "300 x 200 px"),
         "too many bytes": (bytes(1_100_000), 413, "1 MB"),
-        "floats": (write_scene(folder / "f.tif", pixels=np.ones((3, 8, 8), np.float32)).read_bytes(), 422, "float32"),
+        "radar": (write_scene(folder / "f.tif", bands=3, dtype="complex64").read_bytes(), 422, "complex64"),
         "control points": (placed_by_points(folder / "p.tif").read_bytes(), 422, "gdalwarp -t_srs EPSG:32645"),
         "two pages": (two_pages(folder / "pages.tif").read_bytes(), 422, "scene.tif holds 2 pictures"),
         "a palette": (palette.getvalue(), 422, "palette"),

@@ -5,11 +5,12 @@ import pytest
 
 from glidexp.config import StretchConfig, StretchMethod
 from glidexp.data.scenes import stretch
+from glidexp.data.scenes.numbers import LEVELS
 from glidexp.errors import ConfigError
 
 
 def histogram_of(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    into = np.zeros((len(pixels), stretch.LEVELS), np.int64)
+    into = np.zeros((len(pixels), LEVELS), np.int64)
     stretch.count_values(pixels, valid, into)
     return into
 

@@ -78,10 +78,10 @@ def look_shape(scene: Scene) -> tuple[int, int, int]:
 
 def fitted(strips: Strips, config: Any) -> stretch.Stretch | None:
     """Limits of all valid pixels; None where there is none. The decoded strips are kept for the second pass."""
-    counts = np.zeros((strips.scene.channels, stretch.LEVELS), np.int64)
+    counts = stretch.no_counts(strips.scene)
     for _, pixels, valid in strips.kept():
         stretch.count_values(pixels, valid, counts)
-    return stretch.fit(counts, config, strips.scene.terrain) if counts.any() else None
+    return stretch.fit(counts, config, strips.scene.terrain, strips.scene.numbers) if counts.any() else None
 
 
 def below(scene: Scene, row: int) -> Scene:
@@ -101,7 +101,7 @@ def in_8_bit(pixels: npt.NDArray[Any], valid: Mask, tables: Bytes | None) -> Byt
     """Pixels (bands, h, W) as (h, W, C), black where they are not valid.
 
     Args:
-        pixels: uint8 or uint16
+        pixels: codes, or values of 8 bit
         valid: (h, W)
         tables: of the stretch; None takes pixels as they are
     """
@@ -115,7 +115,7 @@ def stretched(
     strips: Strips, limits: stretch.Stretch | None, offset: int, files: WorkFiles, step: int
 ) -> Generator[tuple[int, Bytes, Mask], None, None]:
     """Strips as 8 bit (h, W, C), black where not valid; rows of the small picture are written on the way."""
-    tables = limits.tables() if limits else None
+    tables = limits.tables(strips.scene.numbers, strips.scene.terrain) if limits else None
     for top, pixels, valid in strips.once():
         image = in_8_bit(pixels, valid, tables)
         row = top + offset

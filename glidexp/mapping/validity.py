@@ -123,7 +123,7 @@ def looked_over(scene: Scene, tile_px: int, limits: stretch.Stretch | None, fit:
     ):
         if limits is None and fit is not None:
             limits = raster.fitted(strips, fit)
-        tables = limits.tables() if limits else None
+        tables = limits.tables(scene.numbers, scene.terrain) if limits else None
         eight_bit = ((top, raster.in_8_bit(pixels, valid, tables), valid) for top, pixels, valid in strips.once())
         for _ in found.passing(eight_bit):
             pass

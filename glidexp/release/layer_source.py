@@ -8,6 +8,7 @@ from typing import Any
 
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.declared import masked_of, no_data_of, scaled_of
+from glidexp.data.scenes.numbers import AS_THEY_ARE
 from glidexp.data.scenes.reading import Scene, opened_files
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.errors import ConfigError, DataError
@@ -64,6 +65,11 @@ def of_scene(card: Mapping[str, Any], file: SceneFile, stretch: StretchFrom, no_
             )
         masked = bool(masked_of(scene, opened))
         declared = [] if masked else no_data_of(scene, opened)
+    if scene.numbers not in AS_THEY_ARE:
+        raise DataError(
+            f"{scene.file.path} holds {scene.numbers}, and a file for QGIS takes 8 or 16 bit without sign: "
+            "map it by glidexp predict, or write it as uint16 (gdal_translate -ot UInt16 -scale)."
+        )
     without = (no_data,) * scene.channels if no_data is not None else _whole(declared)
     if masked and no_data is None:
         warnings.append(f"{scene.name}: a mask says where it has no data, which a model is not told: give --no-data.")

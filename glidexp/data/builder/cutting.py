@@ -25,8 +25,7 @@ Cut = tuple[int, int, npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[Share]]
 def new_survey(scene: Scene, tile_px: int) -> Survey:
     """A survey that has met nothing yet."""
     shape = (math.ceil(scene.height / tile_px), math.ceil(scene.width / tile_px))
-    counts = np.zeros((scene.channels, stretch.LEVELS), np.int64)
-    return Survey(counts, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    return Survey(stretch.no_counts(scene), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
 
 
 def surveying(

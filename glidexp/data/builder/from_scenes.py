@@ -33,7 +33,7 @@ from glidexp.data.builder.report import Job, Ledger, check_lakes, check_sides, m
 from glidexp.data.builder.scene_part import Failed, Made, Places, SceneTask, SceneTiles, cut_scene, survey_task
 from glidexp.data.builder.tasks import share_out, tasks_of
 from glidexp.data.check import divided
-from glidexp.data.scenes import crop, inventory, polygons, products, stretch, versions
+from glidexp.data.scenes import crop, inventory, numbers, polygons, products, stretch, versions
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.copies import tell_copies
 from glidexp.data.scenes.labelled_ground import lakes_on, read_ground, scenes_on
@@ -234,14 +234,17 @@ def _with_shared_limits(
     Raises:
         ScenesFailed, DataError: a scene failed, without which the limits are not known
     """
-    counts = {found.scene: found.histogram for found in _usable(survey_task, tasks, crew, failed)}
+    group = {t.scene.name: t.scene.file.sensor if dataset.stretch.scope == "sensor" else "all" for t in tasks}
+    sums: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
+    for found in _usable(survey_task, tasks, crew, failed):
+        of_kind = sums.setdefault(group[found.scene], {})
+        of_kind[found.kind] = of_kind.get(found.kind, 0) + found.histogram
     state = "surveyed (dataset.stretch.scope needs all of them before the cut)"
     failed.check([task.scene.name for task in tasks], tasks[0].folder, state)
-    group = {t.scene.name: t.scene.file.sensor if dataset.stretch.scope == "sensor" else "all" for t in tasks}
-    sums: dict[str, npt.NDArray[np.int64]] = {}
-    for name, histogram in counts.items():
-        sums[group[name]] = sums.get(group[name], 0) + histogram
-    limits = {key: stretch.fit(total, dataset.stretch, len(dataset.terrain)) for key, total in sums.items()}
+    limits = {}
+    for key, histograms in sums.items():
+        kind, total = numbers.together(histograms)
+        limits[key] = stretch.fit(total, dataset.stretch, len(dataset.terrain), kind)
     return [replace(task, limits=limits[group[task.scene.name]]) for task in tasks]
 
 

@@ -24,6 +24,7 @@ import xxhash
 from glidexp.beside import beside, write_text
 from glidexp.data.builder.tiling import Survey
 from glidexp.data.scenes.lake_mask import Share
+from glidexp.data.scenes.numbers import LEVELS
 from glidexp.data.store import IMAGES, LABELS, canonical
 from glidexp.data.writer import Tile
 from glidexp.errors import RunFailed
@@ -142,7 +143,8 @@ def part_name(scene: str, *decides: Any) -> str:
 def write_survey(file: Path, survey: Survey) -> None:
     """Keeps a survey."""
     with writing(file), beside(file) as place, place.open("wb") as stream:
-        np.savez(stream, **asdict(survey))
+        few = survey.histogram.shape[1] > LEVELS  # most of so many codes are of no pixel
+        (np.savez_compressed if few else np.savez)(stream, **asdict(survey))
 
 
 def read_survey(file: Path) -> Survey | None:

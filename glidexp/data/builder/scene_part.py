@@ -89,7 +89,9 @@ class SceneValues:
 
     scene: str
     histogram: npt.NDArray[np.int64]
-    """(bands, 65536) valid pixels"""
+    """(bands, codes) valid pixels"""
+    kind: str
+    """of the numbers that the codes stand for"""
 
 
 @dataclass(slots=True)
@@ -126,10 +128,10 @@ def told(work: Callable[[SceneTask], Made]) -> Callable[[SceneTask], Made | Fail
 def survey_task(task: SceneTask) -> SceneValues:
     """Counts a scene's values, for limits that several scenes share, and keeps the survey for `cut_scene`."""
     if task.dataset.stretch.sample_blocks:
-        return SceneValues(task.scene.name, _sampled(task))
+        return SceneValues(task.scene.name, _sampled(task), task.scene.numbers)
     with _strips(task) as strips:
         survey = _surveyed(task, _mask(task, _judged(task)), strips.once)
-    return SceneValues(task.scene.name, survey.histogram)
+    return SceneValues(task.scene.name, survey.histogram, task.scene.numbers)
 
 
 @told
@@ -146,7 +148,7 @@ def cut_scene(task: SceneTask) -> SceneTiles:
             anew = True
         survey = _surveyed(task, mask, strips.kept, values=known is None)
         empty = not survey.valid_px.any()
-        limits = known or stretch.fit(survey.histogram, task.dataset.stretch, len(task.dataset.terrain))
+        limits = known or _fit(task, survey.histogram)
         dropped = Counter(lakes_far_from_ice=int(judged.far.sum()), lakes_too_small=int(judged.small.sum()))
         chosen = _chosen(task, survey, dropped)
         folder = _part_folder(task, limits, chosen)
@@ -154,7 +156,9 @@ def cut_scene(task: SceneTask) -> SceneTiles:
         if part is None:
             anew = True
             with PartWriter(folder) as writer, writing(folder):
-                for row, col, image, label, shares in cut(scene, mask, limits.tables(), chosen, px, strips.once()):
+                for row, col, image, label, shares in cut(
+                    scene, mask, _tables(task, limits), chosen, px, strips.once()
+                ):
                     writer.add(row, col, measured(image, label), shares)
                 part = writer.close(scene.channels)
     records = [record_of(scene, tile, chosen[tile["row"], tile["col"]]) for tile in part.tiles]
@@ -204,8 +208,8 @@ def _identity(task: SceneTask) -> list[Any]:
 
 
 def _sampled(task: SceneTask) -> npt.NDArray[np.int64]:
-    """(bands, 65536) counts of the blocks that are drawn."""
-    counts = np.zeros((task.scene.channels, stretch.LEVELS), np.int64)
+    """(bands, codes) counts of the blocks that are drawn."""
+    counts = stretch.no_counts(task.scene)
     for pixels, valid in read_blocks(task.scene, task.dataset.stretch.sample_blocks):
         stretch.count_values(pixels, valid, counts)
     return counts
@@ -218,7 +222,15 @@ def _known_limits(task: SceneTask) -> Stretch | None:
         return task.limits
     fixed = config.method == StretchMethod.fixed
     counts = np.ones((task.scene.channels, 1), np.int64) if fixed else _sampled(task)
-    return stretch.fit(counts, config, len(task.dataset.terrain)) if counts.any() else None
+    return _fit(task, counts) if counts.any() else None
+
+
+def _fit(task: SceneTask, counts: npt.NDArray[np.int64]) -> Stretch:
+    return stretch.fit(counts, task.dataset.stretch, task.scene.terrain, task.scene.numbers)
+
+
+def _tables(task: SceneTask, limits: Stretch) -> npt.NDArray[np.uint8]:
+    return limits.tables(task.scene.numbers, task.scene.terrain)
 
 
 def _survey_file(task: SceneTask) -> Path:
@@ -249,7 +261,7 @@ def _in_one_pass(task: SceneTask, mask: LakeMask, limits: Stretch, strips: Strip
     source = surveying(scene, mask, px, strips.once(), survey, values=False)
     first = task.folder / part_name(scene.name, *_identity(task), limits.to_json(), "in one pass")
     with PartWriter(first) as writer, writing(first):
-        for row, col, image, label, shares in cut(scene, mask, limits.tables(), windows, px, source):
+        for row, col, image, label, shares in cut(scene, mask, _tables(task, limits), windows, px, source):
             tile = measured(image, label)
             if tile.lake_px:
                 writer.add(row, col, tile, shares)

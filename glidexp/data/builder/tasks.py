@@ -8,6 +8,7 @@ from glidexp.data.builder.report import Job
 from glidexp.data.builder.scene_part import Places, SceneTask
 from glidexp.data.host_memory import free_host_bytes
 from glidexp.data.scenes import inventory
+from glidexp.data.scenes.numbers import bytes_of
 from glidexp.data.scenes.reading import STRIP_PX, Scene
 from glidexp.data.workers import Crew, cores
 from glidexp.errors import ConfigError
@@ -31,8 +32,8 @@ def share_out(scenes: Sequence[Scene], job: Job, crew: Crew) -> tuple[int, int]:
         ConfigError: not even one process has room for one row of tiles
     """
     values = [scene.width * scene.height * scene.channels for scene in scenes]
-    # a strip that is worked on, one that is decoded meanwhile, what is made of them and GDAL's cache, 2 bytes a value
-    row_bytes = max(scene.width * (8 * scene.channels + 10) for scene in scenes)
+    # a strip that is worked on, one that is decoded meanwhile, what is made of them and GDAL's cache
+    row_bytes = max(scene.width * (4 * bytes_of(scene.numbers) * scene.channels + 10) for scene in scenes)
     memory = crew.memory_bytes or int(0.7 * free_host_bytes())
     least = PROCESS_BYTES + row_bytes * job.tile_px
     wanted = crew.workers or (cores() if sum(values) > WORTH_POOLING else 1)

@@ -24,7 +24,7 @@ class Survey:
     """
 
     histogram: Counts
-    """(bands, 65536) values of valid pixels"""
+    """(bands, codes) values of valid pixels"""
     valid_px: Counts
     """(rows, cols) of valid pixels that have a label"""
     lake_px: Counts

@@ -24,12 +24,16 @@ DEAREST_PX = 2**25
 """and where there is no overview: the four corners of one strip of more pixels would cost seconds and its memory"""
 OVERVIEW = 8
 """overviews of about this factor are looked at: a corner that a turned picture left is wider than one of its pixels"""
+FILLS = {"uint8": (0,), "uint16": (0, 65535), "int16": (0, -9999, -32768)} | dict.fromkeys(
+    ("int32", "float32", "float64"), (0, -9999, -32768)
+)
+"""values that stand for no data as a rule, by kind of number"""
 SOURCES = 16
 """of a VRT that are asked for their blocks"""
 
 
 def undeclared(path: Path, source: rasterio.DatasetReader, numbers: tuple[int, ...]) -> tuple[str, ...]:
-    """A note where a corner has one value that stands for no data as a rule: 0, and 65535 of 16 bit.
+    """A note where a corner has one value that stands for no data as a rule: one of `FILLS`, and 0.
 
     A few blocks are decoded, of large ones those of an overview; a file whose blocks are larger still is left alone.
 
@@ -52,7 +56,7 @@ def undeclared(path: Path, source: rasterio.DatasetReader, numbers: tuple[int, .
         ]
     except rasterio.errors.RasterioError:  # damage is told by who reads all of it
         return ()
-    fills = (0, 65535) if source.dtypes[numbers[0] - 1] == "uint16" else (0,)
+    fills = FILLS.get(source.dtypes[numbers[0] - 1], (0,))
     found = next((fill for fill in fills if any(np.all(edge == fill) for edge in edges)), None)
     if found is None:
         return ()

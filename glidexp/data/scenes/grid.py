@@ -1,4 +1,4 @@
-"""What a raster must be before its pixels are read: one picture of 8 or 16 bit, on a grid of its own."""
+"""What a raster must be before its pixels are read: one picture of real numbers, on a grid of its own."""
 
 import math
 import warnings
@@ -14,11 +14,9 @@ from glidexp.data.geodesy import to_lonlat, utm
 from glidexp.errors import DataError
 from glidexp.wording import many
 
-KINDS = {"uint8", "uint16"}
-
 
 def check_grid(path: Path, source: rasterio.DatasetReader) -> None:
-    """Refuses a raster that is not placed, or not by a grid, and other kinds of number.
+    """Refuses a raster that is not placed, or not by a grid, and complex numbers.
 
     Raises:
         DataError: one sentence with the file, what is wrong and the command that mends it
@@ -60,21 +58,14 @@ def check_picture(path: Path, source: rasterio.DatasetReader) -> None:
 
 
 def check_numbers(path: Path, source: rasterio.DatasetReader) -> None:
-    """Refuses other pixels than of 8 or 16 bit without sign.
+    """Refuses pixels that have no order.
 
     Raises:
-        DataError: with the command that makes them so
+        DataError: they are complex numbers
     """
-    kinds = set(source.dtypes)
-    if kinds <= KINDS:
-        return
-    scale, of = "", ""
-    if any("float" in kind for kind in kinds):
-        scale, of = "-scale 0 1 1 10001 ", " (reflectance of 0 to 1)"
-    way = f"write it as uint16, as gdal_translate -ot UInt16 {scale}-a_nodata 0 {path.name} OUT.tif{of}"
-    if any("complex" in kind for kind in kinds):
-        way = "give a picture"
-    raise DataError(f"{path} holds {'/'.join(sorted(kinds))}, not uint8 or uint16: {way}.")
+    kind = next((kind for kind in source.dtypes if "complex" in kind), None)
+    if kind is not None:
+        raise DataError(f"{path} holds {kind}, as radar does before it is a picture: give real numbers.")
 
 
 def not_orthorectified(path: Path, source: rasterio.DatasetReader) -> tuple[str, ...]:

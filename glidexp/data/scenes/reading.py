@@ -30,6 +30,7 @@ from glidexp.data.scenes.declared import masked_of, no_data_of
 from glidexp.data.scenes.dem import Dem
 from glidexp.data.scenes.dem_grids import laid
 from glidexp.data.scenes.grid import check_grid, not_orthorectified
+from glidexp.data.scenes.numbers import coded, has_data, kind_of, numbers_in
 from glidexp.data.sensors import RGB
 from glidexp.errors import DataError
 
@@ -65,6 +66,8 @@ class Scene:
     top: int = 0
     left: int = 0
     """where the scene begins in its file, pixels; `transform` is of this corner"""
+    numbers: str = "uint16"
+    """kind of the values, whose codes `read_window` gives (`scenes.numbers`)"""
     clouds: Clouds | None = None
     """under which pixels are without data"""
     dem: Dem | None = None
@@ -188,6 +191,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
                 bands=numbers if len(paths) == 1 else (1,) * len(paths),
                 paths=paths * len(numbers) if len(paths) == 1 else paths,
                 strip_px=int(source.block_shapes[0][0]),
+                numbers=kind_of([source.dtypes[number - 1] for number in numbers]),
                 warnings=notes
                 + (() if file.bands else corners.undeclared(path, source, numbers))
                 + corners.idle_mask(path, source)
@@ -195,7 +199,7 @@ def read_header(file: SceneFile, bands: Sequence[str] = RGB) -> Scene:
             )
         if scene is not None:
             _check_grid(scene, met, paths[0], path)
-        scene = scene or met
+        scene = replace(scene, numbers=kind_of([scene.numbers, met.numbers])) if scene else met
     assert scene is not None  # a scene has at least one band
     _check_place(scene)
     if file.clouds is not None:
@@ -268,14 +272,14 @@ def read_strips(
         most_px: most rows in a strip, where a tile has fewer
 
     Yields:
-        first row, pixels (bands, h, W) uint8 or uint16, valid (h, W); invalid is what alpha, mask or nodata (in all
-        bands that are taken) declares, and what is under clouds that are masked
+        first row, pixels (bands, h, W) as codes (`scenes.numbers`), valid (h, W); invalid is what alpha, mask or nodata
+        declares (`has_data`), what is no number in one of the bands, and what is under masked clouds
 
     Raises:
         DataError: the file is damaged
     """
     tall = math.ceil(min(max(scene.strip_px, tile_px), most_px) / tile_px)
-    fit = STRIP_BYTES // (tile_px * scene.width * scene.channels * 2)
+    fit = STRIP_BYTES // (tile_px * scene.width * scene.channels * max(2, np.dtype(scene.numbers).itemsize))
     rows = max(1, min(tall, fit)) * tile_px
     with ExitStack() as stack:
         opened = opened_files(scene, stack)
@@ -296,20 +300,23 @@ def opened_files(scene: Scene, stack: ExitStack) -> dict[Path, rasterio.DatasetR
 def read_window(
     scene: Scene, opened: Mapping[Path, rasterio.DatasetReader], window: Window
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Pixels (bands, h, W) and valid (h, W) of a window of the files."""
+    """Pixels (bands, h, W), as codes, and valid (h, W) of a window of the files."""
     first = opened[scene.paths[0]]
     if len(set(scene.paths)) == 1:
-        pixels = first.read(scene.bands, window=window)
+        kind = scene.numbers if len({*first.dtypes}) > 1 else None  # a VRT may have bands of several
+        pixels = first.read(scene.bands, window=window, out_dtype=kind)
     else:
         pixels = np.stack([opened[p].read(b, window=window) for p, b in zip(scene.paths, scene.bands, strict=True)])
     nodata, masked = no_data_of(scene, opened), masked_of(scene, opened)
     valid = np.ones(pixels.shape[1:], dtype=bool)
     for source in masked:
         valid &= source.dataset_mask(window=window) > 0
-    if not masked and all(value is not None for value in nodata):
-        valid[:] = False
-        for band, value in zip(pixels, nodata, strict=True):
-            valid |= band != value
+    declared = [value for value in nodata if value is not None]
+    if not masked and len(declared) == len(nodata):
+        valid = has_data(pixels, declared)
+    if (numbers := numbers_in(pixels)) is not None:
+        valid &= numbers
+    pixels = coded(pixels)
     if scene.clouds is not None:
         valid &= ~scene.clouds.window(opened[scene.clouds.path], window)
     return (scene.dem.behind(pixels, valid, scene, opened, window) if scene.dem else pixels), valid
