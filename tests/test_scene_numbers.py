@@ -15,6 +15,9 @@ from glidexp.data.scenes import numbers, stretch
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.reading import read_header, read_strips
 from glidexp.data.store import TileStore
+from glidexp.errors import DataError
+from glidexp.mapping.levels import limits_asked
+from glidexp.mapping.settings import StretchFrom
 
 KINDS = ["uint16", "int16", "int32", "uint32", "float32", "float64"]
 
@@ -151,3 +154,19 @@ def test_a_corner_of_a_usual_fill_is_told(tmp_path: Path) -> None:
     pixels[:, :20, :20] = -9999
     header = read_header(SceneFile(write_scene(tmp_path / "s.tif", pixels=pixels), "s", "unknown"))
     assert any("a corner is -9999 in all bands" in note for note in header.warnings)
+
+
+@pytest.mark.parametrize(("kind", "fits"), [("uint16", True), ("float32", False)])
+def test_limits_of_another_unit_are_refused(tmp_path: Path, kind: str, fits: bool) -> None:
+    """By limits of 100 to 4000 all reflectance is black, and the map without lakes."""
+    as_kind(tmp_path, kind)
+    scene = read_header(SceneFile(tmp_path / "s0.tif", "s0", "sentinel2"))
+    card = {"stretch": {"scope": "global", "limits": {"all": {"low": [100.0] * 3, "high": [4000.0] * 3}}}}
+    assert limits_asked(StretchFrom.refit, card, scene)[0] is None
+    if fits:
+        assert limits_asked(StretchFrom.auto, card, scene)[0] is not None
+        return
+    with pytest.raises(
+        DataError, match=r"s0\.tif holds values of 0\.000\d+ to 0\.\d+, nearly all below the limits of .*"
+    ):
+        limits_asked(StretchFrom.auto, card, scene)

@@ -5,21 +5,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 
+from glidexp.data.scenes.numbers import values_of
 from glidexp.data.scenes.reading import STRIP_PX, Scene
-from glidexp.data.scenes.stretch import Stretch
-from glidexp.data.scenes.strips import Strips
+from glidexp.data.scenes.stretch import Stretch, apply
+from glidexp.data.scenes.strips import Strips, read_blocks
 from glidexp.errors import DataError
 from glidexp.mapping import domain, raster
 from glidexp.mapping.settings import StretchFrom
+
+BLOCKS = 8
+"""blocks of a scene that are held against the limits of a card"""
+ALL_BUT = 0.999
+"""share of pixels beyond them in every band, on one side, from which on the scene is in another unit"""
 
 
 def limits_asked(stretch: StretchFrom, card: Mapping[str, Any], scene: Scene) -> tuple[Stretch | None, str]:
     """The limits, None where they are to be fitted or none are wanted, and whose they are.
 
     Raises:
-        DataError: none are wanted, and the scene is not of 8 bit
+        DataError: none are wanted, and the scene is not of 8 bit; or the card's are not of this scene's unit
     """
     if stretch is StretchFrom.none:
         with rasterio.open(scene.paths[0]) as source:
@@ -28,7 +35,34 @@ def limits_asked(stretch: StretchFrom, card: Mapping[str, Any], scene: Scene) ->
         return None, "none, taken as they are"
     if stretch is StretchFrom.refit:
         return None, "fitted to the scene, as was asked for"
-    return domain.limits_of(card, scene)
+    limits, words = domain.limits_of(card, scene)
+    if limits is not None:
+        _check_unit(limits, words, scene)
+    return limits, words
+
+
+def _check_unit(limits: Stretch, words: str, scene: Scene) -> None:
+    """Refuses limits beyond which a scene's values lie, as those of counts do for reflectance: the map would be empty.
+
+    Raises:
+        DataError: of some blocks next to no pixel lies between the limits of any band
+    """
+    own = len(scene.bands)
+    tables = limits.tables(scene.numbers, scene.terrain)[:own]
+    beyond, pixels, ends = np.zeros(2, np.int64), 0, list[float]()
+    for codes, valid in read_blocks(scene, BLOCKS):
+        image = apply(codes[:own], tables)[valid]
+        beyond += [np.count_nonzero((image == end).all(axis=1)) for end in (0, 255)]
+        pixels += len(image)
+        values = values_of(scene.numbers)[codes[:own, valid]]
+        ends += [float(values.min()), float(values.max())]
+    contrast = all(low < high for low, high in zip(limits.low[:own], limits.high[:own], strict=True))
+    if pixels and contrast and beyond.max() > ALL_BUT * pixels:
+        raise DataError(
+            f"{scene.file.path} holds values of {min(ends):g} to {max(ends):g}, nearly all "
+            f"{'below' if beyond[0] > beyond[1] else 'above'} the {words} ({min(limits.low[:own]):g} to "
+            f"{max(limits.high[:own]):g}): they are in another unit. Give --stretch refit, or the unit of the training."
+        )
 
 
 def fitted(strips: Strips, card: Mapping[str, Any], scene: Scene) -> Stretch:
