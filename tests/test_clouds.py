@@ -20,6 +20,7 @@ from tiny_scenes import world as scenery
 from glidexp import cli
 from glidexp.data.prepare import prepare, recipe_id
 from glidexp.data.scenes.catalogue import find
+from glidexp.data.scenes.numbers import values_of
 from glidexp.data.scenes.reading import read_header
 from glidexp.errors import DataError
 from glidexp.mapping import verb_inventory
@@ -51,6 +52,30 @@ def test_bits_of_landsat_are_cloud_and_its_rim(tmp_path: Path, rgb: np.ndarray) 
     values, valid = pixels(read_header(file))
     expected = rgb.any(axis=0) & ~((quality & 0b1010) > 0)
     assert (valid == expected).all() and (~valid).sum() == 64 + 400 + 1 and (values == rgb).all()
+
+
+@pytest.mark.parametrize(("product", "near"), [("L30", "B05"), ("S30", "B8A")])
+@pytest.mark.parametrize("folder", ["", "own"])
+def test_hls_is_read_as_it_is_downloaded(tmp_path: Path, product: str, near: str, folder: str) -> None:
+    """Signed reflectance, filled with -9999, and bit 1 of Fmask: not what lies beside clouds (2), shadow (3), snow (4),
+    water (5) or aerosols above."""
+    stem = f"HLS.{product}.T45RVL.2020123T045512.v2.0"
+    place = tmp_path / (stem if folder else "")
+    values = np.random.default_rng(0).integers(-50, 9000, (4, 64, 96)).astype(np.int16)
+    values[:, :8, :8], values[2, 20, 20] = -9999, -9999
+    for code, band in zip(("B04", "B03", "B02", near), values, strict=True):
+        write_scene(place / f"{stem}.{code}.tif", pixels=band[None], gsd_m=30.0, nodata=-9999)
+    fmask = np.full((64, 96), 0b11111101, np.uint8)
+    fmask[30:40, :50] |= 2
+    write_scene(place / f"{stem}.Fmask.tif", pixels=fmask[None], gsd_m=30.0, nodata=255)
+    write_scene(place / f"{stem}.SZA.tif", bands=1, gsd_m=30.0)
+    (file,) = find(tmp_path, "unknown", mask_clouds=True)
+    assert (file.scene, file.sensor, file.date) == (stem, f"hls_{product.lower()}", "2020-05-02")
+    scene = read_header(file, ["red", "green", "blue", "nir"])
+    codes, valid = pixels(scene)
+    expected = (values != -9999).all(axis=0) & (fmask & 2 == 0)
+    assert (valid == expected).all() and not scene.warnings
+    assert (values_of(scene.numbers)[codes[:, valid]] == values[:, valid]).all()
 
 
 def test_a_picture_beside_a_product_stays_a_scene(tmp_path: Path, rgb: np.ndarray) -> None:

@@ -44,7 +44,9 @@ def options() -> Parser:
     parser.add_argument("--out", type=filled, required=True, metavar="DIR", help="folder of the maps")
     map_options(parser)
     parser.add_argument(
-        "--mask-clouds", action="store_true", help="pixels under clouds, by the product's QA_PIXEL or SCL, are no data"
+        "--mask-clouds",
+        action="store_true",
+        help="pixels under clouds, by the product's QA_PIXEL, SCL or Fmask, are no data",
     )
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="scenes at a time (default: by machine)")
     parser.add_argument(

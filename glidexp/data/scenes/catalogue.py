@@ -146,8 +146,9 @@ def check_clouds(files: Sequence[SceneFile], setting: str) -> None:
     lacking = [file.scene for file in files if file.clouds is None]
     if len(lacking) == len(files):
         raise DataError(
-            f"{setting}: no scene has a layer of clouds, which is a product's QA_PIXEL (Landsat Collection 2) or SCL "
-            "(Sentinel-2 L2A), or what the column clouds of a catalogue names: add it, or leave the setting out."
+            f"{setting}: no scene has a layer of clouds, which is a product's QA_PIXEL (Landsat Collection 2), SCL "
+            "(Sentinel-2 L2A) or Fmask (HLS), or what the column clouds of a catalogue names: add it, or leave the "
+            "setting out."
         )
     if lacking:
         first, count = lacking[0], len(lacking)

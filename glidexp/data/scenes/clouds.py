@@ -1,10 +1,11 @@
 """Clouds of a scene, as its provider marks them or as a mask of one's own does.
 
 Of Landsat's `_QA_PIXEL` (Collection 2) bits 1 and 3: cloud and its rim. Of Sentinel-2's `_SCL_` (L2A) classes 8 and 9:
-clouds of medium and high probability. Of any other raster what is not 0. No shadows and no thin cirrus: dark lakes and
-bright ice are taken for them.
+clouds of medium and high probability. Of `Fmask` of HLS (version 2) bit 1. Of any other raster what is not 0. No
+shadows and no thin cirrus: dark lakes and bright ice are taken for them.
 
-Source: USGS, Landsat 8-9 Collection 2 Level 2 Science Product Guide (LSDS-1619); ESA, Sen2Cor ATBD (S2-PDGS-MPC-L2A).
+Source: USGS, Landsat 8-9 Collection 2 Level 2 Science Product Guide (LSDS-1619); ESA, Sen2Cor ATBD (S2-PDGS-MPC-L2A);
+NASA, Harmonized Landsat Sentinel-2 Product User Guide, version 2.0.
 """
 
 import re
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from affine import Affine
     from rasterio.windows import Window
 
-QA_BITS, SCL_CLASSES = (1, 3), (8, 9)
+QA_BITS, SCL_CLASSES, FMASK_BITS = (1, 3), (8, 9), (1,)
 _QA = re.compile(r"(?:^|_)QA_PIXEL$", re.I)
 _SCL = re.compile(r"(?:^|_)SCL(?:_\d{2}m)?$", re.I)
-LAYERS = re.compile(r"(?:QA_PIXEL|QA_RADSAT|BQA|SR_QA_AEROSOL|SR_(?:CLOUD|ATMOS)\w+|ST_\w+|[VS][AZ]A)", re.I)
-"""what the names of Landsat's files that are neither bands nor scenes end with, after the scene's"""
+_FMASK = re.compile(r"(?:^|[._])Fmask$", re.I)
+LAYERS = re.compile(r"(?:Fmask|QA_PIXEL|QA_RADSAT|BQA|SR_QA_AEROSOL|SR_(?:CLOUD|ATMOS)\w+|ST_\w+|[VS][AZ]A)", re.I)
+"""what the names of Landsat's and HLS's files that are neither bands nor scenes end with, after the scene's"""
 OFF_PX = 0.01
 """what the corners of a cell may lie off the scene's pixels by rounding"""
 
@@ -57,9 +59,10 @@ class Clouds:
 
 def cloudy(path: Path, cells: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Which values of a layer are cloud, by what its name says it is."""
-    if _QA.search(path.stem):
-        marked: npt.NDArray[np.bool_] = (cells & sum(1 << bit for bit in QA_BITS)) != 0
-        return marked
+    for kind, bits in ((_QA, QA_BITS), (_FMASK, FMASK_BITS)):
+        if kind.search(path.stem):
+            marked: npt.NDArray[np.bool_] = (cells & sum(1 << bit for bit in bits)) != 0
+            return marked
     return np.isin(cells, SCL_CLASSES) if _SCL.search(path.stem) else cells != 0
 
 
@@ -70,7 +73,7 @@ def of_product(paths: Iterable[Path], stem: str = "") -> Path | None:
         paths: its files
         stem: what the names of its bands share, where files of other products lie beside
     """
-    kinds = (_QA, _SCL)
+    kinds = (_QA, _SCL, _FMASK)
     found = [p for p in sorted(paths) if p.name.startswith(stem) and any(kind.search(p.stem) for kind in kinds)]
     return found[0] if found else None
 

@@ -15,16 +15,18 @@ from glidexp.wording import does, many
 
 SAFE = ".safe"
 _BAND = re.compile(
-    r"(?P<stem>.+?)_(?:(?:SR|ST|TOA)_)?(?P<code>B\d{1,2}A?)(?:_VCID_\d)?(?:_(?P<res>\d{2})m)?\.(?:tiff?|jp2)", re.I
+    r"(?P<stem>.+?)(?:_|(?<=\.v\d\.\d)\.)(?:(?:SR|ST|TOA)_)?(?P<code>B\d{1,2}A?)(?:_VCID_\d)?(?:_(?P<res>\d{2})m)?\.(?:tiff?|jp2)",
+    re.I,
 )
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
 _SENSED = re.compile(r"^S2[A-D]_OPER_.*_V(\d{4})(\d{2})(\d{2})T")
 _DAY_OF_YEAR = re.compile(r"L[A-Z]\d{7}((?:19|20)\d{2})(\d{3})")
+_HLS_DAY = re.compile(r"HLS\.[LS]30\.T\w{5}\.(\d{4})(\d{3})T")
 _BASELINE = re.compile(r"S2[A-D]_MSI\w*?_N(\d{4})_R\d{3}_")
 RAISED_FROM = 400
 """processing baseline of Sentinel-2 (04.00, since 25 January 2022) from which all values are 1000 higher"""
 FILL = 0.0
-"""value of pixels without data in band files of Landsat and Sentinel-2, which do not always declare it"""
+"""value of pixels without data in files of a band that declare none, as those of Landsat and Sentinel-2 may not"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def grouped(paths: Iterable[Path]) -> tuple[list[BandFiles], list[Path]]:
 
 def _is_layer(path: Path, stem: str) -> bool:
     """Whether a file belongs to the product of these bands without being one, such as LC08_..._QA_PIXEL.TIF."""
-    return path.name.startswith(f"{stem}_") and bool(clouds.LAYERS.fullmatch(path.stem[len(stem) + 1 :]))
+    return path.name.startswith((f"{stem}_", f"{stem}.")) and bool(clouds.LAYERS.fullmatch(path.stem[len(stem) + 1 :]))
 
 
 def in_safe(folder: Path) -> list[BandFiles]:
@@ -137,7 +139,7 @@ def date_of(stem: str) -> str:
     match = _SENSED.search(stem) or _DATE.search(stem.replace("T", "_").replace("-", "_"))
     if match:
         return "-".join(match.groups())
-    old = _DAY_OF_YEAR.match(stem)
+    old = _DAY_OF_YEAR.match(stem) or _HLS_DAY.match(stem)
     if old:
         from datetime import date, timedelta
 

@@ -21,7 +21,7 @@ RASTERS = ("image/tiff", "image/jp2", "image/vrt")
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 """of files that are scenes"""
 
-CLOUDS = ("scl", "qa_pixel")
+CLOUDS = ("scl", "qa_pixel", "fmask")
 """keys of assets that are a provider's layer of clouds"""
 
 
@@ -39,7 +39,7 @@ class Item:
     bands: tuple[tuple[str, Path], ...]
     """(name, file), where every band is a file; then `path` is the first of them"""
     clouds: Path | None
-    """the asset `scl` or `qa_pixel`, where that is on this machine"""
+    """the asset `scl`, `qa_pixel` or `fmask`, where that is on this machine"""
 
 
 def read_items(table: Path) -> list[Item]:
