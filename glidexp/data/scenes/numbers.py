@@ -22,8 +22,12 @@ ZERO = WIDE_LEVELS // 2
 """code of 0 among these"""
 CUT_BITS = 10
 """of a float32's 23 bits of fraction, those that no code tells"""
+HALF = np.int32(1 << (CUT_BITS - 1))
+"""half a step, so that codes are of the nearest one"""
 LEAST = np.float32(2.0**-13)
 """below it values lie in even steps, 1/8,192 of it each; above it in steps that grow with the value"""
+PIECE = 1 << 16
+"""values coded at once"""
 MOST = 2.0**19 - 1
 """values beyond this, up or down, have its code"""
 
@@ -58,13 +62,21 @@ def coded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return values
     if kind in WITH_SIGN:
         return values.astype(np.int16).view(np.uint16) ^ np.uint16(LEVELS // 2)
+    codes = np.empty(values.shape, np.uint32)
+    flat, into = values.reshape(-1), codes.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        single = values.astype(np.float32)
-        size = np.minimum(np.abs(np.nan_to_num(single, nan=0.0, posinf=MOST, neginf=-MOST)), np.float32(MOST)) + LEAST
-    steps = (size.view(np.int32) - LEAST.view(np.int32) + (1 << (CUT_BITS - 1))) >> CUT_BITS
-    np.minimum(steps, ZERO - 1, out=steps)
-    np.negative(steps, out=steps, where=single < 0)
-    return (steps + ZERO).astype(np.uint32)
+        for start in range(0, len(flat), PIECE):  # pieces that stay in the cache
+            single = flat[start : start + PIECE].astype(np.float32)
+            size = np.abs(single)
+            np.fmin(size, np.float32(MOST), out=size)  # of what is no number too
+            size += LEAST
+            steps = size.view(np.int32)
+            steps += HALF - LEAST.view(np.int32)
+            steps >>= CUT_BITS
+            np.minimum(steps, ZERO - 1, out=steps)
+            np.negative(steps, out=steps, where=single < 0)
+            np.add(steps, ZERO, out=into[start : start + PIECE].view(np.int32))
+    return codes
 
 
 def numbers_in(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
