@@ -59,6 +59,9 @@ def write_bands(folder: Path, values: np.ndarray, names: tuple[str, str, str], *
         ("COG", "tif", {"BLOCKSIZE": "128", "COMPRESS": "DEFLATE"}),
         ("JP2OpenJPEG", "jp2", {"QUALITY": "100", "REVERSIBLE": "YES", "BLOCKXSIZE": "64", "BLOCKYSIZE": "64"}),
         ("VRT", "vrt", {}),
+        ("HFA", "img", {}),
+        ("ENVI", "dat", {}),
+        ("ENVI", "bsq", {}),
     ],
 )
 def test_every_format_gives_the_same_pixels(
@@ -72,6 +75,19 @@ def test_every_format_gives_the_same_pixels(
     values, valid = pixels(scene)
     assert (values == rgb).all() and (valid == rgb.any(axis=0)).all()
     assert scene.gsd_m == 10.0 and scene.crs_text == "EPSG:32645"
+
+
+def test_a_header_beside_a_file_counts_as_a_part_of_it_and_other_data_are_no_scene(tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    with rasterio.open(write_scene(tmp_path / "s.tif")) as opened:
+        rasterio.shutil.copy(opened, folder / "s.dat", driver="ENVI")
+    (folder / "notes.dat").write_text("1 2 3")
+    (file,) = find(folder, "unknown")
+    before = file.stand
+    header = folder / "s.hdr"
+    header.write_text(header.read_text() + "data ignore value = 0\n")
+    assert file.stand != before and {row[0] for row in file.stand} >= {"s.dat", "s.hdr"}
 
 
 def test_landsat_and_sentinel_products_are_one_scene_each(tmp_path: Path, rgb: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from glidexp.data.csv_rows import named_as_known, read_csv
 from glidexp.data.scenes import products
 from glidexp.data.scenes.dem import LEVELS_VERSION, read_of
 from glidexp.data.scenes.stac import SUFFIXES, read_items
-from glidexp.data.scenes.stand import Row, stand
+from glidexp.data.scenes.stand import WITH_HEADER, Row, headers, stand
 from glidexp.data.scenes.vrt import sources_of
 from glidexp.errors import DataError
 from glidexp.wording import legible, many
@@ -22,7 +22,8 @@ log = logging.getLogger("glidexp")
 PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar", ".tif.gz")
 TABLES = (".csv", ".parquet", ".geoparquet", ".json", ".geojson")
 COLUMNS = ("path", "scene", "sensor", "region", "date", "bands", "clouds")
-WHAT = f"a folder of scenes ({', '.join(SUFFIXES)}, .SAFE), one of these, or a catalogue (CSV, GeoParquet, STAC JSON)"
+KINDS = f"{', '.join(SUFFIXES)}, .img, ENVI's with a .hdr, .SAFE"
+WHAT = f"a folder of scenes ({KINDS}), one of these, or a catalogue (CSV, GeoParquet, STAC JSON)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +161,17 @@ def _is_packed(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(PACKED)
 
 
+def _is_raster(path: Path) -> bool:
+    """Whether a file of a folder is a scene by its name; ENVI's endings are those of other files too."""
+    ending = path.suffix.lower()
+    return ending in (*SUFFIXES, ".img") or (ending in WITH_HEADER and any(map(Path.is_file, headers(path))))
+
+
 def _of_folder(root: Path, sensor: str) -> list[SceneFile]:
     if root.suffix.lower() == products.SAFE:
         return [_of_bands(group, sensor) for group in products.in_safe(root)]
     entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    rasters = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+    rasters = [path for path in entries if _is_raster(path) and path.is_file()]
     shown = {source.resolve() for path in rasters for source in sources_of(path)}
     groups, alone = products.grouped(path for path in rasters if path.resolve() not in shown)
     files = [SceneFile(path=path, scene=path.stem, sensor=sensor) for path in alone]
@@ -174,9 +181,8 @@ def _of_folder(root: Path, sensor: str) -> list[SceneFile]:
         if folder.suffix.lower() == products.SAFE:
             groups += products.in_safe(folder)
         elif sensors.of_product(folder.name):
-            inside = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-            groups += products.grouped(inside)[0]
-        elif missed := sum(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
+            groups += products.grouped(filter(_is_raster, folder.iterdir()))[0]
+        elif missed := sum(map(_is_raster, folder.iterdir())):
             log.warning(
                 "%s: %d rasters in it are not read; give the folder itself, or a table of scenes.", folder, missed
             )

@@ -1,8 +1,9 @@
 """How a raster stands on disk: by what a store or a map knows that it is made of the same files as before.
 
-GDAL reads more than the file: a mask (.msk), what .aux.xml says of position, nodata and bands, and, where nothing else
-tells the position, a world file (.tfw ...). These count where they are there, and as far as they change what is read:
-statistics and histograms, which a look at a file leaves in its .aux.xml, do not.
+GDAL reads more than the file: a mask (.msk), the header of ENVI (.hdr), what Imagine spills (.ige), what .aux.xml says of
+position, nodata and bands, and, where nothing else tells the position, a world file (.tfw ...). These count where they
+are there, and as far as they change what is read: statistics and histograms, which a look at a file leaves in its
+.aux.xml, do not.
 """
 
 import hashlib
@@ -11,6 +12,8 @@ from xml.etree import ElementTree
 
 Row = tuple[str, int, int | str]
 """name, bytes, and time of last change in ns or a hash"""
+WITH_HEADER = (".dat", ".bsq", ".bil", ".bip")
+"""endings of ENVI's files, whose header lies beside them"""
 OF_FILE = ("SRS", "GeoTransform", "GCPList")
 OF_BAND = ("NoDataValue", "NoDataValueAsInt64", "NoDataValueAsUInt64", "Description", "ColorInterp")
 """elements of an .aux.xml that change position, mask or choice of bands"""
@@ -24,6 +27,7 @@ def stand(file: Path) -> list[Row]:
     """
     rows = [row_of(file)]
     rows += [row_of(mask) for ending in (".msk", ".MSK") if (mask := file.with_name(file.name + ending)).is_file()]
+    rows += [row_of(part) for part in (*headers(file), file.with_suffix(".ige")) if _is_part(file, part)]
     beside = file.with_name(f"{file.name}.aux.xml")
     if beside.is_file() and (told := _told(beside)):
         rows.append((beside.name, len(told), hashlib.sha256(told).hexdigest()))
@@ -31,6 +35,15 @@ def stand(file: Path) -> list[Row]:
     if worlds and _needs_world(file):
         rows += [row_of(path) for path in worlds]
     return rows
+
+
+def headers(file: Path) -> tuple[Path, ...]:
+    """Where the header of a file of ENVI may lie, as GDAL looks for it."""
+    return tuple(dict.fromkeys(file.with_name(name) for name in (f"{file.stem}.hdr", f"{file.name}.hdr")))
+
+
+def _is_part(file: Path, part: Path) -> bool:
+    return file.suffix.lower() in (*WITH_HEADER, ".img", "") and part != file and part.is_file()
 
 
 def row_of(file: Path) -> Row:
