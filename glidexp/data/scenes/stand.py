@@ -1,8 +1,8 @@
 """How a raster stands on disk: by what a store or a map knows that it is made of the same files as before.
 
 GDAL reads more than the file: a mask (.msk), the header of ENVI (.hdr), what Imagine spills (.ige), what .aux.xml says
-of position, nodata and bands, and, where nothing else tells the position, a world file (.tfw ...). These count where they
-are there, and as far as they change what is read: statistics and histograms, which a look at a file leaves in its
+of position, nodata and bands, and, where nothing else tells the position, a world file (.tfw ...). These count where
+they are there, and as far as they change what is read: statistics and histograms, which a look at a file leaves in its
 .aux.xml, do not.
 """
 
