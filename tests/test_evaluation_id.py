@@ -100,3 +100,24 @@ def test_scores_of_batch_statistics_in_another_order_are_not_taken_for_those_of_
         made["new"] = FoundRun("new", "FINISHED", {}, False, {SCORED_ON_TAG: scored_on(words)})
         found = ledger._scored("t", words, Entry(scored="old"))
         assert found is not None and found.run_id == ("new" if again else "old")
+
+
+def test_an_evaluation_is_of_the_ground_that_it_was_made_on(tmp_path: Path) -> None:
+    """Not of what else was typed, as the number of threads; nor of an inventory that was changed since."""
+    plan = Plan(name="n", question="", primary="p", arms=("a",), seeds=(0,), cells=())
+    lakes = tmp_path / "lakes.gpkg"
+    lakes.write_text("two lakes")
+    words = (f"dataset.lakes='{lakes}'", "eval.split=test")
+    own = scored_on(words)
+    assert scored_on((*words, "train.threads=4", "paths.data=elsewhere")) == own
+    assert scored_on((*words, "train.precision=fp32")) != own and scored_on(words[1:]) != own
+    made = {"old": FoundRun("old", "FINISHED", {}, False, {SCORED_ON_TAG: "of another study's words"})}
+    store: Any = SimpleNamespace(mlruns=tmp_path, found=made.get, find_run=lambda *_, **__: None)
+    ledger = Ledger(plan, store, "e")
+    noted = Entry(scored="old", ground=own)
+    assert ledger._scored("t", words, noted) is made["old"], "shown instead of made again, as the line says"
+    assert ledger._scored("t", words, Entry(scored="old")) is None
+    lakes.write_text("three lakes!")
+    assert scored_on(words) != own and ledger._scored("t", words, noted) is None
+    made["old"].tags.clear()
+    assert ledger._scored("t", words, noted) is None

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from glidexp.beside import lock, sweep, write_text
+from glidexp.data.scenes.stand import row_of
 from glidexp.errors import TrackingError
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.tracking import left
@@ -35,6 +36,8 @@ log = logging.getLogger("glidexp")
 FOLDER, CELLS, PLAN, CANCEL = left.STUDIES, left.CELLS, left.PLAN, "cancel"
 SCORED_ON_TAG = "glidexp.scored_on"
 """words of a study's ground on an evaluation, by which it is found again"""
+AS_EVER = ("paths.", "tracking.", "train.device=", "train.threads=")
+"""beginnings of words of a ground that change no score: where things lie, and how many cores there are"""
 MIXED = "eval.adapt=batch_norm"
 """word of evaluations whose tag differs from those of before, which took batch statistics in the order of the store"""
 
@@ -64,6 +67,8 @@ class Entry:
     """run id of the training"""
     scored: str | None = None
     """run id of the evaluation on the study's ground, where the training's own test set is another"""
+    ground: str = ""
+    """what that was scored on (`scored_on`); "" of lines of before"""
     status: Status = Status.planned
     score: float | None = None
     """the study's primary score"""
@@ -228,7 +233,9 @@ class Ledger:
     def _scored(self, train: str, words: tuple[str, ...], entry: Entry) -> FoundRun | None:
         own = scored_on(words)
         known = self.store.found(entry.scored) if entry.scored is not None else None
-        if known is not None and known.tags.get(SCORED_ON_TAG, own) == own:  # else it was made in another way
+        # a line's word counts before the tag: an evaluation that was finished before has that of whoever made it
+        said = entry.ground or (known and known.tags.get(SCORED_ON_TAG)) or own
+        if known is not None and said in ((own,) if entry.ground else (own, _typed(words))):
             return known
         return self.store.find_run(own, self.experiment, tag=SCORED_ON_TAG, also={MODEL_RUN_TAG: train})
 
@@ -239,7 +246,19 @@ def _words(plan: Plan) -> list[tuple[object, ...]]:
 
 
 def scored_on(words: tuple[str, ...]) -> str:
-    """The words of a ground, as a tag holds them."""
+    """A ground as a tag holds it: the words that decide scores, and how the files that they name stand on disk.
+
+    Folders do not count: who looks into one leaves things there, as GDAL does beside scenes.
+    """
+    said = [word for word in words if not word.startswith(AS_EVER)]
+    named = [Path(value.strip("'\"")) for _, equals, value in (word.partition("=") for word in said) if equals]
+    with suppress(OSError):  # one is not there now: who opens it says so
+        said += [str(row_of(path)) for path in named if path.is_file()]
+    return _typed(tuple(said))
+
+
+def _typed(words: tuple[str, ...]) -> str:
+    """Words as tags of before held them, all of them and nothing else."""
     said = [*words, *["mixed"] * (MIXED in words)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 

@@ -120,13 +120,13 @@ def carry_out(order: Order) -> int:
         try:
             trained = _named(order.train)(order.words)
             note(train=trained.run_id)
-            score, scored = trained.metrics, None
+            score, scored, ground = trained.metrics, None, ""
             if order.scored_on is not None:
-                tags = json.loads(os.environ.get(RUN_TAGS_VARIABLE, "{}"))
-                os.environ[RUN_TAGS_VARIABLE] = json.dumps(tags | {SCORED_ON_TAG: scored_on(order.scored_on)})
+                tags, ground = json.loads(os.environ.get(RUN_TAGS_VARIABLE, "{}")), scored_on(order.scored_on)
+                os.environ[RUN_TAGS_VARIABLE] = json.dumps(tags | {SCORED_ON_TAG: ground})
                 done = _named(order.score)(trained.run_id, order.scored_on)
                 score, scored = done.metrics, done.run_id
-            note(status=Status.finished, scored=scored, score=score.get(order.primary))
+            note(status=Status.finished, scored=scored, ground=ground, score=score.get(order.primary))
         except Interrupted as stop:
             note(status=Status.killed)
             print(f"stopped by {stop.name}; the same command goes on from the last checkpoint", file=sys.stderr)
