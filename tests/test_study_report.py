@@ -430,7 +430,9 @@ def test_a_study_is_exported_by_a_folder_that_lies_elsewhere(
     own = store.mlruns / "studies" / study.study_id
     aside = own.rename(tmp_path / study.study_id)
     try:
-        assert parent in carry.export(store, [str(aside)], tmp_path / "out")
+        with pytest.raises(TrackingError, match="'nothing' is no run"):
+            carry.export(store, [str(aside), "nothing"], tmp_path / "out")
+        assert parent in carry.export(store, [str(aside)], tmp_path / "out"), "nothing stands in the way"
     finally:
         aside.rename(own)
     there = tmp_path / "out" / "studies" / study.study_id

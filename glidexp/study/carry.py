@@ -12,7 +12,7 @@ from pathlib import Path
 from glidexp.beside import write_bytes
 from glidexp.data.steps import shown_steps
 from glidexp.errors import ConfigError
-from glidexp.study.comparison.studies import load_study
+from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN
 from glidexp.study.tune import journal as tune_journal
 from glidexp.study.tune.journal import JOURNAL, written
@@ -42,7 +42,8 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / RUNS).is_dir():
         raise ConfigError(f"--out {folder} holds something else: give another folder.")
     wanted: dict[str, None] = {}
-    for reference in references:
+    studies: list[Study] = []
+    for reference in references:  # one that is none must leave nothing in the folder, which would then be refused
         study = load_study(store, reference)
         if study is None:
             parent = tracked_run(store, reference)
@@ -50,18 +51,21 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
             wanted |= dict.fromkeys([parent.run_id, *(run.run_id for run in runs)])
             continue
         wanted[study.parent.run_id] = None
-        place = folder / FOLDER / study.study_id
-        place.mkdir(parents=True, exist_ok=True)
-        write_bytes(place / PLAN, study.plan.public().to_json().encode())
-        write_bytes(place / CELLS, (study.folder / CELLS).read_bytes())
-        if (study.folder / JOURNAL).is_file():  # without it a search would begin anew
-            write_bytes(place / JOURNAL, written(study.folder / JOURNAL))
+        studies.append(study)
         for entry in study.entries.values():
             wanted |= {one: None for one in (entry.train, entry.scored) if one}
     for run_id in list(wanted):  # an evaluation is of little use without its model
         of = tracked_run(store, run_id).tags.get(MODEL_RUN_TAG)
         if of and of not in wanted and store.found(of) is not None:
             wanted[of] = None
+    (folder / RUNS).mkdir(parents=True, exist_ok=True)
+    for study in studies:
+        place = folder / FOLDER / study.study_id
+        place.mkdir(parents=True, exist_ok=True)
+        write_bytes(place / PLAN, study.plan.public().to_json().encode())
+        write_bytes(place / CELLS, (study.folder / CELLS).read_bytes())
+        if (study.folder / JOURNAL).is_file():  # without it a search would begin anew
+            write_bytes(place / JOURNAL, written(study.folder / JOURNAL))
     with shown_steps(len(wanted), "runs", True, what="export", late=True) as step:
         for run_id in wanted:
             write_run(store, run_id, folder)
