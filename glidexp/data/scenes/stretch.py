@@ -108,8 +108,8 @@ def apply(pixels: npt.NDArray[Any], tables: npt.NDArray[np.uint8]) -> npt.NDArra
 
 
 def _percentile(counts: npt.NDArray[np.int64], percent: float) -> int:
-    """The code of a percentile."""
+    """The code of a percentile; of no pixel at all, as in an empty part of a scene, the last code."""
     cumulative = np.cumsum(counts)
     # the small slack keeps p % of n from rounding up past an exact count
     needed = max(1.0, percent / 100.0 * float(cumulative[-1]) - 1e-6)
-    return int(np.searchsorted(cumulative, needed, side="left"))
+    return min(int(np.searchsorted(cumulative, needed, side="left")), len(counts) - 1)
