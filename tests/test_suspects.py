@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import torch
 from rasterio.features import shapes
 from rasterio.transform import Affine
 from scipy import ndimage
@@ -16,14 +17,16 @@ from test_near import texture
 from tiny_scenes import lake, write_polygons, write_scene
 
 from glidexp import cli
-from glidexp.config import DatasetConfig, DatasetKind, SplitConfig
+from glidexp.config import DatasetConfig, DatasetKind, Embed, SplitConfig
 from glidexp.data.check import suspects as module
 from glidexp.data.check.suspects import suspects, write_suspects
 from glidexp.data.prepare import prepare
 from glidexp.data.scenes import polygons
 from glidexp.data.store import TileStore
 from glidexp.errors import GlidexpError
-from glidexp.models.export import save_bundle
+from glidexp.models.export import load_bundle, save_bundle
+from glidexp.models.told import WEIGHT, Told, listening
+from glidexp.training.rescoring.answers import answer_of
 
 PX = 256
 SHOWN = [(x, y) for x in (180, 500, 820, 1500, 1820, 2140) for y in (180, 820, 1500, 2140)]
@@ -129,6 +132,26 @@ def test_the_verb_with_and_without_a_model(store: TileStore, tmp_path: Path, cap
     for words, message in ((["--out", "list.csv"], "no GeoPackage"), (["--model", str(tmp_path / "no.pt")], "no.pt")):
         with pytest.raises(GlidexpError, match=message):
             cli.data(["suspects", str(store.path), *words])
+
+
+@pytest.mark.parametrize("told", [Told(Embed.none, gsd_m=20.0), Told(Embed.sensor, ("landsat8", "sentinel2"))])
+def test_a_model_is_told_of_a_tile_what_its_scores_tell_it(told: Told, store: TileStore, tmp_path: Path) -> None:
+    net = network()
+    listening(net, told, in_channels=3)
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if name.endswith(WEIGHT):
+                weight.copy_(torch.linspace(-3, 3, weight.numel()).view_as(weight))
+    bundle = save_bundle(tmp_path / "bundle", net, card=card(told=told.to_json()))
+    answer, _ = answer_of(str(bundle), store, str(tmp_path), None)
+    predictor = load_bundle(bundle)
+    image = torch.from_numpy(np.asarray(store.images[0]).transpose(2, 0, 1)[None].copy())
+    with torch.inference_mode():
+        untold = predictor(image)
+        predictor.tell(sensor="sentinel2", gsd_m=10.0)
+        told_so = predictor(image)
+    assert not torch.allclose(untold, told_so, atol=1e-3)
+    assert np.array_equal(answer(0), told_so[0, 0].numpy())
 
 
 def test_what_an_editor_saves_is_an_inventory(store: TileStore, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def answer_of(reference: str, tiles: "TileStore", mlruns: str, uri: str | None) -> "tuple[Answer, float]":
-    """The probability of lake by row of a store, and the threshold of the model.
+    """The probability of lake by row of a store, and the threshold of the model, which is told what is known of a tile.
 
     Args:
         reference: run id, folder of a bundle, models:/NAME@ALIAS
@@ -37,6 +37,8 @@ def answer_of(reference: str, tiles: "TileStore", mlruns: str, uri: str | None) 
         predictor = load_bundle(found.bundle)
 
     def answer(row: int) -> npt.NDArray[np.float32]:
+        known = tiles.index.iloc[row]
+        predictor.tell(sensor=str(known["sensor"]), gsd_m=float(known["gsd_m"]))
         image = np.ascontiguousarray(tiles.images[row][..., bands].transpose(2, 0, 1))
         with torch.inference_mode():
             probability: npt.NDArray[np.float32] = predictor(torch.from_numpy(image)[None])[0, 0].numpy()
