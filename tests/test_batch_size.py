@@ -267,6 +267,26 @@ def test_the_number_names_the_run_and_the_run_keeps_the_number(
     assert f"4 a batch, as in run {outcome.run_id}" in caplog.text
 
 
+def test_tiles_grow_in_the_steps_that_are_tried_as_they_grow_in_training(small_data: Path, tmp_path: Path) -> None:
+    """As the coarsest, of which a batch may be made; and for a plan's time as they are mixed."""
+    config = small_config(small_data, tmp_path, "input.gsd_m=10", "train.batch_size=auto")
+    tiles = prepare(config.dataset, config.tile_size.px, small_data, progress=False)
+    assert set(tiles.index["gsd_m"]) == {30.0}
+    table = tiles.index.assign(gsd_m=np.where(np.arange(len(tiles)) % 2, 30.0, 10.0))
+    tiles = replace(tiles, index=table)
+    runtime = resolve(config.train)
+    made = build_parts(config, runtime, tiles)
+    seen: list[tuple[int, int]] = []
+    made.model.get_submodule("encoder").register_forward_pre_hook(
+        lambda _, given: seen.append((len(given[0]), given[0].shape[-1]))
+    )
+    training_step(config, runtime, tiles, made)(6)
+    assert seen == [(6, 192)]
+    seen.clear()
+    training_step(config, runtime, tiles, made, mixed=True)(6)
+    assert {side for _, side in seen} == {64, 192} and sum(count for count, _ in seen) == 6
+
+
 def test_another_machine_finds_its_own_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And so do other settings, and more processes: it is another key under which the number is kept."""
     auto = small_config(tmp_path, tmp_path, "train.batch_size=auto")

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from runs import small_config
 
 from glidexp.config import Compile, Config, DatasetKind, Precision, SplitBy, TrainConfig
 from glidexp.config.launcher import LauncherConfig, LauncherKind
 from glidexp.config.study import AssumeConfig, BudgetBatch, BudgetConfig, BudgetKind, StudyConfig
+from glidexp.data.prepare import prepare
 from glidexp.errors import ConfigError
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.execution.ledger import study_id
@@ -33,6 +35,7 @@ from glidexp.study.plan.data import Data, Sizes
 from glidexp.study.plan.making import Outline, Planned
 from glidexp.tracking.found import TrackedRun
 from glidexp.tracking.history import Course, PastRun, course
+from glidexp.training.parts import Parts, build_parts
 
 TEN_EPOCHS = Config(train=TrainConfig(epochs=10))
 SIZES = Sizes(train=100, val=30, test=60)
@@ -244,6 +247,26 @@ def test_finished_runs_tell_speed_scoring_and_ends() -> None:
     assert single == Speed(10.0, pytest.approx(30.0), pytest.approx(100 - 5 * 10.6), 1_000_000)
 
 
+@pytest.mark.slow
+def test_a_trial_sees_tiles_at_the_distance_at_which_the_network_sees_them(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(small_data, tmp_path, "input.gsd_m=15")
+    tiles = prepare(config.dataset, config.tile_size.px, small_data, progress=False)
+    sides: set[int] = set()
+
+    def watched(*given: Any) -> Parts:
+        made = build_parts(*given)
+        encoder = made.model.get_submodule("encoder")
+        encoder.register_forward_pre_hook(lambda _, given: sides.add(given[0].shape[-1]))
+        return made
+
+    monkeypatch.setattr("glidexp.training.parts.build_parts", watched)
+    monkeypatch.setattr(plan_cost, "TRIAL_S", 0.0)
+    assert plan_cost.tried(config, tiles).tried
+    assert sides == {128}, "of 64 px at 30 m"
+
+
 def test_runs_of_other_networks_and_threads_tell_nothing() -> None:
     config = Config()
     none = lambda _: None  # noqa: E731
@@ -252,6 +275,7 @@ def test_runs_of_other_networks_and_threads_tell_nothing() -> None:
         changed(config, train={"batch_size": 4}),
         changed(config, augmentation={"noise_p": 0.5, "noise_std": 3.0}),
         changed(config, subset={"fraction": 0.5}),
+        changed(config, input={"gsd_m": 20.0}),
     ]
     assert plan_cost.of_history(config, SIZES, [past(one) for one in others], none) is None
     assert plan_cost.of_history(config, SIZES, [past(config, device="cpu, 2 threads")], none, threads=1) is None

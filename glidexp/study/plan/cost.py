@@ -43,6 +43,7 @@ DECIDES = (
     "decoder.",
     "augmentation.",
     "loss.",
+    "input.",
     "tile_size.",
     "subset.",
     "self_training.",
@@ -165,6 +166,7 @@ def tried(config: Config, store: "TileStore") -> Speed:
 def _tried_here(config: Config, store: "TileStore") -> Speed:
     import numpy as np
 
+    from glidexp.training.augmentation.telling import telling_of, told_for
     from glidexp.training.beginning.batch_size import training_step
     from glidexp.training.device import resolve
     from glidexp.training.evaluate import Evaluator
@@ -174,7 +176,8 @@ def _tried_here(config: Config, store: "TileStore") -> Speed:
     runtime = resolve(config.train)
     parts = build_parts(config, runtime, store)
     batch = config.train.batch_tiles
-    normalise = plain(store.manifest["channel_mean"], store.manifest["channel_std"], runtime)
+    telling = telling_of(told_for(config, store), store)
+    normalise = plain(store.manifest["channel_mean"], store.manifest["channel_std"], runtime, telling)
     judged = np.concatenate([store.rows("val"), store.rows("test")])
 
     def score(batches: int) -> float:
@@ -185,7 +188,7 @@ def _tried_here(config: Config, store: "TileStore") -> Speed:
 
     score(1)  # finds the kernels
     scored_per_s = score(SCORED_BATCHES)
-    step = training_step(config, runtime, store, parts)
+    step = training_step(config, runtime, store, parts, mixed=True)
     step(batch)  # makes the optimizer's state and finds the kernels
     _wait(runtime.device.type)
     began, done = time.perf_counter(), 0

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 import torch
 
 from glidexp.config import Config, TrainConfig
 from glidexp.data.host_memory import free_host_bytes
+from glidexp.data.order import order
 from glidexp.data.resident import GB, free_bytes, has_room, tile_bytes
 from glidexp.data.sensor_mix import judging_rows, training_rows
 from glidexp.data.store import TileStore
@@ -24,6 +27,7 @@ from glidexp.errors import ConfigError
 from glidexp.models.catalog import least_batch
 from glidexp.models.hardware import given_back, is_short_of_memory
 from glidexp.training.augmentation.augment import Augment
+from glidexp.training.augmentation.telling import telling_of, told_for
 from glidexp.training.device import Runtime, device_name
 from glidexp.training.losses import build_loss
 from glidexp.training.parts import Parts
@@ -148,12 +152,22 @@ def _kept_back(cfg: TrainConfig, runtime: Runtime, tiles: TileStore, counts: tup
     return reserve + int(KEPT_BACK * free)
 
 
-def training_step(config: Config, runtime: Runtime, tiles: TileStore, parts: Parts) -> Step:
-    """Steps as `fit` does them: augmentation, forward, backward and optimizer, in the precision of the run."""
-    mean, std = tiles.manifest["channel_mean"], tiles.manifest["channel_std"]
+def training_step(config: Config, runtime: Runtime, tiles: TileStore, parts: Parts, *, mixed: bool = False) -> Step:
+    """Steps as `fit` does them: augmentation, forward, backward and optimizer, in the precision of the run.
+
+    With `input.gsd_m` a tile takes memory and time by its pixels' size. Each is as large as the coarsest that is
+    trained on, since a batch may hold such tiles alone; or they are `mixed` as in an epoch, which tells the time.
+    """
     augment = Augment(
-        config.augmentation, mean=mean, std=std, seed=config.seed, dtype=runtime.dtype, terrain=len(tiles.terrain)
+        config.augmentation,
+        mean=tiles.manifest["channel_mean"],
+        std=tiles.manifest["channel_std"],
+        seed=config.seed,
+        dtype=runtime.dtype,
+        telling=telling_of(told_for(config, tiles), tiles),
+        terrain=len(tiles.terrain),
     )
+    shown = _shown(config, tiles, mixed)
     loss_of = build_loss(config.loss)
     weights = [p for group in parts.optimizer.param_groups for p in group["params"]]
     device, px, channels = runtime.device, tiles.tile_px, tiles.channels
@@ -163,7 +177,8 @@ def training_step(config: Config, runtime: Runtime, tiles: TileStore, parts: Par
         # the loader's buffers on the device: the batch, the one before, and those that are being filled
         images = torch.randint(0, 256, (4, count, px, px, channels), dtype=torch.uint8, device=device)
         labels = torch.randint(0, 2, (4, count, px, px), dtype=torch.uint8, device=device)
-        ready = augment(images[0].permute(0, 3, 1, 2), labels[0], torch.arange(count), 0)
+        rows, again = torch.from_numpy(np.resize(shown, count)), torch.arange(count)  # one that comes twice draws anew
+        ready = augment(images[0].permute(0, 3, 1, 2), labels[0], rows, 0, again)
         with runtime.autocast():
             logits = parts.model(ready.image)
         loss = loss_of(logits, ready.mask, ready.valid)
@@ -177,6 +192,14 @@ def training_step(config: Config, runtime: Runtime, tiles: TileStore, parts: Par
             parts.ema.update()
 
     return step
+
+
+def _shown(config: Config, tiles: TileStore, mixed: bool) -> npt.NDArray[np.int64]:
+    """Rows of training tiles that steps are told of, for `training_step`."""
+    rows, weights = training_rows(tiles, config.sensor_mix, config.subset, config.seed, config.self_training)
+    if mixed or config.input.gsd_m is None:
+        return rows[order(len(rows), seed=config.seed, epoch=0, weights=weights)]
+    return rows[[tiles.index["gsd_m"].iloc[rows].argmax()]]
 
 
 def tried(step: Step, parts: Parts, least: int, most: int, kept_back: int) -> Choice:
