@@ -8,9 +8,13 @@ import pytest
 import torch
 from test_loop import Training, config
 
-from glidexp.config import OptimizerConfig, TrainConfig
+from glidexp.config import BackboneConfig, DecoderConfig, Embed, InitConfig, OptimizerConfig, TrainConfig
+from glidexp.models.adapters import add_adapters, staged
+from glidexp.models.bands import terrain_at_zero
+from glidexp.models.build import build_model
 from glidexp.models.stages import encoder_stages
-from glidexp.training.freezing import build_freezing, frozen_stages
+from glidexp.models.told import Told
+from glidexp.training.freezing import build_freezing, dead_inputs, frozen_stages
 from glidexp.training.optim import build_optimizer, lr_schedule
 
 
@@ -108,6 +112,32 @@ def test_stages_learn_one_after_the_other_from_the_deepest() -> None:
     steps = {name: int(training.optimizer.state[weight]["step"]) for name, weight in training.model.named_parameters()}
     assert {steps[f"encoder.stages.{stage}.0.weight"] for stage in range(3)} == {12, 9, 6}
     assert steps["head.0.weight"] == 15, "what is frozen counts no step"
+
+
+def test_inputs_that_begin_at_0_and_never_learn_are_told() -> None:
+    bands = ["red", "green", "blue", "elevation", "slope"]
+    image = {"in_channels": 5, "side_px": 32}
+
+    def said(told: bool, **train: int) -> list[str]:
+        torch.manual_seed(0)
+        parts = BackboneConfig(name="resnet18"), DecoderConfig(name="fcn"), InitConfig()
+        model = build_model(*parts, in_channels=5, bands=bands, told=Told(Embed.gsd if told else Embed.none))
+        terrain_at_zero(model, 5, 2)
+        stages, cfg = encoder_stages(model, **image), TrainConfig(epochs=4, **train)
+        if cfg.lora_rank:
+            add_adapters(model, cfg.lora_rank, cfg.lora_alpha, **image)
+            stages = staged(stages, model)
+        return [sentence.split(":")[0] for sentence in dead_inputs(cfg, model, stages, bands)]
+
+    heights, what = "bands elevation, slope change nothing", "what the network is told (input.embed) changes nothing"
+    for held in ({"freeze_encoder_epochs": 4}, {"unfreeze_every": 1}, {"unfreeze_every": 9}):
+        assert said(told=True, **held) == [what, heights] and said(told=False, **held) == [heights]
+    for learning in ({}, {"freeze_encoder_epochs": 3}, {"freeze_encoder_epochs": 0, "lora_rank": 2}):
+        assert said(told=False, **learning) == []
+    assert said(told=True, freeze_encoder_epochs=3) == []
+    assert said(told=False, lora_rank=2, freeze_encoder_epochs=4) == [heights]
+    # a layer that is told something has no adapter
+    assert said(told=True, lora_rank=2) == [what, heights]
 
 
 def test_what_is_frozen_computes_as_at_scoring() -> None:

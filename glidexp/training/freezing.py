@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from glidexp.config import TrainConfig
+from glidexp.errors import ConfigError
+from glidexp.models.bands import first_layer
+from glidexp.models.told import WEIGHT
+from glidexp.wording import does
 
 log = logging.getLogger("glidexp")
 
@@ -40,6 +44,45 @@ def never_learning(cfg: TrainConfig, model: nn.Module) -> set[str]:
     return {
         name for name, weight in model.named_parameters() if name.startswith("encoder.") and not weight.requires_grad
     }
+
+
+def dead_inputs(cfg: TrainConfig, model: nn.Module, stages: Sequence[Sequence[str]], bands: Sequence[str]) -> list[str]:
+    """Inputs whose weights begin at 0 and never learn, so that the network is as one without them: a sentence each.
+
+    Bands of a DEM begin so under weights that were made without them, and so does what `input.embed` tells.
+
+    Args:
+        cfg: train.*
+        model: with the weights that it starts from
+        stages: as of `build_freezing`
+        bands: of the images
+    """
+    if not (cfg.freezes or cfg.lora_rank):
+        return []
+    fixed = never_learning(cfg, model).union(*stages[: frozen_stages(cfg, cfg.epochs - 1, len(stages))])
+    weights = dict(model.named_parameters())
+    dead = [
+        ("what the network is told (input.embed)", 1)
+        for name, weight in weights.items()
+        if name.endswith(WEIGHT) and name in fixed and not weight.any()
+    ]
+    try:
+        first = first_layer(model, len(bands))
+    except ConfigError:  # of an encoder that is built otherwise
+        return []
+    layer = first.removesuffix(".weight").removesuffix(".base_layer")
+    if fixed.issuperset(name for name in weights if name.startswith((first, f"{layer}.lora_"))):
+        empty = [band for place, band in enumerate(bands) if not weights[first][:, place].any()]
+        dead += [(f"{'band' if len(empty) == 1 else 'bands'} {', '.join(empty)}", len(empty))] if empty else []
+    why = f"train.lora_rank={cfg.lora_rank}" if cfg.lora_rank else ""
+    why += " with " * bool(why and cfg.freezes)
+    if cfg.freezes:
+        why += f"train.freeze_encoder_epochs={cfg.freeze_encoder_epochs}, train.unfreeze_every={cfg.unfreeze_every}"
+    return [
+        f"{what} {does(count, 'change')} nothing: the weights by which the first layer takes this in begin at 0, and "
+        f"are kept there to the end by {why}. Let the first layer learn, or start from a run that has learnt it."
+        for what, count in dead
+    ]
 
 
 def build_freezing(cfg: TrainConfig, model: nn.Module, stages: Sequence[Sequence[str]]) -> Callable[[int], None]:

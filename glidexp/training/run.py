@@ -40,7 +40,7 @@ from glidexp.training.beginning.start import settled, start_of
 from glidexp.training.check import check_shares, check_tiles
 from glidexp.training.checkpoint import Series
 from glidexp.training.device import Runtime, device_name, resolve
-from glidexp.training.freezing import build_freezing, frozen_stages, never_learning
+from glidexp.training.freezing import build_freezing, dead_inputs, frozen_stages, never_learning
 from glidexp.training.judge import Follower, Judge
 from glidexp.training.land_cover import ClassRecorder
 from glidexp.training.loop import fit
@@ -161,8 +161,7 @@ def _lead(config: Config, runtime: Runtime, choices: dict[str, str], name: str |
             "%s on %s, %s, config id %s%s",
             *(_name(config), device_name(runtime), runtime.precision, identity, ", goes on" if earlier else ""),
         )
-        for sentence in (*idle(config), *(() if earlier else told_older(store, config, recipe, resolved))):
-            log.warning("%s", sentence)
+        _warn([*idle(config), *(() if earlier else told_older(store, config, recipe, resolved))])
         ranks.share(False)
         tiles = prepared(config, ranks)
         check_tiles(config, tiles)
@@ -170,6 +169,7 @@ def _lead(config: Config, runtime: Runtime, choices: dict[str, str], name: str |
         leak = lineage.refuse_leak(line, tiles, tiles.rows("test"), allow=config.allow_leak, trains=True)
         taught = taught_by(first, config, tiles, runtime)
         parts = build_parts(replace(config, init=first), runtime, tiles)
+        _warn(dead_inputs(config.train, parts.model, parts.stages, tiles.bands))
         tracked = start_run(
             store, config, identity, earlier, tiles, name=name or _name(config), choices=choices, tags=tags
         )
@@ -273,6 +273,11 @@ def score(recorder: Recorder | Follower, loader: Loader, augment: Augment, parts
         model = parts.tail.module if used else model
     views = with_views(model, config.train.tta)
     return recorder.finish(views, best_epoch=parts.position.best_epoch, about=about)
+
+
+def _warn(sentences: list[str]) -> None:
+    for sentence in sentences:
+        log.warning("%s", sentence)
 
 
 def _name(config: Config) -> str:
