@@ -23,6 +23,8 @@ NEEDS = {
     ("init", "run"): ["init.run=0123abcd"],
     ("backbone", "vit_small"): ["decoder=dpt"],
     ("decoder", "dpt"): ["backbone=vit_small"],
+    ("backbone", "pixel_mlp"): ["decoder=linear"],
+    ("decoder", "linear"): ["backbone=pixel_mlp"],
     ("dataset", "land_cover"): ["loss=cross_entropy", "train.select=val/miou_pooled", "dataset.classes=classes.csv"],
     ("dataset", "land_cover_synthetic"): ["loss=cross_entropy", "train.select=val/miou_pooled"],
     ("loss", "cross_entropy"): ["dataset=land_cover_synthetic", "train.select=val/miou_pooled"],

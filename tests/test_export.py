@@ -67,6 +67,7 @@ def test_a_round_trip_is_equal_bit_for_bit(layout: torch.memory_format, tmp_path
         ("swin_tiny", "fcn", 4),
         ("mit_b0", "pspnet", 3),
         ("regnety_002", "fpn", 3),
+        ("pixel_mlp", "linear", 6),
     ],
 )
 def test_other_networks_come_back_too(backbone: str, decoder: str, in_channels: int, tmp_path: Path) -> None:

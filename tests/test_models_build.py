@@ -12,7 +12,7 @@ from glidexp.models.build import build_model, parameters
 from glidexp.models.fcn import FcnDecoder
 
 pytestmark = pytest.mark.usefixtures("kept_memory")
-QUICK = {"regnetx_002", "resnet18", "efficientnet_b0", "mobilenetv3", "mit_b0"}
+QUICK = {"regnetx_002", "resnet18", "efficientnet_b0", "mobilenetv3", "mit_b0", "pixel_mlp"}
 QUICK_PAIRS = {("vit_small", "dpt"), ("vit_small", "unet_light")}
 LARGER = {"resnet34", "resnet101", "efficientnet_b3", "convnext_small", "mit_b2", "mit_b5", "vit_base", "vit_large"}
 """differ from a smaller one of their family in width and depth alone: they learn under one decoder or two"""

@@ -37,7 +37,7 @@ def test_the_lists_hold_what_is_promised() -> None:
     }
     assert promised <= catalog.BACKBONES.keys()
     decoders = {"unet", "unetplusplus", "fcn", "deeplabv3plus", "fpn", "upernet", "segformer", "linknet", "manet"}
-    assert set(catalog.DECODERS) == decoders | {"pspnet", "dpt", "unet_light"}
+    assert set(catalog.DECODERS) == decoders | {"pspnet", "dpt", "unet_light", "linear"}
     allowed = [catalog.allowed_decoders(found) for found in catalog.BACKBONES.values()]
     assert {decoder for decoders in allowed for decoder in decoders} == set(catalog.DECODERS)
     assert all(allowed)

@@ -13,6 +13,7 @@ from glidexp.models import catalog
 from glidexp.models.bands import by_name, rgb_by_name, terrain_at_zero
 from glidexp.models.fcn import Fcn
 from glidexp.models.init import imagenet_arguments, load_checkpoint
+from glidexp.models.pixel import PixelNetwork
 from glidexp.models.prune import prune_unused
 from glidexp.models.told import NOTHING, Told, listening
 
@@ -111,6 +112,8 @@ def assemble(
         classes: logits a pixel
     """
     entry = catalog.find(backbone)
+    if entry.family is catalog.Family.pixel:
+        return PixelNetwork(in_channels, classes)
     options = {"in_channels": in_channels, **dict(entry.options), **(pretrained or {"encoder_weights": None})}
     plain = entry.family is catalog.Family.plain_vit
     if decoder == "dpt" and not _has_prefix_tokens(entry.encoder):

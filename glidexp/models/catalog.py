@@ -22,6 +22,8 @@ class Family(StrEnum):
     """the same four maps from smp's own Mix Transformer, which smp refuses where a decoder wants a map at 1/2"""
     plain_vit = "plain_vit"
     """maps of one size from every layer, which `pyramid` brings to the four scales"""
+    pixel = "pixel"
+    """one map of the input's size, of each pixel alone (`pixel`)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Decoder:
     """normalises over the batch what it pooled to one value an image"""
 
 
-_CONV, _FOUR, _MIT, _VIT = Family.conv, Family.four_stage, Family.mit, Family.plain_vit
+_CONV, _FOUR, _MIT, _VIT, _PIXEL = Family.conv, Family.four_stage, Family.mit, Family.plain_vit, Family.pixel
 _DEEPEST_PX = 32
 """side of one cell of an encoder's deepest map, pixels"""
 _ANY_SIZE = (("strict_img_size", False),)
@@ -81,6 +83,7 @@ BACKBONES: dict[str, Backbone] = {
     "vit_small": Backbone("tu-vit_small_patch16_224", _VIT, options=_ANY_SIZE_VIT),
     "vit_base": Backbone("tu-vit_base_patch16_224", _VIT, options=_ANY_SIZE_VIT),
     "vit_large": Backbone("tu-vit_large_patch16_224", _VIT, options=_ANY_SIZE_VIT),
+    "pixel_mlp": Backbone("pixel_mlp", _PIXEL, smallest_px=1),
 }
 
 DECODERS: dict[str, Decoder] = {
@@ -96,6 +99,7 @@ DECODERS: dict[str, Decoder] = {
     "manet": Decoder((_CONV, _FOUR, _MIT, _VIT)),
     "pspnet": Decoder((_CONV, _FOUR, _MIT), stride=8, partial=True),
     "dpt": Decoder((_VIT,), partial=True),
+    "linear": Decoder((_PIXEL,), stride=1),
 }
 
 

@@ -16,7 +16,7 @@ from glidexp.config import BackboneConfig, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError, DataError
 from glidexp.models.bands import first_layer, matched
 from glidexp.models.card import CARD, members_of, read_card
-from glidexp.models.catalog import Backbone, find
+from glidexp.models.catalog import Backbone, Family, find
 from glidexp.models.told import NOTHING, WEIGHT, Told, told_of
 from glidexp.wording import many
 
@@ -35,7 +35,7 @@ def imagenet_arguments(backbone: str, entry: Backbone) -> dict[str, Any]:
     source = _source(entry)
     if source is None:
         raise ConfigError(
-            f"init=imagenet: timm has no pre-trained weights for backbone.name={backbone}; use init=scratch."
+            f"init=imagenet: there are no pre-trained weights for backbone.name={backbone}; use init=scratch."
         )
     repo, files, revision = source
     paths = [_fetch(backbone, repo, file, revision) for file in files]
@@ -70,7 +70,9 @@ def hub_silence() -> str:
 
 
 def _source(entry: Backbone) -> tuple[str, tuple[str, ...], str | None] | None:
-    """Repository, files and revision of an encoder's ImageNet weights on the hub."""
+    """Repository, files and revision of an encoder's ImageNet weights on the hub; None where there are none."""
+    if entry.family is Family.pixel:
+        return None
     if not entry.encoder.startswith("tu-"):
         import segmentation_models_pytorch as smp
 
