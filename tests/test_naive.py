@@ -92,8 +92,8 @@ def test_each_index_has_a_row_where_its_band_is_there() -> None:
     red, green, blue = np.moveaxis(store.images, -1, 0)
     darker = np.where(store.labels == 1, red // 3, red)
     every = Store(
-        np.stack([darker, blue, green, red], axis=-1), store.labels, store.split,
-        {"bands": ["NIR", "swir1", "green", "red"]},
+        np.stack([darker, blue, green, red, darker], axis=-1), store.labels, store.split,
+        {"bands": ["NIR", "swir1", "green", "red", "vv"]},
     )  # fmt: skip
     told: list[int] = []
     found = naive.naive_scores(every, "test", told=told.append)
@@ -108,10 +108,23 @@ def test_each_index_has_a_row_where_its_band_is_there() -> None:
         assert own == {name: value for name, value in one.items() if "background" not in name} and len(own) > 5
     pooled = [found[f"test/naive/{row}/lake_iou_pooled"] for row in ("ndwi_threshold", "index_threshold")]
     assert pooled[0] > pooled[1] + 0.1
-    del every.manifest["bands"][3]
-    every.images = every.images[..., :3]
+    every.manifest["bands"][3] = "other"
     without = naive.naive_scores(every, "test")
     assert without == {name: value for name, value in found.items() if "index_threshold" not in name.split("/")}
+
+
+def test_of_radar_the_dark_is_lake() -> None:
+    """Levels 10 and 20 beside 200: the cut of 1 - VV / 255 is the darkness of 20, and what is as dark is lake."""
+    vv = np.full((2, 2, 3, 1), 200, np.uint8)
+    vv[:, 0, :, 0] = [10, 20, 20]
+    label = np.zeros((2, 2, 3), np.uint8)
+    label[:, 0], label[:, 1, 2] = 1, 1
+    store = Store(vv, label, np.array(["val", "test"]), {"bands": ["vv"]})
+    found = naive.naive_scores(store, "test")
+    assert found["test/naive/vv_threshold/threshold"] == 1 - 20 / 255
+    assert found["test/naive/vv_threshold/recall_pooled"] == 3 / 4
+    assert found["test/naive/vv_threshold/precision_pooled"] == 1.0
+    assert {name.split("/")[2] for name in found} == {"vv_threshold", "background"}
 
 
 def test_bands_are_found_by_name() -> None:

@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 from tiny_scenes import NORTH, WEST, write_scene
 
 from glidexp.data.scenes.catalogue import SceneFile, find
+from glidexp.data.scenes.numbers import values_of
 from glidexp.data.scenes.products import date_of
 from glidexp.data.scenes.reading import Scene, read_header, read_strips
 from glidexp.errors import DataError, GlidexpError
@@ -425,3 +426,49 @@ def test_the_header_of_a_huge_scene_costs_nothing(tmp_path: Path) -> None:
     assert (scene.width, scene.height) == (200_000, 200_000)
     _, values, valid = next(read_strips(scene, 128))
     assert values.nbytes <= 2**28 and valid.shape == values.shape[1:]
+
+
+RADAR = "S1A_IW_20180128T161201_DVP_RTC30_G_gpuned_FD6A"
+
+
+@pytest.mark.parametrize("folder", ["", RADAR])
+def test_radar_is_read_as_it_is_downloaded(tmp_path: Path, folder: str) -> None:
+    """Backscatter of ASF: float32, a file a polarisation, 0 without data, layers of the product beside them."""
+    place = tmp_path / "scenes" / folder
+    values = np.random.default_rng(0).gamma(4.4, 0.02, (2, 64, 96)).astype(np.float32)
+    values[:, :8, :8] = 0
+    for band, name in zip(values, ("VV", "VH"), strict=True):
+        write_scene(place / f"{RADAR}_{name}.tif", pixels=band[None], nodata=0)
+    for name in ("dem", "inc_map", "ls_map", "area"):
+        write_scene(place / f"{RADAR}_{name}.tif", bands=1)
+    write_scene(place / f"{RADAR}_rgb.tif")
+    (file,) = find(tmp_path / "scenes", "unknown")
+    assert (file.scene, file.sensor, file.date) == (RADAR, "sentinel1", "2018-01-28")
+    scene = read_header(file, ["vv", "vh"])
+    codes, valid = pixels(scene)
+    assert (valid == values.all(axis=0)).all() and not scene.warnings
+    assert np.allclose(values_of(scene.numbers)[codes[:, valid]], values[:, valid], rtol=2**-10, atol=0)
+    with pytest.raises(DataError, match="red"):
+        read_header(file)
+
+
+def test_radar_that_lies_on_no_ground_yet_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    raw = tmp_path / "S1A_IW_GRDH_1SDV_20180128T161201_20180128T161226_020353_022C43_FD6A.SAFE"
+    (raw / "measurement").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"FD6A\.SAFE is Sentinel-1 as it was sensed.*correct it for the terrain first"):
+        find(tmp_path, "unknown")
+
+
+def test_a_stac_item_of_radar(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(-12, 4, (2, 64, 96)).astype(np.float32)
+    assets = {}
+    for band, name in zip(values, ("vv", "vh"), strict=True):
+        write_scene(tmp_path / f"{name}.tif", pixels=band[None], nodata=-9999)
+        assets[name] = {"href": f"{name}.tif", "type": "image/tiff; application=geotiff", "roles": ["data"]}
+    item = {"type": "Feature", "id": "s1", "properties": {"platform": "SENTINEL-1A"}, "assets": assets}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    (file,) = find(tmp_path / "item.json", "unknown")
+    assert file.sensor == "sentinel1" and [name for name, _ in file.bands or ()] == ["vv", "vh"]
+    scene = read_header(file, ["vh", "vv"])
+    codes, _ = pixels(scene)
+    assert np.allclose(values_of(scene.numbers)[codes], values[::-1], rtol=2**-10, atol=0)

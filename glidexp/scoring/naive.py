@@ -1,9 +1,10 @@
 """The rows that a network has to beat: all background, and a threshold of each water index that the bands allow.
 
-Every index is the normalised difference of green and a band in which water is darker: near infrared (NDWI, McFeeters
-1996), short-wave infrared (MNDWI, Xu 2006), and red, which is what red, green and blue leave. Its threshold is Otsu's,
-fitted without labels on a split that is not the one scored. The index depends on a pair of two bytes alone: 65,536
-pairs, so that the fit works on an exact joint histogram and a tile is classified by looking up a table.
+An index is the normalised difference of green and a band in which water is darker: near infrared (NDWI, McFeeters
+1996), short-wave infrared (MNDWI, Xu 2006), and red, which is what red, green and blue leave. Of radar it is how dark
+VV is, as still water throws nothing back. Its threshold is Otsu's, fitted without labels on a split that is not the one
+scored. The index depends on a pair of two bytes alone: 65,536 pairs, so that the fit works on an exact joint histogram
+and a tile is classified by looking up a table.
 """
 
 import logging
@@ -17,12 +18,18 @@ from numpy.typing import NDArray
 from glidexp.scoring.confusion import Counts, aggregate
 from glidexp.scoring.predictions import Tiles
 
-INDICES = {"index_threshold": "red", "ndwi_threshold": "nir", "mndwi_threshold": "swir1"}
-"""the rows of indices, and the band X of each one's (G - X) / (G + X)"""
+INDICES = {
+    "index_threshold": ("red", "green"),
+    "ndwi_threshold": ("nir", "green"),
+    "mndwi_threshold": ("swir1", "green"),
+    "vv_threshold": ("vv", "vv"),
+}
+"""the rows of indices, and the bands (X, G) of each one's (G - X) / (G + X); 1 - X / 255 where they are one band"""
 ROWS = {
     "index_threshold": "index threshold",
     "ndwi_threshold": "NDWI threshold",
     "mndwi_threshold": "MNDWI threshold",
+    "vv_threshold": "VV threshold",
     "background": "background",
 }
 """all rows in the order of tables, and what they are called there"""
@@ -51,7 +58,7 @@ def naive_scores(
 
     Returns:
         `<split>/naive/background/<score>_<aggregation>` and the same under each of `INDICES` whose bands the store has,
-        as index_threshold, with `<split>/naive/index_threshold/threshold` in units of the index, -1 to 1. Without a
+        as index_threshold, with `<split>/naive/index_threshold/threshold` in units of the index. Without a
         tile to fit on only the background; nothing for a split without tiles.
     """
     rows = store.rows(split) if rows is None else rows
@@ -73,15 +80,18 @@ def naive_scores(
 def possible(store: Tiles) -> list[str]:
     """The rows of `INDICES` whose bands a store has; a log line where there is none."""
     bands = _bands(store)
-    names = [name for name, other in INDICES.items() if "green" in bands and other in bands]
+    names = [name for name, pair in INDICES.items() if {*pair} <= {*bands}]
     if not names:
-        _log.info("no index threshold: bands %s hold no green beside one of %s", bands, ", ".join(INDICES.values()))
+        _log.info("no index threshold: bands %s hold no green beside one of red, nir, swir1, and no vv", bands)
     return names
 
 
-def index_of_pairs() -> NDArray[np.float64]:
-    """(65536,) value of (G - X) / (G + X) at X * 256 + G, -1 to 1; 0 where both are 0."""
+def index_of_pairs(name: str = "index_threshold") -> NDArray[np.float64]:
+    """(65536,) value of an index at X * 256 + G: (G - X) / (G + X), -1 to 1, 0 where both are 0; of one band its
+    darkness, 0 to 1."""
     other, green = np.divmod(np.arange(65536), 256)
+    if len({*INDICES[name]}) == 1:
+        return 1 - green / 255
     return np.divide(green - other, green + other, out=np.zeros(65536), where=green + other > 0)
 
 
@@ -118,7 +128,7 @@ def fit_threshold(store: Tiles, rows: NDArray[np.int64] | None = None, name: str
     pairs = np.zeros(65536, dtype=np.int64)
     for row in rows:
         pairs += np.bincount(_pair(store.images[row], bands)[store.labels[row] <= 1], minlength=65536)
-    threshold = otsu(index_of_pairs(), pairs)
+    threshold = otsu(index_of_pairs(name), pairs)
     if threshold is None:
         _log.info("no %s: its index has fewer than two values on the tiles that would give it", name)
     return threshold
@@ -144,8 +154,9 @@ def index_confusion(
     Raises:
         ValueError: the store lacks a band of an index
     """
-    index = index_of_pairs()
-    tables = {name: (_pair_of(store, name), index >= threshold) for name, threshold in thresholds.items()}
+    tables = {
+        name: (_pair_of(store, name), index_of_pairs(name) >= threshold) for name, threshold in thresholds.items()
+    }
     counts = {name: np.empty((len(rows), 4), dtype=np.int64) for name in tables}
     for place, row in enumerate(rows if tables else ()):
         image, label = store.images[row], store.labels[row]
@@ -169,11 +180,11 @@ def _bands(store: Tiles) -> list[str]:
 
 
 def _pair_of(store: Tiles, name: str) -> tuple[int, int]:
-    """Places of X and green among the channels."""
-    bands, other = _bands(store), INDICES[name]
-    if other not in bands or "green" not in bands:
-        raise ValueError(f"bands {bands} hold no {other} and green.")
-    return bands.index(other), bands.index("green")
+    """Places of X and G among the channels."""
+    bands, (other, green) = _bands(store), INDICES[name]
+    if not {other, green} <= {*bands}:
+        raise ValueError(f"bands {bands} hold no {other} and {green}.")
+    return bands.index(other), bands.index(green)
 
 
 def _pixels(store: Tiles, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -68,7 +68,10 @@ def choose(
     )
     if numbers:
         held += f" named {', '.join(said)}"
-        way = f"give a file that holds {', '.join(names)}, or correct its band descriptions (the catalogue's bands)"
+        way = (
+            f"give a file that holds {', '.join(names)}, correct its band descriptions (the catalogue's bands), or "
+            "build on other bands (dataset.bands)"
+        )
     elif len(colours) == 1:
         held = "one band"
         way = "give the folder of a product's band files, a table whose column bands names them, or a VRT of them"

@@ -1,6 +1,6 @@
 """Scenes that come as one file a band: told by the names that providers give, or listed in a Sentinel-2 SAFE folder.
 
-Nothing is opened here. Which band a file holds follows from its code (B4, B04, SR_B4) and the sensor's list of codes.
+Nothing is opened here. Which band a file holds follows from its code (B4, SR_B4, VV) and the sensor's list of codes.
 """
 
 import re
@@ -15,7 +15,7 @@ from glidexp.wording import does, many
 
 SAFE = ".safe"
 _BAND = re.compile(
-    r"(?P<stem>.+?)(?:_|(?<=\.v\d\.\d)\.)(?:(?:SR|ST|TOA)_)?(?P<code>B\d{1,2}A?)(?:_VCID_\d)?(?:_(?P<res>\d{2})m)?\.(?:tiff?|jp2)",
+    r"(?P<stem>.+?)(?:_|(?<=\.v\d\.\d)\.)(?:(?:SR|ST|TOA)_)?(?P<code>B\d{1,2}A?|[VH][VH])(?:_VCID_\d)?(?:_(?P<res>\d{2})m)?\.(?:tiff?|jp2)",
     re.I,
 )
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
@@ -25,6 +25,9 @@ _HLS_DAY = re.compile(r"HLS\.[LS]30\.T\w{5}\.(\d{4})(\d{3})T")
 _BASELINE = re.compile(r"S2[A-D]_MSI\w*?_N(\d{4})_R\d{3}_")
 RAISED_FROM = 400
 """processing baseline of Sentinel-2 (04.00, since 25 January 2022) from which all values are 1000 higher"""
+_RADAR = re.compile(r"S1[A-D]_", re.I)
+_RADAR_LAYERS = re.compile(r"dem|inc_map(?:_ell)?|ls_map|area|rgb", re.I)
+"""what the names of ASF's files that are neither polarisations nor scenes end with, after the scene's"""
 FILL = 0.0
 """value of pixels without data in files of a band that declare none, as those of Landsat and Sentinel-2 may not"""
 
@@ -72,15 +75,23 @@ def grouped(paths: Iterable[Path]) -> tuple[list[BandFiles], list[Path]]:
 
 def _is_layer(path: Path, stem: str) -> bool:
     """Whether a file belongs to the product of these bands without being one, such as LC08_..._QA_PIXEL.TIF."""
-    return path.name.startswith((f"{stem}_", f"{stem}.")) and bool(clouds.LAYERS.fullmatch(path.stem[len(stem) + 1 :]))
+    if not path.name.startswith((f"{stem}_", f"{stem}.")):
+        return False
+    kinds = (clouds.LAYERS, _RADAR_LAYERS) if _RADAR.match(stem) else (clouds.LAYERS,)
+    return any(kind.fullmatch(path.stem[len(stem) + 1 :]) for kind in kinds)
 
 
 def in_safe(folder: Path) -> list[BandFiles]:
     """The band files of a Sentinel-2 product, L1C or L2A: of each band the finest; one entry a granule.
 
     Raises:
-        DataError: no band file where the format has them
+        DataError: no band file where the format has them; a product of Sentinel-1
     """
+    if _RADAR.match(folder.name):
+        raise DataError(
+            f"{folder} is Sentinel-1 as it was sensed, not on the ground: correct it for the terrain first (SNAP, or "
+            "the RTC products of ASF), as GeoTIFFs that end with _VV.tif and _VH.tif, and take the folder out."
+        )
     granules = sorted(folder.glob("GRANULE/*/IMG_DATA"))
     found = []
     for granule in granules:

@@ -123,7 +123,7 @@ def _names(key: str, asset: Mapping[str, Any]) -> tuple[str, ...]:
     said: Sequence[Any] = asset.get("eo:bands") or asset.get("bands") or []
     known = [band for band in said if isinstance(band, dict)]
     names = [band.get("common_name") or band.get("eo:common_name") or band.get("name") or key for band in known]
-    if not names and (key.lower() in RGB or re.fullmatch(r"B\d{1,2}A?", key, re.I)):
+    if not names and (key.lower() in RGB or re.fullmatch(r"B\d{1,2}A?|[VH][VH]", key, re.I)):
         names = [key]
     return tuple(str(name).lower() for name in names)
 
