@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,27 @@ def test_a_checkpoint_fills_the_whole_network(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "weights.safetensors"):  # a bundle folder, or the file
         model = build("mobilenetv3", "unet", from_file(path)).state_dict()
         assert all(torch.equal(model[name], source[name]) for name in source)
+
+
+def test_a_file_of_unknown_bands_is_said_to_be_taken_in_their_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = build("resnet18", "fcn")
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    torch.save(source.encoder.state_dict(), tmp_path / "w.pth")
+    whole = from_file(tmp_path / "w.safetensors")
+    external = InitConfig(kind=InitKind.external, scope=InitScope.encoder, checkpoint=str(tmp_path / "w.pth"))
+    names = BackboneConfig(name="resnet18"), DecoderConfig(name="fcn")
+    for init, bands, told in (
+        (whole, ["green", "red", "nir"], "is taken for green, red, nir in this order; init.bands names"),
+        (external, ["green", "red", "nir"], "is taken for green, red, nir in this order; init.bands names"),
+        (replace(external, bands=["red", "green", "blue"]), ["green", "red", "nir"], ""),
+        (whole, [*RGB], ""),
+        (external, [*RGB], ""),
+    ):
+        caplog.clear()
+        build_model(*names, init, in_channels=3, bands=bands)
+        assert (told in caplog.text) if told else "in this order" not in caplog.text, (init, bands)
 
 
 @pytest.mark.parametrize("bare", [False, True])

@@ -1,12 +1,16 @@
 """A first layer that was made for other bands, taken over band by band, by name. Layout (O, C, h, w)."""
 
+import logging
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from glidexp.data.sensors import RGB
 from glidexp.errors import ConfigError
+
+_log = logging.getLogger("glidexp")
 
 
 def first_layer(model: nn.Module, channels: int) -> str:
@@ -58,6 +62,16 @@ def matched(
     parts = [kernel[:, theirs.index(band)] if band in theirs else new[band] for band in ours]
     unmatched = [band for band in ours if band not in theirs]
     return torch.stack(parts, dim=1), unmatched, [band for band in theirs if band not in ours]
+
+
+def say_taken_in_order(file: Path, bands: Sequence[str]) -> None:
+    """Warns that a file's first layer, of bands that nobody says, is taken for these; most are of red, green, blue."""
+    if tuple(bands) != RGB:
+        _log.warning(
+            "init.checkpoint=%s: nobody says its bands, so its first layer is taken for %s in this order; init.bands "
+            "names the file's own, by which they are matched",
+            *(file, ", ".join(bands)),
+        )
 
 
 def by_name(bands: Sequence[str]) -> bool:

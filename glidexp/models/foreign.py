@@ -112,8 +112,8 @@ def filling(
         bands: of the images that the network will see, but for those of a DEM
 
     Returns:
-        the weights as the file has them, those under the encoder's names, and the bands of their first layer, empty
-        where it is for the data's own
+        the weights as the file has them, those under the encoder's names, and the bands of their first layer, none
+        where nobody says them
 
     Raises:
         ConfigError: unreadable, or what `foundation.as_plain` refuses
@@ -133,7 +133,7 @@ def filling(
             "data's own bands. Leave it out; init.wavelengths_um says where they lie."
         )
     weights = resized_positions(renamed(plain.weights, own, []), own)
-    return found, weights, [] if plain.drawn else init.bands or list(plain.bands)
+    return found, weights, list(bands) if plain.drawn else init.bands or list(plain.bands)
 
 
 def _some(content: Any) -> str:

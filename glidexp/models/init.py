@@ -14,7 +14,7 @@ from torch import nn
 from glidexp.beside import file_sha256
 from glidexp.config import BackboneConfig, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError, DataError
-from glidexp.models.bands import first_layer, matched
+from glidexp.models.bands import first_layer, matched, say_taken_in_order
 from glidexp.models.card import CARD, members_of, read_card
 from glidexp.models.catalog import Backbone, Family, find
 from glidexp.models.told import NOTHING, WEIGHT, Told, told_of
@@ -155,12 +155,11 @@ def load_checkpoint(
     foreign = init.kind is InitKind.external
     target: nn.Module = model if init.scope is InitScope.all else model.get_submodule("encoder")
     own = target.state_dict()
+    seen = [band for band in bands if band not in terrain]  # a DEM's are of no wavelength, and in no foreign file
     if foreign:
         from glidexp.models.foreign import STATISTIC, filling
 
-        seen = [band for band in bands if band not in terrain]  # a DEM's are of no wavelength, and in no such file
         found, weights, theirs = filling(file, target, init, seen)
-        theirs = theirs or (seen if terrain else [])
         own = {name: value for name, value in own.items() if not name.endswith(STATISTIC) or name in weights}
     else:
         found = weights = read_safetensors(file)
@@ -168,6 +167,9 @@ def load_checkpoint(
         if init.scope is InitScope.encoder:
             inner = {name.removeprefix("encoder."): v for name, v in weights.items() if name.startswith("encoder.")}
             weights = inner or weights  # a file of an encoder alone has no such prefix
+    if not theirs:
+        say_taken_in_order(file, seen if foreign else bands)
+        theirs = seen if foreign and terrain else []
     if told.learnt or any(name.endswith(WEIGHT) for name in weights):
         same = told.same_words(told_of(card))
         weights = {name: value for name, value in weights.items() if same or not name.endswith(WEIGHT)}
