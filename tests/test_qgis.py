@@ -313,6 +313,27 @@ def test_scenes_that_qgis_shows_otherwise_are_refused_or_told(
     assert Plugin(out).facts["resolution"] == 2000
 
 
+def test_metres_of_the_ground_are_not_those_of_every_layer(
+    model: Path, change: Callable[..., None], tmp_path: Path
+) -> None:
+    """In Web Mercator at 60 degrees two of them are one on the ground, where a network's distance is meant."""
+    names: dict[str, Any] = {"descriptions": ["red", "green", "blue"], "crs": "EPSG:3857", "gsd_m": 20.0}
+    scene = write_scene(tmp_path / "s.tif", pixels=ground(3).astype(np.uint16), west=0.0, north=8_399_738.0, **names)
+    out = tmp_path / "lakes.onnx"
+
+    def made(*words: str) -> dict[str, Any]:
+        assert called(model, scene, "--out", out, *words) == 0
+        return Plugin(out).facts
+
+    assert made()["resolution"] == 2000
+    change(told=Told(Embed.none, gsd_m=20.0).to_json())
+    assert made()["resolution"] == pytest.approx(4000, rel=5e-3)  # of a sphere
+    change(told=Told(Embed.gsd).to_json())
+    assert made()["glidexp"]["told"] == pytest.approx([1.0, 0.0], abs=5e-3)
+    found = made("--gsd-m", "40")
+    assert found["resolution"] == 4000 and found["glidexp"]["told"] == pytest.approx([1.0, 0.5], abs=5e-3)
+
+
 def test_a_file_that_answers_otherwise_is_not_left_there(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ from glidexp.models.load import FoundModel
 from glidexp.models.predictor import Predictor
 from glidexp.models.told import told_of
 from glidexp.release.agreement import CLOSE
-from glidexp.release.layer_source import Source, of_pictures, of_scene
+from glidexp.release.layer_source import NEAR, Source, of_pictures, of_scene
 
 OLD = (18, 8)
 """set of operators and version of the format of the file"""
@@ -155,14 +155,17 @@ def _source(card: Mapping[str, Any], file: SceneFile | None, asked: Asked) -> So
     if file is None:
         return of_pictures(card, asked.sensor, asked.map.stretch, asked.no_data, own or asked.gsd_m)
     found = of_scene(card, file, asked.map.stretch, asked.no_data)
-    size = own or asked.gsd_m
+    stretched = found.pixel_m / (found.gsd_m or found.pixel_m)  # of metres by the CRS: 2 at 60 degrees in Web Mercator
+    stretched = 1.0 if abs(stretched - 1) < NEAR else stretched
+    size = own * stretched if own else asked.gsd_m
     if size is None or abs(size / found.pixel_m - 1) < 1e-6:
         return found
     word = (
         f"{file.scene}: QGIS brings its pixels of {found.pixel_m:g} m to {size:g} m, in another way than glidexp "
         "predict: the lakes are not quite the same."
     )
-    return replace(found, pixel_m=size, gsd_m=found.gsd_m if own else size, warnings=(*found.warnings, word))
+    gsd_m = found.gsd_m if own else size / stretched
+    return replace(found, pixel_m=size, gsd_m=gsd_m, warnings=(*found.warnings, word))
 
 
 def _own_gsd(card: Mapping[str, Any], source: Source) -> float | None:
