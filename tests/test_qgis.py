@@ -17,6 +17,7 @@ from torch import nn
 
 from glidexp import cli
 from glidexp.config import Embed, Precision
+from glidexp.data.scenes.catalogue import find
 from glidexp.mapping import predict
 from glidexp.mapping.arrays import probabilities_of
 from glidexp.mapping.settings import MapSettings, StretchFrom
@@ -328,10 +329,11 @@ def test_metres_of_the_ground_are_not_those_of_every_layer(
     assert made()["resolution"] == 2000
     change(told=Told(Embed.none, gsd_m=20.0).to_json())
     assert made()["resolution"] == pytest.approx(4000, rel=5e-3)  # of a sphere
-    change(told=Told(Embed.gsd).to_json())
-    assert made()["glidexp"]["told"] == pytest.approx([1.0, 0.0], abs=5e-3)
-    found = made("--gsd-m", "40")
-    assert found["resolution"] == 4000 and found["glidexp"]["told"] == pytest.approx([1.0, 0.5], abs=5e-3)
+    card = json.loads((model / "card.json").read_text()) | {"told": Told(Embed.gsd).to_json()}
+    (file,) = find(scene, "sentinel2", "scene")
+    for asked, pixel_m, told_m in ((None, 20.0, 10.0), (40.0, 40.0, 20.0)):
+        source = qgis._source(card, file, qgis.Asked(sensor="sentinel2", gsd_m=asked, map=MapSettings()))
+        assert source.pixel_m == pixel_m and qgis._own_gsd(card, source) == pytest.approx(told_m, rel=5e-3)
 
 
 def test_a_file_that_answers_otherwise_is_not_left_there(
