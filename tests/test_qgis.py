@@ -195,6 +195,28 @@ def test_a_raw_scene_of_another_order_is_mapped_as_predict_maps_it(
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "lakes.onnx", "s.tif"}
 
 
+def test_a_scene_with_a_sign_is_mapped_as_predict_maps_it(
+    model: Path, change: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reflectance below 0, and -9999 in one band of a pixel, which has no data then."""
+    names = ["red", "green", "blue"]
+    values = ground(3).astype(np.int16) - 1000
+    values[:, :20, :30], values[1, 40:50, 60:80] = -9999, -9999
+    scene = write_scene(tmp_path / "s.tif", pixels=values, descriptions=names, nodata=-9999, gsd_m=10.0)
+    out = tmp_path / "lakes.onnx"
+    assert called(model, scene, "--out", out, "--sensor", "sentinel2") == 0
+    assert "no data: -9999 in one band, never a lake" in capsys.readouterr().out
+    without = alike(Plugin(out), scene, model)
+    assert np.nanmax(without) == 0 and np.isfinite(without).sum() == 20 * 30 + 10 * 20
+    limits = {"low": [-900.0] * 3, "high": [2500.0] * 3}
+    change(stretch={"method": "fixed", "low": -900, "high": 2500, "limits": {"a": limits}, "sensors": {"a": "spot6"}})
+    assert called(model, "--out", out, "--no-data", "-9999", "--gsd-m", "10") == 0
+    without = alike(Plugin(out), scene, model)
+    assert np.nanmax(without) == 0
+    plain = write_scene(tmp_path / "t.tif", pixels=ground(3).astype(np.uint16), descriptions=names, gsd_m=10.0)
+    alike(Plugin(out), plain, model)
+
+
 def test_pictures_of_8_bit_are_taken_as_they_are(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -301,6 +323,9 @@ def test_scenes_that_qgis_shows_otherwise_are_refused_or_told(
         sink.scales = (0.0001,) * 3
     assert called(model, scene, "--out", out) == 2
     assert "declares a scale or an offset of its values, which QGIS applies" in capsys.readouterr().err
+    real = write_scene(tmp_path / "f.tif", descriptions=names["descriptions"], pixels=ground(3).astype(np.float32))
+    assert called(model, real, "--out", out) == 2
+    assert "f.tif holds float32, of which the plugin takes no layer: map it by" in capsys.readouterr().err
     degrees = write_scene(tmp_path / "d.tif", crs="EPSG:4326", gsd_m=0.0001, west=87.0, north=28.0, **names)
     assert called(model, degrees, "--out", out) == 0
     assert "its coordinates are no metres, which the plugin counts in" in caplog.text

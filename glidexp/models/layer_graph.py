@@ -27,8 +27,12 @@ class Layer:
     """of the bands that the network takes, in its order: places among the channels, from 0"""
     tables: npt.NDArray[np.uint8] | None = None
     """(bands, levels) pixel of each value, as of `Stretch.tables`; None: values are pixels of 0 to 255"""
+    lowest: int = 0
+    """value that the first column of the tables is for"""
     no_data: tuple[float, ...] = ()
-    """value of each band that the network takes where there are no data, in all of them; none: all are data"""
+    """value of each band that the network takes where there are no data; none: all are data"""
+    in_one: bool = False
+    """a pixel has no data where one band has that value, and not only where all have"""
 
 
 class LayerGraph(nn.Module):
@@ -49,13 +53,14 @@ class LayerGraph(nn.Module):
     def __init__(self, graph: Graph, layer: Layer) -> None:
         super().__init__()
         self.whole = graph  # not `graph`: what is exported has an attribute of that name
-        self.most = MOST_LEVEL
+        self.least, self.most = 0.0, MOST_LEVEL
+        self.in_one = layer.in_one
         self.picked = layer.places != tuple(range(layer.channels))
         self.register_buffer("places", torch.tensor(layer.places))
         tables, first = None, None
         if layer.tables is not None:
             bands, levels = layer.tables.shape
-            self.most = float(levels - 1)
+            self.least, self.most = float(layer.lowest), float(layer.lowest + levels - 1)
             tables, first = torch.from_numpy(layer.tables.reshape(-1)), _by_band(torch.arange(bands) * levels)
         self.register_buffer("tables", tables)
         self.register_buffer("first", first)
@@ -66,13 +71,14 @@ class LayerGraph(nn.Module):
         raw = torch.round(image * MOST_LEVEL)
         if self.picked:
             raw = raw[:, self.places]
-        pixels = raw.clamp(0.0, self.most)
+        pixels = raw.clamp(self.least, self.most) - self.least
         if self.tables is not None and self.first is not None:
             pixels = self.tables[pixels.long() + self.first].float()
         if self.no_data is None:
             found: torch.Tensor = self.whole(pixels)
             return found
-        valid = (raw != self.no_data).any(dim=1, keepdim=True)
+        data = raw != self.no_data
+        valid = data.all(dim=1, keepdim=True) if self.in_one else data.any(dim=1, keepdim=True)
         return torch.where(valid, self.whole(torch.where(valid, pixels, 0.0)), 0.0)
 
 

@@ -6,9 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from glidexp.data.scenes.catalogue import SceneFile
 from glidexp.data.scenes.declared import masked_of, no_data_of, scaled_of
-from glidexp.data.scenes.numbers import AS_THEY_ARE
+from glidexp.data.scenes.numbers import AS_THEY_ARE, LEVELS
 from glidexp.data.scenes.reading import Scene, opened_files
 from glidexp.data.scenes.stretch import Stretch
 from glidexp.errors import ConfigError, DataError
@@ -17,6 +19,8 @@ from glidexp.mapping.levels import limits_of_map
 from glidexp.mapping.settings import StretchFrom
 from glidexp.models.layer_graph import Layer
 
+SIGNED = "int16"
+"""the one kind with a sign that the plugin takes; it has real numbers in its list, and fails on them"""
 NEAR = 0.005
 """a projected layer's metres differ from the ground's by less, so that a round number is meant"""
 SQUARE = 0.01
@@ -65,10 +69,10 @@ def of_scene(card: Mapping[str, Any], file: SceneFile, stretch: StretchFrom, no_
             )
         masked = bool(masked_of(scene, opened))
         declared = [] if masked else no_data_of(scene, opened)
-    if scene.numbers not in AS_THEY_ARE:
+    if scene.numbers not in (*AS_THEY_ARE, SIGNED):
         raise DataError(
-            f"{scene.file.path} holds {scene.numbers}, and a file for QGIS takes 8 or 16 bit without sign: "
-            "map it by glidexp predict, or write it as uint16 (gdal_translate -ot UInt16 -scale)."
+            f"{scene.file.path} holds {scene.numbers}, of which the plugin takes no layer: map it by glidexp predict, "
+            "or write it as whole numbers of 16 bit, as decibels times 100 (gdal_calc.py --type=Int16)."
         )
     without = (no_data,) * scene.channels if no_data is not None else _whole(declared)
     if masked and no_data is None:
@@ -77,13 +81,14 @@ def of_scene(card: Mapping[str, Any], file: SceneFile, stretch: StretchFrom, no_
     pixel_m, words = _pixel_m(scene)
     channels = len(scene.bands) if file.bands else max(scene.bands)
     places = tuple(range(channels)) if file.bands else tuple(number - 1 for number in scene.bands)
+    layer = _layer(channels, places, limits, without, scene.numbers)
     facts = {"scene": scene.name, "stretch": whose} | (limits.to_json() if limits else {})
     return Source(
-        layer=Layer(channels, places, limits.tables() if limits else None, without),
+        layer=layer,
         pixel_m=pixel_m,
         gsd_m=scene.gsd_m,
         sensor=file.sensor,
-        said=(_bands_of(card, scene), f"values: as {scene.name} holds them; stretch {whose}", _said_of(without)),
+        said=(_bands_of(card, scene), f"values: as {scene.name} holds them; stretch {whose}", _said_of(layer)),
         warnings=(*warnings, *words),
         facts=facts | {"no_data": list(without)},
     )
@@ -115,26 +120,44 @@ def of_pictures(
     without = (no_data,) * len(bands) if no_data is not None else ()
     held = "raw, as those of training" if limits else "pictures of 8 bit (another scene is stretched as SCENE alone)"
     order = f"bands: {', '.join(bands)}, in this order; of a layer in another one they are chosen in the plugin"
+    layer = _layer(len(bands), tuple(range(len(bands))), limits, without)
     return Source(
-        layer=Layer(len(bands), tuple(range(len(bands))), limits.tables() if limits else None, without),
+        layer=layer,
         pixel_m=_trained_on(card, sensor) if pixel_m is None else pixel_m,
         gsd_m=None,
         sensor=sensor,
-        said=(order, f"values: {held}; stretch {whose}", _said_of(without)),
+        said=(order, f"values: {held}; stretch {whose}", _said_of(layer)),
         warnings=(),
         facts={"stretch": whose, **(limits.to_json() if limits else {}), "no_data": list(without)},
     )
 
 
+def _layer(
+    channels: int, places: tuple[int, ...], limits: Stretch | None, without: tuple[float, ...], kind: str = ""
+) -> Layer:
+    """A layer of values of a kind, or of 16 bit with or without sign where it is not known."""
+    low = -LEVELS // 2
+    signed = kind == SIGNED or (not kind and any(value < 0 for value in without))
+    in_one = signed and 0 not in without  # as `numbers.has_data`
+    if limits is None or kind in AS_THEY_ARE:
+        return Layer(channels, places, limits.tables() if limits else None, no_data=without, in_one=in_one)
+    tables = limits.tables(SIGNED)
+    if not kind:
+        tables = np.concatenate([tables[:, :-low], limits.tables()], axis=1)
+    return Layer(channels, places, tables, low, without, in_one)
+
+
 def _whole(values: list[float | None]) -> tuple[float, ...]:
-    """Values without data, where each band has one: a pixel has data where any of them is another."""
+    """Values without data, where each band has one."""
     known = [float(value) for value in values if value is not None]
     return tuple(known) if len(known) == len(values) else ()
 
 
-def _said_of(without: tuple[float, ...]) -> str:
-    values = ", ".join(f"{value:g}" for value in dict.fromkeys(without))
-    return f"no data: {values} in all bands, never a lake" if without else "no data: no value stands for it"
+def _said_of(layer: Layer) -> str:
+    if not layer.no_data:
+        return "no data: no value stands for it"
+    values = ", ".join(f"{value:g}" for value in dict.fromkeys(layer.no_data))
+    return f"no data: {values} in {'one band' if layer.in_one else 'all bands'}, never a lake"
 
 
 def _bands_of(card: Mapping[str, Any], scene: Scene) -> str:
