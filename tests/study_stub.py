@@ -28,6 +28,18 @@ from glidexp.tracking.spool import Spool
 from glidexp.tracking.store import ID_TAG, MODEL_RUN_TAG, Store, open_store, warm_up
 
 warm_up()  # once, in the process that the runs are forked off
+SLOW = "STUB_SLOW_BEGIN"
+"""variable that makes the processes of runs slow to begin, in the folder that it names"""
+
+
+def slow_begin(log_path: str) -> None:
+    """In place of what a process of a run does before it handles signals."""
+    noted(Path(os.environ[SLOW]), "beginning", log_path)
+    time.sleep(60)
+
+
+if SLOW in os.environ:
+    launchers_local.begin_process = slow_begin
 SCORE = "test/lake_iou_pooled"
 
 

@@ -292,6 +292,22 @@ def test_a_signal_goes_to_the_runs_and_the_same_command_goes_on(
     assert finished_runs(store) == {**{cell.key: 1 for cell in study.cells}, "parent": 1}
 
 
+def test_a_run_that_a_signal_meets_as_its_process_begins_has_not_failed(
+    tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends such a process with exit code 1, as an error would; the same command begins the run."""
+    study = plan(tmp_path, {"early": "well"})
+    monkeypatch.setenv(study_stub.SLOW, str(tmp_path))
+    process = sweep(study)
+    wait_for(2, tmp_path, "beginning")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate()
+    assert "SIGINT: the runs save and end" in out and "failed" not in out
+    assert {entry.status for entry in status(study, store).values()} == {Status.killed}
+    monkeypatch.delenv(study_stub.SLOW)
+    assert carried_out(study, store).complete
+
+
 @pytest.mark.slow
 def test_another_study_marks_what_a_killed_sweep_left(
     tmp_path: Path, store: Store, sweep: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch

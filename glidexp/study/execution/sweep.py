@@ -263,7 +263,8 @@ class Sweep:
             if code != BUSY and not self._stopping:
                 log.info(NO_SIGN, cell.name, signal_name(code))
             self.elsewhere.append(cell)
-        elif one.job.why or (code in (0, 1, 2) and not unsent):
+        # what fails says so itself; a process that a signal meets as it begins ends by 1, too
+        elif one.job.why or (code in (0, 1, 2) and not unsent and not self._stop_asked()):
             reason = one.job.why or f"ended with exit code {code} and no finished run: see {self.ledger.log_path(cell)}"
             self._ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
         elif self._stop_asked():

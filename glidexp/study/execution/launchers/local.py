@@ -147,6 +147,14 @@ def _set(values: Mapping[str, str | None]) -> None:
 
 
 def _child(order: Order, extra: Mapping[str, str | None]) -> None:
+    try:
+        code = _carried_out(order, extra)
+    except KeyboardInterrupt:  # before the run handles it
+        code = 128 + signal.SIGINT
+    raise SystemExit(code)
+
+
+def _carried_out(order: Order, extra: Mapping[str, str | None]) -> int:
     begin_process(order.log)
     _set({name: value for name, value in extra.items() if value is not None or name == "PYTHONPATH"})
     # CUDA_VISIBLE_DEVICES is read when CUDA is asked for the first time, which no import does
@@ -155,4 +163,4 @@ def _child(order: Order, extra: Mapping[str, str | None]) -> None:
         end_when_left(lambda: wait([parent.sentinel]))
     code = carry_out(order)
     logging.shutdown()
-    raise SystemExit(code)
+    return code
