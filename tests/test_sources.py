@@ -428,22 +428,24 @@ def test_the_header_of_a_huge_scene_costs_nothing(tmp_path: Path) -> None:
     assert values.nbytes <= 2**28 and valid.shape == values.shape[1:]
 
 
-RADAR = "S1A_IW_20180128T161201_DVP_RTC30_G_gpuned_FD6A"
+ASF = "S1A_IW_20180128T161201_DVP_RTC30_G_gpuned_FD6A"
+OPERA = "OPERA_L2_RTC-S1_T069-147170-IW1_20180128T060232Z_20231109T110305Z_S1A_30_v1.0"
 
 
-@pytest.mark.parametrize("folder", ["", RADAR])
-def test_radar_is_read_as_it_is_downloaded(tmp_path: Path, folder: str) -> None:
-    """Backscatter of ASF: float32, a file a polarisation, 0 without data, layers of the product beside them."""
-    place = tmp_path / "scenes" / folder
+@pytest.mark.parametrize("stem", [ASF, OPERA])
+@pytest.mark.parametrize("own_folder", [False, True])
+def test_radar_is_read_as_it_is_downloaded(tmp_path: Path, stem: str, own_folder: bool) -> None:
+    """Backscatter: float32, a file a polarisation, 0 without data, layers of the product beside them."""
+    place = tmp_path / "scenes" / (stem if own_folder else "")
     values = np.random.default_rng(0).gamma(4.4, 0.02, (2, 64, 96)).astype(np.float32)
     values[:, :8, :8] = 0
     for band, name in zip(values, ("VV", "VH"), strict=True):
-        write_scene(place / f"{RADAR}_{name}.tif", pixels=band[None], nodata=0)
-    for name in ("dem", "inc_map", "ls_map", "area"):
-        write_scene(place / f"{RADAR}_{name}.tif", bands=1)
-    write_scene(place / f"{RADAR}_rgb.tif")
+        write_scene(place / f"{stem}_{name}.tif", pixels=band[None], nodata=0, gsd_m=30.0)
+    for name in ("dem", "inc_map", "ls_map", "area", "mask"):
+        write_scene(place / f"{stem}_{name}.tif", bands=1, gsd_m=30.0)
+    write_scene(place / f"{stem}_rgb.tif", gsd_m=30.0)
     (file,) = find(tmp_path / "scenes", "unknown")
-    assert (file.scene, file.sensor, file.date) == (RADAR, "sentinel1", "2018-01-28")
+    assert (file.scene, file.sensor, file.date) == (stem, "sentinel1", "2018-01-28")
     scene = read_header(file, ["vv", "vh"])
     codes, valid = pixels(scene)
     assert (valid == values.all(axis=0)).all() and not scene.warnings

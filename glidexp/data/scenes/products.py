@@ -25,9 +25,9 @@ _HLS_DAY = re.compile(r"HLS\.[LS]30\.T\w{5}\.(\d{4})(\d{3})T")
 _BASELINE = re.compile(r"S2[A-D]_MSI\w*?_N(\d{4})_R\d{3}_")
 RAISED_FROM = 400
 """processing baseline of Sentinel-2 (04.00, since 25 January 2022) from which all values are 1000 higher"""
-_RADAR = re.compile(r"S1[A-D]_", re.I)
-_RADAR_LAYERS = re.compile(r"dem|inc_map(?:_ell)?|ls_map|area|rgb", re.I)
-"""what the names of ASF's files that are neither polarisations nor scenes end with, after the scene's"""
+_RADAR = re.compile(r"S1[A-D]_|OPERA_L2_RTC-S1_", re.I)
+_RADAR_LAYERS = re.compile(r"dem|inc_map(?:_ell)?|ls_map|area|rgb|mask", re.I)
+"""what the names of ASF's and OPERA's files that are neither polarisations nor scenes end with, after the scene's"""
 FILL = 0.0
 """value of pixels without data in files of a band that declare none, as those of Landsat and Sentinel-2 may not"""
 
