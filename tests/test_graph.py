@@ -54,6 +54,20 @@ def test_a_graph_answers_as_the_network_at_other_sizes(backbone: str, decoder: s
         assert np.abs(again - expected).max() < 1e-5
 
 
+def test_a_graph_takes_images_as_large_whatever_the_stride(tmp_path: Path) -> None:
+    """Sides were bounded in strides, and one that sees each pixel alone has a stride of 1: 512 px were its most."""
+    shape = {"backbone": "pixel_mlp", "decoder": "linear", "in_channels": 3}
+    net = assemble("pixel_mlp", "linear", in_channels=3)
+    card = {"architecture": shape, "mean": [60.0] * 3, "std": [50.0] * 3}
+    predictor = load_bundle(save_bundle(tmp_path / "bundle", net, card=card))
+    made = export(predictor, sizes_of(predictor, 512))
+    save_program(made, tmp_path / "model.pt2")
+    program = load_program(tmp_path / "model.pt2")
+    image = torch.rand(1, 3, 1030, 7) * 255
+    with torch.inference_mode():
+        assert torch.allclose(program(image), predictor(image), atol=1e-5)
+
+
 class Rounds(torch.nn.Module):
     """Pads by a share of the width, rounded up, which torch.export can trace and cannot write down."""
 

@@ -27,8 +27,8 @@ from glidexp.models.told import with_told
 
 IMAGE, PROBABILITY = "image", "probability"
 """names of the input and of the output"""
-MOST_CELLS = 512
-"""largest side in strides that the graph is made for; 16,384 px at a stride of 32"""
+MOST_PX = 16_384
+"""largest side that the graph is made for: that of the largest tile"""
 
 
 class Graph(nn.Module):
@@ -96,7 +96,8 @@ def export(predictor: Predictor, sizes: Sizes) -> torch.export.ExportedProgram:
     dim = torch.export.Dim
     shape: dict[int, object] = {0: dim("batch", min=1, max=4096)}
     if sizes.fixed_px is None:
-        shape |= {2: cell * dim("rows", min=least, max=MOST_CELLS), 3: cell * dim("columns", min=least, max=MOST_CELLS)}
+        most = MOST_PX // cell
+        shape |= {2: cell * dim("rows", min=least, max=most), 3: cell * dim("columns", min=least, max=most)}
     with _quiet(), torch.no_grad():
         return torch.export.export(Graph(predictor).eval(), (example,), dynamic_shapes={IMAGE: shape}, strict=False)
 
