@@ -11,12 +11,14 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 
+from glidexp.config import Embed
 from glidexp.errors import DataError
 from glidexp.models import catalog
 from glidexp.models.build import assemble
 from glidexp.models.export import load_bundle, save_bundle
-from glidexp.models.exportable import Pooled, exportable
+from glidexp.models.exportable import Padded, Pooled, exportable
 from glidexp.models.graph import IMAGE, export, load_program, save_onnx, save_program, sizes_of
+from glidexp.models.told import Told, listening, with_told
 
 SMALL = "test_resnet"
 """timm's smallest encoder with maps at every scale: exporting takes as long as a network has layers"""
@@ -98,6 +100,25 @@ def test_padding_by_fixed_numbers_is_timms_own(kernel: int, stride: int, dilatio
         changed = exportable(net)
         assert torch.equal(changed(image), net(image)), layer
         assert net[0] is layer and "Padded" not in repr(net), "the network itself stays as it is"
+
+
+@pytest.mark.parametrize("kind", [Conv2dSame, StdConv2dSame, ScaledStdConv2dSame])
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_a_layer_that_pads_so_and_is_told_something_is_changed_too(kernel: int, kind: type[torch.nn.Conv2d]) -> None:
+    """Those of tf_efficientnet were left, which no exporter takes; and a border has nothing to tell."""
+    torch.manual_seed(0)
+    net = torch.nn.Module()
+    net.encoder = torch.nn.Sequential(kind(3, 4, kernel, 2))
+    listening(net, Told(Embed.gsd), in_channels=3)
+    torch.nn.init.normal_(net.encoder[0].told)
+    image = torch.randn(2, 3, 16, 24)
+    wider = with_told(image, torch.tensor([Told(Embed.gsd).vector(gsd_m=40.0)] * 2))
+    changed = exportable(net)
+    assert isinstance(changed.encoder[0], Padded) and not isinstance(net.encoder[0], Padded)
+    assert not isinstance(changed.encoder[0].layer, Conv2dSame)
+    for given in (image, wider):
+        assert torch.equal(changed.encoder(given), net.encoder(given))
+    assert not torch.allclose(net.encoder(image), net.encoder(wider), atol=0.1)
 
 
 def test_a_layer_that_is_used_twice_is_changed_twice() -> None:

@@ -11,6 +11,8 @@ from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import nn
 from torch.nn import functional
 
+from glidexp.models.told import become, kind_of
+
 SAME: dict[type[nn.Module], type[nn.Module]] = {
     Conv2dSame: nn.Conv2d,
     AvgPool2dSame: nn.AvgPool2d,
@@ -55,7 +57,7 @@ class Padded(nn.Module):
         if isinstance(layer, STANDARDISED):
             layer.same_pad = False
         else:
-            layer.__class__ = SAME[type(layer)]
+            become(layer, SAME[kind_of(layer)])
         self.layer = layer
         sizes = (layer.kernel_size, layer.stride, getattr(layer, "dilation", 1))
         pairs = [cast("tuple[int, int]", size if isinstance(size, tuple) else (size, size)) for size in sizes]
@@ -65,7 +67,12 @@ class Padded(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> as the layer gives it, where its stride divides H and W."""
-        out: torch.Tensor = self.layer(functional.pad(image, self.pads, value=self.filled))
+        bands = getattr(self.layer, "in_channels", image.shape[1])
+        padded = functional.pad(image[:, :bands], self.pads, value=self.filled)
+        if image.shape[1] > bands:  # what the layer is told, the same everywhere, in a border too
+            told = image[:, bands:, :1, :1].expand(-1, -1, *padded.shape[-2:])
+            padded = torch.cat([padded, told], dim=1)
+        out: torch.Tensor = self.layer(padded)
         return out
 
 
@@ -86,7 +93,7 @@ def _other(module: nn.Module) -> Callable[[nn.Module], nn.Module] | None:
     """What makes the layer that stands for a layer; None where none has to."""
     if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
         return _pooled
-    if type(module) in SAME or (isinstance(module, STANDARDISED) and module.same_pad):
+    if kind_of(module) in SAME or (isinstance(module, STANDARDISED) and module.same_pad):
         return Padded
     return None
 

@@ -134,4 +134,16 @@ def _listening(kind: type[nn.Module]) -> type[nn.Module]:
         answer: torch.Tensor = kind.forward(self, bands)
         return answer + (vectors.to(self.told.dtype) @ self.told.T).to(answer.dtype)[:, :, None, None]
 
-    return cast(type[nn.Module], type(f"Listening{kind.__name__}", (kind,), {"forward": forward}))
+    return cast(type[nn.Module], type(f"Listening{kind.__name__}", (kind,), {"forward": forward, "unlistening": kind}))
+
+
+def kind_of(layer: nn.Module) -> type[nn.Module]:
+    """The class of a layer; of one that is told something the class that it had before."""
+    kind: type[nn.Module] = getattr(layer, "unlistening", type(layer))
+    return kind
+
+
+def become(layer: nn.Module, kind: type[nn.Module]) -> None:
+    """Gives a layer another class; one that is told something still is."""
+    known: Any = kind
+    layer.__class__ = _listening(known) if hasattr(layer, "unlistening") else known
