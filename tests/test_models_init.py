@@ -276,6 +276,16 @@ def test_the_encoder_alone_goes_under_another_decoder(bare: bool, tmp_path: Path
     assert torch.equal(pruned.encoder.conv1.weight, source.encoder.conv1.weight)
 
 
+def test_an_encoder_that_lacks_layers_names_the_decoders_that_leave_them_out(tmp_path: Path) -> None:
+    """It was told to take the encoder alone, which it did."""
+    save_file(build("resnet18", "pspnet").state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError) as refused:
+        build("resnet18", "unet", from_file(tmp_path / "w.safetensors", InitScope.encoder))
+    told = str(refused.value)
+    assert "60 missing (first: layer3.0.bn1.bias" in told and "init.scope" not in told
+    assert told.endswith("and its own decoder: under pspnet and dpt an encoder lacks the layers that they do not use.")
+
+
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     save_file(build("resnet18", "unet").state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(ConfigError) as refused:

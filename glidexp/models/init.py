@@ -16,7 +16,7 @@ from glidexp.config import BackboneConfig, InitConfig, InitKind, InitScope
 from glidexp.errors import ConfigError, DataError
 from glidexp.models.bands import first_layer, matched, say_taken_in_order
 from glidexp.models.card import CARD, members_of, read_card
-from glidexp.models.catalog import Backbone, Family, find
+from glidexp.models.catalog import DECODERS, Backbone, Family, find
 from glidexp.models.told import NOTHING, WEIGHT, Told, told_of
 from glidexp.wording import many
 
@@ -317,7 +317,11 @@ def _compare(
             f"tensors such as {', '.join(list(foreign)[:3])}: choose the backbone it is of, name its bands with "
             "init.bands, or turn its names into ours with init.key_map=[THEIRS:OURS]."
         )
-    raise ConfigError(
-        f"init.checkpoint={file} does not fit the network: {'; '.join(parts)}. Choose the backbone, decoder and "
-        "bands it was trained with, or init.scope=encoder to take the encoder alone."
-    )
+    way = "Choose the backbone, decoder and bands it was trained with, or init.scope=encoder to take the encoder alone."
+    if scope is InitScope.encoder:
+        partial = " and ".join(name for name, decoder in DECODERS.items() if decoder.partial)
+        way = "Choose the backbone and bands it was trained with" + (
+            f", and its own decoder: under {partial} an encoder lacks the layers that they do not use." * bool(missing)
+            or "."
+        )
+    raise ConfigError(f"init.checkpoint={file} does not fit the network: {'; '.join(parts)}. {way}")
