@@ -7,13 +7,15 @@ FOLDER/studies/ID/study.json, cells.json, of a search trials.journal
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from glidexp.beside import write_bytes
 from glidexp.data.steps import shown_steps
 from glidexp.errors import ConfigError
 from glidexp.study.comparison.studies import Study, load_study
-from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN
+from glidexp.study.execution.cells import Plan
+from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN, Status, known_cells, read_cells, update_cell
 from glidexp.study.tune import journal as tune_journal
 from glidexp.study.tune.journal import JOURNAL, written
 from glidexp.tracking.carry import ABOUT, FILES, RUNS, Carried, read_runs, write_run
@@ -22,6 +24,9 @@ from glidexp.tracking.store import KIND_TAG, MODEL_RUN_TAG, STUDY, Store
 from glidexp.tracking.study_runs import STUDY_ID_TAG
 
 log = logging.getLogger("glidexp")
+
+FAR = {Status.failed: 1, Status.stopped: 2, Status.finished: 2}
+"""how far a cell came; others 0"""
 
 
 def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
@@ -74,7 +79,8 @@ def export(store: Store, references: Sequence[str], folder: Path) -> list[str]:
 
 
 def bring(store: Store, folder: Path) -> Carried:
-    """Brings an export into a store. A second time finds what the first brought, and goes on where it was broken off.
+    """Brings an export into a store. A second time finds what the first brought, goes on where it was broken off, and
+    brings what was finished since; cells that came further in this store keep their lines.
 
     Args:
         store: from `open_store`
@@ -83,18 +89,16 @@ def bring(store: Store, folder: Path) -> Carried:
     Raises:
         TrackingError: no export there, or the store does not take it
     """
-    exported = len(list((folder / RUNS).glob(f"*/{ABOUT}")))
-    with shown_steps(exported, "runs", True, what="import", late=True) as step:
+    runs = len(list((folder / RUNS).glob(f"*/{ABOUT}")))
+    with shown_steps(runs, "runs", True, what="import", late=True) as step:
         carried = read_runs(store, folder, step)
     for place in sorted((folder / FOLDER).glob(f"*/{CELLS}")):
-        cells = json.loads(place.read_text(encoding="utf-8"))
-        for entry in cells.values():
-            for key in ("train", "scored"):
-                entry[key] = carried.runs.get(entry.get(key), entry.get(key))
         there = store.mlruns / FOLDER / place.parent.name
         there.mkdir(parents=True, exist_ok=True)
-        write_bytes(there / PLAN, (place.parent / PLAN).read_bytes())
-        write_bytes(there / CELLS, json.dumps(cells, indent=1).encode())
+        exported = (place.parent / PLAN).read_text(encoding="utf-8")
+        if _cells_of(there / PLAN) < len(Plan.from_json(exported).cells):
+            write_bytes(there / PLAN, exported.encode())
+        _bring_cells(place, there / CELLS, carried)
         journal = place.parent / JOURNAL
         if journal.is_file() and not tune_journal.bring(journal.read_bytes(), there / JOURNAL):
             log.warning(
@@ -105,6 +109,28 @@ def bring(store: Store, folder: Path) -> Carried:
             if (folder / RUNS / old / FILES / PLAN).is_file() and _study_of(store, new) == place.parent.name:
                 store.client.log_artifact(new, str(there / CELLS))
     return carried
+
+
+def _cells_of(plan: Path) -> int:
+    """How many there are; -1 of a plan that is missing or damaged."""
+    try:
+        return len(Plan.from_json(plan.read_text(encoding="utf-8")).cells)
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
+
+
+def _bring_cells(exported: Path, there: Path, carried: Carried) -> None:
+    """Lines of an export, but for cells that came further in the store where they are brought to."""
+    lines = read_cells(exported)
+    for name, entry in lines.items():
+        train, scored = (carried.runs.get(old or "", old) for old in (entry.train, entry.scored))
+        lines[name] = replace(entry, train=train, scored=scored, job="")  # no scheduler there knows that number
+    if not there.exists():
+        write_bytes(there, json.dumps({name: asdict(line) for name, line in lines.items()}, indent=1).encode())
+    for name, before in known_cells(there).items():
+        line = lines.get(name, before)
+        if line != before and FAR.get(before.status, 0) <= FAR.get(line.status, 0):
+            update_cell(there, name, **asdict(line))
 
 
 def _study_of(store: Store, run_id: str) -> str:

@@ -22,14 +22,15 @@ def options() -> Parser:
         "export",
         help="studies and runs, with their files and models, into a folder",
         description="Writes studies and runs into a folder, from which `glidexp store import` brings them into another "
-        "store. Exports that were broken off go on.",
+        "store. Exports that were broken off go on; of runs that were there, those that changed are written anew.",
     )
     out.add_argument("runs", metavar="RUN", nargs="+", help="run ids; a parent's or study's stands for all its runs")
     out.add_argument("--out", required=True, metavar="FOLDER", help="of the export")
     back = verbs.add_parser(
         "import",
         help="what was exported, into another store",
-        description="Brings an export into a store, where runs get new ids. What an earlier import brought is kept.",
+        description="Brings an export into a store, where runs get new ids. What an earlier import brought is kept, "
+        "but for runs that were finished since.",
     )
     back.add_argument("folder", metavar="FOLDER", help="of the export")
     for one in (move, out, back):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from glidexp.errors import TrackingError
 from glidexp.tracking.carry_versions import FROM_TAG, bring_versions, versions_of
 from glidexp.tracking.database import told_as
+from glidexp.tracking.liveness import BEAT_TAG, PROCESS_TAG
 from glidexp.tracking.models import LOGGED_ID, TrackedModel, fetch, left_by, one_run
 from glidexp.tracking.store import MODEL_RUN_TAG, Store, first_line
 
@@ -29,7 +30,7 @@ OF_RUNS = ("mlflow.parentRunId", MODEL_RUN_TAG)
 A_CALL = 100
 """params and tags in one call; MLflow takes 100"""
 VALUES_A_CALL = 1000
-OWN = ("mlflow.user", "mlflow.log-model.history", "glidexp.process", "glidexp.heartbeat")
+OWN = ("mlflow.user", "mlflow.log-model.history", PROCESS_TAG, BEAT_TAG)
 """tags that are the store's or the process's, and are not taken along"""
 
 
@@ -49,6 +50,8 @@ class Carried:
 def write_run(store: Store, run_id: str, folder: Path) -> None:
     """Writes a run and all it left into a folder of its own, which is renamed into place when it is whole.
 
+    One that was written before and has not changed since stays as it is.
+
     Args:
         store: from `open_store`
         run_id: whole, or its first characters
@@ -59,7 +62,7 @@ def write_run(store: Store, run_id: str, folder: Path) -> None:
     """
     run = one_run(store, run_id)
     place = folder / RUNS / run.info.run_id
-    if place.exists():
+    if place.exists() and _as_it_stands(store, run) == _as_it_stood(place):
         return
     aside = place.with_name(f".{place.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
@@ -69,11 +72,13 @@ def write_run(store: Store, run_id: str, folder: Path) -> None:
         if store.client.list_artifacts(run.info.run_id):
             store.client.download_artifacts(run.info.run_id, "", str(aside / FILES))
     (aside / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)  # killed here, the next export writes it
     aside.rename(place)
 
 
 def read_runs(store: Store, folder: Path, step: Callable[[str], object] = lambda run_id: None) -> Carried:
-    """Brings the runs of an export into a store; those that are there already are left alone.
+    """Brings the runs of an export into a store; those that are there already are left alone, but for runs that an
+    earlier import brought before their end and that are finished in the export.
 
     Args:
         store: from `open_store`
@@ -94,6 +99,24 @@ def read_runs(store: Store, folder: Path, step: Callable[[str], object] = lambda
     with told_as("the registry does not take a version"):
         carried.versions = bring_versions(store, told, carried.runs, carried.models)
     return carried
+
+
+def _as_it_stands(store: Store, run: "Run") -> dict[str, Any]:
+    """What is other in `run.json` when a run went on, was reported or released after an export, and is soon asked."""
+    return {
+        "status": run.info.status,
+        "end": run.info.end_time,
+        "tags": {key: value for key, value in run.data.tags.items() if key not in OWN},
+        "versions": versions_of(store, run.info.run_id),
+    }
+
+
+def _as_it_stood(place: Path) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads((place / ABOUT).read_text(encoding="utf-8"))
+        return {key: about.get(key, []) for key in ("status", "end", "tags", "versions")}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _about(store: Store, run: "Run", aside: Path) -> dict[str, Any]:
@@ -187,12 +210,14 @@ def _bring(store: Store, about: Mapping[str, Any], place: Path, carried: Carried
     experiment_id = store.experiment_id(str(about["experiment"]))
     wanted = f"tags.`{FROM_TAG}` = '{run_id}'"
     there = client.search_runs([experiment_id], wanted, max_results=1)
-    if there and there[0].info.end_time is not None:
+    if there and there[0].info.end_time is not None and not _went_on(about, there[0]):
         carried.found += 1
         carried.runs[run_id] = there[0].info.run_id
         carried.models |= _models_before(store, there[0])
+        _bring_released(store, about, there[0], place, carried)
+        _name_anew(store, about, there[0], carried)
         return
-    for broken_off in there:
+    for broken_off in there:  # or brought before its end
         for model in _models_of(store, broken_off):
             client.delete_logged_model(model.model_id)
         client.delete_run(broken_off.info.run_id)
@@ -207,6 +232,29 @@ def _bring(store: Store, about: Mapping[str, Any], place: Path, carried: Carried
         client.log_artifacts(new, str(place / FILES))
     client.set_terminated(new, about["status"], about["end"] or about["start"])
     carried.runs[run_id] = new
+
+
+def _went_on(about: Mapping[str, Any], there: "Run") -> bool:
+    """Whether a run was finished after an import had brought it, and is no work of the store that it was brought to."""
+    finished = about["status"] == "FINISHED" != there.info.status
+    return finished and PROCESS_TAG not in there.data.tags
+
+
+def _bring_released(store: Store, about: Mapping[str, Any], there: "Run", place: Path, carried: Carried) -> None:
+    """Brings models of a run that was there, of which versions were made after that import."""
+    named = {one["model_id"] for one in about.get("versions", ())} - carried.models.keys()
+    for model in (*about["models"], *about.get("released", ())):
+        if (old := model["model_id"]) in named:
+            to = there.info.run_id, there.info.experiment_id
+            carried.models[old] = _bring_model(store, *to, model, place / MODELS / old, output=False)
+
+
+def _name_anew(store: Store, about: Mapping[str, Any], there: "Run", carried: Carried) -> None:
+    """Lets a run that was there name runs by the ids that they have there now."""
+    for key in OF_RUNS:
+        other = carried.runs.get(str(about["tags"].get(key)))
+        if other is not None and there.data.tags.get(key) != other:
+            store.client.set_tag(there.info.run_id, key, other)
 
 
 def _values(store: Store, new: str, about: Mapping[str, Any], carried: Carried) -> None:

@@ -117,7 +117,7 @@ class Ledger:
 
     def entries(self) -> dict[str, Entry]:
         """What `cells.json` says, by cell name, in the plan's order."""
-        found = _known_cells(self.path)
+        found = known_cells(self.path)
         return {cell.name: found.get(cell.name, Entry()) for cell in self.plan.cells}
 
     def update(self, cell: Cell, **changes: Any) -> Entry:
@@ -151,7 +151,7 @@ class Ledger:
             for file in (self.folder / PLAN, self.path):
                 sweep(file)
             write_text(self.folder / PLAN, self.plan.to_json())
-            write_text(self.path, _as_text(self.entries() | _known_cells(self.path)))
+            write_text(self.path, _as_text(self.entries() | known_cells(self.path)))
 
     def grow(self, cells: Sequence[Cell], *, again: Sequence[Cell] = ()) -> None:
         """Takes cells into the plan that were found while the study goes on. Its id stays.
@@ -166,7 +166,7 @@ class Ledger:
         with _alone(self.path):
             write_text(self.folder / PLAN, self.plan.to_json())
         for cell in cells:
-            if cell.name not in _known_cells(self.path):
+            if cell.name not in known_cells(self.path):
                 self.update(cell, status=Status.killed if cell in again else Status.planned)
 
     def of(self, *statuses: Status) -> list[Cell]:
@@ -298,7 +298,7 @@ def read_cells(path: Path) -> dict[str, Entry]:
         ) from None
 
 
-def _known_cells(path: Path) -> dict[str, Entry]:
+def known_cells(path: Path) -> dict[str, Entry]:
     """The same for those who write it anew: what a damaged one said is found in the store."""
     try:
         return read_cells(path)
@@ -310,7 +310,7 @@ def _known_cells(path: Path) -> dict[str, Entry]:
 def update_cell(path: Path, name: str, **changes: Any) -> Entry:
     """Changes some fields of one line of a `cells.json`."""
     with _alone(path):
-        entries = _known_cells(path)
+        entries = known_cells(path)
         entries[name] = replace(entries.get(name, Entry()), **changes)
         write_text(path, _as_text(entries))
         return entries[name]
