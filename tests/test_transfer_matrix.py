@@ -17,6 +17,7 @@ from glidexp.study.comparison.compare import measure_of
 from glidexp.study.comparison.ladder import Ladder, Step, crossing, said_crossings
 from glidexp.study.comparison.material import Material
 from glidexp.study.comparison.transfer import Matrix, as_table, lay_out, matrix, source_name
+from glidexp.study.report.transfer import _read
 from glidexp.study.verb_transfer import gaps_of, table_of, write
 from glidexp.tracking.found import TrackedRun
 
@@ -44,12 +45,18 @@ def table(skill: dict[str, float], seed: int) -> pd.DataFrame:
 
 
 def laid_out(
-    skills: dict[str, dict[str, float]], seeds: Sequence[int] = (0, 1), leak: str = "false", **params: str
+    skills: dict[str, dict[str, float]],
+    seeds: Sequence[int] = (0, 1),
+    leak: str = "false",
+    missing: Sequence[tuple[str, int]] = (),
+    **params: str,
 ) -> Matrix:
     """The matrix of made-up runs: a key of `skills` is what `subset.regions` held."""
     tables, runs = {}, []
     for source, skill in skills.items():
         for seed in seeds:
+            if (source, seed) in missing:
+                continue
             trained = {"subset.regions": source, "seed": str(seed), "subset.val_from": "source"} | params
             runs.append(TrackedRun(f"{len(runs):032x}", source, trained, {}, {"glidexp.leak": leak}))
             tables[runs[-1].run_id] = table(skill, seed)
@@ -144,6 +151,17 @@ def test_what_a_matrix_cannot_say_is_noted() -> None:
     for leak, said in (("true", "LEAKING: "), ("unknown", "what ")):
         told = laid_out(two, seeds=[0], leak=leak).notes[-1]
         assert told.startswith(f"{said}{0:012}, {0:012}") and "met in training" in told
+
+
+def test_means_over_other_seeds_are_told() -> None:
+    """Seed 0 finds a pixel less: a source without it is better by nothing else."""
+    alike = {f"['{name}']": dict.fromkeys(REGIONS, 0.6) for name in REGIONS}
+    assert laid_out(alike).uneven == ""
+    found = laid_out(alike, missing=[("['andes']", 0), ("['greenland']", 1)])
+    pair = found.pairs["alaska", "andes"]
+    assert pair.regret == pytest.approx(0.005) and pair.gap is not None and pair.gap.value == pytest.approx(0)
+    assert found.uneven.startswith("seeds that sources lack: andes 0; greenland 1. Means, regret and asymmetry are of")
+    assert found.notes[-1] == found.uneven and f"Seeds{found.uneven[5:]}." in _read(found)
 
 
 def test_what_is_no_matrix_is_refused() -> None:

@@ -15,7 +15,7 @@ from glidexp.config.stored import read_values
 from glidexp.config.transfer import TRAINED_ON, By
 from glidexp.errors import ConfigError, DataError
 from glidexp.scoring.statistics import Effect, deviation, holm
-from glidexp.study.comparison.arms import Arm, arms_of, told_leaks, told_versions
+from glidexp.study.comparison.arms import Arm, arms_of, seed_order, told_leaks, told_versions
 from glidexp.study.comparison.compare import Row, row_of
 from glidexp.study.comparison.folds import told
 from glidexp.study.comparison.material import Material, gather
@@ -63,6 +63,8 @@ class Matrix:
     notes: tuple[str, ...]
     ground: str = "scene"
     """what clusters are: scene, block or tile"""
+    uneven: str = ""
+    """a sentence where sources lack seeds that others have"""
 
     @property
     def rest_on(self) -> tuple[list[str], list[str]]:
@@ -155,8 +157,9 @@ def lay_out(arms: Sequence[Arm], material: Material, measure: Measure, *, by: st
             there_and_back if source != target else nothing,
             clusters[target],
         )
-    notes = _notes(sources, targets, material.ground.caveat, pairs)
-    return Matrix(by, measure, tuple(sources), tuple(targets), pairs, level, notes, material.ground.kind)
+    uneven = _uneven(sources)
+    notes = (*_notes(sources, targets, material.ground.caveat, pairs), *([uneven] if uneven else []))
+    return Matrix(by, measure, tuple(sources), tuple(targets), pairs, level, notes, material.ground.kind, uneven)
 
 
 def turned(effect: Effect) -> Effect:
@@ -231,6 +234,20 @@ def _notes(
         )
     runs = [run for arm in arms.values() for run in arm.runs]
     return (*notes, *told(list(arms.values())), *told_versions(runs), *told_leaks(runs))
+
+
+def _uneven(arms: dict[str, Arm]) -> str:
+    """Which sources lack seeds, and what then is not of the same ones."""
+    own = {name: frozenset[str]().union(*arm.drawn) for name, arm in arms.items()}
+    every = frozenset[str]().union(*own.values())
+    lacking = [f"{name} {', '.join(sorted(every - seeds, key=seed_order))}" for name, seeds in own.items()]
+    lacking = [said for said, seeds in zip(lacking, own.values(), strict=True) if seeds != every]
+    if not lacking:
+        return ""
+    return (
+        f"seeds that sources lack: {'; '.join(lacking)}. Means, regret and asymmetry are of all that each one has, "
+        "gaps of those that both have, so that a difference of means may be that of a seed"
+    )
 
 
 def _itself(arm: Arm) -> bool:

@@ -109,6 +109,8 @@ def _read(matrix: Matrix) -> list[str]:
         found.append(f"Largest gap: {_said(max(away, key=_gap))}. Smallest: {_said(min(away, key=_gap))}.")
     best = min(matrix.sources, key=matrix.regret)
     found.append(f"Least regret over all targets: {best}, {100 * matrix.regret(best):.1f} points on average.")
+    if matrix.uneven:
+        found.append(matrix.uneven[:1].upper() + matrix.uneven[1:] + ".")
     return found
 
 
