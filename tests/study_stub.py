@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from glidexp.config.launcher import LauncherConfig
-from glidexp.errors import GlidexpError
+from glidexp.errors import GlidexpError, TrackingError
 from glidexp.study.execution.cells import Cell, Plan
 from glidexp.study.execution.execute import execute
 from glidexp.study.execution.launchers import local as launchers_local
@@ -120,6 +120,9 @@ def train(words: tuple[str, ...]) -> Done:
         raise GlidexpError("no finished run of this config id")
     if end == "refused":
         raise GlidexpError("train.batch_size=5000 is more than the 12 training tiles: lower it.")
+    if end == "away" or (end == "away at first" and not (mlruns / f"away-{key}").exists()):
+        (mlruns / f"away-{key}").touch()
+        raise TrackingError("http://host does not answer: start it.") from ConnectionRefusedError(111, "refused")
     if end == "killed at first" and not (mlruns / f"died-{key}").exists():
         (mlruns / f"died-{key}").touch()
         die()

@@ -4,17 +4,20 @@ failed, and who gives up says so in a line."""
 import logging
 import os
 import shutil
+import urllib.error
 from collections.abc import Callable
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from study_stub import carried_out, opened, plan, stubbed
 
 from glidexp.cli import guarded
 from glidexp.config.launcher import LauncherConfig, LauncherKind, SlurmConfig
-from glidexp.errors import GlidexpError, RunFailed
+from glidexp.errors import DataError, GlidexpError, RunFailed, TrackingError
 from glidexp.signals import Signals
 from glidexp.study.execution import patience, sweep
 from glidexp.study.execution.launchers import local as launchers_local
@@ -22,6 +25,7 @@ from glidexp.study.execution.launchers.choice import Job, NotTaken, build_launch
 from glidexp.study.execution.ledger import CANCEL, Ledger, Status
 from glidexp.study.execution.work import Order
 from glidexp.tracking.store import Store
+from glidexp.tracking.writer import store_is_away
 
 AWAY = "API request to http://host/api/2.0/mlflow/experiments/get-by-name failed with exception Connection refused"
 REFUSAL = "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates policy"
@@ -96,6 +100,36 @@ def test_a_run_whose_end_waits_in_its_spool_is_begun_once_more_and_no_failure(st
     ledger = carried_out(study, store)
     assert ledger.complete and not ledger.failed
     assert (store.mlruns / "diary").read_text().split().count("begun") == 2
+
+
+def test_a_run_that_begins_while_the_store_is_away_is_begun_once_more(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sweep had an answer, the run a second later none: it was noted as failed, and stayed so."""
+    study = plan(store.mlruns, {"a": "away at first", "b": "away"}, seeds=1)
+    with caplog.at_level(logging.INFO, "glidexp"):
+        ledger = carried_out(study, store, LauncherConfig(slots=1, attempts=2))
+    assert ledger.entries()["a|0"].status is Status.finished and not ledger.entries()["a|0"].error
+    assert "a|0 goes on when the tracking store answers (http://host does not answer: start it.)" in caplog.text
+    told = "begun 2 times, and the tracking store did not answer it (launcher.attempts=2): http://host does not answer"
+    assert ledger.failed["b|0"].startswith(told)
+
+
+def test_what_tells_of_a_store_that_is_away() -> None:
+    def caused(error: Exception, cause: BaseException) -> Exception:
+        error.__cause__ = cause
+        return error
+
+    refused, told = ConnectionRefusedError(111, "refused"), TrackingError("does not answer")
+    gateway, rights = (urllib.error.HTTPError("http://host", code, "", Message(), None) for code in (502, 404))
+    with gateway, rights:
+        assert store_is_away(caused(told, urllib.error.URLError(refused))) is False, "without a cause of its own"
+        assert store_is_away(caused(told, caused(urllib.error.URLError(refused), refused)))
+        assert store_is_away(caused(told, gateway)) and not store_is_away(caused(told, rights))
+        assert store_is_away(MlflowException(AWAY)) and store_is_away(caused(told, MlflowException(AWAY)))
+        assert not store_is_away(MlflowException("no such run", RESOURCE_DOES_NOT_EXIST))
+        assert not store_is_away(caused(DataError("weights cannot be fetched"), refused)), "another host"
+        assert not store_is_away(TrackingError("no such run"))
 
 
 def test_a_store_that_is_away_is_not_one_without_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

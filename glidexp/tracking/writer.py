@@ -10,11 +10,13 @@ import logging
 import math
 import threading
 import time
+import urllib.error
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from glidexp.errors import TrackingError
 from glidexp.tracking.database import first_line
 from glidexp.tracking.spool import LASTING, Entry, Spool
 from glidexp.wording import does, many
@@ -33,6 +35,8 @@ PATIENCE_S = 120.0
 """seconds that `close` waits without one entry leaving, e.g. for a large model"""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """what a disk says that cannot take more"""
+SERVER_ERROR = 500
+"""HTTP status from which on it is no fault of what was asked"""
 REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"})
 """MLflow error codes that a second try does not mend. Missing rights are mended by other credentials"""
 
@@ -268,6 +272,19 @@ def is_away(error: BaseException) -> bool:
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and not is_refusal(error)
+
+
+def store_is_away(error: BaseException) -> bool:
+    """Whether a command ended as its store did not answer, by MLflow's error or by what was told of that."""
+    of_store = isinstance(error, TrackingError) and any(map(_of_line, _causes(error)))
+    return is_away(error) or of_store
+
+
+def _of_line(cause: BaseException) -> bool:
+    """Whether it tells of the line to a server, or of what stands before one that is down."""
+    code = getattr(cause, "code", None)
+    unserved = isinstance(cause, urllib.error.HTTPError) and isinstance(code, int) and code >= SERVER_ERROR
+    return unserved or is_away(cause) or isinstance(cause, ConnectionError | TimeoutError)
 
 
 def is_unreachable(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from glidexp.study.execution.ledger import CANCEL, DONE, Entry, Ledger, Status
 from glidexp.study.execution.live import Live
 from glidexp.study.execution.parent import keep_alive
 from glidexp.study.execution.patience import Patience
-from glidexp.study.execution.work import BUSY, Order, environment
+from glidexp.study.execution.work import AWAY, BUSY, Order, environment, given_up
 from glidexp.tracking.database import first_line
 from glidexp.tracking.spool import waiting_in
 from glidexp.tracking.writer import is_away
@@ -270,13 +270,12 @@ class Sweep:
         elif self._stop_asked():
             self.live.ended(cell, self.ledger.update(cell, status=Status.killed))
         elif self.attempts.get(cell.name, 0) >= self.settings.attempts:
-            times = self.attempts[cell.name]
-            reason = (
-                f"killed {times} times, by {signal_name(code)} at last: too little memory? launcher.attempts={times}"
-            )
+            reason = given_up(self.attempts[cell.name], code, entry.error)
             self._ended(cell, self.ledger.update(cell, status=Status.failed, error=reason))
         else:
             told = "ended while the tracking store was away: what waits of it is sent" if unsent else ""
+            if code == AWAY:
+                told = f"goes on when the tracking store answers ({entry.error})"
             log.info("%s %s", cell.name, told or f"was killed by {signal_name(code)} and goes on")
             self.ledger.update(cell, status=Status.killed)
             self.waiting.insert(0, cell)

@@ -20,14 +20,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from glidexp.errors import GlidexpError
+from glidexp.signals import signal_name
 from glidexp.study.execution.ledger import SCORED_ON_TAG, Status, held, scored_on, update_cell
 from glidexp.tracking.environment import RUN_TAGS_VARIABLE
 from glidexp.tracking.multirun import PARENT_VARIABLE
+from glidexp.tracking.writer import store_is_away
 
 log = logging.getLogger("glidexp")
 
 BUSY = 75
 """exit code: another process has the cell (EX_TEMPFAIL of sysexits.h)"""
+AWAY = 69
+"""exit code: the tracking store did not answer (EX_UNAVAILABLE)"""
 LATE = (
     "glidexp.door",
     "glidexp.training.run",
@@ -103,7 +107,7 @@ def carry_out(order: Order) -> int:
     """Does the work of a cell and notes its end.
 
     Returns:
-        exit code: 0 done, 1 failed, 2 a mistake of the user, BUSY, 128 + n for signal n
+        exit code: 0 done, 1 failed, 2 a mistake of the user, BUSY, AWAY, 128 + n for signal n
     """
     from glidexp.signals import Interrupted
 
@@ -134,15 +138,28 @@ def carry_out(order: Order) -> int:
         except KeyboardInterrupt:
             note(status=Status.killed)
             return 128 + signal.SIGINT
-        except GlidexpError as error:
-            note(status=Status.failed, error=_line(error))
-            print(f"glidexp: {_line(error)}", file=sys.stderr)
-            return 2
         except Exception as error:  # noqa: BLE001 - whatever it is, the other cells go on
-            note(status=Status.failed, error=f"{type(error).__name__}: {_line(error)}")
-            traceback.print_exc()
-            return 1
+            return _ended_by(error, note)
         return 0
+
+
+def _ended_by(error: Exception, note: Callable[..., None]) -> int:
+    """Notes why a cell has no scores; gives the exit code."""
+    line = _line(error) if isinstance(error, GlidexpError) else f"{type(error).__name__}: {_line(error)}"
+    away = store_is_away(error)  # for now: what was asked for may well be possible
+    note(status=Status.killed if away else Status.failed, error=line)
+    if away or isinstance(error, GlidexpError):
+        print(f"glidexp: {_line(error)}", file=sys.stderr)
+        return AWAY if away else 2
+    traceback.print_exception(error)
+    return 1
+
+
+def given_up(times: int, code: int, error: str) -> str:
+    """Why a cell is not begun once more, after so many times that ended with this exit code at last."""
+    if code == AWAY:
+        return f"begun {times} times, and the tracking store did not answer it (launcher.attempts={times}): {error}"
+    return f"killed {times} times, by {signal_name(code)} at last: too little memory? launcher.attempts={times}"
 
 
 def train(words: tuple[str, ...]) -> Done:
