@@ -18,7 +18,7 @@ from runs import small_config, undrawn
 from tiny_scenes import write_scene
 
 from glidexp import cli
-from glidexp.config import Precision, TileSizeConfig, flat
+from glidexp.config import Embed, Precision, TileSizeConfig, flat
 from glidexp.config.evaluation import EvalConfig, EvalSplit, EvaluateConfig
 from glidexp.data import steps
 from glidexp.data.prepare import prepare
@@ -27,10 +27,12 @@ from glidexp.models.build import assemble
 from glidexp.models.card import VALIDITY, read_card
 from glidexp.models.export import save_bundle
 from glidexp.models.load import find
+from glidexp.models.told import Told
 from glidexp.models.validity import of_bundle
 from glidexp.release import agreement, gate, no_pickle, verify
 from glidexp.release.again import Place, score_again
 from glidexp.release.bundle import SUMS, broken
+from glidexp.release.card_page import _use
 from glidexp.release.gate import Terms, _of_champion
 from glidexp.release.probes import read_probes
 from glidexp.study.comparison.pick import deciding
@@ -173,6 +175,16 @@ def test_a_release_says_what_it_does_before_it_does_it(released: tuple[Path, lis
         "bundle: sha256 of all files",
         f"registering models:/{NAME}",
     ]
+
+
+def test_the_card_says_what_scores_were_made_with_that_the_graphs_do_not_get() -> None:
+    card = {"bands": ["red", "green", "blue"], "threshold": 0.5}
+    plain = _use(card)
+    assert "sees every image" not in plain and "told" not in plain
+    both = _use(card | {"told": Told(Embed.sensor, ("landsat8", "sentinel2"), 20.0).to_json()})
+    assert "sees every image at **20 m** a pixel" in both and "so bring them to that size first" in both
+    assert "It is told the sensor of an image" in both and "ONNX Runtime alone" in both
+    assert "told the ground sample distance" in _use(card | {"told": Told(Embed.gsd).to_json()})
 
 
 def test_the_card_says_what_a_user_must_know(released: tuple[Path, list[str]], trained: Outcome) -> None:

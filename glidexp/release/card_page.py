@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glidexp.config import Embed
 from glidexp.data.scenes.dem import meaning
 from glidexp.models.card import GROUND, read_card
+from glidexp.models.told import told_of
 from glidexp.release.bundle import PICTURES
 from glidexp.release.card_scores import Interval, ScoreRow
 from glidexp.release.report import Report
@@ -121,7 +123,25 @@ def _use(card: Mapping[str, Any]) -> str:
         said += f" For calibrated probabilities use sigmoid(logit / {float(temperature):.3f})."
     if terrain := card.get("terrain"):
         said += f" {meaning(terrain)}"
-    return said + " With ONNX Runtime alone: `python example_onnx.py model.onnx probes/tile.npz out.npy`."
+    return said + _told(card) + " With ONNX Runtime alone: `python example_onnx.py model.onnx probes/tile.npz out.npy`."
+
+
+def _told(card: Mapping[str, Any]) -> str:
+    """What the scores were made with and the graphs do not get: a distance that is brought about, words on an image."""
+    told, said = told_of(card), ""
+    graphs = "`model.onnx`, `model.pt2` and arrays given to MLflow's model"
+    if told.gsd_m:
+        said += (
+            f" The network sees every image at **{told.gsd_m:g} m** a pixel. `glidexp predict` and the scores below "
+            f"bring it there; {graphs} are taken as they are, so bring them to that size first."
+        )
+    if told.learnt:
+        what = "ground sample distance" if told.kind is Embed.gsd else "sensor"
+        said += (
+            f" It is told the {what} of an image by `glidexp predict` and for the scores below, and nothing by "
+            f"{graphs}, whose answers are those to an image of which that is not known."
+        )
+    return said
 
 
 def _domain(card: Mapping[str, Any]) -> str:
