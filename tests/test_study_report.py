@@ -20,13 +20,13 @@ from glidexp.cli import guarded
 from glidexp.config import PathsConfig, TrackingConfig
 from glidexp.config.study import StudyConfig
 from glidexp.data.store import TileStore
-from glidexp.errors import ConfigError, TrackingError
+from glidexp.errors import ConfigError, DataError, TrackingError
 from glidexp.scoring.figures import png_bytes
 from glidexp.scoring.statistics import effect_of
 from glidexp.scoring.study_plots import Point, curves_figure, effects_figure, interaction_figure, pareto_figure
 from glidexp.study import carry
 from glidexp.study.comparison import trainings
-from glidexp.study.comparison.compare import compare_arms, measure_of, sentence, verdict
+from glidexp.study.comparison.compare import compare, compare_arms, measure_of, sentence, verdict
 from glidexp.study.comparison.factors import (
     Factor,
     Layout,
@@ -40,6 +40,7 @@ from glidexp.study.comparison.factors import (
     variance_parts,
 )
 from glidexp.study.comparison.material import Material, gather
+from glidexp.study.comparison.pick import best_tags
 from glidexp.study.comparison.references import _name, runs_of
 from glidexp.study.comparison.studies import Study, load_study
 from glidexp.study.comparison.trainings import Curves, axis_of, unlike_tiles
@@ -70,6 +71,7 @@ from glidexp.study.tune.trials import Trial
 from glidexp.study.verb_compare import run as verb
 from glidexp.tracking.names import metric_name, part_names
 from glidexp.tracking.store import Store, open_store, tracking_uri
+from glidexp.tracking.study_runs import BEST_WHY_TAG
 
 pytestmark = pytest.mark.usefixtures("plain_figures")
 
@@ -421,6 +423,30 @@ def test_a_study_is_compared_by_its_parent_its_id_or_its_folder(
     assert "plain" in told and "baseline" in told and "note: broken <b>|3 is failed" in told
     assert guarded(verb, [str(folder / "no"), "--mlruns", str(store.mlruns)]) == 2
     assert "or a study's folder, with study.json in it" in capsys.readouterr().err
+
+
+def test_runs_that_were_deleted_or_called_failed_since_are_told_and_take_no_part(
+    store: Store, tiles: TileStore, tmp_path: Path
+) -> None:
+    arms = {"loss=bce": (["loss=bce"], 0.9), "loss=dice": (["loss=dice"], 0.5)}
+    parent, _ = studies.make_study(store, tmp_path, tiles, arms, seeds=(0, 1, 2), name="changed")
+    before = load_study(store, parent)
+    assert before is not None and not before.missing
+    (first, deleted, _), (called, *_) = (arm.runs for arm in before.arms)
+    store.client.delete_run(deleted.run_id)
+    store.client.set_terminated(called.run_id, "FAILED")
+    found = load_study(store, parent)
+    assert found is not None
+    assert [arm.seeds for arm in found.arms] == [[0, 2], [1, 2]]
+    assert [sentence.split(":")[0] for sentence in found.missing] == ["loss=bce|1 is killed", "loss=dice|0 is killed"]
+    assert f"run {called.run_id[:12]} was deleted, or is FINISHED no more; the command of the" in found.missing[1]
+    assert "2 of its 6 runs have not come to an end" in best_tags(store, found)[BEST_WHY_TAG]
+    store.client.restore_run(deleted.run_id)
+    store.client.set_terminated(called.run_id, "FINISHED")
+    again = load_study(store, parent)
+    assert again is not None and again.arms[0].runs[0].run_id == first.run_id and not again.missing
+    with pytest.raises(DataError, match="none of these runs is finished: give runs of two settings"):
+        compare(store, [], measure_of("test/lake_iou_pooled"))
 
 
 def test_a_study_is_exported_by_a_folder_that_lies_elsewhere(

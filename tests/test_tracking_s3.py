@@ -10,7 +10,7 @@ import pytest
 from servers import postgres
 
 from glidexp.tracking import registry
-from glidexp.tracking.found import fetch_file, tracked_runs
+from glidexp.tracking.found import fetch_file, finished_of
 from glidexp.tracking.models import fetch, find_model, read_text
 from glidexp.tracking.run import Run
 from glidexp.tracking.store import open_store
@@ -57,7 +57,7 @@ def test_runs_models_and_releases_are_kept_in_postgresql_and_on_s3(
         found = store.find_run("abc", "glidexp")
         assert found is not None and (found.status, found.metrics) == ("FINISHED", {"val/f1_pooled": 0.5})
         assert read_text(store, run.run_id, "note.txt", tmp_path) == "hello"
-        (tracked,) = tracked_runs(store, [run.run_id]).values()
+        (tracked,) = finished_of(store, [run.run_id]).values()
         assert fetch_file(store, tracked, "note.txt", tmp_path / "copy").read_text() == "hello"
 
         (tmp_path / "bundle").mkdir()

@@ -126,6 +126,7 @@ def compare(
     arms = list(arms) if arms is not None else arms_of(runs)
     if len(arms) < 2:
         what = f"these {len(runs)} runs differ in nothing but their seed" if len(runs) > 1 else "this is a single run"
+        what = what if runs else "none of these runs is finished"
         raise DataError(f"{what}: give runs of two settings, or more.")
     same_rule(runs, measure)
     material = gather(store, runs, measure.split, lakes=measure.of_lakes)

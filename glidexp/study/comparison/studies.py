@@ -13,7 +13,7 @@ from glidexp.study.comparison.arms import Arm
 from glidexp.study.comparison.folds import joined
 from glidexp.study.execution.cells import Plan
 from glidexp.study.execution.ledger import CELLS, FOLDER, PLAN, Entry, Status, read_cells
-from glidexp.tracking.found import TrackedRun, tracked, tracked_run, tracked_runs
+from glidexp.tracking.found import TrackedRun, finished_of, tracked, tracked_run
 from glidexp.tracking.models import A_PAGE, RUN_ID, search
 from glidexp.tracking.store import KIND_TAG, STUDY, Store
 from glidexp.tracking.study_runs import STUDY_ID_TAG, STUDY_TAG
@@ -107,7 +107,9 @@ def load_study(store: Store, reference: str) -> Study | None:
         ) from None
     known = read_cells(folder / CELLS)
     entries = {cell.name: known.get(cell.name, Entry()) for cell in plan.cells}
-    arms, trained = _arms(store, plan, entries)
+    runs = finished_of(store, _ids(entries))
+    entries = {name: _as_it_stands(entry, runs) for name, entry in entries.items()}
+    arms, trained = _arms(plan, entries, runs)
     return Study(parent.tags[STUDY_ID_TAG], parent, plan, entries, tuple(arms), trained, folder)
 
 
@@ -155,12 +157,26 @@ def _fetched(store: Store, parent: TrackedRun) -> Path:
     return folder
 
 
-def _arms(store: Store, plan: Plan, entries: dict[str, Entry]) -> tuple[list[Arm], dict[str, TrackedRun]]:
+def _ids(entries: Mapping[str, Entry]) -> list[str]:
+    """Of the runs of cells that are said to be finished."""
+    done = [entry for entry in entries.values() if entry.status is Status.finished]
+    return list(dict.fromkeys(one for entry in done for one in (entry.train, entry.scored) if one is not None))
+
+
+def _as_it_stands(entry: Entry, runs: Mapping[str, TrackedRun]) -> Entry:
+    """A line after a look at the store, where somebody may have deleted a run since, or called it FAILED."""
+    gone = [one for one in (entry.train, entry.scored) if one is not None and one not in runs]
+    if entry.status is not Status.finished or not gone:
+        return entry
+    why = f"run {gone[0][:12]} was deleted, or is FINISHED no more; the command of the sweep makes it anew"
+    return replace(entry, status=Status.killed, error=why)
+
+
+def _arms(
+    plan: Plan, entries: Mapping[str, Entry], runs: Mapping[str, TrackedRun]
+) -> tuple[list[Arm], dict[str, TrackedRun]]:
     found: dict[str, dict[int, list[TrackedRun]]] = {name: {} for name in plan.arms}
     trained: dict[str, TrackedRun] = {}
-    done = [entries[cell.name] for cell in plan.cells if entries[cell.name].status is Status.finished]
-    ids = dict.fromkeys(run_id for entry in done for run_id in (entry.train, entry.scored) if run_id is not None)
-    runs = tracked_runs(store, list(ids))
     for cell in plan.cells:
         entry = entries[cell.name]
         if entry.status is not Status.finished or entry.train is None:
