@@ -14,6 +14,7 @@ from glidexp.config import BackboneConfig, DecoderConfig, InitConfig, InitKind, 
 from glidexp.errors import ConfigError
 from glidexp.models import init as module
 from glidexp.models.build import build_model
+from glidexp.models.export import save_bundle
 from glidexp.models.init import checkpoint_digest, require_weights
 from glidexp.training.beginning.start import start_of
 
@@ -446,7 +447,6 @@ def test_weights_that_are_no_numbers_or_whole_ones_are_no_start(tmp_path: Path) 
 
 
 def test_a_bundle_of_other_bands_is_matched_by_its_card(tmp_path: Path) -> None:
-    from glidexp.models.export import save_bundle
 
     torch.manual_seed(1)
     source = build("resnet18", "fcn", bands=("blue", "green", "red", "nir"))
@@ -461,7 +461,6 @@ def test_a_bundle_of_other_bands_is_matched_by_its_card(tmp_path: Path) -> None:
 
 def test_a_bundle_whose_weights_are_damaged_is_no_start(tmp_path: Path) -> None:
     """It would train from other weights, and what it was trained on would not be known."""
-    from glidexp.models.export import save_bundle
 
     card = {"architecture": {"backbone": "mobilenetv3", "decoder": "fcn", "in_channels": 3}}
     card |= {"mean": [0.0] * 3, "std": [1.0] * 3}
@@ -493,3 +492,22 @@ def test_first_layers_by_name_are_another_start(tmp_path: Path) -> None:
     store = ["dataset=store", f"dataset.root={tmp_path}", "init=imagenet"]
     with start_of(small_config(tmp_path, tmp_path, *store)) as (_, digest):
         assert digest == mine
+
+
+def test_weights_with_a_card_beside_them_are_another_start_than_alone(tmp_path: Path) -> None:
+    """Their first layer goes by names of bands then, and in order without; both were one run."""
+    shape = {"backbone": "resnet18", "decoder": "fcn", "in_channels": 3}
+    card = {"architecture": shape, "mean": [1.0] * 3, "std": [1.0] * 3, "bands": list(RGB)}
+    folder = save_bundle(tmp_path / "bundle", build("resnet18", "fcn"), card=card)
+    alone = tmp_path / "weights.safetensors"
+    alone.write_bytes((folder / "weights.safetensors").read_bytes())
+    others, named = "dataset.bands=[green,red,nir]", "init.bands=[red,green,blue]"
+    for file, words, found in (
+        (folder, [others], None),
+        (alone, [others], "in order"),
+        (alone, [others, named], None),
+        (alone, [], None),
+    ):
+        start = ["init=checkpoint", f"init.checkpoint={file}", *words]
+        with start_of(small_config(tmp_path, tmp_path, *start)) as (_, digest):
+            assert digest.get("init.first_layer") == found, (file, words)

@@ -16,7 +16,8 @@ from typing import Any
 from glidexp.beside import file_sha256
 from glidexp.config import Config, InitConfig, InitKind, InitScope
 from glidexp.data.ready.inputs import bands_of
-from glidexp.errors import ConfigError, TrackingError
+from glidexp.data.sensors import RGB
+from glidexp.errors import ConfigError, DataError, TrackingError
 from glidexp.models import catalog
 from glidexp.models.bands import by_name
 from glidexp.models.card import CARD, classes_of, members_of, read_card, require_lakes
@@ -84,6 +85,8 @@ def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitC
         digest = checkpoint_digest(config.init) if config.init.checkpoint else {}
         if config.init.kind is InitKind.imagenet and by_name(bands_of(config.dataset)):
             digest |= {"init.first_layer": "by name"}  # kernels were taken in turn once, whatever the bands' names
+        if _taken_in_order(config):
+            digest |= {"init.first_layer": "in order"}  # with a card beside them the same weights are another start
         if labels:
             _, card = labeller(config.init, config.tile_size.px, f"init.checkpoint={config.init.checkpoint}")
             digest |= {"self_training.labeller": labels_digest(card)}
@@ -98,6 +101,17 @@ def start_of(config: Config, store: Store | None = None) -> Iterator[tuple[InitC
         if labels:
             labeller(first, config.tile_size.px, f"init.run={config.init.run}")
         yield first, digest_of(found.card)
+
+
+def _taken_in_order(config: Config) -> bool:
+    """Whether the first layer of a file of ours whose bands nobody says is taken for others than red, green, blue."""
+    init = config.init
+    if init.kind is not InitKind.checkpoint or init.bands or tuple(bands_of(config.dataset)) == RGB:
+        return False
+    try:
+        return not read_card(weights_file(init.checkpoint).parent).get("bands")
+    except DataError:
+        return True
 
 
 def digest_of(card: Mapping[str, Any]) -> dict[str, str]:
